@@ -1,0 +1,47 @@
+"""Games: descriptions of what the agents play, all meeting `inference_marl.types.Game`.
+
+`PettingZooGame`, which shows any of them to other libraries as a PettingZoo parallel environment, is loaded on
+first use, so that importing games imports neither gymnasium nor pettingzoo.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from inference_marl.games.differential import (
+    DifferentialGame,
+    MatchingPenniesContinuous,
+    MaxOfTwoQuadratics,
+    Rotational,
+    Trigonometric,
+    TwoAgentGame,
+    Wolf,
+    ZeroSum,
+)
+from inference_marl.games.matrix import PAYOFFS, MatrixGame, NamedPayoff
+
+if TYPE_CHECKING:
+    from inference_marl.games.pettingzoo import PettingZooGame
+
+__all__ = [
+    "PAYOFFS",
+    "DifferentialGame",
+    "MatchingPenniesContinuous",
+    "MatrixGame",
+    "MaxOfTwoQuadratics",
+    "NamedPayoff",
+    "PettingZooGame",
+    "Rotational",
+    "Trigonometric",
+    "TwoAgentGame",
+    "Wolf",
+    "ZeroSum",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "PettingZooGame":
+        from inference_marl.games.pettingzoo import PettingZooGame
+
+        return PettingZooGame
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,343 @@
+"""Differential games: one number per agent, a smooth payoff, no state.
+
+The set is that of the public code of PR2 (Wen et al. 2019), github.com/ml3705454/mapr2,
+maci/environments/differential_game.py, which ROMMEO (github.com/Jarvis-K/rommeo) and malib
+(github.com/ying-wen/malib_deprecated) carry on; called "the public code" below. There, learners act in [-1, 1] and
+the game multiplies by 10, and every step ends an episode. Here actions are in the game's own units, and an episode
+is a time limit of 25 steps, as in section 6.2 of the ROMMEO paper.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inference_marl.spaces import Box, Discrete
+from inference_marl.types import Game, State
+
+
+class DifferentialGame(Game, ABC):
+    """A stateless game on the cube `[low, high] ** agents`; a subclass defines `payoffs`.
+
+    Every agent chooses one number and observes nothing (0 of `Discrete(1)`). No step ever terminates: `horizon` is
+    a time limit. Rewards have the actions' floating type. A state is `obs`, zeros, int64,
+    `replicates x environments`.
+    """
+
+    def __init__(
+        self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25
+    ) -> None:
+        """Describe the actions and the time limit.
+
+        Args:
+            agents: number of agents.
+            low: least action.
+            high: greatest action.
+            horizon: steps in an episode; `None` if it never ends.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        if agents < 2:
+            raise ValueError(f"agents: got {agents}, expected at least 2")
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"low, high: got {low} and {high}, expected finite numbers with low < high")
+        if horizon is not None and horizon < 1:
+            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
+        self.action_spaces = (Box(low, high),) * agents
+        self.observations = (Discrete(1),) * agents
+        self.horizon = horizon
+
+    @abstractmethod
+    def payoffs(self, actions: Tensor) -> Tensor:
+        """Rewards of joint actions.
+
+        Args:
+            actions: floating, `... x agents`.
+
+        Returns:
+            Rewards, `... x agents`.
+        """
+
+    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+        """The only state."""
+        return {"obs": torch.zeros(replicates, environments, dtype=torch.int64, device=device)}
+
+    def observe(self, state: State) -> tuple[Tensor, ...]:
+        """Zeros for every agent: int64, `replicates x environments`."""
+        return (state["obs"],) * self.agents
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
+        """Pay for one joint action, see `Game.step`.
+
+        Args:
+            state: from `reset` or `step`.
+            actions: one floating tensor per agent, `replicates x environments x 1`. Where they leave the action
+                space, the formula is paid as it stands.
+
+        Raises:
+            ValueError: if the number or the shapes of the actions do not fit.
+        """
+        obs = state["obs"]
+        expected = (*obs.shape, 1)
+        if len(actions) != self.agents or any(action.shape != expected for action in actions):
+            raise ValueError(
+                f"actions: got shapes {[tuple(action.shape) for action in actions]}, expected {self.agents} tensors, "
+                f"one per agent, of shape {expected} (replicates x environments x 1)"
+            )
+        rewards = self.payoffs(torch.cat(list(actions), dim=-1))
+        return {"obs": obs}, rewards, torch.zeros_like(obs, dtype=torch.bool)
+
+
+class MaxOfTwoQuadratics(DifferentialGame):
+    """A wide hill that is easy to find and a narrow one that is higher; all agents get the same reward::
+
+        f_1 = h_1 * (-sum_i ((a^i - c_1^i) / s_1)^2)
+        f_2 = h_2 * (-sum_i ((a^i - c_2^i) / s_2)^2) + offset
+        r^i = max(f_1, f_2)
+
+    with the local hill's centre c_1 = -5, width s_1 = 3, height h_1 = 0.8, and the global hill's c_2 = 5, s_2 = 1,
+    h_2 = 1, offset = 10. So the reward is 0 on top of the local hill and `offset` on top of the global one.
+
+    `variant="text"` is the surface of the ROMMEO paper (section 6.2) and of Wei et al. (2018), 'Multiagent soft
+    Q-learning'. The authors' code does not square the width, `(a^i - c^i)^2 / s`, so that its local hill is steeper:
+    `variant="code"`. For more than two agents the sum runs over all of them, as in the public ROMMEO code's
+    three-agent version (there with centres (-5, -5, 3) and (5, 5, -3)). The game goes back to Panait, Luke and
+    Wiegand (2006), 'Biasing coevolutionary search for optimal multiagent behaviors'.
+
+    Attributes:
+        optimum: the global hill's centre, one number per agent.
+        optimum_radius: how near, in Euclidean distance of the joint action, counts as optimal.
+    """
+
+    def __init__(
+        self,
+        local_centre: float | list[float] = -5.0,
+        global_centre: float | list[float] = 5.0,
+        *,
+        local_width: float = 3.0,
+        global_width: float = 1.0,
+        local_height: float = 0.8,
+        global_height: float = 1.0,
+        offset: float = 10.0,
+        variant: Literal["text", "code"] = "text",
+        optimum_radius: float = 1.0,
+        success_reward: float = 9.0,
+        agents: int = 2,
+        low: float = -10.0,
+        high: float = 10.0,
+        horizon: int | None = 25,
+    ) -> None:
+        """Describe the two hills.
+
+        Args:
+            local_centre: where the lower hill is; one number for all agents, or a list with one for each.
+            global_centre: where the higher hill is; likewise.
+            local_width: s_1 above.
+            global_width: s_2 above.
+            local_height: h_1 above: how steep the hill is, its top stays at 0.
+            global_height: h_2 above; the top stays at `offset`.
+            offset: how much higher the global hill is.
+            variant: `text` divides by the squared width, `code` by the width.
+            optimum_radius: how near to `global_centre` a joint action counts as optimal.
+            success_reward: mean reward per step from which a replicate has found the global hill. Any positive
+                reward is on it; the default, 9, asks for a joint action within distance 1 of the top, in both
+                variants, if `global_width` and `global_height` are 1 and `offset` is 10.
+            agents: number of agents.
+            low: least action.
+            high: greatest action.
+            horizon: steps in an episode; `None` if it never ends.
+
+        Raises:
+            ValueError: if an argument is out of range, or a centre lies outside the action space.
+        """
+        super().__init__(agents=agents, low=low, high=high, horizon=horizon)
+        for name, value in {
+            "local_width": local_width,
+            "global_width": global_width,
+            "local_height": local_height,
+            "global_height": global_height,
+            "offset": offset,
+            "optimum_radius": optimum_radius,
+        }.items():
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name}: got {value}, expected a positive number")
+        if variant not in ("text", "code"):
+            raise ValueError(f"variant: got {variant!r}, expected 'text' or 'code'")
+        if not 0 < success_reward <= offset:
+            raise ValueError(
+                f"success_reward: got {success_reward}, expected more than 0, the local hill's top, and at most "
+                f"offset = {offset}, the global hill's; set it to what counts as success on this surface"
+            )
+        self.optimum = self._centre("global_centre", global_centre)
+        self.optimum_radius = optimum_radius
+        self.success_reward = success_reward
+        power = 2 if variant == "text" else 1
+        self._centres = torch.tensor([self._centre("local_centre", local_centre), self.optimum], dtype=torch.float64)
+        self._slopes = torch.tensor(
+            [local_height / local_width**power, global_height / global_width**power], dtype=torch.float64
+        )
+        self._tops = torch.tensor([0.0, offset], dtype=torch.float64)
+
+    def payoffs(self, actions: Tensor) -> Tensor:
+        """The higher of the two hills, the same for all agents."""
+        squares = (actions.unsqueeze(-2) - self._centres.to(actions)).square().sum(-1)
+        hills = self._tops.to(actions) - self._slopes.to(actions) * squares
+        return hills.amax(-1, keepdim=True).repeat_interleave(self.agents, dim=-1)
+
+    def is_optimal(self, actions: Sequence[Tensor]) -> Tensor:
+        """Whether the joint action is within `optimum_radius` of the global hill's centre.
+
+        Args:
+            actions: one floating tensor per agent, `... x 1`; leading shapes broadcast.
+
+        Returns:
+            Bool `...`.
+        """
+        joint = torch.cat(torch.broadcast_tensors(*actions), dim=-1)
+        return (joint - joint.new_tensor(self.optimum)).norm(dim=-1) <= self.optimum_radius
+
+    def _centre(self, name: str, centre: float | list[float]) -> tuple[float, ...]:
+        values = tuple(centre) if isinstance(centre, (list, tuple)) else (centre,) * self.agents
+        space = self.action_spaces[0]
+        low, high = (space.low, space.high) if isinstance(space, Box) else (-math.inf, math.inf)
+        if len(values) != self.agents or not all(low <= value <= high for value in values):
+            raise ValueError(
+                f"{name}: got {centre}, expected a number between low = {low} and high = {high}, or a list of "
+                f"{self.agents} of them, one per agent; move the centre, or change low, high or agents"
+            )
+        return values
+
+
+class TwoAgentGame(DifferentialGame, ABC):
+    """A differential game of exactly two agents, `a` and `b`; a subclass defines `rewards`."""
+
+    def __init__(self, *, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
+        """Describe the actions and the time limit.
+
+        Args:
+            low: least action.
+            high: greatest action.
+            horizon: steps in an episode; `None` if it never ends.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        super().__init__(agents=2, low=low, high=high, horizon=horizon)
+
+    @abstractmethod
+    def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Both agents' rewards, each `...`, for their actions, each `...`."""
+
+    def payoffs(self, actions: Tensor) -> Tensor:
+        """Rewards `... x 2` of joint actions `... x 2`."""
+        return torch.stack(self.rewards(actions[..., 0], actions[..., 1]), dim=-1)
+
+
+class ZeroSum(TwoAgentGame):
+    """`r^1 = a b`, `r^2 = -a b`: a saddle at (0, 0), around which gradient play circles.
+
+    Source: `zero_sum` of the public code.
+    """
+
+    def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """`(a b, -a b)`."""
+        return a * b, -a * b
+
+
+class MatchingPenniesContinuous(TwoAgentGame):
+    """`r^1 = (a - 1/2) (b - 1/2)`, `r^2 = -r^1`: the only equilibrium is (1/2, 1/2).
+
+    On [0, 1] this is a quarter of matching pennies' payoff, with `a` and `b` the probabilities of heads.
+
+    Source: `mataching_pennies` (so spelt) of the public code, which pays both agents `r^1`, by which the game is
+    one of common interest and no longer matching pennies: `variant="code"`. The default pays what the name says.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: Literal["zero_sum", "code"] = "zero_sum",
+        low: float = -10.0,
+        high: float = 10.0,
+        horizon: int | None = 25,
+    ) -> None:
+        """Describe the game.
+
+        Args:
+            variant: `zero_sum`, or `code` to pay both agents the same as the public code does.
+            low: least action.
+            high: greatest action.
+            horizon: steps in an episode; `None` if it never ends.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        super().__init__(low=low, high=high, horizon=horizon)
+        if variant not in ("zero_sum", "code"):
+            raise ValueError(f"variant: got {variant!r}, expected 'zero_sum' or 'code'")
+        self.variant = variant
+
+    def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """`((a - 1/2) (b - 1/2), -(a - 1/2) (b - 1/2))`, without the minus for `code`."""
+        match = (a - 0.5) * (b - 0.5)
+        return match, -match if self.variant == "zero_sum" else match
+
+
+class Rotational(TwoAgentGame):
+    """`r^1 = a^2 / 2 + 10 a b`, `r^2 = b^2 / 2 - 10 a b`: gradients that mostly rotate around (0, 0).
+
+    Source: `rotational` of the public code. Balduzzi et al. (2018), 'The mechanics of n-player differentiable
+    games', use the same formulas as losses; here, as in the public code, they are rewards, so (0, 0) repels.
+    """
+
+    def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """`(a^2 / 2 + 10 a b, b^2 / 2 - 10 a b)`."""
+        return 0.5 * a * a + 10 * a * b, 0.5 * b * b - 10 * a * b
+
+
+class Trigonometric(TwoAgentGame):
+    """`r^1 = a cos b`, `r^2 = b sin a`: each agent's best direction flips again and again along the other's axis.
+
+    Source: `trigonometric` of the public code.
+    """
+
+    def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """`(a cos b, b sin a)`."""
+        return b.cos() * a, a.sin() * b
+
+
+class Wolf(TwoAgentGame):
+    """Mixed strategies of a 2 x 2 game as actions; `a` and `b` are the probabilities of the first row and column::
+
+        r^i = a b R^i_00 + a (1 - b) R^i_01 + (1 - a) b R^i_10 + (1 - a) (1 - b) R^i_11
+        R^1 = [[0, 3], [1, 2]]        R^2 = [[3, 2], [0, 1]]
+
+    The only equilibrium is (1/2, 1/2). Gradient ascent circles it; win-or-learn-fast steps spiral in.
+
+    Source: `wolf` of the public code, which extends the formula to [-10, 10]; here actions are probabilities, [0, 1].
+    The matrices are the tricky game of Abdallah and Lesser (2008), 'A multiagent reinforcement learning algorithm
+    with non-linear dynamics'.
+    """
+
+    def __init__(self, *, low: float = 0.0, high: float = 1.0, horizon: int | None = 25) -> None:
+        """Describe the actions and the time limit.
+
+        Args:
+            low: least action.
+            high: greatest action.
+            horizon: steps in an episode; `None` if it never ends.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        super().__init__(low=low, high=high, horizon=horizon)
+
+    def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """`(2 + a - b - 2 ... )` multiplied out: `(2 + a - b - 2 a b, 1 + a - b + 2 a b)`."""
+        return 2 + a - b - 2 * a * b, 1 + a - b + 2 * a * b

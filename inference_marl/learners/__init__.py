@@ -1,0 +1,6 @@
+"""Learners: one file per algorithm family, each on the contract of `inference_marl.types.Learner`."""
+
+from inference_marl.learners.rommeo import Rommeo
+from inference_marl.learners.stationary import Stationary
+
+__all__ = ["Rommeo", "Stationary"]

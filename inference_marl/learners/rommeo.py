@@ -1,0 +1,255 @@
+"""ROMMEO: regularised opponent model with maximum entropy objective (Tian et al., IJCAI 2019)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO
+from torch import Tensor
+
+from inference_marl.guides import Guide
+from inference_marl.models import ControlModel, Critic, ExponentialOptimality, Optimality, OpponentPrior
+from inference_marl.networks import track
+from inference_marl.objectives import MAX_PLATE_NESTING, one_step, soft_value, td_target
+from inference_marl.replay import Replay
+from inference_marl.schedules import Schedule, as_schedule
+from inference_marl.spaces import Discrete
+from inference_marl.svi import Fit
+from inference_marl.types import Experience, IncompatibleError, Learner, Posterior, Transition, within
+
+
+class Rommeo(Learner):
+    """An agent that acts on, and learns from, the ELBO of its own optimality::
+
+        model:  b ~ P(b | s),   a ~ Uniform(A),  log p(o = 1 | s, a, b) = Q(s, a, b)
+        guide:  b ~ rho(b | s), a ~ pi(a | s, b)           (or the other order)
+
+    One implementation for both algorithms of the paper:
+
+    * ROMMEO-Q (Algorithm 1): `TabularCritic`, `EmpiricalFrequency`, and a guide in closed form (`Optimal`, Eq. 10
+      and 11), or one of `Tabular` factors fitted by SVI with exact enumeration.
+    * ROMMEO-AC (Algorithm 2): `NetworkCritic` with a target, `Amortised` prior, `TanhNormalNetwork` factors fitted
+      by reparameterised SVI, replay.
+
+    A step of learning is: show the prior what the opponents did; store the step; move the critic towards
+    `r + gamma V(s')`, where `V` is the ELBO under the target critic; take gradient steps on the ELBO for the
+    guide's parameters, if it has any.
+
+    Departures from the paper: the update is at `s_t`, where Algorithm 1 prints `s_{t+1}`; the bootstrap of discrete
+    games is the exact expectation instead of Algorithm 1's Monte-Carlo form, which is unbiased for alpha = 1 only;
+    `pi` and `rho` are trained by one SVI step on their joint ELBO, with the own action drawn from `pi` as in the
+    authors' code, where Eq. 19 takes it from replay.
+
+    Args:
+        opponent_prior: P(b | s).
+        guide: rho and pi, in an order.
+        critic: Q(s, a, b).
+        optimality: how a value becomes a likelihood.
+        temperature: alpha > 0, the weight of the policy's entropy, in units of reward; number or schedule over
+            updates.
+        kl_weight: beta > 0, the weight of KL(rho || P); 1 in the paper. Small values let rho ignore the prior.
+        discount: gamma in [0, 1).
+        replay: transitions kept per replicate; `None` learns from the newest step alone.
+        batch_size: transitions drawn from replay per update.
+        warmup: updates during which actions are uniformly random, so that the critic and the prior have seen the
+            whole action space before the guide decides what to see.
+        guide_learning_rate: Adam's step size for the guide.
+        guide_steps: gradient steps on the guide per update.
+        particles: draws per datum in the guide's ELBO gradient, for sites that are not enumerated.
+        max_gradient_norm: clip each replicate's guide gradient; `None` for no clipping.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        opponent_prior: OpponentPrior,
+        guide: Guide,
+        critic: Critic,
+        optimality: Optimality | None = None,
+        temperature: float | Schedule = 1.0,
+        kl_weight: float | Schedule = 1.0,
+        discount: float = 0.95,
+        replay: int | None = None,
+        batch_size: int = 256,
+        warmup: int = 0,
+        guide_learning_rate: float = 1e-2,
+        guide_steps: int = 1,
+        particles: int = 1,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= discount < 1:
+            raise ValueError(f"discount: got {discount}, expected a number in [0, 1)")
+        for name, number, least in [
+            ("replay", replay, 1),
+            ("batch_size", batch_size, 1),
+            ("warmup", warmup, 0),
+            ("guide_steps", guide_steps, 0),
+            ("particles", particles, 1),
+        ]:
+            if number is not None and number < least:
+                raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")
+        self.opponent_prior = opponent_prior
+        self.guide = guide
+        self.critic = critic
+        self.optimality = optimality or ExponentialOptimality()
+        self.temperature = as_schedule(temperature)
+        self.kl_weight = as_schedule(kl_weight)
+        for name, schedule in [("temperature", self.temperature), ("kl_weight", self.kl_weight)]:
+            if schedule(0) <= 0:
+                raise ValueError(
+                    f"{name}: got {schedule(0)}, expected a positive number; for almost none of it, a small one such "
+                    "as 1e-3"
+                )
+        self.discount = discount
+        self.replay_capacity, self.batch_size, self.warmup = replay, batch_size, warmup
+        self.guide_learning_rate, self.guide_steps, self.particles = guide_learning_rate, guide_steps, particles
+        self.max_gradient_norm = max_gradient_norm
+        self.updates = 0
+
+    def setup(self) -> None:
+        """Bind prior, critic and guide to the seat, and make the replay and the guide's optimiser.
+
+        Raises:
+            IncompatibleError: if a part does not fit the seat or the others.
+        """
+        seat = self.seat
+        if len(seat.action_spaces) < 2:
+            raise IncompatibleError("Rommeo got a game of one agent, expected opponents to model")
+        with within("opponent_prior"):
+            prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
+        with within("critic"):
+            critic = self.critic.bind(seat)
+        self.opponent_prior, self.critic = prior, critic
+        self.target_critic = critic if critic.target_rate == 1 else copy.deepcopy(critic)
+        # In a tuple: its parts are registered above, and must not be registered twice.
+        self._model = (ControlModel(seat, prior, critic, self.optimality),)
+        self._set_weights()
+        with within("guide"):
+            self.guide = self.guide.bind(seat, self.model)
+        parameters = list(self.guide.parameters())
+        if parameters and not prior.full_support:
+            raise IncompatibleError(
+                f"got {type(prior).__name__} with actions of probability 0 and a guide fitted by SVI, whose ELBO is "
+                "then minus infinity; expected smoothing > 0 (or another prior with full support), or Optimal in the "
+                "guide",
+                key="opponent_prior",
+            )
+        discrete = isinstance(seat.action, Discrete) or isinstance(seat.opponent_action, Discrete)
+        elbo = (TraceEnum_ELBO if discrete else Trace_ELBO)(
+            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
+        )
+        self.fitting = (
+            Fit(
+                "guide",
+                elbo,
+                self.model,
+                self.guide,
+                parameters,
+                frozen=self.model.parameters(),
+                learning_rate=self.guide_learning_rate,
+                max_gradient_norm=self.max_gradient_norm,
+            )
+            if parameters
+            else None
+        )
+        self.replay = Replay(seat, self.replay_capacity) if self.replay_capacity else None
+
+    @property
+    def model(self) -> ControlModel:
+        """The generative side: prior, critic, optimality and the current weights."""
+        return self._model[0]
+
+    def _set_weights(self) -> None:
+        self.model.temperature = self.temperature(self.updates)
+        self.model.kl_weight = self.kl_weight(self.updates)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
+        """Actions at `obs`, `replicates x environments x event`.
+
+        With `explore`, a draw from the marginal policy `sum_b pi(a | s, b) rho(b | s)`, or a uniform action during
+        warm-up. Without, the most probable action of the marginal policy (discrete), or of 32 draws the one with
+        the highest value against the opponents' action it was drawn with (continuous).
+        """
+        if explore:
+            if self.updates < self.warmup:
+                uniform = self.seat.action.uniform(self.seat.dtype, self.seat.device)
+                random: Tensor = uniform.sample(obs.shape[:2])
+                return random
+            action: Tensor = self.guide(obs)[0]
+            return action
+        if isinstance(self.seat.action, Discrete):
+            return self.posterior(obs, draws=1).policy.argmax(-1)
+        wide = _repeat(obs, 32)
+        actions, opponent_actions = self.guide(wide)
+        values = self.model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
+        best = values.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, actions.shape[-1])
+        return actions.unflatten(1, (obs.shape[1], 32)).gather(2, best).squeeze(2)
+
+    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
+        """One step of learning, as in the class docstring; `peers` is not read."""
+        newest = batch.seen_by(self.seat)
+        self.opponent_prior.observe(newest.obs, newest.opponent_action)
+        if self.replay is not None:
+            self.replay.add(newest)
+        data = newest if self.replay is None else self.replay.draw(self.batch_size)
+        target = td_target(data.reward, self.discount, data.terminated, self._next_value(data))
+        self.critic.fit(data.obs, data.action, data.opponent_action, target)
+        if self.target_critic is not self.critic:
+            track(self.target_critic, self.critic, self.critic.target_rate)
+        if self.fitting is not None:
+            for _ in range(self.guide_steps):
+                self.fitting.step(data.obs.shape[1], data.obs)
+        self.updates += 1
+        self._set_weights()
+
+    @torch.no_grad()
+    def _next_value(self, data: Experience) -> Tensor:
+        if bool(data.terminated.all()):
+            return torch.zeros_like(data.reward)
+        with self.model.reading(self.target_critic):
+            value = soft_value(
+                self.model, self.guide, data.next_obs, self.model.temperature, self.seat.action.log_size
+            )
+        return value + self.optimality.offset
+
+    @torch.no_grad()
+    def posterior(self, obs: Tensor, draws: int) -> Posterior:
+        """Policy, opponent model, prior and the parts of the ELBO at `obs`, `replicates x batch x event`.
+
+        Exact for discrete spaces; from `draws` draws per datum for continuous ones.
+        """
+        if isinstance(self.seat.action, Discrete) and isinstance(self.seat.opponent_action, Discrete):
+            step = one_step(self.model, self.guide, obs)
+            prior = self.opponent_prior(obs).probs.expand_as(step.opponent_action)
+            return Posterior(step.action, step.opponent_action, prior, step.reward, step.entropy, step.kl)
+        wide = _repeat(obs, draws)
+        step = one_step(self.model, self.guide, wide)
+        distribution = self.opponent_prior(wide)
+        missing = wide.shape[:2][: 2 - len(distribution.batch_shape)]
+        prior = distribution.sample(missing)
+        apart = (obs.shape[1], draws)
+        return Posterior(
+            *(value.unflatten(1, apart) for value in (step.action, step.opponent_action, prior)),
+            *(part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl)),
+        )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The number of updates, for `state_dict`."""
+        return {"updates": self.updates}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Undo `get_extra_state`."""
+        self.updates = state["updates"]
+        self._set_weights()
+
+
+def _repeat(obs: Tensor, times: int) -> Tensor:
+    """Each datum `times` in a row: `replicates x batch x event` to `replicates x (batch times) x event`."""
+    return obs.repeat_interleave(times, dim=1)

@@ -1,0 +1,79 @@
+"""Networks batched over replicates: every weight leads with the replicate dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from inference_marl.types import Seat
+
+
+class BatchedLinear(nn.Module):
+    """One affine map per replicate: weights `replicates x in x out`, Xavier-uniform; biases start at 0."""
+
+    def __init__(self, replicates: int, inputs: int, outputs: int, *, device: torch.device, dtype: torch.dtype):
+        super().__init__()
+        bound = math.sqrt(6.0 / (inputs + outputs))
+        weight = torch.empty(replicates, inputs, outputs, device=device, dtype=dtype).uniform_(-bound, bound)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(replicates, 1, outputs, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[extra x] replicates x batch x in` to `[extra x] replicates x batch x out`."""
+        if x.dim() == 3:
+            return torch.baddbmm(self.bias, x, self.weight)
+        # Extra dimensions (particles, enumerated sites) join the batch, so that one product does all.
+        *extra, replicates, batch, inputs = x.shape
+        rows = x.reshape(-1, replicates, batch, inputs).transpose(0, 1).reshape(replicates, -1, inputs)
+        out = torch.baddbmm(self.bias, rows, self.weight)
+        return out.reshape(replicates, -1, batch, out.shape[-1]).transpose(0, 1).reshape(*extra, *x.shape[-3:-1], -1)
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron per replicate, with ReLU between layers.
+
+    Args:
+        seat: gives replicates, device and floating type.
+        inputs: features read.
+        outputs: features written.
+        hidden: widths of the hidden layers.
+    """
+
+    def __init__(self, seat: Seat, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        widths = [inputs, *hidden, outputs]
+        self.layers = nn.ModuleList(
+            BatchedLinear(seat.replicates, narrow, wide, device=seat.device, dtype=seat.dtype)
+            for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[extra x] replicates x batch x inputs` to `[extra x] replicates x batch x outputs`."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = torch.relu(layer(x))
+        return last(x)
+
+
+def check_widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    """The widths of hidden layers as a tuple.
+
+    Raises:
+        ValueError: if a width is not a positive integer.
+    """
+    if any(width < 1 for width in hidden):
+        raise ValueError(f"hidden: got {list(hidden)}, expected positive integers, one per hidden layer")
+    return tuple(hidden)
+
+
+@torch.no_grad()
+def track(target: nn.Module, online: nn.Module, rate: float) -> None:
+    """Move every parameter and buffer of `target` the fraction `rate` of the way to `online` (Polyak)."""
+    pairs: Iterable[tuple[Tensor, Tensor]] = zip(
+        [*target.parameters(), *target.buffers()], [*online.parameters(), *online.buffers()], strict=True
+    )
+    for slow, fast in pairs:
+        slow.lerp_(fast, rate)

@@ -1,0 +1,103 @@
+"""Hyperparameters that change while a learner learns: temperature, KL weight, learning rate."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+
+class Schedule(ABC):
+    """A number for every step of learning, counted from 0."""
+
+    @abstractmethod
+    def __call__(self, step: int) -> float:
+        """The value at `step` (how many updates the learner has made)."""
+
+
+class Constant(Schedule):
+    """The same value at every step.
+
+    Args:
+        value: the value.
+    """
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, step: int) -> float:
+        """`value`."""
+        return self.value
+
+
+class ExponentialDecay(Schedule):
+    """`start exp(-rate max(step - delay, 0)) + floor`.
+
+    With `start=500, rate=0.1, floor=0.1` this is the annealing of the ROMMEO authors' code; the paper itself
+    speaks of a constant temperature.
+
+    Args:
+        start: what decays, at the first step (the value there is `start + floor`).
+        rate: decay per step, not negative.
+        floor: the value in the limit.
+        delay: steps before the decay sets in.
+
+    Raises:
+        ValueError: if `rate` or `delay` is negative.
+    """
+
+    def __init__(self, start: float, rate: float, floor: float = 0.0, delay: int = 0) -> None:
+        if rate < 0 or delay < 0:
+            raise ValueError(f"rate, delay: got {rate}, {delay}, expected numbers that are not negative")
+        self.start, self.rate, self.floor, self.delay = start, rate, floor, delay
+
+    def __call__(self, step: int) -> float:
+        """The value at `step`."""
+        return self.start * math.exp(-self.rate * max(step - self.delay, 0)) + self.floor
+
+
+class InverseTime(Schedule):
+    """`start scale / (scale + step)`: the Robbins-Monro rate; `1e4 / (1e4 + t)` in the ROMMEO authors' code.
+
+    Args:
+        start: the value at step 0.
+        scale: steps after which the value has halved, positive.
+
+    Raises:
+        ValueError: if `scale` is not positive.
+    """
+
+    def __init__(self, start: float = 1.0, scale: float = 1e4) -> None:
+        if scale <= 0:
+            raise ValueError(f"scale: got {scale}, expected a positive number")
+        self.start, self.scale = start, scale
+
+    def __call__(self, step: int) -> float:
+        """The value at `step`."""
+        return self.start * self.scale / (self.scale + step)
+
+
+class Linear(Schedule):
+    """From `start` to `end` in a straight line over `steps` steps, then `end`.
+
+    Args:
+        start: the value at step 0.
+        end: the value from step `steps` on.
+        steps: length of the line, positive.
+
+    Raises:
+        ValueError: if `steps` is not positive.
+    """
+
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"steps: got {steps}, expected a positive integer")
+        self.start, self.end, self.steps = start, end, steps
+
+    def __call__(self, step: int) -> float:
+        """The value at `step`."""
+        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
+
+
+def as_schedule(value: float | Schedule) -> Schedule:
+    """A number stands for the schedule that keeps it."""
+    return value if isinstance(value, Schedule) else Constant(value)

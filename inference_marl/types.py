@@ -1,0 +1,334 @@
+"""The contracts that every room of the library meets: `Conditional`, `Game`, `Learner`, and what passes between.
+
+Shape grammar used everywhere: `replicates x environments x ...` for what games and learners exchange,
+`replicates x batch x ...` for what models and guides see. Extra dimensions (particles, enumerated sites) appear
+on the left only.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import ClassVar, Self
+
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from inference_marl.spaces import Box, Discrete, Space, joint_action, joint_space
+
+
+class IncompatibleError(ValueError):
+    """Two parts of an experiment do not fit together; `key` is where, as a dotted path."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+@contextmanager
+def within(key: str) -> Iterator[None]:
+    """Prefix the key of any `IncompatibleError` raised inside, so that the user reads the full path.
+
+    A plain `ValueError` from a constructor or a `bind` becomes an `IncompatibleError` at this key.
+    """
+    try:
+        yield
+    except IncompatibleError as error:
+        raise IncompatibleError(error.message, f"{key}.{error.key}" if error.key else key) from error
+    except ValueError as error:
+        raise IncompatibleError(str(error), key) from error
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One agent's place in a game: everything a description needs to become a working part.
+
+    Attributes:
+        index: which agent.
+        observation: the agent's observation space.
+        action_spaces: every agent's action space.
+        replicates: independent seeds trained side by side.
+        environments: copies of the game each replicate plays at once.
+        device, dtype: where tensors live and their floating type.
+    """
+
+    index: int
+    observation: Space
+    action_spaces: tuple[Space, ...]
+    replicates: int
+    environments: int = 1
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def action(self) -> Space:
+        """The agent's own action space."""
+        return self.action_spaces[self.index]
+
+    @property
+    def opponents(self) -> tuple[int, ...]:
+        """The other agents, in seat order."""
+        return tuple(agent for agent in range(len(self.action_spaces)) if agent != self.index)
+
+    @property
+    def opponent_action(self) -> Space:
+        """The space of the opponents' joint action."""
+        return joint_space([self.action_spaces[agent] for agent in self.opponents])
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Transitions as one agent sees them; every field is `replicates x batch x event`."""
+
+    obs: Tensor
+    action: Tensor
+    opponent_action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    terminated: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One step of all agents in all environments, `replicates x environments`.
+
+    Attributes:
+        obs, actions, next_obs: one tensor per agent, `replicates x environments x event`.
+        rewards: `replicates x environments x agents`.
+        terminated: bool, `replicates x environments`; true where nothing follows, so values are not
+            bootstrapped. A time limit is not termination.
+    """
+
+    obs: tuple[Tensor, ...]
+    actions: tuple[Tensor, ...]
+    rewards: Tensor
+    next_obs: tuple[Tensor, ...]
+    terminated: Tensor
+
+    def seen_by(self, seat: Seat) -> Experience:
+        """The view of one agent: its own observation and reward, its opponents' joint action."""
+        opponents = seat.opponents
+        spaces = [seat.action_spaces[agent] for agent in opponents]
+        return Experience(
+            obs=self.obs[seat.index],
+            action=self.actions[seat.index],
+            opponent_action=joint_action(spaces, [self.actions[agent] for agent in opponents]),
+            reward=self.rewards[..., seat.index],
+            next_obs=self.next_obs[seat.index],
+            terminated=self.terminated,
+        )
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What a learner would do and believes, at a batch of observations.
+
+    For a discrete action space beliefs are probabilities, `replicates x batch x actions`; for a continuous one
+    they are draws, `replicates x batch x draws x dim`, joint over the three beliefs of one draw. A learner
+    without an opponent model leaves those fields `None`.
+
+    Attributes:
+        policy: the marginal policy `sum_b pi(a | s, b) rho(b | s)`.
+        opponent_model: `rho(b | s)`, marginal over the own action.
+        opponent_prior: `P(b | s)`.
+        reward, entropy, kl: the parts of the ELBO, `replicates x batch`; `elbo = reward + entropy - kl`, where
+            `entropy` is relative to the uniform policy (so it is at most 0) and both weights are included.
+    """
+
+    policy: Tensor
+    opponent_model: Tensor | None = None
+    opponent_prior: Tensor | None = None
+    reward: Tensor | None = None
+    entropy: Tensor | None = None
+    kl: Tensor | None = None
+
+    @property
+    def elbo(self) -> Tensor | None:
+        """Evidence lower bound per datum, `replicates x batch`; `None` for a learner without one."""
+        if self.reward is None or self.entropy is None or self.kl is None:
+            return None
+        return self.reward + self.entropy - self.kl
+
+
+class Bindable(PyroModule):
+    """A description that becomes a working part once shapes are known.
+
+    Constructors take hyperparameters only; `bind` copies the description, so two arms or two seats may share
+    one, and calls `setup` on the copy to make parameters and buffers.
+    """
+
+    seat: Seat
+
+    def setup(self) -> None:
+        """Make parameters and buffers; `self.seat` is there. Does nothing unless overridden."""
+
+    def _bound(self, **context: object) -> Self:
+        bound = copy.deepcopy(self)
+        for name, value in context.items():
+            setattr(bound, name, value)
+        bound.setup()
+        return bound
+
+
+class Conditional(Bindable):
+    """A conditional distribution `p(target | parents)`: a prior, a policy, an opponent model, a transition.
+
+    A subclass defines `forward(*parents)`, which takes the parents' values, `[extra x] replicates x batch x
+    event`, and returns a Pyro distribution over `self.target` whose batch shape broadcasts with theirs. It may
+    define `setup` to make parameters, all leading with `replicates`.
+
+    Class attributes say what it can be used for, so that a wrong combination fails before anything runs:
+    `targets` and `conditions` list the kinds of space it accepts for the target and for every parent.
+    """
+
+    targets: ClassVar[tuple[type, ...]] = (Discrete, Box)
+    conditions: ClassVar[tuple[type, ...]] = (Discrete, Box)
+
+    target: Space
+    parents: tuple[Space, ...]
+
+    def bind(self, seat: Seat, target: Space, parents: Sequence[Space]) -> Self:
+        """A working copy over `target` given `parents`, in `seat`.
+
+        Raises:
+            IncompatibleError: if the class cannot be used for these spaces.
+        """
+        for role, space, accepted in [
+            ("the variable it describes", target, self.targets),
+            *(("what it conditions on", parent, self.conditions) for parent in parents),
+        ]:
+            if not isinstance(space, accepted):
+                names = " or ".join(kind.__name__ for kind in accepted)
+                raise IncompatibleError(
+                    f"{type(self).__name__} got {space} for {role}, expected {names}; "
+                    "choose another class for this game, or another game"
+                )
+        return self._bound(seat=seat, target=target, parents=tuple(parents))
+
+    def forward(self, *parents: Tensor) -> dist.Distribution:
+        """The distribution given the parents' values; every subclass defines it."""
+        raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
+
+    @property
+    def full_support(self) -> bool:
+        """Whether every value has positive probability, so that any fitted guide has a finite ELBO."""
+        return True
+
+
+State = dict[str, Tensor]
+"""All that changes in a game: named tensors that lead with `replicates x environments`."""
+
+
+class Game(ABC):
+    """A stochastic game, batched over replicates and environments.
+
+    A game is a pure description: `reset` makes a state, `step` maps a state to the next, nothing is stored, so a
+    checkpoint is a dictionary of tensors. Randomness comes from torch's global generator.
+
+    Attributes:
+        observations, action_spaces: one space per agent.
+        horizon: steps in an episode; `None` if it never ends. A time limit, not termination.
+        success_reward: mean reward per step and agent from which a replicate counts as successful; `None` where
+            success is judged by the joint policy's probability of the optimum instead.
+    """
+
+    observations: tuple[Space, ...]
+    action_spaces: tuple[Space, ...]
+    horizon: int | None = None
+    success_reward: float | None = None
+
+    @property
+    def agents(self) -> int:
+        """Number of agents."""
+        return len(self.action_spaces)
+
+    @abstractmethod
+    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+        """First state of an episode in every environment."""
+
+    @abstractmethod
+    def observe(self, state: State) -> tuple[Tensor, ...]:
+        """Each agent's observation, `replicates x environments x event`."""
+
+    @abstractmethod
+    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
+        """Play one joint action.
+
+        Args:
+            state: from `reset` or `step`.
+            actions: one tensor per agent, `replicates x environments x event`.
+
+        Returns:
+            The next state (before any reset), rewards `replicates x environments x agents`, and `terminated`,
+            bool, `replicates x environments`.
+        """
+
+    def is_optimal(self, actions: Sequence[Tensor]) -> Tensor | None:
+        """Which joint actions are the game's optimum: best for every agent at once.
+
+        Args:
+            actions: one tensor per agent, `... x event`; leading shapes broadcast.
+
+        Returns:
+            Bool `...`, or `None` if the game has no such optimum or it is not known.
+        """
+        return None
+
+
+class Learner(torch.nn.Module, ABC):
+    """Controls one seat of a game, for all replicates at once.
+
+    A learner is described by its hyperparameters and bound to a seat when a run starts. What it needs to go on
+    after a restart is in `state_dict()`.
+    """
+
+    seat: Seat
+
+    def bind(self, seat: Seat) -> Self:
+        """A working copy in `seat`.
+
+        Raises:
+            IncompatibleError: if a part does not fit the seat, with the part's key.
+        """
+        bound = copy.deepcopy(self)
+        bound.seat = seat
+        bound.setup()
+        return bound
+
+    @abstractmethod
+    def setup(self) -> None:
+        """Make parameters, buffers and optimisers for `self.seat`."""
+
+    @abstractmethod
+    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
+        """Actions for `obs` (`replicates x environments x event`); without `explore`, the best it knows."""
+
+    @abstractmethod
+    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
+        """Learn from the newest step.
+
+        Args:
+            batch: what just happened, all agents.
+            peers: every learner in seat order, itself included. Read-only; only centralised and opponent-aware
+                learners look at it.
+
+        Raises:
+            NonFiniteError: if a loss is not finite; the learner is then as it was before the call's gradient step.
+        """
+
+    @abstractmethod
+    def posterior(self, obs: Tensor, draws: int) -> Posterior:
+        """Policy and beliefs at `obs`, `replicates x batch x event`; `draws` is used where they are sampled."""

@@ -1,0 +1,214 @@
+"""Critics `Q(s, a, b)`, and the likelihood that fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import Trace_ELBO
+from pyro.ops.indexing import Vindex
+from torch import Tensor, nn
+
+from inference_marl.networks import MLP, check_widths
+from inference_marl.plates import replicate_and_batch
+from inference_marl.schedules import Schedule, as_schedule
+from inference_marl.spaces import Discrete, encode
+from inference_marl.svi import Fit
+from inference_marl.types import Bindable, IncompatibleError, Seat
+
+
+def no_guide(*args: Tensor) -> None:
+    """The guide of a model without latent variables: its ELBO is the log-likelihood."""
+
+
+class Critic(Bindable):
+    """The soft action value `Q(s, a, b)`, fitted as the mean of a likelihood::
+
+        y ~ Normal(Q(s, a, b), 1)        # site `td_target`, observed at r + gamma V(s')
+
+    whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant.
+
+    Args:
+        target_rate: how far the target critic follows per update, in (0, 1]; 1 means no separate target.
+    """
+
+    def __init__(self, target_rate: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < target_rate <= 1:
+            raise ValueError(f"target_rate: got {target_rate}, expected a number in (0, 1]; 1 for no target critic")
+        self.target_rate = target_rate
+
+    def bind(self, seat: Seat) -> Self:
+        """A working copy in `seat`.
+
+        Raises:
+            IncompatibleError: if the class cannot represent values over the seat's spaces.
+        """
+        return self._bound(seat=seat)
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+        """Values `[extra x] replicates x batch`; the arguments' batch shapes broadcast."""
+        raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
+
+    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """Move towards `target`, `replicates x batch`, at the given data."""
+        raise NotImplementedError(f"{type(self).__name__}.fit is not defined")
+
+    def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """The Pyro model of the class docstring."""
+        with replicate_and_batch(obs):
+            pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), 1.0), obs=target)
+
+    def table(self, obs: Tensor) -> Tensor:
+        """All values at `obs`: `replicates x batch x actions x opponent_actions`.
+
+        Raises:
+            IncompatibleError: if an action space is not discrete.
+        """
+        own, opponents = self.seat.action, self.seat.opponent_action
+        if not (isinstance(own, Discrete) and isinstance(opponents, Discrete)):
+            raise IncompatibleError(f"a table of values: got actions {own} and {opponents}, expected Discrete spaces")
+        action = torch.arange(own.n, device=obs.device).view(-1, 1, 1, 1)
+        opponent_action = torch.arange(opponents.n, device=obs.device).view(-1, 1, 1)
+        values: Tensor = self(obs, action, opponent_action)
+        return values.permute(2, 3, 0, 1)
+
+
+class TabularCritic(Critic):
+    """One number per replicate, state, action and joint opponent action, moved towards the target's mean.
+
+    Where the batch visits a cell, the update is `Q <- Q + rate (mean target - Q)`: for one datum the gradient step
+    of size `rate` on the likelihood, and Q-learning's own (Tian et al. 2019, Eq. 13, with samples).
+
+    Args:
+        initial: initial values: a number, or `[low, high]` for uniform draws (`[0, 1]` in the authors' code). A
+            number above every reward is optimism.
+        rate: learning rate in (0, 1]; a number or a schedule over updates.
+        target_rate: see `Critic`.
+
+    Raises:
+        ValueError: if `initial` or `rate` is not of this form.
+    """
+
+    values: Tensor
+
+    def __init__(
+        self,
+        initial: float | tuple[float, float] = (0.0, 1.0),
+        rate: float | Schedule = 1.0,
+        target_rate: float = 1.0,
+    ) -> None:
+        super().__init__(target_rate)
+        low, high = initial if isinstance(initial, Sequence) else (initial, initial)
+        if low > high:
+            raise ValueError(f"initial: got {initial}, expected [low, high] with low <= high")
+        self.initial = (float(low), float(high))
+        self.rate = as_schedule(rate)
+        if not 0 < self.rate(0) <= 1:
+            raise ValueError(f"rate: got {self.rate(0)} at the first update, expected a number in (0, 1]")
+        self.updates = 0
+
+    def setup(self) -> None:
+        """Draw the table."""
+        seat = self.seat
+        spaces = (seat.observation, seat.action, seat.opponent_action)
+        if not all(isinstance(space, Discrete) for space in spaces):
+            raise IncompatibleError(
+                f"TabularCritic got states {spaces[0]} and actions {spaces[1]}, {spaces[2]}, expected Discrete spaces; "
+                "use NetworkCritic"
+            )
+        shape = (seat.replicates, *(space.features for space in spaces))
+        low, high = self.initial
+        values = torch.rand(shape, device=seat.device, dtype=seat.dtype) * (high - low) + low
+        self.register_buffer("values", values)
+
+    def _cells(self, obs: Tensor) -> Tensor:
+        return torch.arange(self.seat.replicates, device=obs.device).view(-1, 1)
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+        """Values at the given cells, `[extra x] replicates x batch`."""
+        return Vindex(self.values)[self._cells(obs), obs, action, opponent_action]
+
+    def table(self, obs: Tensor) -> Tensor:
+        """Values at the given states, `replicates x batch x actions x opponent_actions`."""
+        return self.values[self._cells(obs), obs]
+
+    @torch.no_grad()
+    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """Move each visited cell the fraction `rate` of the way to the mean of its targets."""
+        rate = self.rate(self.updates)
+        self.updates += 1
+        _, states, actions, opponent_actions = self.values.shape
+        cell = (obs * actions + action) * opponent_actions + opponent_action
+        values = self.values.view(self.values.shape[0], states * actions * opponent_actions)
+        error = target.to(values.dtype) - values.gather(1, cell)
+        if cell.shape[1] > 1:
+            visits = torch.zeros_like(values).scatter_add_(1, cell, torch.ones_like(error))
+            error = error / visits.gather(1, cell)
+        values.scatter_add_(1, cell, rate * error)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The number of updates, for `state_dict`."""
+        return {"updates": self.updates}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Undo `get_extra_state`."""
+        self.updates = state["updates"]
+
+
+class NetworkCritic(Critic):
+    """A multilayer perceptron over the features of state, own action and opponents' joint action.
+
+    Args:
+        hidden: widths of the hidden layers.
+        learning_rate: Adam's step size on the likelihood.
+        target_rate: see `Critic`.
+        initial: added to every initial value; above every reward it is optimism.
+        max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (100, 100),
+        learning_rate: float = 1e-2,
+        target_rate: float = 0.01,
+        initial: float = 0.0,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__(target_rate)
+        self.hidden = check_widths(hidden)
+        self.learning_rate = learning_rate
+        self.initial = initial
+        self.max_gradient_norm = max_gradient_norm
+
+    def setup(self) -> None:
+        """Make the network and its optimiser."""
+        seat = self.seat
+        self.spaces = (seat.observation, seat.action, seat.opponent_action)
+        self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
+        nn.init.constant_(self.network.layers[-1].bias, self.initial)
+        self.optimisation = Fit(
+            "critic",
+            Trace_ELBO(),
+            self.likelihood,
+            no_guide,
+            self.network.parameters(),
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+        )
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+        """Values `[extra x] replicates x batch`."""
+        value: Tensor = self.network(encode(self.spaces, (obs, action, opponent_action), self.seat.dtype))
+        return value.squeeze(-1)
+
+    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """One Adam step on the likelihood.
+
+        Raises:
+            NonFiniteError: if the loss is not finite.
+        """
+        self.optimisation.step(obs.shape[1], obs, action, opponent_action, target)

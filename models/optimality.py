@@ -1,0 +1,65 @@
+"""How a value becomes the likelihood of being optimal: the observed site `optimality`."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+
+class Optimality(PyroModule):
+    """Base: `forward(q)` adds the site `optimality`, observed to be 1, given values `[extra x] replicates x batch`.
+
+    Attributes:
+        offset: what has to be added to the ELBO to read it in the units of `q`.
+    """
+
+    offset: float = 0.0
+
+    def forward(self, q: Tensor) -> None:
+        """Add the site; every subclass defines it."""
+        raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
+
+
+class ExponentialOptimality(Optimality):
+    """`p(o = 1 | s, a, b)` proportional to `exp(Q)` (Tian et al. 2019, Eq. 4): a factor, no bound on rewards."""
+
+    def forward(self, q: Tensor) -> None:
+        """Add `q` to the log-density."""
+        pyro.factor("optimality", q)
+
+
+class BernoulliOptimality(Optimality):
+    """An explicit variable: `o ~ Bernoulli(exp(Q - upper))`, observed to be 1.
+
+    For values bounded by `upper` this is a proper probability and the posterior over actions is the same as with
+    `ExponentialOptimality`; the ELBO is a bound on a true log-probability, lower by the constant `upper`. In a
+    game that goes on, `Q` is a soft value: it includes entropy bonuses, so `upper` must bound those too.
+
+    Args:
+        upper: upper bound of `Q`, in units of reward.
+    """
+
+    def __init__(self, upper: float) -> None:
+        super().__init__()
+        self.upper = upper
+        self.offset = upper
+
+    def forward(self, q: Tensor) -> None:
+        """Observe the variable.
+
+        Raises:
+            ValueError: if a value exceeds `upper`, which would make a probability above 1.
+        """
+        highest = float(q.detach().max())
+        if highest > self.upper:
+            raise ValueError(
+                f"optimality.upper: got {self.upper}, but Q reaches {highest:.6g}; expected an upper bound of Q: "
+                "raise it, or use ExponentialOptimality, which needs none"
+            )
+        # logit(exp(x)) = x - log(1 - exp(x)), kept finite where x = 0.
+        log_probability = (q - self.upper).clamp_max(-torch.finfo(q.dtype).eps)
+        logits = log_probability - torch.log(-torch.expm1(log_probability))
+        pyro.sample("optimality", dist.Bernoulli(logits=logits), obs=torch.ones_like(logits))

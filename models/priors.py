@@ -1,0 +1,310 @@
+"""Opponent priors `P(b | s)`: what the opponents are expected to do before optimality is taken into account."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import Trace_ELBO
+from torch import Tensor
+
+from inference_marl.models.critics import no_guide
+from inference_marl.plates import replicate_and_batch
+from inference_marl.replay import Observed
+from inference_marl.spaces import Discrete
+from inference_marl.svi import Fit
+from inference_marl.types import Conditional, IncompatibleError
+
+
+class OpponentPrior(Conditional):
+    """`b ~ P(b | s)` for the opponents' joint action `b`.
+
+    A subclass defines `forward(obs)`; one that learns from play also defines `observe`. Priors are conditionals
+    like any other, so a guide may use one as its opponent model.
+    """
+
+    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
+        """See what the opponents just did, `replicates x environments x event`. Does nothing unless overridden."""
+
+
+class Uniform(OpponentPrior):
+    """`P(b | s)` uniform: no assumption about the opponents. Any action space."""
+
+    def forward(self, *parents: Tensor) -> dist.Distribution:
+        """The uniform distribution, batch shape `()`."""
+        return self.target.uniform(self.seat.dtype, self.seat.device)
+
+
+class Fixed(OpponentPrior):
+    """`P(b | s)` given once and for all, the same in every state. Discrete actions.
+
+    Args:
+        probabilities: of the opponents' joint actions (the last opponent's action runs fastest); they are
+            normalised.
+
+    Raises:
+        ValueError: if a probability is negative or all are 0.
+    """
+
+    targets = (Discrete,)
+
+    def __init__(self, probabilities: Sequence[float]) -> None:
+        super().__init__()
+        if not probabilities or min(probabilities) < 0 or not sum(probabilities) > 0:
+            raise ValueError(
+                f"probabilities: got {list(probabilities)}, expected numbers that are not negative and not all 0"
+            )
+        self.probabilities = tuple(probabilities)
+
+    def setup(self) -> None:
+        """Check the length and store the log-probabilities."""
+        if len(self.probabilities) != self.target.features:
+            raise IncompatibleError(
+                f"probabilities: got {len(self.probabilities)} numbers, expected one per joint action of the "
+                f"opponents: {self.target.features}"
+            )
+        probabilities = torch.tensor(self.probabilities, dtype=self.seat.dtype, device=self.seat.device)
+        self.register_buffer("logits", (probabilities / probabilities.sum()).log())
+
+    @property
+    def full_support(self) -> bool:
+        """Whether no probability is 0."""
+        return min(self.probabilities) > 0
+
+    def forward(self, *parents: Tensor) -> dist.Distribution:
+        """The given distribution, batch shape `()`."""
+        return dist.Categorical(logits=self.logits)
+
+
+class TabularCounts(OpponentPrior):
+    """How often each joint action was seen in each state, over the last `window` observations or all of them.
+
+    Args:
+        window: observations remembered per replicate, over all states; `None` for all.
+
+    Raises:
+        ValueError: if `window` is not positive.
+    """
+
+    targets = (Discrete,)
+    conditions = (Discrete,)
+    counts: Tensor
+    recent: Tensor
+
+    def __init__(self, window: int | None = None) -> None:
+        super().__init__()
+        if window is not None and window < 1:
+            raise ValueError(f"window: got {window}, expected a positive integer, or null to remember everything")
+        self.window = window
+        self.position = 0
+
+    def setup(self) -> None:
+        """Start with no observations; `counts` is `replicates x states x opponent_actions`."""
+        seat = self.seat
+        states, actions = self.parents[0].features, self.target.features
+        counts = torch.zeros(seat.replicates, states, actions, dtype=seat.dtype, device=seat.device)
+        self.register_buffer("counts", counts)
+        # One cell past the end takes the observations that have not been made yet.
+        recent = torch.full((seat.replicates, self.window or 0), states * actions, device=seat.device)
+        self.register_buffer("recent", recent)
+
+    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
+        """Count the newest observations and forget those that leave the window."""
+        _, states, actions = self.counts.shape
+        cells = obs * actions + opponent_action
+        counts = self.counts.view(-1, states * actions)
+        if self.window is not None:
+            cells = cells[:, -self.window :]
+            where = torch.arange(self.position, self.position + cells.shape[1], device=obs.device) % self.window
+            leaving = self.recent[:, where]
+            seen = leaving < states * actions
+            counts.scatter_add_(1, leaving.clamp_max(states * actions - 1), -seen.to(counts.dtype))
+            self.recent[:, where] = cells
+            self.position = int((self.position + cells.shape[1]) % self.window)
+        counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
+
+    def counts_at(self, obs: Tensor) -> Tensor:
+        """Counts at the given states, `replicates x batch x opponent_actions`."""
+        rows = torch.arange(self.counts.shape[0], device=obs.device).view(-1, 1)
+        return self.counts[rows, obs]
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Where the window stands, for `state_dict`."""
+        return {"position": self.position}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Undo `get_extra_state`."""
+        self.position = state["position"]
+
+
+class EmpiricalFrequency(TabularCounts):
+    """`P(b | s)` is the frequency of `b` among the opponents' actions seen in `s` (Tian et al. 2019, Section 2.2).
+
+    `P(b | s) = (count + smoothing) / (total + smoothing |B|)`. Before the first observation in a state it is the
+    initial distribution, which the paper leaves arbitrary. Discrete states and actions.
+
+    Args:
+        window: observations remembered per replicate; `None` for all, as in the paper's Algorithm 1. The authors'
+            code remembers 50.
+        smoothing: added to every count. 0 is the paper's; an action that was not seen within the window then has
+            probability 0, which only a guide in closed form can follow.
+        initial: `dirichlet` draws the initial distribution from Dirichlet(1, ..., 1), `uniform` takes its mean.
+
+    Raises:
+        ValueError: if `window` is not positive or `smoothing` is negative.
+    """
+
+    def __init__(
+        self,
+        window: int | None = None,
+        smoothing: float = 0.0,
+        initial: Literal["dirichlet", "uniform"] = "dirichlet",
+    ) -> None:
+        super().__init__(window)
+        if smoothing < 0:
+            raise ValueError(f"smoothing: got {smoothing}, expected a number that is not negative")
+        self.smoothing = smoothing
+        self.initial = initial
+
+    def setup(self) -> None:
+        """Draw the initial distribution, `replicates x states x opponent_actions`."""
+        super().setup()
+        start = torch.ones_like(self.counts)
+        if self.initial == "dirichlet":
+            start = start.exponential_()
+        self.register_buffer("start", start / start.sum(-1, keepdim=True))
+
+    @property
+    def full_support(self) -> bool:
+        """Whether smoothing keeps every probability positive."""
+        return self.smoothing > 0
+
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.Distribution:
+        """The frequencies at `obs`; `-inf` logits where nothing was seen and nothing is added."""
+        counts = self.counts_at(obs)
+        rows = torch.arange(self.counts.shape[0], device=obs.device).view(-1, 1)
+        unseen = counts.sum(-1, keepdim=True) == 0
+        return dist.Categorical(logits=torch.where(unseen, self.start[rows, obs], counts + self.smoothing).log())
+
+
+class DirichletMultinomial(TabularCounts):
+    """Bayesian frequencies: the posterior predictive of a Dirichlet prior over each state's action probabilities::
+
+        theta_s ~ Dirichlet(concentration, ..., concentration)
+        b ~ Categorical(theta_s)
+
+    so `P(b | s, data) = (count + concentration) / (total + concentration |B|)`, in closed form. Discrete states and
+    actions.
+
+    Args:
+        concentration: of the symmetric Dirichlet, positive: 1 is uniform, 1/2 Jeffreys'.
+        window: observations remembered per replicate; `None` for all.
+
+    Raises:
+        ValueError: if `concentration` or `window` is not positive.
+    """
+
+    def __init__(self, concentration: float = 1.0, window: int | None = None) -> None:
+        super().__init__(window)
+        if concentration <= 0:
+            raise ValueError(f"concentration: got {concentration}, expected a positive number")
+        self.concentration = concentration
+
+    def posterior(self, obs: Tensor) -> dist.Dirichlet:
+        """The posterior over `theta` at `obs`, batch shape `replicates x batch`."""
+        return dist.Dirichlet(self.counts_at(obs) + self.concentration)
+
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.Distribution:
+        """The posterior predictive at `obs`."""
+        return dist.Categorical(logits=(self.counts_at(obs) + self.concentration).log())
+
+
+class Amortised(OpponentPrior):
+    """`P_psi(b | s)`: any conditional, fitted to what the opponents did last by maximum likelihood::
+
+        b ~ P_psi(b | s)                 # site `opponent_action`, observed at the opponents' actions
+
+    This is the prior of ROMMEO-AC (Tian et al. 2019, Algorithm 2).
+
+    Args:
+        conditional: the family, e.g. `TanhNormalNetwork` or `CategoricalNetwork`.
+        window: observations remembered per replicate. The authors' code fits to the most recent batch; a short
+            window lets the prior follow the policy into a local optimum and hold the opponent model there.
+        batch_size: drawn from the window per step.
+        steps: gradient steps per observation.
+        learning_rate: Adam's step size.
+        max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
+
+    Raises:
+        ValueError: if `window`, `batch_size` or `steps` is not positive.
+    """
+
+    def __init__(
+        self,
+        conditional: Conditional,
+        window: int = 10_000,
+        batch_size: int = 256,
+        steps: int = 1,
+        learning_rate: float = 1e-2,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        for name, number in [("window", window), ("batch_size", batch_size), ("steps", steps)]:
+            if number < 1:
+                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        self.conditional = conditional
+        self.window, self.batch_size, self.steps = window, batch_size, steps
+        self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm
+
+    def setup(self) -> None:
+        """Bind the conditional, make its optimiser and the memory.
+
+        Raises:
+            IncompatibleError: if the conditional does not fit, or has nothing to fit.
+        """
+        self.conditional = self.conditional.bind(self.seat, self.target, self.parents)
+        parameters = list(self.conditional.parameters())
+        if not parameters:
+            raise IncompatibleError(
+                f"conditional: got {type(self.conditional).__name__}, which has no parameters to fit, expected one "
+                "that has, such as TanhNormalNetwork, CategoricalNetwork or Tabular"
+            )
+        self.observed = Observed(self.seat, self.window)
+        self.optimisation = Fit(
+            "opponent prior",
+            Trace_ELBO(),
+            self.likelihood,
+            no_guide,
+            parameters,
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+        )
+
+    @property
+    def full_support(self) -> bool:
+        """As the conditional's."""
+        return self.conditional.full_support
+
+    def likelihood(self, obs: Tensor, opponent_action: Tensor) -> None:
+        """The Pyro model of the class docstring."""
+        with replicate_and_batch(obs):
+            pyro.sample("opponent_action", self.conditional(obs), obs=opponent_action)
+
+    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
+        """Remember the newest observations and fit to what is remembered.
+
+        Raises:
+            NonFiniteError: if the loss is not finite.
+        """
+        self.observed.push(obs=obs, opponent_action=opponent_action)
+        for _ in range(self.steps):
+            batch = self.observed.sample(self.batch_size)
+            self.optimisation.step(self.batch_size, batch["obs"], batch["opponent_action"])
+
+    def forward(self, *parents: Tensor) -> dist.Distribution:
+        """The conditional at `obs`."""
+        distribution: dist.Distribution = self.conditional(*parents)
+        return distribution

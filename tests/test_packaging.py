@@ -1,0 +1,133 @@
+"""The wheel and the sdist hold the package and nothing else, install into a clean environment, and import there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import inference_marl
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "inference_marl"
+ROOMS = (PACKAGE, "models", "guides", "tests", "experiments")
+
+IMPORT_SCRIPT = """
+import importlib, importlib.metadata, importlib.util
+import inference_marl, inference_marl.models, inference_marl.guides, inference_marl.cli
+for room in ("models", "guides", "tests", "experiments"):
+    assert importlib.util.find_spec(room) is None, f"{room} is importable under its bare name"
+assert inference_marl.__version__ == importlib.metadata.version("inference-marl")
+print(inference_marl.__file__, inference_marl.models.__file__, inference_marl.guides.__file__, sep="\\n")
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command away from the source tree; its output is shown when it fails."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def wheel_files(wheel: Path) -> dict[str, bytes]:
+    """The wheel's files by name, without the list of hashes."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/RECORD")}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is committed, free of what earlier builds left behind."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for room in ROOMS:
+        shutil.copytree(
+            ROOT / room, copy / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "runs")
+        )
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", out, cwd=checkout)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def sdist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sdist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", out, cwd=checkout)
+    return next(out.glob("*.tar.gz"))
+
+
+def clean_environment(folder: Path) -> Path:
+    """An environment's Python that sees our dependencies but not the source tree.
+
+    A `.pth` line adds a folder without running the `.pth` files in it, so that the editable installation which
+    the tests themselves run from stays invisible.
+    """
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
+    python = folder / "bin" / "python"
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    dependencies = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    (Path(site) / "dependencies.pth").write_text("\n".join(dependencies))
+    return python
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = {name for name in wheel_files(wheel) if ".dist-info/" not in name}
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / PACKAGE).rglob("*.py")}
+    for room in ("models", "guides"):
+        files |= {f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / room).rglob("*.py")}
+    assert names == files | {f"{PACKAGE}/py.typed"}
+    assert {f"{PACKAGE}/models/__init__.py", f"{PACKAGE}/guides/__init__.py"} <= names
+
+
+def test_sdist_holds_no_links_and_no_loose_rooms(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        members = archive.getmembers()
+    assert all(member.isfile() or member.isdir() for member in members)
+    names = {Path(*Path(member.name).parts[1:]).as_posix() for member in members if member.isfile()}
+    assert {"LICENSE", "README.md", "pyproject.toml", f"{PACKAGE}/models/__init__.py"} <= names
+    assert {name.split("/")[0] for name in names if "/" in name} == {PACKAGE, f"{PACKAGE}.egg-info"}
+
+
+def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = next(tmp_path.iterdir())
+    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, source, cwd=tmp_path)
+    assert wheel_files(next(tmp_path.glob("*.whl"))) == wheel_files(wheel)
+
+
+@pytest.mark.parametrize("artefact", ["wheel", "sdist"])
+def test_installs_and_imports_in_a_clean_environment(
+    artefact: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    python = clean_environment(tmp_path / "clean")
+    run(
+        *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"),
+        *("--no-index", "--no-deps", "--no-build-isolation", request.getfixturevalue(artefact)),
+        cwd=tmp_path,
+    )
+    locations = run(python, "-I", "-W", "error", "-c", IMPORT_SCRIPT, cwd=tmp_path).splitlines()
+    assert all(Path(location).is_relative_to(tmp_path / "clean") for location in locations)
+    assert "run" in run(tmp_path / "clean" / "bin" / "inference-marl", "--help", cwd=tmp_path)
+
+
+def test_one_version_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert inference_marl.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
