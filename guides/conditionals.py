@@ -60,7 +60,7 @@ class CategoricalNetwork(Conditional):
 
     def setup(self) -> None:
         """Make the network."""
-        self.network = MLP(self.seat, sum(p.features for p in self.parents), self.target.features, self.hidden)
+        self.add_network("network", MLP(self.seat, sum(p.features for p in self.parents), self.target.features, self.hidden))
 
     def forward(self, *parents: Tensor) -> dist.Distribution:
         """A categorical with batch shape `[extra x] replicates x batch`."""
@@ -108,7 +108,7 @@ class TanhNormalNetwork(Conditional):
 
     def setup(self) -> None:
         """Make the network, with two outputs per dimension of the target."""
-        self.network = MLP(self.seat, sum(p.features for p in self.parents), 2 * self.target.features, self.hidden)
+        self.add_network("network", MLP(self.seat, sum(p.features for p in self.parents), 2 * self.target.features, self.hidden))
 
     def forward(self, *parents: Tensor) -> dist.Distribution:
         """Batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
@@ -145,9 +145,10 @@ class SplineFlow(Conditional):
         """Make the network; per dimension the spline has `4 bins - 1` parameters."""
         dim = self.target.features
         self.widths = [dim * self.bins, dim * self.bins, dim * (self.bins - 1), dim * self.bins]
-        self.network = MLP(self.seat, sum(p.features for p in self.parents), sum(self.widths), self.hidden)
-        # A plain function, so that Pyro's module does not register the network a second time.
-        self.spline = ConditionalSpline(lambda context: context.split(self.widths, -1), dim, self.bins, self.bound)
+        self.add_network("network", MLP(self.seat, sum(p.features for p in self.parents), sum(self.widths), self.hidden))
+        # The network is applied before the spline, whose own hypernetwork is then a split of its output.
+        spline = ConditionalSpline(lambda context: context.split(self.widths, -1), dim, self.bins, self.bound)
+        self.add_network("spline", spline)
 
     def forward(self, *parents: Tensor) -> dist.Distribution:
         """Batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""

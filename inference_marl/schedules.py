@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+from inference_marl.types import Described
 
-class Schedule(ABC):
+
+class Schedule(Described, ABC):
     """A number for every step of learning, counted from 0."""
 
     @abstractmethod

@@ -151,5 +151,7 @@ def encode(spaces: Sequence[Space], values: Sequence[Tensor], dtype: torch.dtype
         `batch_shape x (sum of features)`.
     """
     encoded = [space.encode(value, dtype) for space, value in zip(spaces, values, strict=True)]
-    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in encoded))
-    return torch.cat([part.expand(*shape, part.shape[-1]) for part in encoded], dim=-1)
+    if len({part.shape[:-1] for part in encoded}) > 1:
+        shape = torch.broadcast_shapes(*(part.shape[:-1] for part in encoded))
+        encoded = [part.expand(*shape, part.shape[-1]) for part in encoded]
+    return encoded[0] if len(encoded) == 1 else torch.cat(encoded, dim=-1)

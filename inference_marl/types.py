@@ -8,11 +8,12 @@ on the left only.
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import pyro.distributions as dist
 import torch
@@ -20,6 +21,41 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from inference_marl.spaces import Box, Discrete, Space, joint_action, joint_space
+
+
+class Described:
+    """Remembers the arguments it was constructed with, so that any experiment built in Python can be written as data.
+
+    `describe` gives `{"class_path": ..., "init_args": {...}}`, the form of the experiment files. It is also the mark
+    of what an experiment file may build: nothing else is ever instantiated from one.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
+        except TypeError:  # copies are made without arguments; a wrong call is reported by __init__ itself
+            return made
+        bound.apply_defaults()
+        given = dict(list(bound.arguments.items())[1:])
+        object.__setattr__(made, "_given", given)
+        return made
+
+    def describe(self) -> dict[str, Any]:
+        """Import path and constructor arguments, as plain data."""
+        cls = type(self)
+        given = {name: _plain(value) for name, value in self.__dict__["_given"].items()}
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": given}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Described):
+        return value.describe()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
 
 
 class IncompatibleError(ValueError):
@@ -38,13 +74,17 @@ class IncompatibleError(ValueError):
 def within(key: str) -> Iterator[None]:
     """Prefix the key of any `IncompatibleError` raised inside, so that the user reads the full path.
 
-    A plain `ValueError` from a constructor or a `bind` becomes an `IncompatibleError` at this key.
+    A plain `ValueError` from a constructor or a `bind` becomes an `IncompatibleError` at this key, or at the argument
+    of it that the message begins with (`window: got -3, expected ...`).
     """
     try:
         yield
     except IncompatibleError as error:
         raise IncompatibleError(error.message, f"{key}.{error.key}" if error.key else key) from error
     except ValueError as error:
+        argument, separator, rest = str(error).partition(": got ")
+        if separator and argument.isidentifier():
+            raise IncompatibleError(f"got {rest}", f"{key}.{argument}") from error
         raise IncompatibleError(str(error), key) from error
 
 
@@ -163,7 +203,7 @@ class Posterior:
         return self.reward + self.entropy - self.kl
 
 
-class Bindable(PyroModule):
+class Bindable(Described, PyroModule):
     """A description that becomes a working part once shapes are known.
 
     Constructors take hyperparameters only; `bind` copies the description, so two arms or two seats may share
@@ -172,8 +212,20 @@ class Bindable(PyroModule):
 
     seat: Seat
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def setup(self) -> None:
         """Make parameters and buffers; `self.seat` is there. Does nothing unless overridden."""
+
+    def add_network(self, name: str, network: torch.nn.Module) -> None:
+        """Register a plain torch module under `name`, to be read without a `pyro.module` statement.
+
+        Its weights are optimised, not sampled, so the statement that Pyro makes for each of them whenever such a
+        module is read would do nothing but cost time (about as much as a small network's forward pass).
+        """
+        self.add_module(name, network)
+        self.__dict__[name] = network
 
     def _bound(self, **context: object) -> Self:
         bound = copy.deepcopy(self)
@@ -232,7 +284,7 @@ State = dict[str, Tensor]
 """All that changes in a game: named tensors that lead with `replicates x environments`."""
 
 
-class Game(ABC):
+class Game(Described, ABC):
     """A stochastic game, batched over replicates and environments.
 
     A game is a pure description: `reset` makes a state, `step` maps a state to the next, nothing is stored, so a
@@ -288,7 +340,7 @@ class Game(ABC):
         return None
 
 
-class Learner(torch.nn.Module, ABC):
+class Learner(Described, torch.nn.Module, ABC):
     """Controls one seat of a game, for all replicates at once.
 
     A learner is described by its hyperparameters and bound to a seat when a run starts. What it needs to go on

@@ -188,7 +188,7 @@ class NetworkCritic(Critic):
         """Make the network and its optimiser."""
         seat = self.seat
         self.spaces = (seat.observation, seat.action, seat.opponent_action)
-        self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
+        self.add_network("network", MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden))
         nn.init.constant_(self.network.layers[-1].bias, self.initial)
         self.optimisation = Fit(
             "critic",

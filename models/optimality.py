@@ -8,8 +8,10 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from inference_marl.types import Described
 
-class Optimality(PyroModule):
+
+class Optimality(Described, PyroModule):
     """Base: `forward(q)` adds the site `optimality`, observed to be 1, given values `[extra x] replicates x batch`.
 
     Attributes:
@@ -17,6 +19,9 @@ class Optimality(PyroModule):
     """
 
     offset: float = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def forward(self, q: Tensor) -> None:
         """Add the site; every subclass defines it."""

@@ -1,7 +1,7 @@
 """Games: descriptions of what the agents play, all meeting `inference_marl.types.Game`.
 
-`PettingZooGame`, which shows any of them to other libraries as a PettingZoo parallel environment, is loaded on
-first use, so that importing games imports neither gymnasium nor pettingzoo.
+`PettingZooGame`, which shows any of them to other libraries as a PettingZoo parallel environment, is loaded
+on first use, so that importing games imports neither gymnasium nor pettingzoo.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 The set is that of the public code of PR2 (Wen et al. 2019), github.com/ml3705454/mapr2,
 maci/environments/differential_game.py, which ROMMEO (github.com/Jarvis-K/rommeo) and malib
-(github.com/ying-wen/malib_deprecated) carry on; called "the public code" below. There, learners act in [-1, 1] and
-the game multiplies by 10, and every step ends an episode. Here actions are in the game's own units, and an episode
-is a time limit of 25 steps, as in section 6.2 of the ROMMEO paper.
+(github.com/ying-wen/malib_deprecated) carry on; called "the public code" below. There, learners act in [-1,
+1], the game multiplies by 10, and every step ends an episode. Here actions are in the game's own units, and
+an episode is 25 steps by default, as in section 5.2 of the ROMMEO paper.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from inference_marl.types import Game, State
 class DifferentialGame(Game, ABC):
     """A stateless game on the cube `[low, high] ** agents`; a subclass defines `payoffs`.
 
-    Every agent chooses one number and observes nothing (0 of `Discrete(1)`). No step ever terminates: `horizon` is
-    a time limit. Rewards have the actions' floating type. A state is `obs`, zeros, int64,
-    `replicates x environments`.
+    Every agent chooses one number and observes nothing (0 of `Discrete(1)`). No step ever terminates:
+    `horizon` is a time limit. Rewards have the actions' floating type. The state is `obs`, int64 zeros of
+    shape `replicates x environments`.
+
+    Args:
+        agents: number of agents.
+        low: least action.
+        high: greatest action.
+        horizon: steps in an episode; `None` if it never ends.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
         self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25
     ) -> None:
-        """Describe the actions and the time limit.
-
-        Args:
-            agents: number of agents.
-            low: least action.
-            high: greatest action.
-            horizon: steps in an episode; `None` if it never ends.
-
-        Raises:
-            ValueError: if an argument is out of range.
-        """
         if agents < 2:
             raise ValueError(f"agents: got {agents}, expected at least 2")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"low, high: got {low} and {high}, expected finite numbers with low < high")
         if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
+            raise ValueError(
+                f"horizon: got {horizon}, expected a positive integer, or None for a game without end"
+            )
         self.action_spaces = (Box(low, high),) * agents
         self.observations = (Discrete(1),) * agents
         self.horizon = horizon
@@ -77,8 +77,8 @@ class DifferentialGame(Game, ABC):
 
         Args:
             state: from `reset` or `step`.
-            actions: one floating tensor per agent, `replicates x environments x 1`. Where they leave the action
-                space, the formula is paid as it stands.
+            actions: one floating tensor per agent, `replicates x environments x 1`. Where they leave the
+                action space, the formula is paid as it stands.
 
         Raises:
             ValueError: if the number or the shapes of the actions do not fit.
@@ -87,32 +87,55 @@ class DifferentialGame(Game, ABC):
         expected = (*obs.shape, 1)
         if len(actions) != self.agents or any(action.shape != expected for action in actions):
             raise ValueError(
-                f"actions: got shapes {[tuple(action.shape) for action in actions]}, expected {self.agents} tensors, "
-                f"one per agent, of shape {expected} (replicates x environments x 1)"
+                f"actions: got shapes {[tuple(action.shape) for action in actions]}, expected {self.agents} "
+                f"tensors, one per agent, of shape {expected} (replicates x environments x 1)"
             )
         rewards = self.payoffs(torch.cat(list(actions), dim=-1))
         return {"obs": obs}, rewards, torch.zeros_like(obs, dtype=torch.bool)
 
 
 class MaxOfTwoQuadratics(DifferentialGame):
-    """A wide hill that is easy to find and a narrow one that is higher; all agents get the same reward::
+    """A wide hill that is easy to find and a narrow, higher one; all agents get the same reward.
 
-        f_1 = h_1 * (-sum_i ((a^i - c_1^i) / s_1)^2)
-        f_2 = h_2 * (-sum_i ((a^i - c_2^i) / s_2)^2) + offset
+    With the local hill's centre c_1 and the global hill's c_2::
+
+        f_1 = h_1 * (-sum_i ((a^i - c_1^i) / s_1)^2)               c_1 = -5, s_1 = 3, h_1 = 0.8
+        f_2 = h_2 * (-sum_i ((a^i - c_2^i) / s_2)^2) + offset      c_2 = 5, s_2 = 1, h_2 = 1, offset = 10
         r^i = max(f_1, f_2)
 
-    with the local hill's centre c_1 = -5, width s_1 = 3, height h_1 = 0.8, and the global hill's c_2 = 5, s_2 = 1,
-    h_2 = 1, offset = 10. So the reward is 0 on top of the local hill and `offset` on top of the global one.
+    So the reward is `offset` on top of the global hill, and 0 on top of the local one (where the global hill
+    is lower than that). The game goes back to Panait, Luke and Wiegand (2006), 'Biasing coevolutionary search
+    for optimal multiagent behaviors'; values of Wei et al. (2018), 'Multiagent soft Q-learning'.
 
-    `variant="text"` is the surface of the ROMMEO paper (section 6.2) and of Wei et al. (2018), 'Multiagent soft
-    Q-learning'. The authors' code does not square the width, `(a^i - c^i)^2 / s`, so that its local hill is steeper:
-    `variant="code"`. For more than two agents the sum runs over all of them, as in the public ROMMEO code's
-    three-agent version (there with centres (-5, -5, 3) and (5, 5, -3)). The game goes back to Panait, Luke and
-    Wiegand (2006), 'Biasing coevolutionary search for optimal multiagent behaviors'.
+    `variant="text"` is the surface of the ROMMEO paper (section 5.2). The authors' code (`ma_softq` of the
+    public code) does not square the width, `(a^i - c^i)^2 / s`, which makes the local hill three times as
+    steep: `variant="code"`. For more than two agents the sum runs over all of them, as in the public ROMMEO
+    code's three-agent version (there with centres (-5, -5, 3) and (5, 5, -3)).
+
+    Args:
+        local_centre: where the lower hill is, c_1; one number for all agents, or a list with one for each.
+        global_centre: where the higher hill is, c_2; likewise.
+        local_width: s_1.
+        global_width: s_2.
+        local_height: h_1: how steep the hill is, its top stays at 0.
+        global_height: h_2: how steep the hill is, its top stays at `offset`.
+        offset: the reward on top of the global hill.
+        variant: `text` divides by the squared width, `code` by the width.
+        optimum_radius: how near to the global hill's centre, in Euclidean distance of the joint action,
+            counts as optimal.
+        success_reward: mean reward per step from which a replicate has found the global hill. No point of the
+            local hill has a positive reward. The default asks for a joint action within distance 1 of the
+            global hill's centre, in both variants, as long as s_2 = h_2 = 1 and `offset` is 10.
+        agents: number of agents.
+        low: least action.
+        high: greatest action.
+        horizon: steps in an episode; `None` if it never ends.
 
     Attributes:
         optimum: the global hill's centre, one number per agent.
-        optimum_radius: how near, in Euclidean distance of the joint action, counts as optimal.
+
+    Raises:
+        ValueError: if an argument is out of range, or a centre lies outside the action space.
     """
 
     def __init__(
@@ -133,29 +156,6 @@ class MaxOfTwoQuadratics(DifferentialGame):
         high: float = 10.0,
         horizon: int | None = 25,
     ) -> None:
-        """Describe the two hills.
-
-        Args:
-            local_centre: where the lower hill is; one number for all agents, or a list with one for each.
-            global_centre: where the higher hill is; likewise.
-            local_width: s_1 above.
-            global_width: s_2 above.
-            local_height: h_1 above: how steep the hill is, its top stays at 0.
-            global_height: h_2 above; the top stays at `offset`.
-            offset: how much higher the global hill is.
-            variant: `text` divides by the squared width, `code` by the width.
-            optimum_radius: how near to `global_centre` a joint action counts as optimal.
-            success_reward: mean reward per step from which a replicate has found the global hill. Any positive
-                reward is on it; the default, 9, asks for a joint action within distance 1 of the top, in both
-                variants, if `global_width` and `global_height` are 1 and `offset` is 10.
-            agents: number of agents.
-            low: least action.
-            high: greatest action.
-            horizon: steps in an episode; `None` if it never ends.
-
-        Raises:
-            ValueError: if an argument is out of range, or a centre lies outside the action space.
-        """
         super().__init__(agents=agents, low=low, high=high, horizon=horizon)
         for name, value in {
             "local_width": local_width,
@@ -171,24 +171,23 @@ class MaxOfTwoQuadratics(DifferentialGame):
             raise ValueError(f"variant: got {variant!r}, expected 'text' or 'code'")
         if not 0 < success_reward <= offset:
             raise ValueError(
-                f"success_reward: got {success_reward}, expected more than 0, the local hill's top, and at most "
-                f"offset = {offset}, the global hill's; set it to what counts as success on this surface"
+                f"success_reward: got {success_reward}, expected more than 0, the local hill's top, and at "
+                f"most offset = {offset}, the global hill's; set it to what counts as success on this surface"
             )
-        self.optimum = self._centre("global_centre", global_centre)
+        self.optimum = self._centre("global_centre", global_centre, low, high)
         self.optimum_radius = optimum_radius
         self.success_reward = success_reward
         power = 2 if variant == "text" else 1
-        self._centres = torch.tensor([self._centre("local_centre", local_centre), self.optimum], dtype=torch.float64)
-        self._slopes = torch.tensor(
-            [local_height / local_width**power, global_height / global_width**power], dtype=torch.float64
-        )
-        self._tops = torch.tensor([0.0, offset], dtype=torch.float64)
+        self._local_centre = self._centre("local_centre", local_centre, low, high)
+        self._slopes = (local_height / local_width**power, global_height / global_width**power)
+        self._offset = offset
 
     def payoffs(self, actions: Tensor) -> Tensor:
         """The higher of the two hills, the same for all agents."""
-        squares = (actions.unsqueeze(-2) - self._centres.to(actions)).square().sum(-1)
-        hills = self._tops.to(actions) - self._slopes.to(actions) * squares
-        return hills.amax(-1, keepdim=True).repeat_interleave(self.agents, dim=-1)
+        each = actions.unbind(-1)
+        local_hill = -self._slopes[0] * _squared_distance(each, self._local_centre)
+        global_hill = self._offset - self._slopes[1] * _squared_distance(each, self.optimum)
+        return torch.maximum(local_hill, global_hill).unsqueeze(-1).expand_as(actions).clone()
 
     def is_optimal(self, actions: Sequence[Tensor]) -> Tensor:
         """Whether the joint action is within `optimum_radius` of the global hill's centre.
@@ -199,35 +198,41 @@ class MaxOfTwoQuadratics(DifferentialGame):
         Returns:
             Bool `...`.
         """
-        joint = torch.cat(torch.broadcast_tensors(*actions), dim=-1)
-        return (joint - joint.new_tensor(self.optimum)).norm(dim=-1) <= self.optimum_radius
+        each = [action[..., 0] for action in actions]
+        return _squared_distance(each, self.optimum) <= self.optimum_radius**2
 
-    def _centre(self, name: str, centre: float | list[float]) -> tuple[float, ...]:
+    def _centre(self, name: str, centre: float | list[float], low: float, high: float) -> tuple[float, ...]:
         values = tuple(centre) if isinstance(centre, (list, tuple)) else (centre,) * self.agents
-        space = self.action_spaces[0]
-        low, high = (space.low, space.high) if isinstance(space, Box) else (-math.inf, math.inf)
         if len(values) != self.agents or not all(low <= value <= high for value in values):
             raise ValueError(
-                f"{name}: got {centre}, expected a number between low = {low} and high = {high}, or a list of "
-                f"{self.agents} of them, one per agent; move the centre, or change low, high or agents"
+                f"{name}: got {centre}, expected a number between low = {low} and high = {high}, or a list "
+                f"of {self.agents} of them, one per agent; move the centre, or change low, high or agents"
             )
         return values
 
 
+def _squared_distance(coordinates: Sequence[Tensor], centre: Sequence[float]) -> Tensor:
+    """Squared Euclidean distance of points from a centre, `...`; one tensor `...` per coordinate."""
+    squares = [(value - middle).square() for value, middle in zip(coordinates, centre, strict=True)]
+    total = squares[0]
+    for square in squares[1:]:
+        total = total + square
+    return total
+
+
 class TwoAgentGame(DifferentialGame, ABC):
-    """A differential game of exactly two agents, `a` and `b`; a subclass defines `rewards`."""
+    """A differential game of exactly two agents, who do `a` and `b`; a subclass defines `rewards`.
+
+    Args:
+        low: least action.
+        high: greatest action.
+        horizon: steps in an episode; `None` if it never ends.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
 
     def __init__(self, *, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
-        """Describe the actions and the time limit.
-
-        Args:
-            low: least action.
-            high: greatest action.
-            horizon: steps in an episode; `None` if it never ends.
-
-        Raises:
-            ValueError: if an argument is out of range.
-        """
         super().__init__(agents=2, low=low, high=high, horizon=horizon)
 
     @abstractmethod
@@ -251,12 +256,21 @@ class ZeroSum(TwoAgentGame):
 
 
 class MatchingPenniesContinuous(TwoAgentGame):
-    """`r^1 = (a - 1/2) (b - 1/2)`, `r^2 = -r^1`: the only equilibrium is (1/2, 1/2).
+    """`r^1 = (a - 1/2) (b - 1/2)`, `r^2 = -r^1`: the only pure equilibrium is (1/2, 1/2).
 
     On [0, 1] this is a quarter of matching pennies' payoff, with `a` and `b` the probabilities of heads.
 
-    Source: `mataching_pennies` (so spelt) of the public code, which pays both agents `r^1`, by which the game is
-    one of common interest and no longer matching pennies: `variant="code"`. The default pays what the name says.
+    Source: `mataching_pennies` (so spelt) of the public code, which pays `r^1` to both agents; that is a game
+    of common interest and no longer matching pennies: `variant="code"`. The default pays what the name says.
+
+    Args:
+        variant: `zero_sum`, or `code` to pay both agents the same, as the public code does.
+        low: least action.
+        high: greatest action.
+        horizon: steps in an episode; `None` if it never ends.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -267,17 +281,6 @@ class MatchingPenniesContinuous(TwoAgentGame):
         high: float = 10.0,
         horizon: int | None = 25,
     ) -> None:
-        """Describe the game.
-
-        Args:
-            variant: `zero_sum`, or `code` to pay both agents the same as the public code does.
-            low: least action.
-            high: greatest action.
-            horizon: steps in an episode; `None` if it never ends.
-
-        Raises:
-            ValueError: if an argument is out of range.
-        """
         super().__init__(low=low, high=high, horizon=horizon)
         if variant not in ("zero_sum", "code"):
             raise ValueError(f"variant: got {variant!r}, expected 'zero_sum' or 'code'")
@@ -302,7 +305,7 @@ class Rotational(TwoAgentGame):
 
 
 class Trigonometric(TwoAgentGame):
-    """`r^1 = a cos b`, `r^2 = b sin a`: each agent's best direction flips again and again along the other's axis.
+    """`r^1 = a cos b`, `r^2 = b sin a`: which way is up for one agent keeps flipping as the other moves.
 
     Source: `trigonometric` of the public code.
     """
@@ -313,31 +316,32 @@ class Trigonometric(TwoAgentGame):
 
 
 class Wolf(TwoAgentGame):
-    """Mixed strategies of a 2 x 2 game as actions; `a` and `b` are the probabilities of the first row and column::
+    """Mixed strategies of a 2 x 2 game: `a` and `b` are the probabilities of the first row and column.
+
+    The expected payoffs are the bilinear forms::
 
         r^i = a b R^i_00 + a (1 - b) R^i_01 + (1 - a) b R^i_10 + (1 - a) (1 - b) R^i_11
         R^1 = [[0, 3], [1, 2]]        R^2 = [[3, 2], [0, 1]]
 
-    The only equilibrium is (1/2, 1/2). Gradient ascent circles it; win-or-learn-fast steps spiral in.
+    The matrix game's only equilibrium is (1/2, 1/2). Gradient ascent circles it; win-or-learn-fast steps
+    spiral in.
 
-    Source: `wolf` of the public code, which extends the formula to [-10, 10]; here actions are probabilities, [0, 1].
-    The matrices are the tricky game of Abdallah and Lesser (2008), 'A multiagent reinforcement learning algorithm
-    with non-linear dynamics'.
+    Source: `wolf` of the public code, which uses the formula on [-10, 10]; here actions are probabilities, on
+    [0, 1]. The matrices are the tricky game of Abdallah and Lesser (2008), 'A multiagent reinforcement
+    learning algorithm with non-linear dynamics'.
+
+    Args:
+        low: least action.
+        high: greatest action.
+        horizon: steps in an episode; `None` if it never ends.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     def __init__(self, *, low: float = 0.0, high: float = 1.0, horizon: int | None = 25) -> None:
-        """Describe the actions and the time limit.
-
-        Args:
-            low: least action.
-            high: greatest action.
-            horizon: steps in an episode; `None` if it never ends.
-
-        Raises:
-            ValueError: if an argument is out of range.
-        """
         super().__init__(low=low, high=high, horizon=horizon)
 
     def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """`(2 + a - b - 2 ... )` multiplied out: `(2 + a - b - 2 a b, 1 + a - b + 2 a b)`."""
+        """The bilinear forms multiplied out: `(2 + a - b - 2 a b, 1 + a - b + 2 a b)`."""
         return 2 + a - b - 2 * a * b, 1 + a - b + 2 * a * b

@@ -43,31 +43,32 @@ def pure_coordination(actions: int) -> list[list[float]]:
 
 PAYOFFS: dict[str, NamedPayoff] = {
     "climbing": NamedPayoff(
-        "Claus and Boutilier (1998), 'The dynamics of reinforcement learning in cooperative multiagent systems', "
-        "climbing game. The ROMMEO paper (Tian et al. 2019, section 6.1) prints 3 as one agent's payoff in the "
-        "last cell; the standard game and its authors' code have (5, 5).",
+        "Claus and Boutilier (1998), 'The dynamics of reinforcement learning in cooperative multiagent "
+        "systems', climbing game. The ROMMEO paper (Tian et al. 2019, section 5.1) prints (5, 3) in the last "
+        "cell; the standard game and the authors' code have (5, 5).",
         [[11, -30, 0], [-30, 7, 6], [0, 0, 5]],
     ),
     "partially_stochastic_climbing": NamedPayoff(
-        "Kapetanakis and Kudenko (2002), 'Reinforcement learning of coordination in cooperative multi-agent "
-        "systems': the climbing game whose middle cell pays 14 or 0.",
+        "Kapetanakis and Kudenko (2002), 'Reinforcement learning of coordination in cooperative "
+        "multi-agent systems': the climbing game, but its middle cell pays 14 or 0.",
         [[[11, -30, 0], [-30, 14, 6], [0, 0, 5]], [[11, -30, 0], [-30, 0, 6], [0, 0, 5]]],
         stochastic=True,
     ),
     "fully_stochastic_climbing": NamedPayoff(
-        "Matignon, Laurent and Le Fort-Piat (2012), 'Independent reinforcement learners in cooperative Markov "
-        "games'. Expected payoffs are those of the climbing game, but for 6 in place of 0 at (2, 1).",
+        "Matignon, Laurent and Le Fort-Piat (2012), 'Independent reinforcement learners in cooperative "
+        "Markov games'. Expected payoffs are those of the climbing game, but for 6 in place of 0 at (2, 1); "
+        "public codes without this exception have 5 | -5, 5 | -5, 10 | 0 in the last row.",
         [[[10, 5, 8], [5, 14, 12], [8, 12, 10]], [[12, -65, -8], [-65, 0, 0], [-8, 0, 0]]],
         stochastic=True,
     ),
     "penalty": NamedPayoff("Claus and Boutilier (1998), penalty game; here with k = -100.", penalty(-100)),
     "pure_coordination": NamedPayoff(
-        "Claus and Boutilier (1998), the two-action coordination game with equal payoffs; here of height 1.",
+        "Claus and Boutilier (1998), the two-action coordination game with equal payoffs, here 1.",
         pure_coordination(2),
     ),
     "stag_hunt": NamedPayoff(
-        "Rousseau (1755), Skyrms (2004); values of github.com/ml3705454/mapr2, maci/environments/matrix_game.py. "
-        "Action 0 hunts the stag.",
+        "Skyrms (2004), 'The stag hunt and the evolution of social structure'; values of "
+        "github.com/ml3705454/mapr2, maci/environments/matrix_game.py. Action 0 hunts the stag.",
         [[[4, 1], [3, 2]], [[4, 3], [1, 2]]],
         common=False,
     ),
@@ -77,20 +78,20 @@ PAYOFFS: dict[str, NamedPayoff] = {
         common=False,
     ),
     "chicken": NamedPayoff(
-        "Rapoport and Guyer (1966), 'A taxonomy of 2 x 2 games', ordinal payoffs; values of mapr2. "
-        "Action 0 swerves.",
+        "Rapoport and Guyer (1966), 'A taxonomy of 2 x 2 games', ordinal payoffs; values of "
+        "mapr2. Action 0 swerves.",
         [[[3, 2], [4, 1]], [[3, 4], [2, 1]]],
         common=False,
     ),
     "battle_of_the_sexes": NamedPayoff(
-        "Luce and Raiffa (1957), 'Games and decisions', with 0 for a failed meeting; values of mapr2, where it is "
-        "called coordination_same_action_with_preference.",
+        "Luce and Raiffa (1957), 'Games and decisions', but 0 for both where they miss each other, as in "
+        "mapr2, which calls it coordination_same_action_with_preference.",
         [[[2, 0], [0, 1]], [[1, 0], [0, 2]]],
         common=False,
     ),
     "matching_pennies": NamedPayoff(
-        "von Neumann and Morgenstern (1944), 'Theory of games and economic behavior'; Foerster et al. (2018), "
-        "table 2. Agent 0 wants to match, agent 1 to differ.",
+        "Foerster et al. (2018), 'Learning with opponent-learning awareness', table 2. Agent 0 wants to "
+        "match, agent 1 to differ.",
         [[[1, -1], [-1, 1]], [[-1, 1], [1, -1]]],
         common=False,
     ),
@@ -104,23 +105,40 @@ PAYOFFS: dict[str, NamedPayoff] = {
 
 
 class MatrixGame(Game):
-    """A matrix game, stateless or with a memory of the last joint action::
+    """A matrix game, stateless or with a memory of the last joint action.
 
-        r^i = payoff[outcome, i, a^1, ..., a^n]        outcome ~ Uniform, drawn anew at every step
+    One step pays, to all agents from one draw of the outcome::
 
-    All agents see one draw of the outcome. Without memory every observation is 0. With memory it is 0 at the
-    start and `1 + joint index` of the last joint action afterwards, the same number for all agents; the joint
-    index is row-major over agents (the last agent's action runs fastest). So for two actions the observations
-    after (0, 0), (0, 1), (1, 0), (1, 1) are 1, 2, 3, 4; Foerster et al. (2018) list the same joint actions in
-    the same order.
+        outcome ~ Uniform(outcomes)        r^i = payoff[outcome, i, a^1, ..., a^n]
+
+    Without memory every observation is 0. With memory it is 0 at the start and `1 + joint index` of the last
+    joint action afterwards, the same number for all agents; the joint index is row-major over agents (the
+    last agent's action runs fastest). So for two agents with two actions each, the observations after
+    (0, 0), (0, 1), (1, 0), (1, 1) are 1, 2, 3, 4.
 
     A state is `obs` (int64, `replicates x environments`) and `rewards`, the last step's (floating,
     `replicates x environments x agents`, 0 at the start), which also says in which type rewards are paid.
 
+    Args:
+        payoff: name of a payoff in `PAYOFFS`, or nested lists of numbers: `A1 x ... x An` if all agents get
+            the same, `n x A1 x ... x An` if every agent has its own (see `common`).
+        horizon: 1 is the one-shot game: every step terminates, so nothing is bootstrapped. More is a repeated
+            game with a time limit, `None` one without end; neither ever terminates.
+        memory: how many joint actions the agents observe, 0 or 1.
+        k: what missing the other agent pays; for `penalty` only.
+        actions: number of actions; for `pure_coordination` only.
+        common: how nested lists are read: true if all agents share the one tensor, false if the first
+            dimension runs over agents. May be left out where only one reading exists; `n x A1 x ... x An` can
+            always be read as a game of n + 1 agents too, so it needs `common=False`.
+        stochastic: nested lists have one more dimension, in front of all others, over equally likely
+            outcomes.
+
     Attributes:
-        payoff: as given.
         outcomes: the payoff tensor, float64, `outcomes x agents x A1 x ... x An`.
-        memory: how many joint actions are remembered.
+
+    Raises:
+        ValueError: if an argument is out of range or means nothing for this payoff, or if nested lists are
+            ragged, not numbers, empty, or can be read in more than one way.
     """
 
     def __init__(
@@ -134,32 +152,15 @@ class MatrixGame(Game):
         common: bool | None = None,
         stochastic: bool = False,
     ) -> None:
-        """Describe a matrix game.
-
-        Args:
-            payoff: name of a payoff in `PAYOFFS`, or nested lists of numbers: `A1 x ... x An` if all agents get
-                the same (see `common`), `n x A1 x ... x An` if every agent has its own.
-            horizon: 1 is the one-shot game: every step terminates, so nothing is bootstrapped. More is a repeated
-                game with a time limit, `None` one without end; neither ever terminates.
-            memory: 0 or 1, how many joint actions the agents observe.
-            k: what missing the other agent costs; for `penalty` only.
-            actions: number of actions; for `pure_coordination` only.
-            common: how nested lists are read: true if all agents share the one tensor, false if the first
-                dimension runs over agents. May be left out where only one reading exists; n x A1 x ... x An always
-                reads as a game of n + 1 agents as well, so it needs `common=False`.
-            stochastic: nested lists have one more dimension, in front of all others, over equally likely outcomes.
-
-        Raises:
-            ValueError: if an argument is out of range, does nothing for this payoff, or if nested lists are ragged,
-                not numbers, empty, or may be read in more than one way.
-        """
         if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
+            raise ValueError(
+                f"horizon: got {horizon}, expected a positive integer, or None for a game without end"
+            )
         if memory not in (0, 1):
             raise ValueError(f"memory: got {memory}, expected 0 or 1; longer memories are not supported")
         if memory == 1 and horizon == 1:
             raise ValueError(
-                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before the agents could see what "
+                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before agents could see what "
                 "they remember, so set memory to 0, or horizon to more than 1 or to None"
             )
         if isinstance(payoff, str):
@@ -177,6 +178,7 @@ class MatrixGame(Game):
         self._tables: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def __getstate__(self) -> dict[str, object]:
+        """All but the per-device tables, which are made again when needed."""
         return {**self.__dict__, "_tables": {}}
 
     @property
@@ -210,8 +212,8 @@ class MatrixGame(Game):
         shape = obs.shape
         if len(actions) != self.agents or any(action.shape != shape for action in actions):
             raise ValueError(
-                f"actions: got shapes {[tuple(action.shape) for action in actions]}, expected {self.agents} tensors, "
-                f"one per agent, of shape {tuple(shape)} (replicates x environments)"
+                f"actions: got shapes {[tuple(action.shape) for action in actions]}, expected {self.agents} "
+                f"tensors, one per agent, of shape {tuple(shape)} (replicates x environments)"
             )
         table = self._table(obs.device, state["rewards"].dtype)
         cell = tuple(actions)
@@ -231,8 +233,8 @@ class MatrixGame(Game):
             actions: one int64 tensor per agent, `...`; leading shapes broadcast.
 
         Returns:
-            Bool `...`, or `None` if no joint action is best for every agent (prisoner's dilemma, chicken, battle of
-            the sexes, matching pennies).
+            Bool `...`, or `None` if no joint action is best for every agent (prisoner's dilemma, chicken,
+            battle of the sexes, matching pennies).
         """
         if self._optimal is None:
             return None
@@ -259,14 +261,17 @@ def _unused(payoff: str, **arguments: tuple[object, object]) -> None:
         if got != default:
             raise ValueError(
                 f"{name}: got {got} with payoff = {payoff}, expected {default}, the default; "
-                f"it has no effect for this payoff, so leave it out"
+                "it means nothing for this payoff, so leave it out"
             )
 
 
 def _named(payoff: str, k: float, actions: int, common: bool | None, stochastic: bool) -> Tensor:
     """Outcomes of a payoff in `PAYOFFS`, `outcomes x agents x A1 x ... x An`."""
     if payoff not in PAYOFFS:
-        raise ValueError(f"payoff: got {payoff!r}, expected one of {', '.join(PAYOFFS)}, or nested lists of numbers")
+        raise ValueError(
+            f"payoff: got {payoff!r}, expected nested lists of numbers, or one of {', '.join(PAYOFFS)}; "
+            "choose one of them"
+        )
     _unused(payoff, common=(common, None), stochastic=(stochastic, False))
     known = PAYOFFS[payoff]
     values = known.values
@@ -289,34 +294,33 @@ def _outcomes(payoff: list[Any], common: bool | None, stochastic: bool) -> Tenso
         tensor = torch.as_tensor(payoff, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"payoff: got {payoff!r} ({error}), expected nested lists of numbers, equally long at every depth; "
-            "pad or correct the lists"
+            f"payoff: got {payoff!r} ({error}), expected nested lists of numbers, equally long at every "
+            "depth; correct the lists"
         ) from error
     if tensor.numel() == 0 or not bool(tensor.isfinite().all()):
         raise ValueError(f"payoff: got {payoff!r}, expected at least one number, all finite")
-    got = f"payoff: got shape {tuple(tensor.shape)}"
-    if stochastic:
-        got += " with stochastic = True"
-    else:
+    got = f"payoff: got shape {tuple(tensor.shape)} with stochastic = {stochastic}"
+    outcomes = "outcomes x " if stochastic else ""
+    if not stochastic:
         tensor = tensor.unsqueeze(0)
     shape = tuple(tensor.shape[1:])
     dims = len(shape)
     one_per_agent = dims >= 3 and shape[0] == dims - 1
     if common is None and one_per_agent:
         raise ValueError(
-            f"{got}, which is one tensor for each of {dims - 1} agents, or one tensor shared by {dims} agents; "
-            "set common to false for the first, to true for the second"
+            f"{got}, which may be one tensor for each of {dims - 1} agents, or one tensor shared by {dims} "
+            "agents, expected to be told which; set common to false for the first, to true for the second"
         )
     if common is False and not one_per_agent:
         raise ValueError(
-            f"{got} with common = False, expected n x A1 x ... x An{' after the outcomes' if stochastic else ''}: one "
-            "tensor for each of n >= 2 agents, with one dimension for each agent's action; add what is missing, "
-            "or set common to true if the agents share one tensor"
+            f"{got} with common = False, expected {outcomes}n x A1 x ... x An: one tensor for each of n >= "
+            "2 agents, with one dimension for each agent's action; add what is missing, or set common to true "
+            "if the agents share one tensor"
         )
     if dims < 2:
         raise ValueError(
-            f"{got}, expected A1 x ... x An{' after the outcomes' if stochastic else ''}: one dimension for each of "
-            "at least 2 agents"
+            f"{got}, expected {outcomes}A1 x ... x An: one dimension for each of at least 2 agents; add a "
+            "dimension"
         )
     if common is not False:
         tensor = tensor.unsqueeze(1).expand(-1, dims, *shape)

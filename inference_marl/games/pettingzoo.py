@@ -10,44 +10,41 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from pettingzoo import ParallelEnv
+from pettingzoo import ParallelEnv  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
 from inference_marl.spaces import Discrete, Space
 from inference_marl.types import Game, State
 
 
-class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
+class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-ignore]
     """One copy of a game (1 replicate, 1 environment) behind PettingZoo's parallel API.
 
     Agents are called `agent_0`, `agent_1`, ...; all act at every step and all leave together. The game's
-    `terminated` becomes terminations; the time limit becomes truncations, unless the game terminated at that step.
-    Discrete values are `numpy.int64`, boxes `float32` arrays of shape `(dim,)`; rewards are computed in float64.
+    `terminated` becomes terminations; the time limit becomes truncations, unless the game terminated at that
+    step. Discrete values are `numpy.int64`, boxes `float32` arrays of shape `(dim,)`; rewards are computed in
+    float64.
 
     The environment has random numbers of its own: torch's global generator is as it was after every call, and
     `reset(seed)` fixes everything that follows.
 
-    Attributes:
+    Args:
         game: what is played.
-        max_steps: steps in an episode.
+        max_steps: time limit; `None` takes the game's horizon. If both are given the shorter one counts.
+
+    Raises:
+        ValueError: if `max_steps` is not positive, or missing for a game without horizon.
     """
 
     def __init__(self, game: Game, *, max_steps: int | None = None) -> None:
-        """Wrap a game.
-
-        Args:
-            game: what is played.
-            max_steps: time limit; `None` takes the game's horizon. If both are given the shorter one counts.
-
-        Raises:
-            ValueError: if `max_steps` is not positive, or missing for a game without horizon.
-        """
         if max_steps is not None and max_steps < 1:
-            raise ValueError(f"max_steps: got {max_steps}, expected a positive integer, or None for the game's horizon")
+            raise ValueError(
+                f"max_steps: got {max_steps}, expected a positive integer, or None for the game's horizon"
+            )
         limits = [limit for limit in (max_steps, game.horizon) if limit is not None]
         if not limits:
             raise ValueError(
-                "max_steps: got None, expected a positive integer because the game's horizon is None, so that "
+                "max_steps: got None, expected a positive integer, because the game's horizon is None and "
                 "episodes would never end; set max_steps, or the game's horizon"
             )
         self.game = game
@@ -94,9 +91,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
 
     def step(
         self, actions: Mapping[str, Any]
-    ) -> tuple[
-        dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
-    ]:
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Play one joint action.
 
         Args:
@@ -146,7 +141,9 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
 
     def _observe(self) -> dict[str, Any]:
         seen = zip(self.possible_agents, self.game.observe(self._state), strict=True)
-        return {agent: obs[0, 0].numpy().astype(self.observation_space(agent).dtype)[()] for agent, obs in seen}
+        return {
+            agent: obs[0, 0].numpy().astype(self.observation_space(agent).dtype)[()] for agent, obs in seen
+        }
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:

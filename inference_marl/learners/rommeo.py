@@ -54,8 +54,8 @@ class Rommeo(Learner):
         discount: gamma in [0, 1).
         replay: transitions kept per replicate; `None` learns from the newest step alone.
         batch_size: transitions drawn from replay per update.
-        warmup: updates during which actions are uniformly random, so that the critic and the prior have seen the
-            whole action space before the guide decides what to see.
+        warmup: updates during which actions are uniformly random and the guide stays as it is, so that the critic
+            and the prior have seen the whole action space before the guide decides what to see.
         guide_learning_rate: Adam's step size for the guide.
         guide_steps: gradient steps on the guide per update.
         particles: draws per datum in the guide's ELBO gradient, for sites that are not enumerated.
@@ -203,7 +203,7 @@ class Rommeo(Learner):
         self.critic.fit(data.obs, data.action, data.opponent_action, target)
         if self.target_critic is not self.critic:
             track(self.target_critic, self.critic, self.critic.target_rate)
-        if self.fitting is not None:
+        if self.fitting is not None and self.updates >= self.warmup:
             for _ in range(self.guide_steps):
                 self.fitting.step(data.obs.shape[1], data.obs)
         self.updates += 1

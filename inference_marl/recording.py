@@ -1,0 +1,225 @@
+"""What a run keeps of its learners, step by step, and how that becomes datasets with named dimensions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from inference_marl.spaces import Box, Discrete, Space, joint_space
+from inference_marl.types import Game, Learner, Posterior, Seat
+
+MAX_STATES = 128
+"""Beliefs are recorded in every state of a game with at most this many; above it, at the visited observations."""
+
+ELBO_PARTS = ("elbo", "elbo_reward", "elbo_entropy", "elbo_kl")
+BELIEFS = ("policy", "opponent_model", "opponent_prior", "opponent_policy")
+
+
+class Recorder:
+    """Collects one arm's metrics and beliefs; its state is a dictionary of tensors.
+
+    Args:
+        game: the game played.
+        seats: one per agent.
+        records: how many records the run will make.
+        draws: draws per belief and replicate, for continuous actions.
+    """
+
+    def __init__(self, game: Game, seats: Sequence[Seat], records: int, draws: int) -> None:
+        self.game, self.seats, self.draws = game, seats, draws
+        self.records, self.made = records, 0
+        self.tensors: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def record(self, obs: Sequence[Tensor], learners: Sequence[Learner], reward: Tensor) -> None:
+        """Add one record.
+
+        Args:
+            obs: each agent's present observation, `replicates x environments x event`.
+            learners: one per seat.
+            reward: mean since the last record, `replicates x agents`.
+        """
+        probes = [self._probe(seat, value) for seat, value in zip(self.seats, obs, strict=True)]
+        beliefs = [learner.posterior(probe, self.draws) for learner, probe in zip(learners, probes, strict=True)]
+        # From the probed states to the ones the environments are in.
+        here = [
+            value if isinstance(seat.observation, Discrete) and probe is not value else None
+            for seat, value, probe in zip(self.seats, obs, probes, strict=True)
+        ]
+        policies = [_at(belief.policy, where) for belief, where in zip(beliefs, here, strict=True)]
+        self._keep("reward", reward)
+        optimum = joint_optimum_probability(self.game, self.seats, policies)
+        if optimum is not None:
+            self._keep("joint_optimum_probability", optimum.mean(1))
+        self._keep_elbo(beliefs, here)
+        self._keep_beliefs(beliefs)
+        self.made += 1
+
+    def _probe(self, seat: Seat, obs: Tensor) -> Tensor:
+        if isinstance(seat.observation, Discrete) and seat.observation.n <= MAX_STATES:
+            return torch.arange(seat.observation.n, device=obs.device).expand(seat.replicates, -1)
+        return obs
+
+    def _keep_elbo(self, beliefs: Sequence[Posterior], here: Sequence[Tensor | None]) -> None:
+        for name, attribute in zip(ELBO_PARTS, ("elbo", "reward", "entropy", "kl"), strict=True):
+            parts = [getattr(belief, attribute) for belief in beliefs]
+            columns = [
+                torch.full((seat.replicates,), math.nan) if part is None else _at(part, where).mean(1)
+                for seat, part, where in zip(self.seats, parts, here, strict=True)
+            ]
+            self._keep(name, torch.stack([column.cpu() for column in columns], dim=-1))
+
+    def _keep_beliefs(self, beliefs: Sequence[Posterior]) -> None:
+        policies = [belief.policy for belief in beliefs]
+        for seat, belief in zip(self.seats, beliefs, strict=True):
+            others = [policies[agent] for agent in seat.opponents]
+            named = {
+                "policy": belief.policy,
+                "opponent_model": belief.opponent_model,
+                "opponent_prior": belief.opponent_prior,
+                "opponent_policy": joint_belief(seat, others) if others else None,
+            }
+            for name, value in named.items():
+                if value is not None:
+                    self._keep(f"{name}/{seat.index}", value)
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        if name not in self.tensors:
+            self.tensors[name] = torch.full((self.records, *value.shape), math.nan, dtype=torch.float32)
+        self.tensors[name][self.made] = value
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been recorded."""
+        kept = {name: value[: self.made].clone() for name, value in self.tensors.items()}
+        return {"made": self.made, "tensors": kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`."""
+        self.made = state["made"]
+        for name, value in state["tensors"].items():
+            self.tensors[name] = torch.full((self.records, *value.shape[1:]), math.nan, dtype=torch.float32)
+            self.tensors[name][: self.made] = value
+
+    def metrics(self) -> xr.Dataset:
+        """Dims `replicate, step, agent`; the caller gives `step` its values."""
+        dims = {"joint_optimum_probability": ("step", "replicate")}
+        data = {
+            name: (dims.get(name, ("step", "replicate", "agent")), value.numpy())
+            for name, value in self.tensors.items()
+            if "/" not in name
+        }
+        coordinates = {"agent": np.arange(len(self.seats)), "replicate": np.arange(self.seats[0].replicates)}
+        return xr.Dataset(data, coords=coordinates).transpose("replicate", "step", ...)
+
+    def beliefs(self) -> xr.Dataset:
+        """Dims `replicate, step, agent, state` and those of the belief, padded with NaN where agents differ."""
+        merged: dict[str, Any] = {}
+        for name in BELIEFS:
+            values = [self.tensors.get(f"{name}/{seat.index}") for seat in self.seats]
+            shapes = [value.shape for value in values if value is not None]
+            if not shapes:
+                continue
+            widest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+            stacked = np.full((widest[0], widest[1], len(values), *widest[2:]), np.nan, dtype=np.float32)
+            for agent, value in enumerate(values):
+                if value is not None:
+                    where = tuple(slice(size) for size in value.shape)
+                    stacked[(where[0], where[1], agent, *where[2:])] = value.numpy()
+            own = "action" if name == "policy" else "opponent_action"
+            box = isinstance(self.seats[0].action, Box)
+            last = ("draw", "action_dim" if name == "policy" else "opponent_dim") if box else (own,)
+            merged[name] = (("step", "replicate", "agent", "state", *last), stacked)
+        dataset = xr.Dataset(merged, coords={"agent": np.arange(len(self.seats))})
+        return dataset.transpose("replicate", "step", "agent", "state", ...).assign(self._optimum())
+
+    def _optimum(self) -> dict[str, Any]:
+        """Where the optimum is, for the one state that a stateless game has."""
+        mask = optimum_mask(self.game, [seat.action_spaces[seat.index] for seat in self.seats], torch.device("cpu"))
+        if mask is not None:
+            own, opponents = [], []
+            for seat in self.seats:
+                own.append(mask.movedim(seat.index, 0).flatten(1).any(1))
+                opponents.append(mask.any(seat.index).flatten())
+            return {
+                "optimal_action": (("agent", "action"), _pad(own)),
+                "optimal_opponent_action": (("agent", "opponent_action"), _pad(opponents)),
+            }
+        optimum = getattr(self.game, "optimum", None)
+        if optimum is None:
+            return {}
+        points = [np.atleast_1d(np.asarray(point, dtype=np.float32)) for point in optimum]
+        others = [np.concatenate([points[agent] for agent in seat.opponents]) for seat in self.seats]
+        return {
+            "optimal_action": (("agent", "action_dim"), np.stack(points)),
+            "optimal_opponent_action": (("agent", "opponent_dim"), np.stack(others)),
+        }
+
+
+def _pad(rows: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.int8]]:
+    padded = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int8)
+    for agent, row in enumerate(rows):
+        padded[agent, : len(row)] = row.numpy()
+    return padded
+
+
+def _at(value: Tensor, obs: Tensor | None) -> Tensor:
+    """Entries of `replicates x states x ...` at `obs`, `replicates x environments`; all of them if `None`."""
+    if obs is None:
+        return value
+    return value[torch.arange(value.shape[0], device=value.device).view(-1, 1), obs]
+
+
+def joint_belief(seat: Seat, policies: Sequence[Tensor]) -> Tensor:
+    """The joint of several agents' independent policies: probabilities `... x joint_actions`, or draws `... x dims`."""
+    if isinstance(seat.opponent_action, Box):
+        return torch.cat(list(policies), dim=-1)
+    joint = policies[0]
+    for policy in policies[1:]:
+        joint = (joint.unsqueeze(-1) * policy.unsqueeze(-2)).flatten(-2)
+    return joint
+
+
+def optimum_mask(game: Game, spaces: Sequence[Space], device: torch.device) -> Tensor | None:
+    """Which joint actions are optimal, bool `actions_1 x ... x actions_n`; `None` without a (discrete) optimum."""
+    if not all(isinstance(space, Discrete) for space in spaces):
+        return None
+    grid = torch.meshgrid([torch.arange(space.features, device=device) for space in spaces], indexing="ij")
+    return game.is_optimal(grid)
+
+
+def joint_optimum_probability(game: Game, seats: Sequence[Seat], policies: Sequence[Tensor]) -> Tensor | None:
+    """The joint policy's probability of the game's optimum, `replicates x environments`.
+
+    Args:
+        game: says which joint actions are optimal.
+        seats: one per agent.
+        policies: as in `Posterior.policy`, at the same observations.
+    """
+    spaces = seats[0].action_spaces
+    if isinstance(joint_space(spaces), Box):
+        optimal = game.is_optimal(policies)
+        return None if optimal is None else optimal.float().mean(-1)
+    mask = optimum_mask(game, spaces, policies[0].device)
+    if mask is None:
+        return None
+    joint = policies[0]
+    for policy in policies[1:]:
+        joint = (joint.unsqueeze(-1) * policy.unsqueeze(-2)).flatten(-2)
+    return (joint * mask.flatten()).sum(-1)
+
+
+def labels(spaces: Sequence[Space]) -> list[str]:
+    """Names of joint actions: letters for one agent, joined for several; numbers beyond 26 actions."""
+    named = [
+        [chr(ord("A") + i) if space.features <= 26 else str(i) for i in range(space.features)] for space in spaces
+    ]
+    return ["".join(parts) for parts in itertools.product(*named)]
+
+

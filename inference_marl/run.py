@@ -1,0 +1,441 @@
+"""Experiments and runs: play, learn, record, checkpoint; a run is a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyro
+import torch
+import xarray as xr
+from torch import Tensor
+from tqdm import tqdm
+
+from inference_marl.recording import Recorder, labels
+from inference_marl.spaces import Box, Discrete
+from inference_marl.statistics import summarise
+from inference_marl.svi import NonFiniteError
+from inference_marl.types import Described, Game, Learner, Seat, State, Transition, within
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, or a folder is not one; the message says what to do."""
+
+
+class Experiment(Described):
+    """A game, the arms to compare on it, and how long: the content of an experiment file.
+
+    Args:
+        game: what is played.
+        arms: what is compared, by name: one learner, which then fills every seat, or a list with one per seat.
+        replicates: independent seeds, trained side by side.
+        steps: joint actions per environment.
+        environments: copies of the game each replicate plays at once.
+        seed: of the random numbers; each arm draws its own stream from it and from the arm's name.
+        record_every: steps between records of metrics and beliefs.
+        draws: draws per recorded belief and replicate, for continuous actions.
+        success_window: records over which the reward is averaged before success is judged, in games whose success
+            is a matter of reward.
+        checkpoint_every: steps between checkpoints; there is one at the end of each arm in any case.
+        device: where tensors live; `auto` takes CUDA if there is any.
+        dtype: floating type.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        arms: Mapping[str, Learner | list[Learner]],
+        replicates: int = 1,
+        steps: int = 1000,
+        environments: int = 1,
+        seed: int = 0,
+        record_every: int = 1,
+        draws: int = 16,
+        success_window: int = 1,
+        checkpoint_every: int = 1000,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        dtype: Literal["float32", "float64"] = "float32",
+    ) -> None:
+        for name, number in [
+            ("replicates", replicates),
+            ("steps", steps),
+            ("environments", environments),
+            ("record_every", record_every),
+            ("draws", draws),
+            ("success_window", success_window),
+            ("checkpoint_every", checkpoint_every),
+        ]:
+            if number < 1:
+                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        if seed < 0:
+            raise ValueError(f"seed: got {seed}, expected an integer that is not negative")
+        if steps < record_every:
+            raise ValueError(f"record_every: got {record_every}, expected at most steps = {steps}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: got cuda, but torch sees none here; expected cpu or auto")
+        self.game, self.arms = game, dict(arms)
+        self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
+        self.record_every, self.draws, self.success_window = record_every, draws, success_window
+        self.checkpoint_every = checkpoint_every
+        cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+        self.device = torch.device("cuda" if cuda else "cpu")
+        self.dtype = torch.float32 if dtype == "float32" else torch.float64
+
+    def seats(self, replicates: int | None = None) -> list[Seat]:
+        """One seat per agent of the game."""
+        return [
+            Seat(
+                index=agent,
+                observation=observation,
+                action_spaces=self.game.action_spaces,
+                replicates=replicates or self.replicates,
+                environments=self.environments,
+                device=self.device,
+                dtype=self.dtype,
+            )
+            for agent, observation in enumerate(self.game.observations)
+        ]
+
+    def bind(self, arm: str, replicates: int | None = None) -> list[Learner]:
+        """The arm's learners, one working copy per seat.
+
+        Raises:
+            IncompatibleError: if a part does not fit the game or another part, with its key.
+        """
+        described, seats = self.arms[arm], self.seats(replicates)
+        with within(f"arms.{arm}"):
+            if not isinstance(described, list):
+                return [described.bind(seat) for seat in seats]
+            if len(described) != len(seats):
+                raise ValueError(f"got {len(described)} learners, expected one per seat: {len(seats)}")
+        bound = []
+        for learner, seat in zip(described, seats, strict=True):
+            with within(f"arms.{arm}[{seat.index}]"):
+                bound.append(learner.bind(seat))
+        return bound
+
+    def check(self) -> None:
+        """Build every arm for one replicate and play one step, so that what does not fit is found now.
+
+        Raises:
+            IncompatibleError: as for `bind`.
+            ValueError: if there is no arm, or a part fails on its first step.
+        """
+        if not self.arms:
+            raise ValueError("arms: got none, expected at least one")
+        with torch.random.fork_rng(devices=[]):
+            for name in self.arms:
+                arm = _Arm.start(self, name, replicates=1)
+                with within(f"arms.{name}"):
+                    arm.advance()
+
+    def run(self, out: str | Path = "runs", name: str = "experiment", progress: bool = True) -> Path:
+        """Run every arm and write the run's folder.
+
+        Args:
+            out: where run folders go.
+            name: of the folder; a number is added if it exists.
+            progress: show a bar with the time left.
+
+        Returns:
+            The folder.
+        """
+        from inference_marl.spec import dump
+
+        self.check()
+        folder = _new_folder(Path(out), name)
+        write_atomically(folder / "spec.yaml", lambda path: path.write_text(dump(self)))
+        return complete(self, folder, progress)
+
+
+def _new_folder(out: Path, name: str) -> Path:
+    for number in range(1, 1_000_000):
+        folder = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise RunError(f"{out}: got too many runs called {name}, expected room for one more")
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a file beside `path`, then move it there, so that `path` is never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial)
+    os.replace(partial, path)
+
+
+@dataclass
+class _Arm:
+    """One arm while it runs; everything that changes is here."""
+
+    experiment: Experiment
+    name: str
+    learners: list[Learner]
+    recorder: Recorder
+    state: State
+    since_record: Tensor
+    clock: Tensor
+    step: int = 0
+
+    @classmethod
+    def start(cls, experiment: Experiment, name: str, replicates: int | None = None) -> _Arm:
+        """Seed the arm's random numbers and make its learners."""
+        torch.manual_seed(zlib.crc32(f"{experiment.seed}/{name}".encode()))
+        seats = experiment.seats(replicates)
+        shape = (seats[0].replicates, experiment.environments)
+        records = experiment.steps // experiment.record_every
+        return cls(
+            experiment,
+            name,
+            experiment.bind(name, replicates),
+            Recorder(experiment.game, seats, records, experiment.draws),
+            experiment.game.reset(*shape, experiment.device, experiment.dtype),
+            torch.zeros(shape[0], len(seats), device=experiment.device, dtype=experiment.dtype),
+            torch.zeros(shape, dtype=torch.int64, device=experiment.device),
+        )
+
+    def advance(self) -> None:
+        """Play one joint action in every environment, and learn from it.
+
+        Raises:
+            RunError: if a loss is not finite, naming arm, seat, replicate and step.
+        """
+        game = self.experiment.game
+        obs = game.observe(self.state)
+        actions = tuple(learner.act(seen) for learner, seen in zip(self.learners, obs, strict=True))
+        state, rewards, terminated = game.step(self.state, actions)
+        batch = Transition(obs, actions, rewards, game.observe(state), terminated)
+        for seat, learner in enumerate(self.learners):
+            try:
+                learner.update(batch, self.learners)
+            except NonFiniteError as error:
+                raise RunError(
+                    f"arms.{self.name}, agent {seat}, step {self.step + 1}: {error}. The last checkpoint is kept; "
+                    "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
+                ) from error
+        self.step += 1
+        self.since_record += rewards.mean(1)
+        self.state = self._next(state, terminated)
+        if self.step % self.experiment.record_every == 0:
+            reward = self.since_record / self.experiment.record_every
+            self.recorder.record(game.observe(self.state), self.learners, reward)
+            self.since_record = torch.zeros_like(self.since_record)
+
+    def _next(self, state: State, terminated: Tensor) -> State:
+        """Start a new episode where one has ended or reached the time limit."""
+        game = self.experiment.game
+        self.clock += 1
+        over = terminated if game.horizon is None else terminated | (self.clock >= game.horizon)
+        if not bool(over.any()):
+            return state
+        self.clock = torch.where(over, torch.zeros_like(self.clock), self.clock)
+        fresh = game.reset(*over.shape, self.experiment.device, self.experiment.dtype)
+        if bool(over.all()):
+            return fresh
+        return {
+            key: torch.where(over.view(*over.shape, *[1] * (value.dim() - 2)), fresh[key], value)
+            for key, value in state.items()
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: tensors, numbers and strings only."""
+        content = {
+            "step": self.step,
+            "learners": [learner.state_dict() for learner in self.learners],
+            "recorder": self.recorder.state_dict(),
+            "state": self.state,
+            "since_record": self.since_record,
+            "clock": self.clock,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.experiment.device.type == "cuda" else [],
+        }
+        write_atomically(path, lambda partial: torch.save(content, partial))
+
+    def restore(self, path: Path) -> None:
+        """Undo `save`. Only tensors and plain containers are read: loading executes no code.
+
+        Raises:
+            RunError: if the file does not hold this arm's checkpoint.
+        """
+        try:
+            content = torch.load(path, map_location=self.experiment.device, weights_only=True)
+            for learner, saved in zip(self.learners, content["learners"], strict=True):
+                learner.load_state_dict(saved)
+            self.recorder.load_state_dict(content["recorder"])
+            self.step, self.state = content["step"], content["state"]
+            self.since_record, self.clock = content["since_record"], content["clock"]
+            torch.set_rng_state(content["rng"].cpu())
+            if content["cuda_rng"]:
+                torch.cuda.set_rng_state_all([state.cpu() for state in content["cuda_rng"]])
+        except Exception as error:
+            raise RunError(
+                f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: {error}); "
+                "expected one written by this run: delete it to start the arm anew"
+            ) from error
+
+
+def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Path:
+    """Run what is missing of a run and write its results.
+
+    Args:
+        experiment: as in the folder's `spec.yaml`.
+        folder: a run's folder.
+        progress: show a bar with the time left.
+
+    Returns:
+        `folder`.
+    """
+    started = time.monotonic()
+    recorders: dict[str, Recorder] = {}
+    total = experiment.steps * len(experiment.arms)
+    with (
+        pyro.validation_enabled(False),
+        tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True) as bar,
+    ):
+        for name in experiment.arms:
+            bar.set_description(name)
+            arm = _Arm.start(experiment, name)
+            checkpoint = folder / "checkpoints" / f"{name}.pt"
+            if checkpoint.exists():
+                arm.restore(checkpoint)
+                bar.update(arm.step)
+            while arm.step < experiment.steps:
+                arm.advance()
+                bar.update()
+                if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
+                    arm.save(checkpoint)
+            recorders[name] = arm.recorder
+    write_results(experiment, folder, recorders, time.monotonic() - started)
+    return folder
+
+
+def resume(folder: str | Path, progress: bool = True) -> Path:
+    """Go on with a run from its last checkpoints; a finished run is only written again.
+
+    Raises:
+        RunError: if the folder is not a run.
+    """
+    from inference_marl.spec import load
+
+    folder = Path(folder)
+    if not (folder / "spec.yaml").is_file():
+        raise RunError(f"{folder}: got no spec.yaml there, expected the folder of a run")
+    return complete(load(folder / "spec.yaml"), folder, progress)
+
+
+def write_results(
+    experiment: Experiment, folder: Path, recorders: Mapping[str, Recorder], seconds: float
+) -> None:
+    """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`."""
+    game = experiment.game
+    steps = np.arange(1, experiment.steps // experiment.record_every + 1) * experiment.record_every
+    names = list(recorders)
+
+    def joined(parts: list[xr.Dataset]) -> xr.Dataset:
+        axis = xr.Variable("learner", names)
+        return xr.concat(parts, dim=axis, data_vars="different", join="outer").assign_coords(step=steps)
+
+    metrics = joined([recorder.metrics() for recorder in recorders.values()])
+    success = _success(experiment, metrics)
+    if success is not None:
+        metrics["success"] = success
+    described = experiment.describe()["init_args"]
+    metrics.attrs = {
+        "experiment": folder.name,
+        "game": _title(described["game"]),
+        "seed": experiment.seed,
+        "steps_per_episode": game.horizon or experiment.steps,
+        "success_window": experiment.success_window,
+    }
+    if game.success_reward is not None:
+        metrics.attrs["success_reward"] = game.success_reward
+    posterior = joined([recorder.beliefs() for recorder in recorders.values()])
+    posterior.attrs = _belief_attributes(game)
+    _label(posterior, experiment.seats())
+    _write_dataset(folder / "metrics.nc", metrics)
+    _write_dataset(folder / "posterior.nc", posterior)
+    surface = _surface(game)
+    if surface is not None:
+        _write_dataset(folder / "surface.nc", surface)
+    summary = {
+        "experiment": metrics.attrs["experiment"],
+        "game": metrics.attrs["game"],
+        "replicates": experiment.replicates,
+        "steps": experiment.steps,
+        "seconds": round(seconds, 3),
+        "results": summarise(metrics, posterior),
+    }
+    text = json.dumps(summary, indent=1, allow_nan=False)
+    write_atomically(folder / "summary.json", lambda path: path.write_text(text))
+
+
+def _success(experiment: Experiment, metrics: xr.Dataset) -> xr.DataArray | None:
+    """1 where a replicate succeeds: by mean reward if the game says from which, else by P(optimum) above 1/2."""
+    threshold = experiment.game.success_reward
+    if threshold is not None:
+        window = experiment.success_window
+        recent = metrics["reward"].mean("agent").rolling(step=window, min_periods=1).mean()
+        return (recent >= threshold).astype("float32")
+    if "joint_optimum_probability" in metrics:
+        return (metrics["joint_optimum_probability"] > 0.5).astype("float32")
+    return None
+
+
+def _title(described: Mapping[str, Any]) -> str:
+    arguments = [str(value) for value in described["init_args"].values() if isinstance(value, str)]
+    return f"{described['class_path'].rpartition('.')[2]}({', '.join(arguments)})"
+
+
+def _belief_attributes(game: Game) -> dict[str, Any]:
+    space = game.action_spaces[0]
+    if not isinstance(space, Box):
+        return {"kind": "discrete"}
+    attributes: dict[str, Any] = {"kind": "continuous", "low": space.low, "high": space.high}
+    radius = getattr(game, "optimum_radius", None)
+    return attributes if radius is None else {**attributes, "optimum_radius": radius}
+
+
+def _label(posterior: xr.Dataset, seats: list[Seat]) -> None:
+    """Name the actions, where all agents have the same."""
+    for dim, groups in {
+        "action": [[seat.action] for seat in seats],
+        "opponent_action": [[seat.action_spaces[agent] for agent in seat.opponents] for seat in seats],
+    }.items():
+        if dim in posterior.sizes and all(isinstance(space, Discrete) for group in groups for space in group):
+            longest = max(groups, key=lambda group: int(np.prod([space.features for space in group])))
+            posterior.coords[dim] = labels(longest)
+
+
+def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
+    """Rewards over a grid of joint actions, for stateless games of two agents with one-dimensional boxes."""
+    spaces = game.action_spaces
+    if len(spaces) != 2 or not all(isinstance(space, Box) and space.dim == 1 for space in spaces):
+        return None
+    axes = [torch.linspace(space.low, space.high, points) for space in spaces if isinstance(space, Box)]
+    grid = [values.reshape(1, -1, 1) for values in torch.meshgrid(*axes, indexing="ij")]
+    cpu = torch.device("cpu")
+    rewards = game.step(game.reset(1, points * points, cpu, torch.float32), grid)[1]
+    values = rewards.reshape(points, points, 2).permute(2, 0, 1).numpy()
+    coordinates = {"action_0": axes[0].numpy(), "action_1": axes[1].numpy(), "agent": [0, 1]}
+    return xr.Dataset({"payoff": (("agent", "action_0", "action_1"), values)}, coords=coordinates)
+
+
+def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    squeeze = {"zlib": True, "complevel": 1, "shuffle": True}
+    encoding = {name: squeeze for name, variable in dataset.data_vars.items() if variable.dtype.kind == "f"}
+    write_atomically(path, lambda partial: dataset.to_netcdf(partial, engine="h5netcdf", encoding=encoding))
+
+
