@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +35,8 @@ class Experiment(Described):
 
     Args:
         game: what is played.
-        arms: what is compared, by name: one learner, which then fills every seat, or a list with one per seat.
+        arms: what is compared, by name (letters, digits, `_` and `-`): one learner, which then fills every seat, or
+            a list with one per seat.
         replicates: independent seeds, trained side by side.
         steps: joint actions per environment.
         environments: copies of the game each replicate plays at once.
@@ -48,7 +50,7 @@ class Experiment(Described):
         dtype: floating type.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of its range, or an arm cannot be called so.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Experiment(Described):
             raise ValueError(f"record_every: got {record_every}, expected at most steps = {steps}")
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: got cuda, but torch sees none here; expected cpu or auto")
+        self.check_names(arms)
         self.game, self.arms = game, dict(arms)
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
@@ -90,6 +93,17 @@ class Experiment(Described):
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if cuda else "cpu")
         self.dtype = torch.float32 if dtype == "float32" else torch.float64
+
+    @staticmethod
+    def check_names(arms: Iterable[object]) -> None:
+        """Refuse names of arms that cannot be part of a file name and of a dotted key.
+
+        Raises:
+            ValueError: if a name is not of letters, digits, `_` and `-`.
+        """
+        for name in arms:
+            if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name)):
+                raise ValueError(f"arms: got an arm called {name!r}, expected letters, digits, _ and - only")
 
     def seats(self, replicates: int | None = None) -> list[Seat]:
         """One seat per agent of the game."""

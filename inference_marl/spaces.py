@@ -95,8 +95,11 @@ class Box:
 
     def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.Distribution:
         """The uniform density, batch shape `()`, event shape `(dim,)`."""
-        edge = torch.ones(self.dim, dtype=dtype, device=device)
-        return dist.Uniform(self.low * edge, self.high * edge, validate_args=False).to_event(1)
+        low = torch.full((self.dim,), self.low, dtype=dtype, device=device)
+        high = torch.full_like(low, self.high)
+        # torch's support excludes the upper edge, which a squashed sample may round to.
+        closed = torch.nextafter(high, torch.full_like(high, torch.inf))
+        return dist.Uniform(low, closed, validate_args=False).to_event(1)
 
 
 Space = Discrete | Box

@@ -1,20 +1,23 @@
 """Experiment files: YAML to an `Experiment` and back.
 
-A file and its Python twin build the same objects; jsonargparse checks every key and type against the constructors'
-signatures. What is added here: arms that start from another arm (`like`), dotted overrides, which the command line
-uses too, and error messages that begin with the key's full path.
+A file and its Python twin build the same objects; jsonargparse checks every value against the type that the
+constructor's signature declares. What is added here: arms that start from another arm (`like`), dotted overrides,
+which the command line uses too, what a class may be named and given, and errors of one line that begin with the
+key's full path.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import importlib
 import inspect
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any
 
 import yaml
@@ -30,7 +33,19 @@ from inference_marl.types import Conditional, Described, Game, Learner, within
 
 
 class SpecError(ValueError):
-    """An experiment file, or an override, that cannot be built; the message begins with the key."""
+    """An experiment file, or an override, that cannot be built; the message is one line and begins with the key."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no key twice: YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"found the key {key.value} twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def load(path: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Experiment:
@@ -45,11 +60,12 @@ def load(path: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Experim
         SpecError: for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
     """
     try:
-        config = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise SpecError(f"{path}: got no readable file ({error.strerror}), expected an experiment file") from error
+        config = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise SpecError(f"{path}: got no readable file ({reason}), expected an experiment file") from error
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}: got malformed YAML, {error}") from error
+        raise SpecError(f"{path}: got malformed YAML, {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise SpecError(f"{path}: got {type(config).__name__}, expected a mapping with the keys game and arms")
     for key, value in overrides:
@@ -63,21 +79,16 @@ def build(config: Mapping[str, Any]) -> Experiment:
     Raises:
         SpecError: as for `load`.
     """
-    config = dict(config)
-    accepted = list(inspect.signature(Experiment).parameters)
-    for key in config:
-        if key not in accepted:
-            raise SpecError(f"{key}: got an unknown key, expected one of {', '.join(accepted)}{_closest(key, accepted)}")
-    for key in ("game", "arms"):
-        if key not in config:
-            raise SpecError(f"{key}: got nothing, expected {'a game' if key == 'game' else 'at least one arm'}")
-    game = _object(Game, config.pop("game"), "game")
-    arms = {name: _arm(arm, f"arms.{name}") for name, arm in _resolve_likes(config.pop("arms")).items()}
+    settings = dict(config)
+    hints = _check_names(Experiment, settings, "")
+    game = _object(Game, settings.pop("game"), "game")
+    arms = {name: _arm(arm, f"arms.{name}") for name, arm in _resolve_likes(settings.pop("arms")).items()}
+    settings = {name: _named(hints[name], value, name) for name, value in settings.items()}
     try:
-        experiment = Experiment(game=game, arms=arms, **_settings(config))
+        experiment = Experiment(game=game, arms=arms, **_settings(settings))
         experiment.check()
     except ValueError as error:
-        raise SpecError(str(error)) from error
+        raise SpecError(_first_line(error)) from error
     return experiment
 
 
@@ -97,53 +108,64 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     """
     *path, last = dotted.split(".")
     node: Any = config
-    walked: list[str] = []
-    for key in [*path, last]:
-        node = _inside(node, key)
-        if not isinstance(node, dict | list) or (isinstance(node, list) and not key.isdigit()):
-            raise SpecError(f"{dotted}: got a path through {'.'.join(walked) or 'nothing'}, which has no keys")
-        if key is last and len(walked) == len(path):
-            break
+    for depth, key in enumerate(path):
+        node = _inside(node, path[:depth], key, dotted)
+        if isinstance(node, dict) and "like" in node:
+            # What the other arm says is not known yet: kept as one more difference from it, applied after the others.
+            last = ".".join([*path[depth:], last])
+            node.pop(last, None)
+            node[last] = value
+            return
+        index: Any = key
         if isinstance(node, list):
-            node = node[int(key)]
-        else:
-            if isinstance(node.get(key), str):
-                node[key] = {"class_path": node[key]}
-            node = node.setdefault(key, {})
-        walked.append(key)
-    if isinstance(node, list):
-        node[int(last)] = value
-    else:
-        node[last] = value
+            index = int(key)
+        elif key not in node:
+            node[key] = {}
+        if isinstance(node[index], str):
+            node[index] = {"class_path": node[index]}
+        node = node[index]
+    node = _inside(node, path, last, dotted)
+    node[int(last) if isinstance(node, list) else last] = value
 
 
-def _inside(node: Any, key: str) -> Any:
+def _inside(node: Any, walked: Sequence[str], key: str, dotted: str) -> Any:
+    """Where `key` of `node` is kept: `node` itself, or its `init_args`."""
+    where = ".".join(walked)
     if isinstance(node, dict) and "class_path" in node and key not in ("class_path", "init_args"):
-        return node.setdefault("init_args", {})
+        if node.get("init_args") is None:
+            node["init_args"] = {}
+        node = node["init_args"]
+    if isinstance(node, list) and not (key.isdecimal() and int(key) < len(node)):
+        raise SpecError(f"{dotted}: got item {key} of {where}, expected a number below {len(node)}")
+    if not isinstance(node, dict | list):
+        raise SpecError(f"{dotted}: got a path through {where}, which has no keys, expected one that ends there")
     return node
 
 
 def _resolve_likes(arms: Any) -> dict[str, Any]:
-    if not isinstance(arms, dict) or not arms:
+    if not isinstance(arms, Mapping) or not arms:
         raise SpecError(f"arms: got {arms!r}, expected a mapping from names to learners")
+    Experiment.check_names(arms)
     resolved: dict[str, Any] = {}
 
     def resolve(name: str, asking: tuple[str, ...]) -> Any:
         if name in resolved:
             return resolved[name]
         arm = arms[name]
-        if not (isinstance(arm, dict) and "like" in arm):
+        if not (isinstance(arm, Mapping) and "like" in arm):
             return arm
         base = arm["like"]
-        if base not in arms:
+        if not isinstance(base, str) or base not in arms:
             raise SpecError(f"arms.{name}.like: got {base!r}, expected another arm: {', '.join(arms)}")
         if base in asking:
-            raise SpecError(f"arms.{name}.like: got a circle, {' -> '.join([*asking, base])}")
-        merged = {"arm": copy.deepcopy(resolve(base, (*asking, base)))}
+            raise SpecError(
+                f"arms.{name}.like: got a circle, {' -> '.join([*asking, base])}, expected an arm that starts from none"
+            )
+        merged = {"arms": {name: copy.deepcopy(resolve(base, (*asking, base)))}}
         for key, value in arm.items():
             if key != "like":
-                override(merged, f"arm.{key}", value)
-        return merged["arm"]
+                override(merged, f"arms.{name}.{key}", value)
+        return merged["arms"][name]
 
     for name in arms:
         resolved[name] = resolve(name, (name,))
@@ -156,27 +178,106 @@ def _arm(config: Any, key: str) -> Learner | list[Learner]:
     return _object(Learner, config, key)
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Experiment, skip={"game", "arms"})
     try:
-        return dict(parser.parse_object(dict(config)).as_dict())
+        return dict(parser.parse_object(dict(given)).as_dict())
     except Exception as error:
-        raise SpecError(_explain(error, "", None, None)) from error
+        raise SpecError(_explain(error, "")) from error
 
 
 def _object(base: type, config: Any, key: str) -> Any:
-    """Check `config` with jsonargparse against the declared base type, then build it."""
+    """Check `config` against the declared base type, then build it."""
+    named = _named(base, config, key)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=base, required=True)
     try:
-        checked = parser.parse_object({"it": config}).as_dict()["it"]
+        checked = parser.parse_object({"it": named}).as_dict()["it"]
     except Exception as error:
-        raise SpecError(_explain(error, key, base, config)) from error
+        raise SpecError(_explain(error, key)) from error
     try:
         return _instantiate(checked, key)
     except ValueError as error:
-        raise SpecError(str(error)) from error
+        raise SpecError(_first_line(error)) from error
+
+
+def _named(hint: Any, config: Any, key: str) -> Any:
+    """A copy of what a file says at `key`, in which every class is there, of the declared type, and named in full."""
+    kinds = _kinds(hint)
+    bases = _bases(hint)
+    if config is None and not any(kind in (NoneType, Any, object) for kind in kinds):
+        raise SpecError(f"{key}: got nothing, expected {_expected(hint)}")
+    a_value = len(bases) < len([kind for kind in kinds if kind is not NoneType]) and not (
+        isinstance(config, Mapping) or (isinstance(config, str) and not _is_number(config))
+    )
+    if config is None or not bases or a_value:
+        return copy.deepcopy(config)
+    if isinstance(config, str):
+        config = {"class_path": config}
+    if not isinstance(config, Mapping):
+        raise SpecError(f"{key}: got {config!r}, expected {_expected(hint)}")
+    for entry in config:
+        if entry not in ("class_path", "init_args"):
+            raise SpecError(f"{key}.{entry}: got an unknown key, expected class_path or init_args")
+    if "class_path" not in config:
+        raise SpecError(f"{key}.class_path: got nothing, expected {_expected(hint)}")
+    cls = _class(config["class_path"], hint, key)
+    given = config.get("init_args") or {}
+    if not isinstance(given, Mapping):
+        raise SpecError(f"{key}.init_args: got {given!r}, expected a mapping from arguments to values")
+    hints = _check_names(cls, given, f"{key}.")
+    arguments = {name: _named(hints.get(name, Any), value, f"{key}.{name}") for name, value in given.items()}
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+def _check_names(cls: type, given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Refuse arguments that are unknown or missing; returns the types of those that `cls` declares."""
+    parameters = [] if cls.__init__ is object.__init__ else list(inspect.signature(cls.__init__).parameters.values())[1:]
+    accepted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    # Of a class that takes any keyword, jsonargparse finds out what it hands to its base.
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in given:
+        if name not in accepted and not any_keyword:
+            known = f"one of {', '.join(accepted)}" if accepted else "none"
+            raise SpecError(f"{prefix}{name}: got an unknown key, expected {known}{_closest(name, accepted)}")
+    hints: dict[str, Any] = {}
+    # Names that exist for type checkers only: jsonargparse has its own ways to find them.
+    with contextlib.suppress(Exception):
+        hints = typing.get_type_hints(cls.__init__)
+    missing = [p.name for p in parameters if p.name in accepted and p.default is p.empty and p.name not in given]
+    if missing:
+        also = f" ({', '.join(missing[1:])} missing too)" if missing[1:] else ""
+        raise SpecError(f"{prefix}{missing[0]}: got nothing, expected {_expected(hints.get(missing[0]))}{also}")
+    return hints
+
+
+def _class(path: Any, hint: Any, key: str) -> type:
+    """The class that a file names, if it is of the declared type and can be made.
+
+    Raises:
+        SpecError: if not. Its module has been imported then, but nothing of it was called.
+    """
+    known = {cls.__name__: cls for base in _bases(hint) for cls in _subclasses(base)}
+    if path in known:
+        return known[path]
+    if not isinstance(path, str) or "." not in path:
+        raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, list(known))}")
+    cls = _imported(path, key, _expected(hint))
+    if not (isinstance(cls, type) and issubclass(cls, _bases(hint))):
+        raise SpecError(f"{key}: got {path}, which is something else, expected {_expected(hint)}")
+    if not _is_concrete(cls):
+        raise SpecError(f"{key}: got {path}, which is only a base of others, expected {_expected(hint)}")
+    return cls
+
+
+def _imported(path: str, key: str, expected: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise SpecError(f"{key}: got {path}, which cannot be imported ({reason}), expected {expected}") from error
 
 
 def _instantiate(value: Any, key: str) -> Any:
@@ -184,101 +285,89 @@ def _instantiate(value: Any, key: str) -> Any:
         return type(value)(_instantiate(item, f"{key}[{i}]") for i, item in enumerate(value))
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value
-    module, _, name = value["class_path"].rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
-    if not (isinstance(cls, type) and issubclass(cls, Described) and _is_concrete(cls)):
-        raise SpecError(f"{key}: got {value['class_path']}, expected a game, learner, model or guide that can be made")
+    # Checked again, since values whose declared type names no class come here unchecked.
+    cls = _class(value["class_path"], Described, key)
     arguments = value.get("init_args") or {}
     built = {name: _instantiate(argument, f"{key}.{name}") for name, argument in arguments.items()}
     with within(key):
-        return cls(**built)
+        try:
+            return cls(**built)
+        except TypeError as error:
+            raise SpecError(f"{key}: got arguments that {cls.__name__} cannot use: {_first_line(error)}") from error
 
 
-def _explain(error: Exception, key: str, base: type | None, config: Any) -> str:
-    """jsonargparse's nested message as one line: full key, what it got, what it expected."""
+def _explain(error: Exception, key: str) -> str:
+    """jsonargparse's nested message about a plain value as one line: full key, what it got, what it expected."""
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
     nested = [match.group(1) for line in lines if (match := re.search(r'Parser key "([^"]+)"', line))]
-    path = [part for part in [key, *nested] if part and part != "it"]
-    where = ".".join(path) or "experiment"
+    where = ".".join(part for part in [key, *nested] if part and part != "it")
+    expected: list[str] = []
+    got = next((match.group(1) for line in lines if (match := re.match(r"Given value: (.+)", line))), "")
     for line in lines:
-        if match := re.search(r"Option '([^']+)' is not accepted", line):
-            option = match.group(1).removeprefix("it.").removeprefix("init_args.")
-            accepted = _accepted(base, config, path[1:])
-            known = f", expected one of {', '.join(accepted)}{_closest(option, accepted)}" if accepted else ""
-            return f"{where}.{option}: got an unknown key{known}".lstrip(".")
-        if match := re.search(r"(?:Expected a dot import path string|Import path) ?:? ?(\S+)", line):
-            named = match.group(1)
-            hint = _hint(base, config, path[1:])
-            choices = sorted({cls.__name__ for cls in _subclasses(hint)})
-            plain = [cls.__name__ for cls in typing.get_args(hint) if cls in (int, float, str)]
-            reason = "that is of another kind" if "does not correspond" in line else "which is no known class"
-            offer = f"; expected {' or '.join([*plain, 'one of '])}{', '.join(choices)}, or an import path"
-            return f"{where}: got {named}, {reason}{offer}{_closest(named, choices)}"
-        if match := re.search(r'following arguments are required: (.+)|Key "([^"]+)" is required', line):
-            missing = (match.group(1) or match.group(2)).removeprefix("it.").removeprefix("init_args.")
-            return f"{where}.{missing}: got nothing, expected a value"
-    expected = [
-        re.sub(r"<class '([^']+)'>", r"\1", match.group(1)).replace("NoneType", "null")
-        for line in lines
-        if (match := re.match(r"Expected (?:a |an )?(.+)", line))
-    ]
-    got = next((m.group(1) for line in lines if (m := re.match(r"Given value: (.+)", line))), None)
+        if match := re.match(r"Expected (?:an? )?(.+?)(?:\. Got value: (.+))?$", line):
+            expected.append(_plainly(match.group(1)))
+            got = match.group(2) or got
     if expected:
-        leaf = [re.split(r"\. Got value: ", item) for item in expected]
-        got = next((item[1] for item in leaf if len(item) > 1), got)
-        return f"{where}: got {got}, expected {' or '.join(dict.fromkeys(item[0].rstrip('.') for item in leaf))}"
+        return f"{where}: got {got}, expected {' or '.join(dict.fromkeys(expected))}"
     return f"{where}: {' '.join(lines)}"
 
 
-def _closest(word: str, choices: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, choices, n=1)
+def _plainly(kind: str) -> str:
+    """A type as jsonargparse writes it, in the words of YAML."""
+    kind = re.sub(r"<class '(?:\w+\.)*([^']+)'>", r"\1", kind).rstrip(".")
+    kind = re.sub(r"(?:\w+\.)*Literal\[(.+)\]", r"one of \1", kind)
+    return re.sub(r"Sequence|tuple", "list", kind).replace("NoneType", "null")
+
+
+def _expected(hint: Any) -> str:
+    """What may stand where `hint` is declared, for a message."""
+    plain = [_plainly(str(kind)) for kind in _kinds(hint) if kind not in _bases(hint)]
+    names = sorted({cls.__name__ for base in _bases(hint) for cls in _subclasses(base)})
+    if names:
+        plain.append(f"one of {', '.join(names)}, or an import path")
+    return " or ".join(plain) if hint not in (None, Any) else "a value"
+
+
+def _first_line(error: Exception) -> str:
+    """The message without what Pyro and torch add below it (shapes, values)."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _closest(word: Any, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(word), choices, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _subclasses(hint: Any) -> list[type]:
-    found: list[type] = []
-    for cls in typing.get_args(hint) or [hint]:
-        if isinstance(cls, type) and issubclass(cls, Described):
-            below = cls.__subclasses__()
-            found += [leaf for leaf in below if _is_concrete(leaf)]
-            found += [deeper for leaf in below for deeper in _subclasses(leaf)]
-    return [cls for cls in found if not cls.__name__.startswith("_")]
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type that is not one."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
+
+
+def _bases(hint: Any) -> tuple[type, ...]:
+    """The classes among a declared type's members of which a file may name a subclass."""
+    return tuple(kind for kind in _kinds(hint) if isinstance(kind, type) and issubclass(kind, Described))
+
+
+def _subclasses(base: type) -> list[type]:
+    """Every class below `base`, and `base`, that can be made; those of this package last."""
+    found = [base] if _is_concrete(base) else []
+    for cls in base.__subclasses__():
+        found += [deeper for deeper in _subclasses(cls) if not deeper.__name__.startswith("_")]
+    return sorted(found, key=lambda cls: cls.__module__.startswith("inference_marl."))
 
 
 def _is_concrete(cls: type) -> bool:
     """Whether a class can do its work: nothing abstract, and no base's `forward` that only raises."""
     bases = (Conditional, inference_marl.models.Critic, inference_marl.models.Optimality)
     return not inspect.isabstract(cls) and getattr(cls, "forward", None) not in [base.forward for base in bases]
-
-
-def _class_at(hint: Any, config: Any) -> type | None:
-    name = config.get("class_path") if isinstance(config, Mapping) else config
-    return next((cls for cls in _subclasses(hint) if name in (cls.__name__, f"{cls.__module__}.{cls.__qualname__}")), None)
-
-
-def _hint(base: Any, config: Any, path: Sequence[str]) -> Any:
-    """The declared type at a path inside a described object, or `None` if it cannot be followed."""
-    for key in path:
-        cls = _class_at(base, config)
-        if cls is None:
-            return None
-        base = typing.get_type_hints(cls.__init__).get(key)
-        arguments = config.get("init_args") if isinstance(config, Mapping) else None
-        config = (arguments or {}).get(key)
-    return base
-
-
-def _accepted(base: Any, config: Any, path: Sequence[str]) -> list[str]:
-    cls = None
-    for depth in range(len(path) + 1):
-        cls = _class_at(_hint(base, config, path[:depth]), _value(config, path[:depth]))
-    return list(inspect.signature(cls).parameters) if cls else []
-
-
-def _value(config: Any, path: Sequence[str]) -> Any:
-    for key in path:
-        config = ((config.get("init_args") or {}) if isinstance(config, Mapping) else {}).get(key)
-    return config
 
 
 def available() -> dict[str, dict[str, str]]:

@@ -6,6 +6,7 @@ ELBO of some model and guide, so all three go through `Fit`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -118,4 +119,5 @@ class Fit(nn.Module):
 
     def set_extra_state(self, state: Any) -> None:
         """Undo `get_extra_state`."""
-        self.optimizer.load_state_dict(state)
+        # Copied, because torch keeps the given tensors and changes them in place.
+        self.optimizer.load_state_dict(copy.deepcopy(state))

@@ -1,6 +1,6 @@
 """Imports point one way, and each promise about who may import what is checked on the syntax tree.
 
-A rank is a row of `RANKS`: a module may import from its own row and from rows above, never from below.
+A row of `RANKS` is a rank: a module may import from its own row and from the rows before it, never from a later one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ PACKAGE = "inference_marl"
 
 RANKS = (
     {"spaces", "types"},
-    {"games", "networks", "objectives", "plates", "replay", "schedules", "svi"},
+    {"games", "networks", "objectives", "plates", "replay", "schedules", "statistics", "svi"},
     {"models", "guides"},
     {"learners"},
-    {"plots", "posterior", "report", "run", "spec"},
+    {"inspect", "plots", "posterior", "recording", "report", "run", "spec"},
     {"cli"},
     {"", "__main__"},  # the package's own face, which re-exports: nothing inside may lean on it
 )
@@ -84,7 +84,7 @@ def direction_violations(package: Path) -> list[str]:
             if (room, other) in STRANGERS:
                 found.append(f"{where}: {room} imports {other}; they meet only by site names")
             elif RANK.get(other, -1) > RANK[room]:
-                found.append(f"{where}: '{room}' imports '{other or package.name}', which stands above it")
+                found.append(f"{where}: '{room}' imports '{other or package.name}', of a later rank")
     return found
 
 
@@ -128,6 +128,7 @@ def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
     package = write(
         tmp_path / PACKAGE,
         types="import torch",
+        networks="",
         models__prior="from inference_marl.types import Seat\nfrom inference_marl.models import other",
         models__other="from . import prior\nfrom ..types import Seat",
         learners__rommeo="from inference_marl import guides, models",
@@ -169,6 +170,4 @@ def test_checker_finds_what_is_not(tmp_path: Path, name: str, source: str, compl
 )
 def test_bare_import_is_found(tmp_path: Path, source: str) -> None:
     write(tmp_path, experiments__mine=source, experiments__fine="from inference_marl import models, guides")
-    assert [found.split(":")[0] for found in bare_room_imports(tmp_path)] == [
-        str(tmp_path / "experiments" / "mine.py")
-    ]
+    assert [found.split(":")[0] for found in bare_room_imports(tmp_path)] == [str(tmp_path / "experiments" / "mine.py")]

@@ -1,4 +1,4 @@
-"""The wheel and the sdist hold the package and nothing else, install into a clean environment, and import there."""
+"""The wheel and the sdist hold the package and nothing else, install into a clean environment and import there."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is committed, free of what earlier builds left behind."""
     copy = tmp_path_factory.mktemp("checkout")
     for room in ROOMS:
-        shutil.copytree(
-            ROOT / room, copy / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "runs")
-        )
+        shutil.copytree(ROOT / room, copy / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "runs"))
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, copy)
@@ -117,8 +115,8 @@ def test_installs_and_imports_in_a_clean_environment(
 ) -> None:
     python = clean_environment(tmp_path / "clean")
     run(
-        *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"),
-        *("--no-index", "--no-deps", "--no-build-isolation", request.getfixturevalue(artefact)),
+        *(sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check"),
+        *("install", "--no-index", "--no-deps", "--no-build-isolation", request.getfixturevalue(artefact)),
         cwd=tmp_path,
     )
     locations = run(python, "-I", "-W", "error", "-c", IMPORT_SCRIPT, cwd=tmp_path).splitlines()

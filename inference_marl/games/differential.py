@@ -42,9 +42,9 @@ class DifferentialGame(Game, ABC):
         self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25
     ) -> None:
         if agents < 2:
-            raise ValueError(f"agents: got {agents}, expected at least 2")
+            raise ValueError(f"agents: got {agents}, expected an integer of at least 2")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(f"low, high: got {low} and {high}, expected finite numbers with low < high")
+            raise ValueError(f"low: got {low} with high = {high}, expected finite numbers with low < high")
         if horizon is not None and horizon < 1:
             raise ValueError(
                 f"horizon: got {horizon}, expected a positive integer, or None for a game without end"

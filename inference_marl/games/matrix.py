@@ -160,8 +160,8 @@ class MatrixGame(Game):
             raise ValueError(f"memory: got {memory}, expected 0 or 1; longer memories are not supported")
         if memory == 1 and horizon == 1:
             raise ValueError(
-                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before agents could see what "
-                "they remember, so set memory to 0, or horizon to more than 1 or to None"
+                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before agents could see "
+                "what they remember, so set memory to 0, or horizon to more than 1 or to None"
             )
         if isinstance(payoff, str):
             self.outcomes = _named(payoff, k, actions, common, stochastic)
@@ -314,8 +314,8 @@ def _outcomes(payoff: list[Any], common: bool | None, stochastic: bool) -> Tenso
     if common is False and not one_per_agent:
         raise ValueError(
             f"{got} with common = False, expected {outcomes}n x A1 x ... x An: one tensor for each of n >= "
-            "2 agents, with one dimension for each agent's action; add what is missing, or set common to true "
-            "if the agents share one tensor"
+            "2 agents, with one dimension for each agent's action; add what is missing, or set common to "
+            "true if the agents share one tensor"
         )
     if dims < 2:
         raise ValueError(

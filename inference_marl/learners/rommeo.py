@@ -121,6 +121,12 @@ class Rommeo(Learner):
         seat = self.seat
         if len(seat.action_spaces) < 2:
             raise IncompatibleError("Rommeo got a game of one agent, expected opponents to model")
+        self.discrete = isinstance(seat.action, Discrete)
+        if self.discrete != isinstance(seat.opponent_action, Discrete):
+            raise IncompatibleError(
+                f"Rommeo got own actions {seat.action} and opponents' {seat.opponent_action}, expected both Discrete "
+                "or both Box"
+            )
         with within("opponent_prior"):
             prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
         with within("critic"):
@@ -140,8 +146,7 @@ class Rommeo(Learner):
                 "guide",
                 key="opponent_prior",
             )
-        discrete = isinstance(seat.action, Discrete) or isinstance(seat.opponent_action, Discrete)
-        elbo = (TraceEnum_ELBO if discrete else Trace_ELBO)(
+        elbo = (TraceEnum_ELBO if self.discrete else Trace_ELBO)(
             num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
         )
         self.fitting = (
@@ -184,7 +189,7 @@ class Rommeo(Learner):
                 return random
             action: Tensor = self.guide(obs)[0]
             return action
-        if isinstance(self.seat.action, Discrete):
+        if self.discrete:
             return self.posterior(obs, draws=1).policy.argmax(-1)
         wide = _repeat(obs, 32)
         actions, opponent_actions = self.guide(wide)
@@ -225,7 +230,7 @@ class Rommeo(Learner):
 
         Exact for discrete spaces; from `draws` draws per datum for continuous ones.
         """
-        if isinstance(self.seat.action, Discrete) and isinstance(self.seat.opponent_action, Discrete):
+        if self.discrete:
             step = one_step(self.model, self.guide, obs)
             prior = self.opponent_prior(obs).probs.expand_as(step.opponent_action)
             return Posterior(step.action, step.opponent_action, prior, step.reward, step.entropy, step.kl)

@@ -1,0 +1,310 @@
+"""Numbers with intervals from independent replicates: means, rates, steps to success, and who thinks ahead.
+
+A replicate is one independent seed, and replicates are the only unit of replication here: agents of one replicate
+learn from each other, so they are averaged within the replicate before anything is said about uncertainty.
+All intervals are two-sided confidence intervals; where the data cannot support one its ends are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+
+from inference_marl.beliefs import optimum_probability
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+CHECKPOINTS = 12
+"""At how many steps `summarise` reports, the last one included."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the ends of its confidence interval, in the units of what was measured.
+
+    Attributes:
+        mean: the estimate (for `median_interval` the median).
+        low, high: ends of the interval; NaN where the sample is too small to have one.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """`Interval` for every entry of an array; the fields share one shape."""
+
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def mean_band(values: npt.ArrayLike, level: float = 0.95) -> Band:
+    """Student-t interval of the mean over the first dimension.
+
+    One replicate says nothing about its spread, so its interval is NaN, not zero wide. A NaN among the replicates
+    makes the entry NaN: a diverged seed is never dropped in silence.
+
+    Args:
+        values: `replicates x ...`.
+        level: coverage, in (0, 1).
+
+    Returns:
+        Fields of shape `...`; all NaN for no replicates.
+    """
+    _check_level(level)
+    data = np.asarray(values, dtype=np.float64)
+    replicates = len(data)
+    nothing = np.full(data.shape[1:], np.nan)
+    mean = data.mean(0) if replicates else nothing
+    if replicates < 2:
+        return Band(mean, nothing, nothing)
+    half = stats.t.ppf((1 + level) / 2, replicates - 1) * data.std(0, ddof=1) / math.sqrt(replicates)
+    return Band(mean, mean - half, mean + half)
+
+
+def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """`mean_band` of one number per replicate, `replicates`."""
+    band = mean_band(np.ravel(np.asarray(values, dtype=np.float64)), level)
+    return Interval(float(band.mean), float(band.low), float(band.high))
+
+
+def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Wilson score interval of a rate (Wilson 1927); it stays inside [0, 1] and is honest at 0 and at 1.
+
+    Args:
+        successes: how many of the trials succeeded.
+        trials: how many independent trials; with 0 the rate and its interval are NaN.
+        level: coverage, in (0, 1).
+
+    Raises:
+        ValueError: unless `0 <= successes <= trials`.
+    """
+    _check_level(level)
+    if not 0 <= successes <= trials:
+        raise ValueError(f"successes: got {successes} of {trials} trials, expected from 0 to {trials}")
+    if trials == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    ends = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
+    return Interval(successes / trials, float(ends.low), float(ends.high))
+
+
+def proportion_band(successes: npt.ArrayLike, level: float = 0.95) -> Band:
+    """Wilson interval of the rate over the first dimension.
+
+    Args:
+        successes: 0 or 1, `replicates x steps`.
+        level: coverage, in (0, 1).
+
+    Returns:
+        Fields of shape `steps`.
+    """
+    data = np.asarray(successes, dtype=np.float64)
+    counts, where = np.unique(data.sum(0).astype(np.int64), return_inverse=True)
+    intervals = [proportion_interval(int(count), len(data), level) for count in counts]
+    table = np.array([[each.mean, each.low, each.high] for each in intervals])
+    return Band(*table[where].T)
+
+
+def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Median and its distribution-free interval from order statistics; `inf` stands for censored.
+
+    The ends are the order statistics between which a Binomial(n, 1/2) count lies with probability of at least
+    `level`. They are exact whatever the distribution, and `inf` when too many replicates are censored to bound
+    the median. Up to 5 replicates there is no such pair at 95 %, and the ends are NaN.
+
+    Args:
+        values: one number per replicate, `inf` where the event had not come by the end.
+        level: coverage, in (0, 1).
+
+    Raises:
+        ValueError: for NaN, which has no rank.
+    """
+    _check_level(level)
+    ordered = np.sort(np.ravel(np.asarray(values, dtype=np.float64)))
+    if np.isnan(ordered).any():
+        raise ValueError("values: got NaN, expected numbers, with inf where the event did not happen")
+    n = len(ordered)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    median = float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2)
+    # Ranks from 1: the k-th smallest is above the median with probability P(Bin(n, 1/2) <= k - 1).
+    counts = np.arange(n // 2)
+    ranks = int((stats.binom.cdf(counts, n, 0.5) <= (1 - level) / 2).sum())
+    if ranks == 0:
+        return Interval(median, math.nan, math.nan)
+    return Interval(median, float(ordered[ranks - 1]), float(ordered[n - ranks]))
+
+
+def first_lasting_step(condition: npt.ArrayLike, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """First recorded step from which a condition holds up to and including the last record.
+
+    Args:
+        condition: bool, `... x steps`.
+        steps: environment steps of the records, rising, `steps`.
+
+    Returns:
+        Steps, `...`; `inf` where the condition does not hold at the last record.
+
+    Raises:
+        ValueError: if the number of records differs or is zero.
+    """
+    held, at = np.asarray(condition, dtype=np.bool_), np.asarray(steps, dtype=np.float64)
+    if at.ndim != 1 or held.shape[-1:] != at.shape or not len(at):
+        raise ValueError(f"condition: got shape {held.shape} for {at.shape} steps, expected one column per step")
+    to_the_end = np.logical_and.accumulate(held[..., ::-1], axis=-1)[..., ::-1]
+    first: npt.NDArray[np.float64] = np.where(to_the_end[..., -1], at[to_the_end.argmax(-1)], np.inf)
+    return first
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far opponent models think ahead of the opponents, see `lead`.
+
+    Attributes:
+        steps: environment steps, `replicates`; positive where the model is first, NaN where excluded.
+        interval: mean of the replicates that are not excluded.
+        excluded: replicates in which the model or the truth never passes the threshold for good.
+        gap: probability of the model minus that of the truth, over all replicates, at every record.
+        mean_gap: the same averaged over the records as well.
+    """
+
+    steps: npt.NDArray[np.float64]
+    interval: Interval
+    excluded: int
+    gap: Band
+    mean_gap: Interval
+
+
+def lead(
+    model: npt.ArrayLike, truth: npt.ArrayLike, steps: npt.ArrayLike, threshold: float = 0.5, level: float = 0.95
+) -> Lead:
+    """By how many steps the opponent model finds the optimum before the opponents' policy does.
+
+    A replicate's lead is the truth's `first_lasting_step` above the threshold minus the model's, averaged over
+    its agents. Where any of them never passes for good the lead is censored: such replicates are excluded and
+    counted. Excluding selects the seeds in which both arrive, so look at `gap`, which uses all seeds, as well.
+
+    Args:
+        model: opponent model's probability of the optimum, `replicates x [agents x] steps`.
+        truth: probability under the opponents' actual policy, same shape.
+        steps: environment steps of the records, `steps`.
+        threshold: probability to pass, in (0, 1).
+        level: coverage of the intervals.
+
+    Source: "thinks ahead", Tian et al. 2019, section 5.1 and Fig. 1c, which show one trial; the measures are ours.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    believed, actual = np.asarray(model, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    if believed.shape != actual.shape or believed.ndim not in (2, 3):
+        raise ValueError(
+            f"model, truth: got shapes {believed.shape} and {actual.shape}, "
+            "expected the same, replicates x steps or replicates x agents x steps"
+        )
+    if believed.ndim == 2:
+        believed, actual = believed[:, None], actual[:, None]
+    early, late = (first_lasting_step(value > threshold, steps) for value in (believed, actual))
+    both: npt.NDArray[np.bool_] = np.isfinite(early).all(1) & np.isfinite(late).all(1)
+    leads = np.full(both.shape, np.nan)
+    leads[both] = (late[both] - early[both]).mean(1)
+    gap = (believed - actual).mean(1)
+    return Lead(
+        steps=leads,
+        interval=mean_interval(leads[both], level),
+        excluded=int((~both).sum()),
+        gap=mean_band(gap, level),
+        mean_gap=mean_interval(gap.mean(1), level),
+    )
+
+
+def learner_lead(posterior: xr.Dataset, learner: str, threshold: float = 0.5) -> Lead | None:
+    """`lead` of one learner, over its agents that have an opponent model; `None` where there is none to measure."""
+    model = optimum_probability(posterior.sel(learner=[learner]), "opponent_model")
+    truth = optimum_probability(posterior.sel(learner=[learner]), "opponent_policy")
+    if model is None or truth is None:
+        return None
+    modelling = model[0].notnull().all(["replicate", "step"]).to_numpy()
+    if not modelling.any():
+        return None
+    believed, actual = (
+        each[0].transpose("replicate", "agent", "step").to_numpy()[:, modelling] for each in (model, truth)
+    )
+    return lead(believed, actual, posterior["step"].to_numpy(), threshold)
+
+
+def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[dict[str, Any]]:
+    """The rows of a run's results table.
+
+    Args:
+        metrics: as in `metrics.nc`.
+        posterior: as in `posterior.nc`, for the opponent model's lead.
+
+    Returns:
+        Rows `{"learner", "metric", "step", "mean", "low", "high", "replicates"}` with 95 % intervals, ready for
+        JSON: what is not a finite number is `None`. At up to `CHECKPOINTS` evenly spaced records, the last one
+        included: `reward` and `elbo` (means over agents), `joint_optimum_probability`, `success_rate` (Wilson).
+        At the last record: `steps_to_success`, the median over replicates of the first step from which success
+        lasts, `None` where censored; `opponent_model_lead` in steps, with `replicates` counting those that are
+        not excluded. A metric that a learner does not have gets no row.
+    """
+    count, steps = metrics.sizes["step"], metrics["step"].to_numpy()
+    shown = sorted({-(-k * count // CHECKPOINTS) - 1 for k in range(1, CHECKPOINTS + 1)})
+    rows: list[dict[str, Any]] = []
+
+    def add(metric: str, record: int, mean: float, low: float, high: float, replicates: int) -> None:
+        numbers = {"mean": mean, "low": low, "high": high}
+        valid = {key: float(number) if math.isfinite(number) else None for key, number in numbers.items()}
+        rows.append(
+            {"learner": learner, "metric": metric, "step": int(steps[record]), **valid, "replicates": replicates}
+        )
+
+    for learner in metrics["learner"].to_numpy().tolist():
+        for name in ("reward", "joint_optimum_probability", "success", "elbo"):
+            values = per_replicate(metrics, name, learner)
+            if values is None:
+                continue
+            band = proportion_band(values[:, shown]) if name == "success" else mean_band(values[:, shown])
+            for record, *numbers in zip(shown, band.mean, band.low, band.high, strict=True):
+                add("success_rate" if name == "success" else name, record, *numbers, len(values))
+        success = per_replicate(metrics, "success", learner)
+        if success is not None:
+            median = median_interval(first_lasting_step(success > 0.5, steps))
+            add("steps_to_success", -1, median.mean, median.low, median.high, len(success))
+        ahead = None if posterior is None else learner_lead(posterior, learner)
+        if ahead is not None:
+            used, mean = len(ahead.steps) - ahead.excluded, ahead.interval
+            add("opponent_model_lead", -1, mean.mean, mean.low, mean.high, used)
+    return rows
+
+
+def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> npt.NDArray[np.float64] | None:
+    """One metric of one learner, averaged over the agents that have it, `replicates x steps`.
+
+    Returns:
+        `None` if the metric is missing, or NaN throughout for this learner.
+    """
+    if name not in metrics:
+        return None
+    values = metrics[name].sel(learner=learner)
+    if values.isnull().all():
+        return None
+    if "agent" in values.dims:
+        # An agent that lacks the metric is NaN throughout; a NaN among its records must show.
+        values = values.sel(agent=~values.isnull().all(["replicate", "step"])).mean("agent", skipna=False)
+    array: npt.NDArray[np.float64] = values.transpose("replicate", "step").to_numpy().astype(np.float64)
+    return array
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level: got {level}, expected a probability between 0 and 1, such as 0.95")
