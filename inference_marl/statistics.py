@@ -46,6 +46,11 @@ class Band:
     low: FloatArray
     high: FloatArray
 
+    def intervals(self) -> list[Interval]:
+        """The entries one by one, in C order."""
+        ends = (np.ravel(each).tolist() for each in (self.mean, self.low, self.high))
+        return [Interval(*numbers) for numbers in zip(*ends, strict=True)]
+
 
 def mean_band(values: npt.ArrayLike, level: float = 0.95) -> Band:
     """Student-t interval of the mean over the first dimension.
@@ -73,8 +78,7 @@ def mean_band(values: npt.ArrayLike, level: float = 0.95) -> Band:
 
 def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     """`mean_band` of one number per replicate, `replicates`."""
-    band = mean_band(np.ravel(np.asarray(values, dtype=np.float64)), level)
-    return Interval(float(band.mean), float(band.low), float(band.high))
+    return mean_band(np.ravel(np.asarray(values, dtype=np.float64)), level).intervals()[0]
 
 
 def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
@@ -117,9 +121,8 @@ def proportion_band(successes: npt.ArrayLike, level: float = 0.95) -> Band:
 def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Median and its distribution-free interval from order statistics; `inf` stands for censored.
 
-    The ends are the order statistics between which a Binomial(n, 1/2) count lies with probability of at least
-    `level`. They are exact whatever the distribution, and `inf` when too many replicates are censored to bound
-    the median. Up to 5 replicates there is no such pair at 95 %, and the ends are NaN.
+    The ends are order statistics, with coverage of at least `level` whatever the distribution; `high` is `inf` when
+    too many replicates are censored to bound the median. Up to 5 replicates allow no 95 % interval: NaN.
 
     Args:
         values: one number per replicate, `inf` where the event had not come by the end.
@@ -214,8 +217,8 @@ def lead(
     if believed.ndim == 2:
         believed, actual = believed[:, None], actual[:, None]
     early, late = (first_lasting_step(value > threshold, steps) for value in (believed, actual))
-    both: npt.NDArray[np.bool_] = np.isfinite(early).all(1) & np.isfinite(late).all(1)
-    leads = np.full(both.shape, np.nan)
+    both = np.isfinite(early + late).all(1)
+    leads = np.full(len(believed), np.nan)
     leads[both] = (late[both] - early[both]).mean(1)
     gap = (believed - actual).mean(1)
     return Lead(
@@ -261,9 +264,9 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
     shown = sorted({-(-k * count // CHECKPOINTS) - 1 for k in range(1, CHECKPOINTS + 1)})
     rows: list[dict[str, Any]] = []
 
-    def add(metric: str, record: int, mean: float, low: float, high: float, replicates: int) -> None:
-        numbers = {"mean": mean, "low": low, "high": high}
-        valid = {key: float(number) if math.isfinite(number) else None for key, number in numbers.items()}
+    def add(metric: str, record: int, interval: Interval, replicates: int) -> None:
+        numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+        valid = {key: number if math.isfinite(number) else None for key, number in numbers.items()}
         rows.append(
             {"learner": learner, "metric": metric, "step": int(steps[record]), **valid, "replicates": replicates}
         )
@@ -274,16 +277,15 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
             if values is None:
                 continue
             band = proportion_band(values[:, shown]) if name == "success" else mean_band(values[:, shown])
-            for record, *numbers in zip(shown, band.mean, band.low, band.high, strict=True):
-                add("success_rate" if name == "success" else name, record, *numbers, len(values))
+            for record, interval in zip(shown, band.intervals(), strict=True):
+                add("success_rate" if name == "success" else name, record, interval, len(values))
         success = per_replicate(metrics, "success", learner)
         if success is not None:
             median = median_interval(first_lasting_step(success > 0.5, steps))
-            add("steps_to_success", -1, median.mean, median.low, median.high, len(success))
+            add("steps_to_success", -1, median, len(success))
         ahead = None if posterior is None else learner_lead(posterior, learner)
         if ahead is not None:
-            used, mean = len(ahead.steps) - ahead.excluded, ahead.interval
-            add("opponent_model_lead", -1, mean.mean, mean.low, mean.high, used)
+            add("opponent_model_lead", -1, ahead.interval, len(ahead.steps) - ahead.excluded)
     return rows
 
 

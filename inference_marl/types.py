@@ -79,13 +79,12 @@ def within(key: str) -> Iterator[None]:
     """
     try:
         yield
-    except IncompatibleError as error:
-        raise IncompatibleError(error.message, f"{key}.{error.key}" if error.key else key) from error
     except ValueError as error:
-        argument, separator, rest = str(error).partition(": got ")
-        if separator and argument.isidentifier():
-            raise IncompatibleError(f"got {rest}", f"{key}.{argument}") from error
-        raise IncompatibleError(str(error), key) from error
+        message, inner = (error.message, error.key) if isinstance(error, IncompatibleError) else (str(error), "")
+        argument, separator, rest = message.partition(": got ")
+        if not inner and separator and argument.isidentifier():
+            message, inner = f"got {rest}", argument
+        raise IncompatibleError(message, f"{key}.{inner}" if inner else key) from error
 
 
 @dataclass(frozen=True)

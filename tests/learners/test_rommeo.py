@@ -1,0 +1,289 @@
+"""Rommeo's own promises: what is updated by what, isolation of critic and replicates, exact small cases."""
+
+import math
+
+import pytest
+import torch
+from pyro.infer import TraceEnum_ELBO
+from scipy.stats import chisquare
+from torch import Tensor
+
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
+from inference_marl.guides import Empirical, OpponentFirst, Optimal, Tabular, TanhNormalNetwork
+from inference_marl.learners import Rommeo, Stationary
+from inference_marl.models import (
+    Amortised,
+    ControlModel,
+    DirichletMultinomial,
+    EmpiricalFrequency,
+    ExponentialOptimality,
+    Fixed,
+    NetworkCritic,
+    TabularCritic,
+    Uniform,
+)
+from inference_marl.objectives import optimal_value
+from inference_marl.schedules import ExponentialDecay, Linear
+from inference_marl.spaces import Box, Discrete
+from inference_marl.svi import Fit
+from inference_marl.types import Game, IncompatibleError, Learner, Seat, Transition
+
+
+def seat_of(game: Game, index: int = 0, replicates: int = 2) -> Seat:
+    return Seat(index, game.observations[index], game.action_spaces, replicates, dtype=torch.float64)
+
+
+def transition(own: Tensor, other: Tensor, reward: Tensor, terminated: bool) -> Transition:
+    obs = torch.zeros_like(own)
+    done = torch.full(own.shape, terminated)
+    return Transition((obs, obs), (own, other), torch.stack([reward, reward], -1), (obs, obs), done)
+
+
+def test_one_update_by_hand_one_shot() -> None:
+    learner = Rommeo(Uniform(), OpponentFirst(Optimal(), Optimal()), TabularCritic(initial=1.0, rate=0.25))
+    bound = learner.bind(seat_of(MatrixGame("stag_hunt")))
+    own, other = torch.tensor([[0], [1]]), torch.tensor([[1], [1]])
+    bound.update(transition(own, other, torch.tensor([[5.0], [-3.0]], dtype=torch.float64), True), [])
+    expected = torch.ones(2, 1, 2, 2, dtype=torch.float64)
+    expected[0, 0, 0, 1] = 1 + 0.25 * (5 - 1)
+    expected[1, 0, 1, 1] = 1 + 0.25 * (-3 - 1)
+    torch.testing.assert_close(bound.critic.values, expected)
+
+
+def test_one_update_by_hand_with_bootstrap() -> None:
+    """gamma V(s') with V of Eq. 9 under the prior as it is after seeing the step."""
+    critic = TabularCritic(initial=2.0, rate=1.0)
+    learner = Rommeo(
+        DirichletMultinomial(1.0), OpponentFirst(Optimal(), Optimal()), critic, temperature=0.5, discount=0.9
+    )
+    bound = learner.bind(seat_of(MatrixGame("stag_hunt", horizon=None), replicates=1))
+    own, other = torch.tensor([[0]]), torch.tensor([[1]])
+    bound.update(transition(own, other, torch.tensor([[5.0]], dtype=torch.float64), False), [])
+    # All values are 2, so S(b) = 2 + 0.5 log 2 for both b and V is the same, whatever the prior.
+    assert bound.critic.values[0, 0, 0, 1].item() == pytest.approx(5 + 0.9 * (2 + 0.5 * math.log(2)))
+    assert bound.opponent_prior(torch.zeros(1, 1, dtype=torch.int64)).probs.flatten().tolist() == pytest.approx(
+        [1 / 3, 2 / 3]
+    )
+
+
+def test_the_target_critic_lags() -> None:
+    critic = TabularCritic(initial=0.0, rate=1.0, target_rate=0.1)
+    bound = Rommeo(Uniform(), OpponentFirst(Optimal(), Optimal()), critic).bind(seat_of(MatrixGame("stag_hunt")))
+    cell = torch.zeros(2, 1, dtype=torch.int64)
+    bound.update(transition(cell, cell, torch.full((2, 1), 10.0, dtype=torch.float64), True), [])
+    assert bound.critic.values[0, 0, 0, 0].item() == pytest.approx(10)
+    assert bound.target_critic.values[0, 0, 0, 0].item() == pytest.approx(1)
+
+
+def test_q_learning_reaches_the_soft_fixed_point() -> None:
+    """Eq. 12 on a repeated game against a scripted opponent: Q = r + gamma V with V from Eq. 9."""
+    game = MatrixGame("stag_hunt", horizon=None)
+    alpha, gamma, probabilities = 0.7, 0.8, [0.3, 0.7]
+    learner = Rommeo(
+        Fixed(probabilities),
+        OpponentFirst(Optimal(), Optimal()),
+        TabularCritic(initial=0.0, rate=1.0),
+        temperature=alpha,
+        discount=gamma,
+    ).bind(seat_of(game))
+    obs = torch.zeros(2, 8, dtype=torch.int64)
+    for _ in range(400):
+        own, other = torch.randint(2, (2, 8)), torch.randint(2, (2, 8))
+        rewards = torch.tensor([[4.0, 1.0], [3.0, 2.0]], dtype=torch.float64)[own, other]
+        done = torch.zeros(2, 8, dtype=torch.bool)
+        learner.update(Transition((obs, obs), (own, other), torch.stack([rewards] * 2, -1), (obs, obs), done), [])
+    q = learner.critic.values[:, 0]
+    prior = torch.tensor(probabilities, dtype=torch.float64).log()
+    payoff = game.expected_payoff[0].to(torch.float64)
+    torch.testing.assert_close(q, payoff + gamma * optimal_value(q, prior, alpha).view(2, 1, 1), rtol=1e-6, atol=1e-6)
+
+
+def actor_critic(**more: object) -> Rommeo:
+    chosen: dict[str, object] = {
+        "opponent_prior": Amortised(TanhNormalNetwork((8,)), window=50, batch_size=8),
+        "guide": OpponentFirst(TanhNormalNetwork((8,)), TanhNormalNetwork((8,))),
+        "critic": NetworkCritic((8,), target_rate=0.1),
+        "replay": 50,
+        "batch_size": 8,
+        **more,
+    }
+    return Rommeo(**chosen)  # type: ignore[arg-type]
+
+
+def box_step(game: Game, players: list[Learner], replicates: int = 2) -> None:
+    state = game.reset(replicates, 1, torch.device("cpu"), torch.float64)
+    obs = game.observe(state)
+    actions = tuple(player.act(o) for player, o in zip(players, obs, strict=True))
+    state, rewards, done = game.step(state, actions)
+    for player in players:
+        player.update(Transition(obs, actions, rewards, game.observe(state), done), players)
+
+
+def snapshot(module: torch.nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def moved(before: list[Tensor], module: torch.nn.Module) -> bool:
+    return any(not torch.equal(one, other) for one, other in zip(before, module.parameters(), strict=True))
+
+
+def test_svi_leaves_critic_and_prior_untouched() -> None:
+    game = MaxOfTwoQuadratics()
+    learner = actor_critic().bind(seat_of(game))
+    critic, prior, guide = snapshot(learner.critic), snapshot(learner.opponent_prior), snapshot(learner.guide)
+    assert learner.fitting is not None
+    learner.fitting.step(8, torch.zeros(2, 8, dtype=torch.int64))
+    assert moved(guide, learner.guide)
+    assert not moved(critic, learner.critic)
+    assert not moved(prior, learner.opponent_prior)
+    assert all(parameter.requires_grad for parameter in learner.critic.parameters())
+
+
+def test_fitting_critic_and_prior_leaves_the_guide_untouched() -> None:
+    learner = actor_critic(guide_steps=0).bind(seat_of(MaxOfTwoQuadratics()))
+    other = Stationary().bind(seat_of(MaxOfTwoQuadratics(), 1))
+    critic, prior, guide = snapshot(learner.critic), snapshot(learner.opponent_prior), snapshot(learner.guide)
+    box_step(MaxOfTwoQuadratics(), [learner, other])
+    assert moved(critic, learner.critic)
+    assert moved(prior, learner.opponent_prior)
+    assert not moved(guide, learner.guide)
+
+
+def test_warmup_plays_uniformly_and_leaves_the_guide_alone() -> None:
+    game = MaxOfTwoQuadratics()
+    learner = actor_critic(warmup=3).bind(seat_of(game, replicates=4000))
+    actions = learner.act(torch.zeros(4000, 1, dtype=torch.int64))
+    counts = torch.histc(actions, 10, -10, 10).numpy()
+    assert chisquare(counts).pvalue > 1e-6
+    small = actor_critic(warmup=3).bind(seat_of(game))
+    before = snapshot(small.guide)
+    other = Stationary().bind(seat_of(game, 1))
+    for _ in range(3):
+        box_step(game, [small, other])
+        assert not moved(before, small.guide)
+    box_step(game, [small, other])
+    assert moved(before, small.guide)
+
+
+def test_replicates_in_one_plate_equal_lone_runs() -> None:
+    """With enumeration nothing is sampled: fitting R replicates together is fitting each alone, exactly."""
+    seat = Seat(0, Discrete(2), (Discrete(3), Discrete(4)), 3, dtype=torch.float64)
+    values = torch.randn(3, 2, 3, 4, dtype=torch.float64)
+
+    def fitted(rows: Tensor) -> list[Tensor]:
+        one = Seat(0, seat.observation, seat.action_spaces, len(rows), dtype=torch.float64)
+        critic = TabularCritic().bind(one)
+        critic.values = rows
+        prior = Uniform().bind(one, one.opponent_action, [one.observation])
+        model = ControlModel(one, prior, critic, ExponentialOptimality())
+        guide = OpponentFirst(Tabular(), Tabular()).bind(one, model)
+        elbo = TraceEnum_ELBO(max_plate_nesting=2)
+        fit = Fit("guide", elbo, model, guide, guide.parameters(), learning_rate=0.1, max_gradient_norm=0.5)
+        for _ in range(10):
+            fit.step(2, torch.arange(2).expand(len(rows), 2))
+        return snapshot(guide)
+
+    together = fitted(values)
+    for r in range(3):
+        for parameter, alone in zip(together, fitted(values[r : r + 1]), strict=True):
+            torch.testing.assert_close(parameter[r : r + 1], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_actions_follow_the_marginal_policy() -> None:
+    game = MatrixGame("climbing")
+    seat = seat_of(game, replicates=1)
+    learner = Rommeo(
+        Fixed([0.2, 0.5, 0.3]), OpponentFirst(Optimal(), Optimal()), TabularCritic((-2.0, 2.0)), temperature=0.8
+    ).bind(seat)
+    many = torch.zeros(1, 20_000, dtype=torch.int64)
+    policy = learner.posterior(many[:, :1], 1).policy.flatten()
+    counts = torch.bincount(learner.act(many).flatten(), minlength=3)
+    assert chisquare(counts.numpy(), (policy * 20_000).numpy()).pvalue > 1e-6
+    assert (learner.act(many, explore=False) == policy.argmax()).all()
+
+
+def test_the_policy_conditions_on_the_sampled_opponent() -> None:
+    """Pure coordination: with a spread-out opponent model, own action and imagined opponent action agree."""
+    game = MatrixGame("pure_coordination")
+    learner = Rommeo(Uniform(), OpponentFirst(Empirical(), Optimal()), TabularCritic(), temperature=0.05).bind(
+        seat_of(game)
+    )
+    learner.critic.values = game.expected_payoff[0].to(torch.float64).expand(2, 1, 2, 2).clone()
+    action, imagined = learner.guide(torch.zeros(2, 500, dtype=torch.int64))
+    assert (action == imagined).all()
+    assert 0.4 < imagined.double().mean() < 0.6
+
+
+def test_schedules_follow_the_updates() -> None:
+    learner = Rommeo(
+        Uniform(),
+        OpponentFirst(Optimal(), Optimal()),
+        TabularCritic(),
+        temperature=ExponentialDecay(500, 0.1, 0.1),
+        kl_weight=Linear(2.0, 1.0, 10),
+    ).bind(seat_of(MatrixGame("stag_hunt")))
+    assert learner.model.temperature == pytest.approx(500.1)
+    cell = torch.zeros(2, 1, dtype=torch.int64)
+    for _ in range(5):
+        learner.update(transition(cell, cell, torch.zeros(2, 1, dtype=torch.float64), True), [])
+    assert learner.model.temperature == pytest.approx(500 * math.exp(-0.5) + 0.1)
+    assert learner.model.kl_weight == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "seat", "message"),
+    [
+        (
+            lambda: Rommeo(EmpiricalFrequency(), OpponentFirst(Tabular(), Tabular()), TabularCritic()),
+            Seat(0, Discrete(1), (Discrete(2), Discrete(2)), 1),
+            r"opponent_prior: got EmpiricalFrequency with actions of probability 0",
+        ),
+        (
+            lambda: Rommeo(Uniform(), OpponentFirst(Optimal(), Empirical()), TabularCritic()),
+            Seat(0, Discrete(1), (Discrete(2), Discrete(2)), 1),
+            r"guide\.policy: Empirical got the policy's place",
+        ),
+        (
+            lambda: Rommeo(Uniform(), OpponentFirst(Optimal(), Optimal()), NetworkCritic()),
+            Seat(0, Discrete(1), (Box(0, 1), Box(0, 1)), 1),
+            r"guide\.opponent_model: Optimal got Box",
+        ),
+        (
+            lambda: Rommeo(Uniform(), OpponentFirst(Optimal(), Optimal()), NetworkCritic()),
+            Seat(0, Discrete(1), (Discrete(2), Box(0, 1)), 1),
+            r"expected both Discrete or both Box",
+        ),
+        (
+            lambda: Rommeo(Uniform(), OpponentFirst(Optimal(), Optimal()), TabularCritic()),
+            Seat(0, Discrete(1), (Discrete(2),), 1),
+            r"a game of one agent",
+        ),
+        (
+            lambda: Rommeo(Fixed([1, 2, 3]), OpponentFirst(Optimal(), Optimal()), TabularCritic()),
+            Seat(0, Discrete(1), (Discrete(2), Discrete(2)), 1),
+            r"opponent_prior\.probabilities: got 3 numbers, expected one per joint action of the opponents: 2",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: object, seat: Seat, message: str) -> None:
+    with pytest.raises(IncompatibleError, match=message):
+        make().bind(seat)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"discount": 1.0},
+        {"discount": -0.1},
+        {"temperature": 0.0},
+        {"kl_weight": -1.0},
+        {"replay": 0},
+        {"batch_size": 0},
+        {"warmup": -1},
+        {"particles": 0},
+        {"guide_steps": -1},
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}: got .*expected"):
+        Rommeo(Uniform(), OpponentFirst(Optimal(), Optimal()), TabularCritic(), **wrong)  # type: ignore[arg-type]
