@@ -56,9 +56,9 @@ class Empirical(ClosedForm):
             raise IncompatibleError("Empirical got the policy's place, expected the opponent model's: it is rho := P")
         super().attach(model, site, order, factors)
 
-    def forward(self, obs: Tensor, *others: Tensor) -> dist.Distribution:
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
         """The model's prior at `obs`."""
-        distribution: dist.Distribution = self._attached[0].opponent_prior(obs)
+        distribution: dist.TorchDistribution = self._attached[0].opponent_prior(obs)
         return distribution
 
 
@@ -95,7 +95,7 @@ class Optimal(ClosedForm):
         table = self._attached[0].q_table(obs)
         return table if self.site == "action" else table.transpose(-1, -2)
 
-    def forward(self, obs: Tensor, *others: Tensor) -> dist.Distribution:
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
         """A categorical with batch shape `[extra x] replicates x batch`."""
         reference, weight = self._reference(self.site, obs)
         q = self._values(obs)

@@ -39,7 +39,7 @@ class Tabular(Conditional):
         shape = (seat.replicates, *(parent.features for parent in self.parents), self.target.features)
         self.logits = nn.Parameter(self.scale * torch.randn(shape, device=seat.device, dtype=seat.dtype))
 
-    def forward(self, *parents: Tensor) -> dist.Distribution:
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """The row of logits that the parents select."""
         rows = torch.arange(self.seat.replicates, device=self.seat.device).view(-1, 1)
         return dist.Categorical(logits=Vindex(self.logits)[(rows, *parents, slice(None))])
@@ -60,9 +60,11 @@ class CategoricalNetwork(Conditional):
 
     def setup(self) -> None:
         """Make the network."""
-        self.add_network("network", MLP(self.seat, sum(p.features for p in self.parents), self.target.features, self.hidden))
+        self.add_network(
+            "network", MLP(self.seat, sum(p.features for p in self.parents), self.target.features, self.hidden)
+        )
 
-    def forward(self, *parents: Tensor) -> dist.Distribution:
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """A categorical with batch shape `[extra x] replicates x batch`."""
         return dist.Categorical(logits=self.network(encode(self.parents, parents, self.seat.dtype)))
 
@@ -108,14 +110,17 @@ class TanhNormalNetwork(Conditional):
 
     def setup(self) -> None:
         """Make the network, with two outputs per dimension of the target."""
-        self.add_network("network", MLP(self.seat, sum(p.features for p in self.parents), 2 * self.target.features, self.hidden))
+        self.add_network(
+            "network", MLP(self.seat, sum(p.features for p in self.parents), 2 * self.target.features, self.hidden)
+        )
 
-    def forward(self, *parents: Tensor) -> dist.Distribution:
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """Batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
         output = self.network(encode(self.parents, parents, self.seat.dtype))
         mean, log_std = output.chunk(2, dim=-1)
         base = dist.Normal(mean, log_std.clamp(*self.log_std).exp())
-        return dist.TransformedDistribution(base, squash(_box(self))).to_event(1)
+        squashed: dist.TorchDistribution = dist.TransformedDistribution(base, squash(_box(self))).to_event(1)
+        return squashed
 
 
 class SplineFlow(Conditional):
@@ -145,17 +150,21 @@ class SplineFlow(Conditional):
         """Make the network; per dimension the spline has `4 bins - 1` parameters."""
         dim = self.target.features
         self.widths = [dim * self.bins, dim * self.bins, dim * (self.bins - 1), dim * self.bins]
-        self.add_network("network", MLP(self.seat, sum(p.features for p in self.parents), sum(self.widths), self.hidden))
+        self.add_network(
+            "network", MLP(self.seat, sum(p.features for p in self.parents), sum(self.widths), self.hidden)
+        )
         # The network is applied before the spline, whose own hypernetwork is then a split of its output.
         spline = ConditionalSpline(lambda context: context.split(self.widths, -1), dim, self.bins, self.bound)
         self.add_network("spline", spline)
 
-    def forward(self, *parents: Tensor) -> dist.Distribution:
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """Batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
         context = self.network(encode(self.parents, parents, self.seat.dtype))
         zeros = context.new_zeros(*context.shape[:-1], self.target.features)
         base = dist.Normal(zeros, torch.ones_like(zeros)).to_event(1)
-        return dist.TransformedDistribution(base, [self.spline.condition(context), *squash(_box(self))])
+        transforms = [self.spline.condition(context), *squash(_box(self))]
+        flow: dist.TorchDistribution = dist.TransformedDistribution(base, transforms)
+        return flow
 
 
 def _box(conditional: Conditional) -> Box:

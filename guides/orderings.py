@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, Self
 import pyro
 import pyro.distributions as dist
 from pyro import poutine
+from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
 from inference_marl.guides.closed_form import ClosedForm
@@ -21,7 +22,7 @@ class OneStepModel(Protocol):
     temperature: float
     kl_weight: float
 
-    def opponent_prior(self, obs: Tensor) -> dist.Distribution:
+    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
         """`P(b | s)`."""
 
     def q_table(self, obs: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class Guide(Bindable):
         values: dict[str, Tensor] = {}
         with replicate_and_batch(obs):
             for site in self.order:
-                infer = {"enumerate": "parallel"} if isinstance(spaces[site], Discrete) else {}
+                infer = InferDict(enumerate="parallel") if isinstance(spaces[site], Discrete) else None
                 with poutine.scale(scale=weights[site]):
                     values[site] = pyro.sample(site, factors[site](obs, *values.values()), infer=infer)
         return values["action"], values["opponent_action"]

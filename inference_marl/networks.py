@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class MLP(nn.Module):
         widths = [inputs, *hidden, outputs]
         self.layers = nn.ModuleList(
             BatchedLinear(seat.replicates, narrow, wide, device=seat.device, dtype=seat.dtype)
-            for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
+            for narrow, wide in pairwise(widths)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +56,8 @@ class MLP(nn.Module):
         *hidden, last = self.layers
         for layer in hidden:
             x = torch.relu(layer(x))
-        return last(x)
+        out: Tensor = last(x)
+        return out
 
 
 def check_widths(hidden: Sequence[int]) -> tuple[int, ...]:

@@ -62,8 +62,8 @@ def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) 
     model_trace.compute_log_prob()
 
     shape = obs.shape[:MAX_PLATE_NESTING]
-    dims = {
-        name: guide_trace.nodes[name]["infer"].get("_enumerate_dim") for name in ("action", "opponent_action")
+    dims: dict[str, int | None] = {
+        name: (guide_trace.nodes[name]["infer"] or {}).get("_enumerate_dim") for name in ("action", "opponent_action")
     }
     summed = [dim for dim in dims.values() if dim is not None]
     log_weight = sum(guide_trace.nodes[n]["unscaled_log_prob"] for n, dim in dims.items() if dim is not None)
@@ -79,8 +79,8 @@ def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) 
     def belief(name: str) -> Tensor:
         dim = dims[name]
         if weight is None or dim is None:
-            value: Tensor = guide_trace.nodes[name]["value"]
-            return value
+            drawn: Tensor = guide_trace.nodes[name]["value"]  # type: ignore[assignment]
+            return drawn
         others = [other for other in summed if other != dim]
         # The site's own dimension may have broadcast size 1 only where the guide ignores it.
         marginal = (weight.sum(others, keepdim=True) if others else weight).movedim(dim, -1)
@@ -108,7 +108,8 @@ def soft_value(
     guide its single-draw form is Eq. 15.
 
     Args:
-        model, guide: as for `one_step`.
+        model: as for `one_step`.
+        guide: as for `one_step`.
         obs: `replicates x batch x event`.
         temperature: alpha.
         log_size: `log |A|` of the own action space.

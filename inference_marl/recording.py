@@ -130,8 +130,7 @@ class Recorder:
             stacked = np.full((widest[0], widest[1], len(values), *widest[2:]), np.nan, dtype=np.float32)
             for agent, value in enumerate(values):
                 if value is not None:
-                    where = tuple(slice(size) for size in value.shape)
-                    stacked[(where[0], where[1], agent, *where[2:])] = value.numpy()
+                    stacked[:, :, agent][tuple(slice(size) for size in value.shape)] = value.numpy()
             own = "action" if name == "policy" else "opponent_action"
             box = isinstance(self.seats[0].action, Box)
             last = ("draw", "action_dim" if name == "policy" else "opponent_dim") if box else (own,)
@@ -217,9 +216,5 @@ def joint_optimum_probability(game: Game, seats: Sequence[Seat], policies: Seque
 
 def labels(spaces: Sequence[Space]) -> list[str]:
     """Names of joint actions: letters for one agent, joined for several; numbers beyond 26 actions."""
-    named = [
-        [chr(ord("A") + i) if space.features <= 26 else str(i) for i in range(space.features)] for space in spaces
-    ]
+    named = [[chr(ord("A") + i) if space.features <= 26 else str(i) for i in range(space.features)] for space in spaces]
     return ["".join(parts) for parts in itertools.product(*named)]
-
-

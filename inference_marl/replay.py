@@ -25,9 +25,7 @@ class Ring(nn.Module):
         entries: event shape and type of each named tensor.
     """
 
-    def __init__(
-        self, seat: Seat, capacity: int, entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-    ) -> None:
+    def __init__(self, seat: Seat, capacity: int, entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
         super().__init__()
         self.capacity, self.size, self.position = capacity, 0, 0
         self.names = tuple(entries)

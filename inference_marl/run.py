@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 import zlib
@@ -67,6 +66,8 @@ class Experiment(Described):
         checkpoint_every: int = 1000,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         dtype: Literal["float32", "float64"] = "float32",
+        published: dict[str, dict[str, float]] | None = None,
+        source: str = "",
     ) -> None:
         for name, number in [
             ("replicates", replicates),
@@ -87,6 +88,10 @@ class Experiment(Described):
             raise ValueError("device: got cuda, but torch sees none here; expected cpu or auto")
         self.check_names(arms)
         self.game, self.arms = game, dict(arms)
+        self.published, self.source = published or {}, source
+        for name in self.published:
+            if name not in self.arms:
+                raise ValueError(f"published: got {name}, expected one of the arms: {', '.join(self.arms)}")
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.checkpoint_every = checkpoint_every
@@ -179,6 +184,8 @@ def _new_folder(out: Path, name: str) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise RunError(f"{out}: got no folder to write to ({error.strerror}), expected one for runs") from error
         return folder
     raise RunError(f"{out}: got too many runs called {name}, expected room for one more")
 
@@ -187,8 +194,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a file beside `path`, then move it there, so that `path` is never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @dataclass
@@ -256,7 +266,8 @@ class _Arm:
         if not bool(over.any()):
             return state
         self.clock = torch.where(over, torch.zeros_like(self.clock), self.clock)
-        fresh = game.reset(*over.shape, self.experiment.device, self.experiment.dtype)
+        replicates, environments = over.shape
+        fresh = game.reset(replicates, environments, self.experiment.device, self.experiment.dtype)
         if bool(over.all()):
             return fresh
         return {
@@ -296,8 +307,8 @@ class _Arm:
                 torch.cuda.set_rng_state_all([state.cpu() for state in content["cuda_rng"]])
         except Exception as error:
             raise RunError(
-                f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: {error}); "
-                "expected one written by this run: delete it to start the arm anew"
+                f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
+                f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
             ) from error
 
 
@@ -327,7 +338,10 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
                 arm.restore(checkpoint)
                 bar.update(arm.step)
             while arm.step < experiment.steps:
-                arm.advance()
+                try:
+                    arm.advance()
+                except ValueError as error:  # a part that refuses what the game has led to
+                    raise RunError(f"arms.{name}, step {arm.step + 1}: {first_line(error)}") from error
                 bar.update()
                 if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
                     arm.save(checkpoint)
@@ -350,9 +364,12 @@ def resume(folder: str | Path, progress: bool = True) -> Path:
     return complete(load(folder / "spec.yaml"), folder, progress)
 
 
-def write_results(
-    experiment: Experiment, folder: Path, recorders: Mapping[str, Recorder], seconds: float
-) -> None:
+def first_line(error: Exception) -> str:
+    """The message without what Pyro and torch add below it (shapes, values)."""
+    return (str(error).splitlines() or [""])[0]
+
+
+def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, Recorder], seconds: float) -> None:
     """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`."""
     game = experiment.game
     steps = np.arange(1, experiment.steps // experiment.record_every + 1) * experiment.record_every
@@ -390,6 +407,8 @@ def write_results(
         "replicates": experiment.replicates,
         "steps": experiment.steps,
         "seconds": round(seconds, 3),
+        "published": experiment.published,
+        "source": experiment.source,
         "results": summarise(metrics, posterior),
     }
     text = json.dumps(summary, indent=1, allow_nan=False)
@@ -451,5 +470,3 @@ def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
     squeeze = {"zlib": True, "complevel": 1, "shuffle": True}
     encoding = {name: squeeze for name, variable in dataset.data_vars.items() if variable.dtype.kind == "f"}
     write_atomically(path, lambda partial: dataset.to_netcdf(partial, engine="h5netcdf", encoding=encoding))
-
-

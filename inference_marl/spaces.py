@@ -45,7 +45,7 @@ class Discrete:
         """One-hot features: `values` is `...`, the result `... x n`."""
         return one_hot(values, self.n).to(dtype)
 
-    def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.Distribution:
+    def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.TorchDistribution:
         """The uniform distribution, batch shape `()`."""
         return dist.Categorical(logits=torch.zeros(self.n, dtype=dtype, device=device))
 
@@ -93,13 +93,14 @@ class Box:
         """Coordinates scaled to `[-1, 1]`: `values` and the result are `... x dim`."""
         return ((values - self.centre) / self.half_width).to(dtype)
 
-    def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.Distribution:
+    def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.TorchDistribution:
         """The uniform density, batch shape `()`, event shape `(dim,)`."""
         low = torch.full((self.dim,), self.low, dtype=dtype, device=device)
         high = torch.full_like(low, self.high)
         # torch's support excludes the upper edge, which a squashed sample may round to.
         closed = torch.nextafter(high, torch.full_like(high, torch.inf))
-        return dist.Uniform(low, closed, validate_args=False).to_event(1)
+        uniform: dist.TorchDistribution = dist.Uniform(low, closed, validate_args=False).to_event(1)
+        return uniform
 
 
 Space = Discrete | Box

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentParser
 
@@ -27,7 +28,7 @@ import inference_marl.games
 import inference_marl.guides
 import inference_marl.learners
 import inference_marl.models
-from inference_marl.run import Experiment
+from inference_marl.run import Experiment, first_line
 from inference_marl.schedules import Schedule
 from inference_marl.types import Conditional, Described, Game, Learner, within
 
@@ -60,7 +61,7 @@ def load(path: str | Path, overrides: Sequence[tuple[str, Any]] = ()) -> Experim
         SpecError: for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
     """
     try:
-        config = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
+        config = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise SpecError(f"{path}: got no readable file ({reason}), expected an experiment file") from error
@@ -80,15 +81,17 @@ def build(config: Mapping[str, Any]) -> Experiment:
         SpecError: as for `load`.
     """
     settings = dict(config)
-    hints = _check_names(Experiment, settings, "")
-    game = _object(Game, settings.pop("game"), "game")
-    arms = {name: _arm(arm, f"arms.{name}") for name, arm in _resolve_likes(settings.pop("arms")).items()}
-    settings = {name: _named(hints[name], value, name) for name, value in settings.items()}
     try:
-        experiment = Experiment(game=game, arms=arms, **_settings(settings))
+        hints = _check_names(Experiment, settings, "")
+        game = _object(Game, settings.pop("game"), "game")
+        arms = {name: _arm(arm, f"arms.{name}") for name, arm in _resolve_likes(settings.pop("arms")).items()}
+        settings = _settings({name: _named(hints[name], value, name) for name, value in settings.items()})
+        experiment = Experiment(game=game, arms=arms, **settings)
         experiment.check()
+    except SpecError:
+        raise
     except ValueError as error:
-        raise SpecError(_first_line(error)) from error
+        raise SpecError(first_line(error)) from error
     return experiment
 
 
@@ -175,7 +178,8 @@ def _resolve_likes(arms: Any) -> dict[str, Any]:
 def _arm(config: Any, key: str) -> Learner | list[Learner]:
     if isinstance(config, list):
         return [_object(Learner, seat, f"{key}[{i}]") for i, seat in enumerate(config)]
-    return _object(Learner, config, key)
+    learner: Learner = _object(Learner, config, key)
+    return learner
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,10 +200,7 @@ def _object(base: type, config: Any, key: str) -> Any:
         checked = parser.parse_object({"it": named}).as_dict()["it"]
     except Exception as error:
         raise SpecError(_explain(error, key)) from error
-    try:
-        return _instantiate(checked, key)
-    except ValueError as error:
-        raise SpecError(_first_line(error)) from error
+    return _instantiate(checked, key)
 
 
 def _named(hint: Any, config: Any, key: str) -> Any:
@@ -233,7 +234,8 @@ def _named(hint: Any, config: Any, key: str) -> Any:
 
 def _check_names(cls: type, given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Refuse arguments that are unknown or missing; returns the types of those that `cls` declares."""
-    parameters = [] if cls.__init__ is object.__init__ else list(inspect.signature(cls.__init__).parameters.values())[1:]
+    init: Any = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    parameters = [] if init is object.__init__ else list(inspect.signature(init).parameters.values())[1:]
     accepted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     # Of a class that takes any keyword, jsonargparse finds out what it hands to its base.
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -244,7 +246,7 @@ def _check_names(cls: type, given: Mapping[str, Any], prefix: str) -> dict[str, 
     hints: dict[str, Any] = {}
     # Names that exist for type checkers only: jsonargparse has its own ways to find them.
     with contextlib.suppress(Exception):
-        hints = typing.get_type_hints(cls.__init__)
+        hints = typing.get_type_hints(init)
     missing = [p.name for p in parameters if p.name in accepted and p.default is p.empty and p.name not in given]
     if missing:
         also = f" ({', '.join(missing[1:])} missing too)" if missing[1:] else ""
@@ -258,26 +260,26 @@ def _class(path: Any, hint: Any, key: str) -> type:
     Raises:
         SpecError: if not. Its module has been imported then, but nothing of it was called.
     """
-    known = {cls.__name__: cls for base in _bases(hint) for cls in _subclasses(base)}
+    known = {known.__name__: known for base in _bases(hint) for known in _subclasses(base)}
     if path in known:
         return known[path]
     if not isinstance(path, str) or "." not in path:
         raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, list(known))}")
-    cls = _imported(path, key, _expected(hint))
-    if not (isinstance(cls, type) and issubclass(cls, _bases(hint))):
-        raise SpecError(f"{key}: got {path}, which is something else, expected {_expected(hint)}")
-    if not _is_concrete(cls):
-        raise SpecError(f"{key}: got {path}, which is only a base of others, expected {_expected(hint)}")
-    return cls
+    return _imported(path, _bases(hint), key, _expected(hint))
 
 
-def _imported(path: str, key: str, expected: str) -> Any:
+def _imported(path: str, bases: tuple[type, ...], key: str, expected: str) -> type:
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise SpecError(f"{key}: got {path}, which cannot be imported ({reason}), expected {expected}") from error
+    if not (isinstance(found, type) and issubclass(found, bases)):
+        raise SpecError(f"{key}: got {path}, which is something else, expected {expected}")
+    if not _is_concrete(found):
+        raise SpecError(f"{key}: got {path}, which is only a base of others, expected {expected}")
+    return found
 
 
 def _instantiate(value: Any, key: str) -> Any:
@@ -286,18 +288,18 @@ def _instantiate(value: Any, key: str) -> Any:
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value
     # Checked again, since values whose declared type names no class come here unchecked.
-    cls = _class(value["class_path"], Described, key)
+    cls = _imported(str(value["class_path"]), (Described,), key, "a game, learner, model or guide")
     arguments = value.get("init_args") or {}
     built = {name: _instantiate(argument, f"{key}.{name}") for name, argument in arguments.items()}
     with within(key):
         try:
             return cls(**built)
         except TypeError as error:
-            raise SpecError(f"{key}: got arguments that {cls.__name__} cannot use: {_first_line(error)}") from error
+            raise SpecError(f"{key}: got arguments that {cls.__name__} cannot use: {first_line(error)}") from error
 
 
 def _explain(error: Exception, key: str) -> str:
-    """jsonargparse's nested message about a plain value as one line: full key, what it got, what it expected."""
+    """One line of what jsonargparse says of a plain value: full key, what it got, what it expected."""
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
     nested = [match.group(1) for line in lines if (match := re.search(r'Parser key "([^"]+)"', line))]
     where = ".".join(part for part in [key, *nested] if part and part != "it")
@@ -314,8 +316,8 @@ def _explain(error: Exception, key: str) -> str:
 
 def _plainly(kind: str) -> str:
     """A type as jsonargparse writes it, in the words of YAML."""
-    kind = re.sub(r"<class '(?:\w+\.)*([^']+)'>", r"\1", kind).rstrip(".")
-    kind = re.sub(r"(?:\w+\.)*Literal\[(.+)\]", r"one of \1", kind)
+    kind = re.sub(r"(?:\w+\.)+", "", re.sub(r"<class '([^']+)'>", r"\1", kind)).rstrip(".")
+    kind = re.sub(r"Literal\[(.+)\]", r"one of \1", kind)
     return re.sub(r"Sequence|tuple", "list", kind).replace("NoneType", "null")
 
 
@@ -326,11 +328,6 @@ def _expected(hint: Any) -> str:
     if names:
         plain.append(f"one of {', '.join(names)}, or an import path")
     return " or ".join(plain) if hint not in (None, Any) else "a value"
-
-
-def _first_line(error: Exception) -> str:
-    """The message without what Pyro and torch add below it (shapes, values)."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_number(text: str) -> bool:
@@ -358,20 +355,24 @@ def _bases(hint: Any) -> tuple[type, ...]:
 
 def _subclasses(base: type) -> list[type]:
     """Every class below `base`, and `base`, that can be made; those of this package last."""
-    found = [base] if _is_concrete(base) else []
-    for cls in base.__subclasses__():
-        found += [deeper for deeper in _subclasses(cls) if not deeper.__name__.startswith("_")]
+    found = [base] if _is_concrete(base) and not base.__name__.startswith("_") else []
+    below: type
+    for below in base.__subclasses__():
+        found += _subclasses(below)
     return sorted(found, key=lambda cls: cls.__module__.startswith("inference_marl."))
 
 
 def _is_concrete(cls: type) -> bool:
     """Whether a class can do its work: nothing abstract, and no base's `forward` that only raises."""
-    bases = (Conditional, inference_marl.models.Critic, inference_marl.models.Optimality)
-    return not inspect.isabstract(cls) and getattr(cls, "forward", None) not in [base.forward for base in bases]
+    bases = (torch.nn.Module, inference_marl.models.Critic, inference_marl.models.Optimality)
+    undefined = [base.forward for base in bases]
+    orderless = issubclass(cls, inference_marl.guides.Guide) and not hasattr(cls, "order")
+    silent = not issubclass(cls, Learner) and getattr(cls, "forward", None) in undefined
+    return not (inspect.isabstract(cls) or orderless or silent)
 
 
 def available() -> dict[str, dict[str, str]]:
-    """What experiment files can name, by kind: short name to the first line of its docstring."""
+    """What experiment files can name by a short name, by kind: the name to the first line of its docstring."""
     kinds: dict[str, type] = {
         "games": Game,
         "learners": Learner,
@@ -388,7 +389,7 @@ def available() -> dict[str, dict[str, str]]:
         classes = {
             cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0]
             for cls in _subclasses(base)
-            if not issubclass(cls, exclude or ())
+            if cls.__module__.startswith("inference_marl.") and not issubclass(cls, exclude or ())
         }
         listed[kind] = dict(sorted(classes.items()))
     return listed

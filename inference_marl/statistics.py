@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
-from inference_marl.beliefs import optimum_probability
+from inference_marl.readings import optimum_probability, per_replicate
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -287,24 +287,6 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         if ahead is not None:
             add("opponent_model_lead", -1, ahead.interval, len(ahead.steps) - ahead.excluded)
     return rows
-
-
-def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> npt.NDArray[np.float64] | None:
-    """One metric of one learner, averaged over the agents that have it, `replicates x steps`.
-
-    Returns:
-        `None` if the metric is missing, or NaN throughout for this learner.
-    """
-    if name not in metrics:
-        return None
-    values = metrics[name].sel(learner=learner)
-    if values.isnull().all():
-        return None
-    if "agent" in values.dims:
-        # An agent that lacks the metric is NaN throughout; a NaN among its records must show.
-        values = values.sel(agent=~values.isnull().all(["replicate", "step"])).mean("agent", skipna=False)
-    array: npt.NDArray[np.float64] = values.transpose("replicate", "step").to_numpy().astype(np.float64)
-    return array
 
 
 def _check_level(level: float) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from pyro.infer import ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss stopped being a finite number; nothing was updated.
+    """A loss or its gradient stopped being a finite number; nothing was updated.
 
     Attributes:
         replicates: which seeds, as far as their gradients tell.
@@ -29,7 +29,19 @@ class NonFiniteError(ArithmeticError):
 
     def __str__(self) -> str:
         listed = ", ".join(map(str, self.replicates[:10])) + (", ..." if len(self.replicates) > 10 else "")
-        return f"{self.what}: the loss is not finite in replicate {listed or '(unknown)'}"
+        return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
+
+
+def check_step_size(learning_rate: float, max_gradient_norm: float | None) -> None:
+    """Check the two numbers that say how far a gradient step goes.
+
+    Raises:
+        ValueError: if one of them is not positive.
+    """
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate: got {learning_rate}, expected a positive number")
+    if max_gradient_norm is not None and not max_gradient_norm > 0:
+        raise ValueError(f"max_gradient_norm: got {max_gradient_norm}, expected a positive number, or null for none")
 
 
 class Fit(nn.Module):
@@ -51,7 +63,7 @@ class Fit(nn.Module):
     def __init__(
         self,
         what: str,
-        elbo: ELBO,
+        elbo: Trace_ELBO | TraceEnum_ELBO,
         model: Callable[..., Any],
         guide: Callable[..., Any],
         trained: Iterable[nn.Parameter],
@@ -78,19 +90,22 @@ class Fit(nn.Module):
             args: what model and guide are called with.
 
         Raises:
-            NonFiniteError: if the loss is not finite; parameters and optimiser are then unchanged.
+            NonFiniteError: if the loss or its gradient is not finite; parameters and optimiser are then unchanged.
         """
         elbo, model, guide = self._pair
-        for parameter in self._frozen:
+        frozen = [parameter for parameter in self._frozen if parameter.requires_grad]
+        for parameter in frozen:
             parameter.requires_grad_(False)
         try:
             self.optimizer.zero_grad(set_to_none=True)
             loss = elbo.differentiable_loss(model, guide, *args) / batch
             loss.backward()
         finally:
-            for parameter in self._frozen:
+            for parameter in frozen:
                 parameter.requires_grad_(True)
-        if not torch.isfinite(loss):
+        # One number to look at, so that a GPU is waited for once.
+        total = torch.stack([loss.detach(), *(gradient.sum() for gradient in self._gradients())]).sum()
+        if not torch.isfinite(total):
             raise NonFiniteError(self.what, self._broken_replicates())
         self._clip()
         self.optimizer.step()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
@@ -31,6 +31,7 @@ class Described:
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments that `__init__` is about to get."""
         made = super().__new__(cls)
         try:
             bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
@@ -250,6 +251,7 @@ class Conditional(Bindable):
 
     target: Space
     parents: tuple[Space, ...]
+    forward: Callable[..., dist.TorchDistribution]
 
     def bind(self, seat: Seat, target: Space, parents: Sequence[Space]) -> Self:
         """A working copy over `target` given `parents`, in `seat`.
@@ -268,10 +270,6 @@ class Conditional(Bindable):
                     "choose another class for this game, or another game"
                 )
         return self._bound(seat=seat, target=target, parents=tuple(parents))
-
-    def forward(self, *parents: Tensor) -> dist.Distribution:
-        """The distribution given the parents' values; every subclass defines it."""
-        raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
     @property
     def full_support(self) -> bool:

@@ -16,7 +16,7 @@ from inference_marl.networks import MLP, check_widths
 from inference_marl.plates import replicate_and_batch
 from inference_marl.schedules import Schedule, as_schedule
 from inference_marl.spaces import Discrete, encode
-from inference_marl.svi import Fit
+from inference_marl.svi import Fit, check_step_size
 from inference_marl.types import Bindable, IncompatibleError, Seat
 
 
@@ -130,7 +130,8 @@ class TabularCritic(Critic):
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Values at the given cells, `[extra x] replicates x batch`."""
-        return Vindex(self.values)[self._cells(obs), obs, action, opponent_action]
+        values: Tensor = Vindex(self.values)[self._cells(obs), obs, action, opponent_action]
+        return values
 
     def table(self, obs: Tensor) -> Tensor:
         """Values at the given states, `replicates x batch x actions x opponent_actions`."""
@@ -168,6 +169,9 @@ class NetworkCritic(Critic):
         target_rate: see `Critic`.
         initial: added to every initial value; above every reward it is optimism.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
+
+    Raises:
+        ValueError: if a width, `learning_rate` or `max_gradient_norm` is not positive.
     """
 
     def __init__(
@@ -180,6 +184,7 @@ class NetworkCritic(Critic):
     ) -> None:
         super().__init__(target_rate)
         self.hidden = check_widths(hidden)
+        check_step_size(learning_rate, max_gradient_norm)
         self.learning_rate = learning_rate
         self.initial = initial
         self.max_gradient_norm = max_gradient_norm

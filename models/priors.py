@@ -15,8 +15,8 @@ from inference_marl.models.critics import no_guide
 from inference_marl.plates import replicate_and_batch
 from inference_marl.replay import Observed
 from inference_marl.spaces import Discrete
-from inference_marl.svi import Fit
-from inference_marl.types import Conditional, IncompatibleError
+from inference_marl.svi import Fit, check_step_size
+from inference_marl.types import Conditional, IncompatibleError, within
 
 
 class OpponentPrior(Conditional):
@@ -33,7 +33,7 @@ class OpponentPrior(Conditional):
 class Uniform(OpponentPrior):
     """`P(b | s)` uniform: no assumption about the opponents. Any action space."""
 
-    def forward(self, *parents: Tensor) -> dist.Distribution:
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """The uniform distribution, batch shape `()`."""
         return self.target.uniform(self.seat.dtype, self.seat.device)
 
@@ -63,8 +63,9 @@ class Fixed(OpponentPrior):
         """Check the length and store the log-probabilities."""
         if len(self.probabilities) != self.target.features:
             raise IncompatibleError(
-                f"probabilities: got {len(self.probabilities)} numbers, expected one per joint action of the "
-                f"opponents: {self.target.features}"
+                f"got {len(self.probabilities)} numbers, expected one per joint action of the opponents: "
+                f"{self.target.features}",
+                key="probabilities",
             )
         probabilities = torch.tensor(self.probabilities, dtype=self.seat.dtype, device=self.seat.device)
         self.register_buffer("logits", (probabilities / probabilities.sum()).log())
@@ -74,7 +75,7 @@ class Fixed(OpponentPrior):
         """Whether no probability is 0."""
         return min(self.probabilities) > 0
 
-    def forward(self, *parents: Tensor) -> dist.Distribution:
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """The given distribution, batch shape `()`."""
         return dist.Categorical(logits=self.logits)
 
@@ -182,7 +183,7 @@ class EmpiricalFrequency(TabularCounts):
         """Whether smoothing keeps every probability positive."""
         return self.smoothing > 0
 
-    def forward(self, obs: Tensor, *others: Tensor) -> dist.Distribution:
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
         """The frequencies at `obs`; `-inf` logits where nothing was seen and nothing is added."""
         counts = self.counts_at(obs)
         rows = torch.arange(self.counts.shape[0], device=obs.device).view(-1, 1)
@@ -217,7 +218,7 @@ class DirichletMultinomial(TabularCounts):
         """The posterior over `theta` at `obs`, batch shape `replicates x batch`."""
         return dist.Dirichlet(self.counts_at(obs) + self.concentration)
 
-    def forward(self, obs: Tensor, *others: Tensor) -> dist.Distribution:
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
         """The posterior predictive at `obs`."""
         return dist.Categorical(logits=(self.counts_at(obs) + self.concentration).log())
 
@@ -239,7 +240,7 @@ class Amortised(OpponentPrior):
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
 
     Raises:
-        ValueError: if `window`, `batch_size` or `steps` is not positive.
+        ValueError: if `window`, `batch_size`, `steps`, `learning_rate` or `max_gradient_norm` is not positive.
     """
 
     def __init__(
@@ -255,6 +256,7 @@ class Amortised(OpponentPrior):
         for name, number in [("window", window), ("batch_size", batch_size), ("steps", steps)]:
             if number < 1:
                 raise ValueError(f"{name}: got {number}, expected a positive integer")
+        check_step_size(learning_rate, max_gradient_norm)
         self.conditional = conditional
         self.window, self.batch_size, self.steps = window, batch_size, steps
         self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm
@@ -265,12 +267,14 @@ class Amortised(OpponentPrior):
         Raises:
             IncompatibleError: if the conditional does not fit, or has nothing to fit.
         """
-        self.conditional = self.conditional.bind(self.seat, self.target, self.parents)
+        with within("conditional"):
+            self.conditional = self.conditional.bind(self.seat, self.target, self.parents)
         parameters = list(self.conditional.parameters())
         if not parameters:
             raise IncompatibleError(
-                f"conditional: got {type(self.conditional).__name__}, which has no parameters to fit, expected one "
-                "that has, such as TanhNormalNetwork, CategoricalNetwork or Tabular"
+                f"got {type(self.conditional).__name__}, which has no parameters to fit, expected one that has, such "
+                "as TanhNormalNetwork, CategoricalNetwork or Tabular",
+                key="conditional",
             )
         self.observed = Observed(self.seat, self.window)
         self.optimisation = Fit(
@@ -304,7 +308,7 @@ class Amortised(OpponentPrior):
             batch = self.observed.sample(self.batch_size)
             self.optimisation.step(self.batch_size, batch["obs"], batch["opponent_action"])
 
-    def forward(self, *parents: Tensor) -> dist.Distribution:
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """The conditional at `obs`."""
-        distribution: dist.Distribution = self.conditional(*parents)
+        distribution: dist.TorchDistribution = self.conditional(*parents)
         return distribution

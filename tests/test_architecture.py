@@ -17,10 +17,10 @@ PACKAGE = "inference_marl"
 
 RANKS = (
     {"spaces", "types"},
-    {"games", "networks", "objectives", "plates", "replay", "schedules", "statistics", "svi"},
+    {"games", "networks", "objectives", "plates", "replay", "schedules", "svi"},
     {"models", "guides"},
     {"learners"},
-    {"inspect", "plots", "posterior", "recording", "report", "run", "spec"},
+    {"inspect", "plots", "posterior", "readings", "recording", "report", "run", "spec", "statistics"},
     {"cli"},
     {"", "__main__"},  # the package's own face, which re-exports: nothing inside may lean on it
 )
@@ -84,7 +84,7 @@ def direction_violations(package: Path) -> list[str]:
             if (room, other) in STRANGERS:
                 found.append(f"{where}: {room} imports {other}; they meet only by site names")
             elif RANK.get(other, -1) > RANK[room]:
-                found.append(f"{where}: '{room}' imports '{other or package.name}', of a later rank")
+                found.append(f"{where}: '{room}' imports '{other or package.name}', of a later rank, by {target}")
     return found
 
 

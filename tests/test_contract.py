@@ -125,11 +125,17 @@ LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
         ),
     ),
     "Rommeo, Bernoulli": ("discrete", lambda: discrete_rommeo(optimality=BernoulliOptimality(1000.0))),
-    "Rommeo, replayed table": ("discrete", lambda: discrete_rommeo(replay=20, batch_size=8, critic=TabularCritic(target_rate=0.5))),
+    "Rommeo, replayed table": (
+        "discrete",
+        lambda: discrete_rommeo(replay=20, batch_size=8, critic=TabularCritic(target_rate=0.5)),
+    ),
     "Rommeo, empirical": ("discrete", lambda: discrete_rommeo(guide=OpponentFirst(Empirical(), Optimal()))),
     "Rommeo, actor-critic": ("box", box_rommeo),
     "Rommeo, flow": ("box", lambda: box_rommeo(guide=PolicyFirst(SplineFlow(HIDDEN), SplineFlow(HIDDEN)), particles=3)),
-    "Rommeo, rho := P": ("box", lambda: box_rommeo(guide=OpponentFirst(Empirical(), TanhNormalNetwork(HIDDEN)), warmup=2)),
+    "Rommeo, rho := P": (
+        "box",
+        lambda: box_rommeo(guide=OpponentFirst(Empirical(), TanhNormalNetwork(HIDDEN)), warmup=2),
+    ),
 }
 LEARNER_GAMES: dict[str, list[Callable[[], Game]]] = {
     "discrete": [
@@ -352,7 +358,9 @@ class TestGuide:
             {
                 name: ([frame.name for frame in site["cond_indep_stack"]], site["scale"])
                 for name, site in trace.nodes.items()
-                if site["type"] == "sample" and not site["is_observed"] and "_Subsample" not in type(site["fn"]).__name__
+                if site["type"] == "sample"
+                and not site["is_observed"]
+                and "_Subsample" not in type(site["fn"]).__name__
             }
             for trace in traces
         )

@@ -26,7 +26,6 @@ from inference_marl.models import (
     Fixed,
     NetworkCritic,
     TabularCritic,
-    Uniform,
 )
 from inference_marl.objectives import one_step, optimal_value, soft_value, td_target
 from inference_marl.spaces import Box, Discrete
@@ -142,7 +141,9 @@ def test_both_orders_agree_at_equal_weights() -> None:
     seat = a_seat(3, 4)
     model = a_model(seat, 0.7, 0.7)
     obs = the_states(seat)
-    one, other = (one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs) for order in (OpponentFirst, PolicyFirst))
+    one, other = (
+        one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs) for order in (OpponentFirst, PolicyFirst)
+    )
     torch.testing.assert_close(one.elbo, other.elbo)
     torch.testing.assert_close(one.action, other.action)
     torch.testing.assert_close(one.opponent_action, other.opponent_action)
@@ -274,7 +275,9 @@ def bellman(q: Tensor, reward: Tensor, next_state: Tensor, log_prior: Tensor, al
 
 @given(tables, tables, tables, weights, weights)
 @settings(max_examples=60, deadline=None)
-def test_the_soft_bellman_operator_contracts(q: Tensor, more: Tensor, dynamics: Tensor, alpha: float, beta: float) -> None:
+def test_the_soft_bellman_operator_contracts(
+    q: Tensor, more: Tensor, dynamics: Tensor, alpha: float, beta: float
+) -> None:
     """gamma-contraction in the max norm for every temperature; the paper's Theorem 3 argues alpha = 1 only."""
     one, two = q
     log_prior = more[0, :, 0].log_softmax(-1)

@@ -38,17 +38,13 @@ class DifferentialGame(Game, ABC):
         ValueError: if an argument is out of range.
     """
 
-    def __init__(
-        self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25
-    ) -> None:
+    def __init__(self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
         if agents < 2:
             raise ValueError(f"agents: got {agents}, expected an integer of at least 2")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"low: got {low} with high = {high}, expected finite numbers with low < high")
         if horizon is not None and horizon < 1:
-            raise ValueError(
-                f"horizon: got {horizon}, expected a positive integer, or None for a game without end"
-            )
+            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
         self.action_spaces = (Box(low, high),) * agents
         self.observations = (Discrete(1),) * agents
         self.horizon = horizon

@@ -78,8 +78,7 @@ PAYOFFS: dict[str, NamedPayoff] = {
         common=False,
     ),
     "chicken": NamedPayoff(
-        "Rapoport and Guyer (1966), 'A taxonomy of 2 x 2 games', ordinal payoffs; values of "
-        "mapr2. Action 0 swerves.",
+        "Rapoport and Guyer (1966), 'A taxonomy of 2 x 2 games', ordinal payoffs; values of mapr2. Action 0 swerves.",
         [[[3, 2], [4, 1]], [[3, 4], [2, 1]]],
         common=False,
     ),
@@ -153,9 +152,7 @@ class MatrixGame(Game):
         stochastic: bool = False,
     ) -> None:
         if horizon is not None and horizon < 1:
-            raise ValueError(
-                f"horizon: got {horizon}, expected a positive integer, or None for a game without end"
-            )
+            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
         if memory not in (0, 1):
             raise ValueError(f"memory: got {memory}, expected 0 or 1; longer memories are not supported")
         if memory == 1 and horizon == 1:
@@ -319,8 +316,7 @@ def _outcomes(payoff: list[Any], common: bool | None, stochastic: bool) -> Tenso
         )
     if dims < 2:
         raise ValueError(
-            f"{got}, expected {outcomes}A1 x ... x An: one dimension for each of at least 2 agents; add a "
-            "dimension"
+            f"{got}, expected {outcomes}A1 x ... x An: one dimension for each of at least 2 agents; add a dimension"
         )
     if common is not False:
         tensor = tensor.unsqueeze(1).expand(-1, dims, *shape)

@@ -38,9 +38,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
 
     def __init__(self, game: Game, *, max_steps: int | None = None) -> None:
         if max_steps is not None and max_steps < 1:
-            raise ValueError(
-                f"max_steps: got {max_steps}, expected a positive integer, or None for the game's horizon"
-            )
+            raise ValueError(f"max_steps: got {max_steps}, expected a positive integer, or None for the game's horizon")
         limits = [limit for limit in (max_steps, game.horizon) if limit is not None]
         if not limits:
             raise ValueError(
@@ -141,9 +139,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
 
     def _observe(self) -> dict[str, Any]:
         seen = zip(self.possible_agents, self.game.observe(self._state), strict=True)
-        return {
-            agent: obs[0, 0].numpy().astype(self.observation_space(agent).dtype)[()] for agent, obs in seen
-        }
+        return {agent: obs[0, 0].numpy().astype(self.observation_space(agent).dtype)[()] for agent, obs in seen}
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:

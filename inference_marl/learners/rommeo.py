@@ -11,7 +11,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 from inference_marl.guides import Guide
-from inference_marl.models import ControlModel, Critic, ExponentialOptimality, Optimality, OpponentPrior
+from inference_marl.models import ControlModel, Critic, ExponentialOptimality, OpponentPrior, Optimality
 from inference_marl.networks import track
 from inference_marl.objectives import MAX_PLATE_NESTING, one_step, soft_value, td_target
 from inference_marl.replay import Replay
@@ -195,7 +195,8 @@ class Rommeo(Learner):
         actions, opponent_actions = self.guide(wide)
         values = self.model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
         best = values.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, actions.shape[-1])
-        return actions.unflatten(1, (obs.shape[1], 32)).gather(2, best).squeeze(2)
+        chosen: Tensor = actions.unflatten(1, (obs.shape[1], 32)).gather(2, best).squeeze(2)
+        return chosen
 
     def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
         """One step of learning, as in the class docstring; `peers` is not read."""
@@ -219,9 +220,7 @@ class Rommeo(Learner):
         if bool(data.terminated.all()):
             return torch.zeros_like(data.reward)
         with self.model.reading(self.target_critic):
-            value = soft_value(
-                self.model, self.guide, data.next_obs, self.model.temperature, self.seat.action.log_size
-            )
+            value = soft_value(self.model, self.guide, data.next_obs, self.model.temperature, self.seat.action.log_size)
         return value + self.optimality.offset
 
     @torch.no_grad()

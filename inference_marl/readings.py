@@ -1,7 +1,8 @@
-"""Numbers read off recorded beliefs: how sure an opponent model is of the optimum, and how far it is from the truth.
+"""Numbers read off a run's datasets: metrics per replicate, how sure a belief is, and how far it is from the truth.
 
-Everything here takes the dataset of `posterior.nc`: dims `learner, replicate, step, agent, state`, then
-`opponent_action` (probabilities) for discrete actions or `draw, opponent_dim` (draws) for continuous ones.
+`metrics` is the dataset of `metrics.nc`, dims `learner, replicate, step` and mostly `agent`. `posterior` is that of
+`posterior.nc`, dims `learner, replicate, step, agent, state`, then `opponent_action` (probabilities) for discrete
+actions or `draw, opponent_dim` (draws) for continuous ones.
 """
 
 from __future__ import annotations
@@ -12,13 +13,31 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-Beliefs = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float64]
 
 PROBABILITY_FLOOR = 1e-6
 """Smaller probabilities count as this much, so that one belief of exactly 0 does not make every mean infinite."""
 
 SPREAD_FLOOR = 1e-3
 """A standard deviation of draws counts as at least this share of the action range, for the same reason."""
+
+
+def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:
+    """One metric of one learner, averaged over the agents that have it, `replicates x steps`.
+
+    Returns:
+        `None` if the metric is missing, or NaN throughout for this learner.
+    """
+    if name not in metrics:
+        return None
+    values = metrics[name].sel(learner=learner)
+    if values.isnull().all():
+        return None
+    if "agent" in values.dims:
+        # An agent that lacks the metric is NaN throughout; a NaN among its records must show.
+        values = values.sel(agent=~values.isnull().all(["replicate", "step"])).mean("agent", skipna=False)
+    array: Numbers = values.transpose("replicate", "step").to_numpy().astype(np.float64)
+    return array
 
 
 def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None:
@@ -46,7 +65,7 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
         probability = inside.mean("draw", skipna=False)
     else:
         return None
-    return probability.mean("state", skipna=False).transpose("learner", "replicate", "step", "agent")
+    return probability.mean("state").transpose("learner", "replicate", "step", "agent")
 
 
 @dataclass(frozen=True)
@@ -60,9 +79,9 @@ class Divergences:
             model earns as a forecast, and includes the opponents' own entropy, unlike `from_truth`.
     """
 
-    from_prior: Beliefs
-    from_truth: Beliefs
-    log_score: Beliefs
+    from_prior: Numbers
+    from_truth: Numbers
+    log_score: Numbers
 
 
 def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Divergences | None:
@@ -95,31 +114,35 @@ def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Diverg
         return None
     model, prior, truth = model[modelling], prior[modelling], truth[modelling]
 
-    def compare(p: Beliefs, q: Beliefs, score: bool = False) -> Beliefs:
+    def compare(p: Numbers, q: Numbers, score: bool = False) -> Numbers:
         if discrete:
             value = _discrete(p, q, score)
         else:
             spread = SPREAD_FLOOR * (posterior.attrs["high"] - posterior.attrs["low"])
             value = _normal(p, q, score, spread)
-        mean: Beliefs = value.mean(axis=(0, 2))
+        mean: Numbers = xr.DataArray(value, dims=("agent", "replicate", "state")).mean(["agent", "state"]).to_numpy()
         return mean
 
     return Divergences(compare(model, prior), compare(truth, model), compare(truth, model, score=True))
 
 
-def _discrete(p: Beliefs, q: Beliefs, score: bool) -> Beliefs:
+def _discrete(p: Numbers, q: Numbers, score: bool) -> Numbers:
     """`E_p[log q]` if `score`, else `KL(p || q)`, over the last dimension; NaN in both is padding."""
     log_q = np.log(np.maximum(q, PROBABILITY_FLOOR))
     terms = p * (log_q if score else np.log(np.maximum(p, PROBABILITY_FLOOR)) - log_q)
-    total: Beliefs = np.where(np.isnan(p) & np.isnan(q), 0.0, terms).sum(-1)
-    return total
+    return _sum(terms, np.isnan(p) & np.isnan(q))
 
 
-def _normal(p: Beliefs, q: Beliefs, score: bool, spread: float) -> Beliefs:
+def _normal(p: Numbers, q: Numbers, score: bool, spread: float) -> Numbers:
     """As `_discrete`, for draws `... x draws x dims` and the normals fitted to them, independent in each dim."""
     mean_p, mean_q = p.mean(-2), q.mean(-2)
     sd_p, sd_q = (np.maximum(draws.std(-2), spread) for draws in (p, q))
     surprise = (sd_p**2 + (mean_p - mean_q) ** 2) / (2 * sd_q**2)
     terms = -np.log(sd_q * np.sqrt(2 * np.pi)) - surprise if score else np.log(sd_q / sd_p) + surprise - 0.5
-    total: Beliefs = np.where(np.isnan(mean_p) & np.isnan(mean_q), 0.0, terms).sum(-1)
+    return _sum(terms, np.isnan(mean_p) & np.isnan(mean_q))
+
+
+def _sum(terms: Numbers, padding: npt.NDArray[np.bool_]) -> Numbers:
+    """Sum over the last dimension without its padding; NaN where all is padding (a state the agent lacks)."""
+    total: Numbers = np.where(padding.all(-1), np.nan, np.where(padding, 0.0, terms).sum(-1))
     return total

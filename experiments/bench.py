@@ -1,0 +1,237 @@
+"""Speed, as ratios measured in one run: `make bench`.
+
+1. ROMMEO-Q through the normal run path (play, learn, record, checkpoint, write): seed-steps per second.
+2. ROMMEO-AC: one SVI step of the guide, and one whole update, beside the same arithmetic written by hand in plain
+   torch, and as a share of what a batched matrix product of the same shape reaches on this machine.
+
+One torch thread. Pairs are timed in turn (A B A B ...), and the median ratio is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyro
+import torch
+from torch import Tensor
+
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
+from inference_marl.guides import OpponentFirst, Optimal, TanhNormalNetwork
+from inference_marl.learners import Rommeo
+from inference_marl.models import Amortised, EmpiricalFrequency, NetworkCritic, TabularCritic
+from inference_marl.run import Experiment
+from inference_marl.schedules import ExponentialDecay, InverseTime
+from inference_marl.types import Seat, Transition
+
+WIDTH, BATCH, RATE, GAMMA, ALPHA, TAU = 100, 512, 1e-2, 0.95, 0.1, 0.01
+LOG_STD = (-5.0, 1.0)
+EDGE = 10.0
+
+
+def rommeo_q(replicates: int, steps: int) -> float:
+    """Seed-steps per second of one arm of the climbing experiment, everything included."""
+    learner = Rommeo(
+        EmpiricalFrequency(window=50),
+        OpponentFirst(Optimal(), Optimal()),
+        TabularCritic(rate=InverseTime()),
+        temperature=ExponentialDecay(500, 0.1, 0.1),
+    )
+    experiment = Experiment(MatrixGame("climbing"), {"rommeo_q": learner}, replicates, steps, device="cpu")
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        experiment.run(Path(out), progress=False)
+        return replicates * steps / (time.perf_counter() - start)
+
+
+def rommeo_ac(replicates: int) -> Rommeo:
+    """A learner of the paper's size with a full replay."""
+    network = TanhNormalNetwork((WIDTH, WIDTH), LOG_STD)
+    game = MaxOfTwoQuadratics()
+    learner = Rommeo(
+        Amortised(network, window=BATCH, batch_size=BATCH, learning_rate=RATE),
+        OpponentFirst(network, network),
+        NetworkCritic((WIDTH, WIDTH), RATE, TAU),
+        temperature=ALPHA,
+        discount=GAMMA,
+        replay=BATCH,
+        batch_size=BATCH,
+        guide_learning_rate=RATE,
+    ).bind(Seat(0, game.observations[0], game.action_spaces, replicates))
+    for _ in range(3):
+        learner.update(random_transition(replicates), [])
+    return learner
+
+
+def random_transition(replicates: int) -> Transition:
+    """One step of uniformly random play."""
+    obs = torch.zeros(replicates, 1, dtype=torch.int64)
+    actions = tuple(torch.rand(replicates, 1, 1) * 2 * EDGE - EDGE for _ in range(2))
+    return Transition((obs, obs), actions, torch.randn(replicates, 1, 2), (obs, obs), torch.zeros_like(obs).bool())
+
+
+class ByHand:
+    """The same update without Pyro, without modules: what one would write for this game and nothing else."""
+
+    def __init__(self, replicates: int) -> None:
+        def network(inputs: int, outputs: int) -> list[Tensor]:
+            parts = []
+            for narrow, wide in [(inputs, WIDTH), (WIDTH, WIDTH), (WIDTH, outputs)]:
+                weight = torch.randn(replicates, narrow, wide) * math.sqrt(2 / (narrow + wide))
+                parts += [weight.requires_grad_(), torch.zeros(replicates, 1, wide, requires_grad=True)]
+            return parts
+
+        self.replicates = replicates
+        self.critic, self.policy, self.opponent_model, self.prior = (
+            network(3, 1),
+            network(2, 2),
+            network(1, 2),
+            network(1, 2),
+        )
+        self.target = [part.detach().clone() for part in self.critic]
+        self.optimizers = [
+            torch.optim.Adam(parts, lr=RATE, fused=True)
+            for parts in (self.critic, self.policy + self.opponent_model, self.prior)
+        ]
+        self.data = torch.rand(3, replicates, BATCH, 1) * 2 * EDGE - EDGE
+        self.one = torch.ones(replicates, BATCH, 1)
+
+    @staticmethod
+    def apply(parts: list[Tensor], x: Tensor) -> Tensor:
+        """The network, `replicates x batch x features`."""
+        x = torch.relu(torch.baddbmm(parts[1], x, parts[0]))
+        x = torch.relu(torch.baddbmm(parts[3], x, parts[2]))
+        return torch.baddbmm(parts[5], x, parts[4])
+
+    def head(self, parts: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation before squashing."""
+        mean, log_std = self.apply(parts, x).chunk(2, -1)
+        return mean, log_std.clamp(*LOG_STD)
+
+    @staticmethod
+    def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+        """Log-density of the squashed normal at `EDGE tanh(u)`."""
+        normal = -0.5 * ((u - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
+        jacobian = 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u)) + math.log(EDGE)
+        return normal - jacobian
+
+    def draw(self, parts: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A reparameterised draw: before squashing, after, and its log-density."""
+        mean, log_std = self.head(parts, x)
+        u = mean + log_std.exp() * torch.randn_like(mean)
+        return u, torch.tanh(u), self.log_density(u, mean, log_std)
+
+    def elbo(self, critic: list[Tensor]) -> Tensor:
+        """Eq. 15 (Tian et al. 2019), one draw per datum."""
+        u, b, log_rho = self.draw(self.opponent_model, self.one)
+        _, a, log_pi = self.draw(self.policy, torch.cat([self.one, b], -1))
+        log_prior = self.log_density(u, *self.head(self.prior, self.one))
+        return self.apply(critic, torch.cat([self.one, a, b], -1)) - ALPHA * log_pi - log_rho + log_prior
+
+    def guide_step(self) -> None:
+        """One Adam step on Eq. 18 + 19."""
+        frozen = self.critic + self.prior
+        for part in frozen:
+            part.requires_grad_(False)
+        self.optimizers[1].zero_grad(set_to_none=True)
+        (-self.elbo(self.critic).sum() / BATCH).backward()
+        self.optimizers[1].step()
+        for part in frozen:
+            part.requires_grad_(True)
+
+    def update(self) -> None:
+        """Prior, critic, target, guide: the order of `Rommeo.update`."""
+        rows = torch.arange(self.replicates).view(-1, 1)
+        reward, a, b = self.data[:, rows, torch.randint(BATCH, (self.replicates, BATCH))]
+        inverse = torch.atanh((b / EDGE).clamp(-1 + 1e-7, 1 - 1e-7))
+        self.optimizers[2].zero_grad(set_to_none=True)
+        (-self.log_density(inverse, *self.head(self.prior, self.one)).sum() / BATCH).backward()
+        self.optimizers[2].step()
+        with torch.no_grad():
+            target = reward + GAMMA * self.elbo(self.target)
+        value = self.apply(self.critic, torch.cat([self.one, a / EDGE, b / EDGE], -1))
+        self.optimizers[0].zero_grad(set_to_none=True)
+        (0.5 * ((value - target) ** 2).sum() / BATCH).backward()
+        self.optimizers[0].step()
+        with torch.no_grad():
+            for slow, fast in zip(self.target, self.critic, strict=True):
+                slow.lerp_(fast, TAU)
+        self.guide_step()
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Mean seconds of one call."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
+
+
+def paired(
+    one: Callable[[], object], other: Callable[[], object], repeats: int, pairs: int
+) -> tuple[float, float, float]:
+    """Median seconds of each, and the median of their ratios, timed in turn."""
+    for work in (one, other):
+        seconds(work, 2)
+    times = [(seconds(one, repeats), seconds(other, repeats)) for _ in range(pairs)]
+    columns = [statistics.median(column) for column in zip(*times, strict=True)]
+    return columns[0], columns[1], statistics.median(a / b for a, b in times)
+
+
+def matmul_peak(replicates: int) -> float:
+    """Floating-point operations per second of the widest product in the networks above."""
+    x, weight = torch.randn(replicates, BATCH, WIDTH), torch.randn(replicates, WIDTH, WIDTH)
+    best = min(seconds(lambda: torch.bmm(x, weight), 5) for _ in range(10))
+    return 2 * replicates * BATCH * WIDTH * WIDTH / best
+
+
+def guide_step_operations(replicates: int) -> float:
+    """Matrix-product operations of one SVI step: four networks forward, two fully and two half back."""
+    sizes = {"rho": (1, 2), "pi": (2, 2), "prior": (1, 2), "critic": (3, 1)}
+    one_way = {name: 2 * BATCH * WIDTH * (i + WIDTH + o) for name, (i, o) in sizes.items()}
+    passes = {"rho": 3, "pi": 3, "prior": 2, "critic": 2}
+    return replicates * sum(passes[name] * one_way[name] for name in sizes)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer steps and pairs")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+
+    print("ROMMEO-Q on the climbing game, through Experiment.run (one thread, everything included)")
+    print(f"{'replicates':>10} {'steps':>6} {'seed-steps/s':>13} {'microseconds per seed-step':>27}")
+    for replicates, steps in [(1, 300), (100, 300), (1000, 300), (10_000, 100 if quick else 300)]:
+        rate = max(rommeo_q(replicates, steps) for _ in range(1 if quick else 2))
+        print(f"{replicates:>10,} {steps:>6} {rate:>13,.0f} {1e6 / rate:>27.2f}")
+
+    print("\nROMMEO-AC, batch 512, two hidden layers of 100 (one thread)")
+    print(
+        f"{'replicates':>10} {'SVI step ms':>12} {'by hand ms':>11} {'ratio':>6} {'of matmul peak':>15}"
+        f" {'update ms':>10} {'by hand ms':>11} {'ratio':>6} {'ms per seed':>12}"
+    )
+    with pyro.validation_enabled(False):
+        for replicates, repeats in [(1, 20), (8, 6), (64, 1)]:
+            pairs = 3 if quick else 9
+            learner, hand = rommeo_ac(replicates), ByHand(replicates)
+            assert learner.fitting is not None
+            obs = torch.zeros(replicates, BATCH, dtype=torch.int64)
+            fitting, batch = learner.fitting, random_transition(replicates)
+            svi = paired(lambda f=fitting, o=obs: f.step(BATCH, o), hand.guide_step, repeats, pairs)
+            whole = paired(lambda le=learner, b=batch: le.update(b, []), hand.update, repeats, pairs)
+            share = guide_step_operations(replicates) / svi[0] / matmul_peak(replicates)
+            per_seed = 1e3 * whole[0] / replicates
+            print(
+                f"{replicates:>10} {1e3 * svi[0]:>12.2f} {1e3 * svi[1]:>11.2f} {svi[2]:>6.2f} {share:>15.0%}"
+                f" {1e3 * whole[0]:>10.2f} {1e3 * whole[1]:>11.2f} {whole[2]:>6.2f} {per_seed:>12.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Synthetic folders of finished runs: what `run.py` would write, with curves that look like learning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+SUCCESS = {"rommeo_q": 0.95, "rommeo_q_emp": 0.2, "jal": 0.1, "wolf_phc": 0.15}
+
+
+def write(folder: Path, **datasets: xr.Dataset | None) -> Path:
+    """A run's folder with these datasets."""
+    folder.mkdir(parents=True)
+    (folder / "spec.yaml").write_text("game: {class_path: Synthetic}\nsteps: 1\n")
+    for name, dataset in datasets.items():
+        if dataset is not None:
+            dataset.to_netcdf(folder / f"{name}.nc", engine="h5netcdf")
+    (folder / "summary.json").write_text(json.dumps({"results": []}))
+    return folder
+
+
+def metrics_dataset(data: dict[str, Any], steps: np.ndarray, **attrs: Any) -> xr.Dataset:
+    """`metrics.nc` of arrays `learner x replicate x step [x agent]`."""
+    dims = ("learner", "replicate", "step", "agent")
+    variables = {name: (dims[: value.ndim], value.astype(np.float32)) for name, value in data.items()}
+    first = next(iter(data.values()))
+    coords = {"learner": list(SUCCESS)[: first.shape[0]], "replicate": np.arange(first.shape[1]), "step": steps}
+    return xr.Dataset(variables, coords, {"experiment": "synthetic", "seed": 0, **attrs})
+
+
+def discrete(replicates: int = 8, records: int = 40, seed: int = 0) -> dict[str, xr.Dataset]:
+    """A climbing game: four learners, two agents, actions A, B, C, the optimum (A, A).
+
+    `rommeo_q` has an opponent model that is ahead of the truth; `rommeo_q_emp` and `jal` believe their prior,
+    `jal` without an ELBO; `wolf_phc` has no beliefs.
+    """
+    rng = np.random.default_rng(seed)
+    steps = np.arange(1, records + 1)
+    learners = list(SUCCESS)
+    shape = (len(learners), replicates, records, 2)
+    found = rng.random(shape[:2]) < np.array(list(SUCCESS.values()))[:, None]
+    onset = records / 5 * np.exp(0.25 * rng.standard_normal(shape[:2]))
+
+    def policy(ahead: float) -> np.ndarray:
+        time = (steps - onset[..., None] + ahead * records) / (records / 60)
+        rise = 1 / (1 + np.exp(-np.clip(time, -30, 30)))
+        start = rng.dirichlet([60, 60, 60], size=shape[:3]) * (1 - rise[..., None])
+        end = np.where(found[:, :, None, None], np.array([0.99, 0.004, 0.006]), np.array([0.004, 0.99, 0.006]))
+        return np.stack([start + rise[..., None] * end] * 2, axis=3)
+
+    truth, model = policy(0.0), policy(0.02)
+    prior = np.empty_like(truth)
+    prior[:, :, 0] = 1 / 3
+    for t in range(1, records):
+        prior[:, :, t] = 0.93 * prior[:, :, t - 1] + 0.07 * truth[:, :, t]
+    model[1:3] = prior[1:3]
+    model[3] = prior[3] = np.nan
+
+    payoff = np.array([[11.0, -30.0, 0.0], [-30.0, 7.0, 6.0], [0.0, 0.0, 5.0]])
+    reward = np.einsum("lrta,ab,lrtb->lrt", truth[..., 0, :], payoff, truth[..., 1, :])
+    noisy = reward + rng.normal(0, 4 * np.exp(-steps / (records / 8)), shape[:3])
+    temperature = 500 * np.exp(-30 * steps / records) + 0.1
+    divergence = (truth * np.log(3 * truth)).sum(-1)
+    parts = {
+        "elbo_reward": np.stack([reward] * 2, -1),
+        "elbo_entropy": -temperature[:, None] * divergence,
+        "elbo_kl": (model * np.log(model / prior)).sum(-1),
+    }
+    parts["elbo"] = parts["elbo_reward"] + parts["elbo_entropy"] - parts["elbo_kl"]
+    for part in parts.values():
+        part[2:] = np.nan
+    optimum = truth[..., 0, 0] * truth[..., 1, 0]
+    data = {
+        "reward": np.stack([noisy] * 2, -1),
+        "joint_optimum_probability": optimum,
+        "success": optimum > 0.5,
+        **parts,
+    }
+    metrics = metrics_dataset(data, steps, game="MatrixGame(climbing)", steps_per_episode=1)
+    beliefs = {"opponent_model": model, "opponent_prior": prior, "opponent_policy": truth, "policy": truth}
+    dims = ("learner", "replicate", "step", "agent", "state")
+    posterior = xr.Dataset(
+        {
+            name: ((*dims, "action" if name == "policy" else "opponent_action"), value[:, :, :, :, None])
+            for name, value in beliefs.items()
+        },
+        {"action": list("ABC"), "opponent_action": list("ABC"), "learner": learners, "step": steps},
+        {"kind": "discrete"},
+    ).astype(np.float32)
+    mask = np.array([[1, 0, 0]] * 2, dtype=np.int8)
+    posterior["optimal_action"] = (("agent", "action"), mask)
+    posterior["optimal_opponent_action"] = (("agent", "opponent_action"), mask)
+    return {"metrics": metrics, "posterior": posterior}
+
+
+def continuous(replicates: int = 6, records: int = 20, draws: int = 8, seed: int = 0) -> dict[str, xr.Dataset]:
+    """Two quadratics on [-10, 10] in episodes of 25 steps: `rommeo_q` mostly goes to (5, 5), the rest to (-5, -5).
+
+    `wolf_phc` is a learner with a policy only.
+    """
+    rng = np.random.default_rng(seed)
+    steps = 25 * np.arange(1, records + 1)
+    learners = ["rommeo_q", "wolf_phc"]
+    shape = (2, replicates, records, 2)
+    goal = np.where(rng.random(shape[:2]) < np.array([0.8, 0.1])[:, None], 5.0, -5.0)
+    onset = records / 6 * np.exp(0.3 * rng.standard_normal((2, replicates, 1, 2)))
+
+    def beliefs(ahead: float) -> np.ndarray:
+        time = (np.arange(records)[:, None] - onset + ahead * records) / (records / 25)
+        rise = 1 / (1 + np.exp(-np.clip(time, -30, 30)))
+        wander = np.cumsum(rng.normal(0, 0.3, shape), axis=2) * (1 - rise)
+        mean, sd = goal[:, :, None, None] * rise + wander, 2.5 * (1 - rise) + 0.15
+        return (mean[..., None] + sd[..., None] * rng.standard_normal((*shape, draws))).clip(-10, 10)
+
+    policy = beliefs(0.0)
+    model = beliefs(0.05)[:, :, :, ::-1]
+    prior = np.copy(policy)
+    prior[:, :, 3:] = policy[:, :, :-3]
+    prior = prior[:, :, :, ::-1]
+    model[1] = prior[1] = np.nan
+    named = {
+        "opponent_model": model,
+        "opponent_prior": prior,
+        "opponent_policy": policy[:, :, :, ::-1],
+        "policy": policy,
+    }
+    dims = ("learner", "replicate", "step", "agent", "state", "draw")
+    posterior = xr.Dataset(
+        {
+            name: ((*dims, "action_dim" if name == "policy" else "opponent_dim"), value[:, :, :, :, None, :, None])
+            for name, value in named.items()
+        },
+        {"learner": learners, "step": steps},
+        {"kind": "continuous", "low": -10.0, "high": 10.0, "optimum_radius": 1.0},
+    ).astype(np.float32)
+    posterior["optimal_action"] = (("agent", "action_dim"), np.full((2, 1), 5.0))
+    posterior["optimal_opponent_action"] = (("agent", "opponent_dim"), np.full((2, 1), 5.0))
+
+    x = policy.mean(-1)
+    reward = payoff(x[..., 0], x[..., 1])
+    inside = (np.hypot(policy[:, :, :, 0] - 5, policy[:, :, :, 1] - 5) <= 1).mean(-1)
+    parts = {
+        "elbo_reward": np.stack([reward] * 2, -1),
+        "elbo_entropy": np.log(policy.std(-1) / 5.0).clip(-4, 0),
+        "elbo_kl": 0.2 * (model.mean(-1) - prior.mean(-1)) ** 2,
+    }
+    parts["elbo"] = parts["elbo_reward"] + parts["elbo_entropy"] - parts["elbo_kl"]
+    for part in parts.values():
+        part[1] = np.nan
+    data = {
+        "reward": np.stack([reward] * 2, -1),
+        "joint_optimum_probability": inside,
+        "success": reward > 9,
+        **parts,
+    }
+    metrics = metrics_dataset(data, steps, game="MaxOfTwoQuadratics(text)", steps_per_episode=25)
+    axis = np.linspace(-10, 10, 101)
+    values = payoff(axis[:, None], axis[None, :])
+    surface = xr.Dataset(
+        {"payoff": (("agent", "action_0", "action_1"), np.stack([values] * 2))},
+        {"action_0": axis, "action_1": axis},
+    )
+    metrics = metrics.assign_coords(learner=learners)
+    return {"metrics": metrics, "posterior": posterior, "surface": surface}
+
+
+def payoff(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The max of two quadratics of the ROMMEO paper, section 5.2."""
+    low = 0.8 * (-(((x + 5) / 3) ** 2) - ((y + 5) / 3) ** 2)
+    return np.maximum(low, 10 - (x - 5) ** 2 - (y - 5) ** 2)
