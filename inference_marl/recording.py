@@ -77,14 +77,11 @@ class Recorder:
             self._keep(name, torch.stack([column.cpu() for column in columns], dim=-1))
 
     def _keep_beliefs(self, beliefs: Sequence[Posterior]) -> None:
-        policies = [belief.policy for belief in beliefs]
         for seat, belief in zip(self.seats, beliefs, strict=True):
-            others = [policies[agent] for agent in seat.opponents]
             named = {
                 "policy": belief.policy,
                 "opponent_model": belief.opponent_model,
                 "opponent_prior": belief.opponent_prior,
-                "opponent_policy": joint_belief(seat, others) if others else None,
             }
             for name, value in named.items():
                 if value is not None:
@@ -122,7 +119,7 @@ class Recorder:
         """Dims `replicate, step, agent, state` and those of the belief, padded with NaN where agents differ."""
         merged: dict[str, Any] = {}
         for name in BELIEFS:
-            values = [self.tensors.get(f"{name}/{seat.index}") for seat in self.seats]
+            values = [self._belief(name, seat) for seat in self.seats]
             shapes = [value.shape for value in values if value is not None]
             if not shapes:
                 continue
@@ -137,6 +134,13 @@ class Recorder:
             merged[name] = (("step", "replicate", "agent", "state", *last), stacked)
         dataset = xr.Dataset(merged, coords={"agent": np.arange(len(self.seats))})
         return dataset.transpose("replicate", "step", "agent", "state", ...).assign(self._optimum())
+
+    def _belief(self, name: str, seat: Seat) -> Tensor | None:
+        """`records x replicates x states x ...`; what the opponents really do follows from their policies."""
+        if name != "opponent_policy":
+            return self.tensors.get(f"{name}/{seat.index}")
+        others = [self.tensors[f"policy/{agent}"] for agent in seat.opponents]
+        return joint_belief(seat, others) if others else None
 
     def _optimum(self) -> dict[str, Any]:
         """Where the optimum is, for the one state that a stateless game has."""

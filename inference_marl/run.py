@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,12 +194,12 @@ def _new_folder(out: Path, name: str) -> Path:
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a file beside `path`, then move it there, so that `path` is never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    beside = path.with_name(f".{path.name}.partial")
     try:
-        write(partial)
-        partial.replace(path)
+        write(beside)
+        beside.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 @dataclass
@@ -287,7 +288,7 @@ class _Arm:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.experiment.device.type == "cuda" else [],
         }
-        write_atomically(path, lambda partial: torch.save(content, partial))
+        write_atomically(path, partial(torch.save, content))
 
     def restore(self, path: Path) -> None:
         """Undo `save`. Only tensors and plain containers are read: loading executes no code.
@@ -347,11 +348,20 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
                     arm.save(checkpoint)
             recorders[name] = arm.recorder
     write_results(experiment, folder, recorders, time.monotonic() - started)
+    _slim(folder)
     return folder
 
 
+def _slim(folder: Path) -> None:
+    """Take the records out of a finished run's checkpoints: the results hold them, and they are most of the size."""
+    for checkpoint in (folder / "checkpoints").glob("*.pt"):
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if content.pop("recorder", None) is not None:
+            write_atomically(checkpoint, partial(torch.save, content))
+
+
 def resume(folder: str | Path, progress: bool = True) -> Path:
-    """Go on with a run from its last checkpoints; a finished run is only written again.
+    """Go on with a run from its last checkpoints; a finished run is left as it is.
 
     Raises:
         RunError: if the folder is not a run.
@@ -361,6 +371,9 @@ def resume(folder: str | Path, progress: bool = True) -> Path:
     folder = Path(folder)
     if not (folder / "spec.yaml").is_file():
         raise RunError(f"{folder}: got no spec.yaml there, expected the folder of a run")
+    if (folder / "summary.json").exists():
+        _slim(folder)
+        return folder
     return complete(load(folder / "spec.yaml"), folder, progress)
 
 
@@ -377,7 +390,7 @@ def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, 
 
     def joined(parts: list[xr.Dataset]) -> xr.Dataset:
         axis = xr.Variable("learner", names)
-        return xr.concat(parts, dim=axis, data_vars="different", join="outer").assign_coords(step=steps)
+        return xr.concat(parts, dim=axis, data_vars="different", compat="equals", join="outer").assign_coords(step=steps)
 
     metrics = joined([recorder.metrics() for recorder in recorders.values()])
     success = _success(experiment, metrics)
@@ -469,4 +482,4 @@ def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
 def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
     squeeze = {"zlib": True, "complevel": 1, "shuffle": True}
     encoding = {name: squeeze for name, variable in dataset.data_vars.items() if variable.dtype.kind == "f"}
-    write_atomically(path, lambda partial: dataset.to_netcdf(partial, engine="h5netcdf", encoding=encoding))
+    write_atomically(path, lambda beside: dataset.to_netcdf(beside, engine="h5netcdf", encoding=encoding))

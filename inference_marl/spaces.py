@@ -135,7 +135,7 @@ def joint_action(spaces: Sequence[Space], actions: Sequence[Tensor]) -> Tensor:
         actions: one tensor per agent, `... x event_shape`; leading shapes broadcast.
     """
     if any(isinstance(space, Box) for space in spaces):
-        return torch.cat(list(actions), dim=-1)
+        return _side_by_side(actions)
     index = torch.zeros_like(actions[0])
     for space, action in zip(spaces, actions, strict=True):
         index = index * space.features + action
@@ -154,8 +154,14 @@ def encode(spaces: Sequence[Space], values: Sequence[Tensor], dtype: torch.dtype
     Returns:
         `batch_shape x (sum of features)`.
     """
-    encoded = [space.encode(value, dtype) for space, value in zip(spaces, values, strict=True)]
-    if len({part.shape[:-1] for part in encoded}) > 1:
-        shape = torch.broadcast_shapes(*(part.shape[:-1] for part in encoded))
-        encoded = [part.expand(*shape, part.shape[-1]) for part in encoded]
-    return encoded[0] if len(encoded) == 1 else torch.cat(encoded, dim=-1)
+    return _side_by_side([space.encode(value, dtype) for space, value in zip(spaces, values, strict=True)])
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenates last dimensions; the others broadcast."""
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.shape[:-1] for part in parts}) > 1:
+        shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        parts = [part.expand(*shape, part.shape[-1]) for part in parts]
+    return torch.cat(list(parts), dim=-1)

@@ -1,0 +1,153 @@
+"""Figures of a run, drawn from its datasets: learning curves, beliefs over time, the ELBO's parts, final beliefs.
+
+Every function takes the datasets of a run's folder and returns a matplotlib `Figure`; `write_all` writes those that
+apply. Means are over replicates, bands are 95 % confidence intervals of the mean.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from inference_marl.belief_plots import beliefs, modelling, opponent_action_bars, surface
+from inference_marl.drawing import (
+    draw_band,
+    heading,
+    label_time,
+    looks,
+    panels,
+    readable_limits,
+    shared_legend,
+    styled,
+    time_axis,
+    title,
+)
+from inference_marl.posterior import InspectError, Recorded, read
+from inference_marl.readings import per_replicate
+from inference_marl.statistics import mean_band, proportion_band
+
+__all__ = ["beliefs", "elbo_parts", "learning_curves", "opponent_action_bars", "surface", "write_all"]
+
+DPI = 150
+"""Resolution of written figures, dots per inch."""
+
+CURVES = {
+    "reward": "reward per step",
+    "joint_optimum_probability": "joint probability of the optimum",
+    "success": "share of replicates that succeed",
+}
+ELBO: dict[str, dict[str, Any]] = {
+    "elbo": {"label": "ELBO", "color": "#000000", "linewidth": 2.0},
+    "elbo_reward": {"label": "expected reward", "color": "#009E73", "linestyle": (0, (6, 1.5, 1.5, 1.5))},
+    "elbo_entropy": {"label": "+ entropy (relative to uniform)", "color": "#D55E00", "linestyle": (0, (5, 1.5))},
+    "elbo_kl": {"label": r"$-$ KL$(\rho \,\|\, P)$", "color": "#0072B2", "linestyle": (0, (1.5, 1.2))},
+}
+
+
+@styled
+def learning_curves(metrics: xr.Dataset) -> Figure:
+    """Reward, joint probability of the optimum and success rate over time, all learners in each panel (Fig. 1a, b).
+
+    Rewards and ELBOs are averaged over agents first. The band of the success rate is Wilson's.
+
+    Args:
+        metrics: as in `metrics.nc`.
+    """
+    learners = metrics["learner"].to_numpy().tolist()
+    shown = [name for name in CURVES if any(per_replicate(metrics, name, learner) is not None for learner in learners)]
+    figure, grid = panels(1, len(shown), (3.3, 2.7), sharey=False)
+    x, label = time_axis(metrics)
+    for axis, name in zip(grid[0], shown, strict=True):
+        for learner, look in looks(learners).items():
+            values = per_replicate(metrics, name, learner)
+            if values is not None:
+                draw_band(axis, x, proportion_band(values) if name == "success" else mean_band(values), **look)
+        axis.set_ylabel(CURVES[name])
+        if name != "reward":
+            axis.set_ylim(-0.03, 1.03)
+    label_time(grid, x, label)
+    if len(learners) > 1:
+        shared_legend(figure, grid[0][0])
+    else:
+        title(grid[0][0], learners[0])
+    heading(figure, metrics, "mean and 95 % interval")
+    return figure
+
+
+@styled
+def elbo_parts(metrics: xr.Dataset) -> Figure:
+    """The ELBO and what it is made of over time, a panel per learner that has one.
+
+    The three parts add up to the ELBO. Where an annealed temperature makes the first records huge, the axis
+    is fitted to the rest and the panel says how far the curves go.
+
+    Args:
+        metrics: as in `metrics.nc`.
+
+    Raises:
+        InspectError: if no learner has an ELBO.
+    """
+    learners = with_elbo(metrics)
+    if not learners:
+        raise InspectError("metrics: got no learner with an ELBO, expected at least one")
+    columns = min(3, len(learners))
+    rows = -(-len(learners) // columns)
+    figure, grid = panels(rows, columns, (3.6, 2.7), sharey=False)
+    axes = [axis for row in grid for axis in row]
+    x, label = time_axis(metrics)
+    for axis, learner in zip(axes, learners, strict=False):
+        curves = []
+        for name, look in ELBO.items():
+            values = per_replicate(metrics, name, learner)
+            if values is not None:
+                curves.append(draw_band(axis, x, -values if name == "elbo_kl" else values, **look))
+        axis.axhline(0, color="#999999", linewidth=0.7, zorder=0.5)
+        note = readable_limits(axis, curves)
+        title(axis, learner, note)
+    for axis in axes[len(learners) :]:
+        axis.set_visible(False)
+    for row in grid:
+        row[0].set_ylabel("per step, in units of reward")
+    label_time([axes], x, label)
+    shared_legend(figure, axes[0])
+    heading(figure, metrics, "mean over agents and replicates, 95 % interval")
+    return figure
+
+
+def write_all(run: Path | str | Recorded) -> list[Path]:
+    """Draw every figure that applies to a run into its folder `figures`, as PNG.
+
+    Returns:
+        The files, in reading order.
+
+    Raises:
+        InspectError: if the folder is not a run, or the run is not finished.
+    """
+    recorded = run if isinstance(run, Recorded) else read(run)
+    metrics, posterior = recorded.metrics, recorded.posterior
+    figures = {"learning_curves": learning_curves(metrics)}
+    if with_elbo(metrics):
+        figures["elbo_parts"] = elbo_parts(metrics)
+    if posterior is not None:
+        posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})
+        if modelling(posterior):
+            figures["beliefs"] = beliefs(posterior)
+            figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
+            figures["opponent_actions"] = opponent_action_bars(posterior)
+        if recorded.surface is not None:
+            figures["surface"] = surface(recorded.surface, posterior)
+    folder = recorded.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=DPI)
+    return paths
+
+
+def with_elbo(metrics: xr.Dataset) -> list[str]:
+    """The learners that have an ELBO."""
+    names: list[str] = metrics["learner"].to_numpy().tolist()
+    return [name for name in names if per_replicate(metrics, "elbo", name) is not None]
