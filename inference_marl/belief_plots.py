@@ -27,7 +27,7 @@ from inference_marl.drawing import (
     title,
 )
 from inference_marl.posterior import InspectError
-from inference_marl.readings import optimum_probability
+from inference_marl.readings import modelling, optimum_probability
 from inference_marl.statistics import mean_band
 
 MAX_ROWS = 6
@@ -41,16 +41,6 @@ PATH_POINTS = 60
 
 PATH = "#D55E00"
 SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.linspace(0.35, 1.0, 256)))
-
-
-def modelling(posterior: xr.Dataset) -> list[str]:
-    """The learners with an opponent model."""
-    if "opponent_model" not in posterior:
-        return []
-    last = posterior["opponent_model"].isel(step=-1)
-    having = last.notnull().any([dim for dim in last.dims if dim != "learner"]).to_numpy()
-    names: list[str] = posterior["learner"].to_numpy()[having].tolist()
-    return names
 
 
 @styled

@@ -42,8 +42,8 @@ STYLE: Any = {
 
 # Okabe and Ito's colour-blind-safe palette without its yellow, which is too light for lines.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MIN_WIDTH = 5.4
-"""Of a figure, in inches: what a legend in two columns needs."""
+MIN_WIDTH, MAX_WIDTH = 5.4, 14.0
+"""Of a figure, in inches: what a legend in two columns needs, and what a screen shows without shrinking it."""
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
@@ -69,9 +69,9 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 def panels(
     rows: int, columns: int, size: tuple[float, float], sharex: bool = True, sharey: bool = True
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with `rows x columns` axes, each about `size` (width, height) in inches."""
-    width, height = max(size[0] * columns + 0.4, MIN_WIDTH), size[1] * rows + 0.8
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """A figure with `rows x columns` axes, each about `size` (width, height) in inches if they fit."""
+    width = min(max(size[0] * columns + 0.4, MIN_WIDTH), MAX_WIDTH)
+    figure = Figure(figsize=(width, size[1] * rows + 0.8), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
     return figure, [list(row) for row in grid]
 

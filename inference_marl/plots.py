@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from inference_marl.belief_plots import beliefs, modelling, opponent_action_bars, surface
+from inference_marl.belief_plots import beliefs, opponent_action_bars, surface
 from inference_marl.drawing import (
     draw_band,
     heading,
@@ -26,7 +26,7 @@ from inference_marl.drawing import (
     title,
 )
 from inference_marl.posterior import InspectError, Recorded, read
-from inference_marl.readings import per_replicate
+from inference_marl.readings import modelling, per_replicate
 from inference_marl.statistics import mean_band, proportion_band
 
 __all__ = ["beliefs", "elbo_parts", "learning_curves", "opponent_action_bars", "surface", "write_all"]
@@ -93,8 +93,8 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
     learners = with_elbo(metrics)
     if not learners:
         raise InspectError("metrics: got no learner with an ELBO, expected at least one")
-    columns = min(3, len(learners))
-    rows = -(-len(learners) // columns)
+    rows = -(-len(learners) // 3)
+    columns = -(-len(learners) // rows)
     figure, grid = panels(rows, columns, (3.6, 2.7), sharey=False)
     axes = [axis for row in grid for axis in row]
     x, label = time_axis(metrics)
@@ -109,9 +109,12 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
         title(axis, learner, note)
     for axis in axes[len(learners) :]:
         axis.set_visible(False)
+    lowest = axes[: len(learners)][-columns:]
+    for axis in lowest:
+        axis.tick_params(labelbottom=True)
     for row in grid:
         row[0].set_ylabel("per step, in units of reward")
-    label_time([axes], x, label)
+    label_time([axes, lowest], x, label)
     shared_legend(figure, axes[0])
     heading(figure, metrics, "mean over agents and replicates, 95 % interval")
     return figure

@@ -5,6 +5,7 @@ ArviZ 0.23 (Python 3.11) and 1.x are both supported; which one is there is read 
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 import yaml
+
+from inference_marl.readings import modelling
 
 SEEDS_AGREE = "r_hat (seeds agree)"
 """Column of `summary`: R-hat with replicates in the place of chains. Near 1 if all seeds came to one belief."""
@@ -41,6 +44,7 @@ class Recorded:
         metrics: `metrics.nc`.
         posterior: `posterior.nc`; `None` if the run has none.
         surface: `surface.nc`; `None` if the game has no reward surface.
+        summary: `summary.json`.
     """
 
     folder: Path
@@ -48,6 +52,7 @@ class Recorded:
     metrics: xr.Dataset
     posterior: xr.Dataset | None
     surface: xr.Dataset | None
+    summary: dict[str, Any]
 
 
 def read(run: Path | str) -> Recorded:
@@ -71,7 +76,8 @@ def read(run: Path | str) -> Recorded:
         _dataset(path) if (path := folder / name).is_file() else None for name in ("posterior.nc", "surface.nc")
     )
     spec = yaml.safe_load((folder / "spec.yaml").read_text())
-    return Recorded(folder, spec if isinstance(spec, dict) else {}, metrics, posterior, surface)
+    results = json.loads((folder / "summary.json").read_text())
+    return Recorded(folder, spec, metrics, posterior, surface, results)
 
 
 def load(run: Path | str | Recorded) -> xr.DataTree:
@@ -91,9 +97,7 @@ def load(run: Path | str | Recorded) -> xr.DataTree:
         InspectError: if the folder is not a run, or the run is not finished or has no beliefs.
     """
     recorded = _recorded(run)
-    if recorded.posterior is None:
-        raise InspectError(f"{recorded.folder}: got a run without posterior.nc, expected one that records beliefs")
-    stored = recorded.posterior
+    stored = _beliefs(recorded)
     suffix = "_probability" if stored.attrs["kind"] == "discrete" else ""
     groups = {
         group: xr.Dataset({f"opponent_action{suffix}": stored[name]})
@@ -131,9 +135,10 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
     Raises:
         InspectError: as `load`, or for a learner or step that was not recorded.
     """
-    tree = load(run)
+    recorded = _recorded(run)
+    tree = load(recorded)
     discrete = tree.attrs["kind"] == "discrete"
-    learner = learner or (_modelling(tree) or _labels(tree, "learner"))[0]
+    learner = learner or (modelling(_beliefs(recorded)) or _labels(tree, "learner"))[0]
     groups = {}
     for name, group in tree.children.items():
         here = group.to_dataset()
@@ -171,8 +176,8 @@ def summary(run: Path | str | Recorded, learner: str | None = None, step: int | 
     Raises:
         InspectError: as `to_arviz`, or if no learner, or not the named one, has an opponent model.
     """
-    tree = load(run)
-    having = _modelling(tree)
+    recorded = _recorded(run)
+    tree, having = load(recorded), modelling(_beliefs(recorded))
     wanted = having if learner is None else [_known(tree, "learner", learner)]
     if not wanted or not set(wanted) <= set(having):
         raise InspectError(
@@ -218,17 +223,6 @@ def _summary(tree: xr.DataTree, learner: str, step: int, agent: int) -> pd.DataF
     return table.dropna(subset="mean")
 
 
-def _modelling(tree: xr.DataTree) -> list[str]:
-    """The learners with an opponent model."""
-    posterior = tree.children["posterior"].to_dataset() if "posterior" in tree.children else xr.Dataset()
-    names = [name for name in posterior if str(name).startswith("opponent_action")]
-    if not names:
-        return []
-    last = posterior[names[0]].isel(step=-1)
-    having = last.notnull().any([dim for dim in last.dims if dim != "learner"])
-    return [str(learner) for learner in having["learner"].to_numpy()[having.to_numpy()]]
-
-
 def _labels(tree: xr.DataTree, dim: str) -> list[Any]:
     labels: list[Any] = tree["sample_stats"][dim].to_numpy().tolist()
     return labels
@@ -247,6 +241,12 @@ def _known(tree: xr.DataTree, dim: str, value: Any) -> Any:
 
 def _recorded(run: Path | str | Recorded) -> Recorded:
     return run if isinstance(run, Recorded) else read(run)
+
+
+def _beliefs(recorded: Recorded) -> xr.Dataset:
+    if recorded.posterior is None:
+        raise InspectError(f"{recorded.folder}: got a run without posterior.nc, expected one that records beliefs")
+    return recorded.posterior
 
 
 def _dataset(path: Path) -> xr.Dataset:

@@ -40,6 +40,15 @@ def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | Non
     return array
 
 
+def modelling(posterior: xr.Dataset) -> list[str]:
+    """The learners that have an opponent model at the last record."""
+    if "opponent_model" not in posterior:
+        return []
+    last = posterior["opponent_model"].isel(step=-1)
+    having = last.notnull().any([dim for dim in last.dims if dim != "learner"])
+    return [str(learner) for learner in having["learner"].to_numpy()[having.to_numpy()]]
+
+
 def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None:
     """Probability that a belief gives to the opponents' part of the game's optimum.
 

@@ -15,7 +15,7 @@ import importlib
 import inspect
 import re
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -200,7 +200,7 @@ def _object(base: type, config: Any, key: str) -> Any:
         checked = parser.parse_object({"it": named}).as_dict()["it"]
     except Exception as error:
         raise SpecError(_explain(error, key)) from error
-    return _instantiate(checked, key)
+    return _instantiate(base, checked, key)
 
 
 def _named(hint: Any, config: Any, key: str) -> Any:
@@ -213,7 +213,7 @@ def _named(hint: Any, config: Any, key: str) -> Any:
         isinstance(config, Mapping) or (isinstance(config, str) and not _is_number(config))
     )
     if config is None or not bases or a_value:
-        return copy.deepcopy(config)
+        return _each(lambda item, where: _named(_elements(hint), item, where), config, key)
     if isinstance(config, str):
         config = {"class_path": config}
     if not isinstance(config, Mapping):
@@ -243,14 +243,21 @@ def _check_names(cls: type, given: Mapping[str, Any], prefix: str) -> dict[str, 
         if name not in accepted and not any_keyword:
             known = f"one of {', '.join(accepted)}" if accepted else "none"
             raise SpecError(f"{prefix}{name}: got an unknown key, expected {known}{_closest(name, accepted)}")
-    hints: dict[str, Any] = {}
-    # Names that exist for type checkers only: jsonargparse has its own ways to find them.
-    with contextlib.suppress(Exception):
-        hints = typing.get_type_hints(init)
+    hints = _hints(cls)
     missing = [p.name for p in parameters if p.name in accepted and p.default is p.empty and p.name not in given]
     if missing:
         also = f" ({', '.join(missing[1:])} missing too)" if missing[1:] else ""
         raise SpecError(f"{prefix}{missing[0]}: got nothing, expected {_expected(hints.get(missing[0]))}{also}")
+    return hints
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """Declared types of a constructor's arguments, those that it hands to a base's included."""
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        # Names that exist for type checkers only: jsonargparse has its own ways to find them.
+        with contextlib.suppress(Exception):
+            hints |= typing.get_type_hints(vars(base)["__init__"])
     return hints
 
 
@@ -261,7 +268,7 @@ def _class(path: Any, hint: Any, key: str) -> type:
         SpecError: if not. Its module has been imported then, but nothing of it was called.
     """
     known = {known.__name__: known for base in _bases(hint) for known in _subclasses(base)}
-    if path in known:
+    if isinstance(path, str) and path in known:
         return known[path]
     if not isinstance(path, str) or "." not in path:
         raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, list(known))}")
@@ -282,15 +289,14 @@ def _imported(path: str, bases: tuple[type, ...], key: str, expected: str) -> ty
     return found
 
 
-def _instantiate(value: Any, key: str) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_instantiate(item, f"{key}[{i}]") for i, item in enumerate(value))
-    if not (isinstance(value, Mapping) and "class_path" in value):
-        return value
-    # Checked again, since values whose declared type names no class come here unchecked.
-    cls = _imported(str(value["class_path"]), (Described,), key, "a game, learner, model or guide")
+def _instantiate(hint: Any, value: Any, key: str) -> Any:
+    """What was checked as `hint`, with every class made; where no class is declared, nothing is made."""
+    if not (_bases(hint) and isinstance(value, Mapping)):
+        return _each(lambda item, where: _instantiate(_elements(hint), item, where), value, key)
+    cls = _imported(value["class_path"], _bases(hint), key, _expected(hint))
+    hints = _hints(cls)
     arguments = value.get("init_args") or {}
-    built = {name: _instantiate(argument, f"{key}.{name}") for name, argument in arguments.items()}
+    built = {name: _instantiate(hints.get(name, Any), given, f"{key}.{name}") for name, given in arguments.items()}
     with within(key):
         try:
             return cls(**built)
@@ -344,8 +350,24 @@ def _closest(word: Any, choices: Sequence[str]) -> str:
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the one type that is not one."""
+    """The members of a union or of several types, or the one type that is not one."""
+    if isinstance(hint, tuple):
+        return tuple(kind for each in hint for kind in _kinds(each))
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
+
+
+def _elements(hint: Any) -> tuple[Any, ...]:
+    """The declared types of what the declared list or mapping holds."""
+    return tuple(inside for kind in _kinds(hint) for inside in typing.get_args(kind)) or (Any,)
+
+
+def _each(change: Callable[[Any, str], Any], value: Any, key: str) -> Any:
+    """A copy of `value`, with every item of a list or mapping changed; `change` takes it and its key."""
+    if isinstance(value, list | tuple):
+        return type(value)(change(item, f"{key}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, Mapping):
+        return {name: change(item, f"{key}.{name}") for name, item in value.items()}
+    return copy.deepcopy(value)
 
 
 def _bases(hint: Any) -> tuple[type, ...]:
