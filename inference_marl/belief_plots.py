@@ -61,14 +61,18 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
     shown = _chosen(posterior, learners)
     tracked = {name: _tracked(posterior, name) for name in ROLES if name in posterior}
     rows, left_out = _rows(tracked["opponent_model"].sel(learner=shown))
+    discrete = posterior.attrs["kind"] == "discrete"
+    bounds = (0.0, 1.0) if discrete else (posterior.attrs["low"], posterior.attrs["high"])
     figure, grid = panels(len(rows), len(shown), (3.0, 2.0))
     x, label = time_axis(posterior)
     for axis, learner, (agent, part) in _cells(grid, shown, rows):
         for name, values in tracked.items():
             here = values.sel(learner=learner).isel(agent=agent, part=part).transpose("replicate", "step").to_numpy()
             if not np.isnan(here).all():
-                draw_band(axis, x, here if replicate is None else here[[replicate]], **ROLES[name])
-        if posterior.attrs["kind"] == "discrete":
+                draw_band(
+                    axis, x, mean_band(here if replicate is None else here[[replicate]], bounds=bounds), **ROLES[name]
+                )
+        if discrete:
             axis.set_ylim(-0.03, 1.03)
         elif "optimal_opponent_action" in posterior:
             best = float(posterior["optimal_opponent_action"].isel(agent=agent, opponent_dim=part))
@@ -188,7 +192,7 @@ def _mean_action(posterior: xr.Dataset, name: str, dim: str) -> Numbers:
 def _bars(axis: Axes, beliefs: dict[str, xr.DataArray]) -> None:
     """Bars of one agent's beliefs, `replicate x state x opponent_action`."""
     for i, (name, values) in enumerate(beliefs.items()):
-        band = mean_band(values.mean("state").transpose("replicate", "opponent_action").to_numpy())
+        band = mean_band(values.mean("state").transpose("replicate", "opponent_action").to_numpy(), bounds=(0, 1))
         at = np.arange(len(band.mean)) + 0.27 * (i - 1)
         look = {"color": ROLES[name]["color"], "label": ROLES[name]["label"]}
         axis.bar(at, band.mean, 0.25, **look)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from inference_marl.statistics import Band, mean_band
+from inference_marl.statistics import Band
 
 Arguments = ParamSpec("Arguments")
 Numbers = npt.NDArray[np.floating[Any]]
@@ -119,24 +119,23 @@ def label_time(grid: Sequence[Sequence[Axes]], x: Numbers, label: str) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def draw_band(axis: Axes, x: Numbers, values: Numbers | Band, **look: Any) -> Numbers:
+def draw_band(axis: Axes, x: Numbers, band: Band, **look: Any) -> Numbers:
     """The mean over replicates and its 95 % interval, shaded; a lone replicate has no band.
 
     Args:
         axis: where.
         x: positions, `steps`.
-        values: `replicates x steps`, or the band itself.
+        band: fields of shape `steps`.
         **look: colour, dashes, label and so on of the line.
 
     Returns:
         The mean, `steps`.
     """
-    shown = values if isinstance(values, Band) else mean_band(values)
     marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) == 1 else {}
-    axis.plot(x, shown.mean, **marker, **look)
-    if np.isfinite(shown.low).any():
-        axis.fill_between(x, shown.low, shown.high, color=look.get("color"), alpha=0.15, linewidth=0)
-    return shown.mean
+    axis.plot(x, band.mean, **marker, **look)
+    if np.isfinite(band.low).any():
+        axis.fill_between(x, band.low, band.high, color=look.get("color"), alpha=0.15, linewidth=0)
+    return band.mean
 
 
 def readable_limits(axis: Axes, curves: Sequence[Numbers], share: float = 0.1) -> str:
@@ -181,8 +180,8 @@ def shared_legend(figure: Figure, axis: Axes) -> None:
     """One legend below all panels, from the labels of one of them, in as many columns as fit."""
     handles, labels = axis.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    letters = [len(re.sub(r"\\[a-z]+|\\.|[$]", "x", label)) for label in unique]
-    widths = [0.72 + 0.072 * count for count in letters]  # inches: the handle, the gap and the letters
+    letters = [len(re.sub(r"\\[a-z]+", "x", label).replace("$", "")) for label in unique]
+    widths = [0.75 + 0.064 * count for count in letters]  # inches: the handle, the gaps and the letters
     fit = len(unique) if sum(widths) < figure.get_figwidth() else int(figure.get_figwidth() / max(widths))
     rows = -(-len(unique) // max(1, fit))
     figure.legend(

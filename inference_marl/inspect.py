@@ -84,9 +84,7 @@ def _row(row: Mapping[str, Any], last: int) -> list[str]:
     """Estimate and interval of a results row; a median that was not reached is more than the last step."""
     censored = row["metric"] == "steps_to_success"
     beyond, digits = (f"> {last}", 1) if censored else ("-", 3)
-    mean, low, high = (
-        beyond if row[key] is None else _number(row[key], digits) for key in ("mean", "low", "high")
-    )
+    mean, low, high = (beyond if row[key] is None else _number(row[key], digits) for key in ("mean", "low", "high"))
     return [mean, "-" if row["low"] is None and row["high"] is None else f"[{low}, {high}]"]
 
 

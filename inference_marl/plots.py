@@ -27,7 +27,7 @@ from inference_marl.drawing import (
 )
 from inference_marl.posterior import InspectError, Recorded, read
 from inference_marl.readings import modelling, per_replicate
-from inference_marl.statistics import mean_band, proportion_band
+from inference_marl.statistics import mean_band, metric_band
 
 __all__ = ["beliefs", "elbo_parts", "learning_curves", "opponent_action_bars", "surface", "write_all"]
 
@@ -41,7 +41,7 @@ CURVES = {
 }
 ELBO: dict[str, dict[str, Any]] = {
     "elbo": {"label": "ELBO", "color": "#000000", "linewidth": 2.0},
-    "elbo_reward": {"label": "expected reward", "color": "#009E73", "linestyle": (0, (6, 1.5, 1.5, 1.5))},
+    "elbo_reward": {"label": "expected value $Q$", "color": "#009E73", "linestyle": (0, (6, 1.5, 1.5, 1.5))},
     "elbo_entropy": {"label": "+ entropy (relative to uniform)", "color": "#D55E00", "linestyle": (0, (5, 1.5))},
     "elbo_kl": {"label": r"$-$ KL$(\rho \,\|\, P)$", "color": "#0072B2", "linestyle": (0, (1.5, 1.2))},
 }
@@ -64,7 +64,7 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
         for learner, look in looks(learners).items():
             values = per_replicate(metrics, name, learner)
             if values is not None:
-                draw_band(axis, x, proportion_band(values) if name == "success" else mean_band(values), **look)
+                draw_band(axis, x, metric_band(name, values), **look)
         axis.set_ylabel(CURVES[name])
         if name != "reward":
             axis.set_ylim(-0.03, 1.03)
@@ -81,7 +81,8 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
 def elbo_parts(metrics: xr.Dataset) -> Figure:
     """The ELBO and what it is made of over time, a panel per learner that has one.
 
-    The three parts add up to the ELBO. Where an annealed temperature makes the first records huge, the axis
+    The three parts add up to the ELBO; the first is what the critic expects, so with a discount factor it counts
+    future rewards as well. Where an annealed temperature makes the first records huge, the axis
     is fitted to the rest and the panel says how far the curves go.
 
     Args:
@@ -103,7 +104,7 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
         for name, look in ELBO.items():
             values = per_replicate(metrics, name, learner)
             if values is not None:
-                curves.append(draw_band(axis, x, -values if name == "elbo_kl" else values, **look))
+                curves.append(draw_band(axis, x, mean_band(-values if name == "elbo_kl" else values), **look))
         axis.axhline(0, color="#999999", linewidth=0.7, zorder=0.5)
         note = readable_limits(axis, curves)
         title(axis, learner, note)
@@ -113,7 +114,7 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
     for axis in lowest:
         axis.tick_params(labelbottom=True)
     for row in grid:
-        row[0].set_ylabel("per step, in units of reward")
+        row[0].set_ylabel("in units of reward")
     label_time([axes, lowest], x, label)
     shared_legend(figure, axes[0])
     heading(figure, metrics, "mean over agents and replicates, 95 % interval")

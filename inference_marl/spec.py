@@ -117,7 +117,7 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
             # What the other arm says is not known yet: kept as one more difference from it, applied after the others.
             last = ".".join([*path[depth:], last])
             node.pop(last, None)
-            node[last] = value
+            node[last] = copy.deepcopy(value)
             return
         index: Any = key
         if isinstance(node, list):
@@ -128,7 +128,7 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
             node[index] = {"class_path": node[index]}
         node = node[index]
     node = _inside(node, path, last, dotted)
-    node[int(last) if isinstance(node, list) else last] = value
+    node[int(last) if isinstance(node, list) else last] = copy.deepcopy(value)
 
 
 def _inside(node: Any, walked: Sequence[str], key: str, dotted: str) -> Any:
@@ -358,7 +358,11 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 
 def _elements(hint: Any) -> tuple[Any, ...]:
     """The declared types of what the declared list or mapping holds."""
-    return tuple(inside for kind in _kinds(hint) for inside in typing.get_args(kind)) or (Any,)
+    found: list[Any] = []
+    for kind in _kinds(hint):
+        of_mapping = isinstance(origin := typing.get_origin(kind), type) and issubclass(origin, Mapping)
+        found += typing.get_args(kind)[-1:] if of_mapping else typing.get_args(kind)
+    return tuple(found) or (Any,)
 
 
 def _each(change: Callable[[Any, str], Any], value: Any, key: str) -> Any:

@@ -52,7 +52,7 @@ class Band:
         return [Interval(*numbers) for numbers in zip(*ends, strict=True)]
 
 
-def mean_band(values: npt.ArrayLike, level: float = 0.95) -> Band:
+def mean_band(values: npt.ArrayLike, level: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Band:
     """Student-t interval of the mean over the first dimension.
 
     One replicate says nothing about its spread, so its interval is NaN, not zero wide. A NaN among the replicates
@@ -61,6 +61,7 @@ def mean_band(values: npt.ArrayLike, level: float = 0.95) -> Band:
     Args:
         values: `replicates x ...`.
         level: coverage, in (0, 1).
+        bounds: of what is measured, (0, 1) for probabilities; the interval is cut to them.
 
     Returns:
         Fields of shape `...`; all NaN for no replicates.
@@ -73,7 +74,7 @@ def mean_band(values: npt.ArrayLike, level: float = 0.95) -> Band:
     if replicates < 2:
         return Band(mean, nothing, nothing)
     half = stats.t.ppf((1 + level) / 2, replicates - 1) * data.std(0, ddof=1) / math.sqrt(replicates)
-    return Band(mean, mean - half, mean + half)
+    return Band(mean, np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1]))
 
 
 def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
@@ -245,6 +246,18 @@ def learner_lead(posterior: xr.Dataset, learner: str, threshold: float = 0.5) ->
     return lead(believed, actual, posterior["step"].to_numpy(), threshold)
 
 
+def metric_band(name: str, values: npt.ArrayLike) -> Band:
+    """The 95 % interval that suits a metric: Wilson's for `success`, within [0, 1] for a probability.
+
+    Args:
+        name: as in `metrics.nc`.
+        values: `replicates x steps`.
+    """
+    if name == "success":
+        return proportion_band(values)
+    return mean_band(values, bounds=(0, 1)) if name.endswith("probability") else mean_band(values)
+
+
 def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[dict[str, Any]]:
     """The rows of a run's results table.
 
@@ -276,7 +289,7 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
             values = per_replicate(metrics, name, learner)
             if values is None:
                 continue
-            band = proportion_band(values[:, shown]) if name == "success" else mean_band(values[:, shown])
+            band = metric_band(name, values[:, shown])
             for record, interval in zip(shown, band.intervals(), strict=True):
                 add("success_rate" if name == "success" else name, record, interval, len(values))
         success = per_replicate(metrics, "success", learner)
