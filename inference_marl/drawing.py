@@ -85,11 +85,11 @@ def heading(figure: Figure, dataset: xr.Dataset, extra: str = "") -> None:
 
 
 def looks(learners: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dashes for every learner; both change, so that figures survive a grey printer."""
+    """Colour and dashes for every learner; both change, so that figures survive a grey printer. 28 are different."""
     return {
         learner: {
             "color": PALETTE[i % len(PALETTE)],
-            "linestyle": DASHES[(i + i // len(PALETTE)) % len(DASHES)],
+            "linestyle": DASHES[i % len(DASHES)],
             "label": learner,
         }
         for i, learner in enumerate(learners)
@@ -163,14 +163,13 @@ def readable_limits(axis: Axes, curves: Sequence[Numbers], share: float = 0.1) -
     margin = 0.06 * max(high - low, 1e-3 * max(1.0, abs(high)))
     low, high = low - margin, high + margin
     axis.set_ylim(low, high)
-    ends = [f"{early.min():.3g}"] if early.min() < low else []
-    ends += [f"{early.max():.3g}"] if early.max() > high else []
-    return f"first records go to {' and '.join(ends)}" if ends else ""
+    ends = [end for end, beyond in ((early.min(), early.min() < low), (early.max(), early.max() > high)) if beyond]
+    return "first records reach " + " and ".join(f"{end:,.0f}" for end in ends) if ends else ""
 
 
-def title(axis: Axes, text: str, note: str = "") -> None:
-    """A panel's title with, in small grey letters below it, a note."""
-    axis.set_title(text, loc="left", pad=16 if note else 6)
+def title(axis: Axes, text: str, note: str | None = None) -> None:
+    """A panel's title with, in small grey letters below it, a note; an empty one takes room as well."""
+    axis.set_title(text, loc="left", pad=6 if note is None else 16)
     if note:
         at = axis.annotate(note, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points")
         at.set(fontsize=7.5, color="#666666")

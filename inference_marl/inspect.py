@@ -9,7 +9,6 @@ from typing import Any
 
 import xarray as xr
 
-from inference_marl.plots import write_all
 from inference_marl.posterior import InspectError, Recorded, read, summary
 from inference_marl.readings import PROBABILITY_FLOOR, divergences, modelling
 from inference_marl.statistics import Interval, learner_lead, mean_interval
@@ -39,6 +38,8 @@ def inspect_run(run: Path | str, print: Callable[[str], object] = print) -> None
     Raises:
         InspectError: if the folder is not a run, or the run is not finished.
     """
+    from inference_marl.plots import write_all  # matplotlib, which the table alone does not need
+
     recorded = read(run)
     print(results_table(recorded))
     posterior = recorded.posterior
@@ -75,7 +76,8 @@ def results_table(run: Path | str | Recorded) -> str:
             lines.append([f"  {row['learner']}", *_row(row, last), str(row["replicates"]), *beside])
     header = ["", "mean", "95 % interval", "replicates", *(["published"] if published else [])]
     title = f"{metrics.attrs.get('experiment', recorded.folder.name)}: {metrics.attrs.get('game', 'a game')}, "
-    title += f"{metrics.sizes['replicate']} replicates, at step {last}"
+    count = metrics.sizes["replicate"]
+    title += f"{count} replicate{'s' if count > 1 else ''}, at step {last}"
     source = f"\npublished: {found['source']}" if published and found.get("source") else ""
     return f"{title}\n\n{_table(header, lines)}{source}"
 
@@ -127,16 +129,14 @@ def _thinks_ahead(posterior: xr.Dataset) -> str:
 def _accuracy(posterior: xr.Dataset) -> str:
     """Divergences of all learners with an opponent model, at the last record."""
     rows = []
+    discrete = posterior.attrs["kind"] == "discrete"
     for learner in modelling(posterior):
         found = divergences(posterior, learner)
         if found is not None:
-            measures = (found.from_prior, found.from_truth, found.log_score)
-            rows.append([learner, *(" ".join(_interval(mean_interval(values))) for values in measures)])
-    how = (
-        f"probabilities below {PROBABILITY_FLOOR:g} count as that"
-        if posterior.attrs["kind"] == "discrete"
-        else "from normals fitted to the draws"
-    )
+            positive = [mean_interval(values, bounds=(0, math.inf)) for values in (found.from_prior, found.from_truth)]
+            intervals = [*positive, mean_interval(found.log_score, bounds=(-math.inf, 0 if discrete else math.inf))]
+            rows.append([learner, *(" ".join(_interval(interval)) for interval in intervals)])
+    how = f"probabilities below {PROBABILITY_FLOOR:g} count as that" if discrete else "from normals fitted to the draws"
     return (
         "\nHow far rho is from the prior P and from the truth at the last step, in nats, with 95 % intervals\n"
         f"({how};\nlog score: what the opponents' policy expects of log rho, higher is better)\n\n"

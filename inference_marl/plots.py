@@ -99,6 +99,7 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
     figure, grid = panels(rows, columns, (3.6, 2.7), sharey=False)
     axes = [axis for row in grid for axis in row]
     x, label = time_axis(metrics)
+    notes = []
     for axis, learner in zip(axes, learners, strict=False):
         curves = []
         for name, look in ELBO.items():
@@ -106,8 +107,9 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
             if values is not None:
                 curves.append(draw_band(axis, x, mean_band(-values if name == "elbo_kl" else values), **look))
         axis.axhline(0, color="#999999", linewidth=0.7, zorder=0.5)
-        note = readable_limits(axis, curves)
-        title(axis, learner, note)
+        notes.append(readable_limits(axis, curves))
+    for axis, learner, note in zip(axes, learners, notes, strict=False):
+        title(axis, learner, note if any(notes) else None)
     for axis in axes[len(learners) :]:
         axis.set_visible(False)
     lowest = axes[: len(learners)][-columns:]

@@ -307,10 +307,14 @@ class _Arm:
             if content["cuda_rng"]:
                 torch.cuda.set_rng_state_all([state.cpu() for state in content["cuda_rng"]])
         except Exception as error:
-            raise RunError(
-                f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
-                f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
-            ) from error
+            raise _no_checkpoint(path, error) from error
+
+
+def _no_checkpoint(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
+        f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
+    )
 
 
 def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Path:
@@ -339,10 +343,11 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
                 arm.restore(checkpoint)
                 bar.update(arm.step)
             while arm.step < experiment.steps:
+                step = arm.step + 1
                 try:
                     arm.advance()
                 except ValueError as error:  # a part that refuses what the game has led to
-                    raise RunError(f"arms.{name}, step {arm.step + 1}: {first_line(error)}") from error
+                    raise RunError(f"arms.{name}, step {step}: {first_line(error)}") from error
                 bar.update()
                 if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
                     arm.save(checkpoint)
@@ -355,8 +360,12 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
 def _slim(folder: Path) -> None:
     """Take the records out of a finished run's checkpoints: the results hold them, and they are most of the size."""
     for checkpoint in (folder / "checkpoints").glob("*.pt"):
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if content.pop("recorder", None) is not None:
+        try:
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            recorded = content.pop("recorder", None)
+        except Exception as error:
+            raise _no_checkpoint(checkpoint, error) from error
+        if recorded is not None:
             write_atomically(checkpoint, partial(torch.save, content))
 
 
@@ -389,8 +398,12 @@ def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, 
     names = list(recorders)
 
     def joined(parts: list[xr.Dataset]) -> xr.Dataset:
-        axis = xr.Variable("learner", names)
-        return xr.concat(parts, dim=axis, data_vars="different", compat="equals", join="outer").assign_coords(step=steps)
+        # What is recorded gets a learner; what the game says, such as where its optimum is, has none.
+        named = [
+            part.map(lambda value: value.expand_dims("learner") if "step" in value.dims else value) for part in parts
+        ]
+        merged = xr.concat(named, dim="learner", data_vars="minimal", coords="minimal", compat="equals", join="outer")
+        return merged.assign_coords(step=steps, learner=names)
 
     metrics = joined([recorder.metrics() for recorder in recorders.values()])
     success = _success(experiment, metrics)

@@ -8,7 +8,7 @@ All intervals are two-sided confidence intervals; where the data cannot support 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 from inference_marl.readings import optimum_probability, per_replicate
 
 FloatArray = npt.NDArray[np.floating[Any]]
+UNBOUNDED = (-math.inf, math.inf)
 
 CHECKPOINTS = 12
 """At how many steps `summarise` reports, the last one included."""
@@ -52,7 +53,7 @@ class Band:
         return [Interval(*numbers) for numbers in zip(*ends, strict=True)]
 
 
-def mean_band(values: npt.ArrayLike, level: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Band:
+def mean_band(values: npt.ArrayLike, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED) -> Band:
     """Student-t interval of the mean over the first dimension.
 
     One replicate says nothing about its spread, so its interval is NaN, not zero wide. A NaN among the replicates
@@ -77,9 +78,9 @@ def mean_band(values: npt.ArrayLike, level: float = 0.95, bounds: tuple[float, f
     return Band(mean, np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1]))
 
 
-def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+def mean_interval(values: npt.ArrayLike, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED) -> Interval:
     """`mean_band` of one number per replicate, `replicates`."""
-    return mean_band(np.ravel(np.asarray(values, dtype=np.float64)), level).intervals()[0]
+    return mean_band(np.ravel(np.asarray(values, dtype=np.float64)), level, bounds).intervals()[0]
 
 
 def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
@@ -143,9 +144,8 @@ def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     # Ranks from 1: the k-th smallest is above the median with probability P(Bin(n, 1/2) <= k - 1).
     counts = np.arange(n // 2)
     ranks = int((stats.binom.cdf(counts, n, 0.5) <= (1 - level) / 2).sum())
-    if ranks == 0:
-        return Interval(median, math.nan, math.nan)
-    return Interval(median, float(ordered[ranks - 1]), float(ordered[n - ranks]))
+    low, high = (ordered[ranks - 1], ordered[n - ranks]) if ranks else (math.nan, math.nan)
+    return Interval(median, float(low), float(high))
 
 
 def first_lasting_step(condition: npt.ArrayLike, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -233,25 +233,22 @@ def lead(
 
 def learner_lead(posterior: xr.Dataset, learner: str, threshold: float = 0.5) -> Lead | None:
     """`lead` of one learner, over its agents that have an opponent model; `None` where there is none to measure."""
-    model = optimum_probability(posterior.sel(learner=[learner]), "opponent_model")
-    truth = optimum_probability(posterior.sel(learner=[learner]), "opponent_policy")
+    here = posterior.sel(learner=[learner])
+    model, truth = (optimum_probability(here, name) for name in ("opponent_model", "opponent_policy"))
     if model is None or truth is None:
         return None
     modelling = model[0].notnull().all(["replicate", "step"]).to_numpy()
     if not modelling.any():
         return None
-    believed, actual = (
-        each[0].transpose("replicate", "agent", "step").to_numpy()[:, modelling] for each in (model, truth)
-    )
+    dims = ("replicate", "agent", "step")
+    believed, actual = (each[0].transpose(*dims).to_numpy()[:, modelling] for each in (model, truth))
     return lead(believed, actual, posterior["step"].to_numpy(), threshold)
 
 
 def metric_band(name: str, values: npt.ArrayLike) -> Band:
     """The 95 % interval that suits a metric: Wilson's for `success`, within [0, 1] for a probability.
 
-    Args:
-        name: as in `metrics.nc`.
-        values: `replicates x steps`.
+    `values` are `replicates x steps`, `name` is as in `metrics.nc`.
     """
     if name == "success":
         return proportion_band(values)
@@ -278,24 +275,20 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
     rows: list[dict[str, Any]] = []
 
     def add(metric: str, record: int, interval: Interval, replicates: int) -> None:
-        numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        valid = {key: number if math.isfinite(number) else None for key, number in numbers.items()}
-        rows.append(
-            {"learner": learner, "metric": metric, "step": int(steps[record]), **valid, "replicates": replicates}
-        )
+        valid = {key: number if math.isfinite(number) else None for key, number in asdict(interval).items()}
+        where = {"learner": learner, "metric": metric, "step": int(steps[record])}
+        rows.append({**where, **valid, "replicates": replicates})
 
     for learner in metrics["learner"].to_numpy().tolist():
         for name in ("reward", "joint_optimum_probability", "success", "elbo"):
             values = per_replicate(metrics, name, learner)
             if values is None:
                 continue
-            band = metric_band(name, values[:, shown])
-            for record, interval in zip(shown, band.intervals(), strict=True):
+            for record, interval in zip(shown, metric_band(name, values[:, shown]).intervals(), strict=True):
                 add("success_rate" if name == "success" else name, record, interval, len(values))
         success = per_replicate(metrics, "success", learner)
         if success is not None:
-            median = median_interval(first_lasting_step(success > 0.5, steps))
-            add("steps_to_success", -1, median, len(success))
+            add("steps_to_success", -1, median_interval(first_lasting_step(success > 0.5, steps)), len(success))
         ahead = None if posterior is None else learner_lead(posterior, learner)
         if ahead is not None:
             add("opponent_model_lead", -1, ahead.interval, len(ahead.steps) - ahead.excluded)

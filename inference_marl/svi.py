@@ -98,7 +98,7 @@ class Fit(nn.Module):
             parameter.requires_grad_(False)
         try:
             self.optimizer.zero_grad(set_to_none=True)
-            loss = elbo.differentiable_loss(model, guide, *args) / batch
+            loss = elbo.differentiable_loss(model, guide, *args) / batch  # type: ignore[no-untyped-call]
             loss.backward()
         finally:
             for parameter in frozen:

@@ -16,7 +16,7 @@ from inference_marl.networks import MLP, check_widths
 from inference_marl.plates import replicate_and_batch
 from inference_marl.schedules import Schedule, as_schedule
 from inference_marl.spaces import Discrete, encode
-from inference_marl.svi import Fit, check_step_size
+from inference_marl.svi import Fit, NonFiniteError, check_step_size
 from inference_marl.types import Bindable, IncompatibleError, Seat
 
 
@@ -139,7 +139,13 @@ class TabularCritic(Critic):
 
     @torch.no_grad()
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """Move each visited cell the fraction `rate` of the way to the mean of its targets."""
+        """Move each visited cell the fraction `rate` of the way to the mean of its targets.
+
+        Raises:
+            NonFiniteError: if a target is not finite.
+        """
+        if not torch.isfinite(target.sum()):
+            raise NonFiniteError("critic", torch.unique((~torch.isfinite(target)).nonzero()[:, 0]).tolist())
         rate = self.rate(self.updates)
         self.updates += 1
         _, states, actions, opponent_actions = self.values.shape

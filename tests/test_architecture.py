@@ -20,7 +20,7 @@ RANKS = (
     {"games", "networks", "objectives", "plates", "replay", "schedules", "svi"},
     {"models", "guides"},
     {"learners"},
-    {"inspect", "plots", "posterior", "readings", "recording", "report", "run", "spec", "statistics"},
+    {"inspect", "plots", "belief_plots", "drawing", "posterior", "readings", "recording", "report", "run", "spec", "statistics"},
     {"cli"},
     {"", "__main__"},  # the package's own face, which re-exports: nothing inside may lean on it
 )
@@ -153,7 +153,7 @@ def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
         ("learners__rommeo", "from ..run import run", "'learners' imports 'run'"),
         ("run", "from inference_marl.cli import main", "'run' imports 'cli'"),
         ("cli", "from inference_marl import __version__", "'cli' imports 'inference_marl'"),
-        ("plots", "import arviz as az", "only posterior imports arviz"),
+        ("plots", "belief_plots", "drawing", "import arviz as az", "only posterior imports arviz"),
         ("cli", "from arviz.stats import rhat", "only posterior imports arviz"),
         ("helpers", "import torch", "'helpers' has no rank"),
     ],

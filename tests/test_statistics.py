@@ -39,6 +39,12 @@ def test_mean_band_is_the_interval_of_every_column() -> None:
     assert band.intervals() == pytest.approx(columns)
 
 
+def test_interval_is_cut_to_what_is_possible() -> None:
+    free, bounded = mean_band([[0.9], [1.0], [1.0]]), mean_band([[0.9], [1.0], [1.0]], bounds=(0, 1))
+    assert free.high[0] > 1
+    assert (bounded.mean, bounded.low, bounded.high) == (free.mean, free.low, 1.0)
+
+
 def test_one_replicate_has_no_interval() -> None:
     found = mean_interval([3.0])
     assert found.mean == 3.0
@@ -48,6 +54,7 @@ def test_one_replicate_has_no_interval() -> None:
 
 def test_no_replicates_and_nan_are_nan() -> None:
     assert math.isnan(mean_interval([]).mean)
+    assert math.isnan(proportion_interval(0, 0).mean)
     assert math.isnan(mean_interval([1.0, math.nan]).mean)
 
 
@@ -65,10 +72,6 @@ def test_proportion_band_is_the_interval_of_every_column() -> None:
     successes = np.random.default_rng(0).random((9, 5)) < 0.4
     found = proportion_band(successes.astype(np.float32)).intervals()
     assert found == [proportion_interval(int(column.sum()), 9) for column in successes.T]
-
-
-def test_proportion_of_nothing_is_nan() -> None:
-    assert math.isnan(proportion_interval(0, 0).mean)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 3), (4, 3)])

@@ -178,13 +178,17 @@ def test_fitting_a_network_critic_moves_its_network_only() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Encountered NaN")
-def test_a_target_that_is_not_finite_is_named() -> None:
-    critic = bound(NetworkCritic([8]))
+@pytest.mark.parametrize("make", CRITICS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_target_that_is_not_finite_changes_nothing_and_is_named(make: type[Critic], value: float) -> None:
+    critic = bound(make())
+    before = {k: v.clone() for k, v in critic.state_dict().items() if torch.is_tensor(v)}
     obs, action, opponent_action, target = data(4)
-    target[2, 1] = torch.nan
-    message = "^critic: the loss or its gradient is not finite in replicate 2$"
+    target[0, :2] = target[2, 1] = value
+    message = r"^critic: the loss or its gradient is not finite in replicate 0, 2$"
     with pyro.validation_enabled(False), pytest.raises(NonFiniteError, match=message):
         critic.fit(obs, action, opponent_action, target)
+    assert all(torch.equal(v, before[k]) for k, v in critic.state_dict().items() if torch.is_tensor(v))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,347 @@
+"""The command `inference-marl`: commands, overrides, exit status, and errors of one line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inference_marl import cli, spec
+from inference_marl.cli import main
+from inference_marl.spec import load
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = """
+game: {class_path: MatrixGame, init_args: {payoff: climbing}}
+replicates: 2
+steps: 3
+arms:
+  a:
+    class_path: Rommeo
+    init_args:
+      opponent_prior: {class_path: EmpiricalFrequency, init_args: {window: 5}}
+      guide: {class_path: OpponentFirst, init_args: {opponent_model: Optimal, policy: Optimal}}
+      critic: TabularCritic
+      temperature: {class_path: ExponentialDecay, init_args: {start: 5.0, rate: 0.1, floor: 0.1}}
+  b:
+    like: a
+    guide.opponent_model: Empirical
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment file, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "small.yaml").write_text(SPEC)
+    return tmp_path / "small.yaml"
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a wrong command writes, without its prefix."""
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith("inference-marl: ")
+    assert "Traceback" not in line
+    return line.removeprefix("inference-marl: ")
+
+
+def printed_spec(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main(["run", *arguments, "--print-spec"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+
+
+def test_run_writes_a_folder_under_runs_and_says_where(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "small.yaml", "--quiet"]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "reward" in output.out
+    last = output.out.rstrip().splitlines()[-1]
+    assert last == "Results are in runs/small; look at them with: inference-marl inspect runs/small"
+    assert (file.parent / "runs" / "small" / "summary.json").is_file()
+
+
+def test_run_shows_its_progress(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "small.yaml"]) == 0
+    progress = capsys.readouterr().err
+    assert "6/6" in progress
+    assert "step" in progress
+
+
+@pytest.mark.parametrize("option", [["--out", "elsewhere/deep"], ["--out=elsewhere/deep"]])
+def test_out_says_where_runs_go(file: Path, option: list[str]) -> None:
+    assert main(["run", str(file), "--quiet", *option]) == 0
+    assert (file.parent / "elsewhere" / "deep" / "small" / "summary.json").is_file()
+    assert not (file.parent / "runs").exists()
+
+
+def test_overrides_reach_every_key(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = printed_spec(
+        capsys,
+        "small.yaml",
+        "--replicates",
+        "7",
+        "--seed=3",
+        "--dtype",
+        "float64",
+        "--game.payoff",
+        "[[1, 2], [3, -4.5]]",
+        "--arms.a.temperature.floor=0.25",
+        "--arms.a.opponent_prior",
+        "{class_path: EmpiricalFrequency, init_args: {window: 9}}",
+        "--arms.b.guide.policy=Tabular",
+        "--arms.b.opponent_prior.smoothing",
+        "1e-1",
+        "--arms.a.replay",
+        "null",
+    )
+    assert (written["replicates"], written["seed"], written["dtype"]) == (7, 3, "float64")
+    assert written["game"]["init_args"]["payoff"] == [[1, 2], [3, -4.5]]
+    a, b = (written["arms"][name]["init_args"] for name in "ab")
+    assert a["temperature"]["init_args"]["floor"] == b["temperature"]["init_args"]["floor"] == 0.25
+    assert a["opponent_prior"]["init_args"] == {"window": 9, "smoothing": 0.0, "initial": "dirichlet"}
+    assert b["opponent_prior"]["init_args"]["smoothing"] == 0.1
+    assert b["guide"]["init_args"]["opponent_model"]["class_path"].endswith("Empirical")
+    assert b["guide"]["init_args"]["policy"]["class_path"].endswith("Tabular")
+    assert a["guide"]["init_args"]["policy"]["class_path"].endswith("Optimal")
+
+
+def test_negative_numbers_are_values(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = printed_spec(capsys, "small.yaml", "--game.payoff", "penalty", "--game.k", "-30", "--seed", "4")
+    assert written["game"]["init_args"]["k"] == -30
+    assert written["seed"] == 4
+
+
+def test_the_last_of_two_overrides_wins(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed_spec(capsys, "small.yaml", "--seed", "1", "--seed", "2")["seed"] == 2
+
+
+def test_a_printed_spec_is_complete_and_runs_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = printed_spec(capsys, "small.yaml")
+    assert not (file.parent / "runs").exists()
+    assert {"environments", "record_every", "checkpoint_every", "device", "draws"} <= set(written)
+    assert "like" not in written["arms"]["b"]
+    (file.parent / "resolved.yaml").write_text(yaml.safe_dump(written))
+    assert load(file.parent / "resolved.yaml").describe() == load(file).describe()
+
+
+def test_overrides_are_in_the_runs_folder(file: Path) -> None:
+    assert main(["run", "small.yaml", "--quiet", "--replicates", "3", "--steps=2"]) == 0
+    written = yaml.safe_load((file.parent / "runs" / "small" / "spec.yaml").read_text())
+    assert (written["replicates"], written["steps"]) == (3, 2)
+
+
+# --------------------------------------------------------------------------------------------- resume, inspect, list
+
+
+def test_resume_of_a_finished_run_reports_it_again(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "small.yaml", "--quiet"])
+    first = capsys.readouterr().out
+    assert main(["resume", "runs/small", "--quiet"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_resume_goes_on_with_an_unfinished_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "small.yaml", "--quiet"])
+    finished = (file.parent / "runs" / "small" / "metrics.nc").read_bytes()
+    unfinished = file.parent / "runs" / "small-again"
+    unfinished.mkdir()
+    (unfinished / "spec.yaml").write_bytes((file.parent / "runs" / "small" / "spec.yaml").read_bytes())
+    assert main(["resume", str(unfinished)]) == 0
+    assert "6/6" in capsys.readouterr().err
+    assert (unfinished / "metrics.nc").stat().st_size == pytest.approx(len(finished), rel=0.1)
+
+
+def test_inspect_prints_results_and_writes_figures(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "small.yaml", "--quiet"])
+    capsys.readouterr()
+    assert main(["inspect", "runs/small"]) == 0
+    output = capsys.readouterr()
+    assert "reward" in output.out
+    assert "opponent model" in output.out.lower()
+    figures = file.parent / "runs" / "small" / "figures"
+    assert list(figures.iterdir())
+    for figure in figures.iterdir():
+        assert figure.name in output.out
+
+
+def test_list_names_what_files_can_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for title in ("games:", "opponent priors:", "guides:", "learners:"):
+        assert title in lines
+    for name in ("MatrixGame", "MaxOfTwoQuadratics", "EmpiricalFrequency", "OpponentFirst", "Rommeo", "TabularCritic"):
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert len(line.split()) > 3  # its one line of description
+    assert not [line for line in lines if line.strip().startswith("_")]
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "none.yaml: got no readable file (No such file or directory), expected an experiment"),
+        (["run", "small.yaml", "--stepz", "3"], "stepz: got an unknown key, expected one of game, arms"),
+        (["run", "small.yaml", "--steps", "many"], "steps: got many, expected int"),
+        (["run", "small.yaml", "--steps="], "steps: got nothing, expected int"),
+        (["run", "small.yaml", "--steps"], "steps: got no value, expected --steps VALUE"),
+        (["run", "small.yaml", "--steps", "3", "4"], "4: got a stray word, expected --KEY VALUE or --KEY=VALUE"),
+        (["run", "small.yaml", "-s", "3"], "-s: got a stray word, expected --KEY VALUE"),
+        (["run", "small.yaml", "--=3"], "--=3: got a stray word, expected --KEY VALUE"),
+        (["run", "small.yaml", "--steps", "[1"], "steps: got '[1', expected a YAML value"),
+        (["run", "small.yaml", "--game", "!!python/object/apply:os.getcwd []"], "game: got '!!python"),
+        (["run", "small.yaml", "--arms.a.opponent_prior.window", "0"], "arms.a.opponent_prior.window: got 0, expected"),
+        (["run", "small.yaml", "--arms.c.like", "z"], "arms.c.like: got 'z', expected another arm: a, b, c"),
+        (["run", "small.yaml", "--game", "MaxOfTwoQuadratics"], "arms.a.opponent_prior: EmpiricalFrequency got Box("),
+        (["run", "small.yaml", "--game.payoff", "[[1, 2], [3]]"], "game.payoff: got [[1, 2], [3]]"),
+        (["run", "small.yaml", "--quiet", "--out", "small.yaml"], "small.yaml: got no folder to write to (Not a dir"),
+        (["resume", "nowhere"], "nowhere: got no spec.yaml there, expected the folder of a run"),
+        (["resume", "."], ".: got no spec.yaml there, expected the folder of a run"),
+        (["inspect", "nowhere"], "nowhere"),
+        (["inspect", "."], "."),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_status_2(
+    file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert failure(capsys, *arguments).startswith(message)
+    assert {path.name for path in file.parent.iterdir()} == {"small.yaml"}
+
+
+def test_a_damaged_checkpoint_is_one_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "small.yaml", "--quiet"])
+    folder = file.parent / "runs" / "small"
+    (folder / "summary.json").unlink()
+    (folder / "checkpoints" / "a.pt").write_bytes(b"half")
+    capsys.readouterr()
+    message = failure(capsys, "resume", "runs/small", "--quiet")
+    assert message.startswith("runs/small/checkpoints/a.pt: got a file that is not a checkpoint")
+
+
+def test_a_damaged_spec_is_one_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "small.yaml", "--quiet"])
+    folder = file.parent / "runs" / "small"
+    (folder / "summary.json").unlink()
+    (folder / "spec.yaml").write_text("game: [")
+    capsys.readouterr()
+    assert failure(capsys, "resume", "runs/small").startswith("runs/small/spec.yaml: got malformed YAML")
+
+
+@pytest.mark.parametrize("command", [["resume", "x"], ["inspect", "x"], ["list"]])
+@pytest.mark.parametrize("extra", [["--steps", "3"], ["--unknown"], ["stray"]])
+def test_only_run_takes_overrides(command: list[str], extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, *extra])
+    assert stopped.value.code == 2
+    assert f"error: unrecognized arguments: {' '.join(extra)}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["run"], ["resume"], ["inspect"]])
+def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: inference-marl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        ([], ["run an experiment file", "resume", "inspect", "list", "probabilistic inference"]),
+        (["run"], ["SPEC [--out DIR] [--print-spec] [--quiet] [--KEY VALUE ...]", "dotted path", "default: runs"]),
+        (["resume"], ["RUN", "the folder of a run", "--quiet"]),
+        (["inspect"], ["RUN", "the folder of a run"]),
+        (["list"], ["usage: inference-marl list"]),
+    ],
+)
+def test_help(arguments: list[str], texts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--help"])
+    assert stopped.value.code == 0
+    output = " ".join(capsys.readouterr().out.split())
+    for text in texts:
+        assert text in output
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(spec, "load", interrupted)
+    assert main(["run", "small.yaml"]) == 130
+    assert "interrupted; go on with: inference-marl resume RUN" in capsys.readouterr().err
+
+
+def test_errors_in_the_program_are_not_hidden(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "_report", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["run", "small.yaml", "--quiet"])
+
+
+# -------------------------------------------------------------------------------------------------- as its own process
+
+
+def command_line(directory: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                sys.executable,
+                "-P",
+                "-W",
+                "error",
+                "-m",
+                "inference_marl.cli",
+                *arguments,
+            ],  # -P: as the installed command
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def test_from_another_directory_with_a_class_of_the_users_own(tmp_path: Path) -> None:
+    """The file is elsewhere; the class is in a module of the directory the command runs in."""
+    home, files = tmp_path / "home", tmp_path / "files"
+    home.mkdir()
+    files.mkdir()
+    (files / "small.yaml").write_text(SPEC)
+    (home / "my_priors.py").write_text(
+        "from inference_marl.models import Uniform\n\n\nclass Flat(Uniform):\n    '''Mine.'''\n"
+    )
+    run = command_line(home)
+    path = str(files / "small.yaml")
+    done = run("run", path, "--quiet", "--arms.a.opponent_prior", "my_priors.Flat", "--steps", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = yaml.safe_load((home / "runs" / "small" / "spec.yaml").read_text())
+    assert written["arms"]["b"]["init_args"]["opponent_prior"] == {"class_path": "my_priors.Flat", "init_args": {}}
+    assert not (files / "runs").exists()
+
+    failed = run("run", path, "--arms.a.opponent_prior", "my_priors.Round")
+    assert failed.returncode == 2
+    assert failed.stdout == ""
+    assert failed.stderr.startswith(
+        "inference-marl: arms.a.opponent_prior: got my_priors.Round, which cannot be imported"
+    )
+    assert len(failed.stderr.splitlines()) == 1

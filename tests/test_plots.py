@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from inference_marl import plots
+from inference_marl.drawing import looks, readable_limits, time_axis
+from inference_marl.posterior import InspectError
+from tests import run_folder
+
+DISCRETE = run_folder.discrete()
+CONTINUOUS = run_folder.continuous()
+FIGURES = {
+    "learning_curves": lambda: plots.learning_curves(DISCRETE["metrics"]),
+    "learning_curves of one": lambda: plots.learning_curves(CONTINUOUS["metrics"].sel(learner=["wolf_phc"])),
+    "elbo_parts": lambda: plots.elbo_parts(DISCRETE["metrics"]),
+    "elbo_parts of one": lambda: plots.elbo_parts(CONTINUOUS["metrics"]),
+    "elbo_parts of four": lambda: plots.elbo_parts(all_with_elbo(DISCRETE["metrics"])),
+    "beliefs": lambda: plots.beliefs(DISCRETE["posterior"]),
+    "beliefs of one": lambda: plots.beliefs(DISCRETE["posterior"], learners=["rommeo_q"], replicate=3),
+    "beliefs, continuous": lambda: plots.beliefs(CONTINUOUS["posterior"]),
+    "opponent_action_bars": lambda: plots.opponent_action_bars(DISCRETE["posterior"]),
+    "opponent_action_bars, continuous": lambda: plots.opponent_action_bars(CONTINUOUS["posterior"]),
+    "surface": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"]),
+    "surface of one": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"], ["rommeo_q"]),
+}
+
+
+def all_with_elbo(metrics: xr.Dataset) -> xr.Dataset:
+    """The metrics of `rommeo_q` under four names, the first records of one beyond any axis."""
+    four = xr.concat([metrics.isel(learner=0)] * 4, dim="learner").assign_coords(learner=list("abcd"))
+    huge = xr.where((four["learner"] == "b") & (four["step"] < 3), -3000.0, 0.0)
+    return four.assign(elbo_entropy=four["elbo_entropy"] + huge)
+
+
+def visible_texts(figure: Figure) -> dict[str, tuple[float, float, float, float]]:
+    """Every text that is drawn, with its left, bottom, right and top in pixels."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    hidden: set[Text] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for location, tick in zip(axis.get_majorticklocs(), axis.get_major_ticks(), strict=False):
+                shown = axes.get_visible() and low - 1e-9 <= location <= high + 1e-9
+                hidden |= set() if shown and tick.label1.get_visible() else {tick.label1}
+                hidden.add(tick.label2)
+        if not axes.get_visible():
+            hidden |= set(axes.findobj(Text))
+    boxes = {}
+    for i, text in enumerate(figure.findobj(Text)):
+        if isinstance(text, Text) and text.get_visible() and text.get_text().strip() and text not in hidden:
+            box = text.get_window_extent(renderer)
+            boxes[f"{text.get_text()} ({i})"] = (box.x0, box.y0, box.x1, box.y1)
+    return boxes
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_texts_do_not_overlap_and_stay_inside(name: str) -> None:
+    figure = FIGURES[name]()
+    texts = visible_texts(figure)
+    assert len(texts) > 10
+    width, height = figure.bbox.width, figure.bbox.height
+    outside = [text for text, (x0, y0, x1, y1) in texts.items() if x0 < 0 or y0 < 0 or x1 > width or y1 > height]
+    assert outside == []
+    overlapping = [
+        (first, second)
+        for (first, a), (second, b) in itertools.combinations(texts.items(), 2)
+        if min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 1
+    ]
+    assert overlapping == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_are_labelled(name: str) -> None:
+    figure = FIGURES[name]()
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert any(axes.get_xlabel() for axes in panels)
+    assert any(axes.get_ylabel() for axes in panels)
+    assert len(figure.legends) == (0 if name == "learning_curves of one" else 1)
+
+
+def test_drawing_leaves_no_global_state() -> None:
+    before = dict(mpl.rcParams)
+    for draw in FIGURES.values():
+        draw()
+    assert dict(mpl.rcParams) == before
+
+
+def test_beliefs_show_the_mean_over_replicates_or_one_of_them() -> None:
+    posterior = DISCRETE["posterior"]
+    model = posterior["opponent_model"].sel(learner="jal", opponent_action="A").isel(state=0, agent=1)
+    line = plots.beliefs(posterior).axes[5].lines[0]  # second row, third learner
+    assert line.get_ydata() == pytest.approx(model.mean("replicate").to_numpy(), rel=1e-5)
+    axes = plots.beliefs(posterior, replicate=4).axes[5]
+    assert axes.lines[0].get_ydata() == pytest.approx(model.isel(replicate=4).to_numpy())
+    assert not axes.collections  # no band
+
+
+def test_beliefs_without_an_optimum_follow_the_first_action() -> None:
+    posterior = DISCRETE["posterior"].drop_vars("optimal_opponent_action")
+    assert plots.beliefs(posterior).axes[0].get_ylabel() == "agent 0\nP(opponent plays A)"
+
+
+def test_learners_without_an_opponent_model_are_refused() -> None:
+    with pytest.raises(InspectError, match="expected some of: rommeo_q, rommeo_q_emp, jal"):
+        plots.beliefs(DISCRETE["posterior"], learners=["wolf_phc"])
+    with pytest.raises(InspectError, match="none in this run has one"):
+        plots.opponent_action_bars(DISCRETE["posterior"].drop_vars("opponent_model"))
+    with pytest.raises(InspectError, match="no learner with an ELBO"):
+        plots.elbo_parts(CONTINUOUS["metrics"].sel(learner=["wolf_phc"]))
+
+
+def test_bars_are_the_final_means() -> None:
+    axes = plots.opponent_action_bars(DISCRETE["posterior"]).axes[0]
+    final = DISCRETE["posterior"].isel(step=-1, agent=0, state=0).sel(learner="rommeo_q").mean("replicate")
+    heights = [bar.get_height() for bar in axes.patches]
+    names = ("opponent_model", "opponent_prior", "opponent_policy")
+    assert heights == pytest.approx(np.concatenate([final[name].to_numpy() for name in names]), rel=1e-5)
+
+
+def test_time_is_in_episodes_where_they_have_steps() -> None:
+    steps = xr.Dataset(coords={"step": [25, 50, 75]})
+    assert time_axis(steps)[1] == "environment step"
+    x, label = time_axis(steps.assign_attrs(steps_per_episode=25))
+    assert (x.tolist(), label) == ([1, 2, 3], "episode (25 steps each)")
+    assert time_axis(steps.assign_attrs(steps_per_episode=75))[1] == "environment step"
+
+
+def test_axis_limits_ignore_huge_first_records_and_say_so() -> None:
+    axes = Figure().subplots()
+    calm = np.linspace(-1, 1, 50)
+    assert readable_limits(axes, [calm, -calm]) == ""
+    assert axes.get_ylim() == pytest.approx((-1.12, 1.12))
+    wild = calm.copy()
+    wild[:3] = [-4000, -900, 700]
+    assert readable_limits(axes, [calm, wild]) == "first records reach -4,000 and 700"
+    assert -1.2 < axes.get_ylim()[0] < axes.get_ylim()[1] < 1.2
+    late = calm.copy()
+    late[-1] = 500.0  # what happens later is never cut off
+    assert readable_limits(axes, [late]) == ""
+    assert axes.get_ylim()[1] > 500
+    assert readable_limits(axes, [np.full(5, np.nan)]) == ""
+
+
+def test_every_learner_looks_different() -> None:
+    found = looks([f"learner {i}" for i in range(28)]).values()
+    assert len({(look["color"], str(look["linestyle"])) for look in found}) == 28
+
+
+def names(paths: list[Path]) -> list[str]:
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    return [path.stem for path in paths]
+
+
+BELIEFS = ["beliefs", "beliefs_replicate_0", "opponent_actions"]
+
+
+def test_write_all(tmp_path: Path) -> None:
+    discrete = run_folder.write(tmp_path / "discrete", **DISCRETE)
+    assert names(plots.write_all(discrete)) == ["learning_curves", "elbo_parts", *BELIEFS]
+    assert sorted(path.suffix for path in (discrete / "figures").iterdir()) == [".png"] * 5
+    continuous = run_folder.write(tmp_path / "continuous", **CONTINUOUS)
+    assert names(plots.write_all(continuous)) == ["learning_curves", "elbo_parts", *BELIEFS, "surface"]
+    bare = run_folder.write(tmp_path / "bare", metrics=DISCRETE["metrics"].sel(learner=["jal"]))
+    assert names(plots.write_all(bare)) == ["learning_curves"]
+
+
+@pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
+def test_write_all_of_one_replicate_and_one_record(tmp_path: Path, make: type) -> None:
+    run = make(1, 5)
+    run = {name: data.isel(step=[-1]) if "step" in data.dims else data for name, data in run.items()}
+    assert names(plots.write_all(run_folder.write(tmp_path / "run", **run)))[:3] == [
+        "learning_curves",
+        "elbo_parts",
+        "beliefs",
+    ]
+
+
+def test_many_agents_and_dims_are_cut_to_what_is_legible() -> None:
+    posterior = CONTINUOUS["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
+    wide = xr.concat([posterior] * 4, dim="opponent_dim", data_vars="minimal")
+    figure = plots.beliefs(wide)
+    assert len(figure.axes) == 6
+    assert figure.axes[1].get_ylabel() == "agent 0\nopponents' mean action (dim 1)"
+    assert "2 more rows not shown" in figure.get_suptitle()

@@ -1,0 +1,792 @@
+"""Runs: what a folder holds, what makes two runs the same, and what is left of one that was cut off."""
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+from torch import Tensor
+
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
+from inference_marl.guides import CategoricalNetwork, Empirical, OpponentFirst, Optimal, Tabular, TanhNormalNetwork
+from inference_marl.learners import Rommeo, Stationary
+from inference_marl.models import (
+    Amortised,
+    BernoulliOptimality,
+    DirichletMultinomial,
+    EmpiricalFrequency,
+    NetworkCritic,
+    TabularCritic,
+    Uniform,
+)
+from inference_marl.run import Experiment, RunError, _Arm, complete, resume, write_atomically
+from inference_marl.spaces import Discrete
+from inference_marl.spec import dump, load, override
+from inference_marl.types import Game, Learner, Posterior, State, Transition
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ("metrics.nc", "posterior.nc")
+
+
+def rommeo_q(**changes: Any) -> Rommeo:
+    arguments: dict[str, Any] = {
+        "opponent_prior": EmpiricalFrequency(window=5),
+        "guide": OpponentFirst(Optimal(), Optimal()),
+        "critic": TabularCritic(),
+        "discount": 0.9,
+    }
+    return Rommeo(**arguments | changes)
+
+
+def rommeo_ac(**changes: Any) -> Rommeo:
+    def network() -> TanhNormalNetwork:
+        return TanhNormalNetwork([4])
+
+    arguments: dict[str, Any] = {
+        "opponent_prior": Amortised(network(), window=12, batch_size=4),
+        "guide": OpponentFirst(network(), network()),
+        "critic": NetworkCritic([4], max_gradient_norm=10.0),
+        "temperature": 0.5,
+        "replay": 9,
+        "batch_size": 4,
+        "warmup": 3,
+    }
+    return Rommeo(**arguments | changes)
+
+
+def climbing(**settings: Any) -> Experiment:
+    """Two small arms on the climbing game."""
+    arms = {"a": rommeo_q(), "b": [rommeo_q(opponent_prior=Uniform()), Stationary([1, 2, 3])]}
+    return Experiment(MatrixGame("climbing"), **{"arms": arms, "replicates": 3, "steps": 6} | settings)
+
+
+def run(experiment: Experiment, out: Path, name: str = "test") -> Path:
+    return experiment.run(out, name, progress=False)
+
+
+def dataset(folder: Path, name: str) -> xr.Dataset:
+    with xr.open_dataset(folder / name, engine="h5netcdf") as opened:
+        return opened.load()
+
+
+def results(folder: Path) -> tuple[xr.Dataset, xr.Dataset, Any]:
+    """All results but the time taken and the folder's name."""
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["seconds"], summary["experiment"]
+    read = [dataset(folder, name) for name in RESULTS]
+    for each in read:
+        each.attrs.pop("experiment", None)
+    return read[0], read[1], summary
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Bitwise, NaN where NaN."""
+    mine, theirs = results(one), results(other)
+    xr.testing.assert_identical(mine[0], theirs[0])
+    xr.testing.assert_identical(mine[1], theirs[1])
+    assert mine[2] == theirs[2]
+
+
+def without_partial_files(folder: Path) -> bool:
+    return not [path for path in folder.rglob("*") if ".partial" in path.name]
+
+
+# --------------------------------------------------------------------------------------------------- what a run leaves
+
+
+def test_a_run_is_a_folder_with_everything_in_it(tmp_path: Path) -> None:
+    experiment = climbing()
+    folder = run(experiment, tmp_path / "new" / "runs")
+    assert folder == tmp_path / "new" / "runs" / "test"
+    written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert written == {"spec.yaml", *RESULTS, "summary.json", "checkpoints/a.pt", "checkpoints/b.pt"}
+    assert load(folder / "spec.yaml").describe() == experiment.describe()
+
+
+def test_metrics_have_named_dimensions(tmp_path: Path) -> None:
+    metrics = dataset(run(climbing(), tmp_path), "metrics.nc")
+    assert dict(metrics.sizes) == {"learner": 2, "replicate": 3, "step": 6, "agent": 2}
+    assert metrics["learner"].values.tolist() == ["a", "b"]
+    assert metrics["step"].values.tolist() == [1, 2, 3, 4, 5, 6]
+    for name in ("reward", "elbo", "elbo_reward", "elbo_entropy", "elbo_kl"):
+        assert metrics[name].dims == ("learner", "replicate", "step", "agent"), name
+    for name in ("joint_optimum_probability", "success"):
+        assert metrics[name].dims == ("learner", "replicate", "step"), name
+    parts = metrics["elbo_reward"] + metrics["elbo_entropy"] - metrics["elbo_kl"]
+    np.testing.assert_allclose(metrics["elbo"], parts, rtol=1e-4, atol=1e-4)
+    assert metrics["elbo"].sel(learner="a").notnull().all()
+    assert metrics["elbo"].sel(learner="b", agent=0).notnull().all()
+    assert metrics["elbo"].sel(learner="b", agent=1).isnull().all()  # a scripted player has none
+
+
+def test_beliefs_have_named_dimensions(tmp_path: Path) -> None:
+    posterior = dataset(run(climbing(), tmp_path), "posterior.nc")
+    assert posterior["policy"].dims == ("learner", "replicate", "step", "agent", "state", "action")
+    for name in ("opponent_model", "opponent_prior", "opponent_policy"):
+        assert posterior[name].dims == ("learner", "replicate", "step", "agent", "state", "opponent_action")
+        known = posterior[name].dropna("agent", how="all")
+        np.testing.assert_allclose(known.sum("opponent_action", skipna=False).sel(learner="a"), 1, rtol=1e-5)
+    assert posterior["opponent_action"].values.tolist() == ["A", "B", "C"]
+    assert posterior["opponent_model"].sel(learner="b", agent=1).isnull().all()
+    # What the opponent of one agent does is what the other agent does.
+    np.testing.assert_array_equal(posterior["opponent_policy"].sel(agent=0), posterior["policy"].sel(agent=1))
+    assert posterior["optimal_opponent_action"].sel(agent=0).values.tolist() == [1, 0, 0]
+
+
+def test_beliefs_of_continuous_actions_are_draws(tmp_path: Path) -> None:
+    experiment = Experiment(MaxOfTwoQuadratics(), {"a": rommeo_ac()}, replicates=2, steps=4, draws=5)
+    folder = run(experiment, tmp_path)
+    posterior = dataset(folder, "posterior.nc")
+    assert posterior["policy"].dims == ("learner", "replicate", "step", "agent", "state", "draw", "action_dim")
+    assert posterior["opponent_model"].dims[-2:] == ("draw", "opponent_dim")
+    assert posterior.sizes["draw"] == 5
+    assert ((posterior["policy"] >= -10) & (posterior["policy"] <= 10)).all()
+    surface = dataset(folder, "surface.nc")["payoff"]
+    assert surface.dims == ("agent", "action_0", "action_1")
+    assert surface.sel(action_0=5, action_1=5, method="nearest").values == pytest.approx([10, 10])
+
+
+def test_the_summary_holds_intervals(tmp_path: Path) -> None:
+    summary = json.loads((run(climbing(replicates=8), tmp_path) / "summary.json").read_text())
+    assert {"experiment", "game", "replicates", "steps", "seconds", "results"} <= set(summary)
+    rows = summary["results"]
+    assert {"reward", "joint_optimum_probability", "success_rate", "elbo"} <= {row["metric"] for row in rows}
+    assert {row["learner"] for row in rows} == {"a", "b"}
+    for row in rows:
+        assert {"learner", "metric", "step", "mean", "low", "high", "replicates"} <= set(row)
+        if row["metric"] in ("reward", "joint_optimum_probability", "success_rate", "elbo"):
+            assert row["low"] <= row["mean"] <= row["high"], row
+            assert row["replicates"] == 8
+
+
+def test_metrics_by_hand(tmp_path: Path) -> None:
+    """Scripted players: always (A, A), and always (B, B), of the climbing game."""
+    always = {name: Stationary(row) for name, row in [("best", [1, 0, 0]), ("second", [0, 1, 0])]}
+    metrics = dataset(run(climbing(arms=always), tmp_path), "metrics.nc")
+    for name, reward, optimum in [("best", 11, 1), ("second", 7, 0)]:
+        ours = metrics.sel(learner=name)
+        assert (ours["reward"] == reward).all()
+        assert (ours["joint_optimum_probability"] == optimum).all()
+        assert (ours["success"] == optimum).all()
+
+
+def test_success_is_judged_by_reward_over_a_window(tmp_path: Path) -> None:
+    class _Fixed(Stationary):
+        def act(self, obs: Tensor, explore: bool = True) -> Tensor:
+            self.played = getattr(self, "played", -1) + 1
+            return torch.full((*obs.shape[:2], 1), 5.0 if self.played % 3 else -5.0)
+
+    experiment = Experiment(MaxOfTwoQuadratics(), {"a": _Fixed()}, steps=9, record_every=3, success_window=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "check", lambda self: None)
+        metrics = dataset(run(experiment, tmp_path), "metrics.nc")
+    assert metrics["reward"].squeeze().values == pytest.approx(np.full((3, 2), 20 / 3))
+    assert metrics["success"].values.tolist() == [[[0, 0, 0]]]
+    assert metrics.attrs["success_window"] == 2
+    assert metrics.attrs["success_reward"] == 9
+
+
+def test_runs_of_one_name_stand_side_by_side(tmp_path: Path) -> None:
+    names = [run(climbing(steps=1), tmp_path).name for _ in range(3)]
+    assert names == ["test", "test-2", "test-3"]
+
+
+# ----------------------------------------------------------------------------------------------------- reproducibility
+
+
+def test_the_same_seed_gives_the_same_result_and_another_does_not(tmp_path: Path) -> None:
+    first = run(climbing(), tmp_path)
+    torch.manual_seed(99)  # what was drawn before does not matter
+    assert_same(first, run(climbing(), tmp_path))
+    other = run(climbing(seed=1), tmp_path)
+    for name in RESULTS:
+        assert not dataset(first, name).equals(dataset(other, name))
+
+
+def test_arms_do_not_depend_on_each_other(tmp_path: Path) -> None:
+    arms = climbing().arms
+    both = results(run(climbing(), tmp_path))
+    swapped = results(run(climbing(arms=dict(reversed(arms.items()))), tmp_path))
+    for name in arms:
+        alone = results(run(climbing(arms={name: arms[name]}), tmp_path))
+        for which in (0, 1):
+            mine = both[which].sel(learner=name)
+            for theirs in (alone[which], swapped[which]):
+                xr.testing.assert_identical(mine, theirs.sel(learner=name))
+
+
+def test_arms_of_different_names_have_different_random_numbers(tmp_path: Path) -> None:
+    metrics = dataset(run(climbing(arms={"a": rommeo_q(), "b": rommeo_q()}), tmp_path), "metrics.nc")
+    assert not np.array_equal(metrics["elbo"].sel(learner="a"), metrics["elbo"].sel(learner="b"))
+
+
+def test_running_leaves_the_description_as_it_was(tmp_path: Path) -> None:
+    experiment = climbing()
+    assert_same(run(experiment, tmp_path), run(experiment, tmp_path))
+    assert not list(rommeo_q().critic.buffers())
+    assert not hasattr(experiment.arms["a"], "seat")
+
+
+# ------------------------------------------------------------------------------------------------------ what is played
+
+
+def test_record_every_averages_what_lies_between(tmp_path: Path) -> None:
+    every = dataset(run(climbing(steps=7), tmp_path), "metrics.nc")
+    third = dataset(run(climbing(steps=7, record_every=3), tmp_path), "metrics.nc")
+    assert third["step"].values.tolist() == [3, 6]
+    means = every["reward"].isel(step=slice(6)).coarsen(step=3).mean()
+    np.testing.assert_allclose(third["reward"], means, rtol=1e-5)
+    # Recording draws no random numbers for discrete actions, so beliefs are the same where both have them.
+    np.testing.assert_array_equal(third["elbo"], every["elbo"].sel(step=[3, 6]))
+
+
+def test_environments_are_played_side_by_side(tmp_path: Path) -> None:
+    experiment = climbing(environments=64, replicates=2, steps=2, arms={"a": Stationary([1, 1, 1])})
+    metrics = dataset(run(experiment, tmp_path), "metrics.nc")
+    rewards = metrics["reward"].values.ravel()
+    assert len(set(np.round(rewards, 4))) > 2
+    # A mean of 64 of the nine payoffs, of standard deviation 14: within 5 standard errors of their mean.
+    assert np.abs(rewards + 31 / 9).max() < 5 * 14 / 8
+    experiment = climbing(
+        environments=4, arms={"a": rommeo_q(), "b": rommeo_q(guide=OpponentFirst(Empirical(), Optimal()))}
+    )
+    assert dict(dataset(run(experiment, tmp_path), "metrics.nc").sizes)["replicate"] == 3
+
+
+def test_three_agents_of_different_sizes(tmp_path: Path) -> None:
+    payoff = torch.arange(2 * 3 * 2, dtype=torch.float32).reshape(2, 3, 2).tolist()
+    experiment = Experiment(
+        MatrixGame(payoff, common=True),
+        {"a": rommeo_q(), "b": [rommeo_q(), Stationary(), Stationary([1, 0])]},
+        replicates=2,
+        steps=3,
+    )
+    posterior = dataset(run(experiment, tmp_path), "posterior.nc")
+    assert posterior.sizes["agent"] == 3
+    assert posterior.sizes["action"] == 3
+    assert posterior.sizes["opponent_action"] == 6
+    policy, model = posterior["policy"].sel(learner="a"), posterior["opponent_model"].sel(learner="a")
+    for agent, own, others in [(0, 2, 6), (1, 3, 4), (2, 2, 6)]:
+        for value, size in [(policy.sel(agent=agent), own), (model.sel(agent=agent), others)]:
+            known = value.isel({value.dims[-1]: slice(size)})
+            np.testing.assert_allclose(known.sum(value.dims[-1], skipna=False), 1, rtol=1e-5)
+            assert value.isel({value.dims[-1]: slice(size, None)}).isnull().all()
+    joint = posterior["opponent_policy"].sel(learner="b", agent=0).isel(state=0).values
+    np.testing.assert_allclose(joint, np.broadcast_to([1 / 3, 0, 1 / 3, 0, 1 / 3, 0], joint.shape), atol=1e-6)
+
+
+def test_a_game_with_memory_is_played_in_episodes(tmp_path: Path) -> None:
+    """Beliefs are recorded in every state, and agents that copy each other show that episodes start afresh."""
+    learners = {"a": rommeo_q(opponent_prior=DirichletMultinomial(), temperature=0.5)}
+    experiment = Experiment(MatrixGame("prisoners_dilemma", horizon=4, memory=1), learners, replicates=2, steps=10)
+    folder = run(experiment, tmp_path)
+    posterior, metrics = dataset(folder, "posterior.nc"), dataset(folder, "metrics.nc")
+    assert posterior.sizes["state"] == 5
+    assert "joint_optimum_probability" not in metrics
+    assert metrics.attrs["steps_per_episode"] == 4
+    # Nothing is learned of the state after the first step but in the state it was taken in.
+    first = posterior["opponent_prior"].isel(step=0, learner=0, agent=0)
+    np.testing.assert_allclose(first.isel(state=slice(1, None)), 0.5)
+    assert (first.isel(state=0) != 0.5).all()
+
+
+class _Clock(Game):
+    """The state is the time since the start; environment `e` terminates after `e + 2` steps, the limit is 4."""
+
+    horizon = 4
+
+    def __init__(self) -> None:
+        self.observations, self.action_spaces = (Discrete(9),) * 2, (Discrete(2),) * 2
+
+    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+        return {
+            "time": torch.zeros(replicates, environments, dtype=torch.int64),
+            "deep": torch.zeros(replicates, environments, 2),
+        }
+
+    def observe(self, state: State) -> tuple[Tensor, ...]:
+        return (state["time"], state["time"])
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
+        later = state["time"] + 1
+        terminated = later == torch.arange(later.shape[1]) + 2
+        rewards = torch.stack([later, -later], -1).float()
+        return {"time": later, "deep": state["deep"] + 1}, rewards, terminated
+
+
+class _Witness(Stationary):
+    """Keeps what it is shown, all copies together."""
+
+    seen: list[Transition]
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).seen = []
+
+    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
+        if self.seat.index == 0:
+            self.seen.append(batch)
+
+
+def test_episodes_end_at_termination_and_at_the_time_limit(tmp_path: Path) -> None:
+    experiment = Experiment(_Clock(), {"a": _Witness()}, replicates=2, environments=5, steps=13)
+    arm = _Arm.start(experiment, "a")
+    for _ in range(13):
+        arm.advance()
+    for environment in range(5):
+        length = min(environment + 2, 4)
+        seen = [batch.obs[0][:, environment].tolist() for batch in _Witness.seen]
+        assert seen == [[step % length] * 2 for step in range(13)]
+        # The transition itself is not cut: the last observation of an episode is what followed the action.
+        after = [batch.next_obs[0][0, environment].item() for batch in _Witness.seen]
+        assert after == [step % length + 1 for step in range(13)]
+        # A time limit is not termination.
+        over = [batch.terminated[0, environment].item() for batch in _Witness.seen]
+        assert over == [environment + 2 <= 4 and step % length == length - 1 for step in range(13)]
+    assert torch.equal(arm.state["deep"][..., 0], arm.state["time"].float())
+    assert torch.equal(arm.clock, arm.state["time"])
+
+
+def test_every_learner_sees_its_own_reward_and_all_peers(tmp_path: Path) -> None:
+    shown: list[tuple[int, int]] = []
+
+    class _Watching(Stationary):
+        def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
+            assert peers[self.seat.index] is self
+            shown.append((self.seat.index, len(peers)))
+
+    arm = _Arm.start(Experiment(_Clock(), {"a": _Watching()}), "a")
+    arm.advance()
+    assert shown == [(0, 2), (1, 2)]
+
+
+def test_tabular_and_network_learners_meet(tmp_path: Path) -> None:
+    network = Rommeo(
+        Amortised(CategoricalNetwork([4]), window=10, batch_size=4),
+        OpponentFirst(CategoricalNetwork([4]), CategoricalNetwork([4])),
+        NetworkCritic([4]),
+        replay=10,
+        batch_size=4,
+    )
+    fitted = rommeo_q(opponent_prior=DirichletMultinomial(), guide=OpponentFirst(Tabular(), Tabular()))
+    experiment = climbing(arms={"mixed": [rommeo_q(), network], "svi": [fitted, Stationary()]}, dtype="float64")
+    posterior = dataset(run(experiment, tmp_path), "posterior.nc")
+    assert posterior["policy"].notnull().all()
+    np.testing.assert_allclose(posterior["policy"].sum("action"), 1, rtol=1e-5)
+
+
+def test_arms_without_beliefs_stand_beside_arms_with_them(tmp_path: Path) -> None:
+    experiment = climbing(arms={"scripted": Stationary(), "modelling": rommeo_q()})
+    posterior = dataset(run(experiment, tmp_path), "posterior.nc")
+    assert posterior["opponent_model"].sel(learner="scripted").isnull().all()
+    assert posterior["opponent_model"].sel(learner="modelling").notnull().all()
+    folder = run(climbing(arms={"scripted": Stationary()}), tmp_path)
+    assert "opponent_model" not in dataset(folder, "posterior.nc")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_file_runs_a_few_steps(file: Path, tmp_path: Path) -> None:
+    settings = {"replicates": 2, "steps": 2, "record_every": 1, "draws": 2}
+    experiment = load(file, list(settings.items()))
+    folder = run(experiment, tmp_path, file.stem)
+    metrics = dataset(folder, "metrics.nc")
+    assert metrics["learner"].values.tolist() == list(experiment.arms)
+    assert np.isfinite(metrics["reward"]).all()
+    assert np.isfinite(metrics["elbo"]).all()
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for name in ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every"):
+        with pytest.raises(ValueError, match=rf"^{name}: got 0, expected a positive integer"):
+            climbing(**{name: 0})
+    with pytest.raises(ValueError, match=r"^arms: got none, expected at least one"):
+        climbing(arms={}).check()
+
+
+# --------------------------------------------------------------------------------------- cut off, resumed, broken
+
+
+class _CutError(BaseException):
+    """Stands for a kill: no handler of the library may catch it."""
+
+
+def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, experiment: Experiment, folder: Path) -> None:
+    """Run until `steps` joint actions have been played, then stop dead."""
+    advance, played = _Arm.advance, [0]
+
+    def counting(arm: _Arm) -> None:
+        if played[0] == steps:
+            raise _CutError
+        played[0] += 1
+        advance(arm)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Arm, "advance", counting)
+        folder.mkdir(exist_ok=True)
+        (folder / "spec.yaml").write_text(dump(experiment))
+        with pytest.raises(_CutError):
+            complete(load(folder / "spec.yaml"), folder, progress=False)
+
+
+RESUMABLE: dict[str, Callable[[], Experiment]] = {
+    "rommeo_q": lambda: climbing(checkpoint_every=2),
+    "svi": lambda: climbing(
+        arms={"a": rommeo_q(opponent_prior=EmpiricalFrequency(3, 0.1), guide=OpponentFirst(Tabular(), Tabular()))},
+        steps=12,
+        checkpoint_every=3,
+    ),
+    "memory": lambda: Experiment(
+        MatrixGame("stag_hunt", horizon=5, memory=1),
+        {"a": rommeo_q(critic=TabularCritic(target_rate=0.3)), "b": Stationary()},
+        replicates=2,
+        environments=3,
+        steps=6,
+        record_every=4,
+        checkpoint_every=2,
+    ),
+    "rommeo_ac": lambda: Experiment(
+        MaxOfTwoQuadratics(horizon=4),
+        {"a": rommeo_ac()},
+        replicates=2,
+        steps=12,
+        record_every=2,
+        draws=2,
+        checkpoint_every=5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RESUMABLE)
+def test_a_run_cut_anywhere_and_resumed_is_the_unbroken_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(RESUMABLE[name](), tmp_path, "whole")
+    for steps in (1, 4, 11):
+        folder = tmp_path / f"cut-{steps}"
+        cut_after(steps, monkeypatch, RESUMABLE[name](), folder)
+        assert not (folder / "summary.json").exists()
+        assert resume(folder, progress=False) == folder
+        assert_same(folder, whole)
+
+
+def test_a_run_may_be_cut_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, whole = tmp_path / "cut", run(climbing(checkpoint_every=1), tmp_path, "whole")
+    for _ in range(4):
+        cut_after(2, monkeypatch, climbing(checkpoint_every=1), folder)
+    resume(folder, progress=False)
+    assert_same(folder, whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    folder = run(climbing(), tmp_path)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert resume(folder, progress=False) == folder
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_results_missing_though_every_arm_is_done_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, folder = run(climbing(), tmp_path, "whole"), tmp_path / "cut"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump(climbing()))
+
+    def no_room(*args: object, **options: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(xr.Dataset, "to_netcdf", no_room)
+        with pytest.raises(OSError, match="no space left"):
+            complete(climbing(), folder, progress=False)
+    assert {path.name for path in folder.iterdir()} == {"spec.yaml", "checkpoints"}
+    resume(folder, progress=False)
+    assert_same(folder, whole)
+
+
+def test_only_folders_of_runs_can_be_resumed(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(RunError, match=r"got no spec\.yaml there, expected the folder of a run"):
+            resume(folder)
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+
+    def half(content: str) -> Callable[[Path], None]:
+        def write(to: Path) -> None:
+            to.write_text(content)
+            raise OSError("no space left on device")
+
+        return write
+
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, half("ha"))
+    assert list(path.parent.iterdir()) == []
+    write_atomically(path, lambda to: to.write_text("whole"))
+    with pytest.raises(OSError, match="no space"):
+        write_atomically(path, half("ha"))
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def watched(to: Path) -> None:
+        for content in ("n", "ne", "new"):
+            to.write_text(content)
+            assert path.read_text() == "old"
+
+    write_atomically(path, watched)
+    assert path.read_text() == "new"
+
+
+def test_what_a_kill_left_beside_a_checkpoint_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, folder = run(climbing(checkpoint_every=2), tmp_path, "whole"), tmp_path / "cut"
+    cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
+    (folder / "checkpoints" / ".a.pt.partial").write_bytes(b"half a che")
+    (folder / ".metrics.nc.partial").write_bytes(b"half")
+    resume(folder, progress=False)
+    assert_same(folder, whole)
+    assert without_partial_files(folder)
+
+
+def damaged(checkpoint: Path, how: str) -> None:
+    content = checkpoint.read_bytes()
+    if how == "truncated":
+        checkpoint.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        checkpoint.write_bytes(b"")
+    elif how == "not a checkpoint":
+        checkpoint.write_text("game: MatrixGame\n")
+    elif how == "of something else":
+        torch.save({"weights": torch.zeros(3)}, checkpoint)
+    elif how == "of another size":
+        saved = torch.load(checkpoint, weights_only=True)
+        saved["learners"][0]["critic.values"] = saved["learners"][0]["critic.values"][:1]
+        torch.save(saved, checkpoint)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "not a checkpoint", "of something else", "of another size"])
+def test_a_damaged_checkpoint_is_named_and_deleting_it_starts_the_arm_anew(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cut"
+    cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
+    checkpoint = folder / "checkpoints" / "a.pt"
+    damaged(checkpoint, how)
+    with pytest.raises(RunError) as caught:
+        resume(folder, progress=False)
+    message = str(caught.value)
+    assert message.startswith(f"{checkpoint}: got a file that is not a checkpoint of this experiment (")
+    assert message.endswith("delete it to start the arm anew")
+    assert "\n" not in message
+    checkpoint.unlink()
+    resume(folder, progress=False)
+    assert_same(folder, run(climbing(), tmp_path, "whole"))
+
+
+class _Payload:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self.mark}",))
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("write", [pickle.dump, torch.save])
+def test_loading_a_checkpoint_executes_no_code(
+    write: Callable[..., None], finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, mark = tmp_path / "cut", tmp_path / "mark"
+    if finished:
+        run(climbing(), tmp_path, "cut")
+    else:
+        cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
+    with (folder / "checkpoints" / "a.pt").open("wb") as file:
+        write({"step": 2, "learners": _Payload(mark)}, file)
+    with pytest.raises(RunError, match=r"a\.pt: got a file that is not a checkpoint"):
+        resume(folder, progress=False)
+    assert not mark.exists()
+
+
+class _Poisoned(MatrixGame):
+    """The climbing game, whose replicate 1 pays NaN from step `last` on."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__("climbing", horizon=None)
+        self.last = last
+
+    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+        state = super().reset(replicates, environments, device, dtype)
+        return state | {"time": torch.zeros(replicates, environments, dtype=torch.int64)}
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
+        later, rewards, terminated = super().step(state, actions)
+        time_now = state["time"] + 1
+        if int(time_now.max()) >= self.last and rewards.shape[0] > 1:
+            rewards = rewards.clone()
+            rewards[1] = torch.nan
+        return later | {"time": time_now}, rewards, terminated
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+@pytest.mark.parametrize(
+    ("learner", "what"),
+    [
+        (rommeo_q, "critic"),
+        (lambda: rommeo_q(critic=NetworkCritic([4]), replay=3, batch_size=64), "critic"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    learner: Callable[[], Rommeo], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = Experiment(
+        _Poisoned(last=6), {"a": [Stationary(), learner()]}, replicates=3, steps=10, checkpoint_every=2
+    )
+    folder = tmp_path / "poisoned"
+    with pytest.raises(RunError) as caught:
+        run(experiment, tmp_path, "poisoned")
+    message = rf"arms.a, agent 1, step 6: {what}: the loss or its gradient is not finite in replicate 1."
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    checkpoint = folder / "checkpoints" / "a.pt"
+    assert torch.load(checkpoint, weights_only=True)["step"] == 4
+    kept = checkpoint.read_bytes()
+    with pytest.raises(RunError, match="step 6"):
+        complete(experiment, folder, progress=False)
+    assert checkpoint.read_bytes() == kept
+    # Loadable, and sound: without the poison the run goes on from it.
+    healthy = Experiment(
+        _Poisoned(last=99), {"a": [Stationary(), learner()]}, replicates=3, steps=10, checkpoint_every=2
+    )
+    complete(healthy, folder, progress=False)
+    assert_same(folder, run(healthy, tmp_path, "healthy"))
+
+
+def test_a_part_that_refuses_what_the_game_led_to_stops_the_run_in_one_line(tmp_path: Path) -> None:
+    learner = rommeo_q(optimality=BernoulliOptimality(upper=5.0))
+    with pytest.raises(RunError) as caught:
+        run(climbing(arms={"a": learner}, record_every=6, replicates=20), tmp_path)
+    assert str(caught.value).startswith("arms.a, step 6: optimality.upper: got 5.0, but Q reaches")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(RunError, match=r"got no folder to write to \(Not a directory\), expected one for runs"):
+            run(climbing(steps=1), out)
+
+
+# ------------------------------------------------------------------------------------------------------ a real kill
+
+KILLED = {
+    "rommeo_q": """
+game: {class_path: MatrixGame, init_args: {payoff: climbing, horizon: null, memory: 1}}
+replicates: 4
+steps: 600
+record_every: 3
+checkpoint_every: 20
+arms:
+  a:
+    class_path: Rommeo
+    init_args:
+      opponent_prior: {class_path: EmpiricalFrequency, init_args: {window: 50}}
+      guide: {class_path: OpponentFirst, init_args: {opponent_model: Optimal, policy: Optimal}}
+      critic: {class_path: TabularCritic, init_args: {rate: 0.2}}
+""",
+    "rommeo_ac": """
+game: {class_path: MaxOfTwoQuadratics, init_args: {horizon: 7}}
+replicates: 2
+steps: 150
+record_every: 10
+checkpoint_every: 4
+draws: 4
+arms:
+  a:
+    class_path: Rommeo
+    init_args:
+      opponent_prior:
+        class_path: Amortised
+        init_args: {conditional: {class_path: TanhNormalNetwork, init_args: {hidden: [8]}}, window: 30, batch_size: 8}
+      guide:
+        class_path: OpponentFirst
+        init_args:
+          opponent_model: {class_path: TanhNormalNetwork, init_args: {hidden: [8]}}
+          policy: {class_path: TanhNormalNetwork, init_args: {hidden: [8]}}
+      critic: {class_path: NetworkCritic, init_args: {hidden: [8]}}
+      replay: 40
+      batch_size: 8
+      warmup: 10
+""",
+}
+
+
+def kill_after_the_next_checkpoint(command: list[str], folder: Path, moment: float) -> None:
+    """Start the command line, wait until it writes a checkpoint, and kill it `moment` seconds later."""
+    checkpoint = folder / "checkpoints" / "a.pt"
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference_marl.cli", *command, "--quiet"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+            assert process.poll() is None, process.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(moment)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed: make it longer"
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_killed_process_resumes_to_the_unbroken_result(name: str, tmp_path: Path) -> None:
+    spec, folder = tmp_path / f"{name}.yaml", tmp_path / "runs" / name
+    spec.write_text(KILLED[name])
+    moments = random.Random(name)
+    kill_after_the_next_checkpoint(
+        ["run", str(spec), "--out", str(tmp_path / "runs")], folder, moments.uniform(0, 0.15)
+    )
+    assert not (folder / "summary.json").exists()
+    reached = torch.load(folder / "checkpoints" / "a.pt", weights_only=True)["step"]
+    assert 0 < reached < yaml.safe_load(KILLED[name])["steps"]
+    kill_after_the_next_checkpoint(["resume", str(folder)], folder, moments.uniform(0, 0.15))
+    assert torch.load(folder / "checkpoints" / "a.pt", weights_only=True)["step"] > reached
+    resume(folder, progress=False)
+    assert_same(folder, run(load(spec), tmp_path / "unbroken", name))
+    assert without_partial_files(folder)
+
+
+def test_dumped_specs_hold_what_overrides_said(tmp_path: Path) -> None:
+    config = yaml.safe_load(KILLED["rommeo_q"])
+    override(config, "arms.a.critic.rate", 0.5)
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(config))
+    experiment = load(tmp_path / "spec.yaml", [("steps", 2), ("replicates", 1)])
+    folder = run(experiment, tmp_path / "runs")
+    written = yaml.safe_load((folder / "spec.yaml").read_text())
+    assert written["arms"]["a"]["init_args"]["critic"]["init_args"]["rate"] == 0.5
+    assert (written["steps"], written["replicates"], written["seed"]) == (2, 1, 0)
+
+
+def test_posteriors_are_not_asked_of_learners_that_have_none() -> None:
+    assert Posterior(policy=torch.ones(1, 1, 2)).elbo is None
