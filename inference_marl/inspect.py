@@ -118,12 +118,16 @@ def _thinks_ahead(posterior: xr.Dataset) -> str:
     title = "\nDoes the opponent model think ahead?"
     if not rows:
         return f"{title} That needs a game with a known optimum."
-    return (
-        f"{title}\n(lead: environment steps by which rho's probability of the optimum passes 1/2 for good before the\n"
+    what = (
+        "lead: environment steps by which rho's probability of the optimum passes 1/2 for good before the\n"
         "opponents' policy does; replicates where either never does are excluded, so see the gap as well:\n"
-        "rho's probability minus the policy's, averaged over the whole run and all replicates)\n\n"
-        + _table(["", "lead", "95 % interval", "excluded", "gap", "95 % interval"], rows)
+        "rho's probability minus the policy's, averaged over the whole run and all replicates"
+        if posterior.attrs["kind"] == "discrete"
+        else "lead: environment steps by which the mean of rho comes to the optimum for good before the mean\n"
+        "of the opponents' policy does; replicates where either never does are excluded, so see the gap as\n"
+        "well: rho's share of records at the optimum minus the policy's, over all replicates"
     )
+    return f"{title}\n({what})\n\n" + _table(["", "lead", "95 % interval", "excluded", "gap", "95 % interval"], rows)
 
 
 def _accuracy(posterior: xr.Dataset) -> str:

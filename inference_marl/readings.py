@@ -58,8 +58,10 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
 
     Returns:
         `learner x replicate x step x agent`, averaged over states; summed over optimal actions for discrete
-        actions, the share of draws within `optimum_radius` (Euclidean) for continuous ones. NaN for learners
-        without the belief; `None` if no learner has it, or if the game has no known optimum.
+        actions. For continuous ones 1 where the belief's mean is within `optimum_radius` (Euclidean) of the optimum
+        and 0 elsewhere: Fig. 2c of Tian et al. (2019) compares means, and a wide belief may be centred on the
+        optimum without having most of its mass there. NaN for learners without the belief; `None` if no learner
+        has it, or if the game has no known optimum.
     """
     if name not in posterior or "optimal_opponent_action" not in posterior:
         return None
@@ -69,9 +71,9 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
         # An action that is not optimal is masked, so a learner without the belief needs its NaN back.
         probability = probability.where(belief.notnull().any("opponent_action"))
     elif "optimum_radius" in posterior.attrs:
-        squared = ((belief - optimum) ** 2).where(optimum.notnull(), 0.0).sum("opponent_dim", skipna=False)
-        inside = (squared <= posterior.attrs["optimum_radius"] ** 2).where(squared.notnull())
-        probability = inside.mean("draw", skipna=False)
+        mean = belief.mean("draw", skipna=False)
+        squared = ((mean - optimum) ** 2).where(optimum.notnull(), 0.0).sum("opponent_dim", skipna=False)
+        probability = (squared <= posterior.attrs["optimum_radius"] ** 2).astype("float64").where(squared.notnull())
     else:
         return None
     return probability.mean("state").transpose("learner", "replicate", "step", "agent")

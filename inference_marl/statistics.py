@@ -266,8 +266,8 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         Rows `{"learner", "metric", "step", "mean", "low", "high", "replicates"}` with 95 % intervals, ready for
         JSON: what is not a finite number is `None`. At up to `CHECKPOINTS` evenly spaced records, the last one
         included: `reward` and `elbo` (means over agents), `joint_optimum_probability`, `success_rate` (Wilson).
-        At the last record: `steps_to_success`, the median over replicates of the first step from which success
-        lasts, `None` where censored; `opponent_model_lead` in steps, with `replicates` counting those that are
+        At the last record: `steps_to_success`, the median over replicates of the first record from which success,
+        judged at each record by itself, lasts to the end, `None` where censored; `opponent_model_lead` in steps, with `replicates` counting those that are
         not excluded. A metric that a learner does not have gets no row.
     """
     count, steps = metrics.sizes["step"], metrics["step"].to_numpy()
@@ -288,7 +288,11 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
                 add("success_rate" if name == "success" else name, record, interval, len(values))
         success = per_replicate(metrics, "success", learner)
         if success is not None:
-            add("steps_to_success", -1, median_interval(first_lasting_step(success > 0.5, steps)), len(success))
+            threshold = metrics.attrs.get("success_reward")
+            reward = per_replicate(metrics, "reward", learner)
+            # Judged record by record: the window that steadies the success rate would only add its own length.
+            lasting = success > 0.5 if threshold is None or reward is None else reward >= threshold
+            add("steps_to_success", -1, median_interval(first_lasting_step(lasting, steps)), len(success))
         ahead = None if posterior is None else learner_lead(posterior, learner)
         if ahead is not None:
             add("opponent_model_lead", -1, ahead.interval, len(ahead.steps) - ahead.excluded)

@@ -34,14 +34,14 @@ def test_discrete_optimum_probability_sums_optimal_actions() -> None:
     assert found.to_numpy().ravel() == pytest.approx([0.75, 0.3])
 
 
-def test_continuous_optimum_probability_is_the_share_of_draws_inside() -> None:
-    draws = [[[[[0.0, 0.0], [0.3, 0.4], [0.31, 0.4], [1.0, 1.0]]]]]
-    posterior = beliefs("continuous", [[0.0, 0.0]], opponent_model=draws)
+def test_continuous_beliefs_are_at_the_optimum_where_their_mean_is() -> None:
+    near, far = [[0.0, 0.0], [0.6, 0.8]], [[0.0, 0.0], [0.62, 0.8]]  # means at distance 0.5, and a little more
+    posterior = beliefs("continuous", [[0.0, 0.0]], opponent_model=[[[near]], [[far]]])
     assert optimum_probability(posterior, "opponent_model") is None  # nobody says how near is near
-    posterior.attrs["optimum_radius"] = 0.5 + 1e-9
+    posterior.attrs["optimum_radius"] = 0.5 + 1e-6
     found = optimum_probability(posterior, "opponent_model")
     assert found is not None
-    assert found.to_numpy().ravel().tolist() == [0.5]
+    assert found.to_numpy().ravel().tolist() == [1.0, 0.0]
 
 
 def test_learners_without_a_model_are_nan() -> None:

@@ -98,9 +98,7 @@ def test_wolf_extends_its_matrices() -> None:
 def test_wolf_is_the_expected_payoff_of_mixed_strategies(p: float, q: float) -> None:
     row, column = torch.tensor([p, 1 - p]).double(), torch.tensor([q, 1 - q]).double()
     matrices = torch.tensor([[[0, 3], [1, 2]], [[3, 2], [0, 1]]]).double()
-    assert pay(Wolf(), p, q) == pytest.approx(
-        torch.einsum("r,irc,c->i", row, matrices, column).tolist(), abs=1e-6
-    )
+    assert pay(Wolf(), p, q) == pytest.approx(torch.einsum("r,irc,c->i", row, matrices, column).tolist(), abs=1e-6)
 
 
 def test_wolf_equilibrium_is_indifference() -> None:
@@ -136,9 +134,7 @@ def test_the_optimum_is_where_claimed(data: st.DataObject, agents: int, variant:
     assert pay(game, *game.optimum) == [pytest.approx(offset)] * agents
     assert optimal(game, *game.optimum)
     seed = data.draw(st.integers(0, 2**31))
-    points = (
-        torch.rand(200, agents, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 20 - 10
-    )
+    points = torch.rand(200, agents, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 20 - 10
     assert bool((game.payoffs(points) <= offset + 1e-12).all())
     assert pay(game, *local_centre)[0] >= 0  # exactly 0, unless the global hill covers it
 

@@ -222,9 +222,7 @@ def test_memory_is_the_last_joint_action_row_major() -> None:
         after, _, terminated = game.step(state, actions)
         assert not terminated.any()
         assert all(obs.tolist() == [[index, 1]] for obs in game.observe(after))
-        assert all(
-            torch.equal(state[name], value) for name, value in before.items()
-        )  # `step` changes nothing
+        assert all(torch.equal(state[name], value) for name, value in before.items())  # `step` changes nothing
         state = after
     assert all(not obs.any() for obs in game.observe(game.reset(1, 2, CPU, torch.float32)))
 
@@ -266,11 +264,7 @@ def test_optimal_means_best_for_every_agent(data: st.DataObject, sizes: list[int
     payoff = torch.randint(-1, 2, shape, generator=torch.Generator().manual_seed(seed)).double()
     game = MatrixGame(payoff.tolist(), common=False, stochastic=True)
     expected = payoff.sum(0)  # whole numbers, so comparisons are exact
-    best = {
-        cell
-        for cell in cells(game)
-        if all(expected[(i, *cell)] == expected[i].max() for i in range(len(sizes)))
-    }
+    best = {cell for cell in cells(game) if all(expected[(i, *cell)] == expected[i].max() for i in range(len(sizes)))}
     for cell in cells(game):
         verdict = game.is_optimal([torch.tensor(action) for action in cell])
         assert (verdict is None) == (not best)
@@ -331,9 +325,7 @@ def test_step_refuses_wrong_actions() -> None:
     fine = torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"actions: got shapes \[\(2, 3\)\], expected 2 tensors"):
         game.step(state, [fine])
-    with pytest.raises(
-        ValueError, match=r"\(2, 3, 1\)\], expected 2 tensors, one per agent, of shape \(2, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"\(2, 3, 1\)\], expected 2 tensors, one per agent, of shape \(2, 3\)"):
         game.step(state, [fine, fine[..., None]])
     with pytest.raises(IndexError):
         game.step(state, [fine, fine + 3])

@@ -148,9 +148,7 @@ def test_box_actions_are_paid_in_full_precision() -> None:
 def test_max_steps() -> None:
     assert PettingZooGame(MatrixGame(horizon=5), max_steps=3).max_steps == 3
     assert PettingZooGame(MatrixGame(horizon=5), max_steps=9).max_steps == 5
-    with pytest.raises(
-        ValueError, match=r"max_steps: got None, expected .*because the game's horizon is None"
-    ):
+    with pytest.raises(ValueError, match=r"max_steps: got None, expected .*because the game's horizon is None"):
         PettingZooGame(MatrixGame(horizon=None))
     with pytest.raises(ValueError, match="max_steps: got 0, expected a positive integer"):
         PettingZooGame(MatrixGame(), max_steps=0)
@@ -185,9 +183,7 @@ def test_wrong_box_actions(bad: object) -> None:
 def test_missing_action() -> None:
     env = PettingZooGame(MatrixGame())
     env.reset()
-    with pytest.raises(
-        ValueError, match=r"actions: got \['agent_0'\], expected one of every agent; add 'agent_1'"
-    ):
+    with pytest.raises(ValueError, match=r"actions: got \['agent_0'\], expected one of every agent; add 'agent_1'"):
         env.step({"agent_0": 0})
 
 
