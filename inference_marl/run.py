@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,7 @@ class Experiment(Described):
         checkpoint_every: steps between checkpoints; there is one at the end of each arm in any case.
         device: where tensors live; `auto` takes CUDA if there is any.
         dtype: floating type.
+        threads: of torch on the CPU. A second one gains little here, and loses much where cores are shared.
 
     Raises:
         ValueError: if a number is out of its range, or an arm cannot be called so.
@@ -67,6 +70,7 @@ class Experiment(Described):
         checkpoint_every: int = 1000,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         dtype: Literal["float32", "float64"] = "float32",
+        threads: int = 1,
         published: dict[str, dict[str, float]] | None = None,
         source: str = "",
     ) -> None:
@@ -78,6 +82,7 @@ class Experiment(Described):
             ("draws", draws),
             ("success_window", success_window),
             ("checkpoint_every", checkpoint_every),
+            ("threads", threads),
         ]:
             if number < 1:
                 raise ValueError(f"{name}: got {number}, expected a positive integer")
@@ -95,7 +100,7 @@ class Experiment(Described):
                 raise ValueError(f"published: got {name}, expected one of the arms: {', '.join(self.arms)}")
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every, self.threads = checkpoint_every, threads
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if cuda else "cpu")
         self.dtype = torch.float32 if dtype == "float32" else torch.float64
@@ -317,6 +322,21 @@ def _no_checkpoint(path: Path, error: Exception) -> RunError:
     )
 
 
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _refresh() -> float:
+    """Seconds between updates of the progress bar: rare where they pile up, as in a log file."""
+    return 0.2 if sys.stderr.isatty() else 10.0
+
+
 def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Path:
     """Run what is missing of a run and write its results.
 
@@ -333,7 +353,8 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
     total = experiment.steps * len(experiment.arms)
     with (
         pyro.validation_enabled(False),
-        tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True) as bar,
+        _threads(experiment.threads),
+        tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True, mininterval=_refresh()) as bar,
     ):
         for name in experiment.arms:
             bar.set_description(name)
@@ -341,7 +362,7 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
             checkpoint = folder / "checkpoints" / f"{name}.pt"
             if checkpoint.exists():
                 arm.restore(checkpoint)
-                bar.update(arm.step)
+                bar.total -= arm.step  # so that the time left is that of the steps to come
             while arm.step < experiment.steps:
                 step = arm.step + 1
                 try:

@@ -267,8 +267,8 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         JSON: what is not a finite number is `None`. At up to `CHECKPOINTS` evenly spaced records, the last one
         included: `reward` and `elbo` (means over agents), `joint_optimum_probability`, `success_rate` (Wilson).
         At the last record: `steps_to_success`, the median over replicates of the first record from which success,
-        judged at each record by itself, lasts to the end, `None` where censored; `opponent_model_lead` in steps, with `replicates` counting those that are
-        not excluded. A metric that a learner does not have gets no row.
+        judged at each record by itself, lasts to the end, `None` where censored; `opponent_model_lead` in steps,
+        with `replicates` counting those that are not excluded. A metric that a learner does not have gets no row.
     """
     count, steps = metrics.sizes["step"], metrics["step"].to_numpy()
     shown = sorted({-(-k * count // CHECKPOINTS) - 1 for k in range(1, CHECKPOINTS + 1)})

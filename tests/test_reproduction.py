@@ -58,7 +58,7 @@ def test_climbing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_opponent_model_thinks_ahead(tmp_path: Path) -> None:
     """Fig. 1c: rho passes 1/2 before the opponent's policy does. The lead is about 1.3 steps, with error .08."""
-    folder, at = run(tmp_path, "climbing.yaml", replicates=1000)
+    _, at = run(tmp_path, "climbing.yaml", replicates=1000)
     assert at["rommeo_q", "opponent_model_lead", 300] > 0.5
 
 
