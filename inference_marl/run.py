@@ -362,7 +362,8 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
             checkpoint = folder / "checkpoints" / f"{name}.pt"
             if checkpoint.exists():
                 arm.restore(checkpoint)
-                bar.total -= arm.step  # so that the time left is that of the steps to come
+                total -= arm.step  # so that the time left is that of the steps to come
+                bar.total = total
             while arm.step < experiment.steps:
                 step = arm.step + 1
                 try:
