@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import pyro
 import torch
-import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
-from inference_marl.recording import Recorder, labels
-from inference_marl.spaces import Box, Discrete
-from inference_marl.statistics import summarise
+from inference_marl.recording import Recorder
+from inference_marl.results import write_atomically, write_results
 from inference_marl.svi import NonFiniteError
 from inference_marl.types import Described, Game, Learner, Seat, State, Transition, within
 
@@ -50,7 +46,10 @@ class Experiment(Described):
         checkpoint_every: steps between checkpoints; there is one at the end of each arm in any case.
         device: where tensors live; `auto` takes CUDA if there is any.
         dtype: floating type.
-        threads: of torch on the CPU. A second one gains little here, and loses much where cores are shared.
+        threads: of torch on the CPU. A second one helps large networks on an idle machine; tables it does not help,
+            and where cores are shared it loses much.
+        published: what a paper reports at the last step, by arm and metric, printed beside what was measured.
+        source: where the published numbers are from.
 
     Raises:
         ValueError: if a number is out of its range, or an arm cannot be called so.
@@ -194,17 +193,6 @@ def _new_folder(out: Path, name: str) -> Path:
             raise RunError(f"{out}: got no folder to write to ({error.strerror}), expected one for runs") from error
         return folder
     raise RunError(f"{out}: got too many runs called {name}, expected room for one more")
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a file beside `path`, then move it there, so that `path` is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @dataclass
@@ -411,110 +399,3 @@ def resume(folder: str | Path, progress: bool = True) -> Path:
 def first_line(error: Exception) -> str:
     """The message without what Pyro and torch add below it (shapes, values)."""
     return (str(error).splitlines() or [""])[0]
-
-
-def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, Recorder], seconds: float) -> None:
-    """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`."""
-    game = experiment.game
-    steps = np.arange(1, experiment.steps // experiment.record_every + 1) * experiment.record_every
-    names = list(recorders)
-
-    def joined(parts: list[xr.Dataset]) -> xr.Dataset:
-        # What is recorded gets a learner; what the game says, such as where its optimum is, has none.
-        named = [
-            part.map(lambda value: value.expand_dims("learner") if "step" in value.dims else value) for part in parts
-        ]
-        merged = xr.concat(named, dim="learner", data_vars="minimal", coords="minimal", compat="equals", join="outer")
-        return merged.assign_coords(step=steps, learner=names)
-
-    metrics = joined([recorder.metrics() for recorder in recorders.values()])
-    success = _success(experiment, metrics)
-    if success is not None:
-        metrics["success"] = success
-    described = experiment.describe()["init_args"]
-    metrics.attrs = {
-        "experiment": folder.name,
-        "game": _title(described["game"]),
-        "seed": experiment.seed,
-        "steps_per_episode": game.horizon or experiment.steps,
-        "success_window": experiment.success_window,
-    }
-    if game.success_reward is not None:
-        metrics.attrs["success_reward"] = game.success_reward
-    posterior = joined([recorder.beliefs() for recorder in recorders.values()])
-    posterior.attrs = _belief_attributes(game)
-    _label(posterior, experiment.seats())
-    _write_dataset(folder / "metrics.nc", metrics)
-    _write_dataset(folder / "posterior.nc", posterior)
-    surface = _surface(game)
-    if surface is not None:
-        _write_dataset(folder / "surface.nc", surface)
-    summary = {
-        "experiment": metrics.attrs["experiment"],
-        "game": metrics.attrs["game"],
-        "replicates": experiment.replicates,
-        "steps": experiment.steps,
-        "seconds": round(seconds, 3),
-        "published": experiment.published,
-        "source": experiment.source,
-        "results": summarise(metrics, posterior),
-    }
-    text = json.dumps(summary, indent=1, allow_nan=False)
-    write_atomically(folder / "summary.json", lambda path: path.write_text(text))
-
-
-def _success(experiment: Experiment, metrics: xr.Dataset) -> xr.DataArray | None:
-    """1 where a replicate succeeds: by mean reward if the game says from which, else by P(optimum) above 1/2."""
-    threshold = experiment.game.success_reward
-    if threshold is not None:
-        window = experiment.success_window
-        recent = metrics["reward"].mean("agent").rolling(step=window, min_periods=1).mean()
-        return (recent >= threshold).astype("float32")
-    if "joint_optimum_probability" in metrics:
-        return (metrics["joint_optimum_probability"] > 0.5).astype("float32")
-    return None
-
-
-def _title(described: Mapping[str, Any]) -> str:
-    arguments = [str(value) for value in described["init_args"].values() if isinstance(value, str)]
-    return f"{described['class_path'].rpartition('.')[2]}({', '.join(arguments)})"
-
-
-def _belief_attributes(game: Game) -> dict[str, Any]:
-    space = game.action_spaces[0]
-    if not isinstance(space, Box):
-        return {"kind": "discrete"}
-    attributes: dict[str, Any] = {"kind": "continuous", "low": space.low, "high": space.high}
-    radius = getattr(game, "optimum_radius", None)
-    return attributes if radius is None else {**attributes, "optimum_radius": radius}
-
-
-def _label(posterior: xr.Dataset, seats: list[Seat]) -> None:
-    """Name the actions, where all agents have the same."""
-    for dim, groups in {
-        "action": [[seat.action] for seat in seats],
-        "opponent_action": [[seat.action_spaces[agent] for agent in seat.opponents] for seat in seats],
-    }.items():
-        if dim in posterior.sizes and all(isinstance(space, Discrete) for group in groups for space in group):
-            longest = max(groups, key=lambda group: int(np.prod([space.features for space in group])))
-            posterior.coords[dim] = labels(longest)
-
-
-def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
-    """Rewards over a grid of joint actions, for stateless games of two agents with one-dimensional boxes."""
-    spaces = game.action_spaces
-    if len(spaces) != 2 or not all(isinstance(space, Box) and space.dim == 1 for space in spaces):
-        return None
-    axes = [torch.linspace(space.low, space.high, points) for space in spaces if isinstance(space, Box)]
-    grid = [values.reshape(1, -1, 1) for values in torch.meshgrid(*axes, indexing="ij")]
-    cpu = torch.device("cpu")
-    rewards = game.step(game.reset(1, points * points, cpu, torch.float32), grid)[1]
-    values = rewards.reshape(points, points, 2).permute(2, 0, 1).numpy()
-    coordinates = {"action_0": axes[0].numpy(), "action_1": axes[1].numpy(), "agent": [0, 1]}
-    return xr.Dataset({"payoff": (("agent", "action_0", "action_1"), values)}, coords=coordinates)
-
-
-def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
-    squeeze = {"zlib": True, "complevel": 1, "shuffle": True}
-    encoding = {name: squeeze for name, variable in dataset.data_vars.items() if variable.dtype.kind == "f"}
-    write_atomically(path, lambda beside: dataset.to_netcdf(beside, engine="h5netcdf", encoding=encoding))

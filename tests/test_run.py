@@ -31,7 +31,8 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.run import Experiment, RunError, _Arm, complete, resume, write_atomically
+from inference_marl.results import write_atomically
+from inference_marl.run import Experiment, RunError, _Arm, complete, resume
 from inference_marl.spaces import Discrete
 from inference_marl.spec import dump, load, override
 from inference_marl.types import Game, Learner, Posterior, State, Transition
