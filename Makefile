@@ -32,8 +32,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(runtime) ## run the climbing game and print what was learned
-	$(bin)/inference-marl run experiments/climbing.yaml
-	$(bin)/inference-marl inspect "$$(dirname "$$(ls -t runs/*/summary.json | head -n 1)")"
+	$(bin)/inference-marl run experiments/climbing.yaml --inspect
 
 .PHONY: test
 test: $(development) ## the fast tests

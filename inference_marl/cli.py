@@ -46,10 +46,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Run an experiment file. Every key of the file can be overridden by its dotted path, for example "
         "--replicates 100 --arms.rommeo_q.temperature.floor 0.2",
-        usage="inference-marl run SPEC [--out DIR] [--print-spec] [--quiet] [--KEY VALUE ...]",
+        usage="inference-marl run SPEC [--out DIR] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]",
     )
     run.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
     run.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
+    run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
     run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     run.set_defaults(act=_run)
@@ -74,7 +75,10 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> None:
         return
     out, name = Path(options.out), Path(options.spec).stem
     folder = experiment.run(out, name, progress=not options.quiet)
-    _report(folder)
+    if options.inspect:
+        _look_into(folder)
+    else:
+        _report(folder)
 
 
 def _resume(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -91,9 +95,14 @@ def _report(folder: Path) -> None:
 
 
 def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    _look_into(Path(options.run))
+
+
+def _look_into(folder: Path) -> None:
     from inference_marl.inspect import inspect_run
 
-    inspect_run(Path(options.run))
+    inspect_run(folder)
+    print(f"\nThe run is in {folder}: spec.yaml, summary.json, metrics.nc, posterior.nc, checkpoints, figures")
 
 
 def _list(options: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -71,6 +71,14 @@ def test_run_writes_a_folder_under_runs_and_says_where(file: Path, capsys: pytes
     assert (file.parent / "runs" / "small" / "summary.json").is_file()
 
 
+def test_run_can_inspect_at_once(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "small.yaml", "--quiet", "--inspect"]) == 0
+    output = capsys.readouterr().out
+    assert "summarised by ArviZ" in output
+    assert output.rstrip().splitlines()[-1].startswith("The run is in runs/small:")
+    assert list((file.parent / "runs" / "small" / "figures").glob("*.png"))
+
+
 def test_run_shows_its_progress(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "small.yaml"]) == 0
     progress = capsys.readouterr().err
@@ -260,7 +268,10 @@ def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.Captur
     ("arguments", "texts"),
     [
         ([], ["run an experiment file", "resume", "inspect", "list", "probabilistic inference"]),
-        (["run"], ["SPEC [--out DIR] [--print-spec] [--quiet] [--KEY VALUE ...]", "dotted path", "default: runs"]),
+        (
+            ["run"],
+            ["SPEC [--out DIR] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]", "dotted path", "default: runs"],
+        ),
         (["resume"], ["RUN", "the folder of a run", "--quiet"]),
         (["inspect"], ["RUN", "the folder of a run"]),
         (["list"], ["usage: inference-marl list"]),
