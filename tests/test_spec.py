@@ -114,34 +114,72 @@ def climbing_twin() -> Experiment:
     )
 
 
-def quadratics_twin() -> Experiment:
-    def network() -> TanhNormalNetwork:
-        return TanhNormalNetwork(hidden=[64, 64])
+def network() -> TanhNormalNetwork:
+    return TanhNormalNetwork(hidden=[64, 64])
 
+
+def rommeo_ac(
+    window: int = 5000, target_rate: float = 0.01, opponent_model: Conditional | None = None, **changes: Any
+) -> Rommeo:
+    arguments: dict[str, Any] = {
+        "opponent_prior": Amortised(network(), window=window, learning_rate=5e-3),
+        "guide": OpponentFirst(opponent_model or network(), network()),
+        "critic": NetworkCritic(hidden=[64, 64], learning_rate=5e-3, target_rate=target_rate),
+        "temperature": ExponentialDecay(start=5.0, rate=0.01, floor=0.1),
+        "discount": 0.95,
+        "replay": 5000,
+        "batch_size": 256,
+        "warmup": 150,
+        "guide_learning_rate": 1e-2,
+    }
+    return Rommeo(**arguments | changes)
+
+
+def quadratics_twin() -> Experiment:
     return Experiment(
         MaxOfTwoQuadratics(variant="text"),
-        arms={
-            "rommeo_ac": Rommeo(
-                opponent_prior=Amortised(network(), window=5000, learning_rate=5e-3),
-                guide=OpponentFirst(network(), network()),
-                critic=NetworkCritic(hidden=[64, 64], learning_rate=5e-3, target_rate=0.01),
-                temperature=ExponentialDecay(start=5.0, rate=0.01, floor=0.1),
-                discount=0.95,
-                replay=5000,
-                batch_size=256,
-                warmup=150,
-                guide_learning_rate=1e-2,
-            )
-        },
+        arms={"rommeo_ac": rommeo_ac()},
         replicates=32,
         steps=5000,
         record_every=25,
         success_window=10,
         checkpoint_every=500,
+        source="Tian et al. 2019, Figure 2b, read off its one curve (at 10 from about episode 14 on)",
+        published={"rommeo_ac": {"reward": 10.0, "steps_to_success": 350}},
     )
 
 
-TWINS = {"climbing": climbing_twin, "max_of_two_quadratics": quadratics_twin}
+def quadratics_ablation_twin() -> Experiment:
+    return Experiment(
+        MaxOfTwoQuadratics(variant="text"),
+        arms={
+            "rommeo_ac": rommeo_ac(),
+            "no_warmup": rommeo_ac(warmup=0),
+            "constant_temperature": rommeo_ac(temperature=0.1),
+            "constant_temperature_no_warmup": rommeo_ac(temperature=0.1, warmup=0),
+            "authors_annealing_no_warmup": rommeo_ac(temperature=ExponentialDecay(500.0, 0.1, 0.1, 10), warmup=0),
+            "short_prior_window": rommeo_ac(window=256),
+            "fast_target": rommeo_ac(target_rate=0.1),
+            "empirical_opponent_model": rommeo_ac(opponent_model=Empirical()),
+        },
+        replicates=32,
+        steps=2500,
+        record_every=25,
+        success_window=10,
+        checkpoint_every=500,
+        seed=1,
+    )
+
+
+TWINS = {
+    "climbing": climbing_twin,
+    "max_of_two_quadratics": quadratics_twin,
+    "max_of_two_quadratics_ablation": quadratics_ablation_twin,
+}
+
+
+def test_every_file_has_a_twin() -> None:
+    assert {path.stem for path in EXPERIMENTS.glob("*.yaml")} == set(TWINS)
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -254,7 +292,7 @@ from torch import Tensor
 from inference_marl.models import EmpiricalFrequency, OpponentPrior
 from inference_marl.schedules import Schedule, as_schedule
 from inference_marl.spaces import Discrete
-from inference_marl.types import Game, Learner, Posterior
+from inference_marl.types import Conditional, Game, Learner, Posterior
 
 
 class Stubborn(OpponentPrior):
