@@ -26,6 +26,7 @@ from inference_marl.models import (
 from inference_marl.run import Experiment
 from inference_marl.schedules import Constant, ExponentialDecay, InverseTime
 from inference_marl.spec import SpecError, available, build, dump, load, override
+from inference_marl.types import Conditional
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))
