@@ -151,6 +151,15 @@ def quadratics_twin() -> Experiment:
 
 
 def quadratics_ablation_twin() -> Experiment:
+    wide = TanhNormalNetwork(hidden=[100, 100])
+    authors = rommeo_ac(
+        opponent_prior=Amortised(wide, window=512, batch_size=512, learning_rate=1e-2),
+        guide=OpponentFirst(wide, wide),
+        critic=NetworkCritic(hidden=[100, 100], learning_rate=1e-2, target_rate=0.01),
+        temperature=ExponentialDecay(500.0, 0.1, 0.1, 10),
+        batch_size=512,
+        warmup=0,
+    )
     return Experiment(
         MaxOfTwoQuadratics(variant="text"),
         arms={
@@ -159,6 +168,7 @@ def quadratics_ablation_twin() -> Experiment:
             "constant_temperature": rommeo_ac(temperature=0.1),
             "constant_temperature_no_warmup": rommeo_ac(temperature=0.1, warmup=0),
             "authors_annealing_no_warmup": rommeo_ac(temperature=ExponentialDecay(500.0, 0.1, 0.1, 10), warmup=0),
+            "authors_setting": authors,
             "short_prior_window": rommeo_ac(window=256),
             "fast_target": rommeo_ac(target_rate=0.1),
             "empirical_opponent_model": rommeo_ac(opponent_model=Empirical()),
