@@ -104,8 +104,8 @@ class ByHand:
     @staticmethod
     def apply(parts: list[Tensor], x: Tensor) -> Tensor:
         """The network, `replicates x batch x features`."""
-        x = torch.relu(torch.baddbmm(parts[1], x, parts[0]))
-        x = torch.relu(torch.baddbmm(parts[3], x, parts[2]))
+        x = torch.relu_(torch.baddbmm(parts[1], x, parts[0]))
+        x = torch.relu_(torch.baddbmm(parts[3], x, parts[2]))
         return torch.baddbmm(parts[5], x, parts[4])
 
     def head(self, parts: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:

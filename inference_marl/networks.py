@@ -55,7 +55,7 @@ class MLP(nn.Module):
         """`[extra x] replicates x batch x inputs` to `[extra x] replicates x batch x outputs`."""
         *hidden, last = self.layers
         for layer in hidden:
-            x = torch.relu(layer(x))
+            x = torch.relu_(layer(x))
         out: Tensor = last(x)
         return out
 
