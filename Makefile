@@ -82,7 +82,7 @@ constraints: ## refresh constraints.txt to the newest versions
 
 .PHONY: clean
 clean: ## remove the environment, builds and caches; runs/ stays
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define require_python

@@ -13,7 +13,7 @@ from torch import Tensor
 from inference_marl.guides.closed_form import ClosedForm
 from inference_marl.plates import replicate_and_batch
 from inference_marl.spaces import Discrete
-from inference_marl.types import Bindable, Conditional, Seat, within
+from inference_marl.types import Bindable, Conditional, IncompatibleError, Seat, within
 
 
 class OneStepModel(Protocol):
@@ -65,7 +65,13 @@ class Guide(Bindable):
         names = {"action": "policy", "opponent_action": "opponent_model"}
         for site in self.order:
             with within(names[site]):
-                bound = getattr(self, names[site]).bind(self.seat, spaces[site], parents)
+                factor: Conditional = getattr(self, names[site])
+                if type(factor).observe is not Conditional.observe:
+                    raise IncompatibleError(
+                        f"got {type(factor).__name__}, which learns from what it is shown, but a guide shows it "
+                        "nothing; expected a factor that is fitted, or Empirical (rho := P) and this as opponent prior"
+                    )
+                bound = factor.bind(self.seat, spaces[site], parents)
             setattr(self, names[site], bound)
             parents = [*parents, spaces[site]]
         factors = {site: getattr(self, name) for site, name in names.items()}

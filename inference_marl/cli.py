@@ -29,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SpecError, RunError, InspectError) as error:
         print(f"inference-marl: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ninference-marl: interrupted; go on with: inference-marl resume RUN", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        again = f"; go on with: inference-marl resume {interrupt}" if interrupt.args else ""
+        print(f"\ninference-marl: interrupted{again}", file=sys.stderr)
         return 130
     return 0
 
@@ -67,8 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl.spec import dump, load
+    from inference_marl.spec import SpecError, dump, load
 
+    if not Path(options.spec).exists() and rest:
+        raise SpecError(f"{options.spec}: got no such file, expected SPEC before the overrides: run SPEC --KEY VALUE")
     experiment = load(options.spec, _overrides(rest))
     if options.print_spec:
         print(dump(experiment), end="")

@@ -78,4 +78,7 @@ def track(target: nn.Module, online: nn.Module, rate: float) -> None:
         [*target.parameters(), *target.buffers()], [*online.parameters(), *online.buffers()], strict=True
     )
     for slow, fast in pairs:
-        slow.lerp_(fast, rate)
+        if slow.is_floating_point():
+            slow.lerp_(fast, rate)
+        else:
+            slow.copy_(fast)

@@ -16,7 +16,8 @@ from inference_marl.spaces import Box, Discrete, Space, joint_space
 from inference_marl.types import Game, Learner, Posterior, Seat
 
 MAX_STATES = 128
-"""Beliefs are recorded in every state of a game with at most this many; above it, at the visited observations."""
+"""Beliefs are recorded in every state of a game with at most this many that all agents observe. In other games they
+are recorded where the agents are, so that `state` counts environments."""
 
 ELBO_PARTS = ("elbo", "elbo_reward", "elbo_entropy", "elbo_kl")
 BELIEFS = ("policy", "opponent_model", "opponent_prior", "opponent_policy")
@@ -63,7 +64,8 @@ class Recorder:
         self.made += 1
 
     def _probe(self, seat: Seat, obs: Tensor) -> Tensor:
-        if isinstance(seat.observation, Discrete) and seat.observation.n <= MAX_STATES:
+        shared = self.game.shared_observation
+        if shared and isinstance(seat.observation, Discrete) and seat.observation.n <= MAX_STATES:
             return torch.arange(seat.observation.n, device=obs.device).expand(seat.replicates, -1)
         return obs
 
@@ -148,11 +150,11 @@ class Recorder:
         if mask is not None:
             own, opponents = [], []
             for seat in self.seats:
-                own.append(mask.movedim(seat.index, 0).flatten(1).any(1))
-                opponents.append(mask.any(seat.index).flatten())
+                own.append(mask.movedim(seat.index, 0).flatten(1).any(1).to(torch.int8).numpy())
+                opponents.append(mask.any(seat.index).flatten().to(torch.int8).numpy())
             return {
-                "optimal_action": (("agent", "action"), _pad(own)),
-                "optimal_opponent_action": (("agent", "opponent_action"), _pad(opponents)),
+                "optimal_action": (("agent", "action"), _pad(own, 0)),
+                "optimal_opponent_action": (("agent", "opponent_action"), _pad(opponents, 0)),
             }
         optimum = getattr(self.game, "optimum", None)
         if optimum is None:
@@ -160,15 +162,15 @@ class Recorder:
         points = [np.atleast_1d(np.asarray(point, dtype=np.float32)) for point in optimum]
         others = [np.concatenate([points[agent] for agent in seat.opponents]) for seat in self.seats]
         return {
-            "optimal_action": (("agent", "action_dim"), np.stack(points)),
-            "optimal_opponent_action": (("agent", "opponent_dim"), np.stack(others)),
+            "optimal_action": (("agent", "action_dim"), _pad(points, np.nan)),
+            "optimal_opponent_action": (("agent", "opponent_dim"), _pad(others, np.nan)),
         }
 
 
-def _pad(rows: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.int8]]:
-    padded = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int8)
+def _pad(rows: Sequence[np.ndarray[Any, Any]], missing: float) -> np.ndarray[Any, Any]:
+    padded = np.full((len(rows), max(len(row) for row in rows)), missing, dtype=rows[0].dtype)
     for agent, row in enumerate(rows):
-        padded[agent, : len(row)] = row.numpy()
+        padded[agent, : len(row)] = row
     return padded
 
 
@@ -183,6 +185,11 @@ def joint_belief(seat: Seat, policies: Sequence[Tensor]) -> Tensor:
     """The joint of several agents' independent policies: probabilities `... x joint_actions`, or draws `... x dims`."""
     if isinstance(seat.opponent_action, Box):
         return torch.cat(list(policies), dim=-1)
+    return _product(policies)
+
+
+def _product(policies: Sequence[Tensor]) -> Tensor:
+    """Probabilities of joint actions, the last agent's action fastest: `... x (product of actions)`."""
     joint = policies[0]
     for policy in policies[1:]:
         joint = (joint.unsqueeze(-1) * policy.unsqueeze(-2)).flatten(-2)
@@ -212,10 +219,7 @@ def joint_optimum_probability(game: Game, seats: Sequence[Seat], policies: Seque
     mask = optimum_mask(game, spaces, policies[0].device)
     if mask is None:
         return None
-    joint = policies[0]
-    for policy in policies[1:]:
-        joint = (joint.unsqueeze(-1) * policy.unsqueeze(-2)).flatten(-2)
-    return (joint * mask.flatten()).sum(-1)
+    return (_product(policies) * mask.flatten()).sum(-1)
 
 
 def labels(spaces: Sequence[Space]) -> list[str]:

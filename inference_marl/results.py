@@ -31,8 +31,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, Recorder], seconds: float) -> None:
-    """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`."""
+def datasets(experiment: Experiment, recorders: Mapping[str, Recorder]) -> tuple[xr.Dataset, xr.Dataset]:
+    """Metrics and beliefs of all arms: what `metrics.nc` and `posterior.nc` hold."""
     game = experiment.game
     steps = np.arange(1, experiment.steps // experiment.record_every + 1) * experiment.record_every
     names = list(recorders)
@@ -51,7 +51,6 @@ def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, 
         metrics["success"] = success
     described = experiment.describe()["init_args"]
     metrics.attrs = {
-        "experiment": folder.name,
         "game": _title(described["game"]),
         "seed": experiment.seed,
         "steps_per_episode": game.horizon or experiment.steps,
@@ -62,9 +61,16 @@ def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, 
     posterior = joined([recorder.beliefs() for recorder in recorders.values()])
     posterior.attrs = _belief_attributes(game)
     _label(posterior, experiment.seats())
+    return metrics, posterior
+
+
+def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, Recorder], seconds: float) -> None:
+    """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`."""
+    metrics, posterior = datasets(experiment, recorders)
+    metrics.attrs["experiment"] = folder.name
     _write_dataset(folder / "metrics.nc", metrics)
     _write_dataset(folder / "posterior.nc", posterior)
-    surface = _surface(game)
+    surface = _surface(experiment.game)
     if surface is not None:
         _write_dataset(folder / "surface.nc", surface)
     summary = {
@@ -108,14 +114,15 @@ def _belief_attributes(game: Game) -> dict[str, Any]:
 
 
 def _label(posterior: xr.Dataset, seats: list[Seat]) -> None:
-    """Name the actions, where all agents have the same."""
+    """Name the actions: by letters if they mean the same for every agent, by numbers if not."""
     for dim, groups in {
         "action": [[seat.action] for seat in seats],
         "opponent_action": [[seat.action_spaces[agent] for agent in seat.opponents] for seat in seats],
     }.items():
         if dim in posterior.sizes and all(isinstance(space, Discrete) for group in groups for space in group):
-            longest = max(groups, key=lambda group: int(np.prod([space.features for space in group])))
-            posterior.coords[dim] = labels(longest)
+            named = sorted((labels(group) for group in groups), key=len)
+            alike = all(names == named[-1][: len(names)] for names in named)
+            posterior.coords[dim] = named[-1] if alike else [str(number) for number in range(len(named[-1]))]
 
 
 def _surface(game: Game, points: int = 101) -> xr.Dataset | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 import time
@@ -19,7 +20,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference_marl.recording import Recorder
-from inference_marl.results import write_atomically, write_results
+from inference_marl.results import datasets, write_atomically, write_results
+from inference_marl.statistics import METRICS
 from inference_marl.svi import NonFiniteError
 from inference_marl.types import Described, Game, Learner, Seat, State, Transition, within
 
@@ -94,15 +96,20 @@ class Experiment(Described):
         self.check_names(arms)
         self.game, self.arms = game, dict(arms)
         self.published, self.source = published or {}, source
-        for name in self.published:
+        for name, numbers in self.published.items():
             if name not in self.arms:
                 raise ValueError(f"published: got {name}, expected one of the arms: {', '.join(self.arms)}")
+            for metric in numbers:
+                if metric not in METRICS:
+                    raise ValueError(f"published.{name}: got {metric}, expected one of {', '.join(METRICS)}")
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.checkpoint_every, self.threads = checkpoint_every, threads
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         self.device = torch.device("cuda" if cuda else "cpu")
         self.dtype = torch.float32 if dtype == "float32" else torch.float64
+        if device == "auto":
+            self.__dict__["_given"]["device"] = self.device.type  # a run's file says what was used
 
     @staticmethod
     def check_names(arms: Iterable[object]) -> None:
@@ -126,6 +133,7 @@ class Experiment(Described):
                 environments=self.environments,
                 device=self.device,
                 dtype=self.dtype,
+                game=self.game,
             )
             for agent, observation in enumerate(self.game.observations)
         ]
@@ -162,6 +170,9 @@ class Experiment(Described):
                 arm = _Arm.start(self, name, replicates=1)
                 with within(f"arms.{name}"):
                     arm.advance()
+                    if not arm.recorder.made:
+                        arm.record()
+                datasets(self, {name: arm.recorder})
 
     def run(self, out: str | Path = "runs", name: str = "experiment", progress: bool = True) -> Path:
         """Run every arm and write the run's folder.
@@ -177,8 +188,9 @@ class Experiment(Described):
         from inference_marl.spec import dump
 
         self.check()
+        described = dump(self)
         folder = _new_folder(Path(out), name)
-        write_atomically(folder / "spec.yaml", lambda path: path.write_text(dump(self)))
+        write_atomically(folder / "spec.yaml", lambda path: path.write_text(described))
         return complete(self, folder, progress)
 
 
@@ -235,10 +247,14 @@ class _Arm:
         obs = game.observe(self.state)
         actions = tuple(learner.act(seen) for learner, seen in zip(self.learners, obs, strict=True))
         state, rewards, terminated = game.step(self.state, actions)
-        batch = Transition(obs, actions, rewards, game.observe(state), terminated)
+        self.clock += 1
+        ended = terminated if game.horizon is None else terminated | (self.clock >= game.horizon)
+        batch = Transition(obs, actions, rewards, game.observe(state), terminated, ended)
+        read = any(learner.reads_peers for learner in self.learners)
+        peers = copy.deepcopy(self.learners) if read else []
         for seat, learner in enumerate(self.learners):
             try:
-                learner.update(batch, self.learners)
+                learner.update(batch, peers)
             except NonFiniteError as error:
                 raise RunError(
                     f"arms.{self.name}, agent {seat}, step {self.step + 1}: {error}. The last checkpoint is kept; "
@@ -246,17 +262,19 @@ class _Arm:
                 ) from error
         self.step += 1
         self.since_record += rewards.mean(1)
-        self.state = self._next(state, terminated)
+        self.state = self._next(state, ended)
         if self.step % self.experiment.record_every == 0:
-            reward = self.since_record / self.experiment.record_every
-            self.recorder.record(game.observe(self.state), self.learners, reward)
-            self.since_record = torch.zeros_like(self.since_record)
+            self.record()
 
-    def _next(self, state: State, terminated: Tensor) -> State:
-        """Start a new episode where one has ended or reached the time limit."""
+    def record(self) -> None:
+        """Keep the metrics since the last record, and the beliefs of now."""
+        reward = self.since_record / self.experiment.record_every
+        self.recorder.record(self.experiment.game.observe(self.state), self.learners, reward)
+        self.since_record = torch.zeros_like(self.since_record)
+
+    def _next(self, state: State, over: Tensor) -> State:
+        """Start a new episode where one is over."""
         game = self.experiment.game
-        self.clock += 1
-        over = terminated if game.horizon is None else terminated | (self.clock >= game.horizon)
         if not bool(over.any()):
             return state
         self.clock = torch.where(over, torch.zeros_like(self.clock), self.clock)
@@ -279,7 +297,7 @@ class _Arm:
             "since_record": self.since_record,
             "clock": self.clock,
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.experiment.device.type == "cuda" else [],
+            "cuda_rng": torch.cuda.get_rng_state() if self.experiment.device.type == "cuda" else None,
         }
         write_atomically(path, partial(torch.save, content))
 
@@ -290,15 +308,17 @@ class _Arm:
             RunError: if the file does not hold this arm's checkpoint.
         """
         try:
-            content = torch.load(path, map_location=self.experiment.device, weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            device = self.experiment.device
             for learner, saved in zip(self.learners, content["learners"], strict=True):
                 learner.load_state_dict(saved)
             self.recorder.load_state_dict(content["recorder"])
-            self.step, self.state = content["step"], content["state"]
-            self.since_record, self.clock = content["since_record"], content["clock"]
-            torch.set_rng_state(content["rng"].cpu())
-            if content["cuda_rng"]:
-                torch.cuda.set_rng_state_all([state.cpu() for state in content["cuda_rng"]])
+            self.step = content["step"]
+            self.state = {key: value.to(device) for key, value in content["state"].items()}
+            self.since_record, self.clock = content["since_record"].to(device), content["clock"].to(device)
+            torch.set_rng_state(content["rng"])
+            if content["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(content["cuda_rng"])
         except Exception as error:
             raise _no_checkpoint(path, error) from error
 
@@ -336,6 +356,13 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Pat
     Returns:
         `folder`.
     """
+    try:
+        return _complete(experiment, folder, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(str(folder)) from None
+
+
+def _complete(experiment: Experiment, folder: Path, progress: bool) -> Path:
     started = time.monotonic()
     recorders: dict[str, Recorder] = {}
     total = experiment.steps * len(experiment.arms)

@@ -21,6 +21,12 @@ from inference_marl.readings import optimum_probability, per_replicate
 FloatArray = npt.NDArray[np.floating[Any]]
 UNBOUNDED = (-math.inf, math.inf)
 
+METRICS = (
+    *("reward", "joint_optimum_probability", "success_rate", "elbo"),
+    *("steps_to_success", "opponent_model_lead"),
+)
+"""What `summarise` reports, as far as a learner has it."""
+
 CHECKPOINTS = 12
 """At how many steps `summarise` reports, the last one included."""
 

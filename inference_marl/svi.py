@@ -32,14 +32,14 @@ class NonFiniteError(ArithmeticError):
         return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
 
 
-def check_step_size(learning_rate: float, max_gradient_norm: float | None) -> None:
+def check_step_size(learning_rate: float, max_gradient_norm: float | None, name: str = "learning_rate") -> None:
     """Check the two numbers that say how far a gradient step goes.
 
     Raises:
         ValueError: if one of them is not positive.
     """
     if not learning_rate > 0:
-        raise ValueError(f"learning_rate: got {learning_rate}, expected a positive number")
+        raise ValueError(f"{name}: got {learning_rate}, expected a positive number")
     if max_gradient_norm is not None and not max_gradient_norm > 0:
         raise ValueError(f"max_gradient_norm: got {max_gradient_norm}, expected a positive number, or null for none")
 

@@ -39,6 +39,9 @@ class Described:
             return made
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
+        for name, parameter in bound.signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                given |= given.pop(name)
         object.__setattr__(made, "_given", given)
         return made
 
@@ -56,7 +59,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return value
+    return value.tolist() if hasattr(value, "tolist") else value  # numpy and torch
 
 
 class IncompatibleError(ValueError):
@@ -99,6 +102,7 @@ class Seat:
         replicates: independent seeds trained side by side.
         environments: copies of the game each replicate plays at once.
         device, dtype: where tensors live and their floating type.
+        game: what is played, for learners that know the rules (payoffs, dynamics); most do not look.
     """
 
     index: int
@@ -108,6 +112,7 @@ class Seat:
     environments: int = 1
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+    game: Game | None = None
 
     @property
     def action(self) -> Space:
@@ -150,6 +155,8 @@ class Transition:
         rewards: `replicates x environments x agents`.
         terminated: bool, `replicates x environments`; true where nothing follows, so values are not
             bootstrapped. A time limit is not termination.
+        ended: bool, `replicates x environments`; true where the episode is over for either reason and the next
+            observation begins another, so memories are cleared.
     """
 
     obs: tuple[Tensor, ...]
@@ -157,6 +164,7 @@ class Transition:
     rewards: Tensor
     next_obs: tuple[Tensor, ...]
     terminated: Tensor
+    ended: Tensor | None = None
 
     def seen_by(self, seat: Seat) -> Experience:
         """The view of one agent: its own observation and reward, its opponents' joint action."""
@@ -271,6 +279,12 @@ class Conditional(Bindable):
                 )
         return self._bound(seat=seat, target=target, parents=tuple(parents))
 
+    def observe(self, obs: Tensor, value: Tensor, /) -> None:
+        """See what the target turned out to be, `replicates x environments x event`.
+
+        For those that learn from play by themselves, such as an empirical prior. Does nothing unless overridden.
+        """
+
     @property
     def full_support(self) -> bool:
         """Whether every value has positive probability, so that any fitted guide has a finite ELBO."""
@@ -292,12 +306,15 @@ class Game(Described, ABC):
         horizon: steps in an episode; `None` if it never ends. A time limit, not termination.
         success_reward: mean reward per step and agent from which a replicate counts as successful; `None` where
             success is judged by the joint policy's probability of the optimum instead.
+        shared_observation: whether all agents always observe the same, so that their beliefs can be compared state
+            by state and not only where they are.
     """
 
     observations: tuple[Space, ...]
     action_spaces: tuple[Space, ...]
     horizon: int | None = None
     success_reward: float | None = None
+    shared_observation: bool = False
 
     @property
     def agents(self) -> int:
@@ -345,6 +362,7 @@ class Learner(Described, torch.nn.Module, ABC):
     """
 
     seat: Seat
+    reads_peers: ClassVar[bool] = False
 
     def bind(self, seat: Seat) -> Self:
         """A working copy in `seat`.
@@ -371,8 +389,8 @@ class Learner(Described, torch.nn.Module, ABC):
 
         Args:
             batch: what just happened, all agents.
-            peers: every learner in seat order, itself included. Read-only; only centralised and opponent-aware
-                learners look at it.
+            peers: every learner in seat order, as all were before this step's updates. Read-only, and empty unless
+                some learner declares `reads_peers`, as centralised and opponent-aware ones do.
 
         Raises:
             NonFiniteError: if a loss is not finite; the learner is then as it was before the call's gradient step.

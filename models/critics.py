@@ -151,11 +151,13 @@ class TabularCritic(Critic):
         _, states, actions, opponent_actions = self.values.shape
         cell = (obs * actions + action) * opponent_actions + opponent_action
         values = self.values.view(self.values.shape[0], states * actions * opponent_actions)
-        error = target.to(values.dtype) - values.gather(1, cell)
+        target = target.to(values.dtype)
         if cell.shape[1] > 1:
-            visits = torch.zeros_like(values).scatter_add_(1, cell, torch.ones_like(error))
-            error = error / visits.gather(1, cell)
-        values.scatter_add_(1, cell, rate * error)
+            visits = torch.zeros_like(values).scatter_add_(1, cell, torch.ones_like(target))
+            sums = torch.zeros_like(values).scatter_add_(1, cell, target)
+            target = (sums / visits.clamp_min(1)).gather(1, cell)
+        # Every datum of a cell writes the same number. lerp is exact at rate 1: a bounded table stays in its bounds.
+        values.scatter_(1, cell, torch.lerp(values.gather(1, cell), target, rate))
 
     def get_extra_state(self) -> dict[str, int]:
         """The number of updates, for `state_dict`."""

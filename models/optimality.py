@@ -59,7 +59,7 @@ class BernoulliOptimality(Optimality):
             ValueError: if a value exceeds `upper`, which would make a probability above 1.
         """
         highest = float(q.detach().max())
-        if highest > self.upper:
+        if highest > self.upper + 1e-4 * max(1.0, abs(self.upper)):  # rounding is no fault
             raise ValueError(
                 f"optimality.upper: got {self.upper}, but Q reaches {highest:.6g}; expected an upper bound of Q: "
                 "raise it, or use ExponentialOptimality, which needs none"

@@ -22,12 +22,9 @@ from inference_marl.types import Conditional, IncompatibleError, within
 class OpponentPrior(Conditional):
     """`b ~ P(b | s)` for the opponents' joint action `b`.
 
-    A subclass defines `forward(obs)`; one that learns from play also defines `observe`. Priors are conditionals
-    like any other, so a guide may use one as its opponent model.
+    A subclass defines `forward(obs)`; one that learns from play also defines `observe(obs, opponent_action)`. Priors
+    are conditionals like any other, so a guide may use one that does not learn as its opponent model.
     """
-
-    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
-        """See what the opponents just did, `replicates x environments x event`. Does nothing unless overridden."""
 
 
 class Uniform(OpponentPrior):

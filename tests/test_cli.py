@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_marl import cli, spec
+from inference_marl import cli
 from inference_marl.cli import main
 from inference_marl.spec import load
 
@@ -292,9 +292,13 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(spec, "load", interrupted)
+    monkeypatch.setattr("inference_marl.run._complete", interrupted)
     assert main(["run", "small.yaml"]) == 130
-    assert "interrupted; go on with: inference-marl resume RUN" in capsys.readouterr().err
+    assert "interrupted; go on with: inference-marl resume runs/small" in capsys.readouterr().err
+
+
+def test_overrides_come_after_the_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected SPEC before the overrides" in failure(capsys, "run", "--replicates", "3", "small.yaml")
 
 
 def test_errors_in_the_program_are_not_hidden(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

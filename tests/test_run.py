@@ -360,17 +360,79 @@ def test_episodes_end_at_termination_and_at_the_time_limit(tmp_path: Path) -> No
     assert torch.equal(arm.clock, arm.state["time"])
 
 
-def test_every_learner_sees_its_own_reward_and_all_peers(tmp_path: Path) -> None:
-    shown: list[tuple[int, int]] = []
+def test_peers_are_as_they_were_before_the_step() -> None:
+    """Nobody sees a peer that has already learned from this step, so seats are treated alike."""
+    shown: list[list[float]] = []
+
+    class _Counting(Stationary):
+        reads_peers = True
+
+        def setup(self) -> None:
+            super().setup()
+            self.register_buffer("count", torch.zeros(()))
+
+        def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
+            shown.append([float(peer.get_buffer("count")) for peer in peers])
+            self.count += 1
+
+    arm = _Arm.start(Experiment(_Clock(), {"a": _Counting()}), "a")
+    arm.advance()
+    arm.advance()
+    assert shown == [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
+
+
+def test_episodes_end_by_time_or_termination() -> None:
+    ends: list[list[bool]] = []
 
     class _Watching(Stationary):
         def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
-            assert peers[self.seat.index] is self
-            shown.append((self.seat.index, len(peers)))
+            assert not peers, "peers are copied only for those that read them"
+            assert batch.ended is not None
+            ends.append([bool(batch.ended.all()), bool(batch.terminated.all())])
 
-    arm = _Arm.start(Experiment(_Clock(), {"a": _Watching()}), "a")
-    arm.advance()
-    assert shown == [(0, 2), (1, 2)]
+    game = MatrixGame("prisoners_dilemma", horizon=3, memory=1)
+    arm = _Arm.start(Experiment(game, {"a": [_Watching(), Stationary()]}), "a")
+    for _ in range(6):
+        arm.advance()
+    assert ends == [[step % 3 == 2, False] for step in range(6)]
+
+
+class _Apart(Game):
+    """Agents that observe different things, with different numbers of actions."""
+
+    observations = (Discrete(4), Discrete(2), Discrete(3))
+    action_spaces = (Discrete(2), Discrete(3), Discrete(2))
+
+    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+        return {"time": torch.zeros(replicates, environments, dtype=torch.int64)}
+
+    def observe(self, state: State) -> tuple[torch.Tensor, ...]:
+        return tuple(state["time"] % space.n for space in (Discrete(4), Discrete(2), Discrete(3)))
+
+    def step(self, state: State, actions: Sequence[torch.Tensor]) -> tuple[State, torch.Tensor, torch.Tensor]:
+        rewards = torch.stack([actions[0].float()] * 3, -1)
+        return {"time": state["time"] + 1}, rewards, torch.zeros_like(state["time"], dtype=torch.bool)
+
+
+def test_agents_that_observe_different_things(tmp_path: Path) -> None:
+    """Beliefs are kept where the agents are, so that model and truth speak of the same moment."""
+    learner = rommeo_q(opponent_prior=DirichletMultinomial())
+    experiment = Experiment(_Apart(), {"a": learner}, replicates=2, steps=6, environments=5)
+    posterior = dataset(run(experiment, tmp_path), "posterior.nc")
+    assert posterior.sizes["state"] == 5
+    truth = posterior["opponent_policy"].isel(learner=0, agent=0)  # of agents 1 and 2: 3 x 2 joint actions
+    one, two = (posterior["policy"].isel(learner=0, agent=agent) for agent in (1, 2))
+    expected = (one.rename(action="x") * two.isel(action=slice(2)).rename(action="y")).stack(joint=("x", "y"))
+    np.testing.assert_allclose(truth.transpose(..., "opponent_action"), expected.transpose(..., "joint"), rtol=1e-5)
+    assert posterior["opponent_action"].to_numpy().tolist() == list("012345")  # no letters mean the same for all
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_the_recorded_policy_is_the_one_that_is_played(tmp_path: Path, warmup: int) -> None:
+    experiment = climbing(arms={"a": rommeo_q(warmup=warmup, temperature=0.01)}, steps=5, record_every=1)
+    policy = dataset(run(experiment, tmp_path), "posterior.nc")["policy"].isel(learner=0)
+    uniform = (abs(policy - 1 / 3) < 1e-6).all(["replicate", "agent", "state", "action"]).to_numpy().tolist()
+    assert uniform == [step < warmup for step in range(1, 6)]
 
 
 def test_tabular_and_network_learners_meet(tmp_path: Path) -> None:

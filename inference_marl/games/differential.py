@@ -38,6 +38,8 @@ class DifferentialGame(Game, ABC):
         ValueError: if an argument is out of range.
     """
 
+    shared_observation = True
+
     def __init__(self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
         if agents < 2:
             raise ValueError(f"agents: got {agents}, expected an integer of at least 2")

@@ -140,6 +140,8 @@ class MatrixGame(Game):
             ragged, not numbers, empty, or can be read in more than one way.
     """
 
+    shared_observation = True
+
     def __init__(
         self,
         payoff: str | list[Any] = "climbing",

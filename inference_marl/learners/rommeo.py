@@ -6,18 +6,19 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
-from inference_marl.guides import Guide
+from inference_marl.guides import ClosedForm, Guide
 from inference_marl.models import ControlModel, Critic, ExponentialOptimality, OpponentPrior, Optimality
 from inference_marl.networks import track
 from inference_marl.objectives import MAX_PLATE_NESTING, one_step, soft_value, td_target
 from inference_marl.replay import Replay
 from inference_marl.schedules import Schedule, as_schedule
 from inference_marl.spaces import Discrete
-from inference_marl.svi import Fit
+from inference_marl.svi import Fit, check_step_size
 from inference_marl.types import Experience, IncompatibleError, Learner, Posterior, Transition, within
 
 
@@ -94,6 +95,7 @@ class Rommeo(Learner):
         ]:
             if number is not None and number < least:
                 raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")
+        check_step_size(guide_learning_rate, max_gradient_norm, "guide_learning_rate")
         self.opponent_prior = opponent_prior
         self.guide = guide
         self.critic = critic
@@ -139,11 +141,16 @@ class Rommeo(Learner):
         with within("guide"):
             self.guide = self.guide.bind(seat, self.model)
         parameters = list(self.guide.parameters())
-        if parameters and not prior.full_support:
+        follows = isinstance(self.guide.opponent_model, ClosedForm)
+        if not prior.full_support and (parameters or not follows):
+            what = (
+                "a guide fitted by SVI"
+                if parameters
+                else f"the opponent model {type(self.guide.opponent_model).__name__}"
+            )
             raise IncompatibleError(
-                f"got {type(prior).__name__} with actions of probability 0 and a guide fitted by SVI, whose ELBO is "
-                "then minus infinity; expected smoothing > 0 (or another prior with full support), or Optimal in the "
-                "guide",
+                f"got {type(prior).__name__} with actions of probability 0 and {what}, whose ELBO is then minus "
+                "infinity; expected smoothing > 0 (or another prior with full support), or Optimal in the guide",
                 key="opponent_prior",
             )
         elbo = (TraceEnum_ELBO if self.discrete else Trace_ELBO)(
@@ -170,9 +177,20 @@ class Rommeo(Learner):
         """The generative side: prior, critic, optimality and the current weights."""
         return self._model[0]
 
+    @property
+    def _warming_up(self) -> bool:
+        return self.updates < self.warmup
+
+    def _uniform(self) -> dist.TorchDistribution:
+        return self.seat.action.uniform(self.seat.dtype, self.seat.device)
+
     def _set_weights(self) -> None:
-        self.model.temperature = self.temperature(self.updates)
-        self.model.kl_weight = self.kl_weight(self.updates)
+        weights = {"temperature": self.temperature(self.updates), "kl_weight": self.kl_weight(self.updates)}
+        for name, weight in weights.items():
+            if not weight > 0:
+                at = f"{weight} at update {self.updates}"
+                raise ValueError(f"{name}: got {at}, expected a schedule that stays positive: give it a floor")
+        self.model.temperature, self.model.kl_weight = weights["temperature"], weights["kl_weight"]
 
     @torch.no_grad()
     def act(self, obs: Tensor, explore: bool = True) -> Tensor:
@@ -183,9 +201,8 @@ class Rommeo(Learner):
         the highest value against the opponents' action it was drawn with (continuous).
         """
         if explore:
-            if self.updates < self.warmup:
-                uniform = self.seat.action.uniform(self.seat.dtype, self.seat.device)
-                random: Tensor = uniform.sample(obs.shape[:2])
+            if self._warming_up:
+                random: Tensor = self._uniform().sample(obs.shape[:2])
                 return random
             action: Tensor = self.guide(obs)[0]
             return action
@@ -209,7 +226,7 @@ class Rommeo(Learner):
         self.critic.fit(data.obs, data.action, data.opponent_action, target)
         if self.target_critic is not self.critic:
             track(self.target_critic, self.critic, self.critic.target_rate)
-        if self.fitting is not None and self.updates >= self.warmup:
+        if self.fitting is not None and not self._warming_up:
             for _ in range(self.guide_steps):
                 self.fitting.step(data.obs.shape[1], data.obs)
         self.updates += 1
@@ -227,20 +244,24 @@ class Rommeo(Learner):
     def posterior(self, obs: Tensor, draws: int) -> Posterior:
         """Policy, opponent model, prior and the parts of the ELBO at `obs`, `replicates x batch x event`.
 
-        Exact for discrete spaces; from `draws` draws per datum for continuous ones.
+        Exact for discrete spaces; from `draws` draws per datum for continuous ones. The policy is the one that is
+        played: uniform during warm-up.
         """
         if self.discrete:
             step = one_step(self.model, self.guide, obs)
             prior = self.opponent_prior(obs).probs.expand_as(step.opponent_action)
-            return Posterior(step.action, step.opponent_action, prior, step.reward, step.entropy, step.kl)
+            policy = self._uniform().probs.expand_as(step.action) if self._warming_up else step.action
+            return Posterior(policy, step.opponent_action, prior, step.reward, step.entropy, step.kl)
         wide = _repeat(obs, draws)
         step = one_step(self.model, self.guide, wide)
-        distribution = self.opponent_prior(wide)
-        missing = wide.shape[:2][: 2 - len(distribution.batch_shape)]
-        prior = distribution.sample(missing)
+        prior = self.opponent_prior(wide).expand(wide.shape[:2]).sample()
+        policy = step.action
+        if self._warming_up:
+            with torch.random.fork_rng(devices=[]):  # these draws only describe: play goes on as without them
+                policy = self._uniform().sample(wide.shape[:2])
         apart = (obs.shape[1], draws)
         return Posterior(
-            *(value.unflatten(1, apart) for value in (step.action, step.opponent_action, prior)),
+            *(value.unflatten(1, apart) for value in (policy, step.opponent_action, prior)),
             *(part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl)),
         )
 

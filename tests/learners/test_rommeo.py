@@ -2,6 +2,7 @@
 
 import math
 
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
@@ -13,12 +14,14 @@ from inference_marl.guides import Empirical, OpponentFirst, Optimal, Tabular, Ta
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import (
     Amortised,
+    BernoulliOptimality,
     ControlModel,
     DirichletMultinomial,
     EmpiricalFrequency,
     ExponentialOptimality,
     Fixed,
     NetworkCritic,
+    OpponentPrior,
     TabularCritic,
     Uniform,
 )
@@ -26,7 +29,7 @@ from inference_marl.objectives import optimal_value
 from inference_marl.schedules import ExponentialDecay, Linear
 from inference_marl.spaces import Box, Discrete
 from inference_marl.svi import Fit
-from inference_marl.types import Game, IncompatibleError, Learner, Seat, Transition
+from inference_marl.types import Conditional, Game, IncompatibleError, Learner, Seat, Transition
 
 
 def seat_of(game: Game, index: int = 0, replicates: int = 2) -> Seat:
@@ -270,10 +273,64 @@ def test_what_does_not_fit_is_refused(make: object, seat: Seat, message: str) ->
         make().bind(seat)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("learning", [EmpiricalFrequency(), DirichletMultinomial(), Amortised(Tabular())])
+def test_a_prior_that_learns_cannot_be_a_factor(learning: Conditional) -> None:
+    """A guide shows its factors nothing, so it would stay what it was at the start, in silence."""
+    learner = Rommeo(Uniform(), OpponentFirst(learning, Optimal()), TabularCritic())
+    with pytest.raises(
+        IncompatibleError, match=r"^guide\.opponent_model: got \w+, which learns .* expected .*Empirical"
+    ):
+        learner.bind(seat_of(MatrixGame("stag_hunt")))
+
+
+def test_a_schedule_that_runs_out_says_so() -> None:
+    learner = Rommeo(
+        Uniform(), OpponentFirst(Optimal(), Optimal()), TabularCritic(), temperature=Linear(1.0, 0.0, 2)
+    ).bind(seat_of(MatrixGame("stag_hunt")))
+    cell = torch.zeros(2, 1, dtype=torch.int64)
+    step = transition(cell, cell, torch.zeros(2, 1, dtype=torch.float64), True)
+    learner.update(step, [])
+    with pytest.raises(
+        ValueError, match=r"^temperature: got 0\.0 at update 2, expected a schedule that stays positive"
+    ):
+        learner.update(step, [])
+
+
+@pytest.mark.parametrize("environments", [3, 7])
+def test_a_bounded_table_stays_bounded(environments: int) -> None:
+    """The mean of equal rewards at the bound is the bound, whatever the rounding."""
+    critic = TabularCritic(initial=0.0, rate=1.0)
+    learner = Rommeo(
+        Uniform(), OpponentFirst(Optimal(), Optimal()), critic, optimality=BernoulliOptimality(upper=11.1)
+    ).bind(Seat(0, Discrete(1), (Discrete(2), Discrete(2)), 2, environments))
+    cell = torch.zeros(2, environments, dtype=torch.int64)
+    for _ in range(3):
+        learner.update(transition(cell, cell, torch.full((2, environments), 11.1), True), [])
+        assert learner.posterior(cell, 1).elbo is not None
+    torch.testing.assert_close(learner.critic.values[:, 0, 0, 0], torch.full((2,), 11.1))
+
+
+class _Narrow(OpponentPrior):
+    """A prior whose batch dimension is 1: it has no use for the observation."""
+
+    def forward(self, obs: Tensor) -> dist.TorchDistribution:
+        zeros = torch.zeros(obs.shape[0], 1, 1, dtype=self.seat.dtype)
+        return dist.Normal(zeros, zeros + 1).to_event(1)
+
+
+def test_a_continuous_prior_may_broadcast() -> None:
+    learner = actor_critic(opponent_prior=_Narrow()).bind(seat_of(MaxOfTwoQuadratics()))
+    belief = learner.posterior(torch.zeros(2, 3, dtype=torch.int64), draws=5)
+    assert belief.opponent_prior is not None
+    assert belief.opponent_prior.shape == (2, 3, 5, 1)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"discount": 1.0},
+        {"guide_learning_rate": 0.0},
+        {"max_gradient_norm": -1.0},
         {"discount": -0.1},
         {"temperature": 0.0},
         {"kl_weight": -1.0},
