@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SpecError, RunError, InspectError) as error:
         print(f"inference-marl: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        sys.stdout = None
+        return 0
     except KeyboardInterrupt as interrupt:
         again = f"; go on with: inference-marl resume {interrupt}" if interrupt.args else ""
         print(f"\ninference-marl: interrupted{again}", file=sys.stderr)

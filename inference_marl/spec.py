@@ -413,7 +413,7 @@ def available() -> dict[str, dict[str, str]]:
     for kind, base in kinds.items():
         exclude = inference_marl.models.OpponentPrior if base is Conditional else ()
         classes = {
-            cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0]
+            cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix("::")
             for cls in _subclasses(base)
             if cls.__module__.startswith("inference_marl.") and not issubclass(cls, exclude or ())
         }

@@ -608,7 +608,7 @@ def test_an_override_of_an_arm_like_another_adds_to_its_differences() -> None:
 
 def test_the_last_override_of_an_arm_like_another_wins() -> None:
     config = with_overrides(
-        ("arms.b", {"like": "a", "guide.policy": "Tabular"}),
+        ("arms.b", {"like": "a", "guide.opponent_model": "Tabular", "guide.policy": "Tabular"}),
         (
             "arms.b.guide",
             {"class_path": "PolicyFirst", "init_args": {"opponent_model": "Optimal", "policy": "Optimal"}},
