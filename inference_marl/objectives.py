@@ -82,7 +82,6 @@ def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) 
             drawn: Tensor = guide_trace.nodes[name]["value"]  # type: ignore[assignment]
             return drawn
         others = [other for other in summed if other != dim]
-        # The site's own dimension may have broadcast size 1 only where the guide ignores it.
         marginal = (weight.sum(others, keepdim=True) if others else weight).movedim(dim, -1)
         return marginal.reshape(*marginal.shape[-3:]).expand(*shape, -1)
 

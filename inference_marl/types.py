@@ -185,7 +185,7 @@ class Posterior:
     """What a learner would do and believes, at a batch of observations.
 
     For a discrete action space beliefs are probabilities, `replicates x batch x actions`; for a continuous one
-    they are draws, `replicates x batch x draws x dim`, joint over the three beliefs of one draw. A learner
+    they are draws, `replicates x batch x draws x dim`. A learner
     without an opponent model leaves those fields `None`.
 
     Attributes:
