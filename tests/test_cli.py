@@ -1,9 +1,9 @@
 """The command `inference-marl`: commands, overrides, exit status, and errors of one line."""
 
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -313,29 +313,6 @@ def test_errors_in_the_program_are_not_hidden(file: Path, monkeypatch: pytest.Mo
 # -------------------------------------------------------------------------------------------------- as its own process
 
 
-def command_line(directory: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                sys.executable,
-                "-P",
-                "-W",
-                "error",
-                "-m",
-                "inference_marl.cli",
-                *arguments,
-            ],  # -P: as the installed command
-            cwd=directory,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
-
-
 def test_from_another_directory_with_a_class_of_the_users_own(tmp_path: Path) -> None:
     """The file is elsewhere; the class is in a module of the directory the command runs in."""
     home, files = tmp_path / "home", tmp_path / "files"
@@ -345,18 +322,29 @@ def test_from_another_directory_with_a_class_of_the_users_own(tmp_path: Path) ->
     (home / "my_priors.py").write_text(
         "from inference_marl.models import Uniform\n\n\nclass Flat(Uniform):\n    '''Mine.'''\n"
     )
-    run = command_line(home)
-    path = str(files / "small.yaml")
-    done = run("run", path, "--quiet", "--arms.a.opponent_prior", "my_priors.Flat", "--steps", "2")
+    # -P keeps the directory off the path, as for the installed command.
+    command = [sys.executable, "-P", "-W", "error", "-m", "inference_marl.cli", "run", str(files / "small.yaml")]
+    done = subprocess.run(
+        [*command, "--quiet", "--arms.a.opponent_prior", "my_priors.Flat", "--steps", "2"],
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     written = yaml.safe_load((home / "runs" / "small" / "spec.yaml").read_text())
     assert written["arms"]["b"]["init_args"]["opponent_prior"] == {"class_path": "my_priors.Flat", "init_args": {}}
     assert not (files / "runs").exists()
 
-    failed = run("run", path, "--arms.a.opponent_prior", "my_priors.Round")
-    assert failed.returncode == 2
-    assert failed.stdout == ""
-    assert failed.stderr.startswith(
-        "inference-marl: arms.a.opponent_prior: got my_priors.Round, which cannot be imported"
-    )
-    assert len(failed.stderr.splitlines()) == 1
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+@pytest.mark.parametrize(("arguments", "status"), [(["list"], 0), (["run", "none.yaml"], 2)])
+def test_the_process_exits_with_the_status(
+    file: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference-marl", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("inference_marl.cli", run_name="__main__")
+    assert stopped.value.code == status
