@@ -24,7 +24,7 @@ def run(tmp_path: Path, file: str, **overrides: Any) -> tuple[Path, dict[tuple[s
 
 
 def test_climbing_in_short(tmp_path: Path) -> None:
-    """200 replicates: the order of the variants. True values .985, .157, .942; each bound is over 5 errors away."""
+    """200 replicates: the order of the variants. True values about .98, .157, .942; bounds are 3.5 errors away or more."""
     _, at = run(tmp_path, "climbing.yaml", replicates=200, record_every=25)
     optimum = {name: at[name, "joint_optimum_probability", 300] for name in load(EXPERIMENTS / "climbing.yaml").arms}
     assert optimum["rommeo_q"] > 0.93
@@ -38,8 +38,8 @@ def test_climbing_in_short(tmp_path: Path) -> None:
 def test_climbing(tmp_path: Path) -> None:
     """ROMMEO-Q in [.975, .995], reward about 11; EMP in [.10, .20]; uniform prior about .94; optimistic >= .98.
 
-    With 4000 replicates the standard errors are .002, .003, .004: a correct implementation fails less than once in
-    10^4 seeds.
+    With 4000 replicates the standard errors are .002, .003, .004. Over 8000 replicates of two seeds ROMMEO-Q is at
+    .981, so its lower bound is 3 errors away: a correct implementation fails about once in 500 seeds.
     """
     folder, at = run(tmp_path, "climbing.yaml", replicates=4000)
     assert 0.975 <= at["rommeo_q", "joint_optimum_probability", 300] <= 0.995
@@ -50,9 +50,9 @@ def test_climbing(tmp_path: Path) -> None:
     curves = metrics["joint_optimum_probability"].mean("replicate")
     optimistic = curves.sel(learner="rommeo_q_optimistic")
     assert (optimistic.sel(step=slice(25, None)) >= 0.98).all()
-    # The first step from which the paper's schedule stays at .98 is about 84; within 15 of it in 4000 seeds.
-    paper = first_lasting_step(curves.sel(learner="rommeo_q").to_numpy() >= 0.98, metrics["step"].to_numpy())
-    assert 60 <= float(paper) <= 120
+    # The mean's own limit is .98, which it may or may not touch; .95 it passes for good at step 60 (two seeds of 4000).
+    paper = first_lasting_step(curves.sel(learner="rommeo_q").to_numpy() >= 0.95, metrics["step"].to_numpy())
+    assert 50 <= float(paper) <= 75
 
 
 @pytest.mark.slow
