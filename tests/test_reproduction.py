@@ -24,7 +24,7 @@ def run(tmp_path: Path, file: str, **overrides: Any) -> tuple[Path, dict[tuple[s
 
 
 def test_climbing_in_short(tmp_path: Path) -> None:
-    """200 replicates: the order of the variants. True values about .98, .157, .942; bounds are 3.5 errors away or more."""
+    """200 replicates: the order of the variants. True values about .98, .157, .942; bounds are 3.5 errors away."""
     _, at = run(tmp_path, "climbing.yaml", replicates=200, record_every=25)
     optimum = {name: at[name, "joint_optimum_probability", 300] for name in load(EXPERIMENTS / "climbing.yaml").arms}
     assert optimum["rommeo_q"] > 0.93
