@@ -495,12 +495,13 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, experiment: Experimen
         played[0] += 1
         advance(arm)
 
+    folder.mkdir(exist_ok=True)
+    (folder / "spec.yaml").write_text(dump(experiment))
+    loaded = load(folder / "spec.yaml")  # which plays a step of every arm
     with monkeypatch.context() as patch:
         patch.setattr(_Arm, "advance", counting)
-        folder.mkdir(exist_ok=True)
-        (folder / "spec.yaml").write_text(dump(experiment))
         with pytest.raises(_CutError):
-            complete(load(folder / "spec.yaml"), folder, progress=False)
+            complete(loaded, folder, progress=False)
 
 
 RESUMABLE: dict[str, Callable[[], Experiment]] = {

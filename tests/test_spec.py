@@ -437,7 +437,9 @@ def test_classes_in_lists_and_mappings_and_arguments_for_a_base(third_party: str
             "named": {"slow": {"class_path": "InverseTime"}},
         },
     }
-    chorus: Any = build(with_overrides(("arms.a.opponent_prior", prior))).arms["a"]
+    experiment = build(with_overrides(("arms.a.opponent_prior", prior)))
+    assert build(yaml.safe_load(dump(experiment))).describe() == experiment.describe()
+    chorus: Any = experiment.arms["a"]
     assert chorus.opponent_prior.action == 2
     assert chorus.opponent_prior.schedules[0] == 0.5
     assert chorus.opponent_prior.schedules[1](0) == 2

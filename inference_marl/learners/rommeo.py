@@ -103,7 +103,7 @@ class Rommeo(Learner):
         self.temperature = as_schedule(temperature)
         self.kl_weight = as_schedule(kl_weight)
         for name, schedule in [("temperature", self.temperature), ("kl_weight", self.kl_weight)]:
-            if schedule(0) <= 0:
+            if not schedule(0) > 0:
                 raise ValueError(
                     f"{name}: got {schedule(0)}, expected a positive number; for almost none of it, a small one such "
                     "as 1e-3"

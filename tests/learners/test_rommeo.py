@@ -333,6 +333,7 @@ def test_a_continuous_prior_may_broadcast() -> None:
         {"max_gradient_norm": -1.0},
         {"discount": -0.1},
         {"temperature": 0.0},
+        {"temperature": math.nan},
         {"kl_weight": -1.0},
         {"replay": 0},
         {"batch_size": 0},
