@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import pyro.distributions as dist
 import torch
@@ -11,10 +10,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from inference_marl.spaces import Discrete
-from inference_marl.types import Conditional, IncompatibleError
-
-if TYPE_CHECKING:
-    from inference_marl.guides.orderings import OneStepModel
+from inference_marl.types import Conditional, IncompatibleError, OneStepModel
 
 
 class ClosedForm(Conditional):
@@ -102,10 +98,9 @@ class Optimal(ClosedForm):
         if self.is_first:
             return dist.Categorical(logits=reference + self._remaining_value(obs, q) / weight)
         logits = reference.unsqueeze(-1) + q / weight if reference.dim() else q / weight
-        rows = torch.arange(q.shape[0], device=obs.device).view(-1, 1)
         columns = torch.arange(q.shape[1], device=obs.device)
         (other,) = others
-        return dist.Categorical(logits=Vindex(logits)[rows, columns, :, other])
+        return dist.Categorical(logits=Vindex(logits)[self.seat.rows, columns, :, other])
 
     def _remaining_value(self, obs: Tensor, q: Tensor) -> Tensor:
         """`S`: what the second factor adds to the ELBO for each value of this one, `replicates x batch x values`."""

@@ -41,8 +41,7 @@ class Tabular(Conditional):
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """The row of logits that the parents select."""
-        rows = torch.arange(self.seat.replicates, device=self.seat.device).view(-1, 1)
-        return dist.Categorical(logits=Vindex(self.logits)[(rows, *parents, slice(None))])
+        return dist.Categorical(logits=Vindex(self.logits)[(self.seat.rows, *parents, slice(None))])
 
 
 class CategoricalNetwork(Conditional):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Self
 
 import pyro
-import pyro.distributions as dist
 from pyro import poutine
 from pyro.poutine.runtime import InferDict
 from torch import Tensor
@@ -13,20 +12,7 @@ from torch import Tensor
 from inference_marl.guides.closed_form import ClosedForm
 from inference_marl.plates import replicate_and_batch
 from inference_marl.spaces import Discrete
-from inference_marl.types import Bindable, Conditional, IncompatibleError, Seat, within
-
-
-class OneStepModel(Protocol):
-    """What a guide may ask of the model it approximates."""
-
-    temperature: float
-    kl_weight: float
-
-    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
-        """`P(b | s)`."""
-
-    def q_table(self, obs: Tensor) -> Tensor:
-        """`Q(s, ., .)`, `replicates x batch x actions x opponent_actions`."""
+from inference_marl.types import Bindable, Conditional, IncompatibleError, OneStepModel, Seat, within
 
 
 class Guide(Bindable):

@@ -19,8 +19,23 @@ MAX_STATES = 128
 """Beliefs are recorded in every state of a game with at most this many that all agents observe. In other games they
 are recorded where the agents are, so that `state` counts environments."""
 
-ELBO_PARTS = ("elbo", "elbo_reward", "elbo_entropy", "elbo_kl")
-BELIEFS = ("policy", "opponent_model", "opponent_prior", "opponent_policy")
+ELBO_PARTS = {
+    "elbo": "elbo",
+    "elbo_reward": "reward",
+    "elbo_entropy": "entropy",
+    "elbo_kl": "kl",
+    "elbo_gap": "gap",
+}
+"""Metrics that are read off a `Posterior`, by the name of its attribute."""
+
+BELIEFS = {
+    "policy": ("action", "action_dim"),
+    "opponent_model": ("opponent_action", "opponent_dim"),
+    "opponent_prior": ("opponent_action", "opponent_dim"),
+    "opponent_policy": ("opponent_action", "opponent_dim"),
+    "opponent_type": ("opponent_type", "opponent_type"),
+}
+"""What is recorded of beliefs, with the name of its last dimension for discrete and for continuous actions."""
 
 
 class Recorder:
@@ -48,7 +63,9 @@ class Recorder:
             reward: mean since the last record, `replicates x agents`.
         """
         probes = [self._probe(seat, value) for seat, value in zip(self.seats, obs, strict=True)]
-        beliefs = [learner.posterior(probe, self.draws) for learner, probe in zip(learners, probes, strict=True)]
+        devices = [self.seats[0].device] if self.seats[0].device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # draws that only describe: play goes on as without them
+            beliefs = [learner.posterior(probe, self.draws) for learner, probe in zip(learners, probes, strict=True)]
         # From the probed states to the ones the environments are in.
         here = [
             value if isinstance(seat.observation, Discrete) and probe is not value else None
@@ -70,8 +87,10 @@ class Recorder:
         return obs
 
     def _keep_elbo(self, beliefs: Sequence[Posterior], here: Sequence[Tensor | None]) -> None:
-        for name, attribute in zip(ELBO_PARTS, ("elbo", "reward", "entropy", "kl"), strict=True):
+        for name, attribute in ELBO_PARTS.items():
             parts = [getattr(belief, attribute) for belief in beliefs]
+            if all(part is None for part in parts):
+                continue
             columns = [
                 torch.full((seat.replicates,), math.nan) if part is None else _at(part, where).mean(1)
                 for seat, part, where in zip(self.seats, parts, here, strict=True)
@@ -80,12 +99,8 @@ class Recorder:
 
     def _keep_beliefs(self, beliefs: Sequence[Posterior]) -> None:
         for seat, belief in zip(self.seats, beliefs, strict=True):
-            named = {
-                "policy": belief.policy,
-                "opponent_model": belief.opponent_model,
-                "opponent_prior": belief.opponent_prior,
-            }
-            for name, value in named.items():
+            for name in BELIEFS:
+                value = getattr(belief, name, None)
                 if value is not None:
                     self._keep(f"{name}/{seat.index}", value)
 
@@ -120,7 +135,7 @@ class Recorder:
     def beliefs(self) -> xr.Dataset:
         """Dims `replicate, step, agent, state` and those of the belief, padded with NaN where agents differ."""
         merged: dict[str, Any] = {}
-        for name in BELIEFS:
+        for name, (discrete, continuous) in BELIEFS.items():
             values = [self._belief(name, seat) for seat in self.seats]
             shapes = [value.shape for value in values if value is not None]
             if not shapes:
@@ -130,9 +145,8 @@ class Recorder:
             for agent, value in enumerate(values):
                 if value is not None:
                     stacked[:, :, agent][tuple(slice(size) for size in value.shape)] = value.numpy()
-            own = "action" if name == "policy" else "opponent_action"
-            box = isinstance(self.seats[0].action, Box)
-            last = ("draw", "action_dim" if name == "policy" else "opponent_dim") if box else (own,)
+            drawn = isinstance(self.seats[0].action, Box) and discrete != continuous
+            last = ("draw", continuous) if drawn else (discrete,)
             merged[name] = (("step", "replicate", "agent", "state", *last), stacked)
         dataset = xr.Dataset(merged, coords={"agent": np.arange(len(self.seats))})
         return dataset.transpose("replicate", "step", "agent", "state", ...).assign(self._optimum())

@@ -124,7 +124,7 @@ class Fit(nn.Module):
             return
         gradients = self._gradients()
         norm = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
-        scale = (self.max_gradient_norm / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
+        scale = (self.max_gradient_norm / norm).clamp_max(1.0)  # a norm of 0 gives infinity, and so 1
         for gradient in gradients:
             gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import pyro.distributions as dist
 import torch
@@ -129,6 +129,11 @@ class Seat:
         """The space of the opponents' joint action."""
         return joint_space([self.action_spaces[agent] for agent in self.opponents])
 
+    @property
+    def rows(self) -> Tensor:
+        """The index of replicates, `replicates x 1`, to select with observations that are `replicates x batch`."""
+        return torch.arange(self.replicates, device=self.device).view(-1, 1)
+
 
 @dataclass(frozen=True)
 class Experience:
@@ -192,8 +197,12 @@ class Posterior:
         policy: the marginal policy `sum_b pi(a | s, b) rho(b | s)`.
         opponent_model: `rho(b | s)`, marginal over the own action.
         opponent_prior: `P(b | s)`.
+        opponent_type: probabilities of the opponents' types, for priors that have them,
+            `replicates x batch x types`.
         reward, entropy, kl: the parts of the ELBO, `replicates x batch`; `elbo = reward + entropy - kl`, where
             `entropy` is relative to the uniform policy (so it is at most 0) and both weights are included.
+        evidence: what the ELBO bounds from below, under the same model, `replicates x batch`, where it can be computed:
+            the largest ELBO that any guide could have.
     """
 
     policy: Tensor
@@ -202,6 +211,8 @@ class Posterior:
     reward: Tensor | None = None
     entropy: Tensor | None = None
     kl: Tensor | None = None
+    evidence: Tensor | None = None
+    opponent_type: Tensor | None = None
 
     @property
     def elbo(self) -> Tensor | None:
@@ -209,6 +220,11 @@ class Posterior:
         if self.reward is None or self.entropy is None or self.kl is None:
             return None
         return self.reward + self.entropy - self.kl
+
+    @property
+    def gap(self) -> Tensor | None:
+        """Evidence minus ELBO, `replicates x batch`: the (weighted) KL divergence of the guide from the posterior."""
+        return None if self.evidence is None or self.elbo is None else self.evidence - self.elbo
 
 
 class Bindable(Described, PyroModule):
@@ -291,6 +307,45 @@ class Conditional(Bindable):
         return True
 
 
+class OneStepModel(Protocol):
+    """What a guide may ask of the model it approximates, and a prior of the model it is part of."""
+
+    temperature: float
+    kl_weight: float
+
+    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+        """`P(b | s)`."""
+
+    def q_table(self, obs: Tensor) -> Tensor:
+        """`Q(s, ., .)`, `replicates x batch x actions x opponent_actions`."""
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The rules of a tabular game whose state all agents observe; float64, on the CPU.
+
+    Attributes:
+        initial: probabilities of the first state, `states`.
+        transition: probabilities of the next state, `states x actions_1 x ... x actions_n x states`. What a row lacks
+            to 1 is the probability that the game terminates there.
+        reward: mean rewards, `agents x states x actions_1 x ... x actions_n`.
+    """
+
+    initial: Tensor
+    transition: Tensor
+    reward: Tensor
+
+    def seen_by(self, agent: int) -> tuple[Tensor, Tensor]:
+        """One agent's view, with its opponents' joint action as one index (the last opponent's runs fastest).
+
+        Returns:
+            Transition, `states x actions x opponent_actions x states`, and the agent's reward,
+            `states x actions x opponent_actions`.
+        """
+        transition = self.transition.movedim(1 + agent, 1).flatten(2, -2)
+        return transition, self.reward[agent].movedim(1 + agent, 1).flatten(2)
+
+
 State = dict[str, Tensor]
 """All that changes in a game: named tensors that lead with `replicates x environments`."""
 
@@ -350,6 +405,14 @@ class Game(Described, ABC):
 
         Returns:
             Bool `...`, or `None` if the game has no such optimum or it is not known.
+        """
+        return None
+
+    def dynamics(self) -> Dynamics | None:
+        """The rules as tables, for exact solutions and known dynamics; `None` if there are none.
+
+        Only for games in which every agent observes the state itself, a `Discrete` one. The time limit `horizon` is no
+        part of it.
         """
         return None
 

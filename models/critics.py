@@ -125,17 +125,14 @@ class TabularCritic(Critic):
         values = torch.rand(shape, device=seat.device, dtype=seat.dtype) * (high - low) + low
         self.register_buffer("values", values)
 
-    def _cells(self, obs: Tensor) -> Tensor:
-        return torch.arange(self.seat.replicates, device=obs.device).view(-1, 1)
-
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Values at the given cells, `[extra x] replicates x batch`."""
-        values: Tensor = Vindex(self.values)[self._cells(obs), obs, action, opponent_action]
+        values: Tensor = Vindex(self.values)[self.seat.rows, obs, action, opponent_action]
         return values
 
     def table(self, obs: Tensor) -> Tensor:
         """Values at the given states, `replicates x batch x actions x opponent_actions`."""
-        return self.values[self._cells(obs), obs]
+        return self.values[self.seat.rows, obs]
 
     @torch.no_grad()
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:

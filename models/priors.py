@@ -16,7 +16,7 @@ from inference_marl.plates import replicate_and_batch
 from inference_marl.replay import Observed
 from inference_marl.spaces import Discrete
 from inference_marl.svi import Fit, check_step_size
-from inference_marl.types import Conditional, IncompatibleError, within
+from inference_marl.types import Conditional, IncompatibleError, OneStepModel, within
 
 
 class OpponentPrior(Conditional):
@@ -25,6 +25,13 @@ class OpponentPrior(Conditional):
     A subclass defines `forward(obs)`; one that learns from play also defines `observe(obs, opponent_action)`. Priors
     are conditionals like any other, so a guide may use one that does not learn as its opponent model.
     """
+
+    def attach(self, model: OneStepModel) -> None:
+        """See the model that this is the prior of, once it is built; for priors that reason with its values."""
+
+    def types(self, obs: Tensor) -> Tensor | None:
+        """Probabilities of the opponents' types, `replicates x batch x types`; `None` for a prior without types."""
+        return None
 
 
 class Uniform(OpponentPrior):
@@ -126,8 +133,7 @@ class TabularCounts(OpponentPrior):
 
     def counts_at(self, obs: Tensor) -> Tensor:
         """Counts at the given states, `replicates x batch x opponent_actions`."""
-        rows = torch.arange(self.counts.shape[0], device=obs.device).view(-1, 1)
-        return self.counts[rows, obs]
+        return self.counts[self.seat.rows, obs]
 
     def get_extra_state(self) -> dict[str, int]:
         """Where the window stands, for `state_dict`."""
@@ -183,9 +189,9 @@ class EmpiricalFrequency(TabularCounts):
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
         """The frequencies at `obs`; `-inf` logits where nothing was seen and nothing is added."""
         counts = self.counts_at(obs)
-        rows = torch.arange(self.counts.shape[0], device=obs.device).view(-1, 1)
         unseen = counts.sum(-1, keepdim=True) == 0
-        return dist.Categorical(logits=torch.where(unseen, self.start[rows, obs], counts + self.smoothing).log())
+        frequencies = torch.where(unseen, self.start[self.seat.rows, obs], counts + self.smoothing)
+        return dist.Categorical(logits=frequencies.log())
 
 
 class DirichletMultinomial(TabularCounts):

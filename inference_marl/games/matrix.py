@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.spaces import Discrete, joint_action
-from inference_marl.types import Game, State
+from inference_marl.types import Dynamics, Game, State
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,23 @@ class MatrixGame(Game):
         if self._optimal is None:
             return None
         return self._optimal.to(actions[0].device)[tuple(actions)]
+
+    def dynamics(self) -> Dynamics:
+        """The rules as tables: the next state is the last joint action, with memory; one-shot games terminate."""
+        states, shape = self.observations[0].features, self.outcomes.shape[2:]
+        initial = torch.zeros(states, dtype=torch.float64)
+        initial[0] = 1
+        joint = math.prod(shape)
+        following = torch.zeros(joint, states, dtype=torch.float64)
+        if self.memory:
+            following[:, 1:] = torch.eye(joint, dtype=torch.float64)
+        elif self.horizon != 1:
+            following[:, 0] = 1
+        return Dynamics(
+            initial,
+            following.view(1, *shape, states).expand(states, *shape, states),
+            self.expected_payoff.unsqueeze(1).expand(-1, states, *shape),
+        )
 
     def _table(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Payoffs with agents last, `outcomes x A1 x ... x An x agents`, moved to a device once."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from inference_marl.guides import ClosedForm, Guide
 from inference_marl.models import ControlModel, Critic, ExponentialOptimality, OpponentPrior, Optimality
 from inference_marl.networks import track
-from inference_marl.objectives import MAX_PLATE_NESTING, one_step, soft_value, td_target
+from inference_marl.objectives import MAX_PLATE_NESTING, one_step, optimal_value, soft_value, td_target
 from inference_marl.replay import Replay
 from inference_marl.schedules import Schedule, as_schedule
 from inference_marl.spaces import Discrete
@@ -138,6 +138,8 @@ class Rommeo(Learner):
         # In a tuple: its parts are registered above, and must not be registered twice.
         self._model = (ControlModel(seat, prior, critic, self.optimality),)
         self._set_weights()
+        with within("opponent_prior"):
+            prior.attach(self.model)
         with within("guide"):
             self.guide = self.guide.bind(seat, self.model)
         parameters = list(self.guide.parameters())
@@ -249,21 +251,34 @@ class Rommeo(Learner):
         """
         if self.discrete:
             step = one_step(self.model, self.guide, obs)
-            prior = self.opponent_prior(obs).probs.expand_as(step.opponent_action)
+            prior = self.opponent_prior(obs)
             policy = self._uniform().probs.expand_as(step.action) if self._warming_up else step.action
-            return Posterior(policy, step.opponent_action, prior, step.reward, step.entropy, step.kl)
+            return Posterior(
+                policy,
+                step.opponent_action,
+                prior.probs.expand_as(step.opponent_action),
+                step.reward,
+                step.entropy,
+                step.kl,
+                self._evidence(obs, prior.logits),
+                self.opponent_prior.types(obs),
+            )
         wide = _repeat(obs, draws)
         step = one_step(self.model, self.guide, wide)
         prior = self.opponent_prior(wide).expand(wide.shape[:2]).sample()
-        policy = step.action
-        if self._warming_up:
-            with torch.random.fork_rng(devices=[]):  # these draws only describe: play goes on as without them
-                policy = self._uniform().sample(wide.shape[:2])
+        policy = self._uniform().sample(wide.shape[:2]) if self._warming_up else step.action
         apart = (obs.shape[1], draws)
         return Posterior(
             *(value.unflatten(1, apart) for value in (policy, step.opponent_action, prior)),
             *(part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl)),
+            opponent_type=self.opponent_prior.types(obs),
         )
+
+    def _evidence(self, obs: Tensor, log_prior: Tensor) -> Tensor:
+        """The ELBO of the best guide, in closed form (Eq. 9), `replicates x batch`."""
+        model = self.model
+        value = optimal_value(model.q_table(obs), log_prior, model.temperature, model.kl_weight)
+        return value - model.temperature * self.seat.action.log_size - self.optimality.offset
 
     def get_extra_state(self) -> dict[str, Any]:
         """The number of updates, for `state_dict`."""
