@@ -268,9 +268,14 @@ class Rommeo(Learner):
         prior = self.opponent_prior(wide).expand(wide.shape[:2]).sample()
         policy = self._uniform().sample(wide.shape[:2]) if self._warming_up else step.action
         apart = (obs.shape[1], draws)
+        reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl))
         return Posterior(
-            *(value.unflatten(1, apart) for value in (policy, step.opponent_action, prior)),
-            *(part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl)),
+            policy.unflatten(1, apart),
+            step.opponent_action.unflatten(1, apart),
+            prior.unflatten(1, apart),
+            reward,
+            entropy,
+            kl,
             opponent_type=self.opponent_prior.types(obs),
         )
 
