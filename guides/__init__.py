@@ -3,19 +3,26 @@
 Import as `inference_marl.guides`. A guide knows a model only by the names of the sites they share.
 """
 
+from inference_marl.guides.autoregressive import Autoregressive
 from inference_marl.guides.closed_form import ClosedForm, Empirical, Optimal
 from inference_marl.guides.conditionals import CategoricalNetwork, SplineFlow, Tabular, TanhNormalNetwork
+from inference_marl.guides.mixtures import TanhNormalMixture
 from inference_marl.guides.orderings import Guide, OpponentFirst, PolicyFirst
+from inference_marl.guides.trajectory import ExactTrajectory, TrajectoryGuide
 
 __all__ = [
+    "Autoregressive",
     "CategoricalNetwork",
     "ClosedForm",
     "Empirical",
+    "ExactTrajectory",
     "Guide",
     "OpponentFirst",
     "Optimal",
     "PolicyFirst",
     "SplineFlow",
     "Tabular",
+    "TanhNormalMixture",
     "TanhNormalNetwork",
+    "TrajectoryGuide",
 ]

@@ -118,7 +118,7 @@ class TanhNormalNetwork(Conditional):
         output = self.network(encode(self.parents, parents, self.seat.dtype))
         mean, log_std = output.chunk(2, dim=-1)
         base = dist.Normal(mean, log_std.clamp(*self.log_std).exp())
-        squashed: dist.TorchDistribution = dist.TransformedDistribution(base, squash(_box(self))).to_event(1)
+        squashed: dist.TorchDistribution = dist.TransformedDistribution(base, squash(as_box(self))).to_event(1)
         return squashed
 
 
@@ -161,12 +161,17 @@ class SplineFlow(Conditional):
         context = self.network(encode(self.parents, parents, self.seat.dtype))
         zeros = context.new_zeros(*context.shape[:-1], self.target.features)
         base = dist.Normal(zeros, torch.ones_like(zeros)).to_event(1)
-        transforms = [self.spline.condition(context), *squash(_box(self))]
+        transforms = [self.spline.condition(context), *squash(as_box(self))]
         flow: dist.TorchDistribution = dist.TransformedDistribution(base, transforms)
         return flow
 
 
-def _box(conditional: Conditional) -> Box:
+def as_box(conditional: Conditional) -> Box:
+    """The box that a conditional describes.
+
+    Raises:
+        TypeError: if it describes something else, which `bind` refuses for classes that declare their targets.
+    """
     box = conditional.target
     if not isinstance(box, Box):
         raise TypeError(f"{type(conditional).__name__}: got target {box}, expected a Box")

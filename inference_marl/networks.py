@@ -24,6 +24,8 @@ class BatchedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[extra x] replicates x batch x in` to `[extra x] replicates x batch x out`."""
+        if x.shape[-3] != self.weight.shape[0]:  # enumerated values are the same for all replicates
+            x = x.expand(*x.shape[:-3], self.weight.shape[0], *x.shape[-2:])
         if x.dim() == 3:
             return torch.baddbmm(self.bias, x, self.weight)
         # Extra dimensions (particles, enumerated sites) join the batch, so that one product does all.
@@ -51,12 +53,16 @@ class MLP(nn.Module):
             for narrow, wide in pairwise(widths)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[extra x] replicates x batch x inputs` to `[extra x] replicates x batch x outputs`."""
-        *hidden, last = self.layers
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer reads, `[extra x] replicates x batch x (last hidden width, or inputs)`."""
+        *hidden, _ = self.layers
         for layer in hidden:
             x = torch.relu_(layer(x))
-        out: Tensor = last(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[extra x] replicates x batch x inputs` to `[extra x] replicates x batch x outputs`."""
+        out: Tensor = self.layers[-1](self.features(x))
         return out
 
 

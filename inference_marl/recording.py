@@ -33,7 +33,7 @@ BELIEFS = {
     "opponent_model": ("opponent_action", "opponent_dim"),
     "opponent_prior": ("opponent_action", "opponent_dim"),
     "opponent_policy": ("opponent_action", "opponent_dim"),
-    "opponent_type": ("opponent_type", "opponent_type"),
+    "opponent_type": ("type", "type"),
 }
 """What is recorded of beliefs, with the name of its last dimension for discrete and for continuous actions."""
 

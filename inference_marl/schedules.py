@@ -100,6 +100,22 @@ class Linear(Schedule):
         return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
 
+def positive(step: int, **schedules: Schedule) -> tuple[float, ...]:
+    """The values of schedules at `step`, in the given order.
+
+    Raises:
+        ValueError: if one is not positive, by its name.
+    """
+    values = {name: schedule(step) for name, schedule in schedules.items()}
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(
+                f"{name}: got {value} at step {step}, expected a number that stays positive; for almost none of it, a "
+                "small one such as 1e-3"
+            )
+    return tuple(values.values())
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
     """A number stands for the schedule that keeps it."""
     return value if isinstance(value, Schedule) else Constant(value)

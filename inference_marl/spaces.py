@@ -142,6 +142,22 @@ def joint_action(spaces: Sequence[Space], actions: Sequence[Tensor]) -> Tensor:
     return index
 
 
+def separate_actions(spaces: Sequence[Space], joint: Tensor) -> list[Tensor]:
+    """Undo `joint_action`: one tensor per agent, `... x event_shape`.
+
+    Args:
+        spaces: one per agent.
+        joint: a value of `joint_space(spaces)`, `... x event_shape`.
+    """
+    if any(isinstance(space, Box) for space in spaces):
+        return list(joint.split([space.features for space in spaces], dim=-1))
+    actions: list[Tensor] = []
+    for space in reversed(spaces):
+        actions.insert(0, joint % space.features)
+        joint = joint.div(space.features, rounding_mode="floor")
+    return actions
+
+
 def encode(spaces: Sequence[Space], values: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """What a network reads: every value's features side by side.
 

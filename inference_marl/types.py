@@ -48,17 +48,18 @@ class Described:
     def describe(self) -> dict[str, Any]:
         """Import path and constructor arguments, as plain data."""
         cls = type(self)
-        given = {name: _plain(value) for name, value in self.__dict__["_given"].items()}
+        given = {name: plain(value) for name, value in self.__dict__["_given"].items()}
         return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": given}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Described objects, tensors and containers of them as plain data."""
     if isinstance(value, Described):
         return value.describe()
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     return value.tolist() if hasattr(value, "tolist") else value  # numpy and torch
 
 
@@ -89,6 +90,22 @@ def within(key: str) -> Iterator[None]:
         if not inner and separator and argument.isidentifier():
             message, inner = f"got {rest}", argument
         raise IncompatibleError(message, f"{key}.{inner}" if inner else key) from error
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Draw from a random stream of one's own, split off torch's.
+
+    Torch's own stream moves on by one draw, however much is drawn inside. So every part of a learner gets its initial
+    values from its own stream, and two arms that differ in one part start alike in all the others.
+
+    Args:
+        device: where tensors live; its generator is restored as well.
+    """
+    seed = int(torch.randint(2**62, ()))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @dataclass(frozen=True)
@@ -255,7 +272,8 @@ class Bindable(Described, PyroModule):
         bound = copy.deepcopy(self)
         for name, value in context.items():
             setattr(bound, name, value)
-        bound.setup()
+        with own_stream(bound.seat.device):
+            bound.setup()
         return bound
 
 
@@ -363,6 +381,7 @@ class Game(Described, ABC):
             success is judged by the joint policy's probability of the optimum instead.
         shared_observation: whether all agents always observe the same, so that their beliefs can be compared state
             by state and not only where they are.
+        state_names: what to call the values of a `Discrete` observation that all agents share; `None` for numbers.
     """
 
     observations: tuple[Space, ...]
@@ -370,6 +389,7 @@ class Game(Described, ABC):
     horizon: int | None = None
     success_reward: float | None = None
     shared_observation: bool = False
+    state_names: tuple[str, ...] | None = None
 
     @property
     def agents(self) -> int:
@@ -408,6 +428,18 @@ class Game(Described, ABC):
         """
         return None
 
+    def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor | None:
+        """Mean rewards of joint actions, differentiable where the game is; `None` if they are not known.
+
+        Args:
+            obs: what all agents observe, `... x event`.
+            actions: one tensor per agent, `... x event`; leading shapes broadcast.
+
+        Returns:
+            `... x agents`.
+        """
+        return None
+
     def dynamics(self) -> Dynamics | None:
         """The rules as tables, for exact solutions and known dynamics; `None` if there are none.
 
@@ -435,7 +467,8 @@ class Learner(Described, torch.nn.Module, ABC):
         """
         bound = copy.deepcopy(self)
         bound.seat = seat
-        bound.setup()
+        with own_stream(seat.device):
+            bound.setup()
         return bound
 
     @abstractmethod

@@ -3,8 +3,21 @@
 Import as `inference_marl.models`. A model knows a guide only by the names of the sites they share.
 """
 
+from inference_marl.models.bayesian_critic import BayesianCritic
 from inference_marl.models.control import ControlModel
 from inference_marl.models.critics import Critic, NetworkCritic, TabularCritic
+from inference_marl.models.dynamics import (
+    DeterministicTransition,
+    DirichletTransition,
+    InitialState,
+    KnownReward,
+    KnownTransition,
+    TransitionModel,
+)
+from inference_marl.models.ensemble import GaussianEnsemble
+from inference_marl.models.hierarchical import HierarchicalDirichlet
+from inference_marl.models.level_k import LevelK
+from inference_marl.models.opponent_types import OpponentTypes
 from inference_marl.models.optimality import BernoulliOptimality, ExponentialOptimality, Optimality
 from inference_marl.models.priors import (
     Amortised,
@@ -15,20 +28,33 @@ from inference_marl.models.priors import (
     TabularCounts,
     Uniform,
 )
+from inference_marl.models.trajectory import TrajectoryModel
 
 __all__ = [
     "Amortised",
+    "BayesianCritic",
     "BernoulliOptimality",
     "ControlModel",
     "Critic",
+    "DeterministicTransition",
     "DirichletMultinomial",
+    "DirichletTransition",
     "EmpiricalFrequency",
     "ExponentialOptimality",
     "Fixed",
+    "GaussianEnsemble",
+    "HierarchicalDirichlet",
+    "InitialState",
+    "KnownReward",
+    "KnownTransition",
+    "LevelK",
     "NetworkCritic",
     "OpponentPrior",
+    "OpponentTypes",
     "Optimality",
     "TabularCounts",
     "TabularCritic",
+    "TrajectoryModel",
+    "TransitionModel",
     "Uniform",
 ]

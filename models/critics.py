@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import pyro
@@ -53,6 +54,10 @@ class Critic(Bindable):
         """Values `[extra x] replicates x batch`; the arguments' batch shapes broadcast."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
+    def expected(self) -> AbstractContextManager[None]:
+        """Inside, values are their posterior mean; they always are for a critic that is a point estimate."""
+        return nullcontext()
+
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """Move towards `target`, `replicates x batch`, at the given data."""
         raise NotImplementedError(f"{type(self).__name__}.fit is not defined")
@@ -63,7 +68,7 @@ class Critic(Bindable):
             pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), 1.0), obs=target)
 
     def table(self, obs: Tensor) -> Tensor:
-        """All values at `obs`: `replicates x batch x actions x opponent_actions`.
+        """All values at `obs`: `[extra x] replicates x batch x actions x opponent_actions`.
 
         Raises:
             IncompatibleError: if an action space is not discrete.
@@ -71,10 +76,11 @@ class Critic(Bindable):
         own, opponents = self.seat.action, self.seat.opponent_action
         if not (isinstance(own, Discrete) and isinstance(opponents, Discrete)):
             raise IncompatibleError(f"a table of values: got actions {own} and {opponents}, expected Discrete spaces")
-        action = torch.arange(own.n, device=obs.device).view(-1, 1, 1, 1)
-        opponent_action = torch.arange(opponents.n, device=obs.device).view(-1, 1, 1)
+        data = [1] * (obs.dim() - len(self.seat.observation.event_shape))
+        action = torch.arange(own.n, device=obs.device).view(-1, 1, *data)
+        opponent_action = torch.arange(opponents.n, device=obs.device).view(-1, *data)
         values: Tensor = self(obs, action, opponent_action)
-        return values.permute(2, 3, 0, 1)
+        return values.movedim((0, 1), (-2, -1))
 
 
 class TabularCritic(Critic):

@@ -23,17 +23,17 @@ class Optimality(Described, PyroModule):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, q: Tensor) -> None:
-        """Add the site; every subclass defines it."""
+    def forward(self, q: Tensor, site: str = "optimality") -> None:
+        """Add the site, called `site`; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
 
 class ExponentialOptimality(Optimality):
     """`p(o = 1 | s, a, b)` proportional to `exp(Q)` (Tian et al. 2019, Eq. 4): a factor, no bound on rewards."""
 
-    def forward(self, q: Tensor) -> None:
+    def forward(self, q: Tensor, site: str = "optimality") -> None:
         """Add `q` to the log-density."""
-        pyro.factor("optimality", q)
+        pyro.factor(site, q)
 
 
 class BernoulliOptimality(Optimality):
@@ -52,7 +52,7 @@ class BernoulliOptimality(Optimality):
         self.upper = upper
         self.offset = upper
 
-    def forward(self, q: Tensor) -> None:
+    def forward(self, q: Tensor, site: str = "optimality") -> None:
         """Observe the variable.
 
         Raises:
@@ -67,4 +67,4 @@ class BernoulliOptimality(Optimality):
         # logit(exp(x)) = x - log(1 - exp(x)), kept finite where x = 0.
         log_probability = (q - self.upper).clamp_max(-torch.finfo(q.dtype).eps)
         logits = log_probability - torch.log(-torch.expm1(log_probability))
-        pyro.sample("optimality", dist.Bernoulli(logits=logits), obs=torch.ones_like(logits))
+        pyro.sample(site, dist.Bernoulli(logits=logits), obs=torch.ones_like(logits))

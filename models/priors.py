@@ -221,6 +221,28 @@ class DirichletMultinomial(TabularCounts):
         """The posterior over `theta` at `obs`, batch shape `replicates x batch`."""
         return dist.Dirichlet(self.counts_at(obs) + self.concentration)
 
+    def interval(self, obs: Tensor, level: float) -> Tensor:
+        """Equal-tailed posterior intervals of every action's probability, from its beta marginals.
+
+        Args:
+            obs: `replicates x batch`.
+            level: posterior probability of each interval, in (0, 1).
+
+        Returns:
+            Lower and upper ends, `replicates x batch x opponent_actions x 2`.
+
+        Raises:
+            ValueError: if `level` is out of its range.
+        """
+        from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+
+        if not 0 < level < 1:
+            raise ValueError(f"level: got {level}, expected a number between 0 and 1")
+        own = self.posterior(obs).concentration
+        rest = own.sum(-1, keepdim=True) - own
+        ends = stats.beta.interval(level, own.double().cpu().numpy(), rest.double().cpu().numpy())
+        return torch.stack([torch.from_numpy(end) for end in ends], dim=-1).to(own)
+
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
         """The posterior predictive at `obs`."""
         return dist.Categorical(logits=(self.counts_at(obs) + self.concentration).log())

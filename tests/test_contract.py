@@ -6,7 +6,7 @@ The classes are found, not listed: one that needs arguments and has no recipe be
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pytest
@@ -16,35 +16,46 @@ from torch import Tensor
 
 from inference_marl import games, guides, learners, models
 from inference_marl.guides import (
+    Autoregressive,
     CategoricalNetwork,
     Empirical,
+    ExactTrajectory,
     Guide,
     OpponentFirst,
     Optimal,
     PolicyFirst,
     SplineFlow,
     Tabular,
+    TanhNormalMixture,
     TanhNormalNetwork,
+    TrajectoryGuide,
 )
-from inference_marl.learners import Rommeo, Stationary
+from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.models import (
     Amortised,
+    BayesianCritic,
     BernoulliOptimality,
     ControlModel,
     Critic,
     DirichletMultinomial,
+    DirichletTransition,
     EmpiricalFrequency,
     ExponentialOptimality,
     Fixed,
+    HierarchicalDirichlet,
+    KnownReward,
+    KnownTransition,
+    LevelK,
     NetworkCritic,
     OpponentPrior,
+    OpponentTypes,
     TabularCritic,
     Uniform,
 )
 from inference_marl.schedules import ExponentialDecay, InverseTime
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.spec import available
-from inference_marl.types import Conditional, Game, IncompatibleError, Learner, Seat, Transition
+from inference_marl.types import Conditional, Game, IncompatibleError, Learner, OneStepModel, Seat, Transition
 
 R, E = 3, 2
 THREE_AGENTS = [[[1.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [1.0, 0.0]]]
@@ -57,23 +68,39 @@ GAMES: dict[str, list[Callable[[], Game]]] = {
         lambda: games.MatrixGame("prisoners_dilemma", horizon=None, memory=1),
         lambda: games.MatrixGame(THREE_AGENTS, common=True),
     ],
+    "MeetingGrid": [
+        games.MeetingGrid,
+        lambda: games.MeetingGrid(3, 2, goals=[(0, 0, 1.0), (1, 2, 2.0)], walls=[(0, 1)], slip=0.2, step_cost=0.1),
+    ],
+    "Rendezvous": [games.Rendezvous, lambda: games.Rendezvous(2)],
+    "StochasticGame": [
+        lambda: games.StochasticGame([0.5, 0.5], [[[[0.5, 0.25]] * 2] * 3, [[[0, 1]] * 2] * 3], [[[1, 2]] * 3] * 2),
+    ],
 }
 
 HIDDEN = (6,)
 CONDITIONALS: dict[str, Callable[[], Conditional]] = {
     "Amortised": lambda: Amortised(CategoricalNetwork(HIDDEN), window=20, batch_size=4),
     "AmortisedBox": lambda: Amortised(TanhNormalNetwork(HIDDEN), window=20, batch_size=4),
+    "Autoregressive": lambda: Autoregressive(CategoricalNetwork(HIDDEN)),
+    "AutoregressiveBox": lambda: Autoregressive(TanhNormalNetwork(HIDDEN)),
     "CategoricalNetwork": lambda: CategoricalNetwork(HIDDEN),
     "DirichletMultinomial": DirichletMultinomial,
     "EmpiricalFrequency": lambda: EmpiricalFrequency(window=3),
     "Fixed": lambda: Fixed([1, 2, 3, 4, 5, 6]),
+    "HierarchicalDirichlet": lambda: HierarchicalDirichlet(window=3, steps=1),
+    "LevelK": lambda: LevelK(2),
+    "OpponentTypes": lambda: OpponentTypes([LevelK(), Fixed([1, 2, 3, 4, 5, 6]), DirichletMultinomial()], [1, 2, 1]),
     "SplineFlow": lambda: SplineFlow(HIDDEN),
     "Tabular": lambda: Tabular(scale=1.0),
+    "TanhNormalMixture": lambda: TanhNormalMixture(2, HIDDEN),
     "TanhNormalNetwork": lambda: TanhNormalNetwork(HIDDEN),
     "Uniform": Uniform,
 }
 CLOSED_FORMS = ("Empirical", "Optimal")  # need a guide around them: driven with the guides below
 CRITICS: dict[str, Callable[[], Critic]] = {
+    "BayesianCritic": lambda: BayesianCritic(HIDDEN),
+    "KnownReward": KnownReward,
     "NetworkCritic": lambda: NetworkCritic(HIDDEN),
     "TabularCritic": TabularCritic,
 }
@@ -104,6 +131,7 @@ def discrete_rommeo(**more: Any) -> Rommeo:
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
     "Stationary": ("any", Stationary),
     "Stationary, fixed": ("discrete", lambda: Stationary([0.2, 0.8])),
+    "Stationary, drawn": ("discrete", lambda: Stationary(concentration=0.5)),
     "Rommeo": ("discrete", discrete_rommeo),
     "Rommeo, paper": (
         "discrete",
@@ -130,11 +158,84 @@ LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
         lambda: discrete_rommeo(replay=20, batch_size=8, critic=TabularCritic(target_rate=0.5)),
     ),
     "Rommeo, empirical": ("discrete", lambda: discrete_rommeo(guide=OpponentFirst(Empirical(), Optimal()))),
+    "Rommeo, level-k": ("discrete", lambda: discrete_rommeo(opponent_prior=LevelK(2, 0.5, "opposed"))),
+    "Rommeo, level-k of a network": (
+        "discrete",
+        lambda: discrete_rommeo(
+            opponent_prior=LevelK(), guide=OpponentFirst(Tabular(), Tabular()), critic=NetworkCritic(HIDDEN)
+        ),
+    ),
+    "Rommeo, types": (
+        "discrete",
+        lambda: discrete_rommeo(
+            opponent_prior=OpponentTypes([LevelK(), EmpiricalFrequency(window=2), Amortised(Tabular())], forget=0.1),
+            guide=OpponentFirst(Empirical(), Tabular()),
+        ),
+    ),
+    "Rommeo, hierarchy": (
+        "discrete",
+        lambda: discrete_rommeo(
+            opponent_prior=HierarchicalDirichlet(steps=2), guide=OpponentFirst(Tabular(), Tabular())
+        ),
+    ),
+    "Rommeo, autoregressive": (
+        "discrete",
+        lambda: discrete_rommeo(
+            opponent_prior=Amortised(Autoregressive(Tabular()), window=10, batch_size=4),
+            guide=PolicyFirst(Autoregressive(CategoricalNetwork(HIDDEN)), Tabular()),
+        ),
+    ),
+    "Rommeo, Thompson": (
+        "discrete",
+        lambda: discrete_rommeo(critic=BayesianCritic(HIDDEN, resample_every=2), replay=20, batch_size=8),
+    ),
     "Rommeo, actor-critic": ("box", box_rommeo),
+    "Rommeo, actor-critic, Thompson": (
+        "box",
+        lambda: box_rommeo(
+            guide=OpponentFirst(Autoregressive(TanhNormalMixture(2, HIDDEN)), TanhNormalMixture(2, HIDDEN)),
+            critic=BayesianCritic(HIDDEN, target_rate=1.0, memory=10),
+        ),
+    ),
     "Rommeo, flow": ("box", lambda: box_rommeo(guide=PolicyFirst(SplineFlow(HIDDEN), SplineFlow(HIDDEN)), particles=3)),
     "Rommeo, rho := P": (
         "box",
         lambda: box_rommeo(guide=OpponentFirst(Empirical(), TanhNormalNetwork(HIDDEN)), warmup=2),
+    ),
+    "Planner": (
+        "discrete",
+        lambda: Planner(DirichletMultinomial(), KnownReward(), ExactTrajectory(), KnownTransition(), horizon=2),
+    ),
+    "Planner, fitted": (
+        "discrete",
+        lambda: Planner(
+            HierarchicalDirichlet(steps=1),
+            TabularCritic(),
+            TrajectoryGuide(Tabular(), CategoricalNetwork(HIDDEN), "inferred"),
+            DirichletTransition(),
+            horizon=3,
+            replay=20,
+            batch_size=8,
+        ),
+    ),
+    "Planner, drawn": (
+        "discrete",
+        lambda: Planner(
+            LevelK(),
+            KnownReward(),
+            TrajectoryGuide(Empirical(), Tabular(), enumerate=False),
+            KnownTransition(),
+            horizon=2,
+            particles=3,
+        ),
+    ),
+    "Planner, one continuous step": (
+        "box",
+        lambda: Planner(
+            Amortised(TanhNormalNetwork(HIDDEN), window=50, batch_size=8),
+            NetworkCritic(HIDDEN),
+            TrajectoryGuide(TanhNormalMixture(2, HIDDEN), SplineFlow(HIDDEN)),
+        ),
     ),
 }
 LEARNER_GAMES: dict[str, list[Callable[[], Game]]] = {
@@ -155,7 +256,11 @@ def test_every_class_is_driven() -> None:
         name.removesuffix("Box") for name in CONDITIONALS
     } | set(CLOSED_FORMS)
     assert set(found["critics"]) == set(CRITICS)
-    assert set(found["guides"]) == {"OpponentFirst", "PolicyFirst"}
+    # Guides of trajectories, and transitions, are driven with the planner's cases and in tests/models.
+    assert set(found["guides"]) == {"OpponentFirst", "PolicyFirst", "TrajectoryGuide", "ExactTrajectory"}
+    assert set(found["transitions"]) == {
+        *("KnownTransition", "DeterministicTransition", "DirichletTransition", "GaussianEnsemble")
+    }
     assert set(found["optimality"]) == {"BernoulliOptimality", "ExponentialOptimality"}
 
 
@@ -231,16 +336,31 @@ SIX = Discrete(6)
 BOX = Box(-2, 3, 2)
 
 
+class _Values:
+    """All of a model that a prior may read."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.rows = seat.rows
+        self.table = torch.linspace(-1, 1, R * 4 * 36, dtype=torch.float64).sin().view(R, 4, 6, 6)
+
+    def q_table(self, obs: Tensor) -> Tensor:
+        return self.table[self.rows, obs]
+
+
 @pytest.mark.parametrize("name", CONDITIONALS)
 class TestConditional:
     def bound(self, name: str, target: Space, *parents: Space) -> Conditional:
-        return CONDITIONALS[name]().bind(a_seat(target), target, parents)
+        conditional = CONDITIONALS[name]().bind(a_seat(target), target, parents)
+        if isinstance(conditional, OpponentPrior):
+            conditional.attach(cast(OneStepModel, _Values(conditional.seat)))
+        return conditional
 
     def targets(self, name: str) -> list[Space]:
         cls = type(CONDITIONALS[name]())
         kinds = {Discrete: SIX, Box: BOX}
         accepted = [kinds[kind] for kind in cls.targets]
-        inner = getattr(CONDITIONALS[name](), "conditional", None)
+        made = CONDITIONALS[name]()
+        inner = getattr(made, "conditional", None) or getattr(made, "factor", None)
         return [kinds[kind] for kind in type(inner).targets] if inner is not None else accepted
 
     def values(self, space: Space, *shape: int) -> Tensor:
@@ -337,6 +457,8 @@ class TestConditional:
         (lambda: SplineFlow(HIDDEN), lambda: SplineFlow(HIDDEN), BOX),
         (Empirical, lambda: TanhNormalNetwork(HIDDEN), BOX),
         (Uniform, lambda: TanhNormalNetwork(HIDDEN), BOX),
+        (lambda: Autoregressive(Tabular()), Optimal, SIX),
+        (lambda: Autoregressive(SplineFlow(HIDDEN)), lambda: TanhNormalMixture(2, HIDDEN), BOX),
     ],
 )
 class TestGuide:
@@ -411,7 +533,7 @@ class TestLearner:
         pyro.set_rng_seed(0)
         description = make()
         return [
-            description.bind(Seat(i, game.observations[i], game.action_spaces, R, E, dtype=torch.float64))
+            description.bind(Seat(i, game.observations[i], game.action_spaces, R, E, dtype=torch.float64, game=game))
             for i in range(game.agents)
         ]
 
@@ -470,7 +592,7 @@ def test_exports_are_what_is_found() -> None:
     for module, kinds in [
         (games, ["games"]),
         (learners, ["learners"]),
-        (models, ["opponent priors", "critics", "optimality"]),
+        (models, ["opponent priors", "transitions", "critics", "optimality"]),
         (guides, ["guides", "conditionals"]),
     ]:
         found = {name for kind in kinds for name in available()[kind]}

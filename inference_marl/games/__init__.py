@@ -18,7 +18,10 @@ from inference_marl.games.differential import (
     Wolf,
     ZeroSum,
 )
+from inference_marl.games.grid import MeetingGrid
 from inference_marl.games.matrix import PAYOFFS, MatrixGame, NamedPayoff
+from inference_marl.games.rendezvous import Rendezvous
+from inference_marl.games.stochastic import RiskyBridge, StochasticGame
 
 if TYPE_CHECKING:
     from inference_marl.games.pettingzoo import PettingZooGame
@@ -29,9 +32,13 @@ __all__ = [
     "MatchingPenniesContinuous",
     "MatrixGame",
     "MaxOfTwoQuadratics",
+    "MeetingGrid",
     "NamedPayoff",
     "PettingZooGame",
+    "Rendezvous",
+    "RiskyBridge",
     "Rotational",
+    "StochasticGame",
     "Trigonometric",
     "TwoAgentGame",
     "Wolf",

@@ -62,6 +62,10 @@ class DifferentialGame(Game, ABC):
             Rewards, `... x agents`.
         """
 
+    def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor:
+        """The payoffs, with their gradients: `... x agents` for actions `... x 1`."""
+        return self.payoffs(torch.cat(torch.broadcast_tensors(*actions), dim=-1))
+
     def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
         """The only state."""
         return {"obs": torch.zeros(replicates, environments, dtype=torch.int64, device=device)}

@@ -113,7 +113,8 @@ class MatrixGame(Game):
     Without memory every observation is 0. With memory it is 0 at the start and `1 + joint index` of the last
     joint action afterwards, the same number for all agents; the joint index is row-major over agents (the
     last agent's action runs fastest). So for two agents with two actions each, the observations after
-    (0, 0), (0, 1), (1, 0), (1, 1) are 1, 2, 3, 4.
+    (0, 0), (0, 1), (1, 0), (1, 1) are 1, 2, 3, 4. With `MatrixGame("pure_coordination", memory=1, horizon=20)` agents
+    can settle on what they did last time they met.
 
     A state is `obs` (int64, `replicates x environments`) and `rewards`, the last step's (floating,
     `replicates x environments x agents`, 0 at the start), which also says in which type rewards are paid.

@@ -16,7 +16,7 @@ from inference_marl.models import ControlModel, Critic, ExponentialOptimality, O
 from inference_marl.networks import track
 from inference_marl.objectives import MAX_PLATE_NESTING, one_step, optimal_value, soft_value, td_target
 from inference_marl.replay import Replay
-from inference_marl.schedules import Schedule, as_schedule
+from inference_marl.schedules import Schedule, as_schedule, positive
 from inference_marl.spaces import Discrete
 from inference_marl.svi import Fit, check_step_size
 from inference_marl.types import Experience, IncompatibleError, Learner, Posterior, Transition, within
@@ -102,12 +102,7 @@ class Rommeo(Learner):
         self.optimality = optimality or ExponentialOptimality()
         self.temperature = as_schedule(temperature)
         self.kl_weight = as_schedule(kl_weight)
-        for name, schedule in [("temperature", self.temperature), ("kl_weight", self.kl_weight)]:
-            if not schedule(0) > 0:
-                raise ValueError(
-                    f"{name}: got {schedule(0)}, expected a positive number; for almost none of it, a small one such "
-                    "as 1e-3"
-                )
+        positive(0, temperature=self.temperature, kl_weight=self.kl_weight)
         self.discount = discount
         self.replay_capacity, self.batch_size, self.warmup = replay, batch_size, warmup
         self.guide_learning_rate, self.guide_steps, self.particles = guide_learning_rate, guide_steps, particles
@@ -187,12 +182,9 @@ class Rommeo(Learner):
         return self.seat.action.uniform(self.seat.dtype, self.seat.device)
 
     def _set_weights(self) -> None:
-        weights = {"temperature": self.temperature(self.updates), "kl_weight": self.kl_weight(self.updates)}
-        for name, weight in weights.items():
-            if not weight > 0:
-                at = f"{weight} at update {self.updates}"
-                raise ValueError(f"{name}: got {at}, expected a schedule that stays positive: give it a floor")
-        self.model.temperature, self.model.kl_weight = weights["temperature"], weights["kl_weight"]
+        self.model.temperature, self.model.kl_weight = positive(
+            self.updates, temperature=self.temperature, kl_weight=self.kl_weight
+        )
 
     @torch.no_grad()
     def act(self, obs: Tensor, explore: bool = True) -> Tensor:
@@ -208,11 +200,12 @@ class Rommeo(Learner):
                 return random
             action: Tensor = self.guide(obs)[0]
             return action
-        if self.discrete:
-            return self.posterior(obs, draws=1).policy.argmax(-1)
-        wide = _repeat(obs, 32)
-        actions, opponent_actions = self.guide(wide)
-        values = self.model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
+        with self.critic.expected():
+            if self.discrete:
+                return self.posterior(obs, draws=1).policy.argmax(-1)
+            wide = _repeat(obs, 32)
+            actions, opponent_actions = self.guide(wide)
+            values = self.model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
         best = values.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, actions.shape[-1])
         chosen: Tensor = actions.unflatten(1, (obs.shape[1], 32)).gather(2, best).squeeze(2)
         return chosen
@@ -238,7 +231,7 @@ class Rommeo(Learner):
     def _next_value(self, data: Experience) -> Tensor:
         if bool(data.terminated.all()):
             return torch.zeros_like(data.reward)
-        with self.model.reading(self.target_critic):
+        with self.model.reading(self.target_critic), self.target_critic.expected():
             value = soft_value(self.model, self.guide, data.next_obs, self.model.temperature, self.seat.action.log_size)
         return value + self.optimality.offset
 

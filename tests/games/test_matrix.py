@@ -365,3 +365,55 @@ def test_jsonargparse_reads_nested_lists_from_the_command_line() -> None:
     init_args = parser.parse_args(arguments).as_dict()["game"]["init_args"]
     assert init_args["payoff"] == [[1, 0], [0, 2.5]]
     assert init_args["horizon"] is None
+
+
+@pytest.mark.parametrize(
+    ("horizon", "memory", "states", "following"),
+    [
+        (1, 0, 1, {}),  # a one-shot game terminates: no next state has any probability
+        (5, 0, 1, dict.fromkeys(range(6), 0)),
+        (None, 1, 7, {joint: 1 + joint for joint in range(6)}),
+    ],
+)
+def test_dynamics_by_hand(horizon: int | None, memory: int, states: int, following: dict[int, int]) -> None:
+    payoff = [[[1.0, 2, 3], [4, 5, 6]], [[0, 0, 0], [7, 7, 7]]]
+    tables = MatrixGame(payoff, common=False, horizon=horizon, memory=memory).dynamics()
+    assert tables.initial.tolist() == [1.0] + [0.0] * (states - 1)
+    assert tables.transition.shape == (states, 2, 3, states)
+    expected = torch.zeros(6, states, dtype=torch.float64)
+    for joint, state in following.items():
+        expected[joint, state] = 1
+    assert torch.equal(tables.transition, expected.view(1, 2, 3, states).expand(states, -1, -1, -1))
+    assert torch.equal(tables.reward, torch.tensor(payoff).double().unsqueeze(1).expand(2, states, 2, 3))
+
+
+@pytest.mark.parametrize(("horizon", "memory"), [(1, 0), (4, 0), (4, 1), (None, 1)])
+def test_dynamics_are_what_steps_do(horizon: int | None, memory: int) -> None:
+    """From every state, every joint action leads where the tables say, and pays what they say."""
+    game = MatrixGame(torch.arange(2 * 2 * 3).reshape(2, 2, 3).tolist(), common=False, horizon=horizon, memory=memory)
+    tables = game.dynamics()
+    first = game.reset(1, 1, CPU, torch.float64)
+    states = [first] + [game.step(first, [torch.tensor([[a]]) for a in cell])[0] for cell in cells(game) if memory]
+    for state in states:
+        obs = int(game.observe(state)[0])
+        for cell in cells(game):
+            after, rewards, terminated = game.step(state, [torch.tensor([[a]]) for a in cell])
+            row = tables.transition[(obs, *cell)]
+            assert row.sum() == 1 - float(terminated)
+            assert terminated or row[int(game.observe(after)[0])] == 1
+            assert torch.equal(rewards[0, 0], tables.reward[(slice(None), obs, *cell)])
+
+
+def test_dynamics_have_mean_rewards_of_random_payoffs() -> None:
+    tables = MatrixGame("fully_stochastic_climbing").dynamics()
+    assert tables.reward[:, 0].tolist() == [[[11, -30, 0], [-30, 7, 6], [0, 6, 5]]] * 2
+
+
+def test_dynamics_seen_by_the_second_agent() -> None:
+    payoff = torch.arange(3 * 2 * 3 * 4).reshape(3, 2, 3, 4)
+    game = MatrixGame(payoff.tolist(), common=False, horizon=None, memory=1)
+    transition, reward = game.dynamics().seen_by(1)
+    assert transition.shape == (25, 3, 8, 25)
+    for a, b, c in cells(game):  # the opponents' joint action: the last opponent's runs fastest
+        assert transition[3, b, 4 * a + c, 1 + 12 * a + 4 * b + c] == 1
+        assert reward[3, b, 4 * a + c] == payoff[1, a, b, c]

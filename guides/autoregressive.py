@@ -1,0 +1,152 @@
+"""Opponent models over several opponents, one conditional after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModuleList
+from torch import Tensor
+from torch.distributions import constraints
+
+from inference_marl.guides.closed_form import ClosedForm
+from inference_marl.spaces import Box, Space, separate_actions
+from inference_marl.types import Conditional, IncompatibleError, within
+
+
+class Autoregressive(Conditional):
+    """Each opponent given those before it, in seat order::
+
+        rho(b | s) = prod_j rho_j(b_j | s, b_1, ..., b_{j-1})
+
+    (`s, a` in place of `s` where the own action comes first). A product without the earlier actions cannot represent
+    opponents that are correlated given the state, and the posterior of Eq. 11 (Tian et al. 2019) correlates them
+    whenever `Q` does not separate over them, even where the prior has them independent.
+
+    It describes the opponents' joint action, so it can stand wherever an opponent model can. For discrete actions the
+    distribution is a categorical over all joint actions, whose enumeration stays exact. For boxes it is sampled in
+    order, with pathwise gradients through the factors and through what they condition on. With one opponent it is
+    `factor`.
+
+    Args:
+        factor: describes the conditional that is made for every opponent, over that opponent's own action.
+    """
+
+    def __init__(self, factor: Conditional) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def setup(self) -> None:
+        """Bind one factor per opponent, with the earlier opponents' actions as its last parents.
+
+        Raises:
+            IncompatibleError: if this is not the opponent model, or the factor cannot be fitted or does not fit.
+        """
+        seat = self.seat
+        if self.target != seat.opponent_action:
+            raise IncompatibleError(
+                f"Autoregressive got {self.target}, expected the opponents' joint action {seat.opponent_action}: it is "
+                "an opponent model; use its factor by itself for the policy"
+            )
+        self.opponents: list[Space] = [seat.action_spaces[agent] for agent in seat.opponents]
+        factors = []
+        with within("factor"):
+            learns = type(self.factor).observe is not Conditional.observe
+            if learns or isinstance(self.factor, ClosedForm | Autoregressive):
+                raise IncompatibleError(
+                    f"got {type(self.factor).__name__}, expected a conditional over one opponent's action that is "
+                    "fitted, such as Tabular, CategoricalNetwork or TanhNormalNetwork"
+                )
+            for position, opponent in enumerate(self.opponents):
+                parents = (*self.parents, *self.opponents[:position])
+                factors.append(self.factor.bind(seat, opponent, parents))
+        self.factors = PyroModuleList(factors)
+
+    @property
+    def _conditionals(self) -> list[Conditional]:
+        return [cast(Conditional, factor) for factor in self.factors]
+
+    @property
+    def full_support(self) -> bool:
+        """Whether every factor has full support."""
+        return all(factor.full_support for factor in self._conditionals)
+
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
+        """Batch shape `[extra x] replicates x batch`, over the opponents' joint action."""
+        events = [len(space.event_shape) for space in self.parents]
+        shapes = [value.shape[: value.dim() - event] for value, event in zip(parents, events, strict=True)]
+        batch_shape = torch.broadcast_shapes(*shapes)
+        if isinstance(self.target, Box):
+            return _InTurn(self._conditionals, parents, self.target, batch_shape)
+        return dist.Categorical(logits=self._joint_logits(parents, batch_shape))
+
+    def _joint_logits(self, parents: Sequence[Tensor], batch_shape: torch.Size) -> Tensor:
+        """`batch_shape x joint actions`, the last opponent's action running fastest."""
+        joint = torch.zeros(*batch_shape, 1, dtype=self.seat.dtype, device=self.seat.device)
+        for position, factor in enumerate(self._conditionals):
+            # All combinations of the earlier actions at once, in one dimension to the left of every other.
+            every = torch.arange(joint.shape[-1], device=joint.device).view(-1, *[1] * len(batch_shape))
+            earlier = separate_actions(self.opponents[:position], every)
+            logits = cast(dist.Categorical, factor(*parents, *earlier)).expand((len(every), *batch_shape)).logits
+            joint = (joint.unsqueeze(-1) + logits.movedim(0, -2)).flatten(-2)
+        return joint
+
+
+class _InTurn(dist.TorchDistribution):
+    """Continuous actions of several opponents side by side, each drawn given the earlier ones.
+
+    Args:
+        factors: one conditional per opponent, on `(*parents, *earlier actions)`.
+        parents: what all factors condition on.
+        box: the joint action's space.
+        batch_shape: the parents' batch shapes, broadcast or expanded.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (an instance attribute in torch's stubs)
+    has_rsample = True
+
+    def __init__(
+        self, factors: Sequence[Conditional], parents: Sequence[Tensor], box: Box, batch_shape: torch.Size
+    ) -> None:
+        self.factors, self.parents, self.box = factors, parents, box
+        self._drawn: tuple[Tensor, Tensor] | None = None
+        super().__init__(batch_shape, torch.Size(box.event_shape))
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The joint box."""
+        return constraints.independent(constraints.interval(self.box.low, self.box.high), 1)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _InTurn:
+        """The same distribution with a larger batch shape."""
+        return _InTurn(self.factors, self.parents, self.box, torch.Size(batch_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw in order, `sample_shape x batch_shape x dim`."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        actions: list[Tensor] = []
+        terms = []
+        for factor in self.factors:
+            distribution = factor(*self.parents, *actions).expand(shape)
+            actions.append(distribution.rsample())
+            terms.append(distribution.log_prob(actions[-1]))
+        value = torch.cat(actions, -1)
+        # Near an edge of the box rounding makes the factors' inverses inexact: they score what they drew from memory.
+        self._drawn = (value, torch.stack(terms).sum(0))
+        return value
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density at `value`, `... x dim`, whose leading shape broadcasts with the batch shape."""
+        if self._drawn is not None and self._drawn[0] is value:
+            log_prob = self._drawn[1]
+            if log_prob.requires_grad or not torch.is_grad_enabled():  # a draw by `sample` is scored without gradient
+                return log_prob
+        shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
+        actions = separate_actions([factor.target for factor in self.factors], value)
+        terms = [
+            factor(*self.parents, *actions[:position]).expand(shape).log_prob(actions[position])
+            for position, factor in enumerate(self.factors)
+        ]
+        return torch.stack(terms).sum(0)

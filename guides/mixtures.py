@@ -1,0 +1,70 @@
+"""Mixtures of normals for continuous actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from inference_marl.distributions import MixtureOfNormals
+from inference_marl.guides.conditionals import as_box, squash
+from inference_marl.networks import MLP, check_widths
+from inference_marl.spaces import Box, encode
+from inference_marl.types import Conditional
+
+
+class TanhNormalMixture(Conditional):
+    """A mixture of diagonal normals squashed into the box: several modes, correlated dimensions::
+
+        k ~ Categorical(weights(parents));  u ~ Normal(mean_k(parents), exp(log_std_k(parents)))
+        target = centre + half_width tanh(u)
+
+    Weights, means and scales come from one multilayer perceptron. `k` is summed out, and the gradients are pathwise,
+    so it can be fitted wherever `TanhNormalNetwork` can. Components start narrow and apart: an ELBO keeps those that
+    have fallen on one mode there.
+
+    Args:
+        components: how many normals.
+        hidden: widths of the hidden layers.
+        log_std: lower and upper bound of the log standard deviations before squashing.
+
+    Raises:
+        ValueError: if `components` or a width is not positive, or the bounds are not in order.
+    """
+
+    targets = (Box,)
+
+    def __init__(
+        self,
+        components: int = 3,
+        hidden: Sequence[int] = (100, 100),
+        log_std: tuple[float, float] = (-5.0, 1.0),
+    ) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"components: got {components}, expected a positive integer")
+        self.hidden = check_widths(hidden)
+        if not log_std[0] < log_std[1]:
+            raise ValueError(f"log_std: got {log_std}, expected [low, high] with low < high")
+        self.components, self.log_std = components, tuple(log_std)
+
+    def setup(self) -> None:
+        """Make the network: per component a logit, and a mean and a log standard deviation per dimension."""
+        inputs = sum(parent.features for parent in self.parents)
+        self.sizes = [self.components, *[self.components * self.target.features] * 2]
+        self.add_network("network", MLP(self.seat, inputs, sum(self.sizes), self.hidden))
+        with torch.no_grad():
+            _, mean, log_std = self.network.layers[-1].bias.split(self.sizes, -1)
+            mean.uniform_(-1, 1)
+            log_std.fill_(-1.0)
+
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
+        """Batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
+        output = self.network(encode(self.parents, parents, self.seat.dtype))
+        logits, mean, log_std = output.split(self.sizes, -1)
+        mean, log_std = (part.unflatten(-1, (self.components, -1)) for part in (mean, log_std))
+        base = MixtureOfNormals.of(logits, mean, log_std.clamp(*self.log_std).exp())
+        squashed: dist.TorchDistribution = dist.TransformedDistribution(base, squash(as_box(self)))
+        return squashed

@@ -1,0 +1,276 @@
+"""Guides of whole trajectories: fitted, or computed exactly."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Protocol, Self
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.ops.indexing import Vindex
+from pyro.poutine.runtime import InferDict
+from torch import Tensor
+
+from inference_marl.exact import Solution, smooth
+from inference_marl.guides.closed_form import ClosedForm, Empirical
+from inference_marl.guides.conditionals import Tabular
+from inference_marl.plates import replicate_and_batch
+from inference_marl.spaces import Discrete, Space
+from inference_marl.types import Bindable, Conditional, IncompatibleError, Seat, within
+
+
+class ModelOfTrajectories(Protocol):
+    """What a guide of trajectories may ask of the model it approximates."""
+
+    temperature: float
+    kl_weight: float
+    horizon: int
+
+    @property
+    def initial(self) -> Conditional | None:
+        """`P(s_0)`, or `None` where the start is given."""
+
+    @property
+    def transition(self) -> Conditional | None:
+        """`T(s' | s, a, b)`, or `None` for one step."""
+
+    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+        """`P(b | s)`."""
+
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Reward, transition and log-prior, as in `inference_marl.exact`, all leading with `replicates`."""
+
+
+class TrajectoryGuide(Bindable):
+    """A variational posterior over whole trajectories, in ROMMEO's order (Tian et al. 2019, Eq. 25), amortised::
+
+        for t = 0, ..., horizon - 1:
+            b_t ~ rho(b | t, s_t)                 # site `opponent_action_t`
+            a_t ~ pi(a | t, s_t, b_t)             # site `action_t`
+            s_{t+1} ~ T(s' | s_t, a_t, b_t)       # site `state_{t+1}`, dynamics kept
+                  or q(s' | t, s_t, a_t, b_t)     #                     dynamics inferred
+
+    The factors condition on the step as well, since less is left to win near the end. The start is the model's.
+
+    Kept dynamics are the paper's choice, and the sound one: the agent controls its actions and nothing else. Inferred
+    dynamics, `q` proportional to `T` times a fitted factor, maximise the same ELBO over more guides and reach the
+    evidence, but they make luck a matter of choice. Where a risk pays 10 with probability .1 and costs 2 otherwise,
+    `E[r] = -.8` but `log E[exp(r)] = 7.7`: such a guide takes the risk, since in the trajectories where it was
+    optimal all the way it was lucky. `experiments/risky_bridge.yaml` measures what that costs (Levine 2018, Section
+    2.4).
+
+    Discrete sites are marked for parallel enumeration unless `enumerate` is off; then they are drawn, and fitted by
+    the score function.
+
+    Args:
+        opponent_model: rho, a conditional on step and state; `Empirical` for rho := P.
+        policy: pi, a conditional on step, state and the opponents' action.
+        dynamics: `kept` or `inferred`; the latter for discrete states.
+        enumerate: sum over discrete sites exactly.
+    """
+
+    def __init__(
+        self,
+        opponent_model: Conditional,
+        policy: Conditional,
+        dynamics: Literal["kept", "inferred"] = "kept",
+        enumerate: bool = True,
+    ) -> None:
+        super().__init__()
+        if dynamics not in ("kept", "inferred"):
+            raise ValueError(f"dynamics: got {dynamics!r}, expected kept or inferred")
+        self.opponent_model = opponent_model
+        self.policy = policy
+        self.dynamics = dynamics
+        self.enumerate = enumerate
+        self.bend: Conditional = Tabular()
+
+    def bind(self, seat: Seat, model: ModelOfTrajectories) -> Self:
+        """A working copy for `model`, in `seat`.
+
+        Raises:
+            IncompatibleError: if a factor does not fit its place.
+        """
+        return self._bound(seat=seat, _model=(model,))
+
+    @property
+    def model(self) -> ModelOfTrajectories:
+        """The model this guide approximates."""
+        model: ModelOfTrajectories = self._model[0]
+        return model
+
+    def setup(self) -> None:
+        """Bind the factors, with the step as their first parent."""
+        seat = self.seat
+        parents: list[Space] = [Discrete(self.model.horizon), seat.observation]
+        for name, target, given in [
+            ("opponent_model", seat.opponent_action, parents),
+            ("policy", seat.action, [*parents, seat.opponent_action]),
+        ]:
+            with within(name):
+                factor: Conditional = getattr(self, name)
+                takes_the_prior = isinstance(factor, Empirical) and name == "opponent_model"
+                closed = isinstance(factor, ClosedForm) and not takes_the_prior
+                if closed or type(factor).observe is not Conditional.observe:
+                    raise IncompatibleError(
+                        f"got {type(factor).__name__}, which a guide of trajectories cannot fit, expected a "
+                        "conditional with parameters such as Tabular or CategoricalNetwork, or the whole guide in "
+                        "closed form: ExactTrajectory"
+                    )
+                setattr(self, name, factor.bind(seat, target, given))
+        if self.dynamics == "inferred":
+            with within("dynamics"):
+                self.bend = self.bend.bind(seat, seat.observation, [*parents, seat.action, seat.opponent_action])
+
+    def believe(self, step: int, state: Tensor) -> dist.TorchDistribution:
+        """rho(b | t, s): batch shape `[extra x] replicates x batch`."""
+        if isinstance(self.opponent_model, Empirical):
+            return self.model.opponent_prior(state)
+        distribution: dist.TorchDistribution = self.opponent_model(self._at(step), state)
+        return distribution
+
+    def choose(self, step: int, state: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+        """pi(a | t, s, b): batch shape `[extra x] replicates x batch`."""
+        distribution: dist.TorchDistribution = self.policy(self._at(step), state, opponent_action)
+        return distribution
+
+    def move(self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+        """The next state's distribution: batch shape `[extra x] replicates x batch`."""
+        if self.model.transition is None:
+            raise IncompatibleError("transition: got none, expected one: the horizon is more than one step")
+        kept: dist.TorchDistribution = self.model.transition(state, action, opponent_action)
+        if self.dynamics == "kept":
+            return kept
+        if not isinstance(kept, dist.Categorical):
+            raise IncompatibleError(
+                f"dynamics: got inferred, with a transition that is a {type(kept).__name__}, expected a Categorical, "
+                "or dynamics: kept"
+            )
+        bend: dist.TorchDistribution = self.bend(self._at(step), state, action, opponent_action)
+        return dist.Categorical(logits=kept.logits + bend.logits)
+
+    def _at(self, step: int) -> Tensor:
+        return torch.full((1, 1), step, device=self.seat.device)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Sample all sites from `obs`, `replicates x batch x event`; returns the first `(action, opponent_action)`."""
+        model, seat = self.model, self.seat
+        played: list[tuple[Tensor, Tensor]] = []
+        with replicate_and_batch(obs):
+            state = obs
+            if model.initial is not None:
+                state = pyro.sample("state_0", model.initial(), infer=self._infer(seat.observation))
+            for t in pyro.markov(range(model.horizon)):
+                with poutine.scale(scale=model.kl_weight):
+                    opponent_action = pyro.sample(
+                        f"opponent_action_{t}", self.believe(t, state), infer=self._infer(seat.opponent_action)
+                    )
+                with poutine.scale(scale=model.temperature):
+                    action = pyro.sample(
+                        f"action_{t}", self.choose(t, state, opponent_action), infer=self._infer(seat.action)
+                    )
+                played.append((action, opponent_action))
+                if t + 1 < model.horizon:
+                    moved = self.move(t, state, action, opponent_action)
+                    state = pyro.sample(f"state_{t + 1}", moved, infer=self._infer(seat.observation))
+        return played[0]
+
+    def _infer(self, space: object) -> InferDict | None:
+        return InferDict(enumerate="parallel") if self.enumerate and isinstance(space, Discrete) else None
+
+    @torch.no_grad()
+    def tables(self) -> Solution:
+        """Every factor at every step and state, for `exact.evaluate`; values are empty. Discrete spaces only."""
+        seat, horizon = self.seat, self.model.horizon
+        spaces = [seat.observation, seat.action, seat.opponent_action]
+        shape = [space.features for space in spaces]
+        grid = torch.meshgrid(*(torch.arange(size, device=seat.device) for size in shape), indexing="ij")
+        state, action, opponent_action = (index.reshape(-1, 1, 1) for index in grid)
+        states = torch.arange(shape[0], device=seat.device).view(-1, 1, 1)
+
+        def table(distribution: dist.TorchDistribution, *sizes: int) -> Tensor:
+            probs: Tensor = distribution.expand((math.prod(sizes), seat.replicates, 1)).probs
+            by_replicate: Tensor = probs.squeeze(-2).movedim(0, 1).unflatten(1, sizes)
+            return by_replicate
+
+        rho = [table(self.believe(t, states), shape[0]) for t in range(horizon)]
+        # A row for every own action, all the same: the policy does not condition on it.
+        pi = [table(self.choose(t, state, opponent_action), *shape)[:, :, 0].mT for t in range(horizon)]
+        moves = [table(self.move(t, state, action, opponent_action), *shape) for t in range(horizon - 1)]
+        last = moves[-1] if moves else rho[0].new_zeros(seat.replicates, *shape, shape[0])
+        empty = rho[0].new_empty(0)
+        return Solution(empty, empty, torch.stack(pi, 1), torch.stack(rho, 1), torch.stack([*moves, last], 1))
+
+
+class ExactTrajectory(TrajectoryGuide):
+    """The best guide of all, by backward recursion (Tian et al. 2019, Eq. 9-11): no parameters, nothing to fit.
+
+    With inferred dynamics it is the model's exact posterior (for weights of 1). Discrete games that are small enough
+    for tables of `horizon x states x actions x opponent_actions x states`.
+
+    Args:
+        dynamics: `kept` or `inferred`, see `TrajectoryGuide`.
+    """
+
+    pi: Tensor
+    rho: Tensor
+    moves: Tensor
+
+    def __init__(self, dynamics: Literal["kept", "inferred"] = "kept") -> None:
+        super().__init__(Tabular(), Tabular(), dynamics)
+
+    def setup(self) -> None:
+        """Solve for the first time.
+
+        Raises:
+            IncompatibleError: if a space is not discrete.
+        """
+        seat = self.seat
+        for space in (seat.observation, seat.action, seat.opponent_action):
+            if not isinstance(space, Discrete):
+                raise IncompatibleError(
+                    f"ExactTrajectory got a game with {space}, expected Discrete spaces; use TrajectoryGuide"
+                )
+        for name in ("opponent_model", "policy", "bend"):
+            delattr(self, name)
+        for name in ("pi", "rho", "moves"):
+            self.register_buffer(name, torch.empty(0))
+        self.solve()
+
+    @torch.no_grad()
+    def solve(self) -> None:
+        """Compute the factors anew, from what the model holds now."""
+        model = self.model
+        reward, transition, log_prior = model.tables()
+        found = smooth(
+            reward,
+            transition,
+            log_prior,
+            model.horizon,
+            dynamics=self.dynamics,
+            temperature=model.temperature,
+            kl_weight=model.kl_weight,
+        )
+        self.pi, self.rho, self.moves = found.policy, found.opponent_model, found.transition
+
+    def believe(self, step: int, state: Tensor) -> dist.TorchDistribution:
+        """rho(b | t, s)."""
+        return dist.Categorical(logits=Vindex(self.rho)[self.seat.rows, step, state, :].log())
+
+    def choose(self, step: int, state: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+        """pi(a | t, s, b)."""
+        by_pair = self.pi.movedim(-2, -1)
+        return dist.Categorical(logits=Vindex(by_pair)[self.seat.rows, step, state, opponent_action, :].log())
+
+    def move(self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+        """The game's or the posterior's next state."""
+        row = Vindex(self.moves)[self.seat.rows, step, state, action, opponent_action, :]
+        return dist.Categorical(logits=row.log())
+
+    @torch.no_grad()
+    def tables(self) -> Solution:
+        """The factors as they are."""
+        empty = self.rho.new_empty(0)
+        return Solution(empty, empty, self.pi, self.rho, self.moves)

@@ -1,0 +1,278 @@
+"""Stochastic games given by tables: any number of states and agents, and one that tempts an inferring agent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference_marl.games.actions import check_actions
+from inference_marl.spaces import Discrete
+from inference_marl.types import Dynamics, Game, State
+
+ROUNDING = 1e-6
+"""How far from 1 probabilities may sum to be read as summing to 1: files hold rounded numbers."""
+
+
+class StochasticGame(Game):
+    """A stochastic game given by its tables; every agent observes the state.
+
+    A step from state s with the joint action (a^1, ..., a^n)::
+
+        r^i = reward[i, s, a^1, ..., a^n]
+        s'  ~ transition[s, a^1, ..., a^n]        what the row lacks to 1: the game terminates
+
+    as in Shapley (1953), 'Stochastic games', where every row lacks something; here a row may be complete, and a game
+    of complete rows ends by its time limit alone. Where the game terminates, the next observation is s again.
+
+    A state is `obs` (int64, `replicates x environments`) and `rewards`, the last step's (floating, `replicates x
+    environments x agents`, 0 at the start), which also says in which type rewards are paid.
+
+    A game with structure is a subclass whose constructor computes the tables.
+
+    Args:
+        initial: probabilities of the first state: `states` numbers that sum to 1, a list or a tensor.
+        transition: probabilities of the next state, `states x A1 x ... x An x states`, nested lists or a tensor. Rows
+            that sum to 1 within 1e-6 are scaled to do so exactly.
+        reward: `states x A1 x ... x An` if all agents get the same, `n x states x A1 x ... x An` if every agent has
+            its own.
+        horizon: steps in an episode; `None` if only missing mass ends one. A time limit, not termination.
+        state_names: what to call the states; numbers if `None`.
+
+    Raises:
+        ValueError: if a table is ragged, holds something else than numbers, does not fit the others, or a row is no
+            distribution; the message says which row.
+    """
+
+    shared_observation = True
+
+    def __init__(
+        self,
+        initial: Any,
+        transition: Any,
+        reward: Any,
+        *,
+        horizon: int | None = None,
+        state_names: Sequence[str] | None = None,
+    ) -> None:
+        if horizon is not None and horizon < 1:
+            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
+        initial = _probabilities("initial", initial)
+        if initial.dim() != 1:
+            raise ValueError(f"initial: got shape {tuple(initial.shape)}, expected one number per state")
+        if initial.sum() < 1 - ROUNDING:
+            raise ValueError(f"initial: got a row with the sum {initial.sum():g}, expected 1; add what is missing")
+        states = len(initial)
+        transition = _probabilities("transition", transition)
+        if transition.dim() < 4 or (transition.shape[0], transition.shape[-1]) != (states, states):
+            raise ValueError(
+                f"transition: got shape {tuple(transition.shape)}, expected {states} x A1 x ... x An x {states}, for "
+                f"the {states} states of initial and at least 2 agents; add what is missing"
+            )
+        if state_names is not None and len(set(state_names)) != states:
+            raise ValueError(f"state_names: got {list(state_names)}, expected {states} different names, one per state")
+        sizes = tuple(transition.shape[1:-1])
+        self._dynamics = Dynamics(initial, transition, _rewards(reward, states, sizes))
+        self.horizon = horizon
+        self.state_names = None if state_names is None else tuple(state_names)
+        self.action_spaces = tuple(map(Discrete, sizes))
+        self.observations = (Discrete(states),) * len(sizes)
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the per-device tables, which are made again when needed."""
+        return {**self.__dict__, "_tables": {}}
+
+    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+        """First states, drawn from `initial`."""
+        initial = self._on(device, dtype)[0]
+        return {
+            "obs": _draw(initial.expand(replicates, environments, -1)),
+            "rewards": torch.zeros(replicates, environments, self.agents, dtype=dtype, device=device),
+        }
+
+    def observe(self, state: State) -> tuple[Tensor, ...]:
+        """The state, for every agent: int64, `replicates x environments`."""
+        return (state["obs"],) * self.agents
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
+        """Pay for one joint action and draw the next state, see `Game.step`.
+
+        Args:
+            state: from `reset` or `step`.
+            actions: one int64 tensor per agent, `replicates x environments`.
+
+        Raises:
+            ValueError: if the number or the shapes of the actions do not fit.
+            IndexError: if actions are not integers or (on the CPU) too large.
+        """
+        obs = state["obs"]
+        check_actions(self.action_spaces, actions, obs.shape)
+        _, transition, reward = self._on(obs.device, state["rewards"].dtype)
+        cell = (obs, *actions)
+        rewards, following = reward[cell], _draw(transition[cell])
+        terminated = following == self.observations[0].features
+        return {"obs": torch.where(terminated, obs, following), "rewards": rewards}, rewards, terminated
+
+    def dynamics(self) -> Dynamics:
+        """The tables."""
+        return self._dynamics
+
+    def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """What a step reads, made once per device and type.
+
+        Returns:
+            Cumulative probabilities of the first and of the next state (float64), and rewards with agents last,
+            `states x A1 x ... x An x agents`.
+        """
+        key = (device, dtype)
+        if key not in self._tables:
+            tables = self._dynamics
+            self._tables[key] = (
+                _cumulative(tables.initial).to(device),
+                _cumulative(tables.transition).to(device),
+                tables.reward.movedim(0, -1).to(device, dtype).contiguous(),
+            )
+        return self._tables[key]
+
+
+class RiskyBridge(StochasticGame):
+    """Two agents who may walk around a river or jump it: what is good on average, and what is good if one is lucky.
+
+    Both agents get the same. They are roped together: at the bank, nothing happens unless both do the same::
+
+        action 0, walk:  bank -> path           certainly; a step on the path pays `safe`
+        action 1, jump:  bank -> across         with `probability`; a step there pays `prize`
+                         bank -> river          otherwise; a step there pays `loss`
+        path, across, river -> home             whatever they do; home pays nothing and is never left
+
+    To jump is worth `probability prize + (1 - probability) loss`, by default -8, and to walk is worth 1, so agents
+    who know that luck is not theirs to choose walk. But an agent who infers everything from the wish to be optimal,
+    the dynamics included, asks which action explains success best: log E[exp(r)] is 1 for walking, and
+    log(0.1 exp(10) + 0.9 exp(-10)) = 7.7 for jumping. Its posterior jumps, and believes that it will land. That is the
+    over-optimism of control as inference in stochastic games (Levine 2018, 'Reinforcement learning and control as
+    probabilistic inference', sections 2.4 and 3). A guide that keeps the true dynamics, as in Eq. 7 of the ROMMEO
+    paper (Tian et al. 2019), does not have it.
+
+    The time limit leaves room for one failed attempt to agree. The game never terminates.
+
+    Args:
+        probability: of landing on the other side.
+        prize: for landing there.
+        loss: for landing in the river.
+        safe: for walking around.
+        horizon: steps in an episode; `None` if it never ends.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        probability: float = 0.1,
+        prize: float = 10.0,
+        loss: float = -10.0,
+        safe: float = 1.0,
+        horizon: int | None = 3,
+    ) -> None:
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability: got {probability}, expected a number between 0 and 1")
+        for name, value in {"prize": prize, "loss": loss, "safe": safe}.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name}: got {value}, expected a finite number")
+        names = ["bank", "path", "across", "river", "home"]
+        bank, path, across, river, home = range(5)
+        transition = torch.zeros(5, 2, 2, 5, dtype=torch.float64)
+        transition[bank, 0, 0, path] = 1
+        transition[bank, 1, 1, across] = probability
+        transition[bank, 1, 1, river] = 1 - probability
+        transition[bank, [0, 1], [1, 0], bank] = 1
+        transition[path:, :, :, home] = 1
+        reward = torch.zeros(5, 2, 2, dtype=torch.float64)
+        reward[path], reward[across], reward[river] = safe, prize, loss
+        initial = torch.zeros(5, dtype=torch.float64)
+        initial[bank] = 1
+        super().__init__(initial, transition, reward, horizon=horizon, state_names=names)
+
+
+def _draw(cumulative: Tensor) -> Tensor:
+    """An index for every row of cumulative probabilities, `... x n` to `...`; `n` where the missing mass is drawn."""
+    uniform = torch.rand(*cumulative.shape[:-1], 1, dtype=cumulative.dtype, device=cumulative.device)
+    return torch.searchsorted(cumulative.contiguous(), uniform, right=True).squeeze(-1)
+
+
+def _cumulative(probabilities: Tensor) -> Tensor:
+    """Running sums over the last dimension; a complete row's ends at exactly 1, so that rounding terminates nothing."""
+    sums = probabilities.cumsum(-1)
+    return torch.where(sums[..., -1:] > 1 - ROUNDING, sums / sums[..., -1:], sums)
+
+
+def _probabilities(name: str, values: Any) -> Tensor:
+    """Nested lists as float64 `... x n`, in which every row of the last dimension is part of a distribution."""
+    tensor = _numbers(name, values)
+    negative = (tensor < 0).nonzero()
+    if len(negative):
+        at = negative[0].tolist()
+        raise ValueError(f"{name}: got {tensor[tuple(at)]:g} at {_index(at)}, expected probabilities, from 0 to 1")
+    totals = tensor.sum(-1, keepdim=True)
+    above = (totals.squeeze(-1) > 1 + ROUNDING).nonzero()
+    if len(above):
+        at = above[0].tolist()
+        row = f"the row at {_index(at)}" if at else "a row"
+        raise ValueError(f"{name}: got {row} with the sum {totals[tuple(at)].item():g}, expected at most 1; correct it")
+    return torch.where(totals > 1 - ROUNDING, tensor / totals, tensor)
+
+
+def _rewards(values: Any, states: int, sizes: tuple[int, ...]) -> Tensor:
+    """One table for each agent, float64, `agents x states x A1 x ... x An`."""
+    tensor = _numbers("reward", values)
+    each = (len(sizes), states, *sizes)
+    if tensor.shape == each[1:]:
+        return tensor.expand(each)
+    if tensor.shape != each:
+        raise ValueError(
+            f"reward: got shape {tuple(tensor.shape)}, expected {each[1:]}, the same for all agents, or {each}, one "
+            "table per agent; make it fit transition"
+        )
+    return tensor
+
+
+def _numbers(name: str, values: Any) -> Tensor:
+    """Nested lists as a tensor of its own, float64."""
+    try:
+        tensor = torch.as_tensor(values, dtype=torch.float64).cpu().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}: got {_misfit(values)}, expected nested lists of numbers, equally long at every depth; correct "
+            "the lists"
+        ) from error
+    if tensor.numel() == 0 or tensor.dim() == 0:
+        raise ValueError(f"{name}: got {values!r}, expected nested lists of at least one number")
+    wrong = tensor.isfinite().logical_not().nonzero()
+    if len(wrong):
+        at = wrong[0].tolist()
+        raise ValueError(f"{name}: got {tensor[tuple(at)]} at {_index(at)}, expected finite numbers")
+    return tensor
+
+
+def _misfit(values: Any) -> str:
+    """What is wrong with lists that are no tensor: the first entry that is not like the first at its depth."""
+    level: list[tuple[tuple[int, ...], Any]] = [((), values)]
+    while level and isinstance(level[0][1], list | tuple):
+        first = level[0][1]
+        for at, value in level:
+            if not isinstance(value, list | tuple):
+                return f"{value!r} at {_index(at)}"
+            if len(value) != len(first):
+                return f"{len(value)} entries at {_index(at)} and {len(first)} at {_index(level[0][0])}"
+        level = [((*at, i), entry) for at, value in level for i, entry in enumerate(value)]
+    at, value = next(((at, value) for at, value in level if not isinstance(value, int | float)), ((), values))
+    return f"{value!r} at {_index(at)}" if at else repr(value)
+
+
+def _index(at: Sequence[int]) -> str:
+    return "".join(f"[{i}]" for i in at)

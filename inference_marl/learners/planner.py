@@ -1,0 +1,286 @@
+"""An agent that plans whole trajectories by conditioning on their optimality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO
+from torch import Tensor
+
+from inference_marl.exact import evaluate, smooth
+from inference_marl.guides import ExactTrajectory, TrajectoryGuide
+from inference_marl.models import Critic, ExponentialOptimality, OpponentPrior, Optimality, TransitionModel
+from inference_marl.models.trajectory import TrajectoryModel
+from inference_marl.objectives import MAX_PLATE_NESTING
+from inference_marl.replay import Replay
+from inference_marl.schedules import Schedule, as_schedule, positive
+from inference_marl.spaces import Discrete
+from inference_marl.svi import Fit, check_step_size
+from inference_marl.types import IncompatibleError, Learner, Posterior, Transition, within
+
+
+class Planner(Learner):
+    """Acts by conditioning on optimality: at every step it infers the next `horizon` steps, and plays the first.
+
+        model:  b_t ~ P(b | s_t),  a_t ~ Uniform(A),  log p(o_t = 1) = R(s_t, a_t, b_t),  s_{t+1} ~ T(. | s_t, a_t, b_t)
+        guide:  b_t ~ rho(b | t, s_t),  a_t ~ pi(a | t, s_t, b_t),  s_{t+1} ~ T, or inferred
+
+    (Tian et al. 2019, Eq. 5 and 23-32.) There are no values to learn: what it learns are the parts of the model. A
+    step of learning is: show the prior what the opponents did; fit the transition and the reward to what happened;
+    then solve for the guide (`ExactTrajectory`), or take gradient steps on the trajectory's ELBO for its parameters.
+
+    The horizon recedes: at every step the plan starts anew from the observed state, whatever time is left.
+
+    Args:
+        opponent_prior: P(b | s).
+        reward: R(s, a, b): `KnownReward`, or a critic that learns it (its values are rewards of one step).
+        guide: rho, pi and, if they are inferred, the dynamics.
+        transition: T(s' | s, a, b); `None` for a horizon of 1.
+        horizon: steps to plan.
+        optimality: how a reward becomes a likelihood.
+        temperature: alpha > 0, the weight of the policy's entropy, in units of reward; number or schedule over updates.
+        kl_weight: beta > 0, the weight of KL(rho || P).
+        replay: transitions kept per replicate; `None` learns from the newest step alone.
+        batch_size: transitions drawn from replay per update.
+        guide_learning_rate: Adam's step size for the guide.
+        guide_steps: gradient steps on the guide per update. They start from every state of a discrete game, and from
+            the observed ones of a continuous game.
+        particles: draws per datum in the guide's ELBO gradient, for sites that are not enumerated.
+        max_gradient_norm: clip each replicate's guide gradient; `None` for no clipping.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        opponent_prior: OpponentPrior,
+        reward: Critic,
+        guide: TrajectoryGuide,
+        transition: TransitionModel | None = None,
+        horizon: int = 1,
+        optimality: Optimality | None = None,
+        temperature: float | Schedule = 1.0,
+        kl_weight: float | Schedule = 1.0,
+        replay: int | None = None,
+        batch_size: int = 256,
+        guide_learning_rate: float = 1e-2,
+        guide_steps: int = 1,
+        particles: int = 1,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        for name, number, least in [
+            ("horizon", horizon, 1),
+            ("replay", replay, 1),
+            ("batch_size", batch_size, 1),
+            ("guide_steps", guide_steps, 0),
+            ("particles", particles, 1),
+        ]:
+            if number is not None and number < least:
+                raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")
+        if transition is None and horizon > 1:
+            raise ValueError(f"transition: got none with horizon = {horizon}, expected one; without, plan 1 step")
+        check_step_size(guide_learning_rate, max_gradient_norm, "guide_learning_rate")
+        self.opponent_prior, self.reward, self.guide, self.transition = opponent_prior, reward, guide, transition
+        self.horizon = horizon
+        self.optimality = optimality or ExponentialOptimality()
+        self.temperature, self.kl_weight = as_schedule(temperature), as_schedule(kl_weight)
+        positive(0, temperature=self.temperature, kl_weight=self.kl_weight)
+        self.replay_capacity, self.batch_size = replay, batch_size
+        self.guide_learning_rate, self.guide_steps, self.particles = guide_learning_rate, guide_steps, particles
+        self.max_gradient_norm = max_gradient_norm
+        self.updates = 0
+
+    def setup(self) -> None:
+        """Bind the parts to the seat, and make the replay and the guide's optimiser.
+
+        Raises:
+            IncompatibleError: if a part does not fit the seat or the others.
+        """
+        seat = self.seat
+        if len(seat.action_spaces) < 2:
+            raise IncompatibleError("Planner got a game of one agent, expected opponents to model")
+        with within("opponent_prior"):
+            self.opponent_prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
+        with within("reward"):
+            self.reward = self.reward.bind(seat)
+        if self.transition is not None:
+            with within("transition"):
+                parents = [seat.observation, seat.action, seat.opponent_action]
+                self.transition = self.transition.bind(seat, seat.observation, parents)
+        self._model = (
+            TrajectoryModel(seat, self.opponent_prior, self.transition, self.reward, self.optimality, self.horizon),
+        )
+        self._set_weights()
+        with within("opponent_prior"):
+            self.opponent_prior.attach(self.model)
+        with within("guide"):
+            self.guide = self.guide.bind(seat, self.model)
+        self.tabular = all(
+            isinstance(space, Discrete) for space in (seat.observation, seat.action, seat.opponent_action)
+        )
+        parameters = list(self.guide.parameters())
+        if parameters and not self.opponent_prior.full_support:
+            raise IncompatibleError(
+                f"got {type(self.opponent_prior).__name__} with actions of probability 0 and a guide fitted by SVI, "
+                "whose ELBO is then minus infinity; expected a prior with full support, or ExactTrajectory",
+                key="opponent_prior",
+            )
+        enumerates = self.guide.enumerate and isinstance(seat.action, Discrete)
+        self.fitting = (
+            Fit(
+                "guide",
+                (TraceEnum_ELBO if enumerates else Trace_ELBO)(
+                    num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
+                ),
+                self.model,
+                self.guide,
+                parameters,
+                frozen=self.model.parameters(),
+                learning_rate=self.guide_learning_rate,
+                max_gradient_norm=self.max_gradient_norm,
+            )
+            if parameters
+            else None
+        )
+        self.replay = Replay(seat, self.replay_capacity) if self.replay_capacity else None
+
+    @property
+    def model(self) -> TrajectoryModel:
+        """The generative side: prior, transition, reward, optimality and the current weights."""
+        return self._model[0]
+
+    def _set_weights(self) -> None:
+        self.model.temperature, self.model.kl_weight = positive(
+            self.updates, temperature=self.temperature, kl_weight=self.kl_weight
+        )
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
+        """The first action of a plan from `obs`, `replicates x environments x event`.
+
+        With `explore`, a draw from the guide, so from the marginal policy `sum_b pi(a | 0, s, b) rho(b | 0, s)`.
+        Without, its most probable action (discrete), or the first action of the best of 32 plans (continuous).
+        """
+        if explore:
+            opponent_action = self.guide.believe(0, obs).expand(obs.shape[:2]).sample()
+            action: Tensor = self.guide.choose(0, obs, opponent_action).expand(obs.shape[:2]).sample()
+            return action
+        if isinstance(self.seat.action, Discrete):
+            return self.posterior(obs, draws=32).policy.argmax(-1)
+        wide = obs.repeat_interleave(32, dim=1)
+        plan = self._sample(wide)
+        value = plan.parts[0].unflatten(1, (obs.shape[1], 32))
+        best = value.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, plan.action.shape[-1])
+        chosen: Tensor = plan.action.unflatten(1, (obs.shape[1], 32)).gather(2, best).squeeze(2)
+        return chosen
+
+    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
+        """One step of learning, as in the class docstring; `peers` is not read."""
+        newest = batch.seen_by(self.seat)
+        self.opponent_prior.observe(newest.obs, newest.opponent_action)
+        if self.replay is not None:
+            self.replay.add(newest)
+        data = newest if self.replay is None else self.replay.draw(self.batch_size)
+        if self.transition is not None:
+            self.transition.fit(newest)
+        self.reward.fit(data.obs, data.action, data.opponent_action, data.reward)
+        self.updates += 1
+        self._set_weights()
+        if isinstance(self.guide, ExactTrajectory):
+            self.guide.solve()
+        elif self.fitting is not None:
+            starts = self._every_state() if isinstance(self.seat.observation, Discrete) else data.obs
+            for _ in range(self.guide_steps):
+                self.fitting.step(starts.shape[1], starts)
+
+    def _every_state(self) -> Tensor:
+        seat = self.seat
+        return torch.arange(seat.observation.features, device=seat.device).expand(seat.replicates, -1)
+
+    @torch.no_grad()
+    def posterior(self, obs: Tensor, draws: int) -> Posterior:
+        """Policy and opponent model of the first step, prior, and the parts of the ELBO of the whole trajectory.
+
+        Exact for discrete games, with the evidence, `log P(o_{1:T} = 1 | s)` (for weights of 1): its gap to the ELBO is
+        what the guide gives away, by its factors and by keeping the dynamics. From `draws` draws per datum otherwise.
+        """
+        if self.tabular:
+            return self._exact_posterior(obs)
+        wide = obs.repeat_interleave(draws, dim=1)
+        apart = (obs.shape[1], draws)
+        plan = self._sample(wide)
+        if isinstance(self.seat.action, Discrete):
+            policy, opponent_model = self._first_step(obs)
+            prior = self.opponent_prior(obs).probs.expand_as(opponent_model)
+        else:
+            prior = self.opponent_prior(wide).expand(wide.shape[:2]).sample().unflatten(1, apart)
+            policy, opponent_model = plan.action.unflatten(1, apart), plan.opponent_action.unflatten(1, apart)
+        reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in plan.parts)
+        types = self.opponent_prior.types(obs)
+        return Posterior(policy, opponent_model, prior, reward, entropy, kl, opponent_type=types)
+
+    def _exact_posterior(self, obs: Tensor) -> Posterior:
+        policy, opponent_model = self._first_step(obs)
+        model, here = self.model, (self.seat.rows, obs)
+        reward, transition, log_prior = model.tables()
+        weights = {"temperature": model.temperature, "kl_weight": model.kl_weight}
+        parts = evaluate(reward, transition, log_prior, self.guide.tables(), **weights)
+        return Posterior(
+            policy,
+            opponent_model,
+            self.opponent_prior(obs).probs.expand_as(opponent_model),
+            parts.reward[here],
+            parts.entropy[here],
+            parts.kl[here],
+            smooth(reward, transition, log_prior, model.horizon, dynamics="inferred", **weights).v[:, 0][here],
+            self.opponent_prior.types(obs),
+        )
+
+    def _first_step(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities of the first own and opponents' actions, `replicates x batch x actions`."""
+        opponent_model = self.guide.believe(0, obs).probs.expand(*obs.shape[:2], -1)
+        every = torch.arange(opponent_model.shape[-1], device=obs.device).view(-1, 1, 1)
+        policy = self.guide.choose(0, obs, every).probs
+        return (policy * opponent_model.movedim(-1, 0).unsqueeze(-1)).sum(0), opponent_model
+
+    def _sample(self, obs: Tensor) -> _Plan:
+        """One trajectory per datum."""
+        guide_trace = poutine.trace(self.guide).get_trace(obs)
+        model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(obs)
+        guide_trace.compute_log_prob()
+        model_trace.compute_log_prob()
+
+        def total(name: str, start: int, stop: int) -> Tensor:
+            value = torch.zeros(obs.shape[:2], dtype=self.seat.dtype, device=obs.device)
+            for site in (f"{name}_{t}" for t in range(start, stop)):
+                value = value + model_trace.nodes[site]["log_prob"]
+                if site in guide_trace.nodes:
+                    value = value - guide_trace.nodes[site]["log_prob"]
+            return value
+
+        divergence = -total("opponent_action", 0, self.horizon) - total("state", 1, self.horizon)
+        parts = (total("optimality", 0, self.horizon), total("action", 0, self.horizon), divergence)
+        action, opponent_action = (guide_trace.nodes[site]["value"] for site in ("action_0", "opponent_action_0"))
+        return _Plan(parts, action, opponent_action)  # type: ignore[arg-type]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The number of updates, for `state_dict`."""
+        return {"updates": self.updates}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Undo `get_extra_state`."""
+        self.updates = state["updates"]
+        self._set_weights()
+
+
+class _Plan(NamedTuple):
+    """A drawn trajectory per datum: reward, entropy and KL, `replicates x batch`, and the first actions."""
+
+    parts: tuple[Tensor, Tensor, Tensor]
+    action: Tensor
+    opponent_action: Tensor

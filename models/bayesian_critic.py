@@ -1,0 +1,180 @@
+"""A critic that knows what it does not know: a posterior over the weights of its last layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from inference_marl.models.critics import NetworkCritic
+from inference_marl.objectives import MAX_PLATE_NESTING
+from inference_marl.spaces import encode
+from inference_marl.svi import Fit
+
+
+class BayesianCritic(NetworkCritic):
+    """`NetworkCritic` with a prior on its last layer, and a guide in place of the empty one::
+
+        model:  w ~ Normal(initial, prior_scale)             # site `critic_weight`, one vector per replicate
+                y ~ Normal(phi(s, a, b) . w, noise_scale)    # site `td_target`, observed at r + gamma V(s')
+        guide:  w ~ Normal(mean, scale)                      # independent coordinates, both fitted
+
+    where `phi` is what the last layer reads and a constant 1, so that `w` holds its weights and its bias; the prior's
+    mean is `initial` on the bias and 0 on the weights. The layers before it are point estimates, fitted by the same
+    ELBO. `mean` is the last layer of the network itself: in expectation this is the `NetworkCritic` of that network.
+
+    A minibatch stands for all data: the guide's KL divergence from the prior is weighted by `batch / data`, where
+    `data` counts the transitions seen so far, one per update and environment, and at most `memory`. So the loss per
+    datum is `E[-log p(y | w)] + KL / data`, and with the whole data as the batch it is minus the ELBO over `data`.
+    With a target that moves, an unlimited memory says how sure the critic is of what it bootstraps from, not of the
+    true value.
+
+    Exploration is Thompson sampling: values are those of one draw of `w` per replicate, redrawn every `resample_every`
+    updates, so a policy that follows them tries what may be best for long enough to find out (randomised value
+    functions: Osband et al. 2016, "Deep Exploration via Bootstrapped DQN" for the reason; Azizzadenesheli et al. 2018,
+    "Efficient Exploration through Bayesian Deep Q-Networks" for the last layer). Inside `expected()` they are the
+    posterior's mean; bootstraps and play without exploration read that.
+
+    Args:
+        hidden: see `NetworkCritic`; what is uncertain are the values of the last of these features.
+        learning_rate: see `NetworkCritic`.
+        target_rate: see `NetworkCritic`.
+        initial: see `NetworkCritic`.
+        max_gradient_norm: see `NetworkCritic`.
+        prior_scale: standard deviation of the weights before any data.
+        noise_scale: standard deviation of a target around its mean, in units of reward.
+        resample_every: updates between draws of the weights.
+        memory: the most transitions that the posterior stands for; `None` for all. The replay's capacity, where data
+            are forgotten; a smaller number keeps the critic exploring.
+        particles: draws of the weights per gradient step.
+
+    Raises:
+        ValueError: if a number is not positive.
+    """
+
+    noise: Tensor
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (100, 100),
+        learning_rate: float = 1e-2,
+        target_rate: float = 0.01,
+        initial: float = 0.0,
+        max_gradient_norm: float | None = None,
+        prior_scale: float = 1.0,
+        noise_scale: float = 1.0,
+        resample_every: int = 1,
+        memory: int | None = None,
+        particles: int = 8,
+    ) -> None:
+        super().__init__(hidden, learning_rate, target_rate, initial, max_gradient_norm)
+        for name, scale in [("prior_scale", prior_scale), ("noise_scale", noise_scale)]:
+            if not scale > 0:
+                raise ValueError(f"{name}: got {scale}, expected a positive number")
+        for name, number in [("resample_every", resample_every), ("memory", memory), ("particles", particles)]:
+            if number is not None and number < 1:
+                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        self.prior_scale, self.noise_scale = prior_scale, noise_scale
+        self.resample_every, self.memory, self.particles = resample_every, memory, particles
+        self.updates = 0
+        self._expects = False
+
+    def setup(self) -> None:
+        """Make the network, the posterior (at the prior's scale), the first draw and the optimiser."""
+        super().setup()
+        mean = self._mean()
+        self.register_buffer("prior_mean", torch.zeros_like(mean[0, 0]))
+        self.prior_mean[-1] = self.initial
+        self.log_scale = nn.Parameter(torch.full_like(mean, math.log(self.prior_scale)))
+        self.register_buffer("noise", torch.randn_like(mean))
+        self.optimisation = Fit(
+            "critic",
+            TraceMeanField_ELBO(
+                num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
+            ),
+            self.likelihood,
+            self.weights,
+            [*self.network.parameters(), self.log_scale],
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+        )
+
+    @property
+    def data(self) -> int:
+        """How many transitions the posterior stands for, those of the next update included."""
+        seen = (self.updates + 1) * self.seat.environments
+        return seen if self.memory is None else min(seen, self.memory)
+
+    def _mean(self) -> Tensor:
+        """Posterior mean of the weights, `replicates x 1 x (features + 1)`."""
+        last = self.network.layers[-1]
+        return torch.cat([last.weight.transpose(-1, -2), last.bias], dim=-1)
+
+    def _features(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+        """`phi`, `[extra x] replicates x batch x (features + 1)`."""
+        features: Tensor = self.network.features(encode(self.spaces, (obs, action, opponent_action), self.seat.dtype))
+        return pad(features, (0, 1), value=1.0)
+
+    def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """The Pyro model of the class docstring."""
+        with pyro.plate("replicate", obs.shape[0], dim=-2):
+            with poutine.scale(scale=obs.shape[1] / self.data):
+                weights = pyro.sample("critic_weight", dist.Normal(self.prior_mean, self.prior_scale).to_event(1))
+            value = (self._features(obs, action, opponent_action) * weights).sum(-1)
+            with pyro.plate("batch", obs.shape[1], dim=-1):
+                pyro.sample("td_target", dist.Normal(value, self.noise_scale), obs=target)
+
+    def weights(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """The guide of the class docstring."""
+        with pyro.plate("replicate", obs.shape[0], dim=-2), poutine.scale(scale=obs.shape[1] / self.data):
+            pyro.sample("critic_weight", dist.Normal(self._mean(), self.log_scale.exp()).to_event(1))
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """As `Critic.expected`: the mean instead of the current draw."""
+        before, self._expects = self._expects, True
+        try:
+            yield
+        finally:
+            self._expects = before
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+        """Values under the current draw, or in expectation inside `expected()`; `[extra x] replicates x batch`."""
+        if self._expects:
+            return super().forward(obs, action, opponent_action)
+        weights = self._mean() + self.log_scale.exp() * self.noise
+        return (self._features(obs, action, opponent_action) * weights).sum(-1)
+
+    def uncertainty(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+        """Posterior standard deviation of the value, `[extra x] replicates x batch`; without the targets' noise."""
+        deviations = self._features(obs, action, opponent_action) * self.log_scale.exp()
+        norm: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
+        return norm
+
+    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """One Adam step on minus the ELBO; every `resample_every` of them, a new draw.
+
+        Raises:
+            NonFiniteError: if the loss is not finite.
+        """
+        super().fit(obs, action, opponent_action, target)
+        self.updates += 1
+        if self.updates % self.resample_every == 0:
+            self.noise.normal_()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The number of updates, for `state_dict`."""
+        return {"updates": self.updates}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Undo `get_extra_state`."""
+        self.updates = state["updates"]

@@ -1,0 +1,234 @@
+"""What an agent knows or learns of the game's rules: where it starts, where it goes, what it pays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.ops.indexing import Vindex
+from torch import Tensor
+
+from inference_marl.models.critics import Critic
+from inference_marl.spaces import Discrete, separate_actions
+from inference_marl.types import Conditional, Dynamics, Experience, Game, IncompatibleError, Seat
+
+
+class TransitionModel(Conditional):
+    """`s' ~ T(s' | s, a, b)`: the target is the next state, the parents are state, own and opponents' joint action.
+
+    A subclass defines `forward(obs, action, opponent_action)`; one that learns from play also defines `fit`.
+    """
+
+    def fit(self, data: Experience) -> None:
+        """Learn from transitions, `replicates x batch`. Does nothing unless overridden."""
+
+
+class InitialState(Conditional):
+    """`s_1 ~ P(s_1)`, as the game's rules have it; no parents. Games that give their rules as tables."""
+
+    targets = (Discrete,)
+
+    def setup(self) -> None:
+        """Look the distribution up.
+
+        Raises:
+            IncompatibleError: if the game does not give its rules as tables.
+        """
+        initial = _rules(self.seat, type(self).__name__).initial
+        self.register_buffer("logits", initial.to(self.seat.device, self.seat.dtype).log())
+
+    def forward(self) -> dist.TorchDistribution:
+        """Categorical over states, batch shape `()`."""
+        return dist.Categorical(logits=self.logits)
+
+
+class KnownTransition(TransitionModel):
+    """The game's own transition probabilities. Games that give their rules as tables."""
+
+    targets = (Discrete,)
+    conditions = (Discrete,)
+
+    def setup(self) -> None:
+        """Look the table up.
+
+        Raises:
+            IncompatibleError: if the game does not give its rules as tables, or may end before its horizon.
+        """
+        table = self.table().to(self.seat.device, self.seat.dtype)
+        self.register_buffer("logits", table.log())
+
+    def table(self) -> Tensor:
+        """Transition probabilities, float64, `states x actions x opponent_actions x states`."""
+        transition, _ = _rules(self.seat, type(self).__name__).seen_by(self.seat.index)
+        # A one-shot game has no next state; any will do, as a horizon of 1 never asks.
+        one_shot = transition.sum(-1, keepdim=True) == 0
+        transition = torch.where(one_shot, torch.full_like(transition, 1 / transition.shape[-1]), transition)
+        if not torch.allclose(transition.sum(-1), torch.ones((), dtype=transition.dtype)):
+            raise IncompatibleError(
+                f"{type(self).__name__} got a game that may end at any step, expected one that goes on: give it an "
+                "absorbing state that pays nothing"
+            )
+        return transition
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+        """The row of the table."""
+        return dist.Categorical(logits=Vindex(self.logits)[obs, action, opponent_action, :])
+
+
+class DeterministicTransition(KnownTransition):
+    """A function from state and actions to the next state.
+
+    With deterministic dynamics nothing is left to bend: the best guide that keeps the dynamics reaches the evidence.
+
+    Args:
+        successors: the next state, nested lists `states x actions x opponent_actions`; `None` takes the game's, which
+            must be deterministic.
+
+    Raises:
+        ValueError: if `successors` is not nested lists of whole numbers.
+    """
+
+    def __init__(self, successors: list[Any] | None = None) -> None:
+        super().__init__()
+        self.successors = successors
+        if successors is not None:
+            try:
+                table = torch.tensor(successors)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"successors: got {successors!r} ({error}), expected nested lists of states"
+                ) from error
+            if table.dtype != torch.int64 or table.dim() != 3:
+                raise ValueError(
+                    f"successors: got shape {tuple(table.shape)} of {table.dtype}, expected whole numbers, states x "
+                    "actions x opponent_actions"
+                )
+
+    def table(self) -> Tensor:
+        """Zeros and ones, float64, `states x actions x opponent_actions x states`.
+
+        Raises:
+            IncompatibleError: if the game's dynamics are random, or `successors` does not fit the game.
+        """
+        if self.successors is None:
+            table = super().table()
+            if not bool(((table == 0) | (table == 1)).all()):
+                raise IncompatibleError(
+                    "DeterministicTransition got a game with random transitions, expected successors or KnownTransition"
+                )
+            return table
+        successors = torch.tensor(self.successors)
+        states = self.target.features
+        expected = (states, *(space.features for space in self.parents[1:]))
+        if successors.shape != expected or not bool(((successors >= 0) & (successors < states)).all()):
+            raise IncompatibleError(
+                f"got shape {tuple(successors.shape)} with states {int(successors.min())} to {int(successors.max())}, "
+                f"expected shape {expected} with states 0 to {states - 1}",
+                key="successors",
+            )
+        return torch.nn.functional.one_hot(successors, states).double()
+
+
+class DirichletTransition(TransitionModel):
+    """Bayesian tabular dynamics::
+
+        T_{s, a, b} ~ Dirichlet(concentration, ..., concentration)
+        s' ~ Categorical(T_{s, a, b})
+
+    with the posterior predictive `(count + concentration) / (total + concentration |S|)` as `T(s' | s, a, b)`, in
+    closed form. Discrete states and actions.
+
+    Args:
+        concentration: of the symmetric Dirichlet, positive; small where each action leads to few states.
+
+    Raises:
+        ValueError: if `concentration` is not positive.
+    """
+
+    targets = (Discrete,)
+    conditions = (Discrete,)
+    counts: Tensor
+
+    def __init__(self, concentration: float = 0.5) -> None:
+        super().__init__()
+        if concentration <= 0:
+            raise ValueError(f"concentration: got {concentration}, expected a positive number")
+        self.concentration = concentration
+
+    def setup(self) -> None:
+        """No transitions seen; `counts` is `replicates x states x actions x opponent_actions x states`."""
+        sizes = [space.features for space in (*self.parents, self.target)]
+        counts = torch.zeros(self.seat.replicates, *sizes, device=self.seat.device, dtype=self.seat.dtype)
+        self.register_buffer("counts", counts)
+
+    def fit(self, data: Experience) -> None:
+        """Count the transitions that did not terminate."""
+        _, states, actions, opponent_actions, _ = self.counts.shape
+        row = (data.obs * actions + data.action) * opponent_actions + data.opponent_action
+        seen = (~data.terminated).to(self.counts.dtype)
+        self.counts.view(len(self.counts), -1).scatter_add_(1, row * states + data.next_obs, seen)
+
+    def posterior(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.Dirichlet:
+        """The posterior over the row of the table, batch shape `[extra x] replicates x batch`."""
+        counts = Vindex(self.counts)[self.seat.rows, obs, action, opponent_action, :]
+        return dist.Dirichlet(counts + self.concentration)
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+        """The posterior predictive."""
+        return dist.Categorical(self.posterior(obs, action, opponent_action).concentration)
+
+
+class KnownReward(Critic):
+    """The game's own rewards as `Q(s, a, b)`: what a planner needs that knows what it wants. Never fitted.
+
+    Discrete games give them as tables (`Game.dynamics`), others as a function, with its gradients
+    (`Game.expected_reward`).
+    """
+
+    values: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def setup(self) -> None:
+        """Look the table up, if there is one.
+
+        Raises:
+            IncompatibleError: if the game gives neither tables nor a function.
+        """
+        game = self.seat.game
+        dynamics = None if game is None else game.dynamics()
+        if dynamics is None and (game is None or type(game).expected_reward is Game.expected_reward):
+            name = "no game" if game is None else type(game).__name__
+            raise IncompatibleError(
+                f"KnownReward got {name}, which does not give its rewards, expected a game that does, or TabularCritic "
+                "or NetworkCritic to learn them"
+            )
+        reward = None if dynamics is None else dynamics.seen_by(self.seat.index)[1]
+        self.register_buffer("values", None if reward is None else reward.to(self.seat.device, self.seat.dtype).clone())
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+        """Rewards `[extra x] replicates x batch`."""
+        seat = self.seat
+        if self.values is not None:
+            looked_up: Tensor = Vindex(self.values)[obs, action, opponent_action]
+            return looked_up
+        others = separate_actions([seat.action_spaces[agent] for agent in seat.opponents], opponent_action)
+        actions = [*others[: seat.index], action, *others[seat.index :]]
+        rewards: Tensor = seat.game.expected_reward(obs, actions)  # type: ignore[union-attr, assignment]
+        return rewards[..., seat.index]
+
+    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """Nothing: the rewards are known."""
+
+
+def _rules(seat: Seat, name: str) -> Dynamics:
+    dynamics = None if seat.game is None else seat.game.dynamics()
+    if dynamics is None:
+        game = "no game" if seat.game is None else type(seat.game).__name__
+        raise IncompatibleError(
+            f"{name} got {game}, which does not give its rules as tables, expected a tabular game such as "
+            "StochasticGame, or dynamics that are learned (DirichletTransition, GaussianEnsemble)"
+        )
+    return dynamics

@@ -1,0 +1,136 @@
+"""Learned dynamics of continuous states: an ensemble of Gaussian networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import Trace_ELBO
+from torch import Tensor
+
+from inference_marl.distributions import MixtureOfNormals
+from inference_marl.models.critics import no_guide
+from inference_marl.models.dynamics import TransitionModel
+from inference_marl.networks import MLP, check_widths
+from inference_marl.plates import replicate_and_batch
+from inference_marl.replay import Ring
+from inference_marl.spaces import Box, Space, encode
+from inference_marl.svi import Fit, check_step_size
+from inference_marl.types import Experience
+
+
+class GaussianEnsemble(TransitionModel):
+    """Gaussian networks that predict the change of state, each fitted to its own minibatches::
+
+        k ~ Uniform(members);  s' ~ Normal(s + change_k(s, a, b), exp(log_std_k(s, a, b)))
+
+    The mixture is the predictive distribution: where the members disagree it is wide (Lakshminarayanan et al. 2017;
+    Chua et al. 2018). It is reparameterised, so plans have gradients through it. Continuous states.
+
+    Args:
+        members: networks per replicate; 1 is a single Gaussian network.
+        hidden: widths of the hidden layers.
+        log_std: lower and upper bound of the log standard deviation, in units of half the state's range.
+        window: transitions remembered per replicate.
+        batch_size: drawn from them per step, by every member for itself.
+        steps: gradient steps per call of `fit`.
+        learning_rate: Adam's step size.
+        max_gradient_norm: clip each member's gradient; `None` for no clipping.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    targets = (Box,)
+
+    def __init__(
+        self,
+        members: int = 5,
+        hidden: Sequence[int] = (64, 64),
+        log_std: tuple[float, float] = (-5.0, 0.0),
+        window: int = 10_000,
+        batch_size: int = 64,
+        steps: int = 1,
+        learning_rate: float = 5e-3,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        for name, number in [("members", members), ("window", window), ("batch_size", batch_size), ("steps", steps)]:
+            if number < 1:
+                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        if not log_std[0] < log_std[1]:
+            raise ValueError(f"log_std: got {log_std}, expected [low, high] with low < high")
+        check_step_size(learning_rate, max_gradient_norm)
+        self.members, self.hidden, self.log_std = members, check_widths(hidden), tuple(log_std)
+        self.window, self.batch_size, self.steps = window, batch_size, steps
+        self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm
+
+    def setup(self) -> None:
+        """Make the networks, `replicates x members` of them side by side, the memory and the optimiser."""
+        self.unit = self.target.half_width if isinstance(self.target, Box) else 1.0
+        crowd = replace(self.seat, replicates=self.seat.replicates * self.members)
+        inputs = sum(space.features for space in self.parents)
+        self.add_network("network", MLP(crowd, inputs, 2 * self.target.features, self.hidden))
+        kept = {name: (space.event_shape, _stored(space, self.seat.dtype)) for name, space in self._spaces().items()}
+        self.memory = Ring(self.seat, self.window, kept)
+        self.optimisation = Fit(
+            "transition",
+            Trace_ELBO(),
+            self.likelihood,
+            no_guide,
+            self.network.parameters(),
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+        )
+
+    def _spaces(self) -> dict[str, Space]:
+        names = ("obs", "action", "opponent_action", "next_obs")
+        return dict(zip(names, (*self.parents, self.target), strict=True))
+
+    def _predict(self, members_first: Tensor, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the next state, from features and states `(replicates members) x batch`."""
+        change, log_std = self.network(members_first).chunk(2, dim=-1)
+        return obs + self.unit * change, self.unit * log_std.clamp(*self.log_std).exp()
+
+    def likelihood(self, features: Tensor, obs: Tensor, next_obs: Tensor) -> None:
+        """The Pyro model that every member is fitted by, all `(replicates members) x batch x features`."""
+        with replicate_and_batch(obs):
+            pyro.sample("next_state", dist.Normal(*self._predict(features, obs)).to_event(1), obs=next_obs)
+
+    def fit(self, data: Experience) -> None:
+        """Remember the newest transitions, and fit every member to draws of its own.
+
+        Raises:
+            NonFiniteError: if the loss is not finite.
+        """
+        self.memory.push(**{name: getattr(data, name) for name in self._spaces()})
+        for _ in range(self.steps):
+            drawn = self.memory.sample(self.members * self.batch_size)
+            crowd = {
+                name: value.unflatten(1, (self.members, self.batch_size)).flatten(0, 1) for name, value in drawn.items()
+            }
+            parents = (crowd["obs"], crowd["action"], crowd["opponent_action"])
+            features = encode(self.parents, parents, self.seat.dtype)
+            self.optimisation.step(self.batch_size, features, crowd["obs"], crowd["next_obs"])
+
+    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+        """The mixture, batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
+        features = encode(self.parents, (obs, action, opponent_action), self.seat.dtype)
+        state = obs.expand(*features.shape[:-1], obs.shape[-1])
+
+        def for_members(value: Tensor) -> Tensor:
+            return value.unsqueeze(-3).expand(*value.shape[:-2], self.members, *value.shape[-2:]).flatten(-4, -3)
+
+        # Members are dimension -3 of `replicates x members x batch x dim`, and become the mixture's.
+        mean, std = (
+            value.unflatten(-3, (self.seat.replicates, self.members)).movedim(-3, -2)
+            for value in self._predict(for_members(features), for_members(state))
+        )
+        return MixtureOfNormals.of(mean.new_zeros(mean.shape[:-1]), mean, std)
+
+
+def _stored(space: object, dtype: torch.dtype) -> torch.dtype:
+    return dtype if isinstance(space, Box) else torch.int64

@@ -1,0 +1,238 @@
+"""The planner: what it plays, what it reports, what it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from inference_marl.exact import log_evidence, smooth
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, MeetingGrid, Rendezvous, RiskyBridge
+from inference_marl.guides import ExactTrajectory, Tabular, TanhNormalNetwork, TrajectoryGuide
+from inference_marl.learners import Planner
+from inference_marl.models import (
+    DirichletMultinomial,
+    DirichletTransition,
+    EmpiricalFrequency,
+    GaussianEnsemble,
+    KnownReward,
+    KnownTransition,
+    TabularCritic,
+    Uniform,
+)
+from inference_marl.run import Experiment
+from inference_marl.types import Game, IncompatibleError, Learner, Seat, Transition
+
+R, E = 4, 2
+
+
+def planner(**change: Any) -> Planner:
+    chosen: dict[str, Any] = {
+        "opponent_prior": DirichletMultinomial(),
+        "reward": KnownReward(),
+        "guide": ExactTrajectory(),
+        "transition": KnownTransition(),
+        "horizon": 3,
+        **change,
+    }
+    return Planner(**chosen)
+
+
+def seated(learner: Learner, game: Game, replicates: int = R) -> list[Learner]:
+    return [
+        learner.bind(Seat(i, game.observations[i], game.action_spaces, replicates, E, dtype=torch.float64, game=game))
+        for i in range(game.agents)
+    ]
+
+
+def play(players: list[Learner], game: Game, steps: int) -> torch.Tensor:
+    """Mean reward per step, `replicates`."""
+    seat = players[0].seat
+    state = game.reset(seat.replicates, E, torch.device("cpu"), torch.float64)
+    total = torch.zeros(seat.replicates, dtype=torch.float64)
+    for step in range(steps):
+        obs = game.observe(state)
+        actions = tuple(player.act(seen) for player, seen in zip(players, obs, strict=True))
+        state, rewards, terminated = game.step(state, actions)
+        for player in players:
+            player.update(Transition(obs, actions, rewards, game.observe(state), terminated), [])
+        total += rewards.mean((1, 2))
+        if game.horizon and (step + 1) % game.horizon == 0:
+            state = game.reset(seat.replicates, E, torch.device("cpu"), torch.float64)
+    return total / steps
+
+
+def test_plays_the_marginal_policy_of_the_first_step() -> None:
+    """Frequencies of 40,000 draws against `sum_b pi(a | 0, s, b) rho(b | 0, s)`: within 5 standard errors, .0125."""
+    game = MatrixGame("climbing")
+    (first, _) = seated(planner(horizon=1, transition=None, temperature=5.0), game)
+    obs = torch.zeros(R, 40_000, dtype=torch.int64)
+    played = torch.nn.functional.one_hot(first.act(obs), 3).double().mean(1)
+    found = smooth(*first.model.tables(), 1, temperature=5.0)
+    marginal = (found.policy * found.opponent_model.unsqueeze(-2)).sum(-1)[:, 0, 0]
+    torch.testing.assert_close(played, marginal, rtol=0, atol=0.0125)
+    torch.testing.assert_close(first.posterior(obs[:, :1], 1).policy[:, 0], marginal)
+    assert torch.equal(first.act(obs[:, :5], explore=False)[:, 0], marginal.argmax(-1))
+
+
+@pytest.mark.parametrize("dynamics", ["kept", "inferred"])
+def test_reports_the_trajectorys_elbo_and_evidence(dynamics: Any) -> None:
+    game = RiskyBridge()
+    (first, _) = seated(planner(guide=ExactTrajectory(dynamics)), game)
+    obs = torch.arange(game.observations[0].n).expand(R, -1)
+    belief = first.posterior(obs, 1)
+    tables = first.model.tables()
+    torch.testing.assert_close(belief.elbo, smooth(*tables, 3, dynamics=dynamics).v[:, 0])
+    torch.testing.assert_close(belief.evidence, log_evidence(*tables, 3))
+    gap = belief.gap
+    assert gap is not None
+    assert (gap >= -1e-9).all()
+    assert (gap[:, 0] > 1).all() == (dynamics == "kept")
+
+
+def test_inferred_dynamics_cost_reward() -> None:
+    """Acting on the posterior that believes in luck earns less than acting on what one controls."""
+    game = RiskyBridge()
+    earned = {
+        dynamics: play(seated(planner(guide=ExactTrajectory(dynamics), temperature=0.3), game, 200), game, 30)
+        for dynamics in ("kept", "inferred")
+    }
+    difference = earned["kept"] - earned["inferred"]
+    assert float(difference.mean()) > 1
+    assert float(difference.mean()) > 10 * float(difference.std()) / 200**0.5
+
+
+@pytest.mark.parametrize("enumerate", [True, False])
+def test_a_fitted_guide_closes_the_gap(enumerate: bool) -> None:
+    """By exact gradients or by the score function: against a known prior the ELBO comes up to the exact guide's."""
+    game = RiskyBridge()
+    chosen = {
+        "opponent_prior": Uniform(),
+        "guide": TrajectoryGuide(Tabular(), Tabular(), enumerate=enumerate),
+        "guide_learning_rate": 0.1,
+        "particles": 1 if enumerate else 16,
+    }
+    (fitted, _), (exact, _) = seated(planner(**chosen), game), seated(planner(opponent_prior=Uniform()), game)
+    obs = torch.arange(game.observations[0].n).expand(R, -1)
+    gaps = [float((exact.posterior(obs, 1).elbo - fitted.posterior(obs, 1).elbo).mean())]  # type: ignore[operator]
+    players = seated(planner(**chosen), game)
+    play(players, game, 120)
+    gaps.append(float((exact.posterior(obs, 1).elbo - players[0].posterior(obs, 1).elbo).mean()))  # type: ignore[operator]
+    assert gaps[0] > 0.5
+    assert -1e-9 < gaps[1] < (0.05 if enumerate else 0.25)
+
+
+def test_learns_the_rules_it_is_not_told() -> None:
+    game = RiskyBridge()
+    told, learned = (
+        float(play(seated(planner(temperature=0.5, **more), game, 50), game, 150).mean())
+        for more in ({}, {"reward": TabularCritic(initial=0.0), "transition": DirichletTransition(0.1)})
+    )
+    random = float(play(seated(planner(temperature=1e4), game, 50), game, 150).mean())
+    assert told > random + 0.5
+    assert learned > random + 0.3
+
+
+def test_meets_on_a_grid() -> None:
+    """No learning but of the prior: plans of 4 steps meet, where random walks mostly do not."""
+    game = MeetingGrid()
+    planned = float(play(seated(planner(horizon=4, temperature=0.05), game), game, 40).mean())
+    random = float(play(seated(planner(horizon=1, transition=None, temperature=1e4), game), game, 40).mean())
+    assert planned > random + 0.2
+
+
+def test_continuous_plans_move_towards_each_other() -> None:
+    game = Rendezvous()
+    net = lambda: TanhNormalNetwork((16,))  # noqa: E731
+    players = seated(
+        planner(
+            opponent_prior=Uniform(),
+            guide=TrajectoryGuide(net(), net()),
+            transition=GaussianEnsemble(2, (16,), learning_rate=0.01),
+            temperature=0.02,
+            kl_weight=0.02,
+            replay=500,
+            batch_size=32,
+            guide_learning_rate=0.02,
+        ),
+        game,
+    )
+    play(players, game, 150)
+    obs = torch.tensor([[-0.6, 0.6]], dtype=torch.float64).expand(R, 1, 2)
+    moves = players[0].posterior(obs, 64)
+    assert moves.policy.shape == (R, 1, 64, 1)
+    assert float(moves.policy.mean()) > 0.3
+    assert players[0].act(obs, explore=False).shape == (R, 1, 1)
+
+
+def test_stateless_continuous_game_plans_one_step() -> None:
+    game = MaxOfTwoQuadratics()
+    net = lambda: TanhNormalNetwork((8,))  # noqa: E731
+    (first, _) = seated(
+        planner(opponent_prior=Uniform(), guide=TrajectoryGuide(net(), net()), transition=None, horizon=1), game
+    )
+    assert first.posterior(torch.zeros(R, 1, dtype=torch.int64), 5).policy.shape == (R, 1, 5, 1)
+
+
+def test_state_dict_restores_the_plan() -> None:
+    game = RiskyBridge()
+    learning = {"reward": TabularCritic(), "transition": DirichletTransition()}
+    original, restored = (seated(planner(**learning), game) for _ in range(2))
+    play(original, game, 10)
+    for source, sink in zip(original, restored, strict=True):
+        sink.load_state_dict(source.state_dict())
+    obs = torch.arange(game.observations[0].n).expand(R, -1)
+    for one, other in zip(original, restored, strict=True):
+        beliefs = [player.posterior(obs, 1) for player in (one, other)]
+        torch.testing.assert_close(beliefs[0].policy, beliefs[1].policy, rtol=0, atol=0)
+        torch.testing.assert_close(beliefs[0].elbo, beliefs[1].elbo, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"horizon": 0}, "horizon: got 0, expected an integer of at least 1"),
+        ({"transition": None}, "transition: got none with horizon = 3"),
+        ({"temperature": 0.0}, r"temperature: got 0\.0 at step 0"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+    ],
+)
+def test_refuses_numbers(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        planner(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "game", "message"),
+    [
+        ({"transition": GaussianEnsemble()}, RiskyBridge(), "transition: GaussianEnsemble got Discrete"),
+        ({"guide": ExactTrajectory()}, Rendezvous(), "KnownTransition got Box|DirichletMultinomial got Box"),
+        (
+            {"guide": TrajectoryGuide(Tabular(), Tabular()), "opponent_prior": EmpiricalFrequency()},
+            RiskyBridge(),
+            "opponent_prior: got EmpiricalFrequency with actions of probability 0",
+        ),
+        (
+            {"opponent_prior": Uniform(), "transition": GaussianEnsemble()},
+            Rendezvous(),
+            "guide: ExactTrajectory got a game with Box",
+        ),
+        (
+            {
+                "opponent_prior": Uniform(),
+                "transition": GaussianEnsemble(),
+                "guide": TrajectoryGuide(TanhNormalNetwork(), TanhNormalNetwork(), "inferred"),
+            },
+            Rendezvous(),
+            r"guide\.dynamics: Tabular got Box",
+        ),
+    ],
+)
+def test_refuses_parts_that_do_not_fit(change: dict[str, Any], game: Game, message: str) -> None:
+    with pytest.raises(IncompatibleError, match=message):
+        seated(planner(**change), game)
+
+
+def test_runs_as_an_experiment(tmp_path: Any) -> None:
+    experiment = Experiment(RiskyBridge(), {"planner": planner()}, replicates=3, steps=6, record_every=3)
+    folder = experiment.run(tmp_path, progress=False)
+    assert "elbo_gap" in (folder / "summary.json").read_text()
