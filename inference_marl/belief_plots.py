@@ -33,6 +33,9 @@ from inference_marl.statistics import mean_band
 MAX_ROWS = 6
 """Rows (agents, or dimensions of their opponents' actions) that a figure shows; the rest is left out, and said."""
 
+MAX_LEARNERS = 5
+"""Columns of learners that a figure shows unless it is told which; the rest is left out, and said."""
+
 THIN_PATHS = 20
 """Replicates whose path is drawn on a reward surface."""
 
@@ -52,14 +55,14 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
 
     Args:
         posterior: as in `posterior.nc`.
-        learners: which arms; all that have an opponent model if `None`.
+        learners: which arms; the first `MAX_LEARNERS` that have an opponent model if `None`.
         replicate: show this one alone, as the paper does; the mean and 95 % interval over replicates if `None`.
 
     Raises:
         InspectError: if no such learner has an opponent model.
     """
-    shown = _chosen(posterior, learners)
-    tracked = {name: _tracked(posterior, name) for name in ROLES if name in posterior}
+    shown = chosen(posterior, learners)
+    tracked = {name: tracked_belief(posterior, name) for name in ROLES if name in posterior}
     rows, left_out = _rows(tracked["opponent_model"].sel(learner=shown))
     discrete = posterior.attrs["kind"] == "discrete"
     bounds = (0.0, 1.0) if discrete else (posterior.attrs["low"], posterior.attrs["high"])
@@ -83,7 +86,7 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
     label_time(grid, x, label)
     shared_legend(figure, grid[0][0])
     what = "mean and 95 % interval" if replicate is None else f"replicate {replicate} alone"
-    heading(figure, posterior, what + left_out)
+    heading(figure, posterior, what + left_out + left_out_learners(posterior, learners, shown))
     return figure
 
 
@@ -96,12 +99,12 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
 
     Args:
         posterior: as in `posterior.nc`.
-        learners: which arms; all that have an opponent model if `None`.
+        learners: which arms; the first `MAX_LEARNERS` that have an opponent model if `None`.
 
     Raises:
         InspectError: if no such learner has an opponent model.
     """
-    shown = _chosen(posterior, learners)
+    shown = chosen(posterior, learners)
     discrete = posterior.attrs["kind"] == "discrete"
     last = {name: posterior[name].isel(step=-1) for name in ROLES if name in posterior}
     model = last["opponent_model"].sel(learner=shown)
@@ -112,7 +115,7 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
         if discrete:
             _bars(axis, here)
         else:
-            _densities(axis, posterior, {name: values.isel(opponent_dim=part) for name, values in here.items()})
+            densities(axis, posterior, {name: values.isel(opponent_dim=part) for name, values in here.items()})
     for axis, learner in zip(grid[0], shown, strict=True):
         title(axis, learner)
     for axis in grid[-1]:
@@ -122,6 +125,7 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
         row[0].set_ylabel(f"agent {agent}{dim}\n{'probability' if discrete else 'density'}")
     shared_legend(figure, grid[0][0])
     what = "mean and 95 % interval" if discrete else "all draws"
+    left_out += left_out_learners(posterior, learners, shown)
     heading(figure, posterior, f"at the end, {what}{left_out}")
     return figure
 
@@ -137,9 +141,10 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     Args:
         payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
         posterior: as in `posterior.nc`, for continuous actions.
-        learners: which arms; all if `None`.
+        learners: which arms; the first `MAX_LEARNERS` if `None`.
     """
-    shown = learners or posterior["learner"].to_numpy().tolist()
+    every = posterior["learner"].to_numpy().tolist()
+    shown = every[:MAX_LEARNERS] if learners is None else learners
     figure, grid = panels(1, len(shown), (3.2, 2.9))
     x, y = payoff["action_0"].to_numpy(), payoff["action_1"].to_numpy()
     height = payoff["payoff"].isel(agent=0).transpose("action_1", "action_0").to_numpy()
@@ -158,7 +163,10 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
     figure.colorbar(shading, ax=grid[0], label="reward of agent 0", shrink=0.8, aspect=22)
     shared_legend(figure, max(grid[0], key=lambda axis: len(axis.get_legend_handles_labels()[1])))
-    heading(figure, posterior, "bold: median, thin: single replicates")
+    more = (
+        f"; {len(every) - len(shown)} more learners not shown" if learners is None and len(every) > len(shown) else ""
+    )
+    heading(figure, posterior, f"bold: median, thin: single replicates{more}")
     return figure
 
 
@@ -205,7 +213,7 @@ def _bars(axis: Axes, beliefs: dict[str, xr.DataArray]) -> None:
     axis.set_ylim(0, 1.03)
 
 
-def _densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArray]) -> None:
+def densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArray]) -> None:
     """Histograms of one agent's beliefs about one dimension, `replicate x state x draw`."""
     low, high = posterior.attrs["low"], posterior.attrs["high"]
     for name, values in beliefs.items():
@@ -220,7 +228,7 @@ def _densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArra
     axis.set(xlim=(low, high), ylim=(0, None))
 
 
-def _tracked(posterior: xr.Dataset, name: str) -> xr.DataArray:
+def tracked_belief(posterior: xr.Dataset, name: str) -> xr.DataArray:
     """What `beliefs` follows: `learner x replicate x step x agent x part`."""
     if posterior.attrs["kind"] == "continuous":
         return posterior[name].mean(["draw", "state"]).rename(opponent_dim="part")
@@ -259,12 +267,23 @@ def _name_rows(posterior: xr.Dataset, grid: list[list[Axes]], rows: list[tuple[i
         axes[0].set_ylabel(f"agent {agent}\nP(opponent plays {' or '.join(map(str, names))})")
 
 
-def _chosen(posterior: xr.Dataset, learners: list[str] | None) -> list[str]:
+def chosen(posterior: xr.Dataset, learners: list[str] | None, most: int = MAX_LEARNERS) -> list[str]:
+    """The named learners, or the first `most` of those that have an opponent model.
+
+    Raises:
+        InspectError: if one of them has none, or nobody has.
+    """
     having = modelling(posterior)
-    chosen = having if learners is None else learners
-    if not chosen or not set(chosen) <= set(having):
+    wanted = having if learners is None else learners
+    if not wanted or not set(wanted) <= set(having):
         raise InspectError(
             f"learners: got {learners or 'a run'} without an opponent model, expected some of: "
             f"{', '.join(having) or 'none in this run has one'}"
         )
-    return chosen
+    return wanted[:most] if learners is None else wanted
+
+
+def left_out_learners(posterior: xr.Dataset, learners: list[str] | None, shown: list[str]) -> str:
+    """Words about learners that `chosen` had no room for."""
+    more = len(modelling(posterior)) - len(shown) if learners is None else 0
+    return f"; {more} more learners not shown" if more else ""

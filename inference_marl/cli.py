@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+if TYPE_CHECKING:
+    from inference_marl.run import Experiment
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; errors a user can mend are one message on standard error and exit status 2."""
+    """Run a command.
+
+    Returns:
+        The exit status: 2 for an error that a user can mend, with one message on standard error; 1, with one as well,
+        if some of a run's arms could not be played to their end.
+    """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "run":
+    if rest and not hasattr(options, "spec"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     # As `python -m` does, so that an experiment file can name classes of the user's own files.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     from inference_marl.inspect import InspectError
-    from inference_marl.run import RunError
+    from inference_marl.run import ArmError, RunError
     from inference_marl.spec import SpecError
 
     try:
         options.act(options, rest)
+    except ArmError as error:
+        print(f"inference-marl: {error}", file=sys.stderr)
+        return 1
     except (SpecError, RunError, InspectError) as error:
         print(f"inference-marl: {error}", file=sys.stderr)
         return 2
@@ -50,37 +63,81 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Run an experiment file. Every key of the file can be overridden by its dotted path, for example "
         "--replicates 100 --arms.rommeo_q.temperature.floor 0.2",
-        usage="inference-marl run SPEC [--out DIR] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]",
+        usage="inference-marl run SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]",
     )
     run.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
     run.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
     run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
     run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
+    _add_jobs(run, 1)
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     run.set_defaults(act=_run)
+    ablate = commands.add_parser(
+        "ablate",
+        help="run an experiment file with factors; tabulate and draw its cells",
+        allow_abbrev=False,
+        description="Run an experiment file and compare its arms: those of its factors, or any others. Goes on where "
+        "the same experiment was left, and starts a new folder if the file or an override is another. Every key can be "
+        "overridden by its dotted path, for example --replicates 100 --factors.variant.no_kl.kl_weight 0.01",
+        usage="inference-marl ablate SPEC [--out DIR] [--jobs N] [--quiet] [--KEY VALUE ...]",
+    )
+    ablate.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
+    ablate.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
+    _add_jobs(ablate, os.cpu_count() or 1)
+    ablate.add_argument("--quiet", action="store_true", help="no progress bar")
+    ablate.set_defaults(act=_ablate)
     resume = commands.add_parser("resume", help="go on with a run from its last checkpoints", allow_abbrev=False)
     resume.add_argument("run", metavar="RUN", help="the folder of a run")
+    _add_jobs(resume, 1)
     resume.add_argument("--quiet", action="store_true", help="no progress bar")
     resume.set_defaults(act=_resume)
-    inspect = commands.add_parser("inspect", help="print a run's results and draw its figures", allow_abbrev=False)
-    inspect.add_argument("run", metavar="RUN", help="the folder of a run")
+    inspect = commands.add_parser(
+        "inspect",
+        help="print a run's results and draw its figures; compare several runs",
+        allow_abbrev=False,
+        description="Print what a run found and believed, and draw its figures. Of several runs, compare the first "
+        "with each of the others.",
+    )
+    inspect.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run")
     inspect.set_defaults(act=_inspect)
+    report = commands.add_parser(
+        "report",
+        help="write a run's results as one HTML file; compare several runs",
+        allow_abbrev=False,
+        description="Write one HTML file with everything that is known of a run, figures embedded: report.html in its "
+        "folder. Of several runs, one that compares the first with each of the others: comparison.html in its folder.",
+    )
+    report.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run")
+    report.add_argument("--out", metavar="FILE", help="write this file instead")
+    report.set_defaults(act=_write_report)
     listing = commands.add_parser("list", help="what experiment files can name", allow_abbrev=False)
     listing.set_defaults(act=_list)
     return parser
 
 
-def _run(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl.spec import SpecError, dump, load
+def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
+    what = "arms to play at once, each in a process of its own (default: %(default)s)"
+    command.add_argument("--jobs", metavar="N", type=int, default=default, help=what)
+
+
+def _loaded(options: argparse.Namespace, rest: Sequence[str]) -> Experiment:
+    from inference_marl.spec import SpecError, load
 
     if not Path(options.spec).exists() and rest:
-        raise SpecError(f"{options.spec}: got no such file, expected SPEC before the overrides: run SPEC --KEY VALUE")
-    experiment = load(options.spec, _overrides(rest))
+        how = f"{options.command} SPEC --KEY VALUE"
+        raise SpecError(f"{options.spec}: got no such file, expected SPEC before the overrides: {how}")
+    return load(options.spec, _overrides(rest))
+
+
+def _run(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    from inference_marl.spec import dump
+
+    experiment = _loaded(options, rest)
     if options.print_spec:
         print(dump(experiment), end="")
         return
-    out, name = Path(options.out), Path(options.spec).stem
-    folder = experiment.run(out, name, progress=not options.quiet)
+    with _failures(_report):
+        folder = experiment.run(options.out, Path(options.spec).stem, not options.quiet, options.jobs)
     if options.inspect:
         _look_into(folder)
     else:
@@ -90,18 +147,70 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def _resume(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from inference_marl.run import resume
 
-    _report(resume(options.run, progress=not options.quiet))
+    with _failures(_report):
+        folder = resume(options.run, not options.quiet, options.jobs)
+    _report(folder)
+
+
+def _ablate(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    from inference_marl.run import start_or_go_on
+
+    experiment, name = _loaded(options, rest), Path(options.spec).stem
+    with _failures(_compare):
+        folder, before = start_or_go_on(experiment, options.out, name, not options.quiet, options.jobs)
+    if before:
+        print(f"This experiment was run to its end before, in {folder}. It found:\n")
+    _compare(folder)
+
+
+@contextmanager
+def _failures(report: Callable[[Path], None]) -> Iterator[None]:
+    """Report what a run found though some of its arms failed, and then say so."""
+    from inference_marl.run import ArmError
+
+    try:
+        yield
+    except ArmError as error:
+        if error.folder is not None:
+            report(error.folder)
+        raise
 
 
 def _report(folder: Path) -> None:
     from inference_marl.inspect import results_table
+    from inference_marl.posterior import read
 
-    print(results_table(folder))
-    print(f"\nResults are in {folder}; look at them with: inference-marl inspect {folder}")
+    recorded = read(folder)
+    if recorded.spec.get("levels"):
+        _compare(folder)
+    else:
+        print(results_table(recorded))
+        print(f"\nResults are in {folder}; look at them with: inference-marl inspect {folder}")
+
+
+def _compare(folder: Path) -> None:
+    from inference_marl.ablation import table, write
+    from inference_marl.posterior import read
+
+    recorded = read(folder)
+    print(table(recorded))
+    files = ", ".join(str(path.relative_to(folder)) for path in write(recorded))
+    print(f"\nResults are in {folder}: {files}; look further with: inference-marl inspect {folder}")
 
 
 def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    _look_into(Path(options.run))
+    if len(options.runs) == 1:
+        _look_into(Path(options.runs[0]))
+        return
+    from inference_marl.inspect import compare_runs
+
+    compare_runs(options.runs)
+
+
+def _write_report(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    from inference_marl.report import report
+
+    print(f"The report is {report(options.runs, options.out)}")
 
 
 def _look_into(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +19,9 @@ from inference_marl.statistics import Band
 
 Arguments = ParamSpec("Arguments")
 Numbers = npt.NDArray[np.floating[Any]]
+
+Share = bool | Literal["row", "col", "all", "none"]
+"""Which panels have an axis in common."""
 
 STYLE: Any = {
     "font.size": 9,
@@ -67,12 +70,20 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
 
 def panels(
-    rows: int, columns: int, size: tuple[float, float], sharex: bool = True, sharey: bool = True
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    sharex: Share = True,
+    sharey: Share = True,
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with `rows x columns` axes, each about `size` (width, height) in inches if they fit."""
+    """A figure with `rows x columns` axes, each about `size` (width, height) in inches if they fit.
+
+    `heights` are the relative heights of the rows, all the same if `None`.
+    """
     width = min(max(size[0] * columns + 0.4, MIN_WIDTH), MAX_WIDTH)
     figure = Figure(figsize=(width, size[1] * rows + 0.8), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False, height_ratios=heights)
     return figure, [list(row) for row in grid]
 
 
@@ -180,8 +191,9 @@ def shared_legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     letters = [len(re.sub(r"\\[a-z]+", "x", label).replace("$", "")) for label in unique]
-    widths = [0.75 + 0.064 * count for count in letters]  # inches: the handle, the gaps and the letters
-    fit = len(unique) if sum(widths) < figure.get_figwidth() else int(figure.get_figwidth() / max(widths))
+    widths = [0.95 + 0.062 * count for count in letters]  # inches: the handle, the gaps and the letters
+    room = figure.get_figwidth() + 0.35  # the last column has no gap after it
+    fit = len(unique) if sum(widths) < room else int(room / max(widths))
     rows = -(-len(unique) // max(1, fit))
     figure.legend(
         list(unique.values()),

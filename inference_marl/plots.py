@@ -13,6 +13,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from inference_marl.belief_plots import beliefs, opponent_action_bars, surface
+from inference_marl.calibration_plots import reliability
+from inference_marl.comparison import run_names
+from inference_marl.comparison_plots import compared_beliefs
 from inference_marl.drawing import (
     draw_band,
     heading,
@@ -27,12 +30,46 @@ from inference_marl.drawing import (
 )
 from inference_marl.posterior import InspectError, Recorded, read
 from inference_marl.readings import modelling, per_replicate
+from inference_marl.state_plots import beliefs_by_state
 from inference_marl.statistics import mean_band, metric_band
+from inference_marl.time_plots import belief_movement, opponent_types_over_time
 
-__all__ = ["beliefs", "elbo_parts", "learning_curves", "opponent_action_bars", "surface", "write_all"]
+__all__ = [
+    "belief_movement",
+    "beliefs",
+    "beliefs_by_state",
+    "elbo_parts",
+    "learning_curves",
+    "opponent_action_bars",
+    "opponent_types_over_time",
+    "reliability",
+    "surface",
+    "write_all",
+]
 
 DPI = 150
 """Resolution of written figures, dots per inch."""
+
+COMPARED = "compared_with_"
+"""How the names of figures begin that show another run as well."""
+
+CAPTIONS = {
+    "learning_curves": "Reward, joint probability of the optimum and success over time: means over replicates with "
+    "95 % intervals.",
+    "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates.",
+    "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
+    "95 % intervals.",
+    "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",
+    "opponent_actions": "Opponent model, opponent prior and the opponents' actual policy at the last record.",
+    "beliefs_by_state": "Beliefs state by state at the last record: opponent model, prior and what the opponents do.",
+    "calibration": "Calibration of the opponent models: on the diagonal things happen as often as believed.",
+    "belief_change": "How far the opponent models move from record to record, and when each seed's moves most.",
+    "opponent_types": "Probabilities of the opponents' types over time: means over replicates with 95 % intervals.",
+    "surface": "Paths of the agents' mean actions over the reward surface.",
+    "ablation_curves": "Learning curves of the ablation's cells.",
+    "ablation_elbo": "The ELBO's parts at the last record, cell by cell.",
+}
+"""What each figure shows, by its file's name without the ending."""
 
 CURVES = {
     "reward": "reward per step",
@@ -143,6 +180,14 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
             figures["beliefs"] = beliefs(posterior)
             figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
             figures["opponent_actions"] = opponent_action_bars(posterior)
+            if posterior.attrs["kind"] == "discrete" and posterior.sizes["state"] > 1:
+                figures["beliefs_by_state"] = beliefs_by_state(posterior)
+            if "opponent_policy" in posterior:
+                figures["calibration"] = reliability(posterior)
+            if posterior.sizes["step"] > 1:
+                figures["belief_change"] = belief_movement(posterior)
+        if "opponent_type" in posterior:
+            figures["opponent_types"] = opponent_types_over_time(posterior)
         if recorded.surface is not None:
             figures["surface"] = surface(recorded.surface, posterior)
     folder = recorded.folder / "figures"
@@ -151,6 +196,32 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
     for path, figure in zip(paths, figures.values(), strict=True):
         figure.savefig(path, dpi=DPI)
     return paths
+
+
+def write_comparison(first: Recorded, second: Recorded) -> Path | None:
+    """Draw the beliefs of two runs side by side into the first one's folder.
+
+    Returns:
+        The file; `None` if no pair of their learners has opponent models.
+
+    Raises:
+        InspectError: if the runs cannot be compared.
+    """
+    if not any(modelling(each.posterior) for each in (first, second) if each.posterior is not None):
+        return None
+    name = run_names(first, second)[1].replace("/", "_")
+    path = first.folder / "figures" / f"{COMPARED}{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    compared_beliefs(first, second).savefig(path, dpi=DPI)
+    return path
+
+
+def comparison_caption(names: tuple[str, str]) -> str:
+    """What the figure of `write_comparison` shows."""
+    return (
+        f"Opponent models of {names[0]} and {names[1]}: over time, with the opponents' actual policies (dotted), and "
+        "at the last records (dashes: the actual policy)."
+    )
 
 
 def with_elbo(metrics: xr.Dataset) -> list[str]:

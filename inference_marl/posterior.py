@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from inference_marl.readings import modelling
+from inference_marl.readings import about, modelling
 
 SEEDS_AGREE = "r_hat (seeds agree)"
 """Column of `summary`: R-hat with replicates in the place of chains. Near 1 if all seeds came to one belief."""
@@ -28,6 +29,10 @@ LEVEL = 0.95
 
 GROUPS = {"posterior": "opponent_model", "prior": "opponent_prior", "observed_data": "opponent_policy"}
 """ArviZ group of each belief about the opponents."""
+
+
+PREDICTED = 100
+"""Predictive draws per replicate of a discrete belief; a continuous one has the draws it was recorded with."""
 
 
 class InspectError(ValueError):
@@ -76,6 +81,8 @@ def read(run: Path | str) -> Recorded:
         _dataset(path) if (path := folder / name).is_file() else None for name in ("posterior.nc", "surface.nc")
     )
     spec = yaml.safe_load((folder / "spec.yaml").read_text())
+    if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
+        posterior = posterior.assign_coords(state=_state_names(posterior, spec))
     results = json.loads((folder / "summary.json").read_text())
     return Recorded(folder, spec, metrics, posterior, surface, results)
 
@@ -83,7 +90,8 @@ def read(run: Path | str) -> Recorded:
 def load(run: Path | str | Recorded) -> xr.DataTree:
     """A run's beliefs in ArviZ's groups, with the dims they are stored with (`replicate` stays `replicate`).
 
-    * `posterior`: the opponent model rho and the marginal policy pi;
+    * `posterior`: the opponent model rho, the marginal policy pi and, for priors with latent types, their probabilities
+      `opponent_type`;
     * `prior`: the opponent prior P;
     * `observed_data`: the opponents' actual policy, which the opponent model tries to predict;
     * `sample_stats`: everything in `metrics.nc`, so the ELBO and its parts, rewards and success;
@@ -106,6 +114,8 @@ def load(run: Path | str | Recorded) -> xr.DataTree:
     }
     if "policy" in stored:
         groups.setdefault("posterior", xr.Dataset())[f"action{suffix}"] = stored["policy"]
+    if "opponent_type" in stored:
+        groups["posterior"]["opponent_type"] = stored["opponent_type"]
     groups["sample_stats"] = recorded.metrics
     known = [name for name in stored.data_vars if str(name).startswith("optimal_")]
     if known:
@@ -123,6 +133,11 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
     Replicates are independent seeds, not chains of one sampler: R-hat across them asks whether the seeds agree, and
     says nothing of convergence. `observed_data` and `constant_data` have no draws in ArviZ: the truth keeps
     `replicate` there.
+
+    Beside the groups of `load` there are `posterior_predictive` and `prior_predictive`, what the agent expects to see:
+    the opponents' next action `opponent_action` under rho and under P, and in `observed_data` what they do under that
+    name. `replicate` is `chain` in these for both kinds, since all are draws. Discrete ones are `PREDICTED` seeded
+    draws of indices of actions, -1 where an agent has no such belief or no such state.
 
     Args:
         run: a run's folder, or what `read` made of it.
@@ -150,17 +165,41 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
             here = here.expand_dims(chain=[0]) if discrete else here
             here = here.transpose("chain", "draw", ..., missing_dims="ignore")
         groups[f"/{name}"] = here
+    for name, source in {"posterior_predictive": "posterior", "prior_predictive": "prior"}.items():
+        if f"/{source}" in groups:
+            groups[f"/{name}"] = _predicted(groups[f"/{source}"], discrete)
+    if "/observed_data" in groups and discrete:
+        probabilities = groups["/observed_data"]["opponent_action_probability"]
+        groups["/observed_data"]["opponent_action"] = _drawn(probabilities, 1).isel(draw=0)
     selected = xr.DataTree.from_dict(groups)
     selected.attrs = {**tree.attrs, "learner": learner, "step": int(_known(tree, "step", step))}
     with _arviz() as az:
         return az.InferenceData.from_datatree(selected) if _before_1(az) else selected
 
 
+def _predicted(beliefs: xr.Dataset, discrete: bool) -> xr.Dataset:
+    """Draws of the opponents' next action from a group of `to_arviz`."""
+    if not discrete:
+        return beliefs[["opponent_action"]]
+    probabilities = beliefs["opponent_action_probability"].isel(chain=0, drop=True).rename(draw="chain")
+    return _drawn(probabilities, PREDICTED).transpose("chain", "draw", ...).to_dataset(name="opponent_action")
+
+
+def _drawn(probabilities: xr.DataArray, draws: int) -> xr.DataArray:
+    """Seeded draws of indices along `opponent_action`, in the new dim `draw`."""
+    table = probabilities.transpose(..., "opponent_action")
+    edges = np.cumsum(np.nan_to_num(table.to_numpy().astype(np.float64)), -1)
+    total = edges[..., -1:]
+    uniform = np.random.default_rng(0).random((draws, *total.shape)) * total
+    drawn = np.where(total[..., 0] > 0, (uniform >= edges).sum(-1), -1)
+    return xr.DataArray(drawn, table.isel(opponent_action=0, drop=True).coords, ("draw", *table.dims[:-1]))
+
+
 def summary(run: Path | str | Recorded, learner: str | None = None, step: int | None = None) -> pd.DataFrame:
-    """ArviZ's summary of the posterior over the opponents' actions, with the prior and the truth beside it.
+    """ArviZ's summary of the posterior over each opponent's action, with the prior and the truth beside it.
 
     Discrete: a row is the probability of an action; `mean`, `sd` and the highest-density interval are over
-    replicates, so they say how much the seeds differ. Continuous: a row is a dimension of the opponents' joint
+    replicates, so they say how much the seeds differ. Continuous: a row is a dimension of an opponent's
     action, summarised over all draws of all replicates; `r_hat (seeds agree)` compares the replicates.
 
     Args:
@@ -169,15 +208,17 @@ def summary(run: Path | str | Recorded, learner: str | None = None, step: int | 
         step: a recorded environment step; the last if `None`.
 
     Returns:
-        Index `learner, agent`, `state` where there are several, and `opponent_action` or `opponent_dim`.
-        Columns `mean, sd, hdi95_lb, hdi95_ub`, for draws `r_hat (seeds agree)`, and `prior` and `truth`, the
-        means of `P` and of the opponents' actual policy. All are probabilities, or in the units of actions.
+        Index `learner, agent`, `opponent` and `state` where there are several, and `opponent_action` or
+        `opponent_dim`. Columns `mean, sd, hdi95_lb, hdi95_ub`, for draws `r_hat (seeds agree)`, and `prior` and
+        `truth`, the means of `P` and of the opponents' actual policy. All are probabilities, or in the units of
+        actions. Of several opponents every one has its own rows, with the others summed out.
 
     Raises:
         InspectError: as `to_arviz`, or if no learner, or not the named one, has an opponent model.
     """
     recorded = _recorded(run)
-    tree, having = load(recorded), modelling(_beliefs(recorded))
+    stored, tree = _beliefs(recorded), load(recorded)
+    having = modelling(stored)
     wanted = having if learner is None else [_known(tree, "learner", learner)]
     if not wanted or not set(wanted) <= set(having):
         raise InspectError(
@@ -185,28 +226,33 @@ def summary(run: Path | str | Recorded, learner: str | None = None, step: int | 
             f"expected one of: {', '.join(having) or 'none in this run has one'}"
         )
     at = _known(tree, "step", step)
-    tables = [_summary(tree, name, at, agent) for name in wanted for agent in range(tree["posterior"].sizes["agent"])]
-    return pd.concat([table for table in tables if len(table)])
+    here = stored.sel(step=[at])
+    agents = range(stored.sizes["agent"])
+    tables = []
+    for agent in agents:
+        for opponent in (other for other in agents if other != agent):
+            beliefs = about(here, agent, opponent).isel(agent=0, step=0)
+            tables += [(name, agent, opponent, _summary(beliefs.sel(learner=name))) for name in wanted]
+    tables.sort(key=lambda entry: (wanted.index(entry[0]), entry[1], entry[2]))
+    levels = ["learner", "agent", "opponent"]
+    joined = pd.concat({entry[:3]: entry[3] for entry in tables if len(entry[3])}, names=levels)
+    return joined if len(agents) > 2 else joined.droplevel("opponent")
 
 
-def _summary(tree: xr.DataTree, learner: str, step: int, agent: int) -> pd.DataFrame:
-    """`summary` of one agent, without rows for what is only padding."""
-    discrete = tree.attrs["kind"] == "discrete"
+def _summary(beliefs: xr.Dataset) -> pd.DataFrame:
+    """`summary` of one agent's beliefs about one opponent, without rows for what is only padding."""
+    discrete = beliefs.attrs["kind"] == "discrete"
     name = "opponent_action_probability" if discrete else "opponent_action"
     last = "opponent_action" if discrete else "opponent_dim"
-    rows = ["state", last] if tree["posterior"].sizes["state"] > 1 else [last]
-    beliefs = {}
-    for group in GROUPS:
-        if group in tree.children and name in tree[group]:
-            belief = tree[group][name].sel(learner=learner, step=step, drop=True).isel(agent=agent, drop=True)
-            beliefs[group] = belief if "state" in rows else belief.isel(state=0, drop=True)
-    sampled = beliefs["posterior"].rename(replicate="draw" if discrete else "chain")
+    rows = ["state", last] if beliefs.sizes["state"] > 1 else [last]
+    beliefs = beliefs if "state" in rows else beliefs.isel(state=0, drop=True)
+    sampled = beliefs["opponent_model"].rename(replicate="draw" if discrete else "chain")
     sampled = (sampled.expand_dims(chain=[0]) if discrete else sampled).transpose("chain", "draw", *rows)
     for dim in rows:  # Stored without labels, states and dimensions are numbers.
         sampled = sampled if dim in sampled.coords else sampled.assign_coords({dim: np.arange(sampled.sizes[dim])})
     labels = [sampled[dim].to_numpy().tolist() for dim in rows]
-    index = pd.MultiIndex.from_product([[learner], [agent], *labels], names=["learner", "agent", *rows])
-    dataset = sampled.astype(np.float64).to_dataset(name=name)
+    index = pd.MultiIndex.from_product(labels, names=rows)
+    dataset = sampled.reset_coords(drop=True).astype(np.float64).to_dataset(name=name)
     with _arviz() as az:
         if _before_1(az):
             table = az.summary(dataset, kind="stats", hdi_prob=LEVEL, round_to="none")
@@ -216,11 +262,24 @@ def _summary(tree: xr.DataTree, learner: str, step: int, agent: int) -> pd.DataF
         if not discrete:
             comparable = sampled.sizes["chain"] > 1 and sampled.sizes["draw"] > 3
             table[SEEDS_AGREE] = az.rhat(dataset)[name].to_numpy().ravel() if comparable else np.nan
-    for column, group in {"prior": "prior", "truth": "observed_data"}.items():
-        if group in beliefs:
-            over = [dim for dim in ("replicate", "draw") if dim in beliefs[group].dims]
-            table[column] = beliefs[group].mean(over).transpose(*rows).to_numpy().astype(np.float64).ravel()
+    for column, stored in {"prior": "opponent_prior", "truth": "opponent_policy"}.items():
+        if stored in beliefs:
+            over = [dim for dim in ("replicate", "draw") if dim in beliefs[stored].dims]
+            table[column] = beliefs[stored].mean(over).transpose(*rows).to_numpy().astype(np.float64).ravel()
     return table.dropna(subset="mean")
+
+
+def _state_names(posterior: xr.Dataset, spec: dict[str, Any]) -> list[Any]:
+    """States of a matrix game that remembers the last joint action are called after it; others are numbers."""
+    count, game = posterior.sizes["state"], spec.get("game") or {}
+    if (game.get("init_args") or {}).get("memory") == 1 and "action" in posterior.coords:
+        real = posterior["policy"].notnull()
+        taken = real.any([dim for dim in real.dims if dim not in ("agent", "action")]).to_numpy()
+        named = posterior["action"].to_numpy()
+        names = ["start", *("after " + "".join(each) for each in product(*(named[row] for row in taken)))]
+        if len(names) == count:
+            return names
+    return list(range(count))
 
 
 def _labels(tree: xr.DataTree, dim: str) -> list[Any]:

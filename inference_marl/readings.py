@@ -18,6 +18,9 @@ Numbers = npt.NDArray[np.float64]
 PROBABILITY_FLOOR = 1e-6
 """Smaller probabilities count as this much, so that one belief of exactly 0 does not make every mean infinite."""
 
+BELIEFS = ("opponent_model", "opponent_prior", "opponent_policy")
+"""What an agent believes of its opponents, what it assumed, and what they do."""
+
 SPREAD_FLOOR = 1e-3
 """A standard deviation of draws counts as at least this share of the action range, for the same reason."""
 
@@ -47,6 +50,13 @@ def modelling(posterior: xr.Dataset) -> list[str]:
     last = posterior["opponent_model"].isel(step=-1)
     having = last.notnull().any([dim for dim in last.dims if dim != "learner"])
     return [str(learner) for learner in having["learner"].to_numpy()[having.to_numpy()]]
+
+
+def opponent_types(posterior: xr.Dataset) -> list[str]:
+    """Names of the opponents' types; numbers where the run has no names."""
+    if "opponent_type" in posterior.coords:
+        return [str(name) for name in posterior["opponent_type"].coords["opponent_type"].to_numpy()]
+    return [str(number) for number in range(posterior.sizes["opponent_type"])]
 
 
 def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None:
@@ -88,11 +98,13 @@ class Divergences:
         from_truth: `KL(opponents' policy || rho)` in nats, `replicates`.
         log_score: the opponents' expected `log rho(b)` in nats, `replicates`; higher is better. It is what the
             model earns as a forecast, and includes the opponents' own entropy, unlike `from_truth`.
+        best_log_score: what the truth itself would earn, `replicates`: no model can have more.
     """
 
     from_prior: Numbers
     from_truth: Numbers
     log_score: Numbers
+    best_log_score: Numbers
 
 
 def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Divergences | None:
@@ -127,24 +139,67 @@ def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Diverg
 
     def compare(p: Numbers, q: Numbers, score: bool = False) -> Numbers:
         if discrete:
-            value = _discrete(p, q, score)
+            value = discrete_divergence(p, q, score)
         else:
             spread = SPREAD_FLOOR * (posterior.attrs["high"] - posterior.attrs["low"])
-            value = _normal(p, q, score, spread)
+            value = normal_divergence(p, q, score, spread)
         mean: Numbers = xr.DataArray(value, dims=("agent", "replicate", "state")).mean(["agent", "state"]).to_numpy()
         return mean
 
-    return Divergences(compare(model, prior), compare(truth, model), compare(truth, model, score=True))
+    scores = (compare(truth, other, score=True) for other in (model, truth))
+    return Divergences(compare(model, prior), compare(truth, model), *scores)
 
 
-def _discrete(p: Numbers, q: Numbers, score: bool) -> Numbers:
+def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
+    """One agent's beliefs about one of its opponents alone, in the form of the whole.
+
+    What is believed of the others is summed out of probabilities and left out of draws.
+
+    Args:
+        posterior: as in `posterior.nc`, with a `policy` that says how many actions every agent has.
+        agent: who believes.
+        opponent: about whom.
+
+    Returns:
+        The dataset with one entry along `agent`, and the last dimension of every belief that of `opponent`.
+    """
+    here = posterior.isel(agent=[agent])
+    agents = posterior.sizes["agent"]
+    if agents == 2:
+        return here
+    own, joint = (
+        ("action", "opponent_action") if posterior.attrs["kind"] == "discrete" else ("action_dim", "opponent_dim")
+    )
+    real = posterior["policy"].notnull()
+    sizes = real.any([dim for dim in real.dims if dim not in ("agent", own)]).sum(own).to_numpy().tolist()
+    others = [other for other in range(agents) if other != agent]
+    shape, at = [sizes[other] for other in others], others.index(opponent)
+    names = [name for name in BELIEFS if name in here]
+    optimum = "optimal_opponent_action"
+    parts = here.drop_dims(joint)
+    for name in names:
+        values = here[name].transpose(..., joint).to_numpy()
+        if joint == "opponent_dim":
+            first = sum(shape[:at])
+            values = values[..., first : first + shape[at]]
+        else:
+            values = values[..., : int(np.prod(shape))].reshape(*values.shape[:-1], *shape)
+            values = values.sum(tuple(k - len(shape) for k in range(len(shape)) if k != at))
+        parts[name] = (here[name].transpose(..., joint).dims, values)
+    if optimum in posterior:
+        best = posterior[optimum.replace("opponent_", "")].to_numpy()[[opponent], : shape[at]]
+        parts[optimum] = (("agent", joint), best)
+    return parts.assign_coords({joint: posterior[own].to_numpy()[: shape[at]]}) if own in posterior.coords else parts
+
+
+def discrete_divergence(p: Numbers, q: Numbers, score: bool) -> Numbers:
     """`E_p[log q]` if `score`, else `KL(p || q)`, over the last dimension; NaN in both is padding."""
     log_q = np.log(np.maximum(q, PROBABILITY_FLOOR))
     terms = p * (log_q if score else np.log(np.maximum(p, PROBABILITY_FLOOR)) - log_q)
     return _sum(terms, np.isnan(p) & np.isnan(q))
 
 
-def _normal(p: Numbers, q: Numbers, score: bool, spread: float) -> Numbers:
+def normal_divergence(p: Numbers, q: Numbers, score: bool, spread: float) -> Numbers:
     """As `_discrete`, for draws `... x draws x dims` and the normals fitted to them, independent in each dim."""
     mean_p, mean_q = p.mean(-2), q.mean(-2)
     sd_p, sd_q = (np.maximum(draws.std(-2), spread) for draws in (p, q))

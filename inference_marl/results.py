@@ -13,7 +13,7 @@ import xarray as xr
 
 from inference_marl.recording import Recorder, labels
 from inference_marl.spaces import Box, Discrete
-from inference_marl.statistics import summarise
+from inference_marl.statistics import paired_differences, summarise
 from inference_marl.types import Game, Seat
 
 if TYPE_CHECKING:
@@ -64,8 +64,22 @@ def datasets(experiment: Experiment, recorders: Mapping[str, Recorder]) -> tuple
     return metrics, posterior
 
 
-def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, Recorder], seconds: float) -> None:
-    """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`."""
+def write_results(
+    experiment: Experiment,
+    folder: Path,
+    recorders: Mapping[str, Recorder],
+    seconds: float,
+    failed: Mapping[str, str] | None = None,
+) -> None:
+    """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`.
+
+    Args:
+        experiment: what was run.
+        folder: the run's folder.
+        recorders: what the arms that were played to their end have recorded.
+        seconds: that it took.
+        failed: why, by name, of the other arms.
+    """
     metrics, posterior = datasets(experiment, recorders)
     metrics.attrs["experiment"] = folder.name
     _write_dataset(folder / "metrics.nc", metrics)
@@ -82,6 +96,9 @@ def write_results(experiment: Experiment, folder: Path, recorders: Mapping[str, 
         "published": experiment.published,
         "source": experiment.source,
         "results": summarise(metrics, posterior),
+        "levels": experiment.levels,
+        "differences": paired_differences(metrics, next(iter(experiment.arms))),
+        "failed": dict(failed or {}),
     }
     text = json.dumps(summary, indent=1, allow_nan=False)
     write_atomically(folder / "summary.json", lambda path: path.write_text(text))

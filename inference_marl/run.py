@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import json
 import re
 import sys
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import pyro
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from inference_marl.recording import Recorder
+from inference_marl.playing import Arm, ArmError, RunError, play_in_processes, play_in_turn, slim
 from inference_marl.results import datasets, write_atomically, write_results
 from inference_marl.statistics import METRICS
-from inference_marl.svi import NonFiniteError
-from inference_marl.types import Described, Game, Learner, Seat, State, Transition, within
+from inference_marl.types import Described, Game, Learner, Seat, within
 
-
-class RunError(RuntimeError):
-    """A run cannot go on, or a folder is not one; the message says what to do."""
+__all__ = ["ArmError", "Experiment", "RunError", "complete", "resume", "start_or_go_on"]
 
 
 class Experiment(Described):
@@ -40,7 +31,8 @@ class Experiment(Described):
         replicates: independent seeds, trained side by side.
         steps: joint actions per environment.
         environments: copies of the game each replicate plays at once.
-        seed: of the random numbers; each arm draws its own stream from it and from the arm's name.
+        seed: of the random numbers. Every arm starts from the same stream, and each part of it from its own: replicate
+            `r` of two arms has the same initial values where both draw them, so replicates can be compared in pairs.
         record_every: steps between records of metrics and beliefs.
         draws: draws per recorded belief and replicate, for continuous actions.
         success_window: records over which the reward is averaged before success is judged, in games whose success
@@ -52,6 +44,7 @@ class Experiment(Described):
             and where cores are shared it loses much.
         published: what a paper reports at the last step, by arm and metric, printed beside what was measured.
         source: where the published numbers are from.
+        levels: which level of each factor an arm has, by arm and factor, for tables and figures; see `ablation`.
 
     Raises:
         ValueError: if a number is out of its range, or an arm cannot be called so.
@@ -74,6 +67,7 @@ class Experiment(Described):
         threads: int = 1,
         published: dict[str, dict[str, float]] | None = None,
         source: str = "",
+        levels: dict[str, dict[str, str]] | None = None,
     ) -> None:
         for name, number in [
             ("replicates", replicates),
@@ -87,8 +81,8 @@ class Experiment(Described):
         ]:
             if number < 1:
                 raise ValueError(f"{name}: got {number}, expected a positive integer")
-        if seed < 0:
-            raise ValueError(f"seed: got {seed}, expected an integer that is not negative")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed: got {seed}, expected an integer that is not negative and below 2**64")
         if steps < record_every:
             raise ValueError(f"record_every: got {record_every}, expected at most steps = {steps}")
         if device == "cuda" and not torch.cuda.is_available():
@@ -102,6 +96,12 @@ class Experiment(Described):
             for metric in numbers:
                 if metric not in METRICS:
                     raise ValueError(f"published.{name}: got {metric}, expected one of {', '.join(METRICS)}")
+        self.levels = levels or {}
+        if self.levels and (
+            set(self.levels) != set(self.arms) or len({tuple(each) for each in self.levels.values()}) > 1
+        ):
+            known = ", ".join(self.arms)
+            raise ValueError(f"levels: got {self.levels}, expected the same factors for every one of the arms: {known}")
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.checkpoint_every, self.threads = checkpoint_every, threads
@@ -167,31 +167,89 @@ class Experiment(Described):
             raise ValueError("arms: got none, expected at least one")
         with torch.random.fork_rng(devices=[]):
             for name in self.arms:
-                arm = _Arm.start(self, name, replicates=1)
+                arm = Arm.start(self, name, replicates=1)
                 with within(f"arms.{name}"):
                     arm.advance()
                     if not arm.recorder.made:
                         arm.record()
                 datasets(self, {name: arm.recorder})
 
-    def run(self, out: str | Path = "runs", name: str = "experiment", progress: bool = True) -> Path:
+    def ablation(self, factors: Mapping[str, Any], design: Literal["grid", "one_at_a_time"] = "grid") -> Experiment:
+        """This experiment with, in the place of its arms, what becomes of them at the levels of some factors.
+
+        The Python twin of a file's keys `factors` and `design`::
+
+            factors = {
+                "prior": {"empirical": {}, "uniform": {"opponent_prior": Uniform()}},
+                "kl_weight": [1.0, 0.1],  # short for levels that set this one key
+            }
+
+        Args:
+            factors: by name of the factor and of the level, what differs there: values by dotted key, as in arms that
+                are `like` another. A list is short for levels that give its items to the key that names the factor.
+            design: `grid` makes an arm of every combination of levels, the last factor's changing fastest;
+                `one_at_a_time` one of the first levels together, and one of every other level with the other factors at
+                their first. Either way the first arm is the one that the others are compared with.
+
+        Returns:
+            A new experiment, whose `levels` say what each arm is.
+
+        Raises:
+            SpecError: if a factor is malformed, or an arm cannot be built; the message begins with the key.
+        """
+        from inference_marl.spec import expanded
+
+        return expanded(self, factors, design)
+
+    def run(self, out: str | Path = "runs", name: str = "experiment", progress: bool = True, jobs: int = 1) -> Path:
         """Run every arm and write the run's folder.
 
         Args:
             out: where run folders go.
             name: of the folder; a number is added if it exists.
             progress: show a bar with the time left.
+            jobs: arms that are played at once, each in a process of its own if there is more than one. A script must
+                then guard what it does with `if __name__ == "__main__":`, since processes import it.
 
         Returns:
             The folder.
+
+        Raises:
+            ArmError: as for `complete`.
         """
         from inference_marl.spec import dump
 
+        _check_jobs(jobs)
         self.check()
         described = dump(self)
         folder = _new_folder(Path(out), name)
         write_atomically(folder / "spec.yaml", lambda path: path.write_text(described))
-        return complete(self, folder, progress)
+        return complete(self, folder, progress, jobs)
+
+
+def start_or_go_on(
+    experiment: Experiment, out: str | Path, name: str, progress: bool = True, jobs: int = 1
+) -> tuple[Path, bool]:
+    """As `Experiment.run`, but in the newest folder of that name in which this very experiment was begun, if any.
+
+    Returns:
+        The folder, and whether it was finished before.
+    """
+    from inference_marl.spec import dump
+
+    described = dump(experiment)
+    for folder in reversed(_folders(Path(out), name)):
+        if (folder / "spec.yaml").is_file() and (folder / "spec.yaml").read_text() == described:
+            before = _is_finished(folder)
+            return _go_on(experiment, folder, progress, jobs), before
+    return experiment.run(out, name, progress, jobs), False
+
+
+def _folders(out: Path, name: str) -> list[Path]:
+    """The folders that runs of one name have, oldest first."""
+    numbered = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
+    found = [(int(match.group(1) or 1), path) for path in out.glob("*") if (match := numbered.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
 
 
 def _new_folder(out: Path, name: str) -> Path:
@@ -207,209 +265,85 @@ def _new_folder(out: Path, name: str) -> Path:
     raise RunError(f"{out}: got too many runs called {name}, expected room for one more")
 
 
-@dataclass
-class _Arm:
-    """One arm while it runs; everything that changes is here."""
-
-    experiment: Experiment
-    name: str
-    learners: list[Learner]
-    recorder: Recorder
-    state: State
-    since_record: Tensor
-    clock: Tensor
-    step: int = 0
-
-    @classmethod
-    def start(cls, experiment: Experiment, name: str, replicates: int | None = None) -> _Arm:
-        """Seed the arm's random numbers and make its learners."""
-        torch.manual_seed(zlib.crc32(f"{experiment.seed}/{name}".encode()))
-        seats = experiment.seats(replicates)
-        shape = (seats[0].replicates, experiment.environments)
-        records = experiment.steps // experiment.record_every
-        return cls(
-            experiment,
-            name,
-            experiment.bind(name, replicates),
-            Recorder(experiment.game, seats, records, experiment.draws),
-            experiment.game.reset(*shape, experiment.device, experiment.dtype),
-            torch.zeros(shape[0], len(seats), device=experiment.device, dtype=experiment.dtype),
-            torch.zeros(shape, dtype=torch.int64, device=experiment.device),
-        )
-
-    def advance(self) -> None:
-        """Play one joint action in every environment, and learn from it.
-
-        Raises:
-            RunError: if a loss is not finite, naming arm, seat, replicate and step.
-        """
-        game = self.experiment.game
-        obs = game.observe(self.state)
-        actions = tuple(learner.act(seen) for learner, seen in zip(self.learners, obs, strict=True))
-        state, rewards, terminated = game.step(self.state, actions)
-        self.clock += 1
-        ended = terminated if game.horizon is None else terminated | (self.clock >= game.horizon)
-        batch = Transition(obs, actions, rewards, game.observe(state), terminated, ended)
-        read = any(learner.reads_peers for learner in self.learners)
-        peers = copy.deepcopy(self.learners) if read else []
-        for seat, learner in enumerate(self.learners):
-            try:
-                learner.update(batch, peers)
-            except NonFiniteError as error:
-                raise RunError(
-                    f"arms.{self.name}, agent {seat}, step {self.step + 1}: {error}. The last checkpoint is kept; "
-                    "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
-                ) from error
-        self.step += 1
-        self.since_record += rewards.mean(1)
-        self.state = self._next(state, ended)
-        if self.step % self.experiment.record_every == 0:
-            self.record()
-
-    def record(self) -> None:
-        """Keep the metrics since the last record, and the beliefs of now."""
-        reward = self.since_record / self.experiment.record_every
-        self.recorder.record(self.experiment.game.observe(self.state), self.learners, reward)
-        self.since_record = torch.zeros_like(self.since_record)
-
-    def _next(self, state: State, over: Tensor) -> State:
-        """Start a new episode where one is over."""
-        game = self.experiment.game
-        if not bool(over.any()):
-            return state
-        self.clock = torch.where(over, torch.zeros_like(self.clock), self.clock)
-        replicates, environments = over.shape
-        fresh = game.reset(replicates, environments, self.experiment.device, self.experiment.dtype)
-        if bool(over.all()):
-            return fresh
-        return {
-            key: torch.where(over.view(*over.shape, *[1] * (value.dim() - 2)), fresh[key], value)
-            for key, value in state.items()
-        }
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint: tensors, numbers and strings only."""
-        content = {
-            "step": self.step,
-            "learners": [learner.state_dict() for learner in self.learners],
-            "recorder": self.recorder.state_dict(),
-            "state": self.state,
-            "since_record": self.since_record,
-            "clock": self.clock,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.experiment.device.type == "cuda" else None,
-        }
-        write_atomically(path, partial(torch.save, content))
-
-    def restore(self, path: Path) -> None:
-        """Undo `save`. Only tensors and plain containers are read: loading executes no code.
-
-        Raises:
-            RunError: if the file does not hold this arm's checkpoint.
-        """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            device = self.experiment.device
-            for learner, saved in zip(self.learners, content["learners"], strict=True):
-                learner.load_state_dict(saved)
-            self.recorder.load_state_dict(content["recorder"])
-            self.step = content["step"]
-            self.state = {key: value.to(device) for key, value in content["state"].items()}
-            self.since_record, self.clock = content["since_record"].to(device), content["clock"].to(device)
-            torch.set_rng_state(content["rng"])
-            if content["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(content["cuda_rng"])
-        except Exception as error:
-            raise _no_checkpoint(path, error) from error
-
-
-def _no_checkpoint(path: Path, error: Exception) -> RunError:
-    return RunError(
-        f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
-        f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
-    )
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _refresh() -> float:
     """Seconds between updates of the progress bar: rare where they pile up, as in a log file."""
     return 0.2 if sys.stderr.isatty() else 10.0
 
 
-def complete(experiment: Experiment, folder: Path, progress: bool = True) -> Path:
+def complete(experiment: Experiment, folder: Path, progress: bool = True, jobs: int = 1) -> Path:
     """Run what is missing of a run and write its results.
 
     Args:
         experiment: as in the folder's `spec.yaml`.
         folder: a run's folder.
         progress: show a bar with the time left.
+        jobs: as for `Experiment.run`.
 
     Returns:
         `folder`.
+
+    Raises:
+        ArmError: if arms could not be played to their end; the results of the others are written then.
+        RunError: if what is in a checkpoint's place is none.
     """
+    _check_jobs(jobs)
     try:
-        return _complete(experiment, folder, progress)
+        return _complete(experiment, folder, progress, jobs)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(folder)) from None
 
 
-def _complete(experiment: Experiment, folder: Path, progress: bool) -> Path:
+def _check_jobs(jobs: int) -> None:
+    if jobs < 1:
+        raise RunError(f"jobs: got {jobs}, expected a positive integer")
+
+
+def _complete(experiment: Experiment, folder: Path, progress: bool, jobs: int) -> Path:
     started = time.monotonic()
-    recorders: dict[str, Recorder] = {}
-    total = experiment.steps * len(experiment.arms)
-    with (
-        pyro.validation_enabled(False),
-        _threads(experiment.threads),
-        tqdm(total=total, unit="step", disable=not progress, dynamic_ncols=True, mininterval=_refresh()) as bar,
-    ):
-        for name in experiment.arms:
-            bar.set_description(name)
-            arm = _Arm.start(experiment, name)
-            checkpoint = folder / "checkpoints" / f"{name}.pt"
-            if checkpoint.exists():
-                arm.restore(checkpoint)
-                total -= arm.step  # so that the time left is that of the steps to come
-                bar.total = total
-            while arm.step < experiment.steps:
-                step = arm.step + 1
-                try:
-                    arm.advance()
-                except ValueError as error:  # a part that refuses what the game has led to
-                    raise RunError(f"arms.{name}, step {step}: {first_line(error)}") from error
-                bar.update()
-                if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
-                    arm.save(checkpoint)
-            recorders[name] = arm.recorder
-    write_results(experiment, folder, recorders, time.monotonic() - started)
-    _slim(folder)
+    failed = _play(experiment, folder, progress, min(jobs, len(experiment.arms)))
+    recorders = {name: Arm.kept(experiment, name, folder).recorder for name in experiment.arms if name not in failed}
+    if recorders:
+        write_results(experiment, folder, recorders, time.monotonic() - started, failed)
+    if failed:
+        first, *others = failed.values()
+        also = f"; {len(others)} more failed: {', '.join(list(failed)[1:])}" if others else ""
+        error = ArmError(f"{first}{also}")
+        error.folder = folder if recorders else None
+        raise error
+    slim(folder)
     return folder
 
 
-def _slim(folder: Path) -> None:
-    """Take the records out of a finished run's checkpoints: the results hold them, and they are most of the size."""
-    for checkpoint in (folder / "checkpoints").glob("*.pt"):
-        try:
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            recorded = content.pop("recorder", None)
-        except Exception as error:
-            raise _no_checkpoint(checkpoint, error) from error
-        if recorded is not None:
-            write_atomically(checkpoint, partial(torch.save, content))
+def _play(experiment: Experiment, folder: Path, progress: bool, jobs: int) -> dict[str, str]:
+    """Play all arms under one bar; returns why arms failed, by name."""
+    steps, arms = experiment.steps, len(experiment.arms)
+    found: dict[str, int] = {}
+    made: dict[str, int] = {}
+    with tqdm(total=steps * arms, unit="step", disable=not progress, dynamic_ncols=True, mininterval=_refresh()) as bar:
+
+        def report(name: str, before: int, since: int) -> None:
+            found[name], made[name] = before, since
+            bar.total = steps * arms - sum(found.values())  # so that the time left is that of the steps to come
+            over = sum(before + made[each] == steps for each, before in found.items())
+            bar.set_description(f"{over} of {arms} arms done", refresh=False)
+            bar.update(sum(made.values()) - bar.n)
+
+        if jobs == 1:
+            return play_in_turn(experiment, folder, report)
+        return play_in_processes(experiment, folder, jobs, report)
 
 
-def resume(folder: str | Path, progress: bool = True) -> Path:
-    """Go on with a run from its last checkpoints; a finished run is left as it is.
+def _is_finished(folder: Path) -> bool:
+    """Whether a run's folder has the results of every arm."""
+    summary = folder / "summary.json"
+    return summary.is_file() and not json.loads(summary.read_text()).get("failed")
+
+
+def resume(folder: str | Path, progress: bool = True, jobs: int = 1) -> Path:
+    """Go on with a run from its last checkpoints; a finished run is left as it is, failed arms are tried again.
 
     Raises:
+        ArmError: as for `complete`.
         RunError: if the folder is not a run.
     """
     from inference_marl.spec import load
@@ -417,12 +351,11 @@ def resume(folder: str | Path, progress: bool = True) -> Path:
     folder = Path(folder)
     if not (folder / "spec.yaml").is_file():
         raise RunError(f"{folder}: got no spec.yaml there, expected the folder of a run")
-    if (folder / "summary.json").exists():
-        _slim(folder)
-        return folder
-    return complete(load(folder / "spec.yaml"), folder, progress)
+    return _go_on(load(folder / "spec.yaml"), folder, progress, jobs)
 
 
-def first_line(error: Exception) -> str:
-    """The message without what Pyro and torch add below it (shapes, values)."""
-    return (str(error).splitlines() or [""])[0]
+def _go_on(experiment: Experiment, folder: Path, progress: bool, jobs: int) -> Path:
+    if not _is_finished(folder):
+        return complete(experiment, folder, progress, jobs)
+    slim(folder)  # in case the run was cut off just before
+    return folder

@@ -110,8 +110,8 @@ def positive(step: int, **schedules: Schedule) -> tuple[float, ...]:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(
-                f"{name}: got {value} at step {step}, expected a number that stays positive; for almost none of it, a "
-                "small one such as 1e-3"
+                f"{name}: got {value} at update {step}, expected a number that stays positive; for almost none of it, "
+                "a small one such as 1e-3"
             )
     return tuple(values.values())
 

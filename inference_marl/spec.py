@@ -1,9 +1,9 @@
 """Experiment files: YAML to an `Experiment` and back.
 
 A file and its Python twin build the same objects; jsonargparse checks every value against the type that the
-constructor's signature declares. What is added here: arms that start from another arm (`like`), dotted overrides,
-which the command line uses too, what a class may be named and given, and errors of one line that begin with the
-key's full path.
+constructor's signature declares. What is added here: arms that start from another arm (`like`), arms for every
+combination of the levels of some factors (`factors`), dotted overrides, which the command line uses too, what a class
+may be named and given, and errors of one line that begin with the key's full path.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import copy
 import difflib
 import importlib
 import inspect
+import itertools
 import re
 import typing
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -28,9 +31,10 @@ import inference_marl.games
 import inference_marl.guides
 import inference_marl.learners
 import inference_marl.models
-from inference_marl.run import Experiment, first_line
+from inference_marl.playing import first_line
+from inference_marl.run import Experiment
 from inference_marl.schedules import Schedule
-from inference_marl.types import Conditional, Described, Game, Learner, within
+from inference_marl.types import Conditional, Described, Game, Learner, plain, within
 
 
 class SpecError(ValueError):
@@ -81,10 +85,19 @@ def build(config: Mapping[str, Any]) -> Experiment:
         SpecError: as for `load`.
     """
     settings = dict(config)
+    factors, design = settings.pop("factors", None), settings.pop("design", "grid")
     try:
-        hints = _check_names(Experiment, settings, "")
+        hints = _check_names(Experiment, settings, "", also=("factors", "design"))
         game = _object(Game, settings.pop("game"), "game")
-        arms = {name: _arm(arm, f"arms.{name}") for name, arm in _resolve_likes(settings.pop("arms")).items()}
+        described = _resolve_likes(settings.pop("arms"))
+        if factors is None:
+            arms = {name: _arm(arm, f"arms.{name}") for name, arm in described.items()}
+        else:
+            if "levels" in settings:
+                raise SpecError("levels: got levels beside factors, expected one of them: levels follow from factors")
+            cells = _cells(described, factors, design)
+            arms = {name: cell.build() for name, cell in cells.items()}
+            settings["levels"] = {name: cell.levels for name, cell in cells.items()}
         settings = _settings({name: _named(hints[name], value, name) for name, value in settings.items()})
         experiment = Experiment(game=game, arms=arms, **settings)
         experiment.check()
@@ -100,6 +113,13 @@ def dump(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.describe()["init_args"], sort_keys=False)
 
 
+def expanded(experiment: Experiment, factors: Mapping[str, Any], design: str) -> Experiment:
+    """See `Experiment.ablation`."""
+    config = experiment.describe()["init_args"]
+    del config["levels"]
+    return build(config | {"factors": plain(factors), "design": design})
+
+
 def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     """Set one key of a file's content, in place.
 
@@ -113,8 +133,8 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     node: Any = config
     for depth, key in enumerate(path):
         node = _inside(node, path[:depth], key, dotted)
-        if isinstance(node, dict) and "like" in node:
-            # What the other arm says is not known yet: kept as one more difference from it, applied after the others.
+        if isinstance(node, dict) and ("like" in node or (depth == 3 and path[0] == "factors")):
+            # What it differs from is not known yet: kept as one more difference, applied after the others.
             last = ".".join([*path[depth:], last])
             node.pop(last, None)
             node[last] = copy.deepcopy(value)
@@ -175,6 +195,120 @@ def _resolve_likes(arms: Any) -> dict[str, Any]:
     return resolved
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """An arm of a design: where it starts from, and what differs at its level of each factor."""
+
+    base: str
+    config: Any
+    levels: dict[str, str]
+    differences: Sequence[_Level]
+
+    def build(self) -> Learner | list[Learner]:
+        """The arm.
+
+        Raises:
+            SpecError: as for `_arm`, with the key in the file where the value that is refused stands.
+        """
+        arm = f"arms.{self.base}"
+        merged = {"arms": {self.base: copy.deepcopy(self.config)}}
+        stands = {}
+        try:
+            for level in self.differences:
+                for key, value in level.differences.items():
+                    stands[f"{arm}.{key}"] = level.key
+                    override(merged, f"{arm}.{key}", value)
+            return _arm(merged["arms"][self.base], arm)
+        except ValueError as error:
+            where, separator, rest = first_line(error).partition(": ")
+            about = [
+                key for key in stands if re.match(rf"{re.escape(key)}([.\[]|$)", where) or key.startswith(f"{where}.")
+            ]
+            if where == arm or not about:
+                raise
+            raise SpecError(f"{stands[max(about, key=len)]}{where.removeprefix(arm)}{separator}{rest}") from error
+
+
+def _cells(arms: Mapping[str, Any], factors: Any, design: Any) -> dict[str, _Cell]:
+    """The arms of a design by name, the one that the others are compared with first.
+
+    Raises:
+        SpecError: if a factor or the design is malformed, or two arms would have one name.
+    """
+    if design not in ("grid", "one_at_a_time"):
+        raise SpecError(f"design: got {design!r}, expected grid or one_at_a_time")
+    if not isinstance(factors, Mapping) or not factors:
+        raise SpecError(f"factors: got {factors!r}, expected a mapping from names to levels")
+    levels = {str(factor): _levels(str(factor), given) for factor, given in factors.items()}
+    if design == "grid":
+        chosen = [dict(zip(levels, names, strict=True)) for names in itertools.product(*levels.values())]
+    else:
+        first = {factor: next(iter(given)) for factor, given in levels.items()}
+        others = [first | {factor: name} for factor, given in levels.items() for name in list(given)[1:]]
+        chosen = [first, *others]
+    cells: dict[str, _Cell] = {}
+    for arm, config in arms.items():
+        for at in chosen:
+            different = [factor for factor in at if design == "grid" or at[factor] != first[factor]]
+            parts = [levels[factor][at[factor]].name for factor in different] or ["reference"]
+            name = "-".join([*([arm] if len(arms) > 1 else []), *parts])
+            if name in cells:
+                raise SpecError(f"factors: got two arms called {name}, expected names of levels that tell them apart")
+            kept = {"arm": arm} if len(arms) > 1 else {}
+            cells[name] = _Cell(arm, config, kept | at, [levels[factor][level] for factor, level in at.items()])
+    Experiment.check_names(cells)
+    return cells
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A level of a factor: its part of an arm's name, the key where it stands, and values by dotted key."""
+
+    name: str
+    key: str
+    differences: dict[str, Any]
+
+
+def _levels(factor: str, given: Any) -> dict[str, _Level]:
+    """A factor's levels by the label that tables give them."""
+    key = f"factors.{factor}"
+    if isinstance(given, list) and given:
+        levels = [(_label(value), _Level(_part(factor, value), "factors", {factor: value})) for value in given]
+        for label, count in Counter(label for label, _ in levels).items():
+            if count > 1:
+                raise SpecError(
+                    f"{key}: got {count} values called {label}, expected names: give the factor a mapping from names "
+                    "of levels to what differs there"
+                )
+        return dict(levels)
+    if not isinstance(given, Mapping) or not given:
+        raise SpecError(f"{key}: got {given!r}, expected a mapping from levels to differences, or a list of values")
+    for level, differences in given.items():
+        if not (isinstance(level, str) and re.fullmatch(r"\w[\w-]*", level)):
+            raise SpecError(f"{key}: got a level called {level!r}, expected letters, digits, _ and - only")
+        if not isinstance(differences, Mapping):
+            raise SpecError(f"{key}.{level}: got {differences!r}, expected a mapping from dotted keys to values")
+    return {level: _Level(level, f"{key}.{level}", dict(differences)) for level, differences in given.items()}
+
+
+def _label(value: Any) -> str:
+    """What a value of a factor is called in tables: a class by its name, the rest as YAML would write it."""
+    if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
+        value = value["class_path"]
+    if isinstance(value, str):
+        return value if _is_number(value) else value.rpartition(".")[2]
+    return f"{value:g}" if isinstance(value, float) else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
+
+
+def _part(factor: str, value: Any) -> str:
+    """What a value of a factor is called in the name of an arm, so of a file: `kl_weight_0p1`, `memory_null`."""
+    label = _label(value)
+    if isinstance(value, str | Mapping) and not _is_number(label):
+        return label
+    words = re.findall(r"\w+", label.replace(".", "p").replace("-", "m"))
+    return "_".join([factor.rpartition(".")[2], *words])
+
+
 def _arm(config: Any, key: str) -> Learner | list[Learner]:
     if isinstance(config, list):
         return [_object(Learner, seat, f"{key}[{i}]") for i, seat in enumerate(config)]
@@ -232,17 +366,21 @@ def _named(hint: Any, config: Any, key: str) -> Any:
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
 
 
-def _check_names(cls: type, given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Refuse arguments that are unknown or missing; returns the types of those that `cls` declares."""
+def _check_names(cls: type, given: Mapping[str, Any], prefix: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """Refuse arguments that are unknown or missing; returns the types of those that `cls` declares.
+
+    What else a file may say there, `also`, is told to those who write what it may not.
+    """
     init: Any = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
     parameters = [] if init is object.__init__ else list(inspect.signature(init).parameters.values())[1:]
     accepted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known_too = [*accepted, *also]
     # Of a class that takes any keyword, jsonargparse finds out what it hands to its base.
     any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in given:
         if name not in accepted and not any_keyword:
-            known = f"one of {', '.join(accepted)}" if accepted else "none"
-            raise SpecError(f"{prefix}{name}: got an unknown key, expected {known}{_closest(name, accepted)}")
+            known = f"one of {', '.join(known_too)}" if known_too else "none"
+            raise SpecError(f"{prefix}{name}: got an unknown key, expected {known}{_closest(name, known_too)}")
     hints = _hints(cls)
     missing = [p.name for p in parameters if p.name in accepted and p.default is p.empty and p.name not in given]
     if missing:
@@ -399,23 +537,28 @@ def _is_concrete(cls: type) -> bool:
 
 def available() -> dict[str, dict[str, str]]:
     """What experiment files can name by a short name, by kind: the name to the first line of its docstring."""
-    kinds: dict[str, type] = {
-        "games": Game,
-        "learners": Learner,
-        "opponent priors": inference_marl.models.OpponentPrior,
-        "critics": inference_marl.models.Critic,
-        "optimality": inference_marl.models.Optimality,
-        "guides": inference_marl.guides.Guide,
-        "conditionals": Conditional,
-        "schedules": Schedule,
+    models, guides = inference_marl.models, inference_marl.guides
+    kinds: dict[str, tuple[type, ...]] = {
+        "games": (Game,),
+        "learners": (Learner,),
+        "opponent priors": (models.OpponentPrior,),
+        "transitions": (models.TransitionModel,),
+        "critics": (models.Critic,),
+        "optimality": (models.Optimality,),
+        "guides": (guides.Guide, guides.TrajectoryGuide),
+        "conditionals": (Conditional,),
+        "schedules": (Schedule,),
     }
+    # Conditionals all, but listed with what they are for.
+    elsewhere = (models.OpponentPrior, models.TransitionModel, models.InitialState)
     listed: dict[str, dict[str, str]] = {}
-    for kind, base in kinds.items():
-        exclude = inference_marl.models.OpponentPrior if base is Conditional else ()
+    for kind, bases in kinds.items():
         classes = {
             cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix("::")
+            for base in bases
             for cls in _subclasses(base)
-            if cls.__module__.startswith("inference_marl.") and not issubclass(cls, exclude or ())
+            if cls.__module__.startswith("inference_marl.")
+            and not (kind == "conditionals" and issubclass(cls, elsewhere))
         }
         listed[kind] = dict(sorted(classes.items()))
     return listed

@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 UNBOUNDED = (-math.inf, math.inf)
 
 METRICS = (
-    *("reward", "joint_optimum_probability", "success_rate", "elbo"),
+    *("reward", "joint_optimum_probability", "success_rate", "elbo", "elbo_gap"),
     *("steps_to_success", "opponent_model_lead"),
 )
 """What `summarise` reports, as far as a learner has it."""
@@ -271,22 +271,21 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
     Returns:
         Rows `{"learner", "metric", "step", "mean", "low", "high", "replicates"}` with 95 % intervals, ready for
         JSON: what is not a finite number is `None`. At up to `CHECKPOINTS` evenly spaced records, the last one
-        included: `reward` and `elbo` (means over agents), `joint_optimum_probability`, `success_rate` (Wilson).
-        At the last record: `steps_to_success`, the median over replicates of the first record from which success,
-        judged at each record by itself, lasts to the end, `None` where censored; `opponent_model_lead` in steps,
-        with `replicates` counting those that are not excluded. A metric that a learner does not have gets no row.
+        included: `reward`, `elbo` and `elbo_gap` (means over agents), `joint_optimum_probability`, `success_rate`
+        (Wilson). At the last record: `steps_to_success`, the median over replicates of the first record from which
+        success, judged at each record by itself, lasts to the end, `None` where censored; `opponent_model_lead` in
+        steps, with `replicates` counting those that are not excluded. What a learner does not have gets no row.
     """
     count, steps = metrics.sizes["step"], metrics["step"].to_numpy()
     shown = sorted({-(-k * count // CHECKPOINTS) - 1 for k in range(1, CHECKPOINTS + 1)})
     rows: list[dict[str, Any]] = []
 
     def add(metric: str, record: int, interval: Interval, replicates: int) -> None:
-        valid = {key: number if math.isfinite(number) else None for key, number in asdict(interval).items()}
         where = {"learner": learner, "metric": metric, "step": int(steps[record])}
-        rows.append({**where, **valid, "replicates": replicates})
+        rows.append({**where, **_valid(interval), "replicates": replicates})
 
     for learner in metrics["learner"].to_numpy().tolist():
-        for name in ("reward", "joint_optimum_probability", "success", "elbo"):
+        for name in ("reward", "joint_optimum_probability", "success", "elbo", "elbo_gap"):
             values = per_replicate(metrics, name, learner)
             if values is None:
                 continue
@@ -303,6 +302,42 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         if ahead is not None:
             add("opponent_model_lead", -1, ahead.interval, len(ahead.steps) - ahead.excluded)
     return rows
+
+
+def paired_differences(metrics: xr.Dataset, reference: str) -> list[dict[str, Any]]:
+    """How much each learner is above one of them at the last record, replicate by replicate.
+
+    Arms of a run start from the same random numbers, so replicate `r` of one is paired with replicate `r` of the other:
+    the interval is Student's for the mean of the differences, which is exact in level whether or not the pairs are
+    alike, and narrower the more they are.
+
+    Args:
+        metrics: as in `metrics.nc`.
+        reference: the learner that the others are compared with.
+
+    Returns:
+        Rows `{"learner", "reference", "metric", "step", "mean", "low", "high", "replicates"}` for every other learner,
+        of `reward` and of `joint_optimum_probability` (where the game has none, `success_rate`); none at all if the
+        reference is missing.
+    """
+    learners = metrics["learner"].to_numpy().tolist()
+    names = {"reward": "reward", "joint_optimum_probability": "joint_optimum_probability"}
+    if "joint_optimum_probability" not in metrics:
+        names = {"reward": "reward", "success": "success_rate"}
+    rows: list[dict[str, Any]] = []
+    for learner in learners if reference in learners else []:
+        for name, metric in names.items():
+            mine, its = (per_replicate(metrics, name, each) for each in (learner, reference))
+            if learner != reference and mine is not None and its is not None:
+                found = _valid(mean_interval(mine[:, -1] - its[:, -1]))
+                where = {"learner": learner, "reference": reference, "metric": metric}
+                rows.append({**where, "step": int(metrics["step"][-1]), **found, "replicates": len(mine)})
+    return rows
+
+
+def _valid(interval: Interval) -> dict[str, float | None]:
+    """For JSON, which has no infinity."""
+    return {key: number if math.isfinite(number) else None for key, number in asdict(interval).items()}
 
 
 def _check_level(level: float) -> None:

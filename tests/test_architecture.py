@@ -17,13 +17,14 @@ PACKAGE = "inference_marl"
 
 RANKS = (
     {"spaces", "types"},
-    {"games", "networks", "objectives", "plates", "replay", "schedules", "svi"},
+    {"games", "networks", "distributions", "objectives", "exact", "plates", "replay", "schedules", "svi"},
     {"models", "guides"},
     {"learners"},
     {
-        *("run", "spec", "recording", "results"),
-        *("posterior", "readings", "statistics"),
-        *("inspect", "plots", "belief_plots", "drawing", "report"),
+        *("run", "playing", "spec", "recording", "results", "ablation"),
+        *("posterior", "readings", "statistics", "calibration", "certainty", "changes", "comparison"),
+        *("inspect", "findings", "tables", "report", "report_style"),
+        *("plots", "belief_plots", "calibration_plots", "comparison_plots", "state_plots", "time_plots", "drawing"),
     },
     {"cli"},
     {"", "__main__"},  # the package's own face, which re-exports: nothing inside may lean on it

@@ -149,6 +149,87 @@ def test_overrides_are_in_the_runs_folder(file: Path) -> None:
     assert (written["replicates"], written["steps"]) == (3, 2)
 
 
+# --------------------------------------------------------------------------------------------------------------- ablate
+
+ABLATE = ("ablate", "small.yaml", "--quiet", "--jobs", "1")
+FACTORS = ("--factors", "{kl_weight: [1.0, 0.1]}")
+
+
+def test_ablate_prints_its_table_and_says_where_it_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ABLATE, *FACTORS]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    lines = output.out.splitlines()
+    assert lines[0] == "small: MatrixGame(climbing), 4 cells, 2 replicates each, at step 3"
+    (first,) = [i for i, line in enumerate(lines) if line.startswith("arm  kl_weight  ") and "success rate" in line]
+    assert [line.split()[:2] for line in lines[first + 1 : first + 5]] == [
+        ["a", "1"],
+        ["a", "0.1"],
+        ["b", "1"],
+        ["b", "0.1"],
+    ]
+    assert lines[-1].startswith("Results are in runs/small: ablation.csv, figures/ablation_curves.png, figures/")
+    for name in ("ablation.csv", "figures/ablation_curves.png", "figures/ablation_elbo.png", "summary.json"):
+        assert (file.parent / "runs" / "small" / name).is_file()
+
+
+def test_ablate_again_says_so_and_a_change_starts_a_new_folder(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*ABLATE])
+    first = capsys.readouterr().out
+    assert main([*ABLATE]) == 0
+    again = capsys.readouterr().out
+    assert again == f"This experiment was run to its end before, in runs/small. It found:\n\n{first}"
+    assert main([*ABLATE, "--seed", "1"]) == 0
+    assert "Results are in runs/small-2: " in capsys.readouterr().out
+    file.write_text(file.read_text().replace("steps: 3", "steps: 2"))
+    assert main([*ABLATE]) == 0
+    assert "Results are in runs/small-3: " in capsys.readouterr().out
+
+
+def test_run_and_resume_of_a_file_with_factors_print_the_same_table(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "small.yaml", "--quiet", *FACTORS]) == 0
+    ran = capsys.readouterr().out
+    assert main(["resume", "runs/small", "--quiet"]) == 0
+    assert capsys.readouterr().out == ran
+    assert main([*ABLATE, *FACTORS]) == 0
+    assert capsys.readouterr().out.endswith(ran)
+
+
+@pytest.mark.parametrize("command", ["run", "ablate"])
+def test_a_failed_arm_is_status_1_with_the_results_of_the_others(
+    file: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    refusing = ("--arms.b.optimality", "{class_path: BernoulliOptimality, init_args: {upper: 5}}", "--replicates", "50")
+    assert main([command, "small.yaml", "--quiet", "--jobs", "1", *refusing]) == 1
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith("inference-marl: arms.b, step ")
+    assert "reward" in output.out
+    assert ("failed  b: arms.b, step " in output.out) == (command == "ablate")
+    assert main(["resume", "runs/small", "--quiet"]) == 1
+    assert capsys.readouterr().err.splitlines() == [line]
+    if command == "ablate":
+        assert main(["ablate", "small.yaml", "--quiet", "--jobs", "1", *refusing]) == 1
+        assert capsys.readouterr() == output
+        assert not (file.parent / "runs" / "small-2").exists()
+
+
+def test_an_interrupted_ablation_says_how_to_go_on(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("inference_marl.run._complete", interrupted)
+        assert main([*ABLATE]) == 130
+    assert "interrupted; go on with: inference-marl resume runs/small" in capsys.readouterr().err
+    assert main([*ABLATE]) == 0
+    assert "Results are in runs/small: " in capsys.readouterr().out
+
+
 # --------------------------------------------------------------------------------------------- resume, inspect, list
 
 
@@ -215,6 +296,12 @@ def test_list_names_what_files_can_name(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "small.yaml", "--game", "MaxOfTwoQuadratics"], "arms.a.opponent_prior: EmpiricalFrequency got Box("),
         (["run", "small.yaml", "--game.payoff", "[[1, 2], [3]]"], "game.payoff: got [[1, 2], [3]]"),
         (["run", "small.yaml", "--quiet", "--out", "small.yaml"], "small.yaml: got no folder to write to (Not a dir"),
+        (["run", "small.yaml", "--jobs", "0"], "jobs: got 0, expected a positive integer"),
+        (["ablate", "--steps", "3", "none.yaml"], "3: got no such file, expected SPEC before the overrides: ablate SPEC"),
+        (
+            ["ablate", "small.yaml", "--factors", "{x: {y: {z: 1}}}"],
+            "factors.x.y.z: got an unknown key, expected one of",
+        ),
         (["resume", "nowhere"], "nowhere: got no spec.yaml there, expected the folder of a run"),
         (["resume", "."], ".: got no spec.yaml there, expected the folder of a run"),
         (["inspect", "nowhere"], "nowhere"),
@@ -256,7 +343,7 @@ def test_only_run_takes_overrides(command: list[str], extra: list[str], capsys: 
     assert f"error: unrecognized arguments: {' '.join(extra)}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["run"], ["resume"], ["inspect"]])
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["run"], ["ablate"], ["resume"], ["inspect"]])
 def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -270,9 +357,14 @@ def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.Captur
         ([], ["run an experiment file", "resume", "inspect", "list", "probabilistic inference"]),
         (
             ["run"],
-            ["SPEC [--out DIR] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]", "dotted path", "default: runs"],
+            [
+                "SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]",
+                "dotted path",
+                "default: runs",
+            ],
         ),
-        (["resume"], ["RUN", "the folder of a run", "--quiet"]),
+        (["ablate"], ["SPEC [--out DIR] [--jobs N] [--quiet] [--KEY VALUE ...]", "compare its arms", "dotted path"]),
+        (["resume"], ["RUN", "the folder of a run", "--quiet", "--jobs"]),
         (["inspect"], ["RUN", "the folder of a run"]),
         (["list"], ["usage: inference-marl list"]),
     ],

@@ -1,6 +1,7 @@
 """Runs: what a folder holds, what makes two runs the same, and what is left of one that was cut off."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -31,8 +32,9 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
+from inference_marl.playing import Arm
 from inference_marl.results import write_atomically
-from inference_marl.run import Experiment, RunError, _Arm, complete, resume
+from inference_marl.run import ArmError, Experiment, RunError, complete, resume, start_or_go_on
 from inference_marl.spaces import Discrete
 from inference_marl.spec import dump, load, override
 from inference_marl.types import Game, Learner, Posterior, State, Transition
@@ -228,9 +230,53 @@ def test_arms_do_not_depend_on_each_other(tmp_path: Path) -> None:
                 xr.testing.assert_identical(mine, theirs.sel(learner=name))
 
 
-def test_arms_of_different_names_have_different_random_numbers(tmp_path: Path) -> None:
-    metrics = dataset(run(climbing(arms={"a": rommeo_q(), "b": rommeo_q()}), tmp_path), "metrics.nc")
-    assert not np.array_equal(metrics["elbo"].sel(learner="a"), metrics["elbo"].sel(learner="b"))
+def test_equal_arms_have_equal_results(tmp_path: Path) -> None:
+    metrics, posterior, _ = results(run(climbing(arms={"a": rommeo_q(), "b": rommeo_q()}), tmp_path))
+    for data in (metrics, posterior):
+        xr.testing.assert_identical(data.sel(learner="a", drop=True), data.sel(learner="b", drop=True))
+
+
+def test_arms_that_differ_in_one_part_start_alike_in_the_others() -> None:
+    """Parts that draw more, less or nothing do not shift what the parts after them draw."""
+
+    def network(width: int) -> CategoricalNetwork:
+        return CategoricalNetwork([width])
+
+    changes: dict[str, dict[str, Any]] = {
+        "base": {},
+        "drawless_prior": {"opponent_prior": Uniform()},
+        "drawless_guide": {"guide": OpponentFirst(Empirical(), Optimal())},
+        "small": {"opponent_prior": Uniform(), "guide": OpponentFirst(network(3), network(3))},
+        "large": {"opponent_prior": Amortised(network(7)), "guide": OpponentFirst(network(7), network(3))},
+    }
+    experiment = climbing(arms={name: rommeo_q(**change) for name, change in changes.items()})
+    made: dict[str, list[dict[str, Tensor]]] = {
+        name: [learner.state_dict() for learner in Arm.start(experiment, name).learners] for name in changes
+    }
+    for name, seats in made.items():
+        for mine, base in zip(seats, made["base"], strict=True):
+            assert torch.equal(mine["critic.values"], base["critic.values"]), name
+        assert not torch.equal(seats[0]["critic.values"], seats[1]["critic.values"]), "seats draw their own"
+    small, large = made["small"][0], made["large"][0]
+    policies = [key for key in small if key.startswith("guide.policy.")]
+    assert policies
+    assert all(torch.equal(small[key], large[key]) for key in policies)
+    weights = [key for key in large if key.startswith("opponent_prior.conditional.") and large[key].any()]
+    assert weights
+    for key in weights:
+        twin = key.replace("opponent_prior.conditional", "guide.opponent_model")
+        assert not torch.equal(large[key], large[twin]), "parts of one class draw their own"
+
+
+def test_arms_play_on_from_the_same_random_numbers() -> None:
+    """Whatever was drawn for its parts, what an arm draws first in play is what every other draws."""
+    experiment = climbing(arms={"a": rommeo_q(), "b": rommeo_q(opponent_prior=Uniform()), "c": Stationary()})
+    first = []
+    for name in experiment.arms:
+        Arm.start(experiment, name)
+        first.append(torch.rand(5))
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[0], first[2])
 
 
 def test_running_leaves_the_description_as_it_was(tmp_path: Path) -> None:
@@ -343,7 +389,7 @@ class _Witness(Stationary):
 
 def test_episodes_end_at_termination_and_at_the_time_limit(tmp_path: Path) -> None:
     experiment = Experiment(_Clock(), {"a": _Witness()}, replicates=2, environments=5, steps=13)
-    arm = _Arm.start(experiment, "a")
+    arm = Arm.start(experiment, "a")
     for _ in range(13):
         arm.advance()
     for environment in range(5):
@@ -375,7 +421,7 @@ def test_peers_are_as_they_were_before_the_step() -> None:
             shown.append([float(peer.get_buffer("count")) for peer in peers])
             self.count += 1
 
-    arm = _Arm.start(Experiment(_Clock(), {"a": _Counting()}), "a")
+    arm = Arm.start(Experiment(_Clock(), {"a": _Counting()}), "a")
     arm.advance()
     arm.advance()
     assert shown == [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
@@ -391,7 +437,7 @@ def test_episodes_end_by_time_or_termination() -> None:
             ends.append([bool(batch.ended.all()), bool(batch.terminated.all())])
 
     game = MatrixGame("prisoners_dilemma", horizon=3, memory=1)
-    arm = _Arm.start(Experiment(game, {"a": [_Watching(), Stationary()]}), "a")
+    arm = Arm.start(Experiment(game, {"a": [_Watching(), Stationary()]}), "a")
     for _ in range(6):
         arm.advance()
     assert ends == [[step % 3 == 2, False] for step in range(6)]
@@ -487,9 +533,9 @@ class _CutError(BaseException):
 
 def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, experiment: Experiment, folder: Path) -> None:
     """Run until `steps` joint actions have been played, then stop dead."""
-    advance, played = _Arm.advance, [0]
+    advance, played = Arm.advance, [0]
 
-    def counting(arm: _Arm) -> None:
+    def counting(arm: Arm) -> None:
         if played[0] == steps:
             raise _CutError
         played[0] += 1
@@ -499,7 +545,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, experiment: Experimen
     (folder / "spec.yaml").write_text(dump(experiment))
     loaded = load(folder / "spec.yaml")  # which plays a step of every arm
     with monkeypatch.context() as patch:
-        patch.setattr(_Arm, "advance", counting)
+        patch.setattr(Arm, "advance", counting)
         with pytest.raises(_CutError):
             complete(loaded, folder, progress=False)
 
@@ -575,6 +621,127 @@ def test_results_missing_though_every_arm_is_done_are_written(tmp_path: Path, mo
     assert {path.name for path in folder.iterdir()} == {"spec.yaml", "checkpoints"}
     resume(folder, progress=False)
     assert_same(folder, whole)
+
+
+REFUSING = BernoulliOptimality(upper=5.0)
+"""Refuses the reward of 11 as soon as it is seen."""
+
+
+class _Leaving(Stationary):
+    """Ends its process, unless that is the one the tests run in."""
+
+    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
+        if multiprocessing.parent_process() is not None:
+            os._exit(3)
+
+
+def test_a_failed_arm_does_not_lose_the_others_and_is_tried_again(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"replicates": 20, "checkpoint_every": 2}
+    arms = {"bad": rommeo_q(optimality=REFUSING), "good": rommeo_q(), "worse": rommeo_q(optimality=REFUSING)}
+    tries = [
+        lambda: run(climbing(arms=arms, **settings), tmp_path),
+        lambda: resume(tmp_path / "test", progress=False),
+    ]
+    for attempt in tries:
+        with pytest.raises(ArmError) as caught:
+            attempt()
+        message = str(caught.value)
+        assert message.startswith("arms.bad, step ")
+        assert message.endswith("; 1 more failed: worse")
+        assert "\n" not in message
+        assert caught.value.folder == tmp_path / "test"
+        metrics, _, summary = results(tmp_path / "test")
+        assert metrics["learner"].values.tolist() == ["good"]
+        assert set(summary["failed"]) == {"bad", "worse"}
+        assert summary["failed"]["bad"].startswith("arms.bad, step ")
+        assert {row["learner"] for row in summary["results"]} == {"good"}
+        kept = torch.load(tmp_path / "test" / "checkpoints" / "good.pt", weights_only=True)
+        assert "recorder" in kept, "what a later table needs is not thrown away"
+    # What made them fail is mended, and the arm that was done is not played again.
+    spec = tmp_path / "test" / "spec.yaml"
+    mended = yaml.safe_load(spec.read_text())
+    for name in ("bad", "worse"):
+        override(mended, f"arms.{name}.optimality.upper", 50.0)
+        (tmp_path / "test" / "checkpoints" / f"{name}.pt").unlink(missing_ok=True)
+    spec.write_text(yaml.safe_dump(mended, sort_keys=False))
+    resume(tmp_path / "test", progress=False)
+    assert_same(tmp_path / "test", run(load(spec), tmp_path, "whole"))
+    assert json.loads((tmp_path / "test" / "summary.json").read_text())["failed"] == {}
+
+
+def test_if_every_arm_fails_there_are_no_results(tmp_path: Path) -> None:
+    with pytest.raises(ArmError) as caught:
+        run(climbing(arms={"bad": rommeo_q(optimality=REFUSING)}, replicates=20), tmp_path)
+    assert caught.value.folder is None
+    assert {path.name for path in (tmp_path / "test").iterdir()} <= {"spec.yaml", "checkpoints"}
+
+
+def test_arms_in_processes_end_as_they_do_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever becomes of the other processes: one arm fails, and one takes its process with it."""
+    monkeypatch.syspath_prepend(ROOT)  # where a process finds the classes of this file
+    good = {"a": rommeo_q(), "b": rommeo_q(opponent_prior=Uniform())}
+    arms = {"fails": rommeo_q(optimality=REFUSING), "leaves": _Leaving(), **good}
+    with pytest.raises(ArmError) as caught:
+        climbing(arms=arms, replicates=20).run(tmp_path, "processes", progress=False, jobs=2)
+    assert str(caught.value).endswith("; 1 more failed: leaves")
+    assert not multiprocessing.active_children()
+    whole = run(climbing(arms=good, replicates=20), tmp_path, "turn")
+    broken = tmp_path / "processes"
+    for mine, theirs in zip(results(broken)[:2], results(whole)[:2], strict=True):
+        xr.testing.assert_identical(mine, theirs)
+    failed = json.loads((broken / "summary.json").read_text())["failed"]
+    assert failed["leaves"].startswith("arms.leaves: got a process that ended by itself (exit status 3), expected one")
+
+
+def test_an_interrupt_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inference_marl.playing.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"test$"):
+        climbing().run(tmp_path, "test", progress=False, jobs=2)
+    assert not multiprocessing.active_children()
+
+
+def test_jobs_are_at_least_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"^jobs: got 0, expected a positive integer"):
+        climbing().run(tmp_path, jobs=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_experiment_goes_on_in_its_folder_and_another_gets_a_new_one(tmp_path: Path) -> None:
+    def start(experiment: Experiment) -> tuple[str, bool]:
+        folder, before = start_or_go_on(experiment, tmp_path, "test", progress=False)
+        return folder.name, before
+
+    (tmp_path / "test-of-another").mkdir()
+    assert start(climbing(steps=2)) == ("test", False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert start(climbing(steps=2)) == ("test", True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert start(climbing(steps=3)) == ("test-2", False)
+    assert start(climbing(steps=2)) == ("test", True)
+    assert run(climbing(steps=2), tmp_path).name == "test-3"
+    assert start(climbing(steps=2)) == ("test-3", True)
+
+
+def test_starting_again_after_a_cut_plays_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = {"kl_weight": [1.0, 0.5, 0.1]}
+    experiment = climbing(arms={"a": rommeo_q()}, checkpoint_every=2).ablation(factors)
+    whole = run(experiment, tmp_path, "whole")
+    cut_after(9, monkeypatch, experiment, tmp_path / "test")  # in the middle of the second of three arms of 6 steps
+    advance, played = Arm.advance, []
+
+    def counting(arm: Arm) -> None:
+        played.append((arm.name, arm.step + 1))
+        advance(arm)
+
+    monkeypatch.setattr(Arm, "advance", counting)
+    assert start_or_go_on(experiment, tmp_path, "test", progress=False) == (tmp_path / "test", False)
+    assert played == [("kl_weight_0p5", step) for step in range(3, 7)] + [
+        ("kl_weight_0p1", step) for step in range(1, 7)
+    ]
+    assert_same(tmp_path / "test", whole)
 
 
 def test_only_folders_of_runs_can_be_resumed(tmp_path: Path) -> None:
@@ -839,6 +1006,49 @@ def test_a_killed_process_resumes_to_the_unbroken_result(name: str, kills: int, 
         assert before < reached < yaml.safe_load(KILLED[name])["steps"]
     resume(folder, progress=False)
     assert_same(folder, run(load(spec), tmp_path / "unbroken", name))
+    assert without_partial_files(folder)
+
+
+def children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_ablation_leaves_no_process_and_goes_on_in_its_folder(tmp_path: Path) -> None:
+    config = yaml.safe_load(KILLED["rommeo_q"])
+    config |= {"steps": 150, "checkpoint_every": 10, "factors": {"kl_weight": [1.0, 0.1]}}
+    spec, folder = tmp_path / "killed.yaml", tmp_path / "runs" / "killed"
+    spec.write_text(yaml.safe_dump(config))
+    command = ["ablate", str(spec), "--out", str(tmp_path / "runs"), "--jobs", "2", "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference_marl.cli", *command],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/*.pt")):
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    workers = children(process.pid)
+    process.kill()
+    while any(map(is_running, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert process.communicate()[1] == b""
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "summary.json").exists(), "the run ended before it could be killed: make it longer"
+    experiment = load(spec)
+    assert start_or_go_on(experiment, tmp_path / "runs", "killed", progress=False) == (folder, False)
+    assert_same(folder, run(experiment, tmp_path, "whole"))
     assert without_partial_files(folder)
 
 

@@ -17,6 +17,7 @@ from inference_marl.statistics import (
     mean_band,
     mean_interval,
     median_interval,
+    paired_differences,
     proportion_band,
     proportion_interval,
     summarise,
@@ -274,6 +275,70 @@ def test_summarise_by_hand() -> None:
     assert rows[3]["mean"] == 0.75
     # First lasting steps 2, 2, 1, inf: the median is 2, and four replicates allow no interval.
     assert {key: rows[4][key] for key in ("mean", "low", "high")} == {"mean": 2.0, "low": None, "high": None}
+
+
+def test_summarise_reports_the_gap_where_there_is_one() -> None:
+    gap = np.full((2, 3, 2, 2), math.nan)
+    gap[0] = [[[1, 3], [0, 0]], [[2, 2], [1, 1]], [[1, 1], [2, 2]]]
+    rows = summarise(metrics(reward=np.zeros((2, 3, 2, 2)), elbo_gap=gap))
+    found = [row for row in rows if row["metric"] == "elbo_gap"]
+    assert [(row["learner"], row["step"]) for row in found] == [("rommeo_q", 1), ("rommeo_q", 2)]
+    assert found[0]["mean"] == pytest.approx(5 / 3)
+    half = 4.302653 / math.sqrt(3)  # t_{2, .975} = 4.302653, sd = 1
+    assert (found[1]["low"], found[1]["high"]) == pytest.approx((1 - half, 1 + half), rel=1e-6)
+
+
+def test_paired_differences_by_hand() -> None:
+    reward = np.zeros((3, 3, 2, 2))
+    reward[0, :, 1] = [[1, 3], [10, 10], [-5, -5]]  # means over agents 2, 10, -5
+    reward[1, :, 1] = [[3, 3], [12, 12], [-4, -2]]  # 3, 12, -3: above by 1, 2, 2
+    reward[2] = math.nan
+    success = np.zeros((3, 3, 2))
+    success[0, :, 1], success[1, :, 1] = [1, 1, 0], [1, 0, 0]
+    success[2] = math.nan
+    data = metrics(reward=reward, success=success)
+    rows = paired_differences(data, "rommeo_q")
+    assert [(row["learner"], row["reference"], row["metric"], row["step"]) for row in rows] == [
+        ("rommeo_q_emp", "rommeo_q", "reward", 2),
+        ("rommeo_q_emp", "rommeo_q", "success_rate", 2),
+    ]
+    half = 4.302653 * math.sqrt(1 / 3) / math.sqrt(3)  # differences 1, 2, 2: variance 1/3
+    found = [rows[0][key] for key in ("mean", "low", "high")]
+    assert found == pytest.approx([5 / 3, 5 / 3 - half, 5 / 3 + half], rel=1e-6)
+    assert rows[1]["mean"] == pytest.approx(-1 / 3)
+    assert rows[0]["replicates"] == 3
+    mirrored = paired_differences(data, "rommeo_q_emp")
+    assert [row["mean"] for row in mirrored] == pytest.approx([-5 / 3, 1 / 3])
+    assert paired_differences(data, "nobody") == []
+
+
+def test_paired_differences_prefer_the_probability_and_are_valid_json() -> None:
+    data = metrics(
+        reward=np.zeros((2, 1, 1, 2)), joint_optimum_probability=np.full((2, 1, 1), 0.5), success=np.ones((2, 1, 1))
+    )
+    rows = paired_differences(data, "rommeo_q")
+    assert [row["metric"] for row in rows] == ["reward", "joint_optimum_probability"]
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert rows[0]["low"] is None, "one pair has no interval"
+
+
+def test_pairs_that_are_alike_narrow_the_interval() -> None:
+    """The interval is that of the differences, not of two independent means, and covers as it says."""
+    # 300 runs of 8 pairs that share most of their noise. The count that covers is Bin(300, .95): it is more than
+    # five standard deviations below its mean with probability below 1e-4.
+    rng = np.random.default_rng(0)
+    covered, widths = 0, []
+    for _ in range(300):
+        shared = rng.normal(0, 10, (1, 8, 1, 1))
+        reward = np.concatenate([shared, shared + 1]) + rng.normal(0, 1, (2, 8, 1, 1))
+        ((row, *_),) = [paired_differences(metrics(reward=np.repeat(reward, 2, -1)), "rommeo_q")]
+        covered += row["low"] <= 1 <= row["high"]
+        widths.append(row["high"] - row["low"])
+    assert covered > 285 - 5 * math.sqrt(300 * 0.95 * 0.05)
+    # Twice t_{7, .975} sqrt(2 / 8) for differences of standard deviation sqrt 2, not of 10 sqrt 2; the mean of a sample's
+    # standard deviation is c4(8) = .9650 of the true one, its spread .26 of it.
+    expected = 2 * 2.364624 * 0.9650 * math.sqrt(2) / math.sqrt(8)
+    assert np.mean(widths) == pytest.approx(expected, rel=5 * 0.27 / math.sqrt(300))
 
 
 def test_summarise_is_valid_json_when_censored_and_alone() -> None:
