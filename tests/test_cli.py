@@ -297,7 +297,10 @@ def test_list_names_what_files_can_name(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "small.yaml", "--game.payoff", "[[1, 2], [3]]"], "game.payoff: got [[1, 2], [3]]"),
         (["run", "small.yaml", "--quiet", "--out", "small.yaml"], "small.yaml: got no folder to write to (Not a dir"),
         (["run", "small.yaml", "--jobs", "0"], "jobs: got 0, expected a positive integer"),
-        (["ablate", "--steps", "3", "none.yaml"], "3: got no such file, expected SPEC before the overrides: ablate SPEC"),
+        (
+            ["ablate", "--steps", "3", "none.yaml"],
+            "3: got no such file, expected SPEC before the overrides: ablate SPEC",
+        ),
         (
             ["ablate", "small.yaml", "--factors", "{x: {y: {z: 1}}}"],
             "factors.x.y.z: got an unknown key, expected one of",
@@ -334,8 +337,8 @@ def test_a_damaged_spec_is_one_line(file: Path, capsys: pytest.CaptureFixture[st
     assert failure(capsys, "resume", "runs/small").startswith("runs/small/spec.yaml: got malformed YAML")
 
 
-@pytest.mark.parametrize("command", [["resume", "x"], ["inspect", "x"], ["list"]])
-@pytest.mark.parametrize("extra", [["--steps", "3"], ["--unknown"], ["stray"]])
+@pytest.mark.parametrize("command", [["resume", "x"], ["inspect", "x"], ["report", "x"], ["list"]])
+@pytest.mark.parametrize("extra", [["--steps", "3"], ["--unknown"]])
 def test_only_run_takes_overrides(command: list[str], extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*command, *extra])

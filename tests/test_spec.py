@@ -12,13 +12,26 @@ import pytest
 import torch
 import yaml
 
-from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
-from inference_marl.guides import Empirical, OpponentFirst, Optimal, PolicyFirst, Tabular, TanhNormalNetwork
-from inference_marl.learners import Rommeo, Stationary
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, RiskyBridge
+from inference_marl.guides import (
+    Empirical,
+    ExactTrajectory,
+    OpponentFirst,
+    Optimal,
+    PolicyFirst,
+    Tabular,
+    TanhNormalNetwork,
+    TrajectoryGuide,
+)
+from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.models import (
     Amortised,
     BernoulliOptimality,
+    DirichletMultinomial,
+    DirichletTransition,
     EmpiricalFrequency,
+    KnownReward,
+    KnownTransition,
     NetworkCritic,
     TabularCritic,
     Uniform,
@@ -191,7 +204,10 @@ def rommeo_ac_ablation_twin() -> Experiment:
         batch_size=512,
         warmup=0,
     )
-    optimistic = NetworkCritic(hidden=[64, 64], learning_rate=5e-3, target_rate=0.01, initial=20.0)
+    above_rewards, optimistic = (
+        NetworkCritic(hidden=[64, 64], learning_rate=5e-3, target_rate=0.01, initial=initial)
+        for initial in (20.0, 200.0)
+    )
     designed: dict[str, dict[str, Rommeo]] = {
         "variant": {
             "empirical_guide": rommeo_ac(opponent_model=Empirical()),
@@ -205,7 +221,11 @@ def rommeo_ac_ablation_twin() -> Experiment:
             "constant_temperature_no_warmup": rommeo_ac(temperature=0.1, warmup=0),
             "authors_annealing_no_warmup": rommeo_ac(temperature=authors_annealing, warmup=0),
         },
-        "critic": {"optimistic": rommeo_ac(critic=optimistic), "fast_target": rommeo_ac(target_rate=0.1)},
+        "critic": {
+            "above_rewards": rommeo_ac(critic=above_rewards),
+            "optimistic": rommeo_ac(critic=optimistic),
+            "fast_target": rommeo_ac(target_rate=0.1),
+        },
         "setting": {"short_prior_window": rommeo_ac(window=256), "authors_setting": authors},
     }
     reference = {"variant": "full", "exploration": "annealed", "critic": "random", "setting": "ours"}
@@ -226,9 +246,46 @@ def rommeo_ac_ablation_twin() -> Experiment:
     )
 
 
+def risky_bridge_twin() -> Experiment:
+    def planner(**changes: Any) -> Planner:
+        arguments: dict[str, Any] = {
+            "opponent_prior": DirichletMultinomial(),
+            "reward": KnownReward(),
+            "transition": KnownTransition(),
+            "guide": ExactTrajectory("kept"),
+            "horizon": 3,
+            "temperature": 0.5,
+        }
+        return Planner(**arguments | changes)
+
+    rommeo_q = Rommeo(
+        opponent_prior=DirichletMultinomial(),
+        guide=OpponentFirst(Optimal(), Optimal()),
+        critic=TabularCritic(initial=0.0, rate=0.1),
+        temperature=0.5,
+        discount=0.99,
+    )
+    return Experiment(
+        RiskyBridge(),
+        arms={
+            "kept_dynamics": planner(),
+            "inferred_dynamics": planner(guide=ExactTrajectory("inferred")),
+            "kept_dynamics_svi": planner(guide=TrajectoryGuide(Tabular(), Tabular()), guide_learning_rate=0.1),
+            "learned_dynamics": planner(
+                transition=DirichletTransition(0.1), reward=TabularCritic(initial=0.0, rate=1.0)
+            ),
+            "rommeo_q": rommeo_q,
+        },
+        replicates=1000,
+        steps=150,
+        record_every=3,
+    )
+
+
 TWINS = {
     "climbing": climbing_twin,
     "max_of_two_quadratics": quadratics_twin,
+    "risky_bridge": risky_bridge_twin,
     "rommeo_ac_ablation": rommeo_ac_ablation_twin,
     "rommeo_q_ablation": rommeo_q_ablation_twin,
 }

@@ -335,8 +335,8 @@ def test_pairs_that_are_alike_narrow_the_interval() -> None:
         covered += row["low"] <= 1 <= row["high"]
         widths.append(row["high"] - row["low"])
     assert covered > 285 - 5 * math.sqrt(300 * 0.95 * 0.05)
-    # Twice t_{7, .975} sqrt(2 / 8) for differences of standard deviation sqrt 2, not of 10 sqrt 2; the mean of a sample's
-    # standard deviation is c4(8) = .9650 of the true one, its spread .26 of it.
+    # Twice t_{7, .975} sqrt(2 / 8) for differences of standard deviation sqrt 2, not 10 sqrt 2; the mean of a sample's
+    # standard deviation is c4(8) = .9650 of the true one, its spread .27 of it.
     expected = 2 * 2.364624 * 0.9650 * math.sqrt(2) / math.sqrt(8)
     assert np.mean(widths) == pytest.approx(expected, rel=5 * 0.27 / math.sqrt(300))
 

@@ -1,0 +1,360 @@
+"""How the arms of an experiment are played, one after another or side by side in processes; each leaves a checkpoint.
+
+An arm goes on from its checkpoint if it has one, so whatever stopped it, playing it again ends in the same result.
+"""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from inference_marl.recording import Recorder
+from inference_marl.results import write_atomically
+from inference_marl.svi import NonFiniteError
+from inference_marl.types import Learner, State, Transition
+
+if TYPE_CHECKING:
+    from inference_marl.run import Experiment
+
+REPORT_EVERY = 0.2
+"""Seconds between what a process reports of its progress; as long may one outlive whoever started it."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, or a folder is not one; the message says what to do."""
+
+
+class ArmError(RunError):
+    """An arm cannot go on; the others can.
+
+    Attributes:
+        folder: of the run, if it has the results of the others.
+    """
+
+    folder: Path | None = None
+
+
+@dataclass
+class Arm:
+    """One arm while it runs; everything that changes is here."""
+
+    experiment: Experiment
+    name: str
+    learners: list[Learner]
+    recorder: Recorder
+    state: State
+    since_record: Tensor
+    clock: Tensor
+    step: int = 0
+
+    @classmethod
+    def start(cls, experiment: Experiment, name: str, replicates: int | None = None) -> Arm:
+        """Seed the random numbers, the same for every arm, and make the arm's learners."""
+        torch.manual_seed(experiment.seed)
+        seats = experiment.seats(replicates)
+        shape = (seats[0].replicates, experiment.environments)
+        records = experiment.steps // experiment.record_every
+        return cls(
+            experiment,
+            name,
+            experiment.bind(name, replicates),
+            Recorder(experiment.game, seats, records, experiment.draws),
+            experiment.game.reset(*shape, experiment.device, experiment.dtype),
+            torch.zeros(shape[0], len(seats), device=experiment.device, dtype=experiment.dtype),
+            torch.zeros(shape, dtype=torch.int64, device=experiment.device),
+        )
+
+    @classmethod
+    def kept(cls, experiment: Experiment, name: str, folder: Path) -> Arm:
+        """As the arm's checkpoint in a run's folder says, or at its start if there is none.
+
+        Raises:
+            RunError: if the file is not this arm's checkpoint.
+        """
+        arm = cls.start(experiment, name)
+        checkpoint = checkpoint_of(folder, name)
+        if checkpoint.exists():
+            arm.restore(checkpoint)
+        return arm
+
+    def advance(self) -> None:
+        """Play one joint action in every environment, and learn from it.
+
+        Raises:
+            ArmError: if a loss is not finite, naming arm, seat, replicate and step.
+        """
+        game = self.experiment.game
+        obs = game.observe(self.state)
+        actions = tuple(learner.act(seen) for learner, seen in zip(self.learners, obs, strict=True))
+        state, rewards, terminated = game.step(self.state, actions)
+        self.clock += 1
+        ended = terminated if game.horizon is None else terminated | (self.clock >= game.horizon)
+        batch = Transition(obs, actions, rewards, game.observe(state), terminated, ended)
+        read = any(learner.reads_peers for learner in self.learners)
+        peers = copy.deepcopy(self.learners) if read else []
+        for seat, learner in enumerate(self.learners):
+            try:
+                learner.update(batch, peers)
+            except NonFiniteError as error:
+                raise ArmError(
+                    f"arms.{self.name}, agent {seat}, step {self.step + 1}: {error}. The last checkpoint is kept; "
+                    "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
+                ) from error
+        self.step += 1
+        self.since_record += rewards.mean(1)
+        self.state = self._next(state, ended)
+        if self.step % self.experiment.record_every == 0:
+            self.record()
+
+    def record(self) -> None:
+        """Keep the metrics since the last record, and the beliefs of now."""
+        reward = self.since_record / self.experiment.record_every
+        self.recorder.record(self.experiment.game.observe(self.state), self.learners, reward)
+        self.since_record = torch.zeros_like(self.since_record)
+
+    def _next(self, state: State, over: Tensor) -> State:
+        """Start a new episode where one is over."""
+        game = self.experiment.game
+        if not bool(over.any()):
+            return state
+        self.clock = torch.where(over, torch.zeros_like(self.clock), self.clock)
+        replicates, environments = over.shape
+        fresh = game.reset(replicates, environments, self.experiment.device, self.experiment.dtype)
+        if bool(over.all()):
+            return fresh
+        return {
+            key: torch.where(over.view(*over.shape, *[1] * (value.dim() - 2)), fresh[key], value)
+            for key, value in state.items()
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint: tensors, numbers and strings only."""
+        content = {
+            "step": self.step,
+            "learners": [learner.state_dict() for learner in self.learners],
+            "recorder": self.recorder.state_dict(),
+            "state": self.state,
+            "since_record": self.since_record,
+            "clock": self.clock,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if self.experiment.device.type == "cuda" else None,
+        }
+        write_atomically(path, partial(torch.save, content))
+
+    def restore(self, path: Path) -> None:
+        """Undo `save`. Only tensors and plain containers are read: loading executes no code.
+
+        Raises:
+            RunError: if the file does not hold this arm's checkpoint.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            device = self.experiment.device
+            for learner, saved in zip(self.learners, content["learners"], strict=True):
+                learner.load_state_dict(saved)
+            self.recorder.load_state_dict(content["recorder"])
+            self.step = content["step"]
+            self.state = {key: value.to(device) for key, value in content["state"].items()}
+            self.since_record, self.clock = content["since_record"].to(device), content["clock"].to(device)
+            torch.set_rng_state(content["rng"])
+            if content["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(content["cuda_rng"])
+        except Exception as error:
+            raise no_checkpoint(path, error) from error
+
+
+def checkpoint_of(folder: Path, name: str) -> Path:
+    """Where a run's folder keeps an arm's checkpoint."""
+    return folder / "checkpoints" / f"{name}.pt"
+
+
+def slim(folder: Path) -> None:
+    """Take the records out of a finished run's checkpoints: the results hold them, and they are most of the size.
+
+    Raises:
+        RunError: if a file there is not a checkpoint.
+    """
+    for checkpoint in (folder / "checkpoints").glob("*.pt"):
+        try:
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            recorded = content.pop("recorder", None)
+        except Exception as error:
+            raise no_checkpoint(checkpoint, error) from error
+        if recorded is not None:
+            write_atomically(checkpoint, partial(torch.save, content))
+
+
+def no_checkpoint(path: Path, error: Exception) -> RunError:
+    """What to say of a file in the place of a checkpoint."""
+    return RunError(
+        f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
+        f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The message without what Pyro and torch add below it (shapes, values)."""
+    return (str(error).splitlines() or [""])[0]
+
+
+Report = Callable[[str, int, int], object]
+"""What is called while arms are played: with the arm's name, the steps it found done, and the steps made since."""
+
+
+def play(experiment: Experiment, name: str, folder: Path, report: Report) -> None:
+    """Play an arm to its end and leave its checkpoint there.
+
+    Raises:
+        ArmError: if the arm cannot go on; its last checkpoint is kept.
+        RunError: if what is in the checkpoint's place is none.
+    """
+    with pyro.validation_enabled(False), _threads(experiment.threads):
+        arm = Arm.kept(experiment, name, folder)
+        found = arm.step
+        report(name, found, 0)
+        while arm.step < experiment.steps:
+            step = arm.step + 1
+            try:
+                arm.advance()
+            except ValueError as error:  # a part that refuses what the game has led to
+                raise ArmError(f"arms.{name}, step {step}: {first_line(error)}") from error
+            if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
+                arm.save(checkpoint_of(folder, name))
+            report(name, found, arm.step - found)
+
+
+def play_in_turn(experiment: Experiment, folder: Path, report: Report) -> dict[str, str]:
+    """Play every arm in this process.
+
+    Returns:
+        Why, by name, of the arms that could not be played to their end.
+    """
+    failed = {}
+    for name in experiment.arms:
+        try:
+            play(experiment, name, folder, report)
+        except ArmError as error:
+            failed[name] = str(error)
+    return failed
+
+
+def play_in_processes(experiment: Experiment, folder: Path, jobs: int, report: Report) -> dict[str, str]:
+    """Play every arm, at most `jobs` at once, each in a process of its own; when this one ends, so do they.
+
+    Processes are started afresh ("spawn"), since torch's threads do not survive a fork.
+
+    Returns:
+        As `play_in_turn`.
+    """
+    todo, failed = list(experiment.arms), {}
+    busy: dict[Any, _Worker] = {}
+    try:
+        while todo or busy:
+            while todo and len(busy) < jobs:
+                worker = _Worker.start(experiment, folder)
+                busy[worker.connection] = worker
+                worker.give(todo.pop(0))
+            for connection in wait(list(busy)):
+                worker = busy[connection]
+                heard = worker.hear()
+                if isinstance(heard, tuple):
+                    report(worker.arm, *heard)
+                    continue
+                if isinstance(heard, ArmError):
+                    failed[worker.arm] = str(heard)
+                elif heard is not None:
+                    raise heard
+                if todo and worker.process.is_alive():
+                    worker.give(todo.pop(0))
+                else:
+                    busy.pop(connection).end()
+    finally:
+        for worker in busy.values():
+            worker.end()
+    return {name: failed[name] for name in experiment.arms if name in failed}
+
+
+@dataclass
+class _Worker:
+    """A process that plays the arms it is given, and this end of the line to it."""
+
+    process: BaseProcess
+    connection: Connection
+    arm: str = ""
+
+    @classmethod
+    def start(cls, experiment: Experiment, folder: Path) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, experiment, folder), daemon=True)
+        process.start()
+        there.close()  # so that this end notices when the process is gone
+        return cls(process, here)
+
+    def give(self, arm: str) -> None:
+        self.arm = arm
+        self.connection.send(arm)
+
+    def hear(self) -> tuple[int, int] | RunError | None:
+        """Progress, or how the arm ended: `None` if well."""
+        try:
+            heard: tuple[int, int] | RunError | None = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            return ArmError(
+                f"arms.{self.arm}: got a process that ended by itself (exit status {self.process.exitcode}), expected "
+                "one that plays to the end; if memory is short, use fewer jobs"
+            )
+        return heard
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, experiment: Experiment, folder: Path) -> None:
+    """Play the arms that are named on the line; answer with progress, then with `None` or the error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever started us ends us
+    said = 0.0
+
+    def report(name: str, found: int, made: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > REPORT_EVERY or found + made == experiment.steps:
+            said = time.monotonic()
+            connection.send((found, made))
+
+    try:
+        while True:
+            try:
+                play(experiment, connection.recv(), folder, report)
+            except RunError as error:
+                connection.send(error)
+            else:
+                connection.send(None)
+    except (EOFError, ConnectionError):  # whoever started us is gone
+        return
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
