@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -234,9 +233,3 @@ def joint_optimum_probability(game: Game, seats: Sequence[Seat], policies: Seque
     if mask is None:
         return None
     return (_product(policies) * mask.flatten()).sum(-1)
-
-
-def labels(spaces: Sequence[Space]) -> list[str]:
-    """Names of joint actions: letters for one agent, joined for several; numbers beyond 26 actions."""
-    named = [[chr(ord("A") + i) if space.features <= 26 else str(i) for i in range(space.features)] for space in spaces]
-    return ["".join(parts) for parts in itertools.product(*named)]

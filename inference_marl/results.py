@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from inference_marl.recording import Recorder, labels
-from inference_marl.spaces import Box, Discrete
+from inference_marl.recording import Recorder
+from inference_marl.spaces import Box, Discrete, joint_names
 from inference_marl.statistics import paired_differences, summarise
 from inference_marl.types import Game, Seat
 
@@ -60,7 +60,7 @@ def datasets(experiment: Experiment, recorders: Mapping[str, Recorder]) -> tuple
         metrics.attrs["success_reward"] = game.success_reward
     posterior = joined([recorder.beliefs() for recorder in recorders.values()])
     posterior.attrs = _belief_attributes(game)
-    _label(posterior, experiment.seats())
+    _label(posterior, game, experiment.seats())
     return metrics, posterior
 
 
@@ -130,14 +130,16 @@ def _belief_attributes(game: Game) -> dict[str, Any]:
     return attributes if radius is None else {**attributes, "optimum_radius": radius}
 
 
-def _label(posterior: xr.Dataset, seats: list[Seat]) -> None:
-    """Name the actions: by letters if they mean the same for every agent, by numbers if not."""
+def _label(posterior: xr.Dataset, game: Game, seats: list[Seat]) -> None:
+    """Name states and actions as the game does; actions by letters if they mean the same for every agent."""
+    if game.state_names is not None and posterior.sizes.get("state") == len(game.state_names):
+        posterior.coords["state"] = list(game.state_names)
     for dim, groups in {
         "action": [[seat.action] for seat in seats],
         "opponent_action": [[seat.action_spaces[agent] for agent in seat.opponents] for seat in seats],
     }.items():
         if dim in posterior.sizes and all(isinstance(space, Discrete) for group in groups for space in group):
-            named = sorted((labels(group) for group in groups), key=len)
+            named = sorted((joint_names(group, game.action_names) for group in groups), key=len)
             alike = all(names == named[-1][: len(names)] for names in named)
             posterior.coords[dim] = named[-1] if alike else [str(number) for number in range(len(named[-1]))]
 
@@ -145,7 +147,8 @@ def _label(posterior: xr.Dataset, seats: list[Seat]) -> None:
 def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
     """Rewards over a grid of joint actions, for stateless games of two agents with one-dimensional boxes."""
     spaces = game.action_spaces
-    if len(spaces) != 2 or not all(isinstance(space, Box) and space.dim == 1 for space in spaces):
+    stateless = set(game.observations) == {Discrete(1)}
+    if not stateless or len(spaces) != 2 or not all(isinstance(space, Box) and space.dim == 1 for space in spaces):
         return None
     axes = [torch.linspace(space.low, space.high, points) for space in spaces if isinstance(space, Box)]
     grid = [values.reshape(1, -1, 1) for values in torch.meshgrid(*axes, indexing="ij")]

@@ -6,6 +6,7 @@ A space says what a tensor of actions or observations means: its event shape, ho
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,6 +157,22 @@ def separate_actions(spaces: Sequence[Space], joint: Tensor) -> list[Tensor]:
         actions.insert(0, joint % space.features)
         joint = joint.div(space.features, rounding_mode="floor")
     return actions
+
+
+def joint_names(spaces: Sequence[Space], names: Sequence[str] | None = None) -> list[str]:
+    """What to call the joint actions of several agents, in the order of `joint_action`.
+
+    Args:
+        spaces: one `Discrete` per agent.
+        names: of every agent's actions; letters if `None`, or numbers beyond 26 actions.
+    """
+    if names is not None:
+        return [" & ".join(parts) for parts in itertools.product(names, repeat=len(spaces))]
+
+    def letters(count: int) -> list[str]:
+        return [chr(ord("A") + i) if count <= 26 else str(i) for i in range(count)]
+
+    return ["".join(parts) for parts in itertools.product(*(letters(space.features) for space in spaces))]
 
 
 def encode(spaces: Sequence[Space], values: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

@@ -382,6 +382,7 @@ class Game(Described, ABC):
         shared_observation: whether all agents always observe the same, so that their beliefs can be compared state
             by state and not only where they are.
         state_names: what to call the values of a `Discrete` observation that all agents share; `None` for numbers.
+        action_names: what to call the actions of games in which all agents have the same; `None` for letters.
     """
 
     observations: tuple[Space, ...]
@@ -390,6 +391,7 @@ class Game(Described, ABC):
     success_reward: float | None = None
     shared_observation: bool = False
     state_names: tuple[str, ...] | None = None
+    action_names: tuple[str, ...] | None = None
 
     @property
     def agents(self) -> int:

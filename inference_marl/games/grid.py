@@ -50,6 +50,8 @@ class MeetingGrid(StochasticGame):
         ValueError: if an argument is out of range, or a cell is not one of `cells`.
     """
 
+    action_names = tuple(MOVES)
+
     def __init__(
         self,
         width: int = 3,

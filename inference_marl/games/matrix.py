@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference_marl.spaces import Discrete, joint_action
+from inference_marl.spaces import Discrete, joint_action, joint_names
 from inference_marl.types import Dynamics, Game, State
 
 
@@ -174,6 +174,8 @@ class MatrixGame(Game):
         self.action_spaces = tuple(Discrete(size) for size in self.outcomes.shape[2:])
         joint_actions = math.prod(self.outcomes.shape[2:])
         self.observations = (Discrete(1 + joint_actions * memory),) * len(self.action_spaces)
+        if memory:
+            self.state_names = ("start", *(f"after {name}" for name in joint_names(self.action_spaces)))
         self._optimal = _common_optimum(self.expected_payoff)
         self._tables: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 

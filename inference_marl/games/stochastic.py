@@ -170,6 +170,8 @@ class RiskyBridge(StochasticGame):
         ValueError: if an argument is out of range.
     """
 
+    action_names = ("walk", "jump")
+
     def __init__(
         self,
         *,
