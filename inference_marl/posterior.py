@@ -35,6 +35,10 @@ PREDICTED = 100
 """Predictive draws per replicate of a discrete belief; a continuous one has the draws it was recorded with."""
 
 
+DRAWN = "opponent_action_drawn"
+"""Predictive draws of discrete actions; `opponent_action` is the dim that probabilities are over."""
+
+
 class InspectError(ValueError):
     """A folder that cannot be inspected: not a run, not finished, or without what was asked for."""
 
@@ -135,9 +139,10 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
     `replicate` there.
 
     Beside the groups of `load` there are `posterior_predictive` and `prior_predictive`, what the agent expects to see:
-    the opponents' next action `opponent_action` under rho and under P, and in `observed_data` what they do under that
-    name. `replicate` is `chain` in these for both kinds, since all are draws. Discrete ones are `PREDICTED` seeded
-    draws of indices of actions, -1 where an agent has no such belief or no such state.
+    the opponents' next action under rho and under P. `replicate` is `chain` in these, since all are draws. Continuous
+    ones are the recorded `opponent_action`. Discrete ones, `opponent_action_drawn`, are `PREDICTED` seeded draws of the
+    indices of actions, -1 where an agent has no such belief or no such state; `observed_data` has one draw of what each
+    replicate's opponents do under that name, so `arviz.plot_ppc(data, var_names=["opponent_action_drawn"])` works.
 
     Args:
         run: a run's folder, or what `read` made of it.
@@ -170,7 +175,7 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
             groups[f"/{name}"] = _predicted(groups[f"/{source}"], discrete)
     if "/observed_data" in groups and discrete:
         probabilities = groups["/observed_data"]["opponent_action_probability"]
-        groups["/observed_data"]["opponent_action"] = _drawn(probabilities, 1).isel(draw=0)
+        groups["/observed_data"][DRAWN] = _drawn(probabilities, 1).isel(draw=0)
     selected = xr.DataTree.from_dict(groups)
     selected.attrs = {**tree.attrs, "learner": learner, "step": int(_known(tree, "step", step))}
     with _arviz() as az:
@@ -182,7 +187,7 @@ def _predicted(beliefs: xr.Dataset, discrete: bool) -> xr.Dataset:
     if not discrete:
         return beliefs[["opponent_action"]]
     probabilities = beliefs["opponent_action_probability"].isel(chain=0, drop=True).rename(draw="chain")
-    return _drawn(probabilities, PREDICTED).transpose("chain", "draw", ...).to_dataset(name="opponent_action")
+    return _drawn(probabilities, PREDICTED).transpose("chain", "draw", ...).to_dataset(name=DRAWN)
 
 
 def _drawn(probabilities: xr.DataArray, draws: int) -> xr.DataArray:

@@ -54,9 +54,9 @@ def modelling(posterior: xr.Dataset) -> list[str]:
 
 def opponent_types(posterior: xr.Dataset) -> list[str]:
     """Names of the opponents' types; numbers where the run has no names."""
-    if "opponent_type" in posterior.coords:
-        return [str(name) for name in posterior["opponent_type"].coords["opponent_type"].to_numpy()]
-    return [str(number) for number in range(posterior.sizes["opponent_type"])]
+    if "type" in posterior.coords:
+        return [str(name) for name in posterior["type"].to_numpy()]
+    return [str(number) for number in range(posterior.sizes["type"])]
 
 
 def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None:

@@ -17,7 +17,7 @@ SUCCESS = {"rommeo_q": 0.95, "rommeo_q_emp": 0.2, "jal": 0.1, "wolf_phc": 0.15}
 def write(folder: Path, **datasets: xr.Dataset) -> Path:
     """A run's folder with these datasets."""
     folder.mkdir(parents=True)
-    (folder / "spec.yaml").write_text("game: {class_path: Synthetic}\nsteps: 1\n")
+    (folder / "spec.yaml").write_text("game: {class_path: Synthetic}\nsteps: 1  # <not markup> & all\n")
     for name, dataset in datasets.items():
         dataset.to_netcdf(folder / f"{name}.nc", engine="h5netcdf")
     results = summarise(datasets["metrics"], datasets.get("posterior"))
@@ -33,6 +33,22 @@ def metrics_dataset(data: dict[str, Any], steps: np.ndarray, **attrs: Any) -> xr
     first = next(iter(data.values()))
     coords = {"learner": list(SUCCESS)[: first.shape[0]], "replicate": np.arange(first.shape[1]), "step": steps}
     return xr.Dataset(variables, coords, {"experiment": "synthetic", "seed": 0, **attrs})
+
+
+def beliefs(kind: str, optimal: Any = None, **values: Any) -> xr.Dataset:
+    """A posterior of one learner, `it`; each value is `replicate x step x agent x state x ...`."""
+    discrete = kind == "discrete"
+    last = {True: ("opponent_action",), False: ("draw", "opponent_dim")}[discrete]
+    dims = ("learner", "replicate", "step", "agent", "state")
+    dataset = xr.Dataset()
+    for name, value in values.items():
+        event = ("action" if discrete else "action_dim",) if name == "policy" else last[-1:]
+        array = np.asarray(value, dtype=float)[None]
+        dataset[name] = ((*dims, *last[:-1], *event), array)
+    dataset.attrs = {"kind": kind} | ({} if discrete else {"low": -1.0, "high": 1.0})
+    if optimal is not None:
+        dataset["optimal_opponent_action"] = (("agent", last[-1]), np.asarray(optimal))
+    return dataset.assign_coords(learner=["it"], step=np.arange(1, dataset.sizes["step"] + 1))
 
 
 def discrete(replicates: int = 8, records: int = 40, seed: int = 0) -> dict[str, xr.Dataset]:

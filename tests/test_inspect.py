@@ -3,9 +3,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 
+from inference_marl.findings import findings
 from inference_marl.inspect import InspectError, inspect_run, results_table
+from inference_marl.posterior import read
 from tests import run_folder
 
 
@@ -79,7 +83,7 @@ def test_one_replicate_has_no_intervals(tmp_path: Path) -> None:
     text = inspected(run_folder.write(tmp_path / "run", **run_folder.continuous(1, 6)))
     assert "1 replicate, at step" in text
     assert "nan" not in text.lower()
-    table = text[: text.index("Beliefs about")]
+    table = text[: text.index("What do the agents believe")]
     # Wilson's are the only ones that one replicate allows.
     assert set(re.findall(r"\[.*?\]", table)) == {"[0.207, 1.000]", "[0.000, 0.793]"}
 
@@ -88,3 +92,86 @@ def test_errors_reach_the_user(tmp_path: Path) -> None:
     for look in (inspect_run, results_table):
         with pytest.raises(InspectError, match=r"without spec\.yaml"):
             look(tmp_path)
+
+
+def cells(text: str, title: str, name: str) -> list[str]:
+    """The cells of a row under a title: numbers, and intervals in brackets."""
+    section = text[text.index(title) :]
+    row = next(line for line in section.splitlines() if line.startswith(name))
+    return re.findall(r"\[.*?\]|\S+", row.removeprefix(name))
+
+
+def test_planted_answers_are_found(tmp_path: Path) -> None:
+    run = run_folder.discrete(4, 10)
+    rho = run["posterior"]["opponent_model"]
+    rho[0, :, :6] = [0.2, 0.2, 0.6]
+    rho[0, :, 6:] = [0.8, 0.1, 0.1]
+    run["posterior"]["opponent_policy"][0, :, -1] = [0.5, 0.25, 0.25]
+    rho[0, 0, -1] = [0.1, 0.8, 0.1]
+    text = inspected(run_folder.write(tmp_path / "run", **run))
+    assert cells(text, "Do the seeds agree?", "rommeo_q ")[0] == "0.750"
+    # Three seeds turn at record 7, the first at the last one; the size of the jump is 0.6 in three, 0.7 in one.
+    changed = cells(text, "When did the belief change?", "rommeo_q ")
+    assert (changed[0], changed[2]) == ("7.0", "0.625")
+    # Favourite 0.8 is played with 0.5 by three, with 0.25 by the first.
+    section = text[text.index("Are the beliefs calibrated?") :]
+    excess = float(cells(section, "rommeo_q\n", "  last record")[2])
+    assert excess == pytest.approx((3 * 0.3 + 0.55) / 4, abs=1e-3)
+    entropy = -(0.8 * np.log(0.8) + 0.2 * np.log(0.1))
+    sure = cells(text, "How sure are they?", "  agent 0")
+    assert (sure[0], sure[2], sure[4]) == (f"{entropy:.3f}", "0.800", f"{1.5 * np.log(2):.3f}")
+
+
+def test_each_opponent_has_rows_of_its_own(tmp_path: Path) -> None:
+    metrics = run_folder.discrete(2, 3)["metrics"].isel(learner=[0], agent=[0, 0, 1]).assign_coords(agent=[0, 1, 2])
+    shape = (1, 2, 3, 3, 1)
+    first, second = np.array([0.9, 0.1]), np.array([0.2, 0.3, 0.5])
+    third = np.array([0.6, 0.4])
+    nan = np.full(6, np.nan)
+    joint = {0: np.outer(second, third), 1: np.outer(first, third), 2: np.outer(first, second)}
+    model = np.stack([np.concatenate([joint[i].ravel(), nan])[:6] for i in range(3)])
+    policy = np.stack([np.concatenate([each, nan])[:3] for each in (first, second, third)])
+    dims = ("learner", "replicate", "step", "agent", "state")
+    posterior = xr.Dataset(
+        {
+            "opponent_model": ((*dims, "opponent_action"), np.broadcast_to(model[:, None], (*shape, 6)).copy()),
+            "opponent_policy": ((*dims, "opponent_action"), np.broadcast_to(model[:, None], (*shape, 6)).copy()),
+            "policy": ((*dims, "action"), np.broadcast_to(policy[:, None], (*shape, 3)).copy()),
+        },
+        {"learner": ["rommeo_q"], "step": [1, 2, 3], "action": list("ABC")},
+        {"kind": "discrete"},
+    )
+    folder = run_folder.write(tmp_path / "run", metrics=metrics, posterior=posterior)
+    rows = findings(read(folder))[0].rows
+    found = {tuple(cell.strip() for cell in row[:3]): row[3] for row in rows if len(row) > 1}
+    expected = {"0": first, "1": second, "2": third}
+    assert found == {
+        (agent, opponent, "ABC"[i]): f"{probability:.3f}"
+        for agent in "012"
+        for opponent, beliefs in expected.items()
+        if opponent != agent
+        for i, probability in enumerate(beliefs)
+    }
+
+
+def test_the_surest_states_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
+    run = run_folder.discrete(3, 4)
+    posterior = run["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
+    run["posterior"] = xr.concat([posterior] * 30, dim="state")
+    run["posterior"]["opponent_model"][:3, :, -1] = 1 / 3
+    run["posterior"]["opponent_model"][:3, :, -1, :, 17] = [0.0, 0.0, 1.0]
+    section = findings(read(run_folder.write(tmp_path / "run", **run)))[0]
+    assert {row[1] for row in section.rows if len(row) > 1} >= {"17"}
+    shown = sum(len(row) > 1 for row in section.rows)
+    assert 0 < shown <= 40
+    assert f"and {3 * 2 * 30 * 3 - shown} more rows: inference_marl.posterior.summary(" in section.note
+
+
+def test_opponent_types_are_told(tmp_path: Path) -> None:
+    run = run_folder.discrete(2, 3)
+    rho = run["posterior"]["opponent_model"].rename(opponent_action="type").drop_vars("type")
+    rho[0, :, -1] = [0.25, 0.25, 0.5]
+    run["posterior"]["opponent_type"] = rho
+    text = inspected(run_folder.write(tmp_path / "run", **run))
+    assert cells(text, "Which type are the opponents?", "rommeo_q, agent 0 ") == ["0", "0.250", "[0.250, 0.250]"]
+    assert "opponent_types.png" in text

@@ -12,12 +12,24 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from inference_marl import plots
+from inference_marl.changes import belief_change
 from inference_marl.drawing import looks, readable_limits, time_axis
 from inference_marl.posterior import InspectError
 from tests import run_folder
 
 DISCRETE = run_folder.discrete()
 CONTINUOUS = run_folder.continuous()
+
+
+def several_states(count: int = 3) -> xr.Dataset:
+    """The discrete beliefs in several states, with types of the opponents."""
+    posterior = DISCRETE["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
+    wide = xr.concat([posterior] * count, dim="state").assign_coords(state=[f"after {i}" for i in range(count)])
+    wide = wide.assign_attrs({**DISCRETE["metrics"].attrs, **posterior.attrs})
+    return wide.assign(opponent_type=wide["opponent_model"].rename(opponent_action="type"))
+
+
+MANY = several_states()
 FIGURES = {
     "learning_curves": lambda: plots.learning_curves(DISCRETE["metrics"]),
     "learning_curves of one": lambda: plots.learning_curves(CONTINUOUS["metrics"].sel(learner=["wolf_phc"])),
@@ -29,6 +41,12 @@ FIGURES = {
     "beliefs, continuous": lambda: plots.beliefs(CONTINUOUS["posterior"]),
     "opponent_action_bars": lambda: plots.opponent_action_bars(DISCRETE["posterior"]),
     "opponent_action_bars, continuous": lambda: plots.opponent_action_bars(CONTINUOUS["posterior"]),
+    "beliefs_by_state": lambda: plots.beliefs_by_state(MANY),
+    "opponent_types": lambda: plots.opponent_types_over_time(MANY),
+    "calibration": lambda: plots.reliability(DISCRETE["posterior"]),
+    "calibration, continuous": lambda: plots.reliability(CONTINUOUS["posterior"]),
+    "belief_change": lambda: plots.belief_movement(DISCRETE["posterior"]),
+    "belief_change, continuous": lambda: plots.belief_movement(CONTINUOUS["posterior"]),
     "surface": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"]),
     "surface of one": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"], ["rommeo_q"]),
 }
@@ -83,9 +101,9 @@ def test_texts_do_not_overlap_and_stay_inside(name: str) -> None:
 def test_axes_are_labelled(name: str) -> None:
     figure = FIGURES[name]()
     panels = [axes for axes in figure.axes if axes.get_visible()]
-    assert any(axes.get_xlabel() for axes in panels)
+    assert any(axes.get_xlabel() for axes in panels) or figure.get_supxlabel()
     assert any(axes.get_ylabel() for axes in panels)
-    assert len(figure.legends) == (0 if name == "learning_curves of one" else 1)
+    assert len(figure.legends) == (0 if name in {"learning_curves of one", "beliefs_by_state"} else 1)
 
 
 def test_drawing_leaves_no_global_state() -> None:
@@ -161,13 +179,13 @@ def names(paths: list[Path]) -> list[str]:
     return [path.stem for path in paths]
 
 
-BELIEFS = ["beliefs", "beliefs_replicate_0", "opponent_actions"]
+BELIEFS = ["beliefs", "beliefs_replicate_0", "opponent_actions", "calibration", "belief_change"]
 
 
 def test_write_all(tmp_path: Path) -> None:
     discrete = run_folder.write(tmp_path / "discrete", **DISCRETE)
     assert names(plots.write_all(discrete)) == ["learning_curves", "elbo_parts", *BELIEFS]
-    assert sorted(path.suffix for path in (discrete / "figures").iterdir()) == [".png"] * 5
+    assert sorted(path.suffix for path in (discrete / "figures").iterdir()) == [".png"] * 7
     continuous = run_folder.write(tmp_path / "continuous", **CONTINUOUS)
     assert names(plots.write_all(continuous)) == ["learning_curves", "elbo_parts", *BELIEFS, "surface"]
     bare = run_folder.write(tmp_path / "bare", metrics=DISCRETE["metrics"].sel(learner=["jal"]))
@@ -192,3 +210,59 @@ def test_many_agents_and_dims_are_cut_to_what_is_legible() -> None:
     assert len(figure.axes) == 6
     assert figure.axes[1].get_ylabel() == "agent 0\nopponents' mean action (dim 1)"
     assert "2 more rows not shown" in figure.get_suptitle()
+
+
+def test_heat_maps_are_the_means_state_by_state() -> None:
+    wide = MANY.copy(deep=True)
+    wide["opponent_model"][:, :, -1, :, 1] = [0.1, 0.2, 0.7]
+    figure = plots.beliefs_by_state(wide, ["rommeo_q"])
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    final = wide["opponent_model"].sel(learner="rommeo_q").isel(step=-1, agent=0).mean("replicate")
+    assert shown == pytest.approx(final.to_numpy())
+    assert shown[1] == pytest.approx([0.1, 0.2, 0.7])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["after 0", "after 1", "after 2"]
+    with pytest.raises(InspectError, match="expected several states"):
+        plots.beliefs_by_state(DISCRETE["posterior"])
+
+
+def test_surest_states_are_shown_where_there_are_many() -> None:
+    wide = several_states(20)
+    wide["opponent_model"][:, :, -1] = 1 / 3
+    wide["opponent_model"][:, :, -1, :, 11] = [0.0, 1.0, 0.0]
+    figure = plots.beliefs_by_state(wide, ["rommeo_q"])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(labels) == 16
+    assert "after 11" in labels
+    assert "4 states with less sure beliefs not shown" in figure.get_suptitle()
+
+
+def test_movement_shows_the_change_and_when_seeds_had_it() -> None:
+    change = belief_change(DISCRETE["posterior"], "rommeo_q")
+    assert change is not None
+    left, right = plots.belief_movement(DISCRETE["posterior"]).axes
+    assert left.lines[0].get_ydata() == pytest.approx(change.curve.mean(0))
+    come = np.asarray(right.lines[0].get_ydata())
+    assert come[-1] == 1.0
+    assert (np.diff(come) >= 0).all()
+    with pytest.raises(InspectError, match="got one record"):
+        plots.belief_movement(DISCRETE["posterior"].isel(step=[-1]))
+
+
+def test_types_are_shown_where_there_are_any() -> None:
+    axes = plots.opponent_types_over_time(MANY).axes[0]
+    final = MANY["opponent_type"].sel(learner="rommeo_q").isel(agent=0).mean(["replicate", "state"])
+    assert axes.lines[0].get_ydata() == pytest.approx(final.isel(type=0).to_numpy(), rel=1e-5)
+    assert axes.lines[0].get_label() == "A"
+    for without in (DISCRETE["posterior"], MANY.assign(opponent_type=MANY["opponent_type"] * np.nan)):
+        with pytest.raises(InspectError, match="no learner whose prior has types"):
+            plots.opponent_types_over_time(without)
+
+
+def test_many_learners_are_cut_to_what_is_legible() -> None:
+    posterior = DISCRETE["posterior"]
+    many = xr.concat([posterior.sel(learner=["rommeo_q"])] * 9, dim="learner", data_vars="minimal")
+    many = many.assign_coords(learner=[f"arm_{i}" for i in range(9)])
+    for draw in (plots.beliefs, plots.opponent_action_bars, plots.reliability):
+        assert "4 more learners not shown" in draw(many).get_suptitle()
+    assert "2 more learners not shown" in plots.belief_movement(many).get_suptitle()
+    assert len(plots.beliefs(many, [f"arm_{i}" for i in range(9)]).axes) == 18

@@ -171,3 +171,70 @@ def test_unknown_learner_and_step(discrete: Path) -> None:
 @pytest.mark.parametrize(("version", "old"), [("0.23.4", True), ("1.0.0", False), ("1.3.0rc1", False)])
 def test_arviz_version_is_read_not_guessed(version: str, old: bool) -> None:
     assert posterior._before_1(SimpleNamespace(__version__=version)) is old
+
+
+def test_predictive_draws_follow_the_beliefs(discrete: Path) -> None:
+    data, stored = to_arviz(discrete, "rommeo_q", step=7), read(discrete).posterior
+    assert stored is not None
+    for name, belief in {"posterior_predictive": "opponent_model", "prior_predictive": "opponent_prior"}.items():
+        drawn = group(data, name)["opponent_action_drawn"]
+        assert drawn.dims == ("chain", "draw", "agent")
+        assert (drawn.sizes["chain"], drawn.sizes["draw"]) == (8, 100)
+        expected = stored[belief].sel(learner="rommeo_q", step=7).isel(state=0).mean("replicate")
+        for action in range(3):
+            share, probability = float((drawn == action).mean()), float(expected.isel(opponent_action=action).mean())
+            # 1600 draws: 5 standard errors, so this fails with probability below 1e-6 if the law holds.
+            assert abs(share - probability) < 5 * np.sqrt(0.25 / 1600)
+    again = group(to_arviz(discrete, "rommeo_q", step=7), "posterior_predictive")
+    xr.testing.assert_equal(again, group(data, "posterior_predictive"))
+    observed = group(data, "observed_data")["opponent_action_drawn"]
+    assert observed.dims == ("replicate", "agent")
+    assert set(np.unique(observed)) <= {0, 1, 2}
+
+
+def test_predictive_draws_of_continuous_beliefs_are_those_recorded(continuous: Path) -> None:
+    data = to_arviz(continuous)
+    for predicted, belief in {"posterior_predictive": "posterior", "prior_predictive": "prior"}.items():
+        xr.testing.assert_equal(group(data, predicted)["opponent_action"], group(data, belief)["opponent_action"])
+
+
+def test_agents_without_beliefs_predict_nothing(tmp_path: Path) -> None:
+    run = run_folder.discrete(2, 3)
+    run["posterior"]["opponent_model"][:, :, :, 1] = np.nan
+    data = to_arviz(run_folder.write(tmp_path / "run", **run), "rommeo_q")
+    drawn = group(data, "posterior_predictive")["opponent_action_drawn"]
+    assert (drawn.isel(agent=1) == -1).all()
+    assert (drawn.isel(agent=0) >= 0).all()
+
+
+def test_states_of_a_game_with_memory_are_called_after_the_last_actions(tmp_path: Path) -> None:
+    run = run_folder.discrete(2, 3)
+    posterior = run["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
+    run["posterior"] = xr.concat([posterior] * 10, dim="state")
+    folder = run_folder.write(tmp_path / "run", **run)
+    assert summary(folder).index.unique("state").tolist() == list(range(10))
+    (folder / "spec.yaml").write_text("game: {class_path: MatrixGame, init_args: {memory: 1}}")
+    states = summary(folder).index.unique("state").tolist()
+    assert states == ["start", *(f"after {one}{other}" for one in "ABC" for other in "ABC")]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_round_trip_through_arviz(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    az = pytest.importorskip("arviz")
+    if int(az.__version__.split(".")[0]) >= 1:
+        pytest.skip("ArviZ 1.x has other plots")
+    import matplotlib.pyplot as plt
+
+    data = to_arviz(request.getfixturevalue(kind))
+    data.to_netcdf(tmp_path / "data.nc")
+    back = az.from_netcdf(tmp_path / "data.nc")
+    assert set(back.groups()) == set(data.groups())
+    assert len(az.summary(back)) > 0
+    name = "opponent_action_probability" if kind == "discrete" else "opponent_action"
+    az.plot_forest(back, var_names=[name])
+    az.plot_posterior(back, var_names=[name])
+    if kind == "discrete":
+        az.plot_ppc(back, var_names=["opponent_action_drawn"])
+        assert set(group(back, "observed_data").data_vars) == {name, "opponent_action_drawn"}
+    plt.close("all")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.readings import divergences, modelling, optimum_probability, per_replicate
+from inference_marl.readings import about, divergences, modelling, optimum_probability, per_replicate
 from tests import run_folder
 
 DIMS = ("learner", "replicate", "step", "agent", "state")
@@ -67,6 +67,7 @@ def test_discrete_divergences_by_hand() -> None:
     assert found.from_prior == pytest.approx([0.5 * math.log(2) + 0.5 * math.log(2 / 3)])
     assert found.from_truth == pytest.approx([math.log(2)])
     assert found.log_score == pytest.approx([-math.log(2)])
+    assert found.best_log_score == pytest.approx([0.0])
 
 
 def test_belief_of_zero_is_floored() -> None:
@@ -113,3 +114,34 @@ def test_per_replicate() -> None:
     assert per_replicate(metrics, "elbo", "rommeo_q_emp") == pytest.approx(expected, nan_ok=True)
     metrics["elbo"] = metrics["elbo"] * math.nan
     assert per_replicate(metrics, "elbo", "rommeo_q") is None
+
+
+def test_beliefs_about_one_of_two_opponents() -> None:
+    # Agent 0 has two actions, agent 1 three, agent 2 two; the last opponent's action runs fastest.
+    nan = math.nan
+    joint = np.arange(1.0, 7.0) / 21
+    model = np.full((1, 1, 3, 1, 6), nan)
+    model[0, 0, 0, 0] = joint
+    policy = np.array([[0.5, 0.5, nan], [0.2, 0.3, 0.5], [0.9, 0.1, nan]]).reshape(1, 1, 3, 1, 3)
+    posterior = run_folder.beliefs("discrete", opponent_model=model, policy=policy)
+    posterior["optimal_action"] = (("agent", "action"), [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    posterior["optimal_opponent_action"] = (("agent", "opponent_action"), np.eye(3, 6))
+    posterior = posterior.assign_coords(action=list("ABC"))
+    one, other = about(posterior, 0, 1), about(posterior, 0, 2)
+    assert one["opponent_model"].to_numpy().ravel() == pytest.approx(joint.reshape(3, 2).sum(1))
+    assert other["opponent_model"].to_numpy().ravel() == pytest.approx(joint.reshape(3, 2).sum(0))
+    assert one["opponent_action"].to_numpy().tolist() == ["A", "B", "C"]
+    assert one["optimal_opponent_action"].to_numpy().tolist() == [[0, 0, 1]]
+    assert other["optimal_opponent_action"].to_numpy().tolist() == [[0, 1]]
+
+
+def test_draws_about_one_of_two_opponents() -> None:
+    draws = np.arange(12.0).reshape(1, 1, 1, 1, 4, 3)
+    model = np.concatenate([draws, draws + 100, draws + 200], axis=2)
+    policy = np.full((1, 1, 3, 1, 4, 2), math.nan)
+    policy[..., 0] = 0.0
+    policy[:, :, 1] = 0.0  # agent 1 has two dimensions, the others one
+    posterior = run_folder.beliefs("continuous", opponent_model=model, policy=policy)
+    assert about(posterior, 0, 1)["opponent_model"].to_numpy().ravel() == pytest.approx(draws[..., :2].ravel())
+    assert about(posterior, 0, 2)["opponent_model"].to_numpy().ravel() == pytest.approx(draws[..., 2].ravel())
+    assert about(posterior, 2, 1)["opponent_model"].to_numpy().ravel() == pytest.approx(200 + draws[..., 1:].ravel())

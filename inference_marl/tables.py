@@ -1,0 +1,82 @@
+"""Questions about a run with their answers as tables: what the command prints and the report shows."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inference_marl.statistics import Interval
+
+WIDTH = 100
+"""Columns of printed text, about."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question and its answer.
+
+    Attributes:
+        title: the question.
+        explanation: what the numbers mean, in plain words.
+        header: of the table's columns; the first is that of the rows' names, usually empty.
+        rows: cells as text, may be shorter than the header; a row of one cell is a heading.
+        note: below the table: what was left out, and how to get it.
+        figures: names of the figures that belong here, without their ending.
+    """
+
+    title: str
+    explanation: str = ""
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    note: str = ""
+    figures: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """For a terminal, about `WIDTH` columns wide."""
+        parts = [self.title, *([textwrap.fill(self.explanation, WIDTH - 2)] if self.explanation else [])]
+        if self.rows:
+            parts += ["", aligned(self.header, self.rows)]
+        return "\n".join([*parts, *([textwrap.fill(self.note, WIDTH - 2)] if self.note else [])])
+
+
+def number(value: float, digits: int = 3) -> str:
+    """So many decimals, one where the number is large; `-` for NaN."""
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else f"{value}"
+    text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:.1f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def ends(interval: Interval, digits: int = 3) -> str:
+    """`[low, high]`; `-` where the sample allows no interval."""
+    known = not math.isnan(interval.low) and not math.isnan(interval.high)
+    return f"[{number(interval.low, digits)}, {number(interval.high, digits)}]" if known else "-"
+
+
+def cell(interval: Interval, digits: int = 3) -> str:
+    """An estimate and its interval in one cell."""
+    return f"{number(interval.mean, digits)} {ends(interval, digits)}"
+
+
+def step_cell(interval: Interval, last: int) -> str:
+    """A median step; what had not happened by the last step is more than that."""
+    mean, low, high = (
+        f"> {last}" if math.isinf(each) else number(each, 1) for each in (interval.mean, interval.low, interval.high)
+    )
+    return f"{mean} [{low}, {high}]" if not math.isnan(interval.low) else f"{mean} -"
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, the first to the left; rows may be shorter than the header."""
+    filled = [[*row, *[""] * (len(header) - len(row))] for row in [header, *rows]]
+    # A row of one cell is a heading and may run on over the empty columns.
+    widths = [max(len(row[i]) for row in filled if i or row[1:] != [""] * len(row[1:])) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in filled
+    ]
+    return "\n".join(line.rstrip() for line in lines)
