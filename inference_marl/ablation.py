@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from inference_marl.drawing import (
+from inference_marl.plots.drawing import (
     PALETTE,
     draw_band,
     heading,
@@ -36,9 +36,9 @@ from inference_marl.drawing import (
 )
 from inference_marl.posterior import Recorded, read
 from inference_marl.readings import per_replicate
+from inference_marl.report.tables import Section, number
 from inference_marl.results import write_atomically
 from inference_marl.statistics import metric_band
-from inference_marl.tables import Section, number
 
 Levels = Mapping[str, Mapping[str, str]]
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As `python -m` does, so that an experiment file can name classes of the user's own files.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    from inference_marl.inspect import InspectError
+    from inference_marl.report.text import InspectError
     from inference_marl.run import ArmError, RunError
     from inference_marl.spec import SpecError
 
@@ -177,8 +177,8 @@ def _failures(report: Callable[[Path], None]) -> Iterator[None]:
 
 
 def _report(folder: Path) -> None:
-    from inference_marl.inspect import results_table
     from inference_marl.posterior import read
+    from inference_marl.report.text import results_table
 
     recorded = read(folder)
     if recorded.spec.get("levels"):
@@ -202,19 +202,19 @@ def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> None:
     if len(options.runs) == 1:
         _look_into(Path(options.runs[0]))
         return
-    from inference_marl.inspect import compare_runs
+    from inference_marl.report.text import compare_runs
 
     compare_runs(options.runs)
 
 
 def _write_report(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl.report import report
+    from inference_marl.report.page import report
 
     print(f"The report is {report(options.runs, options.out)}")
 
 
 def _look_into(folder: Path) -> None:
-    from inference_marl.inspect import inspect_run
+    from inference_marl.report.text import inspect_run
 
     inspect_run(folder)
     print(f"\nThe run is in {folder}: spec.yaml, summary.json, metrics.nc, posterior.nc, checkpoints, figures")

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,7 @@ def read(run: Path | str) -> Recorded:
     )
     spec = yaml.safe_load((folder / "spec.yaml").read_text())
     if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
-        posterior = posterior.assign_coords(state=_state_names(posterior, spec))
+        posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
     results = json.loads((folder / "summary.json").read_text())
     return Recorded(folder, spec, metrics, posterior, surface, results)
 
@@ -272,19 +271,6 @@ def _summary(beliefs: xr.Dataset) -> pd.DataFrame:
             over = [dim for dim in ("replicate", "draw") if dim in beliefs[stored].dims]
             table[column] = beliefs[stored].mean(over).transpose(*rows).to_numpy().astype(np.float64).ravel()
     return table.dropna(subset="mean")
-
-
-def _state_names(posterior: xr.Dataset, spec: dict[str, Any]) -> list[Any]:
-    """States of a matrix game that remembers the last joint action are called after it; others are numbers."""
-    count, game = posterior.sizes["state"], spec.get("game") or {}
-    if (game.get("init_args") or {}).get("memory") == 1 and "action" in posterior.coords:
-        real = posterior["policy"].notnull()
-        taken = real.any([dim for dim in real.dims if dim not in ("agent", "action")]).to_numpy()
-        named = posterior["action"].to_numpy()
-        names = ["start", *("after " + "".join(each) for each in product(*(named[row] for row in taken)))]
-        if len(names) == count:
-            return names
-    return list(range(count))
 
 
 def _labels(tree: xr.DataTree, dim: str) -> list[Any]:

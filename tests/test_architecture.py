@@ -22,9 +22,7 @@ RANKS = (
     {"learners"},
     {
         *("run", "playing", "spec", "recording", "results", "ablation"),
-        *("posterior", "readings", "statistics", "calibration", "certainty", "changes", "comparison"),
-        *("inspect", "findings", "tables", "report", "report_style"),
-        *("plots", "belief_plots", "calibration_plots", "comparison_plots", "state_plots", "time_plots", "drawing"),
+        *("posterior", "readings", "statistics", "plots", "report"),
     },
     {"cli"},
     {"", "__main__"},  # the package's own face, which re-exports: nothing inside may lean on it

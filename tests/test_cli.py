@@ -1,5 +1,6 @@
 """The command `inference-marl`: commands, overrides, exit status, and errors of one line."""
 
+import itertools
 import os
 import runpy
 import subprocess
@@ -337,8 +338,16 @@ def test_a_damaged_spec_is_one_line(file: Path, capsys: pytest.CaptureFixture[st
     assert failure(capsys, "resume", "runs/small").startswith("runs/small/spec.yaml: got malformed YAML")
 
 
-@pytest.mark.parametrize("command", [["resume", "x"], ["inspect", "x"], ["report", "x"], ["list"]])
-@pytest.mark.parametrize("extra", [["--steps", "3"], ["--unknown"]])
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        *itertools.product(
+            [["resume", "x"], ["inspect", "x"], ["report", "x"], ["list"]], [["--steps", "3"], ["--unknown"]]
+        ),
+        (["resume", "x"], ["stray"]),
+        (["list"], ["stray"]),
+    ],
+)
 def test_only_run_takes_overrides(command: list[str], extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*command, *extra])

@@ -26,7 +26,7 @@ def continuous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_heavy_packages_are_imported_only_when_needed() -> None:
-    program = "import inference_marl.inspect, sys; print({'arviz', 'matplotlib'} & set(sys.modules))"
+    program = "import inference_marl.report.text, sys; print({'arviz', 'matplotlib'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 
@@ -207,15 +207,14 @@ def test_agents_without_beliefs_predict_nothing(tmp_path: Path) -> None:
     assert (drawn.isel(agent=0) >= 0).all()
 
 
-def test_states_of_a_game_with_memory_are_called_after_the_last_actions(tmp_path: Path) -> None:
+def test_states_are_called_as_they_were_recorded(tmp_path: Path) -> None:
     run = run_folder.discrete(2, 3)
     posterior = run["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
-    run["posterior"] = xr.concat([posterior] * 10, dim="state")
-    folder = run_folder.write(tmp_path / "run", **run)
-    assert summary(folder).index.unique("state").tolist() == list(range(10))
-    (folder / "spec.yaml").write_text("game: {class_path: MatrixGame, init_args: {memory: 1}}")
-    states = summary(folder).index.unique("state").tolist()
-    assert states == ["start", *(f"after {one}{other}" for one in "ABC" for other in "ABC")]
+    for names in (None, ["start", "after AA", "after AB"]):
+        states = xr.concat([posterior] * 3, dim="state")
+        run["posterior"] = states if names is None else states.assign_coords(state=names)
+        folder = run_folder.write(tmp_path / str(names), **run)
+        assert summary(folder).index.unique("state").tolist() == (names or [0, 1, 2])
 
 
 @pytest.mark.filterwarnings("ignore")

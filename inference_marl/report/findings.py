@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inference_marl.calibration import calibration
-from inference_marl.certainty import agreement, certainty
-from inference_marl.changes import SETTLED, belief_change
 from inference_marl.posterior import SEEDS_AGREE, Recorded, summary
 from inference_marl.readings import PROBABILITY_FLOOR, divergences, modelling, opponent_types, per_replicate
+from inference_marl.readings.calibration import calibration
+from inference_marl.readings.certainty import agreement, certainty
+from inference_marl.readings.changes import SETTLED, belief_change
+from inference_marl.readings.solution import distances
+from inference_marl.report.tables import Section, cell, ends, number, step_cell
 from inference_marl.statistics import learner_lead, mean_interval, median_interval, proportion_interval
-from inference_marl.tables import Section, cell, ends, number, step_cell
 
 MAX_ROWS = 40
 """Rows of the table of beliefs."""
@@ -45,6 +46,7 @@ def findings(recorded: Recorded) -> list[Section]:
         ahead(posterior),
         types(posterior),
         evidence(recorded),
+        solved(recorded),
     ]
     return [section for section in found if section is not None]
 
@@ -289,6 +291,30 @@ def evidence(recorded: Recorded) -> Section | None:
         ["", "evidence", "ELBO", "gap"],
         rows,
         figures=("elbo_parts",),
+    )
+
+
+def solved(recorded: Recorded) -> Section | None:
+    """How near learning has come to the exact solution that it aims at, where the game's rules are tables."""
+    found, rows = distances(recorded), []
+    for learner in dict.fromkeys(each.learner for each in found):
+        agents = [each for each in found if each.learner == learner]
+        numbers = [
+            np.mean([each.opponent_model for each in agents], axis=0),
+            np.mean([each.policy for each in agents], axis=0),
+        ]
+        rows.append([learner, *(cell(mean_interval(values, bounds=(0, 1))) for values in numbers)])
+    if not rows:
+        return None
+    used, count = len(found[0].policy), recorded.metrics.sizes["replicate"]
+    return Section(
+        "How far from the exact solution?",
+        "Total variation from soft Q-iteration (or backward recursion, for planners) with the game's true rules and "
+        "the agent's own prior, temperature and KL weight at the end: 0 is the same, 1 is disjoint. Mean over all "
+        "states, visited or not.",
+        ["", "opponent model", "policy"],
+        rows,
+        f"over the first {used} of {count} replicates" if used < count else "",
     )
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inference_marl.comparison import (
+from inference_marl.plots.comparison import compared_beliefs
+from inference_marl.posterior import InspectError, Recorded, read
+from inference_marl.readings.comparison import (
     belief_distance,
     comparison,
     difference_interval,
@@ -15,9 +17,7 @@ from inference_marl.comparison import (
     learner_readings,
     run_names,
 )
-from inference_marl.comparison_plots import compared_beliefs
-from inference_marl.inspect import compare_runs
-from inference_marl.posterior import InspectError, Recorded, read
+from inference_marl.report.text import compare_runs
 from tests import run_folder
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference_marl.changes import belief_change
+from inference_marl.readings.changes import belief_change
 from tests import run_folder
 from tests.run_folder import beliefs
 

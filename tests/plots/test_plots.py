@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from inference_marl import plots
-from inference_marl.changes import belief_change
-from inference_marl.drawing import looks, readable_limits, time_axis
+from inference_marl.plots.drawing import looks, readable_limits, time_axis
 from inference_marl.posterior import InspectError
+from inference_marl.readings.changes import belief_change
 from tests import run_folder
 
 DISCRETE = run_folder.discrete()

@@ -6,9 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from inference_marl.belief_plots import MAX_LEARNERS, MAX_ROWS, chosen, left_out_learners
-from inference_marl.changes import belief_change
-from inference_marl.drawing import (
+from inference_marl.plots.drawing import (
     DASHES,
     PALETTE,
     draw_band,
@@ -20,9 +18,11 @@ from inference_marl.drawing import (
     styled,
     time_axis,
 )
-from inference_marl.drawing import title as panel_title
+from inference_marl.plots.drawing import title as panel_title
+from inference_marl.plots.opponents import MAX_LEARNERS, MAX_ROWS, chosen, left_out_learners
 from inference_marl.posterior import InspectError
 from inference_marl.readings import opponent_types
+from inference_marl.readings.changes import belief_change
 from inference_marl.statistics import mean_band
 
 MAX_LINES = len(PALETTE)

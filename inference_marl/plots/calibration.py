@@ -7,11 +7,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inference_marl.belief_plots import chosen, left_out_learners
-from inference_marl.calibration import Calibration, calibration, ranks
-from inference_marl.drawing import ROLES, heading, panels, shared_legend, styled, title
+from inference_marl.plots.drawing import ROLES, heading, panels, shared_legend, styled, title
+from inference_marl.plots.opponents import chosen, left_out_learners
+from inference_marl.readings.calibration import Calibration, calibration, ranks
+from inference_marl.report.tables import number
 from inference_marl.statistics import mean_interval
-from inference_marl.tables import number
 
 BARS = "#c3d9e8"
 RANK_BINS = 10

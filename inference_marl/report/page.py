@@ -19,14 +19,14 @@ from pathlib import Path
 
 from inference_marl.ablation import sections as ablation_sections
 from inference_marl.ablation import write as write_ablation
-from inference_marl.comparison import comparison, run_names
-from inference_marl.findings import findings
-from inference_marl.inspect import results
 from inference_marl.plots import CAPTIONS, COMPARED, DPI, comparison_caption, write_all, write_comparison
 from inference_marl.posterior import InspectError, Recorded, read
-from inference_marl.report_style import PAGE, STYLE
+from inference_marl.readings.comparison import comparison, run_names
+from inference_marl.report.findings import findings
+from inference_marl.report.style import PAGE, STYLE
+from inference_marl.report.tables import Section
+from inference_marl.report.text import results
 from inference_marl.results import write_atomically
-from inference_marl.tables import Section
 
 SHORT = 9
 """Rows of a group that stay on one page."""

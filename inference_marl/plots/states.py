@@ -8,8 +8,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inference_marl.belief_plots import chosen, left_out_learners
-from inference_marl.drawing import ROLES, heading, panels, styled
+from inference_marl.plots.drawing import ROLES, heading, panels, styled
+from inference_marl.plots.opponents import chosen, left_out_learners
 from inference_marl.posterior import InspectError
 from inference_marl.readings import about
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.findings import findings
-from inference_marl.inspect import InspectError, inspect_run, results_table
 from inference_marl.posterior import read
+from inference_marl.report.findings import findings
+from inference_marl.report.text import InspectError, inspect_run, results_table
 from tests import run_folder
 
 

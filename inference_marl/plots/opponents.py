@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
-from inference_marl.drawing import (
+from inference_marl.plots.drawing import (
     ROLES,
     Numbers,
     draw_band,

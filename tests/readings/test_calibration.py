@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from inference_marl.calibration import calibration, ranks
+from inference_marl.readings.calibration import calibration, ranks
 from tests import run_folder
 from tests.run_folder import beliefs
 

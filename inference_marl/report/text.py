@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inference_marl.comparison import comparison, run_names
-from inference_marl.findings import findings
 from inference_marl.posterior import InspectError, Recorded, read
-from inference_marl.tables import Section, number
+from inference_marl.readings.comparison import comparison, run_names
+from inference_marl.report.findings import findings
+from inference_marl.report.tables import Section, number
 
 __all__ = ["InspectError", "compare_runs", "inspect_run", "results_table"]
 

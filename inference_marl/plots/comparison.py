@@ -9,9 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inference_marl.belief_plots import MAX_ROWS, tracked_belief
-from inference_marl.comparison import check_comparable, learner_pairs, run_names
-from inference_marl.drawing import (
+from inference_marl.plots.drawing import (
     PALETTE,
     ROLES,
     draw_band,
@@ -22,8 +20,10 @@ from inference_marl.drawing import (
     time_axis,
     title,
 )
+from inference_marl.plots.opponents import MAX_ROWS, tracked_belief
 from inference_marl.posterior import InspectError, Recorded
 from inference_marl.readings import modelling
+from inference_marl.readings.comparison import check_comparable, learner_pairs, run_names
 from inference_marl.statistics import mean_band
 
 MAX_COLUMNS = 4

@@ -9,9 +9,6 @@ from itertools import product
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
-from inference_marl.calibration import calibration
-from inference_marl.certainty import certainty
-from inference_marl.changes import belief_change
 from inference_marl.posterior import InspectError, Recorded
 from inference_marl.readings import (
     SPREAD_FLOOR,
@@ -22,8 +19,11 @@ from inference_marl.readings import (
     normal_divergence,
     per_replicate,
 )
+from inference_marl.readings.calibration import calibration
+from inference_marl.readings.certainty import certainty
+from inference_marl.readings.changes import belief_change
+from inference_marl.report.tables import Section, cell
 from inference_marl.statistics import UNBOUNDED, Interval, mean_interval, proportion_interval
-from inference_marl.tables import Section, cell
 
 MAX_PAIRS = 6
 """Pairs of learners that are compared; the rest is left out, and said."""

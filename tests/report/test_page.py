@@ -9,10 +9,10 @@ import xarray as xr
 import yaml
 
 from inference_marl.cli import main
-from inference_marl.findings import findings
 from inference_marl.plots import learning_curves
 from inference_marl.posterior import InspectError, read
-from inference_marl.report import report
+from inference_marl.report.findings import findings
+from inference_marl.report.page import report
 from tests import run_folder
 
 

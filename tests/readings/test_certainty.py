@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from inference_marl.certainty import agreement, certainty
+from inference_marl.readings.certainty import agreement, certainty
 from tests import run_folder
 from tests.run_folder import beliefs
 

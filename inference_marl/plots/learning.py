@@ -1,0 +1,118 @@
+"""Figures of learning: rewards and success over time, and the ELBO's parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from inference_marl.plots.drawing import (
+    draw_band,
+    heading,
+    label_time,
+    looks,
+    panels,
+    readable_limits,
+    shared_legend,
+    styled,
+    time_axis,
+    title,
+)
+from inference_marl.posterior import InspectError
+from inference_marl.readings import per_replicate
+from inference_marl.statistics import mean_band, metric_band
+
+CURVES = {
+    "reward": "reward per step",
+    "joint_optimum_probability": "joint probability of the optimum",
+    "success": "share of replicates that succeed",
+}
+ELBO: dict[str, dict[str, Any]] = {
+    "elbo": {"label": "ELBO", "color": "#000000", "linewidth": 2.0},
+    "elbo_reward": {"label": "expected value $Q$", "color": "#009E73", "linestyle": (0, (6, 1.5, 1.5, 1.5))},
+    "elbo_entropy": {"label": "+ entropy (relative to uniform)", "color": "#D55E00", "linestyle": (0, (5, 1.5))},
+    "elbo_kl": {"label": r"$-$ KL$(\rho \,\|\, P)$", "color": "#0072B2", "linestyle": (0, (1.5, 1.2))},
+}
+
+
+@styled
+def learning_curves(metrics: xr.Dataset) -> Figure:
+    """Reward, joint probability of the optimum and success rate over time, all learners in each panel (Fig. 1a, b).
+
+    Rewards and ELBOs are averaged over agents first. The band of the success rate is Wilson's.
+
+    Args:
+        metrics: as in `metrics.nc`.
+    """
+    learners = metrics["learner"].to_numpy().tolist()
+    shown = [name for name in CURVES if any(per_replicate(metrics, name, learner) is not None for learner in learners)]
+    figure, grid = panels(1, len(shown), (3.3, 2.7), sharey=False)
+    x, label = time_axis(metrics)
+    for axis, name in zip(grid[0], shown, strict=True):
+        for learner, look in looks(learners).items():
+            values = per_replicate(metrics, name, learner)
+            if values is not None:
+                draw_band(axis, x, metric_band(name, values), **look)
+        axis.set_ylabel(CURVES[name])
+        if name != "reward":
+            axis.set_ylim(-0.03, 1.03)
+    label_time(grid, x, label)
+    if len(learners) > 1:
+        shared_legend(figure, grid[0][0])
+    else:
+        title(grid[0][0], learners[0])
+    heading(figure, metrics, "mean and 95 % interval")
+    return figure
+
+
+@styled
+def elbo_parts(metrics: xr.Dataset) -> Figure:
+    """The ELBO and what it is made of over time, a panel per learner that has one.
+
+    The three parts add up to the ELBO; the first is what the critic expects, so with a discount factor it counts
+    future rewards as well. Where an annealed temperature makes the first records huge, the axis
+    is fitted to the rest and the panel says how far the curves go.
+
+    Args:
+        metrics: as in `metrics.nc`.
+
+    Raises:
+        InspectError: if no learner has an ELBO.
+    """
+    learners = with_elbo(metrics)
+    if not learners:
+        raise InspectError("metrics: got no learner with an ELBO, expected at least one")
+    rows = -(-len(learners) // 3)
+    columns = -(-len(learners) // rows)
+    figure, grid = panels(rows, columns, (3.6, 2.7), sharey=False)
+    axes = [axis for row in grid for axis in row]
+    x, label = time_axis(metrics)
+    notes = []
+    for axis, learner in zip(axes, learners, strict=False):
+        curves = []
+        for name, look in ELBO.items():
+            values = per_replicate(metrics, name, learner)
+            if values is not None:
+                curves.append(draw_band(axis, x, mean_band(-values if name == "elbo_kl" else values), **look))
+        axis.axhline(0, color="#999999", linewidth=0.7, zorder=0.5)
+        notes.append(readable_limits(axis, curves))
+    for axis, learner, note in zip(axes, learners, notes, strict=False):
+        title(axis, learner, note if any(notes) else None)
+    for axis in axes[len(learners) :]:
+        axis.set_visible(False)
+    lowest = axes[: len(learners)][-columns:]
+    for axis in lowest:
+        axis.tick_params(labelbottom=True)
+    for row in grid:
+        row[0].set_ylabel("in units of reward")
+    label_time([axes, lowest], x, label)
+    shared_legend(figure, axes[0])
+    heading(figure, metrics, "mean over agents and replicates, 95 % interval")
+    return figure
+
+
+def with_elbo(metrics: xr.Dataset) -> list[str]:
+    """The learners that have an ELBO."""
+    names: list[str] = metrics["learner"].to_numpy().tolist()
+    return [name for name in names if per_replicate(metrics, "elbo", name) is not None]
