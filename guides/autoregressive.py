@@ -11,9 +11,10 @@ from pyro.nn import PyroModuleList
 from torch import Tensor
 from torch.distributions import constraints
 
+from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm
 from inference_marl.spaces import Box, Space, separate_actions
-from inference_marl.types import Conditional, IncompatibleError, within
+from inference_marl.types import Conditional
 
 
 class Autoregressive(Conditional):

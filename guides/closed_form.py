@@ -9,8 +9,9 @@ import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.spaces import Discrete
-from inference_marl.types import Conditional, IncompatibleError, OneStepModel
+from inference_marl.types import Conditional, OneStepModel
 
 
 class ClosedForm(Conditional):

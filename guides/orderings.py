@@ -9,10 +9,11 @@ from pyro import poutine
 from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm
 from inference_marl.plates import replicate_and_batch
 from inference_marl.spaces import Discrete
-from inference_marl.types import Bindable, Conditional, IncompatibleError, OneStepModel, Seat, within
+from inference_marl.types import Bindable, Conditional, OneStepModel, Seat
 
 
 class Guide(Bindable):

@@ -13,12 +13,13 @@ from pyro.ops.indexing import Vindex
 from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError, within
 from inference_marl.exact import Solution, smooth
 from inference_marl.guides.closed_form import ClosedForm, Empirical
 from inference_marl.guides.conditionals import Tabular
 from inference_marl.plates import replicate_and_batch
 from inference_marl.spaces import Discrete, Space
-from inference_marl.types import Bindable, Conditional, IncompatibleError, Seat, within
+from inference_marl.types import Bindable, Conditional, Seat
 
 
 class ModelOfTrajectories(Protocol):

@@ -13,10 +13,11 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from inference_marl.described import Described, within
 from inference_marl.playing import Arm, ArmError, RunError, play_in_processes, play_in_turn, slim
 from inference_marl.results import datasets, write_atomically, write_results
 from inference_marl.statistics import METRICS
-from inference_marl.types import Described, Game, Learner, Seat, within
+from inference_marl.types import Game, Learner, Seat
 
 __all__ = ["ArmError", "Experiment", "RunError", "complete", "resume", "start_or_go_on"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from inference_marl.types import Described
+from inference_marl.described import Described
 
 
 class Schedule(Described, ABC):

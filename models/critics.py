@@ -13,12 +13,13 @@ from pyro.infer import Trace_ELBO
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
+from inference_marl.described import IncompatibleError
 from inference_marl.networks import MLP, check_widths
 from inference_marl.plates import replicate_and_batch
 from inference_marl.schedules import Schedule, as_schedule
 from inference_marl.spaces import Discrete, encode
 from inference_marl.svi import Fit, NonFiniteError, check_step_size
-from inference_marl.types import Bindable, IncompatibleError, Seat
+from inference_marl.types import Bindable, Seat
 
 
 def no_guide(*args: Tensor) -> None:

@@ -9,9 +9,10 @@ import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.models.critics import Critic
 from inference_marl.spaces import Discrete, separate_actions
-from inference_marl.types import Conditional, Dynamics, Experience, Game, IncompatibleError, Seat
+from inference_marl.types import Conditional, Dynamics, Experience, Game, Seat
 
 
 class TransitionModel(Conditional):

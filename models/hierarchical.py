@@ -12,9 +12,9 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from inference_marl.described import IncompatibleError
 from inference_marl.models.priors import TabularCounts
 from inference_marl.svi import Fit, check_step_size
-from inference_marl.types import IncompatibleError
 
 
 class HierarchicalDirichlet(TabularCounts):

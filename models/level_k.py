@@ -8,9 +8,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.spaces import Discrete
-from inference_marl.types import IncompatibleError, OneStepModel
+from inference_marl.types import OneStepModel
 
 
 class LevelK(OpponentPrior):

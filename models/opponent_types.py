@@ -13,9 +13,10 @@ from pyro.nn import PyroModuleList
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
+from inference_marl.described import within
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.spaces import Discrete
-from inference_marl.types import OneStepModel, within
+from inference_marl.types import OneStepModel
 
 
 class OpponentTypes(OpponentPrior):

@@ -8,7 +8,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from inference_marl.types import Described
+from inference_marl.described import Described
 
 
 class Optimality(Described, PyroModule):

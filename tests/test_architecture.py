@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "inference_marl"
 
 RANKS = (
-    {"spaces", "types"},
+    {"described", "spaces", "types"},
     {"games", "networks", "distributions", "objectives", "exact", "plates", "replay", "schedules", "svi"},
     {"models", "guides"},
     {"learners"},
     {
-        *("run", "playing", "spec", "recording", "results", "ablation"),
+        *("run", "playing", "spec", "building", "designs", "recording", "results", "ablation"),
         *("posterior", "readings", "statistics", "plots", "report"),
     },
     {"cli"},

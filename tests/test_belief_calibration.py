@@ -9,13 +9,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import DirichletMultinomial, TabularCritic
 from inference_marl.run import Experiment
 from inference_marl.spaces import Discrete
-from inference_marl.types import IncompatibleError, Seat, Transition
+from inference_marl.types import Seat, Transition
 
 LEVELS = (0.5, 0.8, 0.95)
 FAILURE = 1e-6

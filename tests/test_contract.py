@@ -15,6 +15,7 @@ from pyro import poutine
 from torch import Tensor
 
 from inference_marl import games, guides, learners, models
+from inference_marl.described import IncompatibleError
 from inference_marl.guides import (
     Autoregressive,
     CategoricalNetwork,
@@ -55,7 +56,7 @@ from inference_marl.models import (
 from inference_marl.schedules import ExponentialDecay, InverseTime
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.spec import available
-from inference_marl.types import Conditional, Game, IncompatibleError, Learner, OneStepModel, Seat, Transition
+from inference_marl.types import Conditional, Game, Learner, OneStepModel, Seat, Transition
 
 R, E = 3, 2
 THREE_AGENTS = [[[1.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [1.0, 0.0]]]

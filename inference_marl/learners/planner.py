@@ -10,6 +10,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError, within
 from inference_marl.exact import evaluate, smooth
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.models import Critic, ExponentialOptimality, OpponentPrior, Optimality, TransitionModel
@@ -19,7 +20,7 @@ from inference_marl.replay import Replay
 from inference_marl.schedules import Schedule, as_schedule, positive
 from inference_marl.spaces import Discrete
 from inference_marl.svi import Fit, check_step_size
-from inference_marl.types import IncompatibleError, Learner, Posterior, Transition, within
+from inference_marl.types import Learner, Posterior, Transition
 
 
 class Planner(Learner):

@@ -11,6 +11,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError, within
 from inference_marl.guides import ClosedForm, Guide
 from inference_marl.models import ControlModel, Critic, ExponentialOptimality, OpponentPrior, Optimality
 from inference_marl.networks import track
@@ -19,7 +20,7 @@ from inference_marl.replay import Replay
 from inference_marl.schedules import Schedule, as_schedule, positive
 from inference_marl.spaces import Discrete
 from inference_marl.svi import Fit, check_step_size
-from inference_marl.types import Experience, IncompatibleError, Learner, Posterior, Transition, within
+from inference_marl.types import Experience, Learner, Posterior, Transition
 
 
 class Rommeo(Learner):

@@ -10,6 +10,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.guides import (
     Autoregressive,
     CategoricalNetwork,
@@ -35,7 +36,7 @@ from inference_marl.models import (
 from inference_marl.objectives import one_step, optimal_value
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.svi import Fit
-from inference_marl.types import Conditional, IncompatibleError, Seat
+from inference_marl.types import Conditional, Seat
 
 DOUBLE = torch.float64
 R, B = 2, 5

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from inference_marl.described import IncompatibleError
 from inference_marl.exact import log_evidence, smooth
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, MeetingGrid, Rendezvous, RiskyBridge
 from inference_marl.guides import ExactTrajectory, Tabular, TanhNormalNetwork, TrajectoryGuide
@@ -20,7 +21,7 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.run import Experiment
-from inference_marl.types import Game, IncompatibleError, Learner, Seat, Transition
+from inference_marl.types import Game, Learner, Seat, Transition
 
 R, E = 4, 2
 

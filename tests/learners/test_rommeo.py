@@ -9,6 +9,7 @@ from pyro.infer import TraceEnum_ELBO
 from scipy.stats import chisquare
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import Empirical, OpponentFirst, Optimal, Tabular, TanhNormalNetwork
 from inference_marl.learners import Rommeo, Stationary
@@ -29,7 +30,7 @@ from inference_marl.objectives import optimal_value
 from inference_marl.schedules import ExponentialDecay, Linear
 from inference_marl.spaces import Box, Discrete
 from inference_marl.svi import Fit
-from inference_marl.types import Conditional, Game, IncompatibleError, Learner, Seat, Transition
+from inference_marl.types import Conditional, Game, Learner, Seat, Transition
 
 
 def seat_of(game: Game, index: int = 0, replicates: int = 2) -> Seat:

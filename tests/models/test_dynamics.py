@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.games import MatchingPenniesContinuous, MatrixGame, MeetingGrid, Rendezvous, RiskyBridge
 from inference_marl.models import (
     DeterministicTransition,
@@ -16,7 +17,7 @@ from inference_marl.models import (
     KnownTransition,
     TransitionModel,
 )
-from inference_marl.types import Experience, Game, IncompatibleError, Seat
+from inference_marl.types import Experience, Game, Seat
 
 R = 3
 MEMORY = MatrixGame("stag_hunt", memory=1, horizon=5)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.models import DirichletMultinomial, HierarchicalDirichlet
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import IncompatibleError, Seat
+from inference_marl.types import Seat
 
 DOUBLE = torch.float64
 

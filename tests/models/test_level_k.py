@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame
 from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo
 from inference_marl.models import ControlModel, ExponentialOptimality, LevelK, TabularCritic, Uniform
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import IncompatibleError, OneStepModel, Seat
+from inference_marl.types import OneStepModel, Seat
 
 CLIMBING = [[11.0, -30.0, 0.0], [-30.0, 7.0, 6.0], [0.0, 0.0, 5.0]]
 

@@ -11,6 +11,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
 from inference_marl import spec
+from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame
 from inference_marl.guides import OpponentFirst, Optimal, Tabular
 from inference_marl.learners import Rommeo
@@ -27,7 +28,7 @@ from inference_marl.models import (
 from inference_marl.models.critics import no_guide
 from inference_marl.plates import replicate_and_batch
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import IncompatibleError, Seat
+from inference_marl.types import Seat
 
 DOUBLE = torch.float64
 STATES, ACTIONS, R = 2, 3, 2

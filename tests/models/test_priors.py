@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.guides import CategoricalNetwork, Tabular, TanhNormalNetwork
 from inference_marl.models import (
     Amortised,
@@ -23,7 +24,7 @@ from inference_marl.models import (
 )
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.svi import NonFiniteError
-from inference_marl.types import IncompatibleError, Seat
+from inference_marl.types import Seat
 
 DOUBLE = torch.float64
 STATES, ACTIONS = 3, 4

@@ -11,6 +11,7 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
+from inference_marl.described import IncompatibleError
 from inference_marl.exact import evaluate, log_evidence, smooth
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, StochasticGame
 from inference_marl.guides import (
@@ -34,7 +35,7 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.svi import Fit
-from inference_marl.types import Game, IncompatibleError, Seat
+from inference_marl.types import Game, Seat
 
 R = 2
 
