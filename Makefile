@@ -42,6 +42,10 @@ test: $(development) ## the fast tests
 test-slow: $(development) ## the statistical reproductions
 	$(bin)/pytest -m slow $(ARGS)
 
+.PHONY: tutorial
+tutorial: $(development) ## run the tutorial notebook and keep what it shows
+	$(bin)/python tests/test_tutorial.py
+
 .PHONY: lint
 lint: $(development) ## ruff: rules and formatting
 	$(bin)/ruff check
