@@ -24,8 +24,7 @@ import inference_marl.games
 import inference_marl.guides
 import inference_marl.learners
 import inference_marl.models
-from inference_marl.described import Described, within
-from inference_marl.playing import first_line
+from inference_marl.described import Described, first_line, within
 from inference_marl.schedules import Schedule
 from inference_marl.types import Conditional, Game, Learner
 

@@ -75,3 +75,8 @@ def within(key: str) -> Iterator[None]:
         if not inner and separator and argument.isidentifier():
             message, inner = f"got {rest}", argument
         raise IncompatibleError(message, f"{key}.{inner}" if inner else key) from error
+
+
+def first_line(error: Exception) -> str:
+    """The message without what Pyro and torch add below it (shapes, values)."""
+    return (str(error).splitlines() or [""])[0]

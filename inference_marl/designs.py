@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from inference_marl.building import SpecError, is_number, learners_of
-from inference_marl.playing import first_line
+from inference_marl.described import first_line
 from inference_marl.run import Experiment
 from inference_marl.types import Learner
 

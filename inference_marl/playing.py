@@ -22,6 +22,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from inference_marl.described import first_line
 from inference_marl.recording import Recorder
 from inference_marl.results import write_atomically
 from inference_marl.svi import NonFiniteError
@@ -204,11 +205,6 @@ def no_checkpoint(path: Path, error: Exception) -> RunError:
         f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
         f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
     )
-
-
-def first_line(error: Exception) -> str:
-    """The message without what Pyro and torch add below it (shapes, values)."""
-    return (str(error).splitlines() or [""])[0]
 
 
 Report = Callable[[str, int, int], object]

@@ -15,9 +15,8 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from inference_marl.building import SpecError, available, check_names, construct, explain, learners_of, named
-from inference_marl.described import plain
+from inference_marl.described import first_line, plain
 from inference_marl.designs import cells, override
-from inference_marl.playing import first_line
 from inference_marl.run import Experiment
 from inference_marl.types import Game
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pyro import poutine
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, within
+from inference_marl.described import within
 from inference_marl.exact import evaluate, smooth
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
-from inference_marl.models import Critic, ExponentialOptimality, OpponentPrior, Optimality, TransitionModel
+from inference_marl.learners.variational import VariationalLearner, at_least
+from inference_marl.models import Critic, OpponentPrior, Optimality, TransitionModel
 from inference_marl.models.trajectory import TrajectoryModel
-from inference_marl.objectives import MAX_PLATE_NESTING
-from inference_marl.replay import Replay
-from inference_marl.schedules import Schedule, as_schedule, positive
+from inference_marl.schedules import Schedule
 from inference_marl.spaces import Discrete
-from inference_marl.svi import Fit, check_step_size
 from inference_marl.types import Learner, Posterior, Transition
 
 
-class Planner(Learner):
+class Planner(VariationalLearner):
     """Acts by conditioning on optimality: at every step it infers the next `horizon` steps, and plays the first.
 
         model:  b_t ~ P(b | s_t),  a_t ~ Uniform(A),  log p(o_t = 1) = R(s_t, a_t, b_t),  s_{t+1} ~ T(. | s_t, a_t, b_t)
@@ -73,28 +70,23 @@ class Planner(Learner):
         particles: int = 1,
         max_gradient_norm: float | None = None,
     ) -> None:
-        super().__init__()
-        for name, number, least in [
-            ("horizon", horizon, 1),
-            ("replay", replay, 1),
-            ("batch_size", batch_size, 1),
-            ("guide_steps", guide_steps, 0),
-            ("particles", particles, 1),
-        ]:
-            if number is not None and number < least:
-                raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")
+        super().__init__(
+            opponent_prior,
+            guide,
+            optimality,
+            temperature,
+            kl_weight,
+            replay,
+            batch_size,
+            guide_learning_rate,
+            guide_steps,
+            particles,
+            max_gradient_norm,
+        )
+        at_least("horizon", horizon, 1)
         if transition is None and horizon > 1:
             raise ValueError(f"transition: got none with horizon = {horizon}, expected one; without, plan 1 step")
-        check_step_size(guide_learning_rate, max_gradient_norm, "guide_learning_rate")
-        self.opponent_prior, self.reward, self.guide, self.transition = opponent_prior, reward, guide, transition
-        self.horizon = horizon
-        self.optimality = optimality or ExponentialOptimality()
-        self.temperature, self.kl_weight = as_schedule(temperature), as_schedule(kl_weight)
-        positive(0, temperature=self.temperature, kl_weight=self.kl_weight)
-        self.replay_capacity, self.batch_size = replay, batch_size
-        self.guide_learning_rate, self.guide_steps, self.particles = guide_learning_rate, guide_steps, particles
-        self.max_gradient_norm = max_gradient_norm
-        self.updates = 0
+        self.reward, self.transition, self.horizon = reward, transition, horizon
 
     def setup(self) -> None:
         """Bind the parts to the seat, and make the replay and the guide's optimiser.
@@ -103,62 +95,24 @@ class Planner(Learner):
             IncompatibleError: if a part does not fit the seat or the others.
         """
         seat = self.seat
-        if len(seat.action_spaces) < 2:
-            raise IncompatibleError("Planner got a game of one agent, expected opponents to model")
-        with within("opponent_prior"):
-            self.opponent_prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
+        prior = self.bind_prior()
         with within("reward"):
             self.reward = self.reward.bind(seat)
         if self.transition is not None:
             with within("transition"):
                 parents = [seat.observation, seat.action, seat.opponent_action]
                 self.transition = self.transition.bind(seat, seat.observation, parents)
-        self._model = (
-            TrajectoryModel(seat, self.opponent_prior, self.transition, self.reward, self.optimality, self.horizon),
-        )
-        self._set_weights()
-        with within("opponent_prior"):
-            self.opponent_prior.attach(self.model)
-        with within("guide"):
-            self.guide = self.guide.bind(seat, self.model)
         self.tabular = all(
             isinstance(space, Discrete) for space in (seat.observation, seat.action, seat.opponent_action)
         )
-        parameters = list(self.guide.parameters())
-        if parameters and not self.opponent_prior.full_support:
-            raise IncompatibleError(
-                f"got {type(self.opponent_prior).__name__} with actions of probability 0 and a guide fitted by SVI, "
-                "whose ELBO is then minus infinity; expected a prior with full support, or ExactTrajectory",
-                key="opponent_prior",
-            )
-        enumerates = self.guide.enumerate and isinstance(seat.action, Discrete)
-        self.fitting = (
-            Fit(
-                "guide",
-                (TraceEnum_ELBO if enumerates else Trace_ELBO)(
-                    num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
-                ),
-                self.model,
-                self.guide,
-                parameters,
-                frozen=self.model.parameters(),
-                learning_rate=self.guide_learning_rate,
-                max_gradient_norm=self.max_gradient_norm,
-            )
-            if parameters
-            else None
-        )
-        self.replay = Replay(seat, self.replay_capacity) if self.replay_capacity else None
+        model = TrajectoryModel(seat, prior, self.transition, self.reward, self.optimality, self.horizon)
+        self.bind_guide(model, self.guide.enumerate and isinstance(seat.action, Discrete))
 
     @property
     def model(self) -> TrajectoryModel:
         """The generative side: prior, transition, reward, optimality and the current weights."""
-        return self._model[0]
-
-    def _set_weights(self) -> None:
-        self.model.temperature, self.model.kl_weight = positive(
-            self.updates, temperature=self.temperature, kl_weight=self.kl_weight
-        )
+        model: TrajectoryModel = self._model[0]
+        return model
 
     @torch.no_grad()
     def act(self, obs: Tensor, explore: bool = True) -> Tensor:
@@ -183,15 +137,12 @@ class Planner(Learner):
     def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
         """One step of learning, as in the class docstring; `peers` is not read."""
         newest = batch.seen_by(self.seat)
-        self.opponent_prior.observe(newest.obs, newest.opponent_action)
-        if self.replay is not None:
-            self.replay.add(newest)
-        data = newest if self.replay is None else self.replay.draw(self.batch_size)
+        data = self.remember(newest)
         if self.transition is not None:
             self.transition.fit(newest)
         self.reward.fit(data.obs, data.action, data.opponent_action, data.reward)
         self.updates += 1
-        self._set_weights()
+        self.set_weights()
         if isinstance(self.guide, ExactTrajectory):
             self.guide.solve()
         elif self.fitting is not None:
@@ -268,15 +219,6 @@ class Planner(Learner):
         parts = (total("optimality", 0, self.horizon), total("action", 0, self.horizon), divergence)
         action, opponent_action = (guide_trace.nodes[site]["value"] for site in ("action_0", "opponent_action_0"))
         return _Plan(parts, action, opponent_action)  # type: ignore[arg-type]
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The number of updates, for `state_dict`."""
-        return {"updates": self.updates}
-
-    def set_extra_state(self, state: Any) -> None:
-        """Undo `get_extra_state`."""
-        self.updates = state["updates"]
-        self._set_weights()
 
 
 class _Plan(NamedTuple):

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides import ClosedForm, Guide
-from inference_marl.models import ControlModel, Critic, ExponentialOptimality, OpponentPrior, Optimality
+from inference_marl.learners.variational import VariationalLearner, at_least
+from inference_marl.models import ControlModel, Critic, OpponentPrior, Optimality
 from inference_marl.networks import track
-from inference_marl.objectives import MAX_PLATE_NESTING, one_step, optimal_value, soft_value, td_target
-from inference_marl.replay import Replay
-from inference_marl.schedules import Schedule, as_schedule, positive
+from inference_marl.objectives import one_step, optimal_value, soft_value, td_target
+from inference_marl.schedules import Schedule
 from inference_marl.spaces import Discrete
-from inference_marl.svi import Fit, check_step_size
 from inference_marl.types import Experience, Learner, Posterior, Transition
 
 
-class Rommeo(Learner):
+class Rommeo(VariationalLearner):
     """An agent that acts on, and learns from, the ELBO of its own optimality::
 
         model:  b ~ P(b | s),   a ~ Uniform(A),  log p(o = 1 | s, a, b) = Q(s, a, b)
@@ -84,31 +81,24 @@ class Rommeo(Learner):
         particles: int = 1,
         max_gradient_norm: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            opponent_prior,
+            guide,
+            optimality,
+            temperature,
+            kl_weight,
+            replay,
+            batch_size,
+            guide_learning_rate,
+            guide_steps,
+            particles,
+            max_gradient_norm,
+        )
         if not 0 <= discount < 1:
             raise ValueError(f"discount: got {discount}, expected a number in [0, 1)")
-        for name, number, least in [
-            ("replay", replay, 1),
-            ("batch_size", batch_size, 1),
-            ("warmup", warmup, 0),
-            ("guide_steps", guide_steps, 0),
-            ("particles", particles, 1),
-        ]:
-            if number is not None and number < least:
-                raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")
-        check_step_size(guide_learning_rate, max_gradient_norm, "guide_learning_rate")
-        self.opponent_prior = opponent_prior
-        self.guide = guide
+        at_least("warmup", warmup, 0)
         self.critic = critic
-        self.optimality = optimality or ExponentialOptimality()
-        self.temperature = as_schedule(temperature)
-        self.kl_weight = as_schedule(kl_weight)
-        positive(0, temperature=self.temperature, kl_weight=self.kl_weight)
-        self.discount = discount
-        self.replay_capacity, self.batch_size, self.warmup = replay, batch_size, warmup
-        self.guide_learning_rate, self.guide_steps, self.particles = guide_learning_rate, guide_steps, particles
-        self.max_gradient_norm = max_gradient_norm
-        self.updates = 0
+        self.discount, self.warmup = discount, warmup
 
     def setup(self) -> None:
         """Bind prior, critic and guide to the seat, and make the replay and the guide's optimiser.
@@ -117,63 +107,24 @@ class Rommeo(Learner):
             IncompatibleError: if a part does not fit the seat or the others.
         """
         seat = self.seat
-        if len(seat.action_spaces) < 2:
-            raise IncompatibleError("Rommeo got a game of one agent, expected opponents to model")
+        prior = self.bind_prior()
         self.discrete = isinstance(seat.action, Discrete)
         if self.discrete != isinstance(seat.opponent_action, Discrete):
             raise IncompatibleError(
                 f"Rommeo got own actions {seat.action} and opponents' {seat.opponent_action}, expected both Discrete "
                 "or both Box"
             )
-        with within("opponent_prior"):
-            prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
         with within("critic"):
-            critic = self.critic.bind(seat)
-        self.opponent_prior, self.critic = prior, critic
-        self.target_critic = critic if critic.target_rate == 1 else copy.deepcopy(critic)
-        # In a tuple: its parts are registered above, and must not be registered twice.
-        self._model = (ControlModel(seat, prior, critic, self.optimality),)
-        self._set_weights()
-        with within("opponent_prior"):
-            prior.attach(self.model)
-        with within("guide"):
-            self.guide = self.guide.bind(seat, self.model)
-        parameters = list(self.guide.parameters())
-        follows = isinstance(self.guide.opponent_model, ClosedForm)
-        if not prior.full_support and (parameters or not follows):
-            what = (
-                "a guide fitted by SVI"
-                if parameters
-                else f"the opponent model {type(self.guide.opponent_model).__name__}"
-            )
-            raise IncompatibleError(
-                f"got {type(prior).__name__} with actions of probability 0 and {what}, whose ELBO is then minus "
-                "infinity; expected smoothing > 0 (or another prior with full support), or Optimal in the guide",
-                key="opponent_prior",
-            )
-        elbo = (TraceEnum_ELBO if self.discrete else Trace_ELBO)(
-            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
-        )
-        self.fitting = (
-            Fit(
-                "guide",
-                elbo,
-                self.model,
-                self.guide,
-                parameters,
-                frozen=self.model.parameters(),
-                learning_rate=self.guide_learning_rate,
-                max_gradient_norm=self.max_gradient_norm,
-            )
-            if parameters
-            else None
-        )
-        self.replay = Replay(seat, self.replay_capacity) if self.replay_capacity else None
+            self.critic = self.critic.bind(seat)
+        self.target_critic = self.critic if self.critic.target_rate == 1 else copy.deepcopy(self.critic)
+        model = ControlModel(seat, prior, self.critic, self.optimality)
+        self.bind_guide(model, self.discrete, follows=isinstance(self.guide.opponent_model, ClosedForm))
 
     @property
     def model(self) -> ControlModel:
         """The generative side: prior, critic, optimality and the current weights."""
-        return self._model[0]
+        model: ControlModel = self._model[0]
+        return model
 
     @property
     def _warming_up(self) -> bool:
@@ -181,11 +132,6 @@ class Rommeo(Learner):
 
     def _uniform(self) -> dist.TorchDistribution:
         return self.seat.action.uniform(self.seat.dtype, self.seat.device)
-
-    def _set_weights(self) -> None:
-        self.model.temperature, self.model.kl_weight = positive(
-            self.updates, temperature=self.temperature, kl_weight=self.kl_weight
-        )
 
     @torch.no_grad()
     def act(self, obs: Tensor, explore: bool = True) -> Tensor:
@@ -214,10 +160,7 @@ class Rommeo(Learner):
     def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
         """One step of learning, as in the class docstring; `peers` is not read."""
         newest = batch.seen_by(self.seat)
-        self.opponent_prior.observe(newest.obs, newest.opponent_action)
-        if self.replay is not None:
-            self.replay.add(newest)
-        data = newest if self.replay is None else self.replay.draw(self.batch_size)
+        data = self.remember(newest)
         target = td_target(data.reward, self.discount, data.terminated, self._next_value(data))
         self.critic.fit(data.obs, data.action, data.opponent_action, target)
         if self.target_critic is not self.critic:
@@ -226,7 +169,7 @@ class Rommeo(Learner):
             for _ in range(self.guide_steps):
                 self.fitting.step(data.obs.shape[1], data.obs)
         self.updates += 1
-        self._set_weights()
+        self.set_weights()
 
     @torch.no_grad()
     def _next_value(self, data: Experience) -> Tensor:
@@ -278,15 +221,6 @@ class Rommeo(Learner):
         model = self.model
         value = optimal_value(model.q_table(obs), log_prior, model.temperature, model.kl_weight)
         return value - model.temperature * self.seat.action.log_size - self.optimality.offset
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The number of updates, for `state_dict`."""
-        return {"updates": self.updates}
-
-    def set_extra_state(self, state: Any) -> None:
-        """Undo `get_extra_state`."""
-        self.updates = state["updates"]
-        self._set_weights()
 
 
 def _repeat(obs: Tensor, times: int) -> Tensor:
