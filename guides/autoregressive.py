@@ -78,7 +78,8 @@ class Autoregressive(Conditional):
         """Batch shape `[extra x] replicates x batch`, over the opponents' joint action."""
         events = [len(space.event_shape) for space in self.parents]
         shapes = [value.shape[: value.dim() - event] for value, event in zip(parents, events, strict=True)]
-        batch_shape = torch.broadcast_shapes(*shapes)
+        # Enumerated values are the same for all replicates; what the factors say of them is not.
+        batch_shape = torch.broadcast_shapes((self.seat.replicates, 1), *shapes)
         if isinstance(self.target, Box):
             return _InTurn(self._conditionals, parents, self.target, batch_shape)
         return dist.Categorical(logits=self._joint_logits(parents, batch_shape))

@@ -105,6 +105,13 @@ class TrajectoryGuide(Bindable):
     def setup(self) -> None:
         """Bind the factors, with the step as their first parent."""
         seat = self.seat
+        drawn = not isinstance(seat.observation, Discrete)
+        if self.enumerate and drawn and isinstance(seat.action, Discrete) and self.model.horizon > 1:
+            raise IncompatibleError(
+                f"got true with continuous states, {seat.observation}, where exact sums over actions grow "
+                "exponentially with the horizon, expected false",
+                key="enumerate",
+            )
         parents: list[Space] = [Discrete(self.model.horizon), seat.observation]
         for name, target, given in [
             ("opponent_model", seat.opponent_action, parents),
@@ -236,7 +243,7 @@ class ExactTrajectory(TrajectoryGuide):
                 )
         for name in ("opponent_model", "policy", "bend"):
             delattr(self, name)
-        for name in ("pi", "rho", "moves"):
+        for name in ("pi", "rho", *(["moves"] if self.dynamics == "inferred" else [])):
             self.register_buffer(name, torch.empty(0))
         self.solve()
 
@@ -254,7 +261,9 @@ class ExactTrajectory(TrajectoryGuide):
             temperature=model.temperature,
             kl_weight=model.kl_weight,
         )
-        self.pi, self.rho, self.moves = found.policy, found.opponent_model, found.transition
+        self.pi, self.rho = found.policy, found.opponent_model
+        if self.dynamics == "inferred":
+            self.moves = found.transition
 
     def believe(self, step: int, state: Tensor) -> dist.TorchDistribution:
         """rho(b | t, s)."""
@@ -266,7 +275,9 @@ class ExactTrajectory(TrajectoryGuide):
         return dist.Categorical(logits=Vindex(by_pair)[self.seat.rows, step, state, opponent_action, :].log())
 
     def move(self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
-        """The game's or the posterior's next state."""
+        """The model's or the posterior's next state."""
+        if self.dynamics == "kept":
+            return super().move(step, state, action, opponent_action)
         row = Vindex(self.moves)[self.seat.rows, step, state, action, opponent_action, :]
         return dist.Categorical(logits=row.log())
 
@@ -274,4 +285,7 @@ class ExactTrajectory(TrajectoryGuide):
     def tables(self) -> Solution:
         """The factors as they are."""
         empty = self.rho.new_empty(0)
-        return Solution(empty, empty, self.pi, self.rho, self.moves)
+        if self.dynamics == "inferred":
+            return Solution(empty, empty, self.pi, self.rho, self.moves)
+        kept = self.model.tables()[1].unsqueeze(1)
+        return Solution(empty, empty, self.pi, self.rho, kept.expand(-1, self.model.horizon, -1, -1, -1, -1))

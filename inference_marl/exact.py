@@ -28,6 +28,9 @@ from torch import Tensor
 from inference_marl.objectives import optimal_value
 from inference_marl.types import Dynamics
 
+MAX_ITERATIONS = 100_000
+"""Of soft Q-iteration: enough for discounts up to about .9997."""
+
 DynamicsOf = Literal["kept", "inferred"]
 """Whether a guide of trajectories keeps the model's dynamics or infers them with the rest."""
 
@@ -101,7 +104,7 @@ def soft_q_iteration(
     if horizon is not None:
         return _backward(reward, transition, log_prior, temperature, kl_weight, discount, horizon, "kept")
     v = torch.zeros_like(reward[..., 0, 0])
-    for _ in range(100_000):
+    for _ in range(MAX_ITERATIONS):
         q = reward + discount * _following(transition, v, "kept")
         before, v = v, optimal_value(q, log_prior, temperature, kl_weight)
         if bool(((v - before).abs() <= tolerance * v.abs().clamp_min(1.0)).all()):
@@ -109,8 +112,8 @@ def soft_q_iteration(
         if not bool(v.isfinite().all()):
             break
     raise ValueError(
-        f"discount: got {discount}, with which values do not settle, expected less than 1, or a horizon, or a game "
-        "that ends on every path"
+        f"discount: got {discount}, with which values do not settle within {MAX_ITERATIONS} iterations, expected a "
+        "smaller one, or a horizon, or a larger tolerance"
     )
 
 
@@ -235,7 +238,10 @@ def _backward(
         tables = [getattr(step, field.name) for step in steps]
         wide = torch.broadcast_shapes(*(table.shape for table in tables))
         event = {"v": 1, "opponent_model": 2, "q": 3, "policy": 3, "transition": 4}[field.name]
-        stacked[field.name] = torch.stack([table.expand(wide) for table in tables], dim=-1 - event)
+        if all(table is tables[0] for table in tables):  # kept dynamics: the same at every step
+            stacked[field.name] = tables[0].unsqueeze(-1 - event).expand(*wide[:-event], horizon, *wide[-event:])
+        else:
+            stacked[field.name] = torch.stack([table.expand(wide) for table in tables], dim=-1 - event)
     return Solution(**stacked)
 
 
@@ -261,8 +267,9 @@ def _following(transition: Tensor, v: Tensor, dynamics: DynamicsOf) -> Tensor:
 
 def _bent(transition: Tensor, v: Tensor) -> Tensor:
     """The posterior of the next state, `T exp V` over everything that can happen; the end keeps its share."""
-    log_total = _following(transition, v, "inferred").unsqueeze(-1)
-    return torch.exp(transition.log() + v[..., None, None, None, :] - log_total)
+    going_on = transition.log() + v[..., None, None, None, :]
+    ends = _ends(transition).log().expand(going_on.shape[:-1]).unsqueeze(-1)
+    return torch.cat([going_on, ends], dim=-1).softmax(-1)[..., :-1]
 
 
 def _ends(transition: Tensor) -> Tensor:
@@ -273,7 +280,9 @@ def _ends(transition: Tensor) -> Tensor:
 
 def _divergence(moves: Tensor, transition: Tensor) -> Tensor:
     """KL of bent dynamics from the game's, the end included, `... x states x actions x opponent_actions`."""
-    return _log_ratio(moves, transition.log()).sum(-1) + _log_ratio(_ends(moves), _ends(transition).log())
+    ends = _ends(transition)
+    at_the_end = torch.where(ends > 0, _log_ratio(1 - moves.sum(-1), ends.log()), torch.zeros_like(ends))
+    return _log_ratio(moves, transition.log()).sum(-1) + at_the_end
 
 
 def _log_ratio(p: Tensor, log_q: Tensor) -> Tensor:

@@ -124,20 +124,27 @@ def td_target(reward: Tensor, discount: float, terminated: Tensor, next_value: T
     return reward + discount * torch.where(terminated, torch.zeros_like(next_value), next_value)
 
 
-def optimal_value(q: Tensor, log_prior: Tensor, temperature: float, kl_weight: float = 1.0) -> Tensor:
-    """Closed-form soft value of a table (Tian et al. 2019, Eq. 9, here for any KL weight).
+def optimal_value(
+    q: Tensor, log_prior: Tensor, temperature: float, kl_weight: float = 1.0, policy_first: bool = False
+) -> Tensor:
+    """Closed-form soft value of a table (Tian et al. 2019, Eq. 9, here for any KL weight and both orders).
 
     With `S(b) = alpha log sum_a exp(Q(a, b) / alpha)`: `V = beta log sum_b P(b) exp(S(b) / beta)`; for
-    `beta = 1` this is Eq. 9.
+    `beta = 1` this is Eq. 9. Guides that sample the policy first have
+    `V = alpha log sum_a exp(beta / alpha log sum_b P(b) exp(Q(a, b) / beta))`, the same if `alpha = beta`.
 
     Args:
         q: `... x actions x opponent_actions`.
         log_prior: `... x opponent_actions`.
         temperature: alpha, positive.
         kl_weight: beta, positive.
+        policy_first: the order of the guide's factors.
 
     Returns:
         `...`.
     """
+    if policy_first:
+        opponent_value = kl_weight * torch.logsumexp(log_prior.unsqueeze(-2) + q / kl_weight, dim=-1)
+        return temperature * torch.logsumexp(opponent_value / temperature, dim=-1)
     policy_value = temperature * torch.logsumexp(q / temperature, dim=-2)
     return kl_weight * torch.logsumexp(log_prior + policy_value / kl_weight, dim=-1)

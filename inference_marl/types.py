@@ -28,7 +28,8 @@ def own_stream(device: torch.device) -> Iterator[None]:
     """Draw from a random stream of one's own, split off torch's.
 
     Torch's own stream moves on by one draw, however much is drawn inside. So every part of a learner gets its initial
-    values from its own stream, and two arms that differ in one part start alike in all the others.
+    values from its own stream, and two arms that differ in what one part is start alike in all the others. (An arm
+    with a part more moves on by one more draw, so what is made after that part starts differently.)
 
     Args:
         device: where tensors live; its generator is restored as well.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from inference_marl.models.critics import NetworkCritic
@@ -20,17 +19,22 @@ from inference_marl.objectives import MAX_PLATE_NESTING
 from inference_marl.spaces import encode
 from inference_marl.svi import Fit
 
+MEMORY = 0.05
+"""Least share of the newest minibatch in the running mean of squared features, which change as the network learns."""
+
 
 class BayesianCritic(NetworkCritic):
     """`NetworkCritic` with a prior on its last layer, and a guide in place of the empty one::
 
         model:  w ~ Normal(initial, prior_scale)             # site `critic_weight`, one vector per replicate
                 y ~ Normal(phi(s, a, b) . w, noise_scale)    # site `td_target`, observed at r + gamma V(s')
-        guide:  w ~ Normal(mean, scale)                      # independent coordinates, both fitted
+        guide:  w ~ Normal(mean, scale)                      # independent coordinates
 
     where `phi` is what the last layer reads and a constant 1, so that `w` holds its weights and its bias; the prior's
     mean is `initial` on the bias and 0 on the weights. The layers before it are point estimates, fitted by the same
     ELBO. `mean` is the last layer of the network itself: in expectation this is the `NetworkCritic` of that network.
+    `scale` is not fitted but known, the ELBO's optimum given the features:
+    `scale^-2 = prior_scale^-2 + data E[phi^2] / noise_scale^2`, with a running mean of `phi^2` over minibatches.
 
     A minibatch stands for all data: the guide's KL divergence from the prior is weighted by `batch / data`, where
     `data` counts the transitions seen so far, one per update and environment, and at most `memory`. So the loss per
@@ -62,6 +66,7 @@ class BayesianCritic(NetworkCritic):
     """
 
     noise: Tensor
+    second_moment: Tensor
 
     def __init__(
         self,
@@ -89,12 +94,12 @@ class BayesianCritic(NetworkCritic):
         self._expects = False
 
     def setup(self) -> None:
-        """Make the network, the posterior (at the prior's scale), the first draw and the optimiser."""
+        """Make the network, the first draw and the optimiser; before any data the scale is the prior's."""
         super().setup()
         mean = self._mean()
         self.register_buffer("prior_mean", torch.zeros_like(mean[0, 0]))
         self.prior_mean[-1] = self.initial
-        self.log_scale = nn.Parameter(torch.full_like(mean, math.log(self.prior_scale)))
+        self.register_buffer("second_moment", torch.zeros_like(mean))
         self.register_buffer("noise", torch.randn_like(mean))
         self.optimisation = Fit(
             "critic",
@@ -103,7 +108,7 @@ class BayesianCritic(NetworkCritic):
             ),
             self.likelihood,
             self.weights,
-            [*self.network.parameters(), self.log_scale],
+            self.network.parameters(),
             learning_rate=self.learning_rate,
             max_gradient_norm=self.max_gradient_norm,
         )
@@ -118,6 +123,12 @@ class BayesianCritic(NetworkCritic):
         """Posterior mean of the weights, `replicates x 1 x (features + 1)`."""
         last = self.network.layers[-1]
         return torch.cat([last.weight.transpose(-1, -2), last.bias], dim=-1)
+
+    @property
+    def scale(self) -> Tensor:
+        """Posterior standard deviations of the weights, `replicates x 1 x (features + 1)`."""
+        precision = self.prior_scale**-2 + self.data * self.second_moment / self.noise_scale**2
+        return precision.rsqrt()
 
     def _features(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """`phi`, `[extra x] replicates x batch x (features + 1)`."""
@@ -136,7 +147,7 @@ class BayesianCritic(NetworkCritic):
     def weights(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The guide of the class docstring."""
         with pyro.plate("replicate", obs.shape[0], dim=-2), poutine.scale(scale=obs.shape[1] / self.data):
-            pyro.sample("critic_weight", dist.Normal(self._mean(), self.log_scale.exp()).to_event(1))
+            pyro.sample("critic_weight", dist.Normal(self._mean(), self.scale).to_event(1))
 
     @contextmanager
     def expected(self) -> Iterator[None]:
@@ -151,12 +162,12 @@ class BayesianCritic(NetworkCritic):
         """Values under the current draw, or in expectation inside `expected()`; `[extra x] replicates x batch`."""
         if self._expects:
             return super().forward(obs, action, opponent_action)
-        weights = self._mean() + self.log_scale.exp() * self.noise
+        weights = self._mean() + self.scale * self.noise
         return (self._features(obs, action, opponent_action) * weights).sum(-1)
 
     def uncertainty(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Posterior standard deviation of the value, `[extra x] replicates x batch`; without the targets' noise."""
-        deviations = self._features(obs, action, opponent_action) * self.log_scale.exp()
+        deviations = self._features(obs, action, opponent_action) * self.scale
         norm: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
         return norm
 
@@ -167,6 +178,9 @@ class BayesianCritic(NetworkCritic):
             NonFiniteError: if the loss is not finite.
         """
         super().fit(obs, action, opponent_action, target)
+        with torch.no_grad():
+            squares = self._features(obs, action, opponent_action).square().mean(-2, keepdim=True)
+            self.second_moment.lerp_(squares, max(1 / (self.updates + 1), MEMORY))
         self.updates += 1
         if self.updates % self.resample_every == 0:
             self.noise.normal_()

@@ -61,16 +61,12 @@ class KnownTransition(TransitionModel):
 
     def table(self) -> Tensor:
         """Transition probabilities, float64, `states x actions x opponent_actions x states`."""
-        transition, _ = _rules(self.seat, type(self).__name__).seen_by(self.seat.index)
+        rules = _rules(self.seat, type(self).__name__)
+        _check_goes_on(rules, type(self).__name__)
+        transition, _ = rules.seen_by(self.seat.index)
         # A one-shot game has no next state; any will do, as a horizon of 1 never asks.
         one_shot = transition.sum(-1, keepdim=True) == 0
-        transition = torch.where(one_shot, torch.full_like(transition, 1 / transition.shape[-1]), transition)
-        if not torch.allclose(transition.sum(-1), torch.ones((), dtype=transition.dtype)):
-            raise IncompatibleError(
-                f"{type(self).__name__} got a game that may end at any step, expected one that goes on: give it an "
-                "absorbing state that pays nothing"
-            )
-        return transition
+        return torch.where(one_shot, torch.full_like(transition, 1 / transition.shape[-1]), transition)
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
         """The row of the table."""
@@ -158,7 +154,14 @@ class DirichletTransition(TransitionModel):
         self.concentration = concentration
 
     def setup(self) -> None:
-        """No transitions seen; `counts` is `replicates x states x actions x opponent_actions x states`."""
+        """No transitions seen; `counts` is `replicates x states x actions x opponent_actions x states`.
+
+        Raises:
+            IncompatibleError: if the game is known to end before its horizon.
+        """
+        rules = None if self.seat.game is None else self.seat.game.dynamics()
+        if rules is not None:
+            _check_goes_on(rules, type(self).__name__)
         sizes = [space.features for space in (*self.parents, self.target)]
         counts = torch.zeros(self.seat.replicates, *sizes, device=self.seat.device, dtype=self.seat.dtype)
         self.register_buffer("counts", counts)
@@ -233,3 +236,13 @@ def _rules(seat: Seat, name: str) -> Dynamics:
             "StochasticGame, or dynamics that are learned (DirichletTransition, GaussianEnsemble)"
         )
     return dynamics
+
+
+def _check_goes_on(rules: Dynamics, name: str) -> None:
+    """Refuse games that may end at some step but not at every one: trajectories have no state for that."""
+    ends = 1 - rules.transition.sum(-1)
+    if bool((ends > 1e-6).any()) and not bool((ends == 1).all()):
+        raise IncompatibleError(
+            f"{name} got a game that may end at any step, expected one that goes on: give it an absorbing state that "
+            "pays nothing"
+        )

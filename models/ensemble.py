@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from inference_marl.distributions import MixtureOfNormals
 from inference_marl.models.critics import no_guide
@@ -93,7 +94,10 @@ class GaussianEnsemble(TransitionModel):
     def _predict(self, members_first: Tensor, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the next state, from features and states `(replicates members) x batch`."""
         change, log_std = self.network(members_first).chunk(2, dim=-1)
-        return obs + self.unit * change, self.unit * log_std.clamp(*self.log_std).exp()
+        # Soft bounds, which keep a gradient beyond them (Chua et al. 2018, Appendix A.1).
+        low, high = self.log_std
+        log_std = low + softplus(high - softplus(high - log_std) - low)
+        return obs + self.unit * change, self.unit * log_std.exp()
 
     def likelihood(self, features: Tensor, obs: Tensor, next_obs: Tensor) -> None:
         """The Pyro model that every member is fitted by, all `(replicates members) x batch x features`."""

@@ -108,7 +108,10 @@ class OpponentTypes(OpponentPrior):
 
     def _given_type(self, obs: Tensor) -> Tensor:
         """`log P_z(b | s)`, `[extra x] replicates x batch x types x opponent_actions`."""
-        return torch.stack([prior(obs).logits.expand(*obs.shape, -1) for prior in self.priors], dim=-2)
+        logits = [prior(obs).logits for prior in self.priors]
+        batch = obs.shape[: obs.dim() - len(self.parents[0].event_shape)]
+        shape = torch.broadcast_shapes(batch, *(each.shape[:-1] for each in logits))
+        return torch.stack([each.expand(*shape, -1) for each in logits], dim=-2)
 
     def likelihood(self, obs: Tensor, opponent_action: Tensor) -> None:
         """The Pyro model of the class docstring for more observations, `replicates x batch`, given those before.

@@ -32,7 +32,8 @@ class TrajectoryModel(PyroModule):
     for tables.
 
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`. Steps are
-    `pyro.markov`, so enumerated sites reuse dimensions and the cost of exact sums is linear in the horizon.
+    `pyro.markov`, so enumerated sites reuse dimensions; with enumerated states the cost of exact sums is linear in the
+    horizon.
 
     Attributes:
         opponent_prior: `P(b | s)`.

@@ -188,6 +188,20 @@ def test_zero_prior_probability_stays_zero() -> None:
     )
 
 
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (5.0, 1.0), (0.3, 2.0)])
+@pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
+def test_optimal_value_of_both_orders(
+    alpha: float, beta: float, order: type[OpponentFirst] | type[PolicyFirst]
+) -> None:
+    """The closed form is the ELBO of the guide in closed form, for unequal weights as well."""
+    seat = a_seat(3, 4)
+    model, obs = a_model(seat, alpha, beta), torch.zeros(2, 1, dtype=torch.int64)
+    reached = one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs).elbo
+    log_prior = model.opponent_prior(obs).logits
+    value = optimal_value(model.q_table(obs), log_prior, alpha, beta, policy_first=order is PolicyFirst)
+    torch.testing.assert_close(value - alpha * math.log(3), reached)
+
+
 def test_bernoulli_optimality_shifts_the_elbo_only() -> None:
     seat = a_seat(3, 2)
     model = a_model(seat, 0.7, 1.0)

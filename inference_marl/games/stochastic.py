@@ -72,7 +72,7 @@ class StochasticGame(Game):
                 f"transition: got shape {tuple(transition.shape)}, expected {states} x A1 x ... x An x {states}, for "
                 f"the {states} states of initial and at least 2 agents; add what is missing"
             )
-        if state_names is not None and len(set(state_names)) != states:
+        if state_names is not None and not (len(set(state_names)) == len(state_names) == states):
             raise ValueError(f"state_names: got {list(state_names)}, expected {states} different names, one per state")
         sizes = tuple(transition.shape[1:-1])
         self._dynamics = Dynamics(initial, transition, _rewards(reward, states, sizes))

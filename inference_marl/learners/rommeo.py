@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, within
+from inference_marl.described import within
 from inference_marl.guides import ClosedForm, Guide
 from inference_marl.learners.variational import VariationalLearner, at_least
 from inference_marl.models import ControlModel, Critic, OpponentPrior, Optimality
@@ -109,11 +109,6 @@ class Rommeo(VariationalLearner):
         seat = self.seat
         prior = self.bind_prior()
         self.discrete = isinstance(seat.action, Discrete)
-        if self.discrete != isinstance(seat.opponent_action, Discrete):
-            raise IncompatibleError(
-                f"Rommeo got own actions {seat.action} and opponents' {seat.opponent_action}, expected both Discrete "
-                "or both Box"
-            )
         with within("critic"):
             self.critic = self.critic.bind(seat)
         self.target_critic = self.critic if self.critic.target_rate == 1 else copy.deepcopy(self.critic)
@@ -217,9 +212,9 @@ class Rommeo(VariationalLearner):
         )
 
     def _evidence(self, obs: Tensor, log_prior: Tensor) -> Tensor:
-        """The ELBO of the best guide, in closed form (Eq. 9), `replicates x batch`."""
-        model = self.model
-        value = optimal_value(model.q_table(obs), log_prior, model.temperature, model.kl_weight)
+        """The ELBO of the best guide of this order, in closed form (Eq. 9), `replicates x batch`."""
+        model, policy_first = self.model, self.guide.order[0] == "action"
+        value = optimal_value(model.q_table(obs), log_prior, model.temperature, model.kl_weight, policy_first)
         return value - model.temperature * self.seat.action.log_size - self.optimality.offset
 
 

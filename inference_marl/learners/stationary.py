@@ -26,8 +26,9 @@ class _Drawn(Conditional):
         """Draw the strategies, `replicates x 1 x actions`."""
         seat = self.seat
         shape = (seat.replicates, 1, self.target.features)
-        symmetric = torch.full(shape, self.concentration, dtype=seat.dtype, device=seat.device)
-        self.register_buffer("logits", dist.Dirichlet(symmetric).sample().log())
+        # In float64: in float32 small concentrations underflow, to strategies that are not extreme enough.
+        symmetric = torch.full(shape, self.concentration, dtype=torch.float64, device=seat.device)
+        self.register_buffer("logits", dist.Dirichlet(symmetric).sample().log().to(seat.dtype))
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """The strategies, batch shape `replicates x 1`."""

@@ -12,6 +12,7 @@ from inference_marl.models import ControlModel, ExponentialOptimality, OpponentP
 from inference_marl.objectives import MAX_PLATE_NESTING
 from inference_marl.replay import Replay
 from inference_marl.schedules import Schedule, as_schedule, positive
+from inference_marl.spaces import Discrete
 from inference_marl.svi import Fit, check_step_size
 from inference_marl.types import Experience, Learner
 
@@ -77,6 +78,11 @@ class VariationalLearner(Learner):
         seat = self.seat
         if len(seat.action_spaces) < 2:
             raise IncompatibleError(f"{type(self).__name__} got a game of one agent, expected opponents to model")
+        if isinstance(seat.action, Discrete) != isinstance(seat.opponent_action, Discrete):
+            raise IncompatibleError(
+                f"{type(self).__name__} got own actions {seat.action} and opponents' {seat.opponent_action}, expected "
+                "both Discrete or both Box"
+            )
         with within("opponent_prior"):
             self.opponent_prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
         return self.opponent_prior

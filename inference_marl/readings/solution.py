@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.exact import Solution, seen_by, smooth, soft_q_iteration
+from inference_marl.guides import PolicyFirst
 from inference_marl.learners import Planner, Rommeo
 from inference_marl.posterior import Recorded
 from inference_marl.readings import Numbers
@@ -42,11 +43,12 @@ def distances(recorded: Recorded) -> list[Distance]:
 
     The solution is that of an agent that knows the game's rules and whose opponents do what its own prior says at the
     last record, with the temperature, KL weight and discount (or planning horizon, with kept dynamics) of that
-    moment. So it is not how well an agent plays, but how far its learning has come towards what it aims at.
+    moment. So it is not how well an agent plays, but how far its learning has come towards the optimum of its ELBO over
+    all guides; a restricted guide, such as rho := P, stays at a distance however long it learns.
 
     Returns:
-        Empty for games without tables, beliefs that were not recorded in every state, learners that aim at something
-        else, and runs whose experiment cannot be built here.
+        Empty for games without tables, beliefs that were not recorded in every state, learners without such an optimum
+        or whose guide samples the policy first, and runs whose experiment cannot be built here.
     """
     try:
         experiment = load(recorded.folder / "spec.yaml")
@@ -95,7 +97,7 @@ def distances(recorded: Recorded) -> list[Distance]:
 
 def _solve(learner: Learner, step: int, reward: Tensor, transition: Tensor, log_prior: Tensor) -> Solution | None:
     """What a learner aims at after `step` updates; `None` for learners that do not aim at a soft value."""
-    if not isinstance(learner, Rommeo | Planner):
+    if not isinstance(learner, Rommeo | Planner) or isinstance(learner.guide, PolicyFirst):
         return None
     solve = partial(
         soft_q_iteration if isinstance(learner, Rommeo) else smooth,

@@ -8,7 +8,7 @@ import torch
 from inference_marl.described import IncompatibleError
 from inference_marl.exact import log_evidence, smooth
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, MeetingGrid, Rendezvous, RiskyBridge
-from inference_marl.guides import ExactTrajectory, Tabular, TanhNormalNetwork, TrajectoryGuide
+from inference_marl.guides import Empirical, ExactTrajectory, Tabular, TanhNormalNetwork, TrajectoryGuide
 from inference_marl.learners import Planner
 from inference_marl.models import (
     DirichletMultinomial,
@@ -163,6 +163,24 @@ def test_continuous_plans_move_towards_each_other() -> None:
     assert moves.policy.shape == (R, 1, 64, 1)
     assert float(moves.policy.mean()) > 0.3
     assert players[0].act(obs, explore=False).shape == (R, 1, 1)
+
+
+def test_the_best_known_action_is_not_the_luckiest() -> None:
+    """A safe action earns .3; a risky one -.3 on average, with a spread of .8 that a drawn plan may profit from."""
+
+    class Risk(MaxOfTwoQuadratics):
+        def expected_reward(self, obs: torch.Tensor, actions: Any) -> torch.Tensor:
+            own, other = actions
+            luck = 1.4 * other.squeeze(-1) / 10  # uniform on [-1.4, 1.4], whose standard deviation is .8
+            reward = torch.where(own.squeeze(-1) < 0, torch.full_like(luck, 0.3), luck - 0.3)
+            return torch.stack([reward, reward], -1)
+
+    game = Risk()
+    net = TanhNormalNetwork((4,), log_std=(0.5, 1.0))
+    guide = TrajectoryGuide(Empirical(), net)
+    (first, _) = seated(planner(opponent_prior=Uniform(), guide=guide, transition=None, horizon=1), game, 50)
+    chosen = first.act(torch.zeros(50, 10, dtype=torch.int64), explore=False)
+    assert float((chosen < 0).float().mean()) > 0.9  # by the best single plan the risky one, about 3 times in 4
 
 
 def test_stateless_continuous_game_plans_one_step() -> None:

@@ -15,6 +15,8 @@ from inference_marl.described import IncompatibleError
 from inference_marl.exact import evaluate, log_evidence, smooth
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, StochasticGame
 from inference_marl.guides import (
+    Autoregressive,
+    CategoricalNetwork,
     Empirical,
     ExactTrajectory,
     Optimal,
@@ -30,12 +32,16 @@ from inference_marl.models import (
     InitialState,
     KnownReward,
     KnownTransition,
+    LevelK,
+    NetworkCritic,
     OpponentPrior,
+    OpponentTypes,
     TrajectoryModel,
     Uniform,
 )
+from inference_marl.spaces import Discrete
 from inference_marl.svi import Fit
-from inference_marl.types import Game, Seat
+from inference_marl.types import Conditional, Game, Seat
 
 R = 2
 
@@ -289,6 +295,41 @@ def test_refusals() -> None:
     seat = Seat(0, continuous.observations[0], continuous.action_spaces, R, game=continuous)
     with pytest.raises(IncompatibleError, match="expected Discrete"):
         KnownTransition().bind(seat, seat.observation, [seat.observation, seat.action, seat.opponent_action])
+
+
+@pytest.mark.parametrize(
+    "prior", [DirichletMultinomial(), OpponentTypes([LevelK(), DirichletMultinomial(), Uniform()])]
+)
+@pytest.mark.parametrize("factor", [Autoregressive(Tabular(1.0)), CategoricalNetwork((4,)), Tabular(1.0)])
+def test_factors_and_priors_that_differ_between_replicates(prior: OpponentPrior, factor: Conditional) -> None:
+    """Enumerated states are the same for all replicates; what factors and priors say of them is not."""
+    game = random_game(2, (2, 3, 2))
+    model = model_of(game, horizon=2, prior=prior)
+    model.opponent_prior.attach(model)
+    for _ in range(3):
+        model.opponent_prior.observe(torch.randint(2, (R, 1)), torch.randint(6, (R, 1)))
+    guide = TrajectoryGuide(factor, Tabular(1.0)).bind(model.seat, model)
+    parts = evaluate(*model.tables(), guide.tables())
+    assert enumerated(model, guide, every_state(model)) == pytest.approx(float(parts.elbo.sum()), abs=1e-9)
+    assert not torch.allclose(parts.elbo[0], parts.elbo[1])
+
+
+def test_exact_sums_over_drawn_states_are_refused() -> None:
+    class Steps(Rendezvous):
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_spaces = (Discrete(2), Discrete(2))
+
+    game = Steps()
+    seat = Seat(0, game.observations[0], game.action_spaces, R, game=game)
+    transition = GaussianEnsemble(2, (4,)).bind(seat, seat.observation, [seat.observation, seat.action, seat.action])
+    prior = Uniform().bind(seat, seat.opponent_action, [seat.observation])
+    reward = NetworkCritic((4,)).bind(seat)
+    model = TrajectoryModel(seat, prior, transition, reward, ExponentialOptimality(), 2)
+    network = CategoricalNetwork((4,))
+    with pytest.raises(IncompatibleError, match="enumerate: got true with continuous states"):
+        TrajectoryGuide(network, network).bind(seat, model)
+    TrajectoryGuide(network, network, enumerate=False).bind(seat, model)(torch.zeros(R, 3, 2))
 
 
 def test_a_trace_leaves_no_global_parameters() -> None:
