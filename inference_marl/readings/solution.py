@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from inference_marl.exact import Solution, seen_by, smooth, soft_q_iteration
-from inference_marl.guides import PolicyFirst
+from inference_marl.guides import Empirical, PolicyFirst
 from inference_marl.learners import Planner, Rommeo
+from inference_marl.models import OpponentPrior
 from inference_marl.posterior import Recorded
 from inference_marl.readings import Numbers
 from inference_marl.spec import SpecError, load
@@ -42,13 +43,13 @@ def distances(recorded: Recorded) -> list[Distance]:
     """Every modelling agent's distance from Eq. 9-13 of Tian et al. (2019), solved exactly.
 
     The solution is that of an agent that knows the game's rules and whose opponents do what its own prior says at the
-    last record, with the temperature, KL weight and discount (or planning horizon, with kept dynamics) of that
-    moment. So it is not how well an agent plays, but how far its learning has come towards the optimum of its ELBO over
-    all guides; a restricted guide, such as rho := P, stays at a distance however long it learns.
+    last record, with the temperature, KL weight and discount (or planning horizon and treatment of the dynamics) of
+    that moment. So it is not how well an agent plays, but how far its learning has come towards what it aims at.
 
     Returns:
-        Empty for games without tables, beliefs that were not recorded in every state, learners without such an optimum
-        or whose guide samples the policy first, and runs whose experiment cannot be built here.
+        Empty for games without tables, beliefs that were not recorded in every state, and runs whose experiment cannot
+        be built here. Learners that aim at something else have no row: those whose opponent model is given (rho := P,
+        or a fixed one) or whose guide samples the policy first.
     """
     try:
         experiment = load(recorded.folder / "spec.yaml")
@@ -99,6 +100,8 @@ def _solve(learner: Learner, step: int, reward: Tensor, transition: Tensor, log_
     """What a learner aims at after `step` updates; `None` for learners that do not aim at a soft value."""
     if not isinstance(learner, Rommeo | Planner) or isinstance(learner.guide, PolicyFirst):
         return None
+    if isinstance(learner.guide.opponent_model, Empirical | OpponentPrior):
+        return None
     solve = partial(
         soft_q_iteration if isinstance(learner, Rommeo) else smooth,
         reward,
@@ -109,7 +112,7 @@ def _solve(learner: Learner, step: int, reward: Tensor, transition: Tensor, log_
     )
     if isinstance(learner, Rommeo):
         return solve(discount=learner.discount, tolerance=1e-7)
-    plan = solve(horizon=learner.horizon, dynamics="kept")
+    plan = solve(horizon=learner.horizon, dynamics=learner.guide.dynamics)
     first = {name: getattr(plan, name).select(1, 0) for name in ("q", "v", "policy", "opponent_model", "transition")}
     return Solution(**first)
 

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, RiskyBridge
-from inference_marl.guides import Empirical, ExactTrajectory, OpponentFirst, Optimal, TanhNormalNetwork
+from inference_marl.guides import (
+    Empirical,
+    ExactTrajectory,
+    OpponentFirst,
+    Optimal,
+    PolicyFirst,
+    Tabular,
+    TanhNormalNetwork,
+    TrajectoryGuide,
+)
 from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.models import Fixed, KnownReward, KnownTransition, NetworkCritic, TabularCritic, Uniform
 from inference_marl.posterior import read
@@ -29,18 +38,22 @@ def rommeo(opponent_model: Any = Optimal, rate: float = 1.0, **more: Any) -> Rom
     return Rommeo(Uniform(), guide, TabularCritic(initial=0.0, rate=rate), discount=0.5, **more)
 
 
-def test_a_known_table_is_solved_exactly_and_a_restricted_guide_is_not(tmp_path: Path) -> None:
+def test_a_known_table_is_solved_exactly(tmp_path: Path) -> None:
     """A one-shot game with high temperature: every cell is seen, so the closed form is the exact solution."""
-    arms = {"full": rommeo(temperature=50.0), "empirical": rommeo(Empirical, temperature=50.0)}
+    first = PolicyFirst(Optimal(), Optimal())
+    arms = {
+        "full": rommeo(temperature=50.0),
+        "empirical": rommeo(Empirical, temperature=50.0),
+        "policy_first": Rommeo(Uniform(), first, TabularCritic(), temperature=50.0),
+    }
     found = run(tmp_path, MatrixGame("climbing"), arms, steps=150, record_every=150)
+    assert set(found) == {("full", 0), ("full", 1)}  # the others aim at something else
     for agent in (0, 1):
         assert found["full", agent].opponent_model == pytest.approx(0, abs=1e-6)
         assert found["full", agent].policy == pytest.approx(0, abs=1e-6)
-        # rho = P is uniform, and the policy given b is the same as the exact one.
-        assert (found["empirical", agent].opponent_model > 0.05).all()
     section = solved(read(next(tmp_path.iterdir())))
     assert section is not None
-    assert [row[0] for row in section.rows] == ["full", "empirical"]
+    assert [row[0] for row in section.rows] == ["full"]
     assert section.rows[0][1].startswith("0.000")
 
 
@@ -55,14 +68,20 @@ def test_states_and_discount(tmp_path: Path) -> None:
     assert ends[1].opponent_model == pytest.approx(0, abs=1e-2)
 
 
-def test_planners_are_compared_with_kept_dynamics(tmp_path: Path) -> None:
-    def planner(dynamics: Any) -> Learner:
-        return Planner(Fixed([1, 1]), KnownReward(), ExactTrajectory(dynamics), KnownTransition(), 3, temperature=0.5)
+def test_planners_are_compared_with_the_plan_they_aim_at(tmp_path: Path) -> None:
+    def planner(guide: Any, **more: Any) -> Learner:
+        return Planner(Fixed([1, 1]), KnownReward(), guide, KnownTransition(), 3, temperature=0.5, **more)
 
-    arms = {"kept": planner("kept"), "inferred": planner("inferred"), "script": Stationary()}
+    arms = {
+        "kept": planner(ExactTrajectory("kept")),
+        "inferred": planner(ExactTrajectory("inferred")),
+        "fitted": planner(TrajectoryGuide(Tabular(), Tabular()), guide_steps=0),
+        "script": Stationary(),
+    }
     found = run(tmp_path, RiskyBridge(), arms, steps=2, record_every=2)
-    assert found["kept", 1].policy == pytest.approx(0, abs=1e-6)
-    assert (found["inferred", 1].policy > 0.1).all()
+    for arm in ("kept", "inferred"):
+        assert found[arm, 1].policy == pytest.approx(0, abs=1e-6)
+    assert (found["fitted", 1].policy > 0.1).all()
     assert ("script", 0) not in found
 
 
