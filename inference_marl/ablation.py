@@ -104,9 +104,14 @@ BLOCKS = {
     "of environment steps to lasting success. Means over agents and replicates; ± is half of the 95 % interval "
     "(Student's), brackets hold its ends (for the success rate Wilson's).": REACHED,
     "The paired difference from the first cell, replicate by replicate; and how far inference came: the ELBO, in units "
-    "of reward, and what it lacks of the evidence, where the learner can compute that.": COMPARED,
+    "of reward, and what it lacks of the evidence, where the learner can compute that. Where models or critics differ, "
+    "a higher ELBO is not better inference: compare the gap.": COMPARED,
 }
 """The blocks that the table is printed in, since one is too wide, by what they say."""
+
+
+FIGURES = ("ablation_curves", "ablation_elbo")
+"""Names of the figures' files, without their ending."""
 
 
 def write(run: Path | str | Recorded) -> list[Path]:
@@ -123,9 +128,10 @@ def write(run: Path | str | Recorded) -> list[Path]:
     text = as_csv(recorded)
     write_atomically(table, lambda path: path.write_text(text))
     levels = levels_of(recorded)
-    figures = {"ablation_curves": learning_curves(recorded.metrics, levels)}
+    curves, bars = FIGURES
+    figures = {curves: learning_curves(recorded.metrics, levels)}
     if "elbo" in recorded.metrics:
-        figures["ablation_elbo"] = elbo_bars(recorded.metrics, levels)
+        figures[bars] = elbo_bars(recorded.metrics, levels)
     paths = [recorded.folder / "figures" / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         write_atomically(path, partial(figure.savefig, dpi=DPI, format="png"))
@@ -153,7 +159,7 @@ def sections(recorded: Recorded) -> list[Section]:
     levels, failed = levels_of(recorded), recorded.summary.get("failed") or {}
     metrics, last = recorded.metrics, int(recorded.metrics["step"][-1])
     found = _found(recorded)
-    names = _labels(levels)
+    names = _names(levels)
     rows = {
         column: [
             "failed" if arm in failed and not column.difference else column.text(found[column].get(arm), last)
@@ -164,12 +170,15 @@ def sections(recorded: Recorded) -> list[Section]:
     count = metrics.sizes["replicate"]
     what = f"{metrics.attrs.get('experiment', recorded.folder.name)}: {metrics.attrs.get('game', 'a game')}, "
     what += f"{len(levels)} cells, {count} replicate{'s' if count > 1 else ''} each, at step {last}"
-    tables = [Section(what, figures=("ablation_curves", "ablation_elbo"))]
+    lacking = f"no differences: the first cell failed ({first})" if (first := next(iter(levels))) in failed else ""
+    tables = [Section(what)]
     for explanation, columns in BLOCKS.items():
         block = [column for column in columns if column in found]
-        header = [names[0], *(column.header for column in block)]
-        entries = [[name, *(rows[column][i] for column in block)] for i, name in enumerate(names[1:])]
-        tables.append(Section("", explanation, header, entries))
+        header = [*names[0], *(column.header for column in block)]
+        entries = [[*name, *(rows[column][i] for column in block)] for i, name in enumerate(names[1:])]
+        note = lacking if any(column.difference for column in columns) else ""
+        figures = FIGURES if columns is COMPARED else ()
+        tables.append(Section("", explanation, header, entries, note, figures, len(names[0])))
     why = "\n".join(f"failed  {arm}: {reason}" for arm, reason in failed.items())
     return [*tables, *([Section(why)] if why else [])]
 
@@ -202,16 +211,14 @@ def _found(recorded: Recorded) -> dict[Column, dict[str, dict[str, Any]]]:
     return found
 
 
-def _labels(levels: Levels) -> list[str]:
-    """The first column of the table, its header first: a cell's levels or, where few differ, those that do."""
+def _names(levels: Levels) -> list[list[str]]:
+    """The first columns of the table, their header first: a cell's levels or, where few differ, those that do."""
     if _is_grid(levels):
-        rows = [list(next(iter(levels.values()))), *([*at.values()] for at in levels.values())]
-    else:
-        rows = [["factor", "level"]]
-        for changed in (_changes(levels, arm) for arm in levels):
-            rows.append([" + ".join(changed) or "-", " + ".join(changed.values()) or "reference"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+        return [list(next(iter(levels.values()))), *([*at.values()] for at in levels.values())]
+    rows = [["factor", "level"]]
+    for changed in (_changes(levels, arm) for arm in levels):
+        rows.append([" + ".join(changed) or "-", " + ".join(changed.values()) or "reference"])
+    return rows
 
 
 def _changes(levels: Levels, arm: str) -> dict[str, str]:
@@ -312,10 +319,13 @@ def _share_y(axes: Sequence[Axes], limits: tuple[float, float] | None, columns: 
 
 PARTS = (
     (r"expected value $Q$ under $\rho$ and $\pi$", "elbo_reward", 1, PALETTE[2]),
-    ("entropy (relative to uniform)", "elbo_entropy", 1, PALETTE[1]),
-    (r"$-$ KL$(\rho \,\|\, P)$", "elbo_kl", -1, PALETTE[0]),
+    ("weighted entropy (relative to uniform)", "elbo_entropy", 1, PALETTE[1]),
+    (r"$-$ weighted KL from the model", "elbo_kl", -1, PALETTE[0]),
 )
-"""The parts of the ELBO: label, metric, sign and colour."""
+"""The parts of the ELBO, both weights included: label, metric, sign and colour."""
+
+READABLE = 10.0
+"""Times what the smallest cell of a panel reaches, what is beyond is cut off, so that the smallest can be read."""
 
 
 @styled
@@ -324,6 +334,10 @@ def elbo_bars(metrics: xr.Dataset, levels: Levels) -> Figure:
 
     Each part starts where the one before it ends, so that the last one ends at the ELBO. Where the learner can compute
     the evidence, it is marked as well: what lies between is the guide's gap.
+
+    ELBOs of different models or critics are no measure of inference, and may differ a hundredfold: every panel has a
+    range of its own, and a cell that reaches more than `READABLE` times as far as the panel's smallest runs out of it,
+    with its ELBO above the panel.
 
     Args:
         metrics: as in `metrics.nc`; cells that it lacks, or that have no ELBO, are left out.
@@ -336,24 +350,27 @@ def elbo_bars(metrics: xr.Dataset, levels: Levels) -> Figure:
     counts = [len(cells) for cells in grouped.values()]
     tallest = [max(counts[row * columns : (row + 1) * columns]) for row in range(rows)]
     size = (5.6, 0.36 * sum(tallest) / rows + 0.4)
-    figure, grid = panels(rows, columns, size, sharey=False, heights=[count + 1 for count in tallest])
+    figure, grid = panels(rows, columns, size, sharex=False, sharey=False, heights=[count + 1 for count in tallest])
     axes = [axis for row in grid for axis in row]
-    for i, (axis, (panel, cells)) in enumerate(zip(axes, grouped.items(), strict=False)):
-        for y, arm in enumerate(cells):
-            if arm in known:
-                _decomposition(axis, y, metrics, arm)
+    notes = []
+    for i, (axis, cells) in enumerate(zip(axes, grouped.values(), strict=False)):
+        spans = {
+            arm: span for y, arm in enumerate(cells) if arm in known and (span := _decomposition(axis, y, metrics, arm))
+        }
         axis.set_yticks(range(len(cells)), [cells[arm] for arm in cells])
         axis.set_ylim(tallest[i // columns] - 0.4, -0.6)
         axis.grid(False, axis="y")
-        axis.margins(x=0.03)
-        axis.use_sticky_edges = False
         axis.axvline(0, color="#999999", linewidth=0.7, zorder=0.5)
-        if panel:
-            title(axis, panel)
+        beyond = [
+            f"{cells[arm]} {number(_last(metrics, 'elbo', arm) or 0.0, 2)}" for arm in _readable_range(axis, spans)
+        ]
+        more = f" and {len(beyond) - 2} more" if len(beyond) > 2 else ""
+        notes.append(f"beyond the axis: ELBO of {', '.join(beyond[:2])}{more}" if beyond else "")
+    for axis, panel, note in zip(axes, grouped, notes, strict=False):
+        title(axis, panel, note if any(notes) else None)
     for axis in axes[len(grouped) :]:
         axis.set_visible(False)
     for axis in axes[: len(grouped)][-columns:]:
-        axis.tick_params(labelbottom=True)
         axis.set_xlabel("in units of reward")
     fullest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
     shared_legend(figure, fullest)
@@ -361,17 +378,19 @@ def elbo_bars(metrics: xr.Dataset, levels: Levels) -> Figure:
     return figure
 
 
-def _decomposition(axis: Axes, y: int, metrics: xr.Dataset, arm: str) -> None:
+def _decomposition(axis: Axes, y: int, metrics: xr.Dataset, arm: str) -> tuple[float, float] | None:
+    """Draw one cell's parts and marks; returns from where to where they go, `None` if it has no ELBO."""
     elbo = _last(metrics, "elbo", arm)
     if elbo is None:
-        return
+        return None
     seen = axis.get_legend_handles_labels()[1]
-    start = 0.0
+    start, ends = 0.0, [0.0, elbo]
     for i, (label, name, sign, colour) in enumerate(PARTS):
         part = sign * (_last(metrics, name, arm) or 0.0)
         here = y + 0.26 * (i - 1)
         axis.barh(here, part, 0.24, left=start, color=colour, label=None if label in seen else label)
         start += part
+        ends.append(start)
     marks: list[tuple[str, float, dict[str, Any]]] = [
         ("ELBO", elbo, {"marker": "D", "markersize": 4.5, "color": "black"})
     ]
@@ -381,6 +400,21 @@ def _decomposition(axis: Axes, y: int, metrics: xr.Dataset, arm: str) -> None:
         marks.append(("evidence (the ELBO of the best guide)", elbo + gap, hollow))
     for label, x, look in marks:
         axis.plot(x, y + 0.26, linestyle="none", label=None if label in seen else label, **look)
+        ends.append(x)
+    return min(ends), max(ends)
+
+
+def _readable_range(axis: Axes, spans: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Fit the x axis to cells that can be read beside each other; returns those that run out of it."""
+    if not spans:
+        return []
+    reach = {arm: max(-low, high) for arm, (low, high) in spans.items()}
+    smallest = min((far for far in reach.values() if far > 0), default=1.0)
+    shown = [arm for arm in spans if reach[arm] <= READABLE * smallest]
+    low, high = min(spans[arm][0] for arm in shown), max(spans[arm][1] for arm in shown)
+    margin = 0.03 * ((high - low) or 1.0)
+    axis.set_xlim(low - margin, high + margin)
+    return [arm for arm in spans if arm not in shown]
 
 
 def _last(metrics: xr.Dataset, name: str, arm: str) -> float | None:

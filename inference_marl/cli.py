@@ -45,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         sys.stdout = None
         return 0
+    except OSError as error:
+        where = error.filename2 or error.filename
+        print(
+            f"inference-marl: {where or 'files'}: got {error.strerror or error}, expected a place to read and write",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt as interrupt:
         again = f"; go on with: inference-marl resume {interrupt}" if interrupt.args else ""
         print(f"\ninference-marl: interrupted{again}", file=sys.stderr)
@@ -217,7 +224,8 @@ def _look_into(folder: Path) -> None:
     from inference_marl.report.text import inspect_run
 
     inspect_run(folder)
-    print(f"\nThe run is in {folder}: spec.yaml, summary.json, metrics.nc, posterior.nc, checkpoints, figures")
+    kept = ("spec.yaml", "summary.json", "metrics.nc", "posterior.nc", "surface.nc", "checkpoints", "figures")
+    print(f"\nThe run is in {folder}: {', '.join(name for name in kept if (folder / name).exists())}")
 
 
 def _list(options: argparse.Namespace, rest: Sequence[str]) -> None:

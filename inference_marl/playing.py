@@ -164,6 +164,11 @@ class Arm:
         """
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
+            if "learners" in content and "recorder" not in content:
+                raise RunError(
+                    f"{path}: got the checkpoint of a finished run, whose records were moved to its results "
+                    "(metrics.nc, posterior.nc), expected one with records: put summary.json back, or start a new run"
+                )
             device = self.experiment.device
             for learner, saved in zip(self.learners, content["learners"], strict=True):
                 learner.load_state_dict(saved)
@@ -174,6 +179,8 @@ class Arm:
             torch.set_rng_state(content["rng"])
             if content["cuda_rng"] is not None:
                 torch.cuda.set_rng_state(content["cuda_rng"])
+        except RunError:
+            raise
         except Exception as error:
             raise no_checkpoint(path, error) from error
 
@@ -215,22 +222,33 @@ def play(experiment: Experiment, name: str, folder: Path, report: Report) -> Non
     """Play an arm to its end and leave its checkpoint there.
 
     Raises:
-        ArmError: if the arm cannot go on; its last checkpoint is kept.
+        ArmError: if the arm cannot go on, whatever its parts raise; its last checkpoint is kept.
         RunError: if what is in the checkpoint's place is none.
     """
     with pyro.validation_enabled(False), _threads(experiment.threads):
-        arm = Arm.kept(experiment, name, folder)
+        with _as_arm_error(f"arms.{name}"):
+            arm = Arm.kept(experiment, name, folder)
         found = arm.step
         report(name, found, 0)
         while arm.step < experiment.steps:
-            step = arm.step + 1
-            try:
+            with _as_arm_error(f"arms.{name}, step {arm.step + 1}"):
                 arm.advance()
-            except ValueError as error:  # a part that refuses what the game has led to
-                raise ArmError(f"arms.{name}, step {step}: {first_line(error)}") from error
             if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
                 arm.save(checkpoint_of(folder, name))
             report(name, found, arm.step - found)
+
+
+@contextmanager
+def _as_arm_error(where: str) -> Iterator[None]:
+    """What the parts of an arm raise is the arm's failure; the other arms can still be played."""
+    try:
+        yield
+    except RunError:
+        raise
+    except ValueError as error:  # a part that refuses what the game has led to, in words of its own
+        raise ArmError(f"{where}: {first_line(error)}") from error
+    except Exception as error:
+        raise ArmError(f"{where}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def play_in_turn(experiment: Experiment, folder: Path, report: Report) -> dict[str, str]:
@@ -305,15 +323,18 @@ class _Worker:
         self.arm = arm
         self.connection.send(arm)
 
-    def hear(self) -> tuple[int, int] | RunError | None:
+    def hear(self) -> tuple[int, int] | RunError | OSError | None:
         """Progress, or how the arm ended: `None` if well."""
         try:
-            heard: tuple[int, int] | RunError | None = self.connection.recv()
+            heard: tuple[int, int] | RunError | OSError | None = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
+            status = self.process.exitcode or 0
+            # Below 0 it is the signal that ended the process, and the system ends those that take too much memory.
+            hint = "if memory is short, use fewer jobs" if status < 0 else "see what it wrote, or use one job"
             return ArmError(
-                f"arms.{self.arm}: got a process that ended by itself (exit status {self.process.exitcode}), expected "
-                "one that plays to the end; if memory is short, use fewer jobs"
+                f"arms.{self.arm}: got a process that ended by itself (exit status {status}), expected one that plays "
+                f"to the end; {hint}"
             )
         return heard
 
@@ -338,7 +359,9 @@ def _serve(connection: Connection, experiment: Experiment, folder: Path) -> None
         while True:
             try:
                 play(experiment, connection.recv(), folder, report)
-            except RunError as error:
+            except ConnectionError:
+                raise
+            except (RunError, OSError) as error:
                 connection.send(error)
             else:
                 connection.send(None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +83,10 @@ def read(run: Path | str) -> Recorded:
     posterior, surface = (
         _dataset(path) if (path := folder / name).is_file() else None for name in ("posterior.nc", "surface.nc")
     )
-    spec = yaml.safe_load((folder / "spec.yaml").read_text())
+    spec = _mapping(folder / "spec.yaml", yaml.safe_load)
     if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
         posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
-    results = json.loads((folder / "summary.json").read_text())
+    results = _mapping(folder / "summary.json", json.loads)
     return Recorded(folder, spec, metrics, posterior, surface, results)
 
 
@@ -310,6 +310,22 @@ def _dataset(path: Path) -> xr.Dataset:
             return dataset.load()
     except (OSError, ValueError, KeyError) as error:
         raise InspectError(f"{path}: got a file that cannot be read ({error}), expected netCDF") from error
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """What a file of text holds.
+
+    Raises:
+        InspectError: if that is no mapping.
+    """
+    try:
+        found = parse(path.read_text())
+    except (yaml.YAMLError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise InspectError(f"{path}: got a file that cannot be read ({why}), expected that of a run") from error
+    if not isinstance(found, dict):
+        raise InspectError(f"{path}: got {type(found).__name__}, expected a mapping, as a run writes it")
+    return found
 
 
 def _before_1(az: Any) -> bool:

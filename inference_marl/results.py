@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +23,17 @@ if TYPE_CHECKING:
     from inference_marl.run import Experiment
 
 
+PACKAGES = {"inference_marl": "inference-marl", "torch": "torch", "pyro": "pyro-ppl", "numpy": "numpy"}
+"""What the numbers of a run depend on: names in `summary.json`, and those of the distributions."""
+
+
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a file beside `path`, then move it there, so that `path` is never half a file."""
+    """Let `write` fill a file beside `path`, then move it there, so that `path` is never half a file.
+
+    The file beside it is this process's own, so of two that write at once the later one wins, with a whole file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(beside)
         beside.replace(path)
@@ -99,9 +109,22 @@ def write_results(
         "levels": experiment.levels,
         "differences": paired_differences(metrics, next(iter(experiment.arms))),
         "failed": dict(failed or {}),
+        "versions": versions(),
     }
     text = json.dumps(summary, indent=1, allow_nan=False)
     write_atomically(folder / "summary.json", lambda path: path.write_text(text))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what the numbers of a run depend on, of now."""
+    return {"python": platform.python_version()} | {name: _version(of) for name, of in PACKAGES.items()}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _success(experiment: Experiment, metrics: xr.Dataset) -> xr.DataArray | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
-from inference_marl.described import Described, within
+from inference_marl.described import Described, first_line, within
 from inference_marl.playing import Arm, ArmError, RunError, play_in_processes, play_in_turn, slim
 from inference_marl.results import datasets, write_atomically, write_results
 from inference_marl.statistics import METRICS
@@ -240,7 +242,7 @@ def start_or_go_on(
 
     described = dump(experiment)
     for folder in reversed(_folders(Path(out), name)):
-        if (folder / "spec.yaml").is_file() and (folder / "spec.yaml").read_text() == described:
+        if (folder / "spec.yaml").is_file() and (folder / "spec.yaml").read_bytes() == described.encode():
             before = _is_finished(folder)
             return _go_on(experiment, folder, progress, jobs), before
     return experiment.run(out, name, progress, jobs), False
@@ -285,13 +287,57 @@ def complete(experiment: Experiment, folder: Path, progress: bool = True, jobs: 
 
     Raises:
         ArmError: if arms could not be played to their end; the results of the others are written then.
-        RunError: if what is in a checkpoint's place is none.
+        RunError: if what is in a checkpoint's place is none, or another process is at work on the run.
     """
     _check_jobs(jobs)
     try:
-        return _complete(experiment, folder, progress, jobs)
+        with _locked(folder):
+            return _complete(experiment, folder, progress, jobs)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(folder)) from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on a run; a lock whose process is gone counts for nothing.
+
+    Raises:
+        RunError: if another process is at work on the run.
+    """
+    lock = folder / ".lock"
+    if lock.exists() and not _is_held(lock):
+        lock.unlink(missing_ok=True)
+    try:
+        with lock.open("x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        raise RunError(
+            f"{folder}: got a run that another process is at work on, expected one that nobody plays; wait until it is "
+            f"done, or delete {lock} if there is no such process"
+        ) from None
+    try:
+        for left in (
+            *folder.glob(".*.partial"),
+            *folder.glob("checkpoints/.*.partial"),
+        ):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether the process that made a lock is still there; one that does not say yet which it was counts as held."""
+    try:
+        process = int(lock.read_text())
+        if process == os.getpid():  # numbers come again, in containers at once
+            return False
+        os.kill(process, 0)
+    except (ProcessLookupError, FileNotFoundError, OverflowError):
+        return False
+    except (PermissionError, ValueError):  # somebody else's; not yet written
+        return True
+    return True
 
 
 def _check_jobs(jobs: int) -> None:
@@ -335,9 +381,21 @@ def _play(experiment: Experiment, folder: Path, progress: bool, jobs: int) -> di
 
 
 def _is_finished(folder: Path) -> bool:
-    """Whether a run's folder has the results of every arm."""
+    """Whether a run's folder has the results of every arm.
+
+    Raises:
+        RunError: if its summary cannot be read.
+    """
     summary = folder / "summary.json"
-    return summary.is_file() and not json.loads(summary.read_text()).get("failed")
+    if not summary.is_file():
+        return False
+    try:
+        return not json.loads(summary.read_text())["failed"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{summary}: got a file that cannot be read ({first_line(error)}), expected the summary of a run: put it "
+            "back, or start a new run"
+        ) from error
 
 
 def resume(folder: str | Path, progress: bool = True, jobs: int = 1) -> Path:

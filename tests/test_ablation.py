@@ -113,10 +113,11 @@ def test_the_printed_table_by_hand(scripted: Path) -> None:
     header = next(line for line in lines if line.startswith("play"))
     assert header.split() == ["play", "reward", "P(optimum)", "success", "rate", "steps"]
     first, second = (next(line for line in lines if line.startswith(name)) for name in ("best", "second"))
-    assert " ".join(first.split()) == "best 11.00 ± 0.00 1.000 [1.000, 1.000] 1.000 [0.990, 1.000] 1"
-    assert " ".join(second.split()) == "second 7.00 ± 0.00 0.000 [0.000, 0.000] 0.000 [0.000, 0.010] > 2"
+    # Replicates that are all the same have no Student's interval.
+    assert " ".join(first.split()) == "best 11.00 1.000 1.000 [0.990, 1.000] 1"
+    assert " ".join(second.split()) == "second 7.00 0.000 0.000 [0.000, 0.010] > 2"
     again = [line.split() for line in lines if line.startswith(("best", "second"))][2:]
-    assert again == [["best", "-", "-"], ["second", "-4.00", "±", "0.00", "-1.000", "±", "0.000"]]
+    assert again == [["best", "-", "-"], ["second", "-4.00", "-1.000"]]
     assert "paired difference from the first cell" in table(scripted)
 
 
@@ -188,6 +189,7 @@ def test_without_the_first_cell_there_is_nothing_to_compare_with(tmp_path: Path)
     header = as_csv(read(tmp_path / "test")).splitlines()[0]
     assert "reward" in header
     assert "difference" not in header
+    assert table(tmp_path / "test").count("no differences: the first cell failed (bad)") == 1
 
 
 def test_what_is_written(ablation: Path) -> None:
@@ -206,7 +208,21 @@ def test_what_is_written(ablation: Path) -> None:
 
 
 def test_sections_name_their_figures(ablation: Path) -> None:
-    assert sections(read(ablation))[0].figures == ("ablation_curves", "ablation_elbo")
+    """After the tables that explain them."""
+    assert [section.figures for section in sections(read(ablation))] == [(), (), ("ablation_curves", "ablation_elbo")]
+
+
+def test_a_level_has_a_column_of_its_own(ablation: Path) -> None:
+    for section in sections(read(ablation))[1:]:
+        assert (section.names, section.header[:2]) == (2, ["temperature", "variant"])
+        assert [row[:2] for row in section.rows] == [
+            [temperature, variant] for temperature in ("5", "0.5") for variant in ("full", "empirical", "uniform")
+        ]
+
+
+def test_elbos_that_are_not_comparable_come_with_a_warning(ablation: Path) -> None:
+    said = "Where models or critics differ, a higher ELBO is not better inference: compare the gap."
+    assert said in sections(read(ablation))[2].explanation
 
 
 # ---------------------------------------------------------------------------------------------------------- the figures
@@ -295,6 +311,29 @@ def test_bars_add_up_to_the_elbo() -> None:
         elbo, evidence = [line for line in axis.lines if line.get_linestyle() == "None"][2 * y : 2 * y + 2]
         assert elbo.get_xdata()[0] == divergence.get_x() + divergence.get_width() == 3 * i - 3
         assert evidence.get_xdata()[0] == 3 * i - 2.5
+
+
+def test_a_range_of_bars_shows_the_small_ones() -> None:
+    """Cells reach `3 i`; the last one 300, a hundred times as far as the smallest that is not 0."""
+    levels = {str(i): {"kind": str(i)} for i in range(4)}
+    metrics = metrics_of(levels)
+    for name in ("elbo_reward", "elbo", "elbo_gap"):
+        metrics[name][3] = 300 if name != "elbo_gap" else 0
+    (axis,) = visible(elbo_bars(metrics, levels))
+    assert axis.get_xlim() == pytest.approx((-3 - 0.03 * 9, 6 + 0.03 * 9))
+    assert "beyond the axis: ELBO of 3 300.0" in [text.get_text() for text in axis.texts]
+    metrics[{"learner": 3}] = metrics.isel(learner=2)
+    (axis,) = visible(elbo_bars(metrics, levels))
+    assert not [text for text in axis.texts if text.get_text()]
+
+
+def test_every_panel_of_bars_has_its_own_range() -> None:
+    metrics = metrics_of(GRID)
+    far = metrics["learner"].str.startswith("low")
+    metrics["elbo_reward"] = metrics["elbo_reward"].where(~far, 1000.0)
+    high, low = visible(elbo_bars(metrics, GRID))
+    assert high.get_xlim()[1] < 10
+    assert low.get_xlim()[1] > 1000
 
 
 def test_cells_without_an_elbo_or_without_results_are_left_out_of_the_figures() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,14 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "small.yaml").write_text(SPEC)
     return tmp_path / "small.yaml"
+
+
+@pytest.fixture
+def recorded(file: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The folder of a finished run."""
+    assert main(["run", file.name, "--quiet", "--steps", "2", "--replicates", "1"]) == 0
+    capsys.readouterr()
+    return file.parent / "runs" / "small"
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -336,6 +345,43 @@ def test_a_damaged_spec_is_one_line(file: Path, capsys: pytest.CaptureFixture[st
     (folder / "spec.yaml").write_text("game: [")
     capsys.readouterr()
     assert failure(capsys, "resume", "runs/small").startswith("runs/small/spec.yaml: got malformed YAML")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        *itertools.product(["summary.json"], ["inspect", "report", "resume"]),
+        *itertools.product(["spec.yaml"], ["inspect", "report", "resume"]),
+    ],
+)
+@pytest.mark.parametrize("content", [b"{'a: [", b"", b"\xff\xfe\x00"])
+def test_a_damaged_file_of_a_run_is_one_line(
+    recorded: Path, capsys: pytest.CaptureFixture[str], name: str, command: str, content: bytes
+) -> None:
+    (recorded / name).write_bytes(content)
+    assert failure(capsys, command, "runs/small").startswith(f"runs/small/{name}: got ")
+
+
+def test_places_that_cannot_be_written_are_one_line(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = failure(capsys, "report", "runs/small", "--out", "runs")
+    assert said == "runs: got Is a directory, expected a place to read and write"
+    assert failure(capsys, "report", "runs/small", "--out", "small.yaml/report.html").startswith("small.yaml: got ")
+    shutil.rmtree(recorded / "figures")
+    (recorded / "figures").write_text("in the way")
+    assert failure(capsys, "report", "runs/small").startswith("runs/small/figures: got File exists")
+
+
+def test_runs_that_cannot_be_compared_are_one_line(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "small.yaml", "--quiet", "--game.payoff", "[[1, 2], [3, 4]]"])
+    capsys.readouterr()
+    assert failure(capsys, "inspect", "runs/small", "runs/small", "runs/small-2").startswith("runs/small-2: got action")
+
+
+def test_inspect_lists_what_is_there(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (recorded / "posterior.nc").unlink()
+    assert main(["inspect", "runs/small"]) == 0
+    last = capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert last == "The run is in runs/small: spec.yaml, summary.json, metrics.nc, checkpoints, figures"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.playing import Arm
+from inference_marl.playing import Arm, _Worker
 from inference_marl.results import write_atomically
 from inference_marl.run import ArmError, Experiment, RunError, complete, resume, start_or_go_on
 from inference_marl.spaces import Discrete
@@ -676,14 +677,23 @@ def test_if_every_arm_fails_there_are_no_results(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "test").iterdir()} <= {"spec.yaml", "checkpoints"}
 
 
+class _Breaking(Stationary):
+    """Fails as torch does: with a RuntimeError of several lines."""
+
+    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
+        if self.seat.replicates > 1:  # not in the check before the run
+            raise RuntimeError("shapes cannot be multiplied\nshapes: 2 x 3")
+        return super().act(obs, explore)
+
+
 def test_arms_in_processes_end_as_they_do_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever becomes of the other processes: one arm fails, and one takes its process with it."""
     monkeypatch.syspath_prepend(ROOT)  # where a process finds the classes of this file
     good = {"a": rommeo_q(), "b": rommeo_q(opponent_prior=Uniform())}
-    arms = {"fails": rommeo_q(optimality=REFUSING), "leaves": _Leaving(), **good}
+    arms = {"fails": rommeo_q(optimality=REFUSING), "leaves": _Leaving(), "breaks": _Breaking(), **good}
     with pytest.raises(ArmError) as caught:
         climbing(arms=arms, replicates=20).run(tmp_path, "processes", progress=False, jobs=2)
-    assert str(caught.value).endswith("; 1 more failed: leaves")
+    assert str(caught.value).endswith("; 2 more failed: leaves, breaks")
     assert not multiprocessing.active_children()
     whole = run(climbing(arms=good, replicates=20), tmp_path, "turn")
     broken = tmp_path / "processes"
@@ -691,6 +701,27 @@ def test_arms_in_processes_end_as_they_do_in_turn(tmp_path: Path, monkeypatch: p
         xr.testing.assert_identical(mine, theirs)
     failed = json.loads((broken / "summary.json").read_text())["failed"]
     assert failed["leaves"].startswith("arms.leaves: got a process that ended by itself (exit status 3), expected one")
+    assert failed["breaks"] == "arms.breaks, step 1: RuntimeError: shapes cannot be multiplied"
+
+
+def test_whatever_a_part_raises_is_the_failure_of_its_arm_alone(tmp_path: Path) -> None:
+    experiment = climbing(arms={"breaks": _Breaking(), "a": rommeo_q()}, steps=2)
+    with pytest.raises(ArmError, match=r"^arms.breaks, step 1: RuntimeError: shapes cannot be multiplied$"):
+        run(experiment, tmp_path)
+    metrics, _, summary = results(tmp_path / "test")
+    assert metrics["learner"].values.tolist() == ["a"]
+    assert list(summary["failed"]) == ["breaks"]
+
+
+@pytest.mark.parametrize(("status", "short"), [(-9, True), (1, False)])
+def test_memory_is_suspected_only_where_a_process_was_ended_from_outside(status: int, short: bool) -> None:
+    here, there = multiprocessing.Pipe()
+    there.close()
+    process: Any = SimpleNamespace(exitcode=status, join=lambda: None)
+    heard = str(_Worker(process, here, "a").hear())
+    assert heard.startswith(f"arms.a: got a process that ended by itself (exit status {status}), expected one")
+    assert ("memory" in heard) == short
+    here.close()
 
 
 def test_an_interrupt_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -742,6 +773,55 @@ def test_starting_again_after_a_cut_plays_only_what_is_missing(tmp_path: Path, m
         ("kl_weight_0p1", step) for step in range(1, 7)
     ]
     assert_same(tmp_path / "test", whole)
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, folder = run(climbing(), tmp_path, "whole"), tmp_path / "cut"
+    cut_after(3, monkeypatch, climbing(), folder)
+    assert not (folder / ".lock").exists()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            for content in (str(other.pid), ""):  # empty for a moment
+                (folder / ".lock").write_text(content)
+                with pytest.raises(RunError, match=r"cut: got a run that another process is at work on") as caught:
+                    resume(folder, progress=False)
+                assert str(folder / ".lock") in str(caught.value)
+                assert (folder / ".lock").read_text() == content
+        finally:
+            other.kill()
+    (folder / ".lock").write_text(str(other.pid))  # which is gone now
+    resume(folder, progress=False)
+    assert_same(folder, whole)
+    assert not (folder / ".lock").exists()
+
+
+def test_a_run_is_locked_while_it_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def advance(arm: Arm) -> None:
+        if (tmp_path / "test").exists():
+            seen.append((tmp_path / "test" / ".lock").read_text())
+        played(arm)
+
+    played = Arm.advance
+    monkeypatch.setattr(Arm, "advance", advance)
+    run(climbing(steps=2), tmp_path)
+    assert set(seen) == {str(os.getpid())}
+    assert not (tmp_path / "test" / ".lock").exists()
+
+
+def test_a_finished_run_without_its_summary_is_not_played_again(tmp_path: Path) -> None:
+    folder = run(climbing(), tmp_path)
+    (folder / "summary.json").unlink()
+    with pytest.raises(RunError, match=r"a\.pt: got the checkpoint of a finished run, whose records were moved to its"):
+        resume(folder, progress=False)
+
+
+def test_a_run_says_with_what_it_was_made(tmp_path: Path) -> None:
+    found = results(run(climbing(steps=1), tmp_path))[2]["versions"]
+    assert set(found) == {"python", "inference_marl", "torch", "pyro", "numpy"}
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert (found["torch"], found["numpy"]) == (torch.__version__, np.__version__)
 
 
 def test_only_folders_of_runs_can_be_resumed(tmp_path: Path) -> None:

@@ -31,8 +31,12 @@ CURVES = {
 ELBO: dict[str, dict[str, Any]] = {
     "elbo": {"label": "ELBO", "color": "#000000", "linewidth": 2.0},
     "elbo_reward": {"label": "expected value $Q$", "color": "#009E73", "linestyle": (0, (6, 1.5, 1.5, 1.5))},
-    "elbo_entropy": {"label": "+ entropy (relative to uniform)", "color": "#D55E00", "linestyle": (0, (5, 1.5))},
-    "elbo_kl": {"label": r"$-$ KL$(\rho \,\|\, P)$", "color": "#0072B2", "linestyle": (0, (1.5, 1.2))},
+    "elbo_entropy": {
+        "label": "+ weighted entropy (relative to uniform)",
+        "color": "#D55E00",
+        "linestyle": (0, (5, 1.5)),
+    },
+    "elbo_kl": {"label": r"$-$ weighted KL from the model", "color": "#0072B2", "linestyle": (0, (1.5, 1.2))},
 }
 
 
@@ -70,9 +74,11 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
 def elbo_parts(metrics: xr.Dataset) -> Figure:
     """The ELBO and what it is made of over time, a panel per learner that has one.
 
-    The three parts add up to the ELBO; the first is what the critic expects, so with a discount factor it counts
-    future rewards as well. Where an annealed temperature makes the first records huge, the axis
-    is fitted to the rest and the panel says how far the curves go.
+    The three parts add up to the ELBO, so both weights are included: the temperature in the entropy, beta in the KL.
+    That is of rho from the prior and, of a planner that bends the dynamics, of its dynamics from the model's as well.
+    The first part is what the critic expects, so with a discount factor it counts future rewards as well. Where an
+    annealed temperature makes the first records huge, the axis is fitted to the rest and the panel says how far the
+    curves go.
 
     Args:
         metrics: as in `metrics.nc`.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from inference_marl.plots.calibration import reliability
 from inference_marl.plots.comparison import compared_beliefs
@@ -13,6 +16,7 @@ from inference_marl.plots.states import beliefs_by_state
 from inference_marl.posterior import Recorded, read
 from inference_marl.readings import modelling
 from inference_marl.readings.comparison import run_names
+from inference_marl.results import write_atomically
 
 DPI = 150
 """Resolution of written figures, dots per inch."""
@@ -23,7 +27,9 @@ COMPARED = "compared_with_"
 CAPTIONS = {
     "learning_curves": "Reward, joint probability of the optimum and success over time: means over replicates with "
     "95 % intervals.",
-    "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates.",
+    "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates. Both weights "
+    "are included: the temperature in the entropy, beta in the KL from the model (of rho from the prior P; of a "
+    "planner that bends the dynamics, of these as well).",
     "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
     "95 % intervals.",
     "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",
@@ -33,8 +39,10 @@ CAPTIONS = {
     "belief_change": "How far the opponent models move from record to record, and when each seed's moves most.",
     "opponent_types": "Probabilities of the opponents' types over time: means over replicates with 95 % intervals.",
     "surface": "Paths of the agents' mean actions over the reward surface.",
-    "ablation_curves": "Learning curves of the ablation's cells.",
-    "ablation_elbo": "The ELBO's parts at the last record, cell by cell.",
+    "ablation_curves": "Learning curves of the ablation's cells: means over replicates with 95 % intervals.",
+    "ablation_elbo": "The ELBO of every cell at the last record and the parts it is the sum of, both weights included; "
+    "every panel has a range of its own. Where models or critics differ, a higher ELBO is not better inference: "
+    "compare the gap, from the ELBO to the evidence.",
 }
 """What each figure shows, by its file's name without the ending."""
 
@@ -70,10 +78,9 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
         if recorded.surface is not None:
             figures["surface"] = surface(recorded.surface, posterior)
     folder = recorded.folder / "figures"
-    folder.mkdir(exist_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
-        figure.savefig(path, dpi=DPI)
+        _save(figure, path)
     return paths
 
 
@@ -90,9 +97,13 @@ def write_comparison(first: Recorded, second: Recorded) -> Path | None:
         return None
     name = run_names(first, second)[1].replace("/", "_")
     path = first.folder / "figures" / f"{COMPARED}{name}.png"
-    path.parent.mkdir(exist_ok=True)
-    compared_beliefs(first, second).savefig(path, dpi=DPI)
+    _save(compared_beliefs(first, second), path)
     return path
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Never half a picture, since a report may be reading it."""
+    write_atomically(path, partial(figure.savefig, dpi=DPI, format="png"))
 
 
 def comparison_caption(names: tuple[str, str]) -> str:

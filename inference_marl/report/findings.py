@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,21 +9,20 @@ import pandas as pd
 import xarray as xr
 
 from inference_marl.posterior import SEEDS_AGREE, Recorded, summary
-from inference_marl.readings import PROBABILITY_FLOOR, divergences, modelling, opponent_types, per_replicate
+from inference_marl.readings import PROBABILITY_FLOOR, Numbers, divergences, modelling, opponent_types, per_replicate
+from inference_marl.readings.bounds import PROBABILITY, bounds_of
 from inference_marl.readings.calibration import calibration
 from inference_marl.readings.certainty import agreement, certainty
 from inference_marl.readings.changes import SETTLED, belief_change
 from inference_marl.readings.solution import distances
-from inference_marl.report.tables import Section, cell, ends, number, step_cell
-from inference_marl.statistics import learner_lead, mean_interval, median_interval, proportion_interval
+from inference_marl.report.tables import NO_INTERVAL, Section, cell, number, step_cell
+from inference_marl.statistics import learner_lead, mean_interval, median_interval
 
 MAX_ROWS = 40
 """Rows of the table of beliefs."""
 
 MAX_AGENT_ROWS = 12
 """Rows up to which agents are told apart in the other tables; with more, they are averaged."""
-
-POSITIVE = (0.0, math.inf)
 
 
 def findings(recorded: Recorded) -> list[Section]:
@@ -117,8 +115,8 @@ def certain(posterior: xr.Dataset) -> Section:
         found, truth = (certainty(here, learner, name) for name in ("opponent_model", "opponent_policy"))
         row = []
         if found is not None:
-            second = mean_interval(found.favourite, bounds=(0, 1)) if discrete else mean_interval(found.spread)
-            row += [cell(mean_interval(found.entropy)), cell(second)]
+            second = ("favourite", found.favourite) if discrete else ("spread", found.spread)
+            row += [_cell(name, values, discrete) for name, values in (("entropy", found.entropy), second)]
         if truth is not None:
             row += [number(values.mean()) for values in (truth.entropy, truth.favourite if discrete else truth.spread)]
         return row
@@ -126,10 +124,11 @@ def certain(posterior: xr.Dataset) -> Section:
     second = "largest probability" if discrete else "standard deviation"
     return Section(
         "How sure are they?",
-        "Entropy in nats over the opponents' joint actions: 0 is certainty, log(number of actions) is none."
+        "Entropy in nats over the opponents' joint actions: 0 is certainty, log(number of actions) is none. "
+        + NO_INTERVAL
         if discrete
         else "Entropy in nats of the normal fitted to the draws, lower is surer; standard deviation in units of "
-        "actions.",
+        f"actions. {NO_INTERVAL}",
         ["", "entropy of rho", second, "entropy of truth", f"its {second}"],
         _rows(posterior, cells),
     )
@@ -143,10 +142,8 @@ def accuracy(posterior: xr.Dataset) -> Section:
         found = divergences(here, learner)
         if found is None:
             return []
-        positive = [mean_interval(values, bounds=POSITIVE) for values in (found.from_prior, found.from_truth)]
-        bounds = (-math.inf, 0.0 if discrete else math.inf)
-        score, best = (mean_interval(values, bounds=bounds) for values in (found.log_score, found.best_log_score))
-        return [*(cell(interval) for interval in [*positive, score]), number(best.mean)]
+        names = ("from_prior", "from_truth", "log_score")
+        return [*(_cell(name, getattr(found, name), discrete) for name in names), number(found.best_log_score.mean())]
 
     how = f"probabilities below {PROBABILITY_FLOOR:g} count as that" if discrete else "from normals fitted to the draws"
     return Section(
@@ -166,15 +163,14 @@ def calibrated(posterior: xr.Dataset) -> Section | None:
         for when, record in {"whole run": None, "last record": -1}.items():
             found = calibration(posterior, learner, record)
             if found is not None:
-                excess = mean_interval(found.overconfidence, bounds=(-1, 1))
                 rows += [[learner]] if [learner] not in rows else []
-                rows.append([f"  {when}", cell(found.error), cell(excess)])
+                rows.append([f"  {when}", cell(found.error), _cell("overconfidence", found.overconfidence)])
     if not rows:
         return None
     what = (
         "If rho gives an action probability 0.7, do the opponents play it 7 times in 10? Calibration error: the mean "
         "gap between both, 0 is perfect. Overconfidence: rho's probability of its favourite action minus how often the "
-        "opponents play it, above 0 too sure."
+        "opponents play it, above 0 too sure; of several favourites the mean."
         if posterior.attrs["kind"] == "discrete"
         else "Do rho's central intervals contain the opponents' actions as often as they should? Calibration error: "
         "the mean gap between nominal and actual coverage, 0 is perfect. Overconfidence: nominal minus actual "
@@ -192,19 +188,20 @@ def agreed(posterior: xr.Dataset) -> Section:
         found = agreement(posterior, learner)
         if found is None:
             continue
-        spread = cell(mean_interval(found.spread, bounds=POSITIVE))
-        replicates = len(found.spread)
-        share = proportion_interval(round(found.share * replicates), replicates) if discrete else None
-        rows.append([learner, *([f"{number(found.share)} {ends(share)}"] if share else []), spread])
+        shares = [number(found.share), number(found.chance)] if discrete else []
+        rows.append([learner, *shares, _cell("distance", found.spread)])
     what = (
-        "Share of the seeds whose favourite action of the opponents is the most common one (1: all agree), and the "
+        "Share of the seeds whose favourite action of the opponents is the most common one (1: all agree; a seed with "
+        "several favourites is divided among them), what that would be if favourites were drawn at random, and the "
         "total variation distance of a seed's belief from the mean of all (0: all the same)."
         if discrete
         else "Distance of a seed's mean action from the mean of all seeds, in units of actions; R-hat is in the first "
         "table."
     )
-    columns = ["same favourite", "distance from the mean belief"] if discrete else ["distance from the mean of all"]
-    return Section("Do the seeds agree?", what, ["", *columns], rows)
+    columns = ["same favourite", "by chance", "distance from the mean belief"]
+    return Section(
+        "Do the seeds agree?", what, ["", *(columns if discrete else ["distance from the mean of all"])], rows
+    )
 
 
 def changed(posterior: xr.Dataset) -> Section | None:
@@ -215,7 +212,7 @@ def changed(posterior: xr.Dataset) -> Section | None:
         found = belief_change(posterior, learner)
         if found is not None and np.isfinite(found.size).all():
             steps = [step_cell(median_interval(values), last) for values in (found.at, found.settled)]
-            rows.append([learner, steps[0], cell(mean_interval(found.size, bounds=POSITIVE)), steps[1]])
+            rows.append([learner, steps[0], _cell("size", found.size), steps[1]])
     if not rows:
         return None
     measure = "total variation between successive records, from 0 to 1"
@@ -225,7 +222,7 @@ def changed(posterior: xr.Dataset) -> Section | None:
     return Section(
         "When did the belief change?",
         f"Step of the largest change of rho (median over seeds), its size ({measure}), and the first step from which "
-        f"rho stays within {within} of its last (median).",
+        f"rho stays within {within} of its last (median). Where rho never moved there is no step: > {last}.",
         ["", "largest change at step", "size", "settled from step"],
         rows,
         figures=("belief_change",),
@@ -267,7 +264,7 @@ def types(posterior: xr.Dataset) -> Section | None:
             for name, column in zip(names, values.T, strict=True):
                 if not np.isnan(column).all():
                     label = f"{learner}, agent {agent}"
-                    rows.append([label, name, cell(mean_interval(column, bounds=(0, 1)))])
+                    rows.append([label, name, cell(mean_interval(column, bounds=PROBABILITY))])
     what = "Probability of each type of opponent, averaged over states."
     note = f"... and {len(rows) - MAX_ROWS} more rows, in posterior.nc: opponent_type" if len(rows) > MAX_ROWS else ""
     header = ["", "type", "probability"]
@@ -287,7 +284,8 @@ def evidence(recorded: Recorded) -> Section | None:
     return Section(
         "How good is the guide?",
         "The ELBO can at most be the evidence, under the same model; the gap is the guide's distance from the exact "
-        "posterior, 0 for a perfect guide. In units of reward.",
+        "posterior, 0 for a perfect guide. In units of reward. Where models or critics differ, so does the evidence: a "
+        "higher ELBO is then not better inference, so compare the gap.",
         ["", "evidence", "ELBO", "gap"],
         rows,
         figures=("elbo_parts",),
@@ -316,6 +314,11 @@ def solved(recorded: Recorded) -> Section | None:
         rows,
         f"over the first {used} of {count} replicates" if used < count else "",
     )
+
+
+def _cell(name: str, values: Numbers, discrete: bool = True) -> str:
+    """The mean of a reading over replicates and its interval, cut to the reading's bounds."""
+    return cell(mean_interval(values, bounds=bounds_of(name, discrete)))
 
 
 def _rows(posterior: xr.Dataset, cells: Callable[[str, xr.Dataset], list[str]]) -> list[list[str]]:

@@ -103,17 +103,18 @@ class _Page:
         """Rows with their names as headers; a row of one cell spans the table."""
         width = len(section.header)
         caption = f"<b>Table {next(self.tables)}.</b> {escape(section.explanation or section.title)}"
-        head = "".join(f'<th scope="col">{escape(cell) or "<span>Name</span>"}</th>' for cell in section.header)
+        head = "".join(_head(cell, i < section.names) for i, cell in enumerate(section.header))
         bodies: list[list[str]] = [[]]
         for row in section.rows:
-            name, *cells = [str(cell).strip() for cell in row]
-            if not cells:
-                group = f'<tr class="group"><th scope="rowgroup" colspan="{width}">{escape(name)}</th></tr>'
+            cells = [str(cell).strip() for cell in row]
+            if len(cells) == 1 < width:
+                group = f'<tr class="group"><th scope="rowgroup" colspan="{width}">{escape(cells[0])}</th></tr>'
                 bodies.append([group])
                 continue
-            data = "".join(_data(cell) for cell in [*cells, *[""] * (width - len(row))])
-            inner = ' class="inner"' if str(row[0]).startswith(" ") else ""
-            bodies[-1].append(f'<tr><th scope="row"{inner}>{escape(name)}</th>{data}</tr>')
+            look = "name inner" if str(row[0]).startswith(" ") else "name"
+            names = "".join(f'<th scope="row" class="{look}">{escape(cell)}</th>' for cell in cells[: section.names])
+            data = "".join(_data(cell) for cell in [*cells[section.names :], *[""] * (width - len(row))])
+            bodies[-1].append(f"<tr>{names}{data}</tr>")
         # Short groups of rows are not torn apart in print.
         rows = "\n".join(
             "\n".join(['<tbody class="short">' if len(body) <= SHORT else "<tbody>", *body, "</tbody>"])
@@ -138,6 +139,12 @@ class _Page:
             f'<figure><img alt="Chart: {escape(said)}" width="{width}" src="data:image/png;base64,{data}">'
             f"<figcaption><b>Figure {next(self.figures)}.</b> {escape(said)}</figcaption></figure>"
         )
+
+
+def _head(cell: str, name: bool) -> str:
+    """The header of a column; screen readers are told of one without text."""
+    look = ' class="name"' if name else ""
+    return f'<th scope="col"{look}>{escape(cell) or "<span>Name</span>"}</th>'
 
 
 def _data(cell: str) -> str:
@@ -188,28 +195,28 @@ def _name(recorded: Recorded) -> str:
 def _facts(recorded: Recorded) -> str:
     """What was run, with what, and how to run it again."""
     metrics, spec = recorded.metrics, recorded.spec
-    command = ["inference-marl", "ablate" if spec.get("levels") else "run", f"{recorded.folder.name}/spec.yaml"]
+    file = f"{_name(recorded)}.yaml"  # which names the new run; where this one is, readers of the page cannot know
+    command = shlex.join(["inference-marl", "ablate" if spec.get("levels") else "run", file])
+    used = recorded.summary.get("versions")
+    versions = [f"Python {platform.python_version()}", *map(_version, PACKAGES)]
     facts = {
         "Game": metrics.attrs.get("game", "-"),
         "Learners": ", ".join(metrics["learner"].to_numpy().tolist()),
         "Replicates": f"{metrics.sizes['replicate']} independent, all from seed {metrics.attrs.get('seed', '-')}",
         "Steps": f"{int(metrics['step'][-1]):,} environment steps, {metrics.sizes['step']:,} records",
         "Time": _time(recorded),
-        "Reproduce": shlex.join(command),
-        "Versions": ", ".join([f"Python {platform.python_version()}", *map(_version, PACKAGES)]),
+        "Reproduce": f"save the run's spec.yaml, which is at the end of this page, as {file}; then, where that is: ",
+        "Versions": ", ".join(f"{name} {number}" for name, number in used.items()) if used else ", ".join(versions),
     }
     failed = recorded.summary.get("failed") or {}
     facts |= {f"Failed: {arm}": reason for arm, reason in failed.items()}
+    how = f"<code>{escape(command)}</code>"
     rows = "\n".join(
-        f"<dt>{escape(name)}</dt><dd>{_code(value) if name == 'Reproduce' else escape(str(value))}</dd>"
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}{how if name == 'Reproduce' else ''}</dd>"
         for name, value in facts.items()
     )
-    where = "Versions are those this report was written with." if "versions" not in recorded.summary else ""
+    where = "" if used else "Versions are those this report was written with."
     return f'<dl class="facts">\n{rows}\n</dl>\n' + (f'<p class="note">{where}</p>' if where else "")
-
-
-def _code(text: str) -> str:
-    return f"<code>{escape(text)}</code>"
 
 
 def _time(recorded: Recorded) -> str:

@@ -55,6 +55,7 @@ caption { caption-side: top; text-align: left; font: 0.9375rem/1.5 var(--serif);
   max-width: 44rem; }
 th, td { padding: 0.22rem 0 0.22rem 1.1rem; text-align: right; font-weight: 400; vertical-align: top;
   white-space: nowrap; }
+th.name { text-align: left; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 1px solid var(--rule); color: var(--soft); vertical-align: bottom; white-space: normal;
   padding-bottom: 0.35rem; }

@@ -12,6 +12,9 @@ from inference_marl.statistics import Interval
 WIDTH = 100
 """Columns of printed text, about."""
 
+NO_INTERVAL = "A dash in the place of an interval: the replicates are too few, or too much alike, to give one."
+"""What `ends` shows where there is no interval, in words."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -24,6 +27,7 @@ class Section:
         rows: cells as text, may be shorter than the header; a row of one cell is a heading.
         note: below the table: what was left out, and how to get it.
         figures: names of the figures that belong here, without their ending.
+        names: how many of the first columns say what a row is of.
     """
 
     title: str
@@ -32,12 +36,13 @@ class Section:
     rows: Sequence[Sequence[str]] = ()
     note: str = ""
     figures: tuple[str, ...] = ()
+    names: int = 1
 
     def text(self) -> str:
         """For a terminal, about `WIDTH` columns wide."""
         parts = [self.title, *([textwrap.fill(self.explanation, WIDTH - 2)] if self.explanation else [])]
         if self.rows:
-            parts += ["", aligned(self.header, self.rows)]
+            parts += ["", aligned(self.header, self.rows, self.names)]
         return "\n".join([*parts, *([textwrap.fill(self.note, WIDTH - 2)] if self.note else [])])
 
 
@@ -68,14 +73,15 @@ def step_cell(interval: Interval, last: int) -> str:
     return f"{mean} [{low}, {high}]" if not math.isnan(interval.low) else f"{mean} -"
 
 
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left; rows may be shorter than the header."""
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
+    """Aligned columns, the first `names` of them to the left; rows may be shorter than the header."""
     filled = [[*row, *[""] * (len(header) - len(row))] for row in [header, *rows]]
     # A row of one cell is a heading and may run on over the empty columns.
     widths = [max(len(row[i]) for row in filled if i or row[1:] != [""] * len(row[1:])) for i in range(len(header))]
     lines = [
         "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cell.ljust(width) if i < names else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in filled
     ]

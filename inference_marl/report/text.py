@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_marl.posterior import InspectError, Recorded, read
-from inference_marl.readings.comparison import comparison, run_names
+from inference_marl.readings.comparison import check_comparable, comparison, run_names
 from inference_marl.report.findings import findings
 from inference_marl.report.tables import Section, number
 
@@ -58,6 +58,8 @@ def compare_runs(runs: Sequence[Path | str], print: Callable[[str], object] = pr
 
     first, *others = [read(run) for run in runs]
     for other in others:
+        check_comparable(first, other)  # before anything is printed
+    for other in others:
         print(" and ".join(run_names(first, other)))
         for section in comparison(first, other):
             print("\n" + section.text())
@@ -94,8 +96,9 @@ def results(recorded: Recorded) -> Section:
     title = f"{metrics.attrs.get('experiment', recorded.folder.name)}: {metrics.attrs.get('game', 'a game')}, "
     count = metrics.sizes["replicate"]
     title += f"{count} replicate{'s' if count > 1 else ''}, at step {last}"
-    source = f"published: {found['source']}" if published and found.get("source") else ""
-    return Section(title, "", header, lines, source, ("learning_curves", "elbo_parts"))
+    source = found.get("source") or "source not given"
+    note = f"published: at the last step of the published experiment, which may not be this one's; {source}"
+    return Section(title, "", header, lines, note if published else "", ("learning_curves", "elbo_parts"))
 
 
 def _row(row: Mapping[str, Any], last: int) -> list[str]:

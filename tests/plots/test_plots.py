@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from inference_marl import plots
-from inference_marl.plots.drawing import looks, readable_limits, time_axis
+from inference_marl.plots.drawing import histogram, looks, readable_limits, time_axis
 from inference_marl.posterior import InspectError
 from inference_marl.readings.changes import belief_change
 from tests import run_folder
@@ -47,9 +47,18 @@ FIGURES = {
     "calibration, continuous": lambda: plots.reliability(CONTINUOUS["posterior"]),
     "belief_change": lambda: plots.belief_movement(DISCRETE["posterior"]),
     "belief_change, continuous": lambda: plots.belief_movement(CONTINUOUS["posterior"]),
+    "belief_change, long names": lambda: plots.belief_movement(long_names(DISCRETE["posterior"])),
     "surface": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"]),
     "surface of one": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"], ["rommeo_q"]),
 }
+
+
+def long_names(posterior: xr.Dataset) -> xr.Dataset:
+    """Seven arms whose names fill a row of the legend each."""
+    many = xr.concat([posterior.sel(learner=["rommeo_q"])] * 7, dim="learner", data_vars="minimal")
+    return many.assign_coords(
+        learner=[f"opponent_prior_{i}, opponent_model_optimal, critic_bayesian" for i in range(7)]
+    )
 
 
 def all_with_elbo(metrics: xr.Dataset) -> xr.Dataset:
@@ -143,6 +152,16 @@ def test_bars_are_the_final_means() -> None:
     heights = [bar.get_height() for bar in axes.patches]
     names = ("opponent_model", "opponent_prior", "opponent_policy")
     assert heights == pytest.approx(np.concatenate([final[name].to_numpy() for name in names]), rel=1e-5)
+
+
+def test_few_draws_have_few_bins() -> None:
+    rng = np.random.default_rng(0)
+    density, edges = histogram(rng.normal(0, 3, 64), 20.0)
+    assert len(density) == 8
+    assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
+    many, narrow = histogram(rng.normal(0, 3, 1_000_000), 20.0), histogram(np.full(64, 9.9), 20.0)
+    assert len(many[0]) == int(np.ptp(many[1]) / 0.2)
+    assert narrow[1] == pytest.approx([9.8, 10.0])
 
 
 def test_time_is_in_episodes_where_they_have_steps() -> None:
@@ -263,6 +282,10 @@ def test_many_learners_are_cut_to_what_is_legible() -> None:
     many = xr.concat([posterior.sel(learner=["rommeo_q"])] * 9, dim="learner", data_vars="minimal")
     many = many.assign_coords(learner=[f"arm_{i}" for i in range(9)])
     for draw in (plots.beliefs, plots.opponent_action_bars, plots.reliability):
-        assert "4 more learners not shown" in draw(many).get_suptitle()
-    assert "2 more learners not shown" in plots.belief_movement(many).get_suptitle()
+        figure = draw(many)
+        assert "; 5 of 9 learners, evenly spaced" in figure.get_suptitle()
+        assert [axes.get_title("left") for axes in figure.axes[:5]] == [f"arm_{i}" for i in (0, 1, 3, 5, 7)]
+    figure = plots.belief_movement(many)
+    assert "; 7 of 9 learners, evenly spaced" in figure.get_suptitle()
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 7
     assert len(plots.beliefs(many, [f"arm_{i}" for i in range(9)]).axes) == 18

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,8 @@ from inference_marl.cli import main
 from inference_marl.plots import learning_curves
 from inference_marl.posterior import InspectError, read
 from inference_marl.report.findings import findings
-from inference_marl.report.page import report
+from inference_marl.report.page import _Page, report
+from inference_marl.report.tables import Section
 from tests import run_folder
 
 
@@ -73,7 +75,7 @@ def test_report_has_everything_of_the_run(folder: Path, page: Page) -> None:
         assert all(cell.strip() in page.text for row in section.rows for cell in row)
         assert section.explanation in page.text
     assert (folder / "spec.yaml").read_text().strip() in page.text  # with its markup, so escaped in the file
-    assert "inference-marl run run/spec.yaml" in page.text
+    assert "inference-marl run synthetic.yaml" in page.text
     assert "all from seed 0" in page.text
     for package in ("Python", "inference-marl", "torch", "pyro-ppl", "arviz", "numpy"):
         assert re.search(rf"{package} \d", page.text)
@@ -118,9 +120,28 @@ def test_ablation_comes_first(tmp_path: Path) -> None:
     (folder / "spec.yaml").write_text(yaml.safe_dump({"levels": levels, "arms": dict.fromkeys(learners)}))
     found = Page(report([folder]))
     assert "2 cells" in found.headings[1]
-    assert "Learning curves of the ablation's cells." in found.text
-    assert "inference-marl ablate run/spec.yaml" in found.text
+    assert found.text.index("What was reached") < found.text.index("Learning curves of the ablation's cells: means")
+    assert "inference-marl ablate synthetic.yaml" in found.text
     assert (folder / "ablation.csv").is_file()
+
+
+def test_a_row_may_have_several_names() -> None:
+    rows = [["x", "1", "2.0"], ["y", "10", "3.0"]]
+    section = Section("", "What it is.", ["factor", "level", "reward"], rows, names=2)
+    text = _Page().table(section)
+    heads = [f'<th scope="row" class="name">{name}</th>' for name in ("y", "10")]
+    assert f"<tr>{''.join(heads)}<td>3.0</td></tr>" in text
+    assert text.count('scope="row"') == 4
+    assert '<th scope="col" class="name">level</th><th scope="col">reward</th>' in text
+
+
+def test_versions_are_those_of_the_run(tmp_path: Path) -> None:
+    folder = run_folder.write(tmp_path / "run", **two_learners(2, 3))
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"versions": {"torch": "9.8.7"}}))
+    found = Page(report([folder])).text
+    assert "torch 9.8.7" in found
+    assert "Versions are those" not in found
 
 
 def test_report_of_several_runs_compares_them(folder: Path, tmp_path: Path) -> None:
