@@ -17,9 +17,13 @@ import xarray as xr
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from inference_marl.readings import optimum_probability, per_replicate
+from inference_marl.readings.bounds import UNBOUNDED, bounds_of, difference_bounds
 
 FloatArray = npt.NDArray[np.floating[Any]]
-UNBOUNDED = (-math.inf, math.inf)
+
+ROUNDING = 1e-6
+"""Numbers that differ by no more than this share of their size are the same, up to the rounding of float32. What has
+bounds (probabilities, nats) comes from numbers of order 1, so there it is no share but the difference itself."""
 
 METRICS = (
     *("reward", "joint_optimum_probability", "success_rate", "elbo", "elbo_gap"),
@@ -37,7 +41,7 @@ class Interval:
 
     Attributes:
         mean: the estimate (for `median_interval` the median).
-        low, high: ends of the interval; NaN where the sample is too small to have one.
+        low, high: ends of the interval; NaN where the sample is too small, or too much alike, to have one.
     """
 
     mean: float
@@ -62,25 +66,35 @@ class Band:
 def mean_band(values: npt.ArrayLike, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED) -> Band:
     """Student-t interval of the mean over the first dimension.
 
-    One replicate says nothing about its spread, so its interval is NaN, not zero wide. A NaN among the replicates
+    The interval is NaN, not zero wide, where the sample does not show its spread: for one replicate, and for any number
+    of them that are all the same, which is no evidence that the next one would be. A NaN among the replicates
     makes the entry NaN: a diverged seed is never dropped in silence.
 
     Args:
         values: `replicates x ...`.
-        level: coverage, in (0, 1).
+        level: coverage, in (0, 1); exact for normal replicates, approximate for others, and too high a claim for few
+            replicates that are nearly all the same.
         bounds: of what is measured, (0, 1) for probabilities; the interval is cut to them.
 
     Returns:
         Fields of shape `...`; all NaN for no replicates.
     """
-    _check_level(level)
     data = np.asarray(values, dtype=np.float64)
+    size = np.abs(data).max(0) if len(data) else np.zeros(data.shape[1:])
+    return _student(data, size, level, bounds)
+
+
+def _student(data: FloatArray, size: FloatArray, level: float, bounds: tuple[float, float]) -> Band:
+    """`mean_band` of numbers that are rounded in proportion to `size`."""
+    _check_level(level)
     replicates = len(data)
     nothing = np.full(data.shape[1:], np.nan)
     mean = data.mean(0) if replicates else nothing
     if replicates < 2:
         return Band(mean, nothing, nothing)
-    half = stats.t.ppf((1 + level) / 2, replicates - 1) * data.std(0, ddof=1) / math.sqrt(replicates)
+    rounding = ROUNDING * np.maximum(size, float(bounds != UNBOUNDED))
+    deviation = np.where(np.ptp(data, axis=0) > rounding, data.std(0, ddof=1), np.nan)
+    half = stats.t.ppf((1 + level) / 2, replicates - 1) * deviation / math.sqrt(replicates)
     return Band(mean, np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1]))
 
 
@@ -124,6 +138,95 @@ def proportion_band(successes: npt.ArrayLike, level: float = 0.95) -> Band:
     intervals = [proportion_interval(int(count), len(data), level) for count in counts]
     table = np.array([[each.mean, each.low, each.high] for each in intervals])
     return Band(*table[where].T)
+
+
+def difference_interval(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    paired: bool,
+    level: float = 0.95,
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> Interval:
+    """Interval of the mean of the second sample minus that of the first, by Student's t.
+
+    Of pairs it is that of `mean_band` for their differences: the narrower, the more the pairs are alike. Of
+    independent samples it is Welch's (1947, Biometrika 34). Both are exact (Welch's nearly) for normal numbers and
+    approximate for others. Where a sample does not show its spread, see `mean_band`, there is no interval: of pairs
+    the sample of differences, of independent samples both of them.
+
+    Args:
+        first: one number per replicate.
+        second: the same; if `paired`, of the same replicates in the same order.
+        paired: whether replicate `r` of both samples had the same random numbers.
+        level: coverage, in (0, 1).
+        bounds: of the difference; the interval is cut to them.
+
+    Raises:
+        ValueError: if paired samples differ in their number.
+    """
+    _check_level(level)
+    one, other = _samples(first, second, paired)
+    size = np.abs(np.concatenate([one, other])).max(initial=0.0)
+    if paired:
+        return _student((other - one)[:, None], np.array([size]), level, bounds).intervals()[0]
+    gap = float(other.mean() - one.mean()) if len(one) and len(other) else math.nan
+    squared = [float(values.var(ddof=1)) / len(values) if len(values) > 1 else math.nan for values in (one, other)]
+    if not math.sqrt(sum(squared)) > ROUNDING * max(size, float(bounds != UNBOUNDED)):
+        return Interval(gap, math.nan, math.nan)
+    counts = len(one), len(other)
+    freedom = sum(squared) ** 2 / sum(each**2 / (count - 1) for each, count in zip(squared, counts, strict=True))
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(squared))
+    return Interval(gap, max(gap - half, bounds[0]), min(gap + half, bounds[1]))
+
+
+def proportion_difference(first: npt.ArrayLike, second: npt.ArrayLike, paired: bool, level: float = 0.95) -> Interval:
+    """Interval of the second rate minus the first, put together from the Wilson intervals of both.
+
+    It stays inside [-1, 1] and has a width even where all replicates agree.
+
+    Args:
+        first: 0 or 1, one per replicate.
+        second: the same; if `paired`, of the same replicates in the same order.
+        paired: whether replicate `r` of both samples had the same random numbers.
+        level: coverage, in (0, 1), on average over rates.
+
+    Returns:
+        All NaN for no replicates, or if one of them is NaN.
+
+    Source: method 10 of Newcombe (1998), Statistics in Medicine 17, pages 873-890 for independent samples and
+    2635-2650 for pairs, with its continuity correction of their correlation.
+
+    Raises:
+        ValueError: if paired samples differ in their number.
+    """
+    one, other = _samples(first, second, paired)
+    if not len(one) or not len(other) or np.isnan(one).any() or np.isnan(other).any():
+        return Interval(math.nan, math.nan, math.nan)
+    p, q = (proportion_interval(int(values.sum()), len(values), level) for values in (one, other))
+    correlation = _correlation(one, other) if paired else 0.0
+
+    def reach(ours: float, theirs: float) -> float:
+        return math.sqrt(max(0.0, ours**2 - 2 * correlation * ours * theirs + theirs**2))
+
+    gap = q.mean - p.mean
+    return Interval(gap, gap - reach(q.mean - q.low, p.high - p.mean), gap + reach(q.high - q.mean, p.mean - p.low))
+
+
+def _correlation(one: FloatArray, other: FloatArray) -> float:
+    """Phi of pairs of zeros and ones; a positive one is corrected for continuity. 0 if a sample does not vary."""
+    pairs = len(one)
+    crossed = float(pairs * (one * other).sum() - one.sum() * other.sum())  # the fourfold table's determinant
+    spread = math.prod(float(values.sum() * (pairs - values.sum())) for values in (one, other))
+    if crossed > 0:
+        crossed = max(crossed - pairs / 2, 0.0)
+    return crossed / math.sqrt(spread) if spread else 0.0
+
+
+def _samples(first: npt.ArrayLike, second: npt.ArrayLike, paired: bool) -> tuple[FloatArray, FloatArray]:
+    one, other = (np.ravel(np.asarray(values, dtype=np.float64)) for values in (first, second))
+    if paired and len(one) != len(other):
+        raise ValueError(f"second: got {len(other)} replicates, expected {len(one)} as in first, since they are paired")
+    return one, other
 
 
 def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
@@ -252,13 +355,28 @@ def learner_lead(posterior: xr.Dataset, learner: str, threshold: float = 0.5) ->
 
 
 def metric_band(name: str, values: npt.ArrayLike) -> Band:
-    """The 95 % interval that suits a metric: Wilson's for `success`, within [0, 1] for a probability.
+    """The 95 % interval that suits a metric: Wilson's for `success`, Student's within its bounds for the others.
 
     `values` are `replicates x steps`, `name` is as in `metrics.nc`.
     """
+    return proportion_band(values) if name == "success" else mean_band(values, bounds=bounds_of(name))
+
+
+def metric_difference(
+    name: str, first: npt.ArrayLike, second: npt.ArrayLike, paired: bool, discrete: bool = True
+) -> Interval:
+    """The 95 % interval that suits the difference of two samples of a metric, or of another reading.
+
+    Args:
+        name: as in `metrics.nc`, or as in `inference_marl.readings.bounds`.
+        first: one number per replicate.
+        second: the same.
+        paired: whether replicate `r` of both samples had the same random numbers.
+        discrete: of readings of beliefs, whether these are probabilities.
+    """
     if name == "success":
-        return proportion_band(values)
-    return mean_band(values, bounds=(0, 1)) if name.endswith("probability") else mean_band(values)
+        return proportion_difference(first, second, paired)
+    return difference_interval(first, second, paired, bounds=difference_bounds(name, discrete))
 
 
 def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[dict[str, Any]]:
@@ -308,8 +426,9 @@ def paired_differences(metrics: xr.Dataset, reference: str) -> list[dict[str, An
     """How much each learner is above one of them at the last record, replicate by replicate.
 
     Arms of a run start from the same random numbers, so replicate `r` of one is paired with replicate `r` of the other:
-    the interval is Student's for the mean of the differences, which is exact in level whether or not the pairs are
-    alike, and narrower the more they are.
+    intervals are those of pairs, the narrower the more the pairs are alike: Newcombe's for the success rate, else
+    Student's for the mean of the differences, which is exact for normal differences only, alike pairs or not. Of few
+    replicates that differ in a few pairs only it claims too much; if they differ in none it claims nothing.
 
     Args:
         metrics: as in `metrics.nc`.
@@ -329,7 +448,7 @@ def paired_differences(metrics: xr.Dataset, reference: str) -> list[dict[str, An
         for name, metric in names.items():
             mine, its = (per_replicate(metrics, name, each) for each in (learner, reference))
             if learner != reference and mine is not None and its is not None:
-                found = _valid(mean_interval(mine[:, -1] - its[:, -1]))
+                found = _valid(metric_difference(name, its[:, -1], mine[:, -1], paired=True))
                 where = {"learner": learner, "reference": reference, "metric": metric}
                 rows.append({**where, "step": int(metrics["step"][-1]), **found, "replicates": len(mine)})
     return rows

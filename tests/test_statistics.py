@@ -11,14 +11,18 @@ import xarray as xr
 from scipy import stats
 
 from inference_marl.statistics import (
+    difference_interval,
     first_lasting_step,
     lead,
     learner_lead,
     mean_band,
     mean_interval,
     median_interval,
+    metric_band,
+    metric_difference,
     paired_differences,
     proportion_band,
+    proportion_difference,
     proportion_interval,
     summarise,
 )
@@ -51,6 +55,21 @@ def test_one_replicate_has_no_interval() -> None:
     assert found.mean == 3.0
     assert math.isnan(found.low)
     assert math.isnan(found.high)
+
+
+@pytest.mark.parametrize("values", [[0.0] * 4, [1.0] * 50, [11.0, 11.000001, 11.0]])
+def test_replicates_that_are_all_the_same_have_no_interval(values: list[float]) -> None:
+    """They are no evidence that the next one would be, and the rounding of float32 is no spread."""
+    found = mean_interval(values)
+    assert found.mean == pytest.approx(values[0])
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_small_spread_of_small_numbers_is_a_spread() -> None:
+    large, small = mean_interval([1.0, 2.0, 4.0]), mean_interval([1e-9, 2e-9, 4e-9])
+    assert small.high == pytest.approx(1e-9 * large.high)
+    assert math.isnan(mean_interval([0.0, 1e-9, 0.0], bounds=(0, 1)).low)  # of probabilities it is rounding
 
 
 def test_no_replicates_and_nan_are_nan() -> None:
@@ -102,6 +121,78 @@ def test_median_of_few_has_no_interval(n: int) -> None:
     assert found.mean == (n - 1) / 2
     assert math.isnan(found.low)
     assert math.isnan(found.high)
+
+
+# Examples of Newcombe (1998), Statistics in Medicine 17, pages 2635-2650, and of Fagerland, Lydersen and Laake (2014),
+# Statistics in Medicine 33 (hyperresponsiveness). Pairs: both, first only, second only, neither.
+@pytest.mark.parametrize(
+    ("table", "low", "high"), [((36, 12, 2, 0), 0.0569, 0.3404), ((1, 1, 7, 12), -0.5069, -0.0256)]
+)
+def test_paired_rates_are_the_published_ones(table: tuple[int, ...], low: float, high: float) -> None:
+    first, second = (np.repeat(each, table) for each in ([1, 1, 0, 0], [1, 0, 1, 0]))
+    found = proportion_difference(second, first, paired=True)
+    assert found.mean == pytest.approx((table[1] - table[2]) / sum(table))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+    mirrored = proportion_difference(first, second, paired=True)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_independent_rates_are_the_published_ones() -> None:
+    # Newcombe (1998), Statistics in Medicine 17, page 873, Table II, method 10: 56/70 and 48/80.
+    first, second = np.arange(80) < 48, np.arange(70) < 56
+    found = proportion_difference(first, second, paired=False)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize("truth", [(0.95, 0.05, 0.0, 0.0), (0.6, 0.2, 0.1, 0.1), (0.25, 0.25, 0.25, 0.25)])
+def test_paired_rates_cover(truth: tuple[float, ...]) -> None:
+    """Exact: the probabilities of all tables of 20 pairs whose interval has the true difference, summed."""
+    tables = [(a, b, c, 20 - a - b - c) for a in range(21) for b in range(21 - a) for c in range(21 - a - b)]
+    weights = stats.multinomial.pmf(tables, 20, truth)
+    covered = 0.0
+    for table, weight in zip(tables, weights, strict=True):
+        if weight > 1e-6:
+            first, second = (np.repeat(each, table) for each in ([1, 1, 0, 0], [1, 0, 1, 0]))
+            found = proportion_difference(second, first, paired=True)
+            covered += weight * (found.low <= truth[1] - truth[2] <= found.high)
+    assert covered > 0.93
+
+
+def test_students_difference_of_nearly_binary_pairs_claims_nothing_where_it_would_be_wrong() -> None:
+    """Rates .95 and 1, 20 pairs: a zero-width interval would miss whenever all agree, 36 % of the time."""
+    wrong = 0.0
+    for count, weight in enumerate(stats.binom.pmf(range(21), 20, 0.05)):
+        found = difference_interval(np.ones(20), np.arange(20) >= count, paired=True)
+        wrong += weight * (found.low > -0.05 or found.high < -0.05)
+    assert wrong < 0.05
+
+
+def test_difference_is_welchs() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0, 1, 12), rng.normal(1, 3, 20)
+    found, expected = difference_interval(first, second, False), stats.ttest_ind(second, first, equal_var=False)
+    ends = expected.confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
+    assert found.mean == pytest.approx(second.mean() - first.mean())
+    assert difference_interval(first, second, False, bounds=(0.0, 0.5)).high == 0.5
+    assert math.isnan(difference_interval(first[:1], second, False).low)
+    constant = difference_interval(np.ones(3), np.full(3, 4.0), False)
+    assert constant.mean == 3.0
+    assert math.isnan(constant.low)
+
+
+def test_pairs_must_have_partners() -> None:
+    for difference in (difference_interval, proportion_difference):
+        with pytest.raises(ValueError, match="got 3 replicates, expected 2 as in first"):
+            difference([0, 1], [0, 1, 1], True)
+
+
+def test_intervals_stay_within_what_a_reading_can_be() -> None:
+    gap = np.array([[0.0], [0.1], [3.0]])
+    assert metric_band("elbo_gap", gap).low[0] == 0.0
+    assert metric_band("elbo", gap).low[0] < 0.0
+    assert metric_difference("joint_optimum_probability", [0, 0, 0.1], [1, 1, 0.8], True).high == 1.0
+    assert metric_difference("entropy", [0.0, 0.0, 9.0], [0.0, 9.0, 9.0], True).low < 0.0
 
 
 def test_median_is_censored_with_its_data() -> None:
@@ -284,8 +375,8 @@ def test_summarise_reports_the_gap_where_there_is_one() -> None:
     found = [row for row in rows if row["metric"] == "elbo_gap"]
     assert [(row["learner"], row["step"]) for row in found] == [("rommeo_q", 1), ("rommeo_q", 2)]
     assert found[0]["mean"] == pytest.approx(5 / 3)
-    half = 4.302653 / math.sqrt(3)  # t_{2, .975} = 4.302653, sd = 1
-    assert (found[1]["low"], found[1]["high"]) == pytest.approx((1 - half, 1 + half), rel=1e-6)
+    half = 4.302653 / math.sqrt(3)  # t_{2, .975} = 4.302653, sd = 1; the gap is never below 0
+    assert (found[1]["low"], found[1]["high"]) == pytest.approx((0.0, 1 + half), rel=1e-6)
 
 
 def test_paired_differences_by_hand() -> None:
@@ -305,7 +396,8 @@ def test_paired_differences_by_hand() -> None:
     half = 4.302653 * math.sqrt(1 / 3) / math.sqrt(3)  # differences 1, 2, 2: variance 1/3
     found = [rows[0][key] for key in ("mean", "low", "high")]
     assert found == pytest.approx([5 / 3, 5 / 3 - half, 5 / 3 + half], rel=1e-6)
-    assert rows[1]["mean"] == pytest.approx(-1 / 3)
+    rate = proportion_difference([1, 1, 0], [1, 0, 0], paired=True)
+    assert [rows[1][key] for key in ("mean", "low", "high")] == pytest.approx([-1 / 3, rate.low, rate.high])
     assert rows[0]["replicates"] == 3
     mirrored = paired_differences(data, "rommeo_q_emp")
     assert [row["mean"] for row in mirrored] == pytest.approx([-5 / 3, 1 / 3])

@@ -13,6 +13,7 @@ from inference_marl.plots.drawing import (
     PALETTE,
     ROLES,
     draw_band,
+    histogram,
     label_time,
     panels,
     shared_legend,
@@ -74,7 +75,7 @@ def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
         title(axis, pair[0] if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}")
     for axis in grid[-1]:
         axis.set_xlabel("opponents' action")
-    shared_legend(figure, grid[0][0])
+    shared_legend(figure, grid[0][0], grid[-1][0])
     cut = f"; {len(every) - MAX_COLUMNS} more pairs of learners not shown" if len(every) > MAX_COLUMNS else ""
     cut += f"; {one.sizes['agent'] - len(agents)} more agents not shown" if one.sizes["agent"] > len(agents) else ""
     words = f"{names[0]} and {names[1]}, mean and 95 % interval{cut}"
@@ -118,10 +119,11 @@ def _at_the_end(axis: Axes, runs: list[xr.Dataset], pair: tuple[str, str], agent
         look: dict[str, Any] = {"color": COLOURS[i]}
         if run.attrs["kind"] == "continuous":
             draws = final["opponent_model"].isel(opponent_dim=0).to_numpy().ravel()
-            edges = np.linspace(run.attrs["low"], run.attrs["high"], 41)
-            counts, _ = np.histogram(draws[np.isfinite(draws)], edges, density=True)
-            axis.stairs(counts, edges, baseline=None, linestyle=DASHES[i], linewidth=1.6, **look)
-            axis.set(xlim=(edges[0], edges[-1]), ylim=(0, None))
+            draws = draws[np.isfinite(draws)]
+            if len(draws):
+                counts, edges = histogram(draws, run.attrs["high"] - run.attrs["low"])
+                axis.stairs(counts, edges, linestyle=DASHES[i], linewidth=1.6, **look)
+            axis.set(xlim=(run.attrs["low"], run.attrs["high"]), ylim=(0, None))
             continue
         values = final["opponent_model"].mean("state").transpose("replicate", "opponent_action").to_numpy()
         band = mean_band(values, bounds=(0, 1))
@@ -131,7 +133,8 @@ def _at_the_end(axis: Axes, runs: list[xr.Dataset], pair: tuple[str, str], agent
         axis.errorbar(at, band.mean, errors, fmt="none", ecolor="#888888", elinewidth=1.0, capsize=2)
         if "opponent_policy" in final:
             actual = final["opponent_policy"].mean(["state", "replicate"]).to_numpy()
-            axis.plot(at, actual, "_", markersize=9, color=ROLES["opponent_policy"]["color"])
+            truth = {"color": ROLES["opponent_policy"]["color"], "label": "actual, at the end"}
+            axis.plot(at, actual, "_", markersize=9, **truth)
         labels = final["opponent_action"].to_numpy().tolist() if "opponent_action" in final.coords else []
         every = max(1, -(-len(labels) // 16))
         axis.set_xticks(range(0, len(labels), every), labels[::every])

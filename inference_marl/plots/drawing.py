@@ -48,6 +48,9 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MIN_WIDTH, MAX_WIDTH = 5.4, 14.0
 """Of a figure, in inches: what a legend in two columns needs, and what a screen shows without shrinking it."""
 
+LEGEND_ROW = 0.22
+"""Height of one row of a legend, in inches."""
+
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 ROLES: dict[str, dict[str, Any]] = {
@@ -186,15 +189,39 @@ def title(axis: Axes, text: str, note: str | None = None) -> None:
         at.set(fontsize=7.5, color="#666666")
 
 
-def shared_legend(figure: Figure, axis: Axes) -> None:
-    """One legend below all panels, from the labels of one of them, in as many columns as fit."""
-    handles, labels = axis.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
+def histogram(draws: Numbers, span: float) -> tuple[Numbers, Numbers]:
+    """Density of draws in equal bins over their own range: as many as so many draws fill, and none too narrow to see.
+
+    Args:
+        draws: finite numbers, at least one.
+        span: of the axis that they are shown on.
+
+    Returns:
+        Densities, `bins`, and edges, `bins + 1`. Their number is Rice's, `2 n^(1/3)`, or fewer, so that no bin is
+        narrower than 1 / 100 of the axis.
+    """
+    low, high = float(draws.min()), float(draws.max())
+    narrowest = span / 100
+    if high - low < narrowest:
+        low, high = (low + high - narrowest) / 2, (low + high + narrowest) / 2
+    count = max(1, min(round(2 * len(draws) ** (1 / 3)), int((high - low) / narrowest + 1e-9)))
+    density, edges = np.histogram(draws, count, (low, high), density=True)
+    return density, edges
+
+
+def shared_legend(figure: Figure, *axes: Axes) -> None:
+    """One legend below all panels, from the labels of some of them, in as many columns as fit.
+
+    The figure grows by the rows that the legend has beyond one, so that these take no room from the panels.
+    """
+    found = [axis.get_legend_handles_labels() for axis in axes]
+    unique = {label: handle for handles, labels in found for label, handle in zip(labels, handles, strict=True)}
     letters = [len(re.sub(r"\\[a-z]+", "x", label).replace("$", "")) for label in unique]
     widths = [0.95 + 0.062 * count for count in letters]  # inches: the handle, the gaps and the letters
     room = figure.get_figwidth() + 0.35  # the last column has no gap after it
     fit = len(unique) if sum(widths) < room else int(room / max(widths))
     rows = -(-len(unique) // max(1, fit))
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (rows - 1))
     figure.legend(
         list(unique.values()),
         list(unique),

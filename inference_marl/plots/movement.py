@@ -19,14 +19,14 @@ from inference_marl.plots.drawing import (
     time_axis,
 )
 from inference_marl.plots.drawing import title as panel_title
-from inference_marl.plots.opponents import MAX_LEARNERS, MAX_ROWS, chosen, left_out_learners
+from inference_marl.plots.opponents import MAX_LEARNERS, MAX_ROWS, chosen, evenly, left_out_learners, some_of
 from inference_marl.posterior import InspectError
 from inference_marl.readings import opponent_types
 from inference_marl.readings.changes import belief_change
 from inference_marl.statistics import mean_band
 
 MAX_LINES = len(PALETTE)
-"""Lines that a panel tells apart: of learners the first, of types the likeliest."""
+"""Lines that a panel tells apart: of learners evenly spaced ones, of types the likeliest."""
 
 
 @styled
@@ -50,13 +50,15 @@ def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) ->
     discrete = posterior.attrs["kind"] == "discrete"
     figure, grid = panels(1, 2, (3.4, 2.6), sharey=False)
     times, label = time_axis(posterior)
-    look = looks(posterior["learner"].to_numpy().tolist())
+    every = posterior["learner"].to_numpy().tolist()
+    # As in the other figures, unless there are more learners than colours.
+    look = looks(every if len(every) <= len(PALETTE) else shown)
     for learner, change in found.items():
         draw_band(grid[0][0], times[1:], mean_band(change.curve, bounds=(0, np.inf)), **look[learner])
         come = (change.at[:, None] <= change.steps).mean(0)
         grid[0][1].step(times[1:], come, where="post", **look[learner])
     unit = "total variation" if discrete else "1-Wasserstein distance"
-    grid[0][0].set(ylabel=f"change of $\\rho$ since the last record\n({unit})", ylim=(0, None))
+    grid[0][0].set(ylabel=f"change of $\\rho$\nsince the last record\n({unit})", ylim=(0, None))
     grid[0][1].set(ylabel="share of seeds whose\nlargest change has come", ylim=(-0.03, 1.03))
     label_time(grid, times, label)
     shared_legend(figure, grid[0][0])
@@ -81,10 +83,10 @@ def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
     if not bool(having.any()):
         raise InspectError("opponent_type: got no learner whose prior has types, expected at least one")
     every = having["learner"].to_numpy()[having.any("agent").to_numpy()].tolist()
-    learners = every[:MAX_LEARNERS]
+    learners = evenly(every, MAX_LEARNERS)
     agents = np.flatnonzero(having.any("learner").to_numpy()).tolist()
     left_out = f"; {len(agents) - MAX_ROWS} more rows not shown" if len(agents) > MAX_ROWS else ""
-    left_out += f"; {len(every) - MAX_LEARNERS} more learners not shown" if len(every) > MAX_LEARNERS else ""
+    left_out += some_of(every, learners)
     agents = agents[:MAX_ROWS]
     names = opponent_types(posterior)
     likeliest = values.isel(step=-1).mean([dim for dim in values.dims if dim not in ("step", "type")])

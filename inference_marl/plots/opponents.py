@@ -19,6 +19,7 @@ from inference_marl.plots.drawing import (
     Numbers,
     draw_band,
     heading,
+    histogram,
     label_time,
     panels,
     shared_legend,
@@ -34,7 +35,7 @@ MAX_ROWS = 6
 """Rows (agents, or dimensions of their opponents' actions) that a figure shows; the rest is left out, and said."""
 
 MAX_LEARNERS = 5
-"""Columns of learners that a figure shows unless it is told which; the rest is left out, and said."""
+"""Columns of learners that a figure shows unless it is told which: evenly spaced ones of more, and said."""
 
 THIN_PATHS = 20
 """Replicates whose path is drawn on a reward surface."""
@@ -55,7 +56,7 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
 
     Args:
         posterior: as in `posterior.nc`.
-        learners: which arms; the first `MAX_LEARNERS` that have an opponent model if `None`.
+        learners: which arms; up to `MAX_LEARNERS` of those that have an opponent model if `None`.
         replicate: show this one alone, as the paper does; the mean and 95 % interval over replicates if `None`.
 
     Raises:
@@ -99,7 +100,7 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
 
     Args:
         posterior: as in `posterior.nc`.
-        learners: which arms; the first `MAX_LEARNERS` that have an opponent model if `None`.
+        learners: which arms; up to `MAX_LEARNERS` of those that have an opponent model if `None`.
 
     Raises:
         InspectError: if no such learner has an opponent model.
@@ -141,10 +142,10 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     Args:
         payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
         posterior: as in `posterior.nc`, for continuous actions.
-        learners: which arms; the first `MAX_LEARNERS` if `None`.
+        learners: which arms; up to `MAX_LEARNERS` of them if `None`.
     """
     every = posterior["learner"].to_numpy().tolist()
-    shown = every[:MAX_LEARNERS] if learners is None else learners
+    shown = evenly(every, MAX_LEARNERS) if learners is None else learners
     figure, grid = panels(1, len(shown), (3.2, 2.9))
     x, y = payoff["action_0"].to_numpy(), payoff["action_1"].to_numpy()
     height = payoff["payoff"].isel(agent=0).transpose("action_1", "action_0").to_numpy()
@@ -163,9 +164,7 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
     figure.colorbar(shading, ax=grid[0], label="reward of agent 0", shrink=0.8, aspect=22)
     shared_legend(figure, max(grid[0], key=lambda axis: len(axis.get_legend_handles_labels()[1])))
-    more = (
-        f"; {len(every) - len(shown)} more learners not shown" if learners is None and len(every) > len(shown) else ""
-    )
+    more = some_of(every, shown) if learners is None else ""
     heading(figure, posterior, f"bold: median, thin: single replicates{more}")
     return figure
 
@@ -221,10 +220,10 @@ def densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArray
         draws = draws[np.isfinite(draws)]
         if not len(draws):
             continue
-        counts, edges = np.histogram(draws, bins=40, range=(low, high), density=True)
+        counts, edges = histogram(draws, high - low)
         if name == "opponent_model":
             axis.stairs(counts, edges, fill=True, color=ROLES[name]["color"], alpha=0.25)
-        axis.stairs(counts, edges, baseline=None, **ROLES[name])
+        axis.stairs(counts, edges, **ROLES[name])
     axis.set(xlim=(low, high), ylim=(0, None))
 
 
@@ -268,7 +267,7 @@ def _name_rows(posterior: xr.Dataset, grid: list[list[Axes]], rows: list[tuple[i
 
 
 def chosen(posterior: xr.Dataset, learners: list[str] | None, most: int = MAX_LEARNERS) -> list[str]:
-    """The named learners, or the first `most` of those that have an opponent model.
+    """The named learners, or up to `most` of those that have an opponent model.
 
     Raises:
         InspectError: if one of them has none, or nobody has.
@@ -280,10 +279,20 @@ def chosen(posterior: xr.Dataset, learners: list[str] | None, most: int = MAX_LE
             f"learners: got {learners or 'a run'} without an opponent model, expected some of: "
             f"{', '.join(having) or 'none in this run has one'}"
         )
-    return wanted[:most] if learners is None else wanted
+    return evenly(wanted, most) if learners is None else wanted
 
 
 def left_out_learners(posterior: xr.Dataset, learners: list[str] | None, shown: list[str]) -> str:
     """Words about learners that `chosen` had no room for."""
-    more = len(modelling(posterior)) - len(shown) if learners is None else 0
-    return f"; {more} more learners not shown" if more else ""
+    return some_of(modelling(posterior), shown) if learners is None else ""
+
+
+def evenly(learners: list[str], most: int) -> list[str]:
+    """Up to so many, evenly spaced from the first on: of a grid not those of one level alone."""
+    count = min(most, len(learners))
+    return [learners[i * len(learners) // count] for i in range(count)]
+
+
+def some_of(every: list[str], shown: list[str]) -> str:
+    """Words about learners that there was no room for."""
+    return f"; {len(shown)} of {len(every)} learners, evenly spaced" if len(shown) < len(every) else ""

@@ -24,6 +24,10 @@ BELIEFS = ("opponent_model", "opponent_prior", "opponent_policy")
 SPREAD_FLOOR = 1e-3
 """A standard deviation of draws counts as at least this share of the action range, for the same reason."""
 
+ROUNDING = 1e-5
+"""Probabilities that differ by no more than this are the same, and so are actions that do by this share of their
+range: recorded in float32, they carry the rounding of many operations."""
+
 
 def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:
     """One metric of one learner, averaged over the agents that have it, `replicates x steps`.
@@ -50,6 +54,16 @@ def modelling(posterior: xr.Dataset) -> list[str]:
     last = posterior["opponent_model"].isel(step=-1)
     having = last.notnull().any([dim for dim in last.dims if dim != "learner"])
     return [str(learner) for learner in having["learner"].to_numpy()[having.to_numpy()]]
+
+
+def favourites(belief: Numbers) -> npt.NDArray[np.bool_]:
+    """The likeliest actions, `... x actions`: all that are within `ROUNDING` of the largest probability.
+
+    A belief that gives every action the same has them all as favourites. NaN is padding and never one.
+    """
+    filled = np.where(np.isnan(belief), -np.inf, belief)
+    likeliest: npt.NDArray[np.bool_] = (filled >= filled.max(-1, keepdims=True) - ROUNDING) & ~np.isnan(belief)
+    return likeliest
 
 
 def opponent_types(posterior: xr.Dataset) -> list[str]:

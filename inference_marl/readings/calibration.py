@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from inference_marl.readings import Numbers, modelling
+from inference_marl.readings import ROUNDING, Numbers, favourites, modelling
 from inference_marl.statistics import Band, Interval
 
 BINS = 10
@@ -45,7 +45,8 @@ def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) 
 
     Discrete: every action's probability is a forecast; forecasts are binned (Guo et al. 2017, "On calibration of
     modern neural networks", Eq. 3, with all classes in the place of the top one, as Kull et al. 2019). Overconfidence
-    is the probability of the favourite action minus how often the opponents play it.
+    is the probability of the favourite action minus how often the opponents play it, averaged over favourites where
+    there are several: a uniform belief is never overconfident.
 
     Continuous: the forecasts are central intervals of rho, one between the k-th lowest and the k-th highest draw for
     every k. A calibrated belief of n draws has coverage `(n + 1 - 2 k) / (n + 1)` exactly, since the opponents'
@@ -114,7 +115,7 @@ def _discrete(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers, N
     """Number of forecasts, sums of forecasts and of outcomes, `replicates x bins`, and overconfidence."""
     real = ~np.isnan(model) & ~np.isnan(truth)
     replicates = len(model)
-    bins = np.clip(np.floor(np.nan_to_num(model) * BINS), 0, BINS - 1).astype(np.int64)
+    bins = np.clip(np.floor((np.nan_to_num(model) + ROUNDING) * BINS), 0, BINS - 1).astype(np.int64)
     place = (bins + BINS * np.arange(replicates)[:, None, None])[real]
 
     def total(values: Numbers) -> Numbers:
@@ -122,10 +123,10 @@ def _discrete(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers, N
         return binned
 
     sums = (total(np.ones(len(place))), total(model[real]), total(truth[real]))
-    believed = np.where(real, model, -np.inf)
-    favourite = believed.argmax(-1)[..., None]
-    excess = np.take_along_axis(np.where(real, model - truth, np.nan), favourite, -1)[..., 0]
-    return sums, np.nanmean(excess, axis=1)
+    liked = favourites(np.where(real, model, np.nan))
+    number = liked.sum(-1)
+    excess = np.where(liked, model - truth, 0.0).sum(-1)
+    return sums, np.nanmean(np.divide(excess, number, where=number > 0, out=np.full(number.shape, np.nan)), axis=1)
 
 
 def _continuous(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers, Numbers], Numbers]:

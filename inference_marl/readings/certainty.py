@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import xarray as xr
 
-from inference_marl.readings import PROBABILITY_FLOOR, SPREAD_FLOOR, Numbers, modelling
+from inference_marl.readings import PROBABILITY_FLOOR, SPREAD_FLOOR, Numbers, favourites, modelling
+
+CHANCE_DRAWS = 10_000
+"""Of the votes of replicates without opinions, for what share of them agrees by chance."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,15 @@ class Agreement:
 
     Attributes:
         share: of the replicates whose favourite action is the most common favourite, averaged over agents and
-            states; NaN for continuous beliefs.
+            states; a replicate with several favourites is divided among them. NaN for continuous beliefs.
+        chance: what `share` would be on average if every replicate drew its favourite at random; above one over the
+            number of actions, as the most common favourite is known only afterwards.
         spread: of every replicate, how far its belief is from the mean belief of all: total variation, in [0, 1], or
             for continuous beliefs the distance of means in units of actions. `replicates`.
     """
 
     share: float
+    chance: float
     spread: Numbers
 
 
@@ -77,15 +84,26 @@ def agreement(posterior: xr.Dataset, learner: str, record: int = -1) -> Agreemen
     belief = posterior["opponent_model"].sel(learner=learner).isel(step=record).astype(np.float64)
     if posterior.attrs["kind"] == "continuous":
         centre = belief.mean("draw")
-        return Agreement(float("nan"), _mean(abs(centre - centre.mean("replicate"))))
+        return Agreement(float("nan"), float("nan"), _mean(abs(centre - centre.mean("replicate"))))
     real = belief.notnull().any("opponent_action")
     apart = abs(belief - belief.mean("replicate")).sum("opponent_action") / 2
-    favourite = belief.fillna(-1.0).argmax("opponent_action").where(real)
-    votes = xr.concat(
-        [(favourite == action).sum("replicate") for action in range(belief.sizes["opponent_action"])], "vote"
-    )
-    share = (votes.max("vote") / real.sum("replicate")).where(real.any("replicate")).mean()
-    return Agreement(float(share), _mean(apart.where(real)))
+    table = belief.transpose("replicate", "agent", "state", "opponent_action").to_numpy()
+    liked = favourites(table)
+    number = liked.sum(-1, keepdims=True)
+    votes = np.divide(liked, number, where=number > 0, out=np.zeros(liked.shape)).sum(0)
+    voters = (number > 0).sum(0)[..., 0]
+    held = voters > 0
+    actions = (~np.isnan(table)).any(0).sum(-1)
+    shares = votes.max(-1)[held] / voters[held]
+    by_chance = [_chance(*each) for each in zip(voters[held].tolist(), actions[held].tolist(), strict=True)]
+    return Agreement(float(shares.mean()), float(np.mean(by_chance)), _mean(apart.where(real)))
+
+
+@cache
+def _chance(voters: int, actions: int) -> float:
+    """Expected share of the most common of so many actions when each voter picks one at random."""
+    counts = np.random.default_rng(0).multinomial(voters, np.full(actions, 1 / actions), CHANCE_DRAWS)
+    return float(counts.max(-1).mean()) / voters
 
 
 def _mean(values: xr.DataArray) -> Numbers:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
-from inference_marl.readings import Numbers, modelling
+from inference_marl.readings import ROUNDING, Numbers, modelling
 from inference_marl.statistics import first_lasting_step
 
 SETTLED = 0.1
@@ -23,7 +23,8 @@ class Change:
         steps: environment step of each change, the later of its two records, `records - 1`.
         curve: size of each change, `replicates x (records - 1)`.
         size: of the largest change, `replicates`.
-        at: step of the largest change, `replicates`; `inf` for a belief that never moved.
+        at: step of the largest change, `replicates`; `inf` for a belief that never moved by more than
+            `ROUNDING` (of the action range, for draws).
         settled: first step from which the belief stays within `SETTLED` of its last, `replicates`.
     """
 
@@ -54,13 +55,13 @@ def belief_change(posterior: xr.Dataset, learner: str) -> Change | None:
     from_last = np.stack([_distance(each, belief[-1], discrete) for each in belief], axis=1)
     steps = posterior["step"].to_numpy().astype(np.float64)
     size = curve.max(1)
-    near = SETTLED * (1.0 if discrete else posterior.attrs["high"] - posterior.attrs["low"])
+    span = 1.0 if discrete else posterior.attrs["high"] - posterior.attrs["low"]
     return Change(
         steps=steps[1:],
         curve=curve,
         size=size,
-        at=np.where(size > 0, steps[1:][curve.argmax(1)], np.inf),
-        settled=first_lasting_step(from_last <= near, steps),
+        at=np.where(size > ROUNDING * span, steps[1:][curve.argmax(1)], np.inf),
+        settled=first_lasting_step(from_last <= SETTLED * span, steps),
     )
 
 

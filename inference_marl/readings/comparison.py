@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import product
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from inference_marl.posterior import InspectError, Recorded
 from inference_marl.readings import (
@@ -19,11 +18,18 @@ from inference_marl.readings import (
     normal_divergence,
     per_replicate,
 )
+from inference_marl.readings.bounds import bounds_of
 from inference_marl.readings.calibration import calibration
 from inference_marl.readings.certainty import certainty
 from inference_marl.readings.changes import belief_change
-from inference_marl.report.tables import Section, cell
-from inference_marl.statistics import UNBOUNDED, Interval, mean_interval, proportion_interval
+from inference_marl.report.tables import NO_INTERVAL, Section, cell, number, step_cell
+from inference_marl.statistics import (
+    Interval,
+    mean_interval,
+    median_interval,
+    metric_difference,
+    proportion_interval,
+)
 
 MAX_PAIRS = 6
 """Pairs of learners that are compared; the rest is left out, and said."""
@@ -39,16 +45,18 @@ METRICS = {
     "elbo_gap": "evidence minus ELBO",
 }
 
-BOUNDS = {
-    METRICS["joint_optimum_probability"]: (0.0, 1.0),
-    METRICS["elbo_gap"]: (0.0, math.inf),
-    "largest probability": (0.0, 1.0),
-    "sd of rho": (0.0, math.inf),
-    "KL(rho || P)": (0.0, math.inf),
-    "KL(truth || rho)": (0.0, math.inf),
-    "size of largest change": (0.0, math.inf),
+LABELS = METRICS | {
+    "entropy": "entropy of rho",
+    "favourite": "largest probability",
+    "spread": "sd of rho",
+    "from_prior": "KL(rho || P)",
+    "from_truth": "KL(truth || rho)",
+    "log_score": "log score",
+    "overconfidence": "overconfidence",
+    "at": "step of largest change",
+    "size": "size of largest change",
 }
-"""What intervals are cut to, of readings that cannot be everything."""
+"""What readings are called, by the names of metrics and of fields."""
 
 
 def comparison(first: Recorded, second: Recorded) -> list[Section]:
@@ -64,13 +72,15 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
     every = learner_pairs(first, second)
     pairs = every[:MAX_PAIRS]
     left_out = f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else ""
-    sections = [_readings(first, second, pair, names) for pair in pairs]
+    paired = are_paired(first, second)
+    sections = [_readings(first, second, pair, names, paired) for pair in pairs]
     apart = [_apart(first, second, pair) for pair in pairs]
     discrete = first.posterior is not None and first.posterior.attrs["kind"] == "discrete"
     measure = "total variation" if discrete else "1-Wasserstein"
     explanation = (
         "Beliefs averaged over the replicates of a run (draws: all together) and compared with those of the other, on "
-        "the states both have, averaged over agents; intervals from the bootstrap over replicates. "
+        "the states both have, averaged over agents; intervals from the bootstrap over replicates"
+        + (", of both runs together. " if paired else ", of each run by itself. ")
         + ("Total variation runs from 0, the same, to 1, nothing in common; KL in nats." if discrete else "")
         + ("" if discrete else "1-Wasserstein is in units of actions; KL, in nats, is that of fitted normals.")
     )
@@ -85,12 +95,17 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
 
 
 def run_names(first: Recorded, second: Recorded) -> tuple[str, str]:
-    """Short names that tell two runs apart: their folders', with the parents' where these are the same."""
+    """Short names that tell two runs apart: their folders', with the parents' where these are the same.
+
+    A run that is compared with itself is `..._again` the second time.
+    """
     folders = [recorded.folder.resolve() for recorded in (first, second)]
     if folders[0].name != folders[1].name:
         return folders[0].name, folders[1].name
     one, other = ("/".join(folder.parts[-2:]) for folder in folders)
-    return (one, other) if one != other else (str(first.folder), str(second.folder))
+    if folders[0] == folders[1]:
+        return folders[0].name, f"{folders[0].name}_again"
+    return (one, other) if one != other else (str(folders[0]), str(folders[1]))
 
 
 def learner_pairs(first: Recorded, second: Recorded) -> list[tuple[str, str]]:
@@ -130,71 +145,79 @@ def _described(recorded: Recorded) -> dict[str, str]:
     return {"agents": agents, "action spaces": actions}
 
 
-def difference_interval(first: Numbers, second: Numbers, level: float = 0.95) -> Interval:
-    """Welch's interval of `mean(second) - mean(first)`; the replicates of two runs are independent seeds.
-
-    Ends are NaN where a sample has fewer than two replicates.
-    """
-    gap = float(np.mean(second) - np.mean(first))
-    if min(len(first), len(second)) < 2 or not math.isfinite(gap):
-        return Interval(gap, math.nan, math.nan)
-    squared = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
-    if sum(squared) == 0:
-        return Interval(gap, gap, gap)
-    freedom = sum(squared) ** 2 / sum(
-        each**2 / (len(values) - 1) for each, values in zip(squared, (first, second), strict=True)
+def are_paired(first: Recorded, second: Recorded) -> bool:
+    """Whether replicate `r` of both runs started from the same random numbers: one game, seed and number of them."""
+    one, other = (
+        (run.metrics.attrs.get("seed"), run.metrics.attrs.get("game"), run.metrics.sizes["replicate"])
+        for run in (first, second)
     )
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(squared))
-    return Interval(gap, gap - half, gap + half)
+    return one[0] is not None and one == other
 
 
 def learner_readings(recorded: Recorded, learner: str) -> dict[str, Numbers]:
-    """Everything that one number per replicate says of a learner at the last record, by name."""
+    """Everything that one number per replicate says of a learner at the last record, by its name in `LABELS`."""
     found: dict[str, Numbers] = {}
-    for name, label in METRICS.items():
+    for name in METRICS:
         values = per_replicate(recorded.metrics, name, learner)
         if values is not None:
-            found[label] = values[:, -1]
+            found[name] = values[:, -1]
     posterior = recorded.posterior
     if posterior is None or learner not in modelling(posterior):
         return found
-    sure, far = certainty(posterior, learner), divergences(posterior, learner)
-    calibrated, change = calibration(posterior, learner, -1), belief_change(posterior, learner)
-    if sure is not None:
-        found |= {"entropy of rho": sure.entropy, "largest probability": sure.favourite, "sd of rho": sure.spread}
-    if far is not None:
-        found |= {"KL(rho || P)": far.from_prior, "KL(truth || rho)": far.from_truth, "log score": far.log_score}
-    if calibrated is not None:
-        found["overconfidence"] = calibrated.overconfidence
-    if change is not None:
-        found |= {"step of largest change": change.at, "size of largest change": change.size}
-    return {label: values for label, values in found.items() if not np.isnan(values).all()}
+    read = (
+        certainty(posterior, learner),
+        divergences(posterior, learner),
+        calibration(posterior, learner, -1),
+        belief_change(posterior, learner),
+    )
+    for reading in read:
+        if reading is not None:
+            found |= {name: values for name, values in vars(reading).items() if name in LABELS}
+    return {name: found[name] for name in LABELS if name in found and not np.isnan(found[name]).all()}
 
 
-def _interval(label: str, values: Numbers) -> Interval:
-    """The interval that suits a reading."""
-    if label == METRICS["success"]:
-        return proportion_interval(int(values.sum()), len(values))
-    return mean_interval(values, bounds=BOUNDS.get(label, UNBOUNDED))
-
-
-def _readings(first: Recorded, second: Recorded, pair: tuple[str, str], names: tuple[str, str]) -> Section:
+def _readings(
+    first: Recorded, second: Recorded, pair: tuple[str, str], names: tuple[str, str], paired: bool
+) -> Section:
     """One pair of learners, a row per reading that both have."""
     one, other = (learner_readings(run, learner) for run, learner in zip((first, second), pair, strict=True))
+    last = max(int(run.metrics["step"][-1]) for run in (first, second))
+    discrete = first.posterior is not None and first.posterior.attrs["kind"] == "discrete"
+    same = first.metrics.equals(second.metrics)
     rows = []
-    for label in (label for label in one if label in other):
-        both = one[label], other[label]
-        if not all(np.isfinite(values).all() for values in both):  # beliefs that never changed have no step
-            both = np.where(np.isfinite(both[0]), both[0], np.nan), np.where(np.isfinite(both[1]), both[1], np.nan)
-        cells = [cell(_interval(label, values)) for values in both]
-        rows.append([label, *cells, cell(difference_interval(*both))])
+    for name in (name for name in one if name in other):
+        both = one[name], other[name]
+        if name == "at":
+            medians = [median_interval(values) for values in both]
+            later = medians[1].mean - medians[0].mean if all(math.isfinite(each.mean) for each in medians) else math.nan
+            rows.append([LABELS[name], *(step_cell(each, last) for each in medians), number(later, 1)])
+            continue
+        cells = [cell(_interval(name, values, discrete)) for values in both]
+        gap = metric_difference(name, *both, paired, discrete)
+        rows.append([LABELS[name], *cells, cell(Interval(gap.mean, math.nan, math.nan) if same else gap)])
     header = [name if pair[0] == pair[1] else f"{name}: {learner}" for name, learner in zip(names, pair, strict=True)]
     title = f"{pair[0]} in both runs" if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
     explanation = (
-        "Means over replicates at the last record of each run with 95 % intervals; the difference is the second minus "
-        "the first, by Welch's t, as the runs' seeds are independent."
+        "Means over replicates at the last record of each run with 95 % intervals (steps: medians); the difference is "
+        f"the second minus the first, {_how(paired, same)} {NO_INTERVAL}"
     )
     return Section(f"{title}: the same readings", explanation, ["", *header, "difference"], rows)
+
+
+def _how(paired: bool, same: bool) -> str:
+    """How the differences of two runs came by their intervals."""
+    if same:
+        return "without intervals, as both runs have the same results."
+    if paired:
+        return "replicate by replicate, as both runs have the same game, seed and number of replicates."
+    return "by Welch's t (success: Newcombe's score interval), as the runs' replicates do not pair."
+
+
+def _interval(name: str, values: Numbers, discrete: bool) -> Interval:
+    """The interval that suits a reading."""
+    if name == "success":
+        return proportion_interval(int(values.sum()), len(values))
+    return mean_interval(values, bounds=bounds_of(name, discrete))
 
 
 def _apart(first: Recorded, second: Recorded, pair: tuple[str, str]) -> list[list[str]]:
@@ -221,8 +244,9 @@ def belief_distance(
 
     Returns:
         Total variation (draws: 1-Wasserstein distance) and `KL(first || second)` of the means over replicates (draws:
-        of all replicates' together), averaged over agents and common states, with bootstrap intervals widened to
-        contain the estimate. `None` if a learner lacks the belief.
+        of all replicates' together), averaged over agents and common states, with intervals from the bootstrap over
+        replicates, in pairs where they pair, widened to contain the estimate. `None` if a learner
+        lacks the belief.
     """
     if first.posterior is None or second.posterior is None:
         return None
@@ -250,7 +274,7 @@ def belief_distance(
         for belief in labelled
     )
     spread = 0.0 if discrete else SPREAD_FLOOR * (first.posterior.attrs["high"] - first.posterior.attrs["low"])
-    return _bootstrapped(one, other, lambda p, q: _distances(p, q, discrete, spread))
+    return _bootstrapped(one, other, are_paired(first, second), lambda p, q: _distances(p, q, discrete, spread))
 
 
 def _distances(p: Numbers, q: Numbers, discrete: bool, spread: float) -> tuple[float, float]:
@@ -266,17 +290,18 @@ def _distances(p: Numbers, q: Numbers, discrete: bool, spread: float) -> tuple[f
 
 
 def _bootstrapped(
-    one: Numbers, other: Numbers, measure: Callable[[Numbers, Numbers], tuple[float, float]]
+    one: Numbers, other: Numbers, paired: bool, measure: Callable[[Numbers, Numbers], tuple[float, float]]
 ) -> tuple[Interval, Interval]:
-    """Two measures with percentile intervals over replicates of both."""
+    """Two measures with percentile intervals over replicates of both, drawn in pairs if they are `paired`."""
     estimate = measure(one, other)
     if min(len(one), len(other)) < 2:
         first, second = (Interval(each, math.nan, math.nan) for each in estimate)
         return first, second
     rng = np.random.default_rng(0)
-    drawn = np.array(
-        [measure(*(each[rng.integers(len(each), size=len(each))] for each in (one, other))) for _ in range(RESAMPLES)]
-    )
+    drawn = []
+    for _ in range(RESAMPLES):
+        chosen = rng.integers(len(one), size=len(one))
+        drawn.append(measure(one[chosen], other[chosen if paired else rng.integers(len(other), size=len(other))]))
     low, high = (
         np.minimum(np.quantile(drawn, 0.025, axis=0), estimate),
         np.maximum(np.quantile(drawn, 0.975, axis=0), estimate),

@@ -25,6 +25,26 @@ def test_error_and_overconfidence_by_hand() -> None:
     assert found.overconfidence == pytest.approx([0.2, -0.1])
 
 
+def test_a_uniform_belief_is_not_overconfident() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.dirichlet([1, 1, 1], size=(5, 4, 2, 1))
+    uniform = 1 / 3 + 1e-7 * rng.standard_normal(truth.shape)
+    found = calibration(beliefs("discrete", opponent_model=uniform, opponent_policy=truth), "it")
+    assert found is not None
+    assert found.overconfidence == pytest.approx(np.zeros(5), abs=1e-6)
+
+
+def test_rounding_does_not_split_a_bin() -> None:
+    model = 0.5 + np.array([-1e-7, 1e-7]).reshape(2, 1, 1, 1, 1) * np.array([1, -1])
+    truth = np.array([0.2, 0.8]).reshape(2, 1, 1, 1, 1) * np.array([1, 0]) + np.array([0.8, 0.2]).reshape(
+        2, 1, 1, 1, 1
+    ) * np.array([0, 1])
+    found = calibration(beliefs("discrete", opponent_model=model, opponent_policy=truth), "it")
+    assert found is not None
+    assert found.share.max() == 1.0
+    assert found.error.mean == pytest.approx(0.0, abs=1e-6)
+
+
 def test_forecasts_in_one_bin_are_averaged() -> None:
     # 0.52 comes true with 0.72, 0.58 with 0.38: on average both 0.55, so there is no error.
     model = [[[[[0.52, 0.48], [0.58, 0.42]]]]]

@@ -40,6 +40,23 @@ def test_seeds_agree_by_hand() -> None:
     assert found.spread == pytest.approx([0.075, 0.075, 0.075, 0.225])
 
 
+def test_a_uniform_belief_favours_nothing() -> None:
+    noise = 1e-7 * np.random.default_rng(0).standard_normal((8, 1, 2, 1, 3))
+    found = agreement(beliefs("discrete", opponent_model=1 / 3 + noise), "it")
+    assert found is not None
+    assert found.share == pytest.approx(1 / 3)
+    tied = agreement(beliefs("discrete", opponent_model=[[[[[0.5, 0.5, 0]]]], [[[[0, 1, 0]]]]]), "it")
+    assert tied is not None
+    assert tied.share == pytest.approx(1.5 / 2)
+
+
+def test_agreement_by_chance_is_that_of_the_most_common_of_random_favourites() -> None:
+    found = agreement(beliefs("discrete", opponent_model=np.full((2, 1, 1, 1, 2), 0.5)), "it")
+    assert found is not None
+    # Two seeds agree with probability 1/2: (1 + 1/2) / 2. 10,000 draws with deviation 1/4, five standard errors.
+    assert found.chance == pytest.approx(0.75, abs=5 * 0.25 / 100)
+
+
 def test_agreement_of_draws_is_about_their_means() -> None:
     model = [[[[[[0.0], [0.2]]]]], [[[[[0.4], [0.6]]]]]]
     found = agreement(beliefs("continuous", opponent_model=model), "it")

@@ -24,6 +24,13 @@ def test_planted_changes_are_found() -> None:
     assert found.settled.tolist() == [40, 70, 10]
 
 
+def test_rounding_is_no_movement() -> None:
+    noise = 1e-7 * np.random.default_rng(0).standard_normal((4, 6, 2, 1, 3))
+    found = belief_change(beliefs("discrete", opponent_model=1 / 3 + noise), "it")
+    assert found is not None
+    assert found.at.tolist() == [np.inf] * 4
+
+
 def test_agents_and_states_are_averaged_and_padding_is_not() -> None:
     model = np.full((1, 2, 2, 2, 3), np.nan)
     model[:, 0, 0] = [1, 0, 0]

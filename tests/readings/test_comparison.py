@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from inference_marl.plots.comparison import compared_beliefs
 from inference_marl.posterior import InspectError, Recorded, read
 from inference_marl.readings.comparison import (
+    are_paired,
     belief_distance,
     comparison,
-    difference_interval,
     learner_pairs,
     learner_readings,
     run_names,
@@ -56,15 +55,65 @@ def test_distance_of_draws(tmp_path: Path) -> None:
     assert found[0].mean == pytest.approx(1.5, rel=1e-4)
 
 
-def test_difference_is_welchs() -> None:
-    rng = np.random.default_rng(0)
-    first, second = rng.normal(0, 1, 12), rng.normal(1, 3, 20)
-    found, expected = difference_interval(first, second), stats.ttest_ind(second, first, equal_var=False)
-    ends = expected.confidence_interval(0.95)
-    assert (found.low, found.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
-    assert found.mean == pytest.approx(second.mean() - first.mean())
-    assert difference_interval(np.ones(3), np.full(3, 4.0)).low == 3.0
-    assert math.isnan(difference_interval(first[:1], second).low)
+def test_a_run_does_not_differ_from_itself(tmp_path: Path) -> None:
+    one = recorded(tmp_path / "a")
+    sections = comparison(one, one)
+    assert "both runs have the same results" in sections[0].explanation
+    assert {row[3] for row in sections[0].rows} <= {"0.000 -", "0.0"}
+    cells = {cell for row in sections[-1].rows for cell in row[1:]}
+    assert cells == {"0.000 [0.000, 0.000]"}
+    assert run_names(one, one) == ("a", "a_again")
+
+
+def test_replicates_pair_where_runs_share_their_random_numbers(tmp_path: Path) -> None:
+    one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
+    noise = np.array([0.0, 0.1, 0.2, 0.0, 0.1, 0.2], dtype=np.float32)
+    shared = np.arange(6, dtype=np.float32)[:, None, None]
+    one.metrics["reward"] = one.metrics["reward"] + shared
+    other.metrics["reward"] = one.metrics["reward"] + 1 + noise[:, None, None]
+    assert are_paired(one, other)
+    paired = comparison(one, other)[0]
+    half = 2.570582 * math.sqrt(0.008) / math.sqrt(6)  # t_{5, .975}, variance .04 / 5 of the differences
+    assert "replicate by replicate" in paired.explanation
+    assert paired.rows[0][3] == f"1.100 [{1.1 - half:.3f}, {1.1 + half:.3f}]"
+    for name, value in {"seed": 1, "game": "another"}.items():
+        foreign = Recorded(**{**vars(other), "metrics": other.metrics.assign_attrs({name: value})})
+        assert not are_paired(one, foreign)
+        welch = comparison(one, foreign)[0]
+        assert "do not pair" in welch.explanation
+        assert welch.rows[0][3] != paired.rows[0][3]
+    fewer = Recorded(**{**vars(other), "metrics": other.metrics.isel(replicate=slice(4))})
+    assert not are_paired(one, fewer)
+
+
+def test_distances_of_paired_runs_are_resampled_in_pairs(tmp_path: Path) -> None:
+    """Both runs' beliefs scatter alike over replicates, so pairs are all equally far apart."""
+    one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
+    assert one.posterior is not None
+    assert other.posterior is not None
+    scatter = np.linspace(0.2, 0.6, 6)[:, None, None]
+    for run, shift in ((one, 0.0), (other, 0.1)):
+        first = np.broadcast_to(scatter + shift, (6, 2, 1))
+        run.posterior["opponent_model"][0, :, -1] = np.stack([first, 0.9 - first, np.full_like(first, 0.1)], -1)
+    paired = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
+    other.metrics.attrs["seed"] = 1
+    alone = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
+    assert paired is not None
+    assert alone is not None
+    assert (paired[0].low, paired[0].high) == pytest.approx((0.1, 0.1), abs=1e-6)
+    assert alone[0].high > 0.15
+
+
+def test_a_belief_that_never_moved_leaves_the_median_alone(tmp_path: Path) -> None:
+    one = recorded(tmp_path / "a")
+    assert one.posterior is not None
+    one.posterior["opponent_model"][0, 0] = 1 / 3
+    row = next(row for row in comparison(one, recorded(tmp_path / "b"))[0].rows if row[0] == "step of largest change")
+    assert "-" not in row[1].split()[0]
+    assert row[1].endswith("> 8]")
+    one.posterior["opponent_model"][0] = 1 / 3
+    row = next(row for row in comparison(one, recorded(tmp_path / "c"))[0].rows if row[0] == "step of largest change")
+    assert (row[1], row[3]) == ("> 8 [> 8, > 8]", "-")
 
 
 def test_readings_of_both_runs_side_by_side(tmp_path: Path) -> None:
@@ -72,11 +121,11 @@ def test_readings_of_both_runs_side_by_side(tmp_path: Path) -> None:
     sections = comparison(one, other)
     table = {row[0]: row[1:] for row in sections[0].rows}
     assert sections[0].header == ["", "a", "b", "difference"]
-    assert table["reward per step"][2].startswith("0.000 [")
-    entropy = learner_readings(one, "rommeo_q")["entropy of rho"].mean()
-    assert table["entropy of rho"][0].startswith(f"{entropy:.3f} [")
-    assert table["entropy of rho"][1].startswith("0.000 [")
-    assert table["largest probability"][1] == "1.000 [1.000, 1.000]"
+    assert table["reward per step"][2] == "0.000 -"
+    entropy = learner_readings(one, "rommeo_q")["entropy"].mean()
+    assert table["entropy of rho"][0] == f"{entropy:.3f} -"  # all replicates have come to the same
+    assert table["entropy of rho"][1] == "0.000 -"
+    assert table["largest probability"][1] == "1.000 -"
     assert max(len(line) for section in sections for line in section.text().splitlines()) <= 100
     last = sections[-1]
     assert [row[0] for row in last.rows if len(row) == 1] == ["rommeo_q", "rommeo_q_emp", "jal", "wolf_phc"]
@@ -132,4 +181,6 @@ def test_figure_shows_both_runs(tmp_path: Path, make: type) -> None:
     figure = compared_beliefs(one, other)
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels == [r"$\rho$, a", "actual, a", r"$\rho$, b", "actual, b"]
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == [*labels, *(["actual, at the end"] if make is run_folder.discrete else [])]
     assert figure.axes[0].get_xlim()[1] == 9
