@@ -94,7 +94,7 @@ REACHED = (
 COMPARED = (
     Column("reward vs first", "reward", "half", 2, difference=True),
     Column("P(optimum) vs first", "joint_optimum_probability", "half", 3, difference=True),
-    Column("success vs first", "success_rate", "half", 3, difference=True),
+    Column("success vs first", "success_rate", "ends", 3, difference=True),
     Column("ELBO", "elbo", "half", 2),
     Column("ELBO gap", "elbo_gap", "half", 3),
 )
@@ -102,10 +102,12 @@ COMPARED = (
 BLOCKS = {
     "What was reached: reward per step, the joint policy's probability of the game's optimum, and the median number "
     "of environment steps to lasting success. Means over agents and replicates; ± is half of the 95 % interval "
-    "(Student's), brackets hold its ends (for the success rate Wilson's).": REACHED,
-    "The paired difference from the first cell, replicate by replicate; and how far inference came: the ELBO, in units "
-    "of reward, and what it lacks of the evidence, where the learner can compute that. Where models or critics differ, "
-    "a higher ELBO is not better inference: compare the gap.": COMPARED,
+    "(Student's), brackets hold its ends (for the success rate Wilson's); replicates that are all alike give "
+    "none.": REACHED,
+    "The paired difference from the first cell, replicate by replicate (Student's interval, for success Newcombe's); "
+    "and how far inference came: the ELBO, in units of reward, and what it lacks of the evidence, where the learner "
+    "can compute that. Where models or critics differ, a higher ELBO is not better inference: compare the "
+    "gap.": COMPARED,
 }
 """The blocks that the table is printed in, since one is too wide, by what they say."""
 

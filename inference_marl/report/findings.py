@@ -277,8 +277,8 @@ def evidence(recorded: Recorded) -> Section | None:
     for learner in recorded.metrics["learner"].to_numpy().tolist():
         gap, elbo = (per_replicate(recorded.metrics, name, learner) for name in ("elbo_gap", "elbo"))
         if gap is not None and elbo is not None:
-            numbers = [elbo[:, -1] + gap[:, -1], elbo[:, -1], gap[:, -1]]
-            rows.append([learner, *(cell(mean_interval(values)) for values in numbers)])
+            known = [cell(mean_interval(values[:, -1])) for values in (elbo + gap, elbo)]
+            rows.append([learner, *known, _cell("elbo_gap", gap[:, -1])])
     if not rows:
         return None
     return Section(

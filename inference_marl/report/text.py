@@ -9,7 +9,7 @@ from typing import Any
 from inference_marl.posterior import InspectError, Recorded, read
 from inference_marl.readings.comparison import check_comparable, comparison, run_names
 from inference_marl.report.findings import findings
-from inference_marl.report.tables import Section, number
+from inference_marl.report.tables import NO_INTERVAL, Section, number
 
 __all__ = ["InspectError", "compare_runs", "inspect_run", "results_table"]
 
@@ -97,8 +97,10 @@ def results(recorded: Recorded) -> Section:
     count = metrics.sizes["replicate"]
     title += f"{count} replicate{'s' if count > 1 else ''}, at step {last}"
     source = found.get("source") or "source not given"
-    note = f"published: at the last step of the published experiment, which may not be this one's; {source}"
-    return Section(title, "", header, lines, note if published else "", ("learning_curves", "elbo_parts"))
+    notes = [NO_INTERVAL] if any(len(line) > 2 and line[2] == "-" for line in lines) else []
+    if published:
+        notes.append(f"published: at the last step of the published experiment, which may not be this one's; {source}")
+    return Section(title, "", header, lines, " ".join(notes), ("learning_curves", "elbo_parts"))
 
 
 def _row(row: Mapping[str, Any], last: int) -> list[str]:
