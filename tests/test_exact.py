@@ -153,6 +153,32 @@ def test_replicates_batch() -> None:
         torch.testing.assert_close(parts.elbo[replicate], alone.v[0])
 
 
+def test_the_tolerance_is_relative_to_the_values() -> None:
+    """V_k = 2000 (1 - 2^-k) moves by 2000 2^-k, which is at most a hundredth of V_k from k = 7 on."""
+    reward, transition = torch.full((1, 1, 1), 1000.0, **F64), torch.ones(1, 1, 1, 1, **F64)
+    found = soft_q_iteration(reward, transition, torch.zeros(1, 1, **F64), discount=0.5, tolerance=0.01)
+    assert float(found.v) == 2000 * (1 - 2**-7)
+
+
+def test_rounding_is_no_end() -> None:
+    """A reward more everywhere is that much more evidence per step, however bad the values: nobody can escape."""
+    reward, transition, log_prior = random_tables(6)
+    assert ((transition.sum(-1) - 1).abs() > 0).any()
+    worse = log_evidence(reward - 300.0, transition, log_prior, 4)
+    torch.testing.assert_close(worse, log_evidence(reward, transition, log_prior, 4) - 1200.0)
+    bent = smooth(reward - 300.0, transition, log_prior, 4)
+    torch.testing.assert_close(evaluate(reward - 300.0, transition, log_prior, bent).elbo, worse)
+
+
+def test_what_follows_the_last_step_counts_for_nothing() -> None:
+    reward, transition, log_prior = random_tables(7)
+    found = smooth(reward, transition, log_prior, 3)
+    moves = found.transition.clone()
+    moves[-1] = moves[-1].flip(-1)
+    other = Solution(found.q, found.v, found.policy, found.opponent_model, moves)
+    torch.testing.assert_close(evaluate(reward, transition, log_prior, other).elbo, found.v[0])
+
+
 @pytest.mark.parametrize("agent", [0, 1, 2])
 def test_seats_of_three_agents(agent: int) -> None:
     """The joint index of the opponents runs as in `joint_action`: the last opponent's action fastest."""
@@ -202,6 +228,8 @@ def test_refuses_tables_that_do_not_fit() -> None:
     reward, transition, log_prior = random_tables(0)
     with pytest.raises(ValueError, match="transition: got shape"):
         smooth(reward[:2], transition, log_prior, 2)
+    with pytest.raises(ValueError, match="transition: got shape"):
+        smooth(reward, transition[..., :2], log_prior, 2)
     with pytest.raises(ValueError, match="log_prior: got shape"):
         smooth(reward, transition, log_prior[:, :2], 2)
     with pytest.raises(ValueError, match="dynamics: got 'bent'"):

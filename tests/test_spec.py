@@ -806,6 +806,18 @@ def test_one_at_a_time_changes_one_factor_of_the_reference() -> None:
     assert low == described(experiment, "arms", "reference")["init_args"] | {"temperature": 0.1}
 
 
+def test_the_reference_keeps_what_its_first_levels_say() -> None:
+    experiment = build(with_factors({"kl_weight": [0.5, 0.1], "variant": VARIANTS}, design="one_at_a_time"))
+    weights = {name: described(experiment, "arms", name)["init_args"]["kl_weight"] for name in experiment.arms}
+    assert weights == {"reference": 0.5, "kl_weight_0p1": 0.1, "empirical": 0.5, "uniform": 0.5}
+
+
+def test_what_the_arm_says_wrongly_is_not_put_on_a_level_with_a_similar_key() -> None:
+    config = with_factors({"variant": {"x": {"guide": base()["arms"]["a"]["init_args"]["guide"]}}})
+    config["arms"]["a"]["init_args"]["guide_learning_rate"] = -1.0
+    assert refused(config).startswith("arms.a.guide_learning_rate: got -1.0")
+
+
 def test_several_arms_are_a_factor_of_their_own() -> None:
     config = with_factors({"kl_weight": [1.0, 0.1]})
     config["arms"]["b"] = {"like": "a", "guide.opponent_model": "Empirical"}

@@ -29,6 +29,7 @@ def test_spaces() -> None:
     assert game.action_spaces == (Box(-1, 1, 3),) * 2
     assert game.shared_observation
     assert game.dynamics() is None
+    assert (game.horizon, Rendezvous(horizon=7).horizon, Rendezvous(horizon=None).horizon) == (20, 7, None)
 
 
 def test_a_step_by_hand() -> None:

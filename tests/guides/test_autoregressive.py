@@ -219,6 +219,20 @@ def test_box_guide_under_particles(order: type[Guide]) -> None:
     assert one_step(model, guide, obs).kl.shape == (R, B)
 
 
+class Sometimes(Tabular):
+    """Has full support over four actions and not over fewer."""
+
+    @property
+    def full_support(self) -> bool:
+        return self.target.features == 4
+
+
+def test_it_has_full_support_if_every_factor_has() -> None:
+    assert discrete(Tabular()).full_support
+    assert not discrete(Sometimes()).full_support
+    assert bound(Sometimes(), a_seat(Discrete(2), Discrete(4), Discrete(4))).full_support
+
+
 class Blind(Tabular):
     """Sees the state and not the earlier opponents: the product of their marginals."""
 

@@ -155,6 +155,17 @@ def test_log_probabilities_and_gradients_are_finite_at_the_edges(dim: int, dtype
     assert all(torch.isfinite(parameter.grad).all() for parameter in conditional.parameters())
 
 
+def test_scales_stay_within_their_bounds() -> None:
+    conditional = bound(TanhNormalMixture(3, (), log_std=(-2.0, 0.5)), Box(-2, 3, 2))
+    with torch.no_grad():
+        last = conditional.network.layers[-1]
+        last.weight.zero_()
+        last.bias[..., -6:] = torch.tensor([-50.0, -2.0, -1.0, 0.5, 50.0, 0.0], dtype=DOUBLE)
+    scale = conditional(torch.zeros(R, 1, dtype=torch.int64)).base_dist.component_distribution.base_dist.scale
+    expected = torch.tensor([[-2.0, -2.0], [-1.0, 0.5], [0.5, 0.0]], dtype=DOUBLE).exp()
+    torch.testing.assert_close(scale, expected.expand(R, 1, 3, 2))
+
+
 def test_extra_dimensions_are_a_loop() -> None:
     conditional = bound(TanhNormalMixture(3, (6,)), Box(-2, 3, 2))
     obs = torch.randint(4, (7, R, 5))

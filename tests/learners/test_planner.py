@@ -1,12 +1,14 @@
 """The planner: what it plays, what it reports, what it refuses."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 
 from inference_marl.described import IncompatibleError
-from inference_marl.exact import log_evidence, smooth
+from inference_marl.exact import evaluate, log_evidence, smooth
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, MeetingGrid, Rendezvous, RiskyBridge
 from inference_marl.guides import Empirical, ExactTrajectory, Tabular, TanhNormalNetwork, TrajectoryGuide
 from inference_marl.learners import Planner
@@ -21,6 +23,7 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.run import Experiment
+from inference_marl.schedules import Linear
 from inference_marl.types import Game, Learner, Seat, Transition
 
 R, E = 4, 2
@@ -181,6 +184,100 @@ def test_the_best_known_action_is_not_the_luckiest() -> None:
     (first, _) = seated(planner(opponent_prior=Uniform(), guide=guide, transition=None, horizon=1), game, 50)
     chosen = first.act(torch.zeros(50, 10, dtype=torch.int64), explore=False)
     assert float((chosen < 0).float().mean()) > 0.9  # by the best single plan the risky one, about 3 times in 4
+
+
+def test_the_parts_of_one_continuous_step_by_hand() -> None:
+    """Reward and KL are means over the reported draws; the prior's draws are the prior's own."""
+    game = Rendezvous()
+    opponent, own = TanhNormalNetwork((4,)), TanhNormalNetwork((4,))
+    learner = planner(
+        opponent_prior=Uniform(),
+        guide=TrajectoryGuide(opponent, own),
+        transition=None,
+        horizon=1,
+        temperature=0.3,
+        kl_weight=2.0,
+    )
+    (first, _) = seated(learner, game)
+    obs = 2 * torch.rand(R, 3, 2, dtype=torch.float64) - 1
+    belief, draws = first.posterior(obs, 400), first.posterior(obs, 400)
+    wide = obs.unsqueeze(2).expand(-1, -1, 400, -1)
+    paid = game.expected_reward(wide, [belief.policy, belief.opponent_model])[..., 0]
+    torch.testing.assert_close(belief.reward, paid.mean(-1))
+    flat = obs.repeat_interleave(400, dim=1)
+    rho = first.guide.believe(0, flat).log_prob(belief.opponent_model.flatten(1, 2))
+    pi = first.guide.choose(0, flat, belief.opponent_model.flatten(1, 2)).log_prob(belief.policy.flatten(1, 2))
+    size = math.log(2.0)  # of the box [-1, 1], for both
+    torch.testing.assert_close(belief.kl, 2.0 * (rho + size).unflatten(1, (3, 400)).mean(-1))
+    torch.testing.assert_close(belief.entropy, -0.3 * (pi + size).unflatten(1, (3, 400)).mean(-1))
+    # Uniform on [-1, 1], whose standard deviation is 3^-.5. Means to 6 standard errors and deviations to 7 (.013 each):
+    # 24 numbers, so a right learner fails once in 20 million seeds.
+    assert (draws.opponent_prior.mean((2, 3)).abs() < 6 / (3 * 400) ** 0.5).all()
+    assert (draws.opponent_prior.std(2) - 3**-0.5).abs().max() < 0.1
+
+
+def test_the_elbo_of_drawn_plans_is_pyros() -> None:
+    game = Rendezvous()
+    networks = TanhNormalNetwork((4,)), TanhNormalNetwork((4,))
+    learner = planner(
+        opponent_prior=Uniform(),
+        guide=TrajectoryGuide(*networks),
+        transition=GaussianEnsemble(2, (4,)),
+        temperature=0.3,
+        kl_weight=2.0,
+    )
+    (first, _) = seated(learner, game)
+    obs = 2 * torch.rand(R, 3, 2, dtype=torch.float64) - 1
+    torch.manual_seed(1)
+    belief = first.posterior(obs, 5)
+    torch.manual_seed(1)
+    loss = Trace_ELBO(max_plate_nesting=2).loss(first.model, first.guide, obs.repeat_interleave(5, dim=1))
+    assert float(belief.elbo.sum()) == pytest.approx(-loss / 5)
+
+
+@pytest.mark.parametrize("guide", [ExactTrajectory(), TrajectoryGuide(Tabular(), Tabular())])
+def test_the_weights_follow_the_updates_and_survive_a_restart(guide: TrajectoryGuide) -> None:
+    """What is reported is of the weights of now: after 4 updates alpha is 3 and beta 1.2."""
+    game = RiskyBridge()
+    schedules = {"temperature": Linear(5.0, 1.0, 8), "kl_weight": Linear(2.0, 1.0, 5)}
+    original, restored = (seated(planner(guide=guide, **schedules), game) for _ in range(2))
+    play(original, game, 4)
+    obs = torch.arange(game.observations[0].features).expand(R, -1)
+    for source, sink in zip(original, restored, strict=True):
+        sink.load_state_dict(source.state_dict())
+        for player in (source, sink):
+            assert player.model.temperature == pytest.approx(3.0)
+            assert player.model.kl_weight == pytest.approx(1.2)
+            weights = {"temperature": 3.0, "kl_weight": 1.2}
+            tables, belief = player.model.tables(), player.posterior(obs, 1)
+            torch.testing.assert_close(belief.evidence, smooth(*tables, 3, **weights).v[:, 0])
+            torch.testing.assert_close(belief.elbo, evaluate(*tables, player.guide.tables(), **weights).elbo)
+            if isinstance(guide, ExactTrajectory):
+                torch.testing.assert_close(belief.elbo, smooth(*tables, 3, dynamics="kept", **weights).v[:, 0])
+
+
+def test_what_an_update_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transitions and opponents' actions count once; reward and guide are fitted to what is drawn from replay."""
+    game = RiskyBridge()
+    chosen = {
+        "reward": TabularCritic(),
+        "transition": DirichletTransition(),
+        "guide": TrajectoryGuide(Tabular(), Tabular()),
+        "replay": 50,
+        "batch_size": 7,
+        "guide_steps": 3,
+    }
+    (first, second) = seated(planner(**chosen), game)
+    starts: list[torch.Tensor] = []
+    rewards: list[torch.Tensor] = []
+    monkeypatch.setattr(first.fitting, "step", lambda batch, obs: starts.append(obs))
+    monkeypatch.setattr(first.reward, "fit", lambda obs, action, opponent_action, reward: rewards.append(reward))
+    play([first, second], game, 5)
+    assert first.transition.counts.sum((1, 2, 3, 4)).tolist() == [5 * E] * R
+    assert first.opponent_prior.counts.sum((1, 2)).tolist() == [5 * E] * R
+    assert [reward.shape for reward in rewards] == [(R, 7)] * 5
+    assert len(starts) == 5 * 3
+    assert all(torch.equal(obs, torch.arange(5).expand(R, -1)) for obs in starts)
 
 
 def test_stateless_continuous_game_plans_one_step() -> None:

@@ -1,6 +1,9 @@
 """Rommeo's own promises: what is updated by what, isolation of critic and replicates, exact small cases."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pyro.distributions as dist
 import pytest
@@ -15,12 +18,15 @@ from inference_marl.guides import Empirical, OpponentFirst, Optimal, Tabular, Ta
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import (
     Amortised,
+    BayesianCritic,
     BernoulliOptimality,
     ControlModel,
     DirichletMultinomial,
     EmpiricalFrequency,
     ExponentialOptimality,
     Fixed,
+    GaussianEnsemble,
+    HierarchicalDirichlet,
     NetworkCritic,
     OpponentPrior,
     TabularCritic,
@@ -140,7 +146,60 @@ def test_svi_leaves_critic_and_prior_untouched() -> None:
     assert moved(guide, learner.guide)
     assert not moved(critic, learner.critic)
     assert not moved(prior, learner.opponent_prior)
-    assert all(parameter.requires_grad for parameter in learner.critic.parameters())
+    for part in (learner.critic, learner.opponent_prior):
+        # That nothing moved is not enough: the guide's optimiser knows the guide alone.
+        assert all(parameter.grad is None for parameter in part.parameters())
+        assert all(parameter.requires_grad for parameter in part.parameters())
+
+
+NUMBERS: dict[str, Any] = {"learning_rate": 0.3, "max_gradient_norm": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("fit_of", "given"),
+    [
+        (
+            lambda seat: actor_critic(guide_learning_rate=0.3, max_gradient_norm=0.2, particles=6).bind(seat).fitting,
+            {"max_gradient_norm": 0.2, "particles": 6},
+        ),
+        (lambda seat: NetworkCritic((4,), **NUMBERS).bind(seat).optimisation, {"max_gradient_norm": 0.2}),
+        (
+            lambda seat: BayesianCritic((4,), **NUMBERS, particles=6).bind(seat).optimisation,
+            {"max_gradient_norm": 0.2, "particles": 6},
+        ),
+        (
+            lambda seat: (
+                Amortised(TanhNormalNetwork((4,)), **NUMBERS)
+                .bind(seat, seat.opponent_action, [seat.observation])
+                .optimisation
+            ),
+            {"max_gradient_norm": 0.2},
+        ),
+        (
+            lambda seat: (
+                GaussianEnsemble(2, (4,), **NUMBERS)
+                .bind(seat, Box(-1, 1), [Box(-1, 1), seat.action, seat.opponent_action])
+                .optimisation
+            ),
+            {"max_gradient_norm": 0.2},
+        ),
+        (
+            lambda seat: (
+                HierarchicalDirichlet(learning_rate=0.3, particles=6)
+                .bind(replace(seat, action_spaces=(Discrete(2),) * 3), Discrete(4), [seat.observation])
+                .optimisation
+            ),
+            {"particles": 6},
+        ),
+    ],
+    ids=["guide", "NetworkCritic", "BayesianCritic", "Amortised", "GaussianEnsemble", "HierarchicalDirichlet"],
+)
+def test_numbers_reach_the_optimiser(fit_of: Callable[[Seat], Fit], given: dict[str, float]) -> None:
+    """None of them shows in what is learnt from one step of Adam, so they are read where they should have arrived."""
+    fit = fit_of(seat_of(MaxOfTwoQuadratics()))
+    assert fit.optimizer.param_groups[0]["lr"] == 0.3
+    assert fit.max_gradient_norm == given.get("max_gradient_norm")
+    assert fit._pair[0].num_particles == given.get("particles", 1)
 
 
 def test_fitting_critic_and_prior_leaves_the_guide_untouched() -> None:

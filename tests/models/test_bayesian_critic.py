@@ -52,7 +52,7 @@ def test_without_hidden_layers_it_is_bayesian_linear_regression() -> None:
 
     The latter is the best of all normals with independent coordinates (Bishop 2006, Section 10.1.2).
     """
-    batch, prior_scale, noise_scale, initial = 40, 0.8, 0.5, 2.0
+    batch, prior_scale, noise_scale, initial = 40, 0.3, 0.5, 2.0
     description = BayesianCritic(
         [], prior_scale=prior_scale, noise_scale=noise_scale, initial=initial, memory=batch, particles=64
     )
@@ -97,6 +97,32 @@ def test_the_loss_weighs_the_prior_by_the_data_seen(updates: int, memory: int | 
     fit = ((error.square() + variance) / (2 * 0.7**2)).mean(1) + math.log(0.7) + 0.5 * math.log(2 * math.pi)
     kl = (math.log(2.0 / scale) + (scale**2 + mean.square()) / (2 * 2.0**2) - 0.5).sum((1, 2))
     assert loss / 5 == pytest.approx((fit + kl / data).sum().item(), rel=0.02)
+
+
+def test_the_running_mean_of_squares_by_hand() -> None:
+    """The plain mean of 20 minibatches, from then on each newer one weighs 0.05."""
+    critic: Any = BayesianCritic([]).bind(Seat(0, LINE, (LINE, LINE), R, dtype=DOUBLE))
+    obs = torch.rand(30, R, 4, 1, dtype=DOUBLE)
+    for newest in obs:
+        critic.fit(newest, newest, newest, torch.zeros(R, 4, dtype=DOUBLE))
+    squares = obs.square().mean((2, 3))
+    weights = torch.tensor([0.95**10 / 20] * 20 + [0.05 * 0.95 ** (9 - i) for i in range(10)], dtype=DOUBLE)
+    expected = (weights.unsqueeze(-1) * squares).sum(0)
+    torch.testing.assert_close(critic.second_moment[:, 0, 0], expected)
+    torch.testing.assert_close(critic.second_moment[:, 0, 3], torch.ones(R, dtype=DOUBLE))
+
+
+def test_expectations_may_be_nested() -> None:
+    critic = bound(BayesianCritic([4]))
+    data = draws_of(-1, 1, 4)
+    drawn = critic(*data)
+    with critic.expected():
+        mean = critic(*data)
+        with critic.expected():
+            pass
+        assert torch.equal(critic(*data), mean)
+    assert torch.equal(critic(*data), drawn)
+    assert not torch.equal(drawn, mean)
 
 
 def fit_to_two_of_four_actions(critic: Any) -> tuple[Tensor, Tensor]:

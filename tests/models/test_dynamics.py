@@ -1,5 +1,6 @@
 """Transition models, initial states and known rewards against the rules of the games they are about."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,7 +8,14 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
-from inference_marl.games import MatchingPenniesContinuous, MatrixGame, MeetingGrid, Rendezvous, RiskyBridge
+from inference_marl.games import (
+    MatchingPenniesContinuous,
+    MatrixGame,
+    MeetingGrid,
+    Rendezvous,
+    RiskyBridge,
+    StochasticGame,
+)
 from inference_marl.models import (
     DeterministicTransition,
     DirichletTransition,
@@ -17,6 +25,7 @@ from inference_marl.models import (
     KnownTransition,
     TransitionModel,
 )
+from inference_marl.spaces import Box
 from inference_marl.types import Experience, Game, Seat
 
 R = 3
@@ -61,6 +70,10 @@ def test_deterministic_transition_reads_the_game_or_a_list() -> None:
         bound(DeterministicTransition(), RiskyBridge())
     with pytest.raises(IncompatibleError, match=r"successors: got shape \(1, 2, 2\)"):
         bound(DeterministicTransition([[[0, 0], [0, 0]]]), game)
+    for beyond in (-1, 5):
+        successors[-1, -1, -1] = beyond
+        with pytest.raises(IncompatibleError, match=f"^successors: got .*{beyond}.* with states 0 to 4"):
+            bound(DeterministicTransition(successors.tolist()), game)
     with pytest.raises(ValueError, match="successors: got shape"):
         DeterministicTransition([[0.5]])
     with pytest.raises(ValueError, match="successors: got"):
@@ -68,7 +81,9 @@ def test_deterministic_transition_reads_the_game_or_a_list() -> None:
 
 
 def test_a_game_that_may_end_is_refused_and_a_one_shot_game_is_not() -> None:
-    bound(KnownTransition(), MatrixGame("climbing"))
+    nowhere = torch.zeros(R, 1, dtype=torch.int64)
+    one_shot = bound(KnownTransition(), MatrixGame("climbing"))(nowhere, nowhere, nowhere)
+    torch.testing.assert_close(one_shot.probs.sum(-1), torch.ones(R, 1, dtype=torch.float64))
 
     class Ending(MatrixGame):
         def dynamics(self) -> Any:
@@ -77,6 +92,12 @@ def test_a_game_that_may_end_is_refused_and_a_one_shot_game_is_not() -> None:
 
     with pytest.raises(IncompatibleError, match="may end at any step, expected one that goes on"):
         bound(KnownTransition(), Ending("stag_hunt", memory=1, horizon=5))
+    # One joint action ends it and the other does not.
+    sometimes = StochasticGame([1.0], [[[[1.0], [0.0]]]], [[[0.0, 1.0]]])
+    for transition in (KnownTransition(), DirichletTransition()):
+        name = type(transition).__name__
+        with pytest.raises(IncompatibleError, match=f"^{name} got a game that may end at any step"):
+            bound(transition, sometimes)
 
 
 def test_dirichlet_counts_by_hand() -> None:
@@ -90,6 +111,20 @@ def test_dirichlet_counts_by_hand() -> None:
     torch.testing.assert_close(probs, expected.double())
     elsewhere = transition(zeros[:, :1] + 1, zeros[:, :1], zeros[:, :1]).probs
     torch.testing.assert_close(elsewhere, torch.full_like(elsewhere, 0.2))
+
+
+@pytest.mark.parametrize("agent", [0, 1])
+def test_dirichlet_counts_are_where_the_actions_say(agent: int) -> None:
+    """Every cell of a game with 2 and 3 actions is visited once: it predicts the state it led to, and no other does."""
+    game = StochasticGame([0.25] * 4, torch.full((4, 2, 3, 4), 0.25), torch.zeros(4, 2, 3))
+    transition = bound(DirichletTransition(0.5), game, agent)
+    own, others = (2, 3) if agent == 0 else (3, 2)
+    grid = torch.meshgrid(*(torch.arange(n) for n in (4, own, others)), indexing="ij")
+    cells = [index.flatten().expand(R, -1) for index in grid]
+    following = torch.randint(4, (R, 24))
+    transition.fit(experience(*cells, following))
+    expected = (torch.nn.functional.one_hot(following, 4) + 0.5) / 3
+    torch.testing.assert_close(transition(*cells).probs, expected.double())
 
 
 def test_dirichlet_learns_the_game() -> None:
@@ -135,6 +170,25 @@ def test_known_reward_of_functions(agent: int) -> None:
     torch.testing.assert_close(value, match if agent == 0 else -match)
     gradient = torch.autograd.grad(value.sum(), own)[0]
     torch.testing.assert_close(gradient, (other - 0.5) * (1 if agent == 0 else -1))
+
+
+@pytest.mark.parametrize("agent", [0, 1, 2])
+def test_known_reward_tells_three_agents_apart(agent: int) -> None:
+    class Weighted(MatchingPenniesContinuous):
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_spaces = self.action_spaces[:1] * 3
+            self.observations = self.observations[:1] * 3
+
+        def expected_reward(self, obs: Tensor, actions: Any) -> Tensor:
+            total = actions[0] + 10 * actions[1] + 100 * actions[2]
+            return torch.cat([total, 2 * total, 3 * total], -1)
+
+    own, others = torch.rand(R, 4, 1, dtype=torch.float64), torch.rand(R, 4, 2, dtype=torch.float64)
+    value = KnownReward().bind(a_seat(Weighted(), agent))(torch.zeros(R, 4, dtype=torch.int64), own, others)
+    columns = list(others.unbind(-1))
+    columns.insert(agent, own.squeeze(-1))
+    torch.testing.assert_close(value, (agent + 1) * (columns[0] + 10 * columns[1] + 100 * columns[2]))
 
 
 def test_rules_that_are_not_known_are_refused() -> None:
@@ -193,6 +247,49 @@ class TestGaussianEnsemble:
             moved = (new - old).flatten(1)
             assert (moved.abs().sum(1) > 0).all()
             assert not torch.allclose(moved[0], moved[1])
+
+    def test_the_mixture_by_hand(self) -> None:
+        """Linear members of known biases: in units of half the range, 4, and in replicate-major order.
+
+        The soft bounds are `exp(log_std) = e^low + 1 / (e^-high + e^-x)`, of the unbounded x.
+        """
+        space, low, high, members = Box(-2.0, 6.0, 2), -3.0, -1.0, 2
+        seat = Seat(0, space, (Box(-1, 1),) * 2, R, dtype=torch.float64)
+        description = GaussianEnsemble(members, (), (low, high))
+        ensemble: Any = description.bind(seat, space, [space, seat.action, seat.opponent_action])
+        change = torch.randn(R, members, 2, dtype=torch.float64)
+        unbounded = torch.tensor([-50.0, -2.0, 0.0, 50.0, -1.0, -3.0] * 2, dtype=torch.float64).view(R, members, 2)
+        with torch.no_grad():
+            last = ensemble.network.layers[-1]
+            last.weight.zero_()
+            last.bias.copy_(torch.cat([change, unbounded], -1).view(R * members, 1, 4))
+        obs, action = torch.rand(R, 5, 2, dtype=torch.float64), torch.zeros(R, 5, 1, dtype=torch.float64)
+        components = ensemble(obs, action, action).component_distribution.base_dist
+        torch.testing.assert_close(components.loc, obs.unsqueeze(2) + 4 * change.unsqueeze(1))
+        scale = math.exp(low) + 1 / (math.exp(-high) + (-unbounded).exp())
+        torch.testing.assert_close(components.scale, 4 * scale.unsqueeze(1).expand(R, 5, members, 2))
+
+    def test_what_a_member_is_fitted_to(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Draws of its own from the last `window` transitions of its replicate; obs say which, next_obs are 0.5 on.
+
+        Two members draw the same 20 of 10 with probability 10^-20.
+        """
+        ensemble = bound(GaussianEnsemble(2, (4,), window=10, batch_size=20, steps=3), Rendezvous())
+        seen: list[tuple[Any, ...]] = []
+        monkeypatch.setattr(ensemble.optimisation, "step", lambda *given: seen.append(given))
+        obs = (torch.arange(30.0) + 100 * torch.arange(R).view(-1, 1)).double().unsqueeze(-1).expand(-1, -1, 2)
+        action = torch.zeros(R, 30, 1, dtype=torch.float64)
+        ensemble.fit(experience(obs, action, action, obs + 0.5))
+        assert [given[0] for given in seen] == [20] * 3
+        for _, features, drawn, following in seen:
+            assert drawn.shape == (R * 2, 20, 2)
+            assert len(features) == R * 2
+            torch.testing.assert_close(following, drawn + 0.5)
+            crowd = drawn[..., 0].view(R, 2, 20)
+            last = 100 * torch.arange(R).view(-1, 1, 1) + 20
+            assert ((crowd >= last) & (crowd < last + 10)).all()
+            assert (crowd[:, 0] != crowd[:, 1]).any(-1).all()
+        assert not torch.equal(seen[0][2], seen[1][2])
 
     @pytest.mark.parametrize(
         ("change", "message"),

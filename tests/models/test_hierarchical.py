@@ -98,6 +98,14 @@ def test_the_forecast_by_hand() -> None:
     torch.testing.assert_close(prior(start()).probs.flatten(), expected)
 
 
+def test_a_window_forgets() -> None:
+    """Of four joint actions the last two, both (1, 0), are left."""
+    prior = bound(HierarchicalDirichlet(window=2, steps=1), 2, 2)
+    for joint in (0, 3, 2, 2):
+        prior.observe(start(), torch.tensor([[joint]]))
+    assert prior.counts.tolist() == [[[0, 0, 2, 0]]]
+
+
 def test_states_and_replicates_have_their_own_strategies_and_an_unseen_one_stays_uniform() -> None:
     prior = bound(HierarchicalDirichlet(), 2, 3, replicates=2, states=3)
     for _ in range(5):

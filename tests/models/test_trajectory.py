@@ -177,6 +177,8 @@ def test_a_bernoulli_variable_lowers_the_bound_by_its_offset() -> None:
     bounds = [enumerated(m, ExactTrajectory().bind(m.seat, m), every_state(m)) for m in (plain, proper)]
     assert bounds[1] == pytest.approx(bounds[0] - 3 * 5.0 * 3 * R, abs=1e-6)
     assert bounds[1] < 0
+    evidence = log_evidence(*proper.tables(), 3)
+    torch.testing.assert_close(evidence, log_evidence(*plain.tables(), 3) - 3 * 5.0)
 
 
 @pytest.mark.parametrize("dynamics", ["kept", "inferred"])
@@ -268,6 +270,23 @@ def _drawn(guide: TrajectoryGuide, obs: Tensor) -> list[dict[str, Any]]:
     return [site for name, site in trace.nodes.items() if name.startswith(("state", "action", "opponent"))]
 
 
+def test_a_guide_returns_the_first_actions() -> None:
+    model = model_of(random_game(3, (2, 3)))
+    guide = TrajectoryGuide(Tabular(), Tabular(), enumerate=False).bind(model.seat, model)
+    trace = poutine.trace(guide).get_trace(torch.zeros(R, 50, dtype=torch.int64))
+    action, opponent_action = trace.nodes["_RETURN"]["value"]
+    assert torch.equal(action, trace.nodes["action_0"]["value"])
+    assert torch.equal(opponent_action, trace.nodes["opponent_action_0"]["value"])
+
+
+def test_a_prior_that_reads_values_reads_the_rewards_of_one_step() -> None:
+    game = random_game(3, (2, 3))
+    model = model_of(game, prior=LevelK(1))
+    model.opponent_prior.attach(model)
+    expected = game.dynamics().reward[0].mean(1).softmax(-1)
+    torch.testing.assert_close(model.opponent_prior(every_state(model)).probs, expected.expand(R, -1, -1))
+
+
 def test_rho_may_be_the_prior() -> None:
     model = model_of(random_game(3, (2, 2)))
     guide = TrajectoryGuide(Empirical(), Tabular()).bind(model.seat, model)
@@ -330,6 +349,9 @@ def test_exact_sums_over_drawn_states_are_refused() -> None:
     with pytest.raises(IncompatibleError, match="enumerate: got true with continuous states"):
         TrajectoryGuide(network, network).bind(seat, model)
     TrajectoryGuide(network, network, enumerate=False).bind(seat, model)(torch.zeros(R, 3, 2))
+    # One step has no drawn states to sum over.
+    one_step = TrajectoryModel(seat, prior, None, reward, ExponentialOptimality(), 1)
+    TrajectoryGuide(network, network).bind(seat, one_step)(torch.zeros(R, 3, 2))
 
 
 def test_a_trace_leaves_no_global_parameters() -> None:
