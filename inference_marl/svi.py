@@ -32,6 +32,10 @@ class NonFiniteError(ArithmeticError):
         return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
 
 
+def no_guide(*args: Tensor) -> None:
+    """The guide of a model without latent variables: its ELBO is the log-likelihood."""
+
+
 def check_step_size(learning_rate: float, max_gradient_norm: float | None, name: str = "learning_rate") -> None:
     """Check the two numbers that say how far a gradient step goes.
 

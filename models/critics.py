@@ -18,12 +18,8 @@ from inference_marl.networks import MLP, check_widths
 from inference_marl.plates import replicate_and_batch
 from inference_marl.schedules import Schedule, as_schedule
 from inference_marl.spaces import Discrete, encode
-from inference_marl.svi import Fit, NonFiniteError, check_step_size
+from inference_marl.svi import Fit, NonFiniteError, check_step_size, no_guide
 from inference_marl.types import Bindable, Seat
-
-
-def no_guide(*args: Tensor) -> None:
-    """The guide of a model without latent variables: its ELBO is the log-likelihood."""
 
 
 class Critic(Bindable):

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Game, State
 
@@ -86,12 +87,7 @@ class DifferentialGame(Game, ABC):
             ValueError: if the number or the shapes of the actions do not fit.
         """
         obs = state["obs"]
-        expected = (*obs.shape, 1)
-        if len(actions) != self.agents or any(action.shape != expected for action in actions):
-            raise ValueError(
-                f"actions: got shapes {[tuple(action.shape) for action in actions]}, expected {self.agents} "
-                f"tensors, one per agent, of shape {expected} (replicates x environments x 1)"
-            )
+        check_actions(self.action_spaces, actions, obs.shape)
         rewards = self.payoffs(torch.cat(list(actions), dim=-1))
         return {"obs": obs}, rewards, torch.zeros_like(obs, dtype=torch.bool)
 

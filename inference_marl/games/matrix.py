@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Discrete, joint_action, joint_names
 from inference_marl.types import Dynamics, Game, State
 
@@ -212,11 +213,7 @@ class MatrixGame(Game):
         """
         obs = state["obs"]
         shape = obs.shape
-        if len(actions) != self.agents or any(action.shape != shape for action in actions):
-            raise ValueError(
-                f"actions: got shapes {[tuple(action.shape) for action in actions]}, expected {self.agents} "
-                f"tensors, one per agent, of shape {tuple(shape)} (replicates x environments)"
-            )
+        check_actions(self.action_spaces, actions, shape)
         table = self._table(obs.device, state["rewards"].dtype)
         cell = tuple(actions)
         if len(table) > 1:

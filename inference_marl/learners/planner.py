@@ -213,16 +213,17 @@ class Planner(VariationalLearner):
         guide_trace.compute_log_prob()
         model_trace.compute_log_prob()
 
-        def total(name: str, start: int, stop: int) -> Tensor:
+        def total(name: str) -> Tensor:
             value = torch.zeros(obs.shape[:2], dtype=self.seat.dtype, device=obs.device)
-            for site in (f"{name}_{t}" for t in range(start, stop)):
+            for site in (f"{name}_{t}" for t in range(self.horizon)):
                 value = value + model_trace.nodes[site]["log_prob"]
                 if site in guide_trace.nodes:
                     value = value - guide_trace.nodes[site]["log_prob"]
             return value
 
-        divergence = -total("opponent_action", 0, self.horizon) - total("state", 1, self.horizon)
-        parts = (total("optimality", 0, self.horizon), total("action", 0, self.horizon), divergence)
+        # Dynamics are kept here, since only discrete states can be bent: their terms cancel.
+        divergence = -total("opponent_action")
+        parts = (total("optimality"), total("action"), divergence)
         action, opponent_action = (guide_trace.nodes[site]["value"] for site in ("action_0", "opponent_action_0"))
         return _Plan(parts, action, opponent_action)  # type: ignore[arg-type]
 

@@ -254,9 +254,9 @@ def test_step_refuses_wrong_shapes() -> None:
     game = ZeroSum()
     state = game.reset(2, 3, CPU, torch.float32)
     fine = torch.zeros(2, 3, 1)
-    with pytest.raises(ValueError, match=r"expected 2 tensors, one per agent, of shape \(2, 3, 1\)"):
+    with pytest.raises(ValueError, match=r"got shapes \[\(2, 3\), \(2, 3\)\], expected \[\(2, 3, 1\), \(2, 3, 1\)\]"):
         game.step(state, [fine[..., 0], fine[..., 0]])
-    with pytest.raises(ValueError, match="expected 2 tensors"):
+    with pytest.raises(ValueError, match=r"got shapes \[\(2, 3, 1\)\], expected \[\(2, 3, 1\), \(2, 3, 1\)\]"):
         game.step(state, [fine])
 
 

@@ -323,9 +323,9 @@ def test_step_refuses_wrong_actions() -> None:
     game = MatrixGame()
     state = game.reset(2, 3, CPU, torch.float32)
     fine = torch.zeros(2, 3, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"actions: got shapes \[\(2, 3\)\], expected 2 tensors"):
+    with pytest.raises(ValueError, match=r"actions: got shapes \[\(2, 3\)\], expected \[\(2, 3\), \(2, 3\)\]"):
         game.step(state, [fine])
-    with pytest.raises(ValueError, match=r"\(2, 3, 1\)\], expected 2 tensors, one per agent, of shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 1\)\], expected \[\(2, 3\), \(2, 3\)\]"):
         game.step(state, [fine, fine[..., None]])
     with pytest.raises(IndexError):
         game.step(state, [fine, fine + 3])

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.models import Critic, NetworkCritic, TabularCritic
-from inference_marl.models.critics import no_guide
 from inference_marl.schedules import InverseTime, Linear
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.svi import NonFiniteError
+from inference_marl.svi import NonFiniteError, no_guide
 from inference_marl.types import Seat
 
 DOUBLE = torch.float64

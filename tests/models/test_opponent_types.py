@@ -25,9 +25,9 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.models.critics import no_guide
 from inference_marl.plates import replicate_and_batch
 from inference_marl.spaces import Box, Discrete
+from inference_marl.svi import no_guide
 from inference_marl.types import Seat
 
 DOUBLE = torch.float64
