@@ -26,6 +26,7 @@ from torch import Tensor
 
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import OpponentFirst, Optimal, TanhNormalNetwork
+from inference_marl.inference.schedules import ExponentialDecay, InverseTime
 from inference_marl.learners import Rommeo
 from inference_marl.learners.tabular.distributed_q import DistributedQ
 from inference_marl.learners.tabular.exploration import Boltzmann, EpsilonGreedy
@@ -39,8 +40,7 @@ from inference_marl.learners.tabular.lenient_q import LenientQ
 from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
 from inference_marl.models import Amortised, EmpiricalFrequency, NetworkCritic, TabularCritic
-from inference_marl.run import Experiment
-from inference_marl.schedules import ExponentialDecay, InverseTime
+from inference_marl.runs.run import Experiment
 from inference_marl.types import Learner, Seat, Transition
 
 WIDTH, BATCH, RATE, GAMMA, ALPHA, TAU = 100, 512, 1e-2, 0.95, 0.1, 0.01

@@ -19,7 +19,7 @@ import torch
 
 from inference_marl.games import MatrixGame
 from inference_marl.learners.lola import ExactGradientLearner, Lola, NaiveGradient, StableOpponentShaping
-from inference_marl.run import Experiment
+from inference_marl.runs.run import Experiment
 from inference_marl.types import Seat, Transition
 
 GAMMA, DELTA, ETA = 0.96, 1.0, 1.0

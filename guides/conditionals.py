@@ -10,7 +10,7 @@ from pyro.distributions.transforms import AffineTransform, ConditionalSpline, Ta
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
-from inference_marl.networks import MLP, check_widths
+from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.spaces import Box, Discrete, encode
 from inference_marl.types import Conditional
 

@@ -8,9 +8,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.distributions import MixtureOfNormals
 from inference_marl.guides.conditionals import as_box, squash
-from inference_marl.networks import MLP, check_widths
+from inference_marl.inference.distributions import MixtureOfNormals
+from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.spaces import Box, encode
 from inference_marl.types import Conditional
 

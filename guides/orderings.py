@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm
-from inference_marl.plates import replicate_and_batch
+from inference_marl.inference.plates import replicate_and_batch
 from inference_marl.spaces import Discrete
 from inference_marl.types import Bindable, Conditional, OneStepModel, Seat
 

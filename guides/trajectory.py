@@ -14,10 +14,10 @@ from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
-from inference_marl.exact import Solution, smooth
 from inference_marl.guides.closed_form import ClosedForm, Empirical
 from inference_marl.guides.conditionals import Tabular
-from inference_marl.plates import replicate_and_batch
+from inference_marl.inference.exact import Solution, smooth
+from inference_marl.inference.plates import replicate_and_batch
 from inference_marl.spaces import Discrete, Space
 from inference_marl.types import Bindable, Conditional, Seat
 
@@ -41,7 +41,7 @@ class ModelOfTrajectories(Protocol):
         """`P(b | s)`."""
 
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward, transition and log-prior, as in `inference_marl.exact`, all leading with `replicates`."""
+        """Reward, transition and log-prior, as in `inference_marl.inference.exact`, all leading with `replicates`."""
 
 
 class TrajectoryGuide(Bindable):

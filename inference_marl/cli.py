@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from inference_marl.posterior import Recorded
-    from inference_marl.report.suite import RunOfSuite
-    from inference_marl.run import Experiment
-    from inference_marl.suite import Suite
+    from inference_marl.analysis.posterior import Recorded
+    from inference_marl.analysis.report.suite import RunOfSuite
+    from inference_marl.runs.run import Experiment
+    from inference_marl.runs.suite import Suite
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As `python -m` does, so that an experiment file can name classes of the user's own files.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    from inference_marl.report.text import InspectError
-    from inference_marl.run import ArmError, RunError
-    from inference_marl.spec import SpecError
+    from inference_marl.analysis.report.text import InspectError
+    from inference_marl.config.files import SpecError
+    from inference_marl.runs.run import ArmError, RunError
 
     try:
         options.act(options, rest)
@@ -158,7 +158,7 @@ def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
 
 
 def _loaded(options: argparse.Namespace, rest: Sequence[str]) -> Experiment | Suite:
-    from inference_marl.spec import SpecError, load_any
+    from inference_marl.config.files import SpecError, load_any
 
     if not Path(options.spec).exists() and rest:
         how = f"{options.command} SPEC --KEY VALUE"
@@ -167,8 +167,8 @@ def _loaded(options: argparse.Namespace, rest: Sequence[str]) -> Experiment | Su
 
 
 def _run(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl.run import Experiment
-    from inference_marl.spec import dump
+    from inference_marl.config.files import dump
+    from inference_marl.runs.run import Experiment
 
     experiment, name = _loaded(options, rest), Path(options.spec).stem
     if options.print_spec:
@@ -184,7 +184,7 @@ def _run(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _resume(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl import run, suite
+    from inference_marl.runs import run, suite
 
     several = suite.is_suite(options.run)
     report = partial(_report_suite, write=_write_tables) if several else _report
@@ -194,14 +194,14 @@ def _resume(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _ablate(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl.report.ablation import write
+    from inference_marl.analysis.report.ablation import write
 
     _play(_loaded(options, rest), Path(options.spec).stem, options, _compare, lambda run: write(run.folder))
 
 
 def _tournament(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    from inference_marl.config.files import SpecError
     from inference_marl.described import first_line
-    from inference_marl.spec import SpecError
 
     try:
         paired = _loaded(options, rest).tournament()
@@ -220,7 +220,7 @@ def _play(
     write: Callable[[RunOfSuite], list[Path]],
 ) -> None:
     """Go on with an experiment where it was left, and `report` on its folder; or with a suite, see `_play_suite`."""
-    from inference_marl.run import Experiment, start_or_go_on
+    from inference_marl.runs.run import Experiment, start_or_go_on
 
     if not isinstance(experiment, Experiment):
         _play_suite(experiment, name, options, write)
@@ -247,7 +247,7 @@ def _play_suite(
 @contextmanager
 def _failures(report: Callable[[Path], None]) -> Iterator[None]:
     """Report what a run found though some of its arms failed, and then say so."""
-    from inference_marl.run import ArmError
+    from inference_marl.runs.run import ArmError
 
     try:
         yield
@@ -258,9 +258,9 @@ def _failures(report: Callable[[Path], None]) -> Iterator[None]:
 
 
 def _report(folder: Path) -> None:
-    from inference_marl.posterior import read
-    from inference_marl.report.text import results_table
-    from inference_marl.tournament import is_tournament
+    from inference_marl.analysis.posterior import read
+    from inference_marl.analysis.report.text import results_table
+    from inference_marl.config.tournament import is_tournament
 
     recorded = read(folder)
     levels = recorded.spec.get("levels")
@@ -274,8 +274,8 @@ def _report(folder: Path) -> None:
 
 
 def _compare(run: Path | Recorded) -> None:
-    from inference_marl.posterior import Recorded, read
-    from inference_marl.report.ablation import table, write
+    from inference_marl.analysis.posterior import Recorded, read
+    from inference_marl.analysis.report.ablation import table, write
 
     recorded = run if isinstance(run, Recorded) else read(run)
     print(table(recorded))
@@ -285,7 +285,7 @@ def _compare(run: Path | Recorded) -> None:
 
 
 def _crosstable(recorded: Recorded) -> None:
-    from inference_marl.report.tournament import table, write
+    from inference_marl.analysis.report.tournament import table, write
 
     print(table(recorded))
     print(f"\nResults are in {recorded.folder}: {_relative(recorded.folder, write(recorded))}")
@@ -293,7 +293,7 @@ def _crosstable(recorded: Recorded) -> None:
 
 def _report_suite(folder: Path, write: Callable[[RunOfSuite], list[Path]]) -> None:
     """Print the tables of all runs together and, when its files are written, a line on each run."""
-    from inference_marl.report import suite
+    from inference_marl.analysis.report import suite
 
     played = suite.read(folder)
     print(suite.table(played))
@@ -310,8 +310,8 @@ def _relative(folder: Path, paths: Sequence[Path]) -> str:
 
 def _write_tables(run: RunOfSuite) -> list[Path]:
     """The tables and figures that tournaments and ablations have instead of a table of results; else nothing."""
-    from inference_marl.report import ablation, tournament
-    from inference_marl.tournament import is_tournament
+    from inference_marl.analysis.report import ablation, tournament
+    from inference_marl.config.tournament import is_tournament
 
     levels = run.summary["levels"]
     if not levels:
@@ -321,8 +321,8 @@ def _write_tables(run: RunOfSuite) -> list[Path]:
 
 def _draw(run: RunOfSuite) -> list[Path]:
     """`_write_tables`, and the figures of a run that is no tournament."""
-    from inference_marl.plots import write_all
-    from inference_marl.tournament import is_tournament
+    from inference_marl.analysis.plots import write_all
+    from inference_marl.config.tournament import is_tournament
 
     paths = _write_tables(run)
     return paths if is_tournament(run.summary["levels"]) else [*paths, *write_all(run.folder)]
@@ -332,24 +332,24 @@ def _inspect(options: argparse.Namespace, rest: Sequence[str]) -> None:
     if len(options.runs) == 1:
         _look_into(Path(options.runs[0]))
         return
-    from inference_marl.report.text import compare_runs
-    from inference_marl.suite import check_none
+    from inference_marl.analysis.report.text import compare_runs
+    from inference_marl.runs.suite import check_none
 
     check_none(options.runs)
     compare_runs(options.runs)
 
 
 def _write_report(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl.report.page import report
+    from inference_marl.analysis.report.page import report
 
     print(f"The report is {report(options.runs, options.out)}")
 
 
 def _look_into(folder: Path) -> None:
-    from inference_marl.posterior import read
-    from inference_marl.report.text import inspect_run
-    from inference_marl.suite import is_suite
-    from inference_marl.tournament import is_tournament
+    from inference_marl.analysis.posterior import read
+    from inference_marl.analysis.report.text import inspect_run
+    from inference_marl.config.tournament import is_tournament
+    from inference_marl.runs.suite import is_suite
 
     if is_suite(folder):
         _report_suite(folder, _draw)
@@ -364,7 +364,7 @@ def _look_into(folder: Path) -> None:
 
 
 def _list(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    from inference_marl.spec import available
+    from inference_marl.config.files import available
 
     for title, classes in available().items():
         print(f"{title}:")
@@ -381,7 +381,7 @@ def _overrides(rest: Sequence[str]) -> list[tuple[str, Any]]:
     Raises:
         SpecError: for anything else.
     """
-    from inference_marl.spec import SpecError
+    from inference_marl.config.files import SpecError
 
     pairs: list[tuple[str, Any]] = []
     words = list(rest)

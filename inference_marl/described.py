@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -34,7 +35,17 @@ class Described:
         """Import path and constructor arguments, as plain data."""
         cls = type(self)
         given = {name: plain(value) for name, value in self.__dict__["_given"].items()}
-        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": given}
+        return {"class_path": public_path(cls), "init_args": given}
+
+
+def public_path(cls: type) -> str:
+    """Where users import a class from: the outermost package above its module that exports it, or its module."""
+    parts = cls.__module__.split(".")
+    for end in range(1, len(parts)):
+        package = ".".join(parts[:end])
+        if getattr(sys.modules.get(package), cls.__qualname__, None) is cls:
+            return f"{package}.{cls.__qualname__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def plain(value: Any) -> Any:

@@ -14,10 +14,10 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.nn.functional import pad
 
+from inference_marl.inference.objectives import MAX_PLATE_NESTING
+from inference_marl.inference.svi import Fit
 from inference_marl.models.critics import NetworkCritic
-from inference_marl.objectives import MAX_PLATE_NESTING
 from inference_marl.spaces import encode
-from inference_marl.svi import Fit
 
 MEMORY = 0.05
 """Least share of the newest minibatch in the running mean of squared features, which change as the network learns."""

@@ -10,10 +10,10 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from inference_marl.inference.plates import replicate_and_batch
 from inference_marl.models.critics import Critic
 from inference_marl.models.optimality import Optimality
 from inference_marl.models.priors import OpponentPrior
-from inference_marl.plates import replicate_and_batch
 from inference_marl.types import Seat
 
 

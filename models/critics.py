@@ -14,12 +14,12 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from inference_marl.described import IncompatibleError
-from inference_marl.networks import MLP, check_widths
-from inference_marl.plates import replicate_and_batch
-from inference_marl.schedules import Schedule, as_rate
+from inference_marl.inference.networks import MLP, check_widths
+from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.schedules import Schedule, as_rate
+from inference_marl.inference.svi import Fit, check_step_size, no_guide
+from inference_marl.inference.tables import check_finite, mean_per_cell, move
 from inference_marl.spaces import Discrete, encode
-from inference_marl.svi import Fit, check_step_size, no_guide
-from inference_marl.tables import check_finite, mean_per_cell, move
 from inference_marl.types import Bindable, Seat
 
 

@@ -12,13 +12,13 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from inference_marl.distributions import MixtureOfNormals
+from inference_marl.inference.distributions import MixtureOfNormals
+from inference_marl.inference.networks import MLP, check_widths
+from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.replay import Ring
+from inference_marl.inference.svi import Fit, check_step_size, no_guide
 from inference_marl.models.dynamics import TransitionModel
-from inference_marl.networks import MLP, check_widths
-from inference_marl.plates import replicate_and_batch
-from inference_marl.replay import Ring
 from inference_marl.spaces import Box, Space, encode
-from inference_marl.svi import Fit, check_step_size, no_guide
 from inference_marl.types import Experience
 
 

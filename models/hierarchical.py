@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.svi import Fit, check_step_size
 from inference_marl.models.priors import TabularCounts
-from inference_marl.svi import Fit, check_step_size
 
 
 class HierarchicalDirichlet(TabularCounts):

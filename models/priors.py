@@ -12,10 +12,10 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
-from inference_marl.plates import replicate_and_batch
-from inference_marl.replay import Observed
+from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.replay import Observed
+from inference_marl.inference.svi import Fit, check_step_size, no_guide
 from inference_marl.spaces import Discrete
-from inference_marl.svi import Fit, check_step_size, no_guide
 from inference_marl.types import Conditional, OneStepModel
 
 

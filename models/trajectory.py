@@ -8,11 +8,11 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from inference_marl.inference.plates import replicate_and_batch
 from inference_marl.models.critics import Critic
 from inference_marl.models.dynamics import InitialState, TransitionModel
 from inference_marl.models.optimality import Optimality
 from inference_marl.models.priors import OpponentPrior
-from inference_marl.plates import replicate_and_batch
 from inference_marl.types import Seat
 
 
@@ -28,8 +28,8 @@ class TrajectoryModel(PyroModule):
 
     This is Eq. 23 and 26 of Tian et al. (2019). With a guide that keeps the dynamics (Eq. 25) the transitions cancel
     and the ELBO is Eq. 32, whose maximum is the soft value of Eq. 9, 12 and 13; with one that bends them it can rise up
-    to the log-evidence `log P(o_{0:T} = 1)`, which counts on luck. `inference_marl.exact` has all three in closed form
-    for tables.
+    to the log-evidence `log P(o_{0:T} = 1)`, which counts on luck. `inference_marl.inference.exact` has all three in
+    closed form for tables.
 
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`. Steps are
     `pyro.markov`, so enumerated sites reuse dimensions; with enumerated states the cost of exact sums is linear in the
@@ -83,7 +83,7 @@ class TrajectoryModel(PyroModule):
 
     @torch.no_grad()
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward, transition and log-prior of every state and action, as `inference_marl.exact` takes them.
+        """Reward, transition and log-prior of every state and action, as `inference_marl.inference.exact` takes them.
 
         The reward is the log-probability of being optimal. All lead with `replicates`; discrete spaces only.
         """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from inference_marl.readings.summary import summarise, summarise_agents
+from inference_marl.statistics.summary import summarise, summarise_agents
 
 SUCCESS = {"rommeo_q": 0.95, "rommeo_q_emp": 0.2, "jal": 0.1, "wolf_phc": 0.15}
 

@@ -147,9 +147,9 @@ def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
         models__prior="from inference_marl.types import Seat\nfrom inference_marl.models import other",
         models__other="from . import prior\nfrom ..types import Seat",
         learners__rommeo="from inference_marl import guides, models",
-        guides__ordered="import inference_marl.networks",
+        guides__ordered="import inference_marl.inference.networks",
         posterior="import arviz.stats",
-        cli="from inference_marl.run import run",
+        cli="from inference_marl.runs.run import run",
         run="from .learners.rommeo import Rommeo",
     )
     (package / "__init__.py").write_text("from inference_marl.cli import main")
@@ -159,7 +159,7 @@ def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "source", "complaint"),
     [
-        ("types", "from inference_marl.networks import Linear", "'types' imports 'networks'"),
+        ("types", "from inference_marl.inference.networks import Linear", "'types' imports 'networks'"),
         ("types", "def f():\n    import inference_marl.models.prior", "types.py:2: 'types' imports 'models'"),
         ("models__prior", "from inference_marl.guides import Ordered", "models imports guides"),
         ("models__prior", "from ..guides import ordered", "models imports guides"),

@@ -14,7 +14,7 @@ from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import DirichletMultinomial, TabularCritic
-from inference_marl.run import Experiment
+from inference_marl.runs.run import Experiment
 from inference_marl.spaces import Discrete
 from inference_marl.types import Seat, Transition
 

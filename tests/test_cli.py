@@ -15,7 +15,7 @@ import yaml
 
 from inference_marl import cli
 from inference_marl.cli import main
-from inference_marl.spec import load
+from inference_marl.config.files import load
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = """
@@ -234,7 +234,7 @@ def test_an_interrupted_ablation_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("inference_marl.run._complete", interrupted)
+        patch.setattr("inference_marl.runs.run._complete", interrupted)
         assert main([*ABLATE]) == 130
     assert "interrupted; go on with: inference-marl resume runs/small" in capsys.readouterr().err
     assert main([*ABLATE]) == 0
@@ -357,7 +357,7 @@ def test_an_interrupted_suite_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("inference_marl.run._complete", interrupted)
+        patch.setattr("inference_marl.runs.run._complete", interrupted)
         assert main(["run", "several.yaml", "--quiet"]) == 130
     assert "interrupted; go on with: inference-marl resume runs/several\n" in capsys.readouterr().err
     assert main(["resume", "runs/several", "--quiet"]) == 0
@@ -611,7 +611,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference_marl.run._complete", interrupted)
+    monkeypatch.setattr("inference_marl.runs.run._complete", interrupted)
     assert main(["run", "small.yaml"]) == 130
     assert "interrupted; go on with: inference-marl resume runs/small" in capsys.readouterr().err
 

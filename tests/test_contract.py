@@ -17,6 +17,7 @@ from pyro import poutine
 from torch import Tensor
 
 from inference_marl import games, guides, models
+from inference_marl.config.files import available
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import (
     Autoregressive,
@@ -33,6 +34,7 @@ from inference_marl.guides import (
     TanhNormalNetwork,
     TrajectoryGuide,
 )
+from inference_marl.inference.schedules import ExponentialDecay, InverseTime
 from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.models import (
     Amortised,
@@ -55,9 +57,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.schedules import ExponentialDecay, InverseTime
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.spec import available
 from inference_marl.types import Conditional, Game, Learner, OneStepModel, Seat, Transition
 
 R, E = 3, 2

@@ -2,8 +2,8 @@
 
 `golden/states.npz` holds the state of learners after 30 steps, on games with random starts, replay, peers and several
 states among them; `golden/*.txt` is what commands print. Both were written by commit 2f2e242, from before the package
-was arranged in rooms. A commit that must change one writes it anew (`python tests/test_golden.py write`) and says which value
-changed, and why.
+was arranged in rooms. A commit that must change one writes it anew (`python tests/test_golden.py write`) and says which
+value changed, and why.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from inference_marl.guides import (
     TanhNormalNetwork,
     TrajectoryGuide,
 )
+from inference_marl.inference.schedules import ExponentialDecay
 from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.learners.lola import Lola
 from inference_marl.learners.tabular.exploration import Boltzmann
@@ -47,9 +48,8 @@ from inference_marl.models import (
     OpponentTypes,
     TabularCritic,
 )
-from inference_marl.playing import Arm
-from inference_marl.run import Experiment
-from inference_marl.schedules import ExponentialDecay
+from inference_marl.runs.arm import Arm
+from inference_marl.runs.run import Experiment
 from inference_marl.types import Game, Learner
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -143,7 +143,7 @@ PAIRS: dict[str, tuple[Callable[[], Game], Callable[[], Learner | list[Learner]]
     ),
     "lola_reads_peers": (
         lambda: MatrixGame("prisoners_dilemma", horizon=None, memory=1, discount=0.96),
-        lambda: Lola(),
+        Lola,
     ),
     "lola_estimates": (
         lambda: MatrixGame("prisoners_dilemma", horizon=None, memory=1, discount=0.96),

@@ -13,12 +13,12 @@ import pytest
 import torch
 import xarray as xr
 
+from inference_marl.config.files import load, load_any
 from inference_marl.games import MatrixGame
-from inference_marl.returns import expected_return
-from inference_marl.run import Experiment
-from inference_marl.spec import load, load_any
-from inference_marl.statistics import first_lasting_step
-from inference_marl.suite import Suite
+from inference_marl.inference.returns import expected_return
+from inference_marl.runs.run import Experiment
+from inference_marl.runs.suite import Suite
+from inference_marl.statistics.intervals import first_lasting_step
 from inference_marl.types import Learner
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

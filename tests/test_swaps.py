@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inference_marl.cli import main
-from inference_marl.spec import available
+from inference_marl.config.files import available
 
 BOTH = ("discrete", "continuous")
 

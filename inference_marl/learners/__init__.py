@@ -9,7 +9,7 @@ import pkgutil
 
 from inference_marl.learners.planner import Planner
 from inference_marl.learners.rommeo import Rommeo
-from inference_marl.learners.stationary import Stationary
+from inference_marl.learners.scripted import Stationary
 
 __all__ = ["Planner", "Rommeo", "Stationary"]
 

@@ -10,12 +10,12 @@ from pyro import poutine
 from torch import Tensor
 
 from inference_marl.described import within
-from inference_marl.exact import evaluate, smooth
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
+from inference_marl.inference.exact import evaluate, smooth
+from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.variational import VariationalLearner, at_least
 from inference_marl.models import Critic, OpponentPrior, Optimality, TransitionModel
 from inference_marl.models.trajectory import TrajectoryModel
-from inference_marl.schedules import Schedule
 from inference_marl.spaces import Discrete
 from inference_marl.types import Learner, Posterior, Transition
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from inference_marl.described import within
 from inference_marl.guides import ClosedForm, Guide
+from inference_marl.inference.networks import track
+from inference_marl.inference.objectives import one_step, optimal_value, soft_value, td_target
+from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.variational import VariationalLearner, at_least
 from inference_marl.models import ControlModel, Critic, OpponentPrior, Optimality
-from inference_marl.networks import track
-from inference_marl.objectives import one_step, optimal_value, soft_value, td_target
-from inference_marl.schedules import Schedule
 from inference_marl.spaces import Discrete
 from inference_marl.types import Experience, Learner, Posterior, Transition, check_discount
 

@@ -8,12 +8,12 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides import Guide, TrajectoryGuide
+from inference_marl.inference.objectives import MAX_PLATE_NESTING
+from inference_marl.inference.replay import Replay
+from inference_marl.inference.schedules import Schedule, as_schedule, positive
+from inference_marl.inference.svi import Fit, check_step_size
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
-from inference_marl.objectives import MAX_PLATE_NESTING
-from inference_marl.replay import Replay
-from inference_marl.schedules import Schedule, as_schedule, positive
 from inference_marl.spaces import Discrete
-from inference_marl.svi import Fit, check_step_size
 from inference_marl.types import Experience, Learner
 
 

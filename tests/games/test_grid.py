@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from inference_marl.config.files import build
 from inference_marl.games import MeetingGrid
-from inference_marl.recording import MAX_STATES
+from inference_marl.runs.recorder import MAX_STATES
 from inference_marl.spaces import Discrete
-from inference_marl.spec import build
 
 CPU = torch.device("cpu")
 STAY, UP, DOWN, LEFT, RIGHT = range(5)

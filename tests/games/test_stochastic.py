@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor
 
+from inference_marl.config.files import SpecError, build
 from inference_marl.games import RiskyBridge, StochasticGame
 from inference_marl.spaces import Discrete
-from inference_marl.spec import SpecError, build
 from inference_marl.types import Game
 
 CPU = torch.device("cpu")

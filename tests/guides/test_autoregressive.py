@@ -24,6 +24,8 @@ from inference_marl.guides import (
     TanhNormalMixture,
     TanhNormalNetwork,
 )
+from inference_marl.inference.objectives import one_step, optimal_value
+from inference_marl.inference.svi import Fit
 from inference_marl.models import (
     Amortised,
     ControlModel,
@@ -33,9 +35,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.objectives import one_step, optimal_value
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.svi import Fit
 from inference_marl.types import Conditional, Seat
 
 DOUBLE = torch.float64

@@ -11,11 +11,11 @@ from pyro.infer import Trace_ELBO
 from scipy import integrate
 from torch import Tensor, nn
 
-from inference_marl.distributions import MixtureOfNormals
 from inference_marl.guides import TanhNormalMixture, TanhNormalNetwork
-from inference_marl.plates import replicate_and_batch
+from inference_marl.inference.distributions import MixtureOfNormals
+from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.svi import Fit
 from inference_marl.spaces import Box, Discrete
-from inference_marl.svi import Fit
 from inference_marl.types import Conditional, Seat
 
 DOUBLE = torch.float64

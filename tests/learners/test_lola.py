@@ -12,14 +12,14 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, StochasticGame
 from inference_marl.guides import OpponentFirst, Optimal
+from inference_marl.inference.returns import expected_return, state_values
+from inference_marl.inference.svi import NonFiniteError
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.lola import ExactGradientLearner, Lola, LookAhead, NaiveGradient, StableOpponentShaping
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, free_logits
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.models import DirichletMultinomial, TabularCritic
-from inference_marl.returns import expected_return, state_values
-from inference_marl.svi import NonFiniteError
 from inference_marl.types import Game, Learner, Posterior, Seat, Transition
 
 CASES: dict[str, Callable[[], Learner]] = {

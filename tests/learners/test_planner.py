@@ -8,9 +8,10 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from inference_marl.described import IncompatibleError
-from inference_marl.exact import evaluate, log_evidence, smooth
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, MeetingGrid, Rendezvous, RiskyBridge
 from inference_marl.guides import Empirical, ExactTrajectory, Tabular, TanhNormalNetwork, TrajectoryGuide
+from inference_marl.inference.exact import evaluate, log_evidence, smooth
+from inference_marl.inference.schedules import Linear
 from inference_marl.learners import Planner
 from inference_marl.models import (
     DirichletMultinomial,
@@ -22,8 +23,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.run import Experiment
-from inference_marl.schedules import Linear
+from inference_marl.runs.run import Experiment
 from inference_marl.types import Game, Learner, Seat, Transition
 
 R, E = 4, 2

@@ -15,6 +15,9 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import Empirical, OpponentFirst, Optimal, Tabular, TanhNormalNetwork
+from inference_marl.inference.objectives import optimal_value
+from inference_marl.inference.schedules import ExponentialDecay, Linear
+from inference_marl.inference.svi import Fit
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import (
     Amortised,
@@ -32,10 +35,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.objectives import optimal_value
-from inference_marl.schedules import ExponentialDecay, Linear
 from inference_marl.spaces import Box, Discrete
-from inference_marl.svi import Fit
 from inference_marl.types import Conditional, Game, Learner, Seat, Transition
 
 

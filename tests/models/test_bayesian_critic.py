@@ -13,9 +13,9 @@ from torch import Tensor
 
 from inference_marl.games import MatrixGame
 from inference_marl.guides import OpponentFirst, Optimal
+from inference_marl.inference.networks import track
 from inference_marl.learners import Rommeo
 from inference_marl.models import BayesianCritic, NetworkCritic, Uniform
-from inference_marl.networks import track
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Seat, Transition
 

@@ -12,10 +12,10 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.schedules import InverseTime, Linear
+from inference_marl.inference.svi import NonFiniteError, no_guide
 from inference_marl.models import Critic, NetworkCritic, TabularCritic
-from inference_marl.schedules import InverseTime, Linear
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.svi import NonFiniteError, no_guide
 from inference_marl.types import Seat
 
 DOUBLE = torch.float64

@@ -10,10 +10,12 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
-from inference_marl import spec
+from inference_marl.config import files as spec
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame
 from inference_marl.guides import OpponentFirst, Optimal, Tabular
+from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.svi import no_guide
 from inference_marl.learners import Rommeo
 from inference_marl.models import (
     Amortised,
@@ -25,9 +27,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.plates import replicate_and_batch
 from inference_marl.spaces import Box, Discrete
-from inference_marl.svi import no_guide
 from inference_marl.types import Seat
 
 DOUBLE = torch.float64

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import CategoricalNetwork, Tabular, TanhNormalNetwork
+from inference_marl.inference.svi import NonFiniteError
 from inference_marl.models import (
     Amortised,
     DirichletMultinomial,
@@ -23,7 +24,6 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.svi import NonFiniteError
 from inference_marl.types import Seat
 
 DOUBLE = torch.float64

@@ -1,4 +1,4 @@
-"""The trajectory model and its guides through Pyro's own ELBO, against the closed forms of `inference_marl.exact`."""
+"""The trajectory model and its guides through Pyro's own ELBO, against the closed forms of `inference.exact`."""
 
 from typing import Any
 
@@ -12,7 +12,6 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
-from inference_marl.exact import evaluate, log_evidence, smooth
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, StochasticGame
 from inference_marl.guides import (
     Autoregressive,
@@ -24,6 +23,8 @@ from inference_marl.guides import (
     TanhNormalNetwork,
     TrajectoryGuide,
 )
+from inference_marl.inference.exact import evaluate, log_evidence, smooth
+from inference_marl.inference.svi import Fit
 from inference_marl.models import (
     BernoulliOptimality,
     DirichletMultinomial,
@@ -40,7 +41,6 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.spaces import Discrete
-from inference_marl.svi import Fit
 from inference_marl.types import Conditional, Game, Seat
 
 R = 2

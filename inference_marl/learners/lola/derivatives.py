@@ -23,7 +23,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from inference_marl.returns import state_values
+from inference_marl.inference.returns import state_values
 from inference_marl.types import Dynamics
 
 Policy = Callable[[Tensor], Tensor]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.returns import discount_factor
+from inference_marl.inference.tables import check_finite
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
 from inference_marl.learners.tabular.base import TabularLearner
-from inference_marl.returns import discount_factor
-from inference_marl.tables import check_finite
 from inference_marl.types import Dynamics, Experience, Learner, Transition
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.objectives import td_target
+from inference_marl.inference.schedules import Schedule, as_rate
+from inference_marl.inference.tables import check_finite, draw, mean_per_cell, move
 from inference_marl.learners.tabular.exploration import Exploration
-from inference_marl.objectives import td_target
-from inference_marl.schedules import Schedule, as_rate
 from inference_marl.spaces import Discrete
-from inference_marl.tables import check_finite, draw, mean_per_cell, move
 from inference_marl.types import Dynamics, Experience, Learner, Posterior, Transition, check_discount
 
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from inference_marl.inference.tables import draw
 from inference_marl.learners.tabular.base import ValueLearner
 from inference_marl.learners.tabular.exploration import Exploration, greedy
-from inference_marl.tables import draw
 from inference_marl.types import Experience
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Described
-from inference_marl.schedules import Schedule, as_schedule
+from inference_marl.inference.schedules import Schedule, as_schedule
 
 
 class Exploration(Described, ABC):

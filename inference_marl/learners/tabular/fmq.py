@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.learners.tabular.independent_q import IndependentQ
-from inference_marl.schedules import Schedule
 from inference_marl.types import Experience
 
 

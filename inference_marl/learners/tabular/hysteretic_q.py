@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from inference_marl.inference.schedules import Schedule, as_rate
 from inference_marl.learners.tabular.base import ValueLearner
 from inference_marl.learners.tabular.exploration import Exploration
-from inference_marl.schedules import Schedule, as_rate
 
 
 class HystereticQ(ValueLearner):

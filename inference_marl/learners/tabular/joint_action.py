@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import within
+from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.base import JointValueLearner
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.models import EmpiricalFrequency, TabularCounts
-from inference_marl.schedules import Schedule
 from inference_marl.types import Experience
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from inference_marl.inference.schedules import Schedule
+from inference_marl.inference.tables import mean_per_cell, move
 from inference_marl.learners.tabular.base import ValueLearner
 from inference_marl.learners.tabular.exploration import EpsilonGreedy
-from inference_marl.schedules import Schedule
-from inference_marl.tables import mean_per_cell, move
 from inference_marl.types import Experience
 
 

@@ -7,8 +7,8 @@ import torch
 from scipy import optimize, sparse  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
+from inference_marl.inference.returns import discount_factor
 from inference_marl.learners.tabular.base import TabularLearner
-from inference_marl.returns import discount_factor
 from inference_marl.types import Experience, check_discount
 
 TOLERANCE = 1e-10

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.base import JointValueLearner
 from inference_marl.learners.tabular.exploration import Boltzmann, Exploration
 from inference_marl.models import EmpiricalFrequency
-from inference_marl.schedules import Schedule
 from inference_marl.spaces import Discrete
 from inference_marl.types import Experience
 

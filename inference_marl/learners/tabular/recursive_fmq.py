@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from inference_marl.inference.objectives import td_target
+from inference_marl.inference.schedules import Schedule, as_rate
+from inference_marl.inference.tables import draw, mean_per_cell, move
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
-from inference_marl.objectives import td_target
-from inference_marl.schedules import Schedule, as_rate
-from inference_marl.tables import draw, mean_per_cell, move
 from inference_marl.types import Experience
 
 

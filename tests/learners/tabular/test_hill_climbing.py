@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import MatrixGame
+from inference_marl.inference.schedules import InverseTime, Linear
 from inference_marl.learners.tabular.hill_climbing import PHC, WoLFPHC, climb
-from inference_marl.schedules import InverseTime, Linear
 from inference_marl.types import Learner, Seat, Transition
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from inference_marl.games import MatrixGame
+from inference_marl.inference.schedules import InverseTime
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.hysteretic_q import HystereticQ
 from inference_marl.learners.tabular.independent_q import IndependentQ
-from inference_marl.schedules import InverseTime
 from inference_marl.types import Learner, Seat, Transition
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import MatrixGame
+from inference_marl.inference.schedules import ExponentialDecay, InverseTime, Linear
+from inference_marl.inference.svi import NonFiniteError
 from inference_marl.learners.tabular.exploration import Boltzmann, EpsilonGreedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
-from inference_marl.schedules import ExponentialDecay, InverseTime, Linear
-from inference_marl.svi import NonFiniteError
 from inference_marl.types import Learner, Seat, Transition
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import MatrixGame
+from inference_marl.inference.schedules import InverseTime
 from inference_marl.learners.tabular.exploration import Boltzmann, EpsilonGreedy
 from inference_marl.learners.tabular.joint_action import JointActionLearner
 from inference_marl.models import DirichletMultinomial, EmpiricalFrequency, HierarchicalDirichlet
-from inference_marl.schedules import InverseTime
 from inference_marl.types import Learner, Seat, Transition
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import MatrixGame
+from inference_marl.inference.schedules import ExponentialDecay, InverseTime
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.pr2_q import PR2Q
-from inference_marl.schedules import ExponentialDecay, InverseTime
 from inference_marl.types import Learner, Seat, Transition
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {

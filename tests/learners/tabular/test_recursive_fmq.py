@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import MatrixGame
+from inference_marl.inference.schedules import InverseTime
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
-from inference_marl.schedules import InverseTime
 from inference_marl.types import Learner, Seat, Transition
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {

@@ -1,0 +1,1 @@
+"""What a run found: numbers, ArviZ, figures and reports, read from its folder."""

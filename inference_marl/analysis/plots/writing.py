@@ -1,0 +1,110 @@
+"""All figures that apply to a run, written into its folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from inference_marl.analysis.comparison import run_names
+from inference_marl.analysis.plots.calibration import reliability
+from inference_marl.analysis.plots.comparison import compared_beliefs
+from inference_marl.analysis.plots.learning import elbo_parts, learning_curves, with_elbo
+from inference_marl.analysis.plots.movement import belief_movement, opponent_types_over_time
+from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, surface
+from inference_marl.analysis.plots.states import beliefs_by_state
+from inference_marl.analysis.posterior import Recorded, read
+from inference_marl.runs.results import write_atomically
+from inference_marl.statistics.beliefs import modelling
+
+DPI = 150
+"""Resolution of written figures, dots per inch."""
+
+COMPARED = "compared_with_"
+"""How the names of figures begin that show another run as well."""
+
+CAPTIONS = {
+    "learning_curves": "Reward (or exact return), joint probability of the optimum and success over time: means over "
+    "replicates with 95 % intervals.",
+    "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates. Both weights "
+    "are included: the temperature in the entropy, beta in the KL from the model (of rho from the prior P; of a "
+    "planner that bends the dynamics, of these as well).",
+    "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
+    "95 % intervals.",
+    "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",
+    "opponent_actions": "Opponent model, opponent prior and the opponents' actual policy at the last record.",
+    "beliefs_by_state": "Beliefs state by state at the last record: opponent model, prior and what the opponents do.",
+    "calibration": "Calibration of the opponent models: on the diagonal things happen as often as believed.",
+    "belief_change": "How far the opponent models move from record to record, and when each seed's moves most.",
+    "opponent_types": "Probabilities of the opponents' types over time: means over replicates with 95 % intervals.",
+    "surface": "Paths of the agents' mean actions over the reward surface.",
+    "ablation_curves": "Learning curves of the ablation's cells: means over replicates with 95 % intervals.",
+    "ablation_elbo": "The ELBO of every cell at the last record and the parts it is the sum of, both weights included; "
+    "every panel has a range of its own. Where models or critics differ, a higher ELBO is not better inference: "
+    "compare the gap, from the ELBO to the evidence.",
+}
+"""What each figure shows, by its file's name without the ending."""
+
+
+def write_all(run: Path | str | Recorded) -> list[Path]:
+    """Draw every figure that applies to a run into its folder `figures`, as PNG.
+
+    Returns:
+        The files, in reading order.
+
+    Raises:
+        InspectError: if the folder is not a run, or the run is not finished.
+    """
+    recorded = run if isinstance(run, Recorded) else read(run)
+    metrics, posterior = recorded.metrics, recorded.posterior
+    figures = {"learning_curves": learning_curves(metrics)}
+    if with_elbo(metrics):
+        figures["elbo_parts"] = elbo_parts(metrics)
+    if posterior is not None:
+        posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})
+        if modelling(posterior):
+            figures["beliefs"] = beliefs(posterior)
+            figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
+            figures["opponent_actions"] = opponent_action_bars(posterior)
+            if posterior.attrs["kind"] == "discrete" and posterior.sizes["state"] > 1:
+                figures["beliefs_by_state"] = beliefs_by_state(posterior)
+            if "opponent_policy" in posterior:
+                figures["calibration"] = reliability(posterior)
+            if posterior.sizes["step"] > 1:
+                figures["belief_change"] = belief_movement(posterior)
+        if "opponent_type" in posterior:
+            figures["opponent_types"] = opponent_types_over_time(posterior)
+        if recorded.surface is not None:
+            figures["surface"] = surface(recorded.surface, posterior)
+    folder = recorded.folder / "figures"
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def write_comparison(first: Recorded, second: Recorded) -> Path | None:
+    """Draw the beliefs of two runs side by side into the first one's folder.
+
+    Returns:
+        The file; `None` if no pair of their learners has opponent models.
+
+    Raises:
+        InspectError: if the runs cannot be compared.
+    """
+    if not any(modelling(each.posterior) for each in (first, second) if each.posterior is not None):
+        return None
+    name = run_names(first, second)[1].replace("/", "_")
+    return save(compared_beliefs(first, second), first.folder / "figures" / f"{COMPARED}{name}.png")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, never half of it since a report may be reading it, and return where it is."""
+    write_atomically(path, partial(figure.savefig, dpi=DPI, format="png"))
+    return path
+
+
+def comparison_caption(names: tuple[str, str]) -> str:
+    """What the figure of `write_comparison` shows."""
+    return (
+        f"Opponent models of {names[0]} and {names[1]}: over time, with the opponents' actual policies (dotted), and "
+        "at the last records (dashes: the actual policy)."
+    )

@@ -1,0 +1,284 @@
+"""Objects from plain data: what a file may name, the types it must have, and errors of one line that say where.
+
+jsonargparse checks every value against the type that the constructor's signature declares; what is added here is
+what a class may be named and given, and that every message begins with the key's full path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+import inference_marl.games
+import inference_marl.guides
+import inference_marl.learners
+import inference_marl.models
+from inference_marl.config.moved import present
+from inference_marl.described import Described, first_line, public_path, within
+from inference_marl.inference.schedules import Schedule
+from inference_marl.learners.tabular.exploration import Exploration
+from inference_marl.types import Conditional, Game, Learner
+
+
+class SpecError(ValueError):
+    """An experiment file, or an override, that cannot be built; the message is one line and begins with the key."""
+
+
+def learners_of(config: Any, key: str) -> Learner | list[Learner]:
+    """An arm: one learner for every seat, or a list with one per seat."""
+    if isinstance(config, list):
+        return [construct(Learner, seat, f"{key}[{i}]") for i, seat in enumerate(config)]
+    learner: Learner = construct(Learner, config, key)
+    return learner
+
+
+def construct(base: type, config: Any, key: str) -> Any:
+    """Check `config` against the declared base type, then build it."""
+    given = named(base, config, key)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--it", type=base, required=True)
+    try:
+        checked = parser.parse_object({"it": given}).as_dict()["it"]
+    except Exception as error:
+        raise SpecError(explain(error, key)) from error
+    return _instantiate(base, checked, key)
+
+
+def named(hint: Any, config: Any, key: str) -> Any:
+    """A copy of what a file says at `key`, in which every class is there, of the declared type, and named in full."""
+    kinds = _kinds(hint)
+    bases = _bases(hint)
+    if config is None and not any(kind in (NoneType, Any, object) for kind in kinds):
+        raise SpecError(f"{key}: got nothing, expected {_expected(hint)}")
+    a_value = len(bases) < len([kind for kind in kinds if kind is not NoneType]) and not (
+        isinstance(config, Mapping) or (isinstance(config, str) and not is_number(config))
+    )
+    if config is None or not bases or a_value:
+        return _each(lambda item, where: named(_elements(hint), item, where), config, key)
+    if isinstance(config, str):
+        config = {"class_path": config}
+    if not isinstance(config, Mapping):
+        raise SpecError(f"{key}: got {config!r}, expected {_expected(hint)}")
+    for entry in config:
+        if entry not in ("class_path", "init_args"):
+            raise SpecError(f"{key}.{entry}: got an unknown key, expected class_path or init_args")
+    if "class_path" not in config:
+        raise SpecError(f"{key}.class_path: got nothing, expected {_expected(hint)}")
+    cls = _class(config["class_path"], hint, key)
+    given = config.get("init_args") or {}
+    if not isinstance(given, Mapping):
+        raise SpecError(f"{key}.init_args: got {given!r}, expected a mapping from arguments to values")
+    hints = check_names(cls, given, f"{key}.")
+    arguments = {name: named(hints.get(name, Any), value, f"{key}.{name}") for name, value in given.items()}
+    return {"class_path": public_path(cls), "init_args": arguments}
+
+
+def check_names(cls: type, given: Mapping[str, Any], prefix: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """Refuse arguments that are unknown or missing; returns the types of those that `cls` declares.
+
+    What else a file may say there, `also`, is told to those who write what it may not.
+    """
+    init: Any = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    parameters = [] if init is object.__init__ else list(inspect.signature(init).parameters.values())[1:]
+    accepted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known_too = [*accepted, *also]
+    # Of a class that takes any keyword, jsonargparse finds out what it hands to its base.
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in given:
+        if name not in accepted and not any_keyword:
+            known = f"one of {', '.join(known_too)}" if known_too else "none"
+            raise SpecError(f"{prefix}{name}: got an unknown key, expected {known}{_closest(name, known_too)}")
+    hints = _hints(cls)
+    missing = [p.name for p in parameters if p.name in accepted and p.default is p.empty and p.name not in given]
+    if missing:
+        also = f" ({', '.join(missing[1:])} missing too)" if missing[1:] else ""
+        raise SpecError(f"{prefix}{missing[0]}: got nothing, expected {_expected(hints.get(missing[0]))}{also}")
+    return hints
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """Declared types of a constructor's arguments, those that it hands to a base's included."""
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        # Names that exist for type checkers only: jsonargparse has its own ways to find them.
+        with contextlib.suppress(Exception):
+            hints |= typing.get_type_hints(vars(base)["__init__"])
+    return hints
+
+
+def _class(path: Any, hint: Any, key: str) -> type:
+    """The class that a file names, if it is of the declared type and can be made.
+
+    Raises:
+        SpecError: if not. Its module has been imported then, but nothing of it was called.
+    """
+    known = {known.__name__: known for base in _bases(hint) for known in _subclasses(base)}
+    if isinstance(path, str) and path in known:
+        return known[path]
+    if not isinstance(path, str) or "." not in path:
+        raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, list(known))}")
+    return _imported(path, _bases(hint), key, _expected(hint))
+
+
+def _imported(path: str, bases: tuple[type, ...], key: str, expected: str) -> type:
+    module, _, name = present(path).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise SpecError(f"{key}: got {path}, which cannot be imported ({reason}), expected {expected}") from error
+    if not (isinstance(found, type) and issubclass(found, bases)):
+        raise SpecError(f"{key}: got {path}, which is something else, expected {expected}")
+    if not _is_concrete(found):
+        raise SpecError(f"{key}: got {path}, which is only a base of others, expected {expected}")
+    return found
+
+
+def _instantiate(hint: Any, value: Any, key: str) -> Any:
+    """What was checked as `hint`, with every class made; where no class is declared, nothing is made."""
+    if not (_bases(hint) and isinstance(value, Mapping)):
+        return _each(lambda item, where: _instantiate(_elements(hint), item, where), value, key)
+    cls = _imported(value["class_path"], _bases(hint), key, _expected(hint))
+    hints = _hints(cls)
+    arguments = value.get("init_args") or {}
+    built = {name: _instantiate(hints.get(name, Any), given, f"{key}.{name}") for name, given in arguments.items()}
+    with within(key):
+        try:
+            return cls(**built)
+        except TypeError as error:
+            raise SpecError(f"{key}: got arguments that {cls.__name__} cannot use: {first_line(error)}") from error
+
+
+def explain(error: Exception, key: str) -> str:
+    """One line of what jsonargparse says of a plain value: full key, what it got, what it expected."""
+    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
+    nested = [match.group(1) for line in lines if (match := re.search(r'Parser key "([^"]+)"', line))]
+    where = ".".join(part for part in [key, *nested] if part and part != "it")
+    expected: list[str] = []
+    got = next((match.group(1) for line in lines if (match := re.match(r"Given value: (.+)", line))), "")
+    for line in lines:
+        if match := re.match(r"Expected (?:an? )?(.+?)(?:\. Got value: (.+))?$", line):
+            expected.append(_plainly(match.group(1)))
+            got = match.group(2) or got
+    if expected:
+        return f"{where}: got {got}, expected {' or '.join(dict.fromkeys(expected))}"
+    return f"{where}: {' '.join(lines)}"
+
+
+def _plainly(kind: str) -> str:
+    """A type as jsonargparse writes it, in the words of YAML."""
+    kind = re.sub(r"(?:\w+\.)+", "", re.sub(r"<class '([^']+)'>", r"\1", kind)).rstrip(".")
+    kind = re.sub(r"Literal\[(.+)\]", r"one of \1", kind)
+    return re.sub(r"Sequence|tuple", "list", kind).replace("NoneType", "null")
+
+
+def _expected(hint: Any) -> str:
+    """What may stand where `hint` is declared, for a message."""
+    plain = [_plainly(str(kind)) for kind in _kinds(hint) if kind not in _bases(hint)]
+    names = sorted({cls.__name__ for base in _bases(hint) for cls in _subclasses(base)})
+    if names:
+        plain.append(f"one of {', '.join(names)}, or an import path")
+    return " or ".join(plain) if hint not in (None, Any) else "a value"
+
+
+def is_number(text: str) -> bool:
+    """Whether text is how YAML or a command line writes a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _closest(word: Any, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(word), choices, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The members of a union or of several types, or the one type that is not one."""
+    if isinstance(hint, tuple):
+        return tuple(kind for each in hint for kind in _kinds(each))
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
+
+
+def _elements(hint: Any) -> tuple[Any, ...]:
+    """The declared types of what the declared list or mapping holds."""
+    found: list[Any] = []
+    for kind in _kinds(hint):
+        of_mapping = isinstance(origin := typing.get_origin(kind), type) and issubclass(origin, Mapping)
+        found += typing.get_args(kind)[-1:] if of_mapping else typing.get_args(kind)
+    return tuple(found) or (Any,)
+
+
+def _each(change: Callable[[Any, str], Any], value: Any, key: str) -> Any:
+    """A copy of `value`, with every item of a list or mapping changed; `change` takes it and its key."""
+    if isinstance(value, list | tuple):
+        return type(value)(change(item, f"{key}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, Mapping):
+        return {name: change(item, f"{key}.{name}") for name, item in value.items()}
+    return copy.deepcopy(value)
+
+
+def _bases(hint: Any) -> tuple[type, ...]:
+    """The classes among a declared type's members of which a file may name a subclass."""
+    return tuple(kind for kind in _kinds(hint) if isinstance(kind, type) and issubclass(kind, Described))
+
+
+def _subclasses(base: type) -> list[type]:
+    """Every class below `base`, and `base`, that can be made; those of this package last."""
+    found = [base] if _is_concrete(base) and not base.__name__.startswith("_") else []
+    below: type
+    for below in base.__subclasses__():
+        found += _subclasses(below)
+    return sorted(found, key=lambda cls: cls.__module__.startswith("inference_marl."))
+
+
+def _is_concrete(cls: type) -> bool:
+    """Whether a class can do its work: nothing abstract, and no base's `forward` that only raises."""
+    bases = (torch.nn.Module, inference_marl.models.Critic, inference_marl.models.Optimality)
+    undefined = [base.forward for base in bases]
+    orderless = issubclass(cls, inference_marl.guides.Guide) and not hasattr(cls, "order")
+    silent = not issubclass(cls, Learner) and getattr(cls, "forward", None) in undefined
+    return not (inspect.isabstract(cls) or orderless or silent)
+
+
+def available() -> dict[str, dict[str, str]]:
+    """What experiment files can name by a short name, by kind: the name to the first line of its docstring."""
+    models, guides = inference_marl.models, inference_marl.guides
+    kinds: dict[str, tuple[type, ...]] = {
+        "games": (Game,),
+        "learners": (Learner,),
+        "opponent priors": (models.OpponentPrior,),
+        "transitions": (models.TransitionModel,),
+        "critics": (models.Critic,),
+        "optimality": (models.Optimality,),
+        "guides": (guides.Guide, guides.TrajectoryGuide),
+        "conditionals": (Conditional,),
+        "explorations": (Exploration,),
+        "schedules": (Schedule,),
+    }
+    # Conditionals all, but listed with what they are for.
+    elsewhere = (models.OpponentPrior, models.TransitionModel, models.InitialState)
+    listed: dict[str, dict[str, str]] = {}
+    for kind, bases in kinds.items():
+        classes = {
+            cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix("::")
+            for base in bases
+            for cls in _subclasses(base)
+            if cls.__module__.startswith("inference_marl.")
+            and not (kind == "conditionals" and issubclass(cls, elsewhere))
+        }
+        listed[kind] = dict(sorted(classes.items()))
+    return listed

@@ -1,0 +1,264 @@
+"""Experiment files: YAML to an `Experiment` and back.
+
+A file and its Python twin build the same objects. An arm may start from another arm (`like`), `factors` stand for the
+arms of a design, and `runs` make several experiments of one file, a suite; values are checked and objects built by
+`building`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from inference_marl.config.build import SpecError, available, check_names, construct, explain, learners_of, named
+from inference_marl.config.factors import blamed, cells, override
+from inference_marl.described import first_line, plain
+from inference_marl.runs.run import Experiment
+from inference_marl.runs.suite import Suite
+from inference_marl.types import Game, Learner
+
+__all__ = ["SpecError", "available", "build", "build_suite", "dump", "expanded", "load", "load_any", "override"]
+
+Overrides = Sequence[tuple[str, Any]]
+"""Values by dotted key, applied in their order."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no key twice: YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"found the key {key.value} twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str | Path, overrides: Overrides = ()) -> Experiment:
+    """Read the file of one experiment.
+
+    Args:
+        path: a YAML file.
+        overrides: `(dotted key, value)` pairs, applied as if the file had been edited, so arms that are `like`
+            another follow it; an arm that is set to `None` is left out.
+
+    Raises:
+        SpecError: for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
+    """
+    found = load_any(path, overrides)
+    if isinstance(found, Suite):
+        raise SpecError(f"{path}: got a suite of {len(found.runs)} runs, expected one experiment; take one of its runs")
+    return found
+
+
+def load_any(path: str | Path, overrides: Overrides = ()) -> Experiment | Suite:
+    """Read the file of one experiment or, if it has the key `runs`, of a suite.
+
+    Args:
+        path: a YAML file.
+        overrides: as for `load`. Those of a suite hold for all of its runs, also where a run says otherwise; those
+            that begin with a run's name, such as `runs.penalty.steps`, for that run.
+
+    Raises:
+        SpecError: as for `load`.
+    """
+    try:
+        config = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise SpecError(f"{path}: got no readable file ({reason}), expected an experiment file") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: got malformed YAML, {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise SpecError(f"{path}: got {type(config).__name__}, expected a mapping with the keys game and arms")
+    is_suite = "runs" in config or any(key.partition(".")[0] == "runs" for key, _ in overrides)
+    return build_suite(config, overrides) if is_suite else _overridden(config, overrides)
+
+
+def build(config: Mapping[str, Any]) -> Experiment:
+    """The experiment that a file's content describes, checked in full.
+
+    Raises:
+        SpecError: as for `load`.
+    """
+    return _build(config)
+
+
+def _build(
+    config: Mapping[str, Any],
+    without: Collection[str] = (),
+    made: dict[str, Learner | list[Learner]] | None = None,
+) -> Experiment:
+    """`build`, where some arms are left out; others may be `like` them.
+
+    Args:
+        config: as for `build`.
+        without: names of the arms that are left out.
+        made: learners by what a file says of them. Descriptions can be shared, and checking them takes time, so those
+            that are here are not made again, and others are put here.
+    """
+    settings, made = dict(config), {} if made is None else made
+    if "runs" in settings:
+        raise SpecError("runs: got a suite of several runs, expected one experiment; build it with build_suite")
+    factors, design = settings.pop("factors", None), settings.pop("design", "grid")
+    try:
+        hints = check_names(Experiment, settings, "", also=("factors", "design", "runs"))
+        game = construct(Game, settings.pop("game"), "game")
+        described = {name: arm for name, arm in _resolve_likes(settings.pop("arms")).items() if name not in without}
+        if factors is None:
+            arms = {}
+            for name, arm in described.items():
+                said = repr(arm)
+                if said not in made:
+                    made[said] = learners_of(arm, f"arms.{name}")
+                arms[name] = made[said]
+        else:
+            if "levels" in settings:
+                raise SpecError("levels: got levels beside factors, expected one of them: levels follow from factors")
+            designed = cells(described, factors, design)
+            arms = {name: cell.build() for name, cell in designed.items()}
+            settings["levels"] = {name: cell.levels for name, cell in designed.items()}
+        for name in {"published", "levels"} & set(settings):
+            if isinstance(settings[name], Mapping):
+                settings[name] = {arm: each for arm, each in settings[name].items() if arm not in without}
+        settings = _settings({name: named(hints[name], value, name) for name, value in settings.items()})
+        experiment = Experiment(game=game, arms=arms, **settings)
+        experiment.check()
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise SpecError(first_line(error)) from error
+    return experiment
+
+
+def _overridden(
+    config: Mapping[str, Any], overrides: Overrides, made: dict[str, Learner | list[Learner]] | None = None
+) -> Experiment:
+    """What a file's content describes after overrides; `made` is for `_build`."""
+    changed = copy.deepcopy(dict(config))
+    without = set()
+    for key, value in overrides:
+        room, _, arm = key.partition(".")
+        if room == "arms" and value is None and arm and "." not in arm and isinstance(changed.get("arms"), Mapping):
+            if arm not in (arms := changed["arms"]):
+                raise SpecError(f"{key}: got an unknown arm to leave out, expected one of {', '.join(map(str, arms))}")
+            without.add(arm)
+            continue
+        if room == "arms":
+            without.discard(arm)
+        override(changed, key, value)
+    return _build(changed, without, made)
+
+
+def build_suite(config: Mapping[str, Any], overrides: Overrides = ()) -> Suite:
+    """The suite that the content of a file with the key `runs` describes, every run checked in full.
+
+    Args:
+        config: `runs` maps names to what differs there from the rest: values by dotted key, as in arms that are `like`
+            another; `None` leaves an arm out. `show` names the metrics of the suite's tables.
+        overrides: as for `load_any`; a run that is set to `None` is left out.
+
+    Raises:
+        SpecError: as for `load`; where a run is at fault, naming it.
+    """
+    rest = copy.deepcopy(dict(config))
+    for_all: list[tuple[str, Any]] = []
+    for_one: dict[str, list[tuple[str, Any]]] = {}
+    without: set[str] = set()
+    for key, value in overrides:
+        room, _, inner = key.partition(".")
+        name, _, dotted = inner.partition(".")
+        if room == "runs" and dotted:
+            for_one.setdefault(name, []).append((dotted, value))
+        elif room == "runs" and inner and value is None:
+            without.add(name)
+        elif room in ("runs", "show"):
+            without.discard(name)
+            override(rest, key, value)
+        else:
+            for_all.append((key, value))
+    runs, show = rest.pop("runs", None), rest.pop("show", ())
+    if not isinstance(runs, Mapping) or not runs:
+        raise SpecError(f"runs: got {runs!r}, expected a mapping from names to what differs there")
+    for name in [*for_one, *without]:
+        if name not in runs:
+            raise SpecError(f"runs.{name}: got an unknown run, expected one of {', '.join(map(str, runs))}")
+    built, made = {}, dict[str, Learner | list[Learner]]()
+    for name, differences in runs.items():
+        if differences is None or name in without:
+            continue
+        if not isinstance(differences, Mapping) or not all(isinstance(key, str) for key in differences):
+            raise SpecError(f"runs.{name}: got {differences!r}, expected a mapping from dotted keys to values")
+        own, its = list(differences.items()), for_one.get(name, [])
+        stands = {key: f"runs.{name}." for key, _ in own} | {key: "" for key, _ in for_all}
+        stands |= {key: f"runs.{name}." for key, _ in its}
+        try:
+            built[name] = _overridden(rest, [*own, *for_all, *its], made)
+        except SpecError as error:
+            about = blamed(str(error).partition(": ")[0], stands)
+            prefix = "" if about is None else stands[about]
+            raise SpecError(f"{prefix}{error}" if prefix else f"{error} (in runs.{name})") from error
+    if not (isinstance(show, Sequence) and not isinstance(show, str)):
+        raise SpecError(f"show: got {show!r}, expected a list of metrics")
+    try:
+        return Suite(built, show)
+    except ValueError as error:
+        raise SpecError(first_line(error)) from error
+
+
+def dump(experiment: Experiment | Suite) -> str:
+    """The experiment or suite as a file, with every default written out; `load_any` makes an equal one of it."""
+    content = experiment.describe() if isinstance(experiment, Suite) else experiment.describe()["init_args"]
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def expanded(experiment: Experiment, factors: Mapping[str, Any], design: str) -> Experiment:
+    """See `Experiment.ablation`."""
+    config = experiment.describe()["init_args"]
+    del config["levels"]
+    return build(config | {"factors": plain(factors), "design": design})
+
+
+def _resolve_likes(arms: Any) -> dict[str, Any]:
+    if not isinstance(arms, Mapping) or not arms:
+        raise SpecError(f"arms: got {arms!r}, expected a mapping from names to learners")
+    Experiment.check_names(arms)
+    resolved: dict[str, Any] = {}
+
+    def resolve(name: str, asking: tuple[str, ...]) -> Any:
+        if name in resolved:
+            return resolved[name]
+        arm = arms[name]
+        if not (isinstance(arm, Mapping) and "like" in arm):
+            return arm
+        base = arm["like"]
+        if not isinstance(base, str) or base not in arms:
+            raise SpecError(f"arms.{name}.like: got {base!r}, expected another arm: {', '.join(arms)}")
+        if base in asking:
+            raise SpecError(
+                f"arms.{name}.like: got a circle, {' -> '.join([*asking, base])}, expected an arm that starts from none"
+            )
+        merged = {"arms": {name: copy.deepcopy(resolve(base, (*asking, base)))}}
+        for key, value in arm.items():
+            if key != "like":
+                override(merged, f"arms.{name}.{key}", value)
+        return merged["arms"][name]
+
+    for name in arms:
+        resolved[name] = resolve(name, (name,))
+    return resolved
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Experiment, skip={"game", "arms"})
+    try:
+        return dict(parser.parse_object(dict(given)).as_dict())
+    except Exception as error:
+        raise SpecError(explain(error, "")) from error

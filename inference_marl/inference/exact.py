@@ -1,0 +1,306 @@
+"""Exact solutions of tabular stochastic games: soft Q-iteration, the evidence and its posterior by backward recursion.
+
+Everything is seen from one agent's seat. Tables may lead with any batch dimensions (`replicates`), written `...`:
+
+* `reward`: `... x states x actions x opponent_actions`;
+* `transition`: `... x states x actions x opponent_actions x states`; what a row lacks to 1 is the probability that the
+  game ends there, after which nothing is earned;
+* `log_prior`: log P(b | s), `... x states x opponent_actions`.
+
+`Dynamics.seen_by` gives the first two for any agent of a game of any number of agents. There are two ways to plan:
+
+* *kept* dynamics: the guide moves as the game does, `Q = r + gamma E[V(s')]` (Tian et al. 2019, Eq. 12). The value
+  is the largest ELBO of all guides that keep the dynamics, so what an agent can really expect.
+* *inferred* dynamics: the guide may also bend the dynamics, `Q = r + log E[exp V(s')]`. The value is the log-evidence
+  of being optimal all the way. It never is below the first (Jensen), is equal where the dynamics are deterministic,
+  and is over-optimistic where they are not: the posterior believes in luck (Levine 2018, Section 2.4).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference_marl.inference.objectives import optimal_value
+from inference_marl.types import Dynamics
+
+MAX_ITERATIONS = 100_000
+"""Of soft Q-iteration: enough for discounts up to about .9997."""
+
+DynamicsOf = Literal["kept", "inferred"]
+"""Whether a guide of trajectories keeps the model's dynamics or infers them with the rest."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Values and optimal factors. With a horizon, every field has the dimension `horizon` before `states`.
+
+    Attributes:
+        q: Q(s, a, b), `... x states x actions x opponent_actions`.
+        v: V(s), `... x states`.
+        policy: pi(a | s, b), `... x states x actions x opponent_actions`, summing to 1 over actions (Eq. 10).
+        opponent_model: rho(b | s), `... x states x opponent_actions` (Eq. 11).
+        transition: what the guide moves by, `... x states x actions x opponent_actions x states`: the game's dynamics
+            if they are kept, `T(s' | s, a, b) exp V(s')`, normalised, if they are inferred. At the last step of a
+            horizon nothing follows: the game's dynamics in both cases.
+    """
+
+    q: Tensor
+    v: Tensor
+    policy: Tensor
+    opponent_model: Tensor
+    transition: Tensor
+
+
+class Parts(NamedTuple):
+    """What a guide's ELBO is made of, from every state on, `... x states`; the ELBO is `reward + entropy - kl`."""
+
+    reward: Tensor
+    entropy: Tensor
+    kl: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """Evidence lower bound, `... x states`."""
+        return self.reward + self.entropy - self.kl
+
+
+def soft_q_iteration(
+    reward: Tensor,
+    transition: Tensor,
+    log_prior: Tensor,
+    *,
+    temperature: float = 1.0,
+    kl_weight: float = 1.0,
+    discount: float = 1.0,
+    horizon: int | None = None,
+    tolerance: float = 1e-10,
+) -> Solution:
+    """Soft Q-iteration with kept dynamics (Tian et al. 2019, Eq. 9, 12 and 13), for any temperature and KL weight.
+
+    `Q(s, a, b) = r(s, a, b) + gamma sum_s' T(s' | s, a, b) V(s')` with
+    `V(s) = beta log sum_b P(b | s) (sum_a exp(Q / alpha))^(alpha / beta)`.
+
+    Args:
+        reward: as in the module's docstring.
+        transition: likewise.
+        log_prior: likewise.
+        temperature: alpha > 0.
+        kl_weight: beta > 0.
+        discount: gamma in [0, 1]; below 1 without a horizon, unless every path ends.
+        horizon: steps; `None` iterates to the fixed point, in `log(tolerance) / log(gamma)` steps or so.
+        tolerance: largest change of V, relative to its size, at which the fixed point counts as reached.
+
+    Raises:
+        ValueError: if a number is out of its range, or there is no fixed point.
+    """
+    _check(reward, transition, log_prior, temperature, kl_weight)
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount: got {discount}, expected a number in [0, 1]")
+    if horizon is not None:
+        return _backward(reward, transition, log_prior, temperature, kl_weight, discount, horizon, "kept")
+    v = torch.zeros_like(reward[..., 0, 0])
+    for _ in range(MAX_ITERATIONS):
+        q = reward + discount * _following(transition, v, "kept")
+        before, v = v, optimal_value(q, log_prior, temperature, kl_weight)
+        if bool(((v - before).abs() <= tolerance * v.abs().clamp_min(1.0)).all()):
+            return _solution(q, transition, log_prior, temperature, kl_weight)
+        if not bool(v.isfinite().all()):
+            break
+    raise ValueError(
+        f"discount: got {discount}, with which values do not settle within {MAX_ITERATIONS} iterations, expected a "
+        "smaller one, or a horizon, or a larger tolerance"
+    )
+
+
+def smooth(
+    reward: Tensor,
+    transition: Tensor,
+    log_prior: Tensor,
+    horizon: int,
+    *,
+    dynamics: DynamicsOf = "inferred",
+    temperature: float = 1.0,
+    kl_weight: float = 1.0,
+) -> Solution:
+    """The best guide of whole trajectories and its ELBO, with Pyro's normalised uniform policy in the model.
+
+    With inferred dynamics and weights 1 this is exact smoothing: `v` at the first step is `log P(o_{1:T} = 1 | s_1)`
+    and the factors are the posterior of `TrajectoryModel` (Tian et al. 2019, Eq. 26). With other weights `v` is the
+    largest ELBO of any guide. With kept dynamics it is the largest ELBO of those that move as the game does (Eq. 32).
+
+    Args:
+        reward: as in the module's docstring: log-probabilities of being optimal, up to a constant.
+        transition: likewise.
+        log_prior: likewise.
+        horizon: steps.
+        dynamics: `kept` or `inferred`.
+        temperature: alpha > 0.
+        kl_weight: beta > 0.
+
+    Returns:
+        Fields with the dimension `horizon` before `states`.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+    _check(reward, transition, log_prior, temperature, kl_weight)
+    normalised = reward - temperature * math.log(reward.shape[-2])
+    return _backward(normalised, transition, log_prior, temperature, kl_weight, 1.0, horizon, dynamics)
+
+
+def log_evidence(reward: Tensor, transition: Tensor, log_prior: Tensor, horizon: int) -> Tensor:
+    """`log P(o_{1:T} = 1 | s_1)` by backward recursion, `... x states`; see `smooth`."""
+    first: Tensor = smooth(reward, transition, log_prior, horizon).v.select(-2, 0)
+    return first
+
+
+def evaluate(
+    reward: Tensor,
+    transition: Tensor,
+    log_prior: Tensor,
+    guide: Solution,
+    *,
+    temperature: float = 1.0,
+    kl_weight: float = 1.0,
+) -> Parts:
+    """The ELBO of any guide of trajectories, from every first state, by backward recursion (Eq. 32, in its parts).
+
+    Args:
+        reward: as in the module's docstring, as the model has it.
+        transition: likewise.
+        log_prior: likewise.
+        guide: gives `policy`, `opponent_model` and `transition`, all with a horizon; `q` and `v` are not read.
+        temperature: alpha > 0.
+        kl_weight: beta > 0.
+
+    Returns:
+        Parts at the first step, `... x states`. The KL of bent dynamics counts as `kl`.
+    """
+    _check(reward, transition, log_prior, temperature, kl_weight)
+    horizon = guide.opponent_model.shape[-3]
+    uniform = -math.log(reward.shape[-2])
+    after: list[Tensor] = [torch.zeros_like(reward[..., 0, 0])] * 3
+    for step in reversed(range(horizon)):
+        rho = guide.opponent_model.select(-3, step)
+        joint = guide.policy.select(-4, step) * rho.unsqueeze(-2)
+        moves = guide.transition.select(-5, step)
+        bent = _divergence(moves, transition) if step + 1 < horizon else torch.zeros_like(reward)
+        policy_ratio = _log_ratio(guide.policy.select(-4, step), torch.full_like(reward, uniform))
+        now = (
+            joint * reward,
+            -temperature * policy_ratio * rho.unsqueeze(-2),
+            joint * bent,
+        )
+        if step + 1 < horizon:
+            flows = [joint * (moves @ value[..., None, None, :, None]).squeeze(-1) for value in after]
+        else:
+            flows = [torch.zeros_like(joint)] * 3
+        after = [(part + flow).sum((-2, -1)) for part, flow in zip(now, flows, strict=True)]
+        after[2] = after[2] + kl_weight * _log_ratio(rho, log_prior).sum(-1)
+    return Parts(*after)
+
+
+def seen_by(dynamics: Dynamics, agent: int) -> tuple[Tensor, Tensor]:
+    """Reward and transition of one agent in the order that the functions here take them."""
+    transition, reward = dynamics.seen_by(agent)
+    return reward, transition
+
+
+def _backward(
+    reward: Tensor,
+    transition: Tensor,
+    log_prior: Tensor,
+    temperature: float,
+    kl_weight: float,
+    discount: float,
+    horizon: int,
+    dynamics: DynamicsOf,
+) -> Solution:
+    if horizon < 1:
+        raise ValueError(f"horizon: got {horizon}, expected a positive integer")
+    if dynamics not in ("kept", "inferred"):
+        raise ValueError(f"dynamics: got {dynamics!r}, expected kept or inferred")
+    solution = _solution(reward, transition, log_prior, temperature, kl_weight)
+    steps = [solution]
+    for _ in range(horizon - 1):
+        q = reward + discount * _following(transition, solution.v, dynamics)
+        moves = transition if dynamics == "kept" else _bent(transition, solution.v)
+        solution = _solution(q, moves, log_prior, temperature, kl_weight)
+        steps.append(solution)
+    steps.reverse()
+    stacked = {}
+    for field in fields(Solution):
+        tables = [getattr(step, field.name) for step in steps]
+        wide = torch.broadcast_shapes(*(table.shape for table in tables))
+        event = {"v": 1, "opponent_model": 2, "q": 3, "policy": 3, "transition": 4}[field.name]
+        if all(table is tables[0] for table in tables):  # kept dynamics: the same at every step
+            stacked[field.name] = tables[0].unsqueeze(-1 - event).expand(*wide[:-event], horizon, *wide[-event:])
+        else:
+            stacked[field.name] = torch.stack([table.expand(wide) for table in tables], dim=-1 - event)
+    return Solution(**stacked)
+
+
+def _solution(q: Tensor, moves: Tensor, log_prior: Tensor, temperature: float, kl_weight: float) -> Solution:
+    """The best factors of one step, Eq. 9-11."""
+    policy_value = temperature * torch.logsumexp(q / temperature, dim=-2)
+    return Solution(
+        q,
+        optimal_value(q, log_prior, temperature, kl_weight),
+        torch.softmax(q / temperature, dim=-2),
+        torch.softmax(log_prior + policy_value / kl_weight, dim=-1),
+        moves,
+    )
+
+
+def _following(transition: Tensor, v: Tensor, dynamics: DynamicsOf) -> Tensor:
+    """What the next state is worth, `... x states x actions x opponent_actions`."""
+    if dynamics == "kept":
+        return (transition @ v[..., None, None, :, None]).squeeze(-1)
+    going_on = torch.logsumexp(transition.log() + v[..., None, None, None, :], dim=-1)
+    return torch.logaddexp(going_on, _ends(transition).log())
+
+
+def _bent(transition: Tensor, v: Tensor) -> Tensor:
+    """The posterior of the next state, `T exp V` over everything that can happen; the end keeps its share."""
+    going_on = transition.log() + v[..., None, None, None, :]
+    ends = _ends(transition).log().expand(going_on.shape[:-1]).unsqueeze(-1)
+    return torch.cat([going_on, ends], dim=-1).softmax(-1)[..., :-1]
+
+
+def _ends(transition: Tensor) -> Tensor:
+    """The probability that the game ends, `... x states x actions x opponent_actions`: a state of value 0."""
+    missing = 1 - transition.sum(-1)
+    return torch.where(missing > 1e-6, missing, torch.zeros_like(missing))  # rounding is no end
+
+
+def _divergence(moves: Tensor, transition: Tensor) -> Tensor:
+    """KL of bent dynamics from the game's, the end included, `... x states x actions x opponent_actions`."""
+    ends = _ends(transition)
+    at_the_end = torch.where(ends > 0, _log_ratio(1 - moves.sum(-1), ends.log()), torch.zeros_like(ends))
+    return _log_ratio(moves, transition.log()).sum(-1) + at_the_end
+
+
+def _log_ratio(p: Tensor, log_q: Tensor) -> Tensor:
+    """`p log(p / q)` with `0 log 0 = 0`."""
+    return torch.where(p > 0, p * (p.log() - log_q), torch.zeros_like(p))
+
+
+def _check(reward: Tensor, transition: Tensor, log_prior: Tensor, temperature: float, kl_weight: float) -> None:
+    if transition.shape[-4:-1] != reward.shape[-3:] or transition.shape[-1] != reward.shape[-3]:
+        raise ValueError(
+            f"transition: got shape {tuple(transition.shape)} for rewards of shape {tuple(reward.shape)}, expected "
+            "... x states x actions x opponent_actions x states"
+        )
+    if log_prior.shape[-2:] != (reward.shape[-3], reward.shape[-1]):
+        raise ValueError(
+            f"log_prior: got shape {tuple(log_prior.shape)} for rewards of shape {tuple(reward.shape)}, expected "
+            "... x states x opponent_actions"
+        )
+    for name, weight in [("temperature", temperature), ("kl_weight", kl_weight)]:
+        if not weight > 0:
+            raise ValueError(f"{name}: got {weight}, expected a positive number")

@@ -1,0 +1,70 @@
+"""Tables of numbers per replicate and cell: what tabular critics and tabular learners share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inference_marl.inference.svi import NonFiniteError
+
+
+def mean_per_cell(cells: int, cell: Tensor, target: Tensor) -> Tensor:
+    """Each datum's target, averaged with those of the other data of its cell.
+
+    A batch in which several data visit one cell then moves that cell once, towards their mean, and every datum of the
+    cell writes the same number, so the order in which they are written does not matter.
+
+    Args:
+        cells: how many there are per replicate.
+        cell: which one a datum belongs to, int64, `replicates x batch`.
+        target: `replicates x batch`.
+
+    Returns:
+        `replicates x batch`.
+    """
+    if cell.shape[1] == 1:
+        return target
+    sums = target.new_zeros(2, cell.shape[0], cells)
+    sums[0].scatter_add_(1, cell, target)
+    sums[1].scatter_add_(1, cell, torch.ones_like(target))
+    return (sums[0] / sums[1].clamp_min(1)).gather(1, cell)
+
+
+def move(table: Tensor, cell: Tensor, target: Tensor, rate: Tensor | float) -> None:
+    """Move cells the share `rate` of the way to their targets, in place.
+
+    `lerp` is exact at rate 1, so a table of bounded targets stays in their bounds.
+
+    Args:
+        table: `replicates x cells`.
+        cell: int64, `replicates x batch`.
+        target: `replicates x batch`, the same for all data of a cell (`mean_per_cell`).
+        rate: a number, or `replicates x batch`.
+    """
+    table.scatter_(1, cell, torch.lerp(table.gather(1, cell), target, rate))
+
+
+def draw(probabilities: Tensor) -> Tensor:
+    """One draw from each distribution, int64, `...`; several times faster than `torch.multinomial` for few actions.
+
+    Args:
+        probabilities: `... x actions`, each row summing to 1.
+    """
+    cumulative = probabilities.cumsum(-1)
+    # Scaled by the sum, which rounding keeps from 1; strictly above, so an action of probability 0 is never drawn.
+    level = torch.rand(cumulative.shape[:-1], dtype=cumulative.dtype, device=cumulative.device) * cumulative[..., -1]
+    return (cumulative <= level.unsqueeze(-1)).sum(-1).clamp_max(probabilities.shape[-1] - 1)
+
+
+def check_finite(part: str, numbers: Tensor) -> None:
+    """Refuse targets that are not finite.
+
+    Args:
+        part: whose they are, for the error.
+        numbers: `replicates x batch`.
+
+    Raises:
+        NonFiniteError: naming the replicates.
+    """
+    if not torch.isfinite(numbers.sum()):
+        raise NonFiniteError(part, torch.unique((~torch.isfinite(numbers)).nonzero()[:, 0]).tolist())

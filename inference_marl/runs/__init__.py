@@ -1,0 +1,1 @@
+"""Runs: arms that are played, recorded and checkpointed; a run is a folder."""

@@ -1,0 +1,170 @@
+"""Are beliefs calibrated: does what is believed to happen with probability 0.7 happen 7 times in 10?
+
+The truth is not sampled: the folder of a run has the opponents' actual policy beside every belief about them, so a
+forecast is compared with the probability of its event, and sampling adds no noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from inference_marl.statistics.beliefs import ROUNDING, Numbers, favourites, modelling
+from inference_marl.statistics.intervals import Band, Interval
+
+BINS = 10
+"""Equally wide bins of forecast probabilities."""
+
+RESAMPLES = 1000
+"""Of replicates, for bootstrap intervals."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Forecasts against outcomes, pooled over replicates, agents, states and records; see `calibration`.
+
+    Attributes:
+        forecast: mean forecast probability of each bin, `bins`; NaN for an empty bin.
+        outcome: how often it came true, `bins`.
+        share: of the forecasts that are in the bin, `bins`; sums to 1.
+        error: expected calibration error, the `share`-weighted mean of `|forecast - outcome|`; 0 is perfect.
+        overconfidence: `replicates`; above 0 beliefs are surer than they should be, below 0 less sure.
+    """
+
+    forecast: Numbers
+    outcome: Band
+    share: Numbers
+    error: Interval
+    overconfidence: Numbers
+
+
+def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) -> Calibration | None:
+    """How well one learner's opponent model is calibrated.
+
+    Discrete: every action's probability is a forecast; forecasts are binned (Guo et al. 2017, "On calibration of
+    modern neural networks", Eq. 3, with all classes in the place of the top one, as Kull et al. 2019). Overconfidence
+    is the probability of the favourite action minus how often the opponents play it, averaged over favourites where
+    there are several: a uniform belief is never overconfident.
+
+    Continuous: the forecasts are central intervals of rho, one between the k-th lowest and the k-th highest draw for
+    every k. A calibrated belief of n draws has coverage `(n + 1 - 2 k) / (n + 1)` exactly, since the opponents'
+    action is then equally likely to have any rank among the draws (probability integral transform). Dimensions
+    of the action are judged one by one. Overconfidence is nominal minus actual coverage, averaged over k.
+
+    Intervals are from the bootstrap over replicates (percentiles, widened to contain the estimate, as the error cannot
+    be negative and resampling raises it); one replicate has none.
+
+    Args:
+        posterior: as in `posterior.nc`.
+        learner: which learner.
+        record: which record, as an index; all if `None`.
+
+    Returns:
+        `None` if the learner has no opponent model, or the truth is not known.
+    """
+    if learner not in modelling(posterior) or "opponent_policy" not in posterior:
+        return None
+    records = slice(None) if record is None else [record]
+    here = posterior[["opponent_model", "opponent_policy"]].sel(learner=learner).isel(step=records)
+    replicates = here.sizes["replicate"]
+    event = ("opponent_action",) if posterior.attrs["kind"] == "discrete" else ("opponent_dim", "draw")
+    model, truth = (
+        here[name].transpose("replicate", "step", "agent", "state", *event).to_numpy().astype(np.float64)
+        for name in ("opponent_model", "opponent_policy")
+    )
+    model, truth = (each.reshape(replicates, -1, each.shape[-1]) for each in (model, truth))
+    if posterior.attrs["kind"] == "discrete":
+        sums, overconfidence = _discrete(model, truth)
+    else:
+        sums, overconfidence = _continuous(model, truth)
+    return _pooled(*sums, overconfidence)
+
+
+def ranks(posterior: xr.Dataset, learner: str, record: int = -1) -> Numbers | None:
+    """Probability integral transform: where the opponents' actions fall among the draws of rho, in [0, 1].
+
+    Returns:
+        One number per draw of the opponents' actual policy and dimension, all replicates, agents and states
+        together; uniform if the belief is calibrated. `None` without draws.
+    """
+    if posterior.attrs["kind"] == "discrete" or learner not in modelling(posterior):
+        return None
+    here = posterior.sel(learner=learner).isel(step=record)
+    model, truth = (
+        here[name].transpose("replicate", "agent", "state", "opponent_dim", "draw").to_numpy().astype(np.float64)
+        for name in ("opponent_model", "opponent_policy")
+    )
+    rank = _rank(model, truth)
+    shares: Numbers = rank[np.isfinite(rank)] / (model.shape[-1] + 1)
+    return shares
+
+
+def _rank(model: Numbers, truth: Numbers) -> Numbers:
+    """Rank of every true draw among the model's, from 0.5 to `draws + 0.5`; ties are shared. NaN where either is."""
+    below = (model[..., None, :] < truth[..., :, None]).sum(-1) + (model[..., None, :] == truth[..., :, None]).sum(
+        -1
+    ) / 2
+    missing = np.isnan(truth) | np.isnan(model).any(-1, keepdims=True)
+    rank: Numbers = np.where(missing, np.nan, below + 0.5)
+    return rank
+
+
+def _discrete(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers, Numbers], Numbers]:
+    """Number of forecasts, sums of forecasts and of outcomes, `replicates x bins`, and overconfidence."""
+    real = ~np.isnan(model) & ~np.isnan(truth)
+    replicates = len(model)
+    bins = np.clip(np.floor((np.nan_to_num(model) + ROUNDING) * BINS), 0, BINS - 1).astype(np.int64)
+    place = (bins + BINS * np.arange(replicates)[:, None, None])[real]
+
+    def total(values: Numbers) -> Numbers:
+        binned: Numbers = np.reshape(np.bincount(place, values, replicates * BINS), (replicates, BINS))
+        return binned
+
+    sums = (total(np.ones(len(place))), total(model[real]), total(truth[real]))
+    liked = favourites(np.where(real, model, np.nan))
+    number = liked.sum(-1)
+    excess = np.where(liked, model - truth, 0.0).sum(-1)
+    return sums, np.nanmean(np.divide(excess, number, where=number > 0, out=np.full(number.shape, np.nan)), axis=1)
+
+
+def _continuous(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers, Numbers], Numbers]:
+    """As `_discrete`, with one bin per nominal coverage."""
+    draws = model.shape[-1]
+    levels = np.arange(draws // 2, 0, -1)
+    nominal = (draws + 1 - 2 * levels) / (draws + 1)
+    covered = np.empty((len(model), len(levels)))
+    for row, (believed, actual) in enumerate(zip(model, truth, strict=True)):  # one at a time, for memory's sake
+        rank = _rank(believed, actual)
+        depth = np.minimum(rank, draws + 1 - rank)[np.isfinite(rank)]
+        covered[row] = (depth[:, None] > levels).mean(0) if len(depth) else np.nan
+    sums = (np.ones_like(covered), np.broadcast_to(nominal, covered.shape).copy(), covered)
+    return sums, (nominal - covered).mean(1)
+
+
+def _pooled(weight: Numbers, forecast: Numbers, outcome: Numbers, overconfidence: Numbers) -> Calibration:
+    """All replicates together; arguments are sums, `replicates x bins`."""
+
+    def curve(times: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """Of replicates drawn so many times, `resamples x replicates`."""
+        count = times @ weight
+        with np.errstate(invalid="ignore", divide="ignore"):
+            believed, happened = times @ forecast / count, times @ outcome / count
+        share = count / count.sum(-1, keepdims=True)
+        error = np.nansum(share * np.abs(believed - happened), -1)
+        return believed, happened, share, error
+
+    replicates = len(weight)
+    believed, happened, share, error = (each[0] for each in curve(np.ones((1, replicates))))
+    low, high = np.full_like(happened, np.nan), np.full_like(happened, np.nan)
+    bounds = (np.nan, np.nan)
+    if replicates > 1:
+        rng = np.random.default_rng(0)
+        times = rng.multinomial(replicates, np.full(replicates, 1 / replicates), RESAMPLES).astype(np.float64)
+        _, drawn, _, errors = curve(times)
+        full = share > 0
+        low[full], high[full] = np.nanquantile(drawn[:, full], (0.025, 0.975), axis=0)
+        bounds = np.quantile(errors, 0.025), np.quantile(errors, 0.975)
+        bounds = (float(min(bounds[0], error)), float(max(bounds[1], error)))
+    return Calibration(believed, Band(happened, low, high), share, Interval(float(error), *bounds), overconfidence)

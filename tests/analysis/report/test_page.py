@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import xarray as xr
+import yaml
+
+from inference_marl.analysis.plots import learning_curves
+from inference_marl.analysis.posterior import InspectError, read
+from inference_marl.analysis.report.findings import findings
+from inference_marl.analysis.report.page import _Page, report
+from inference_marl.analysis.report.tables import Section
+from inference_marl.cli import main
+from tests import run_folder
+
+
+class Page(HTMLParser):
+    """What a reader of the file would find."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self.feed(path.read_text())
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in {"meta", "img"}:
+            self.open.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in {"h1", "h2", "h3"}:
+            self.headings.append(data)
+        if "style" not in self.open:
+            self.text += data
+
+    def of(self, attribute: str) -> list[str]:
+        return [value for name, value in self.attributes if name == attribute]
+
+
+def two_learners(replicates: int, records: int) -> dict[str, xr.Dataset]:
+    """One learner with an opponent model and one without."""
+    run = run_folder.discrete(replicates, records)
+    return {name: dataset.sel(learner=["rommeo_q", "wolf_phc"]) for name, dataset in run.items()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_folder.write(tmp_path_factory.mktemp("runs") / "run", **two_learners(4, 8))
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    return Page(report([folder]))
+
+
+def test_report_has_everything_of_the_run(folder: Path, page: Page) -> None:
+    assert page.open == []
+    recorded = read(folder)
+    assert page.headings[:2] == ["synthetic", "Results"]
+    assert [section.title for section in findings(recorded)] == page.headings[2:-1]
+    for section in findings(recorded):
+        assert all(cell.strip() in page.text for row in section.rows for cell in row)
+        assert section.explanation in page.text
+    assert (folder / "spec.yaml").read_text().strip() in page.text  # with its markup, so escaped in the file
+    assert "inference-marl run synthetic.yaml" in page.text
+    assert "all from seed 0" in page.text
+    for package in ("Python", "inference-marl", "torch", "pyro-ppl", "arviz", "numpy"):
+        assert re.search(rf"{package} \d", page.text)
+
+
+def test_every_figure_is_embedded_once_with_words(folder: Path, page: Page) -> None:
+    drawn = list((folder / "figures").glob("*.png"))
+    sources = page.of("src")
+    assert len(sources) == len(set(sources)) == len(drawn) > 5
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert len(page.of("alt")) == len(drawn)
+    assert all(len(alt) > 30 for alt in page.of("alt"))
+    assert page.tags.count("figcaption") == len(drawn)
+    assert page.tags.count("caption") == page.tags.count("table")
+    assert set(page.of("scope")) == {"col", "row", "rowgroup"}
+
+
+def test_report_needs_nothing_from_outside(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    bare = re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
+    assert not re.search(r"https?:|//\w|url\(|@import|<script|<link|<iframe|javascript:", bare)
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_figures_and_failures_of_others_are_shown(tmp_path: Path) -> None:
+    run = run_folder.discrete(3, 5)
+    folder = run_folder.write(tmp_path / "run", metrics=run["metrics"])
+    (folder / "figures").mkdir()
+    learning_curves(run["metrics"]).savefig(folder / "figures" / "my_own_picture.png")
+    text = report([folder], tmp_path / "elsewhere.html").read_text()
+    assert "My own picture." in text
+    assert "Further figures" in text
+    assert not (folder / "report.html").exists()
+
+
+def test_ablation_comes_first(tmp_path: Path) -> None:
+    run = two_learners(4, 8)
+    folder = run_folder.write(tmp_path / "run", **run)
+    learners = run["metrics"]["learner"].to_numpy().tolist()
+    levels = {name: {"guide": name} for name in learners}
+    (folder / "spec.yaml").write_text(yaml.safe_dump({"levels": levels, "arms": dict.fromkeys(learners)}))
+    found = Page(report([folder]))
+    assert "2 cells" in found.headings[1]
+    assert found.text.index("What was reached") < found.text.index("Learning curves of the ablation's cells: means")
+    assert "inference-marl ablate synthetic.yaml" in found.text
+    assert (folder / "ablation.csv").is_file()
+
+
+def test_a_row_may_have_several_names() -> None:
+    rows = [["x", "1", "2.0"], ["y", "10", "3.0"]]
+    section = Section("", "What it is.", ["factor", "level", "reward"], rows, names=2)
+    text = _Page().table(section)
+    heads = [f'<th scope="row" class="name">{name}</th>' for name in ("y", "10")]
+    assert f"<tr>{''.join(heads)}<td>3.0</td></tr>" in text
+    assert text.count('scope="row"') == 4
+    assert '<th scope="col" class="name">level</th><th scope="col">reward</th>' in text
+
+
+def test_versions_are_those_of_the_run(tmp_path: Path) -> None:
+    folder = run_folder.write(tmp_path / "run", **two_learners(2, 3))
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"versions": {"torch": "9.8.7"}}))
+    found = Page(report([folder])).text
+    assert "torch 9.8.7" in found
+    assert "Versions are those" not in found
+
+
+def test_report_of_several_runs_compares_them(folder: Path, tmp_path: Path) -> None:
+    other = run_folder.write(tmp_path / "other", **two_learners(3, 6))
+    path = report([folder, other])
+    assert path == folder / "comparison.html"
+    found = Page(path)
+    assert found.headings[:2] == ["2 runs compared", "run and other"]
+    assert "How far are the beliefs of other from those of run?" in found.headings
+    assert found.headings.count("Results") == 2
+    assert found.headings.count("Are the beliefs calibrated?") == 2
+
+
+def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder), "--out", str(tmp_path / "it.html")]) == 0
+    assert str(tmp_path / "it.html") in capsys.readouterr().out
+    assert main(["report", str(tmp_path)]) == 2
+    assert "without spec.yaml" in capsys.readouterr().err
+    with pytest.raises(InspectError, match="runs: got none"):
+        report([])

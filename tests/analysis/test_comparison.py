@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference_marl.analysis.comparison import (
+    are_paired,
+    belief_distance,
+    comparison,
+    learner_pairs,
+    learner_readings,
+    run_names,
+)
+from inference_marl.analysis.plots.comparison import compared_beliefs
+from inference_marl.analysis.posterior import InspectError, Recorded, read
+from inference_marl.analysis.report.text import compare_runs
+from tests import run_folder
+
+
+def recorded(folder: Path, beliefs: list[float] | None = None, **renamed: str) -> Recorded:
+    """A discrete run; with `beliefs` those are rho at the end, in all seeds."""
+    run = run_folder.discrete(6, 8)
+    if beliefs is not None:
+        run["posterior"]["opponent_model"][0, :, -1] = beliefs
+    if renamed:
+        names = [renamed.get(name, name) for name in run["metrics"]["learner"].to_numpy().tolist()]
+        run = {name: dataset.assign_coords(learner=names) for name, dataset in run.items()}
+    return read(run_folder.write(folder, **run))
+
+
+def test_distance_by_hand(tmp_path: Path) -> None:
+    one, other = recorded(tmp_path / "a", [0.5, 0.3, 0.2]), recorded(tmp_path / "b", [0.2, 0.3, 0.5])
+    found = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
+    assert found is not None
+    total, divergence = found
+    assert total.mean == pytest.approx(0.3, rel=1e-5)
+    assert divergence.mean == pytest.approx(0.3 * math.log(0.5 / 0.2), rel=1e-5)
+    assert (total.low, total.high) == (pytest.approx(0.3, rel=1e-5), pytest.approx(0.3, rel=1e-5))
+    same = belief_distance(one, one, ("rommeo_q", "rommeo_q"))
+    assert same is not None
+    assert same[0].mean == pytest.approx(0.0, abs=1e-6)
+    assert belief_distance(one, other, ("wolf_phc", "rommeo_q")) is None
+
+
+def test_distance_of_draws(tmp_path: Path) -> None:
+    run = run_folder.continuous(4, 5, 50)
+    one = read(run_folder.write(tmp_path / "a", **run))
+    run["posterior"]["opponent_model"] = run["posterior"]["opponent_model"] + 1.5
+    other = read(run_folder.write(tmp_path / "b", **run))
+    found = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
+    assert found is not None
+    assert found[0].mean == pytest.approx(1.5, rel=1e-4)
+
+
+def test_a_run_does_not_differ_from_itself(tmp_path: Path) -> None:
+    one = recorded(tmp_path / "a")
+    sections = comparison(one, one)
+    assert "both runs have the same results" in sections[0].explanation
+    assert {row[3] for row in sections[0].rows} <= {"0.000 -", "0.0"}
+    cells = {cell for row in sections[-1].rows for cell in row[1:]}
+    assert cells == {"0.000 [0.000, 0.000]"}
+    assert run_names(one, one) == ("a", "a_again")
+
+
+def test_replicates_pair_where_runs_share_their_random_numbers(tmp_path: Path) -> None:
+    one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
+    noise = np.array([0.0, 0.1, 0.2, 0.0, 0.1, 0.2], dtype=np.float32)
+    shared = np.arange(6, dtype=np.float32)[:, None, None]
+    one.metrics["reward"] = one.metrics["reward"] + shared
+    other.metrics["reward"] = one.metrics["reward"] + 1 + noise[:, None, None]
+    assert are_paired(one, other)
+    paired = comparison(one, other)[0]
+    half = 2.570582 * math.sqrt(0.008) / math.sqrt(6)  # t_{5, .975}, variance .04 / 5 of the differences
+    assert "replicate by replicate" in paired.explanation
+    assert paired.rows[0][3] == f"1.100 [{1.1 - half:.3f}, {1.1 + half:.3f}]"
+    for name, value in {"seed": 1, "game": "another"}.items():
+        foreign = Recorded(**{**vars(other), "metrics": other.metrics.assign_attrs({name: value})})
+        assert not are_paired(one, foreign)
+        welch = comparison(one, foreign)[0]
+        assert "do not pair" in welch.explanation
+        assert welch.rows[0][3] != paired.rows[0][3]
+    fewer = Recorded(**{**vars(other), "metrics": other.metrics.isel(replicate=slice(4))})
+    assert not are_paired(one, fewer)
+
+
+def test_distances_of_paired_runs_are_resampled_in_pairs(tmp_path: Path) -> None:
+    """Both runs' beliefs scatter alike over replicates, so pairs are all equally far apart."""
+    one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
+    assert one.posterior is not None
+    assert other.posterior is not None
+    scatter = np.linspace(0.2, 0.6, 6)[:, None, None]
+    for run, shift in ((one, 0.0), (other, 0.1)):
+        first = np.broadcast_to(scatter + shift, (6, 2, 1))
+        run.posterior["opponent_model"][0, :, -1] = np.stack([first, 0.9 - first, np.full_like(first, 0.1)], -1)
+    paired = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
+    other.metrics.attrs["seed"] = 1
+    alone = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
+    assert paired is not None
+    assert alone is not None
+    assert (paired[0].low, paired[0].high) == pytest.approx((0.1, 0.1), abs=1e-6)
+    assert alone[0].high > 0.15
+
+
+def test_a_belief_that_never_moved_leaves_the_median_alone(tmp_path: Path) -> None:
+    one = recorded(tmp_path / "a")
+    assert one.posterior is not None
+    one.posterior["opponent_model"][0, 0] = 1 / 3
+    row = next(row for row in comparison(one, recorded(tmp_path / "b"))[0].rows if row[0] == "step of largest change")
+    assert "-" not in row[1].split()[0]
+    assert row[1].endswith("> 8]")
+    one.posterior["opponent_model"][0] = 1 / 3
+    row = next(row for row in comparison(one, recorded(tmp_path / "c"))[0].rows if row[0] == "step of largest change")
+    assert (row[1], row[3]) == ("> 8 [> 8, > 8]", "-")
+
+
+def test_readings_of_both_runs_side_by_side(tmp_path: Path) -> None:
+    one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b", [1.0, 0.0, 0.0])
+    sections = comparison(one, other)
+    table = {row[0]: row[1:] for row in sections[0].rows}
+    assert sections[0].header == ["", "a", "b", "difference"]
+    assert table["reward per step"][2] == "0.000 -"
+    entropy = learner_readings(one, "rommeo_q")["entropy"].mean()
+    assert table["entropy of rho"][0] == f"{entropy:.3f} -"  # all replicates have come to the same
+    assert table["entropy of rho"][1] == "0.000 -"
+    assert table["largest probability"][1] == "1.000 -"
+    assert max(len(line) for section in sections for line in section.text().splitlines()) <= 100
+    last = sections[-1]
+    assert [row[0] for row in last.rows if len(row) == 1] == ["rommeo_q", "rommeo_q_emp", "jal", "wolf_phc"]
+    assert [row[0].strip() for row in last.rows[-2:]] == ["wolf_phc", "policy pi"]
+
+
+def test_learners_of_the_same_name_or_all_with_all(tmp_path: Path) -> None:
+    one = recorded(tmp_path / "a")
+    other = recorded(tmp_path / "b", rommeo_q="pr2", jal="masql")
+    assert learner_pairs(one, other) == [("rommeo_q_emp", "rommeo_q_emp"), ("wolf_phc", "wolf_phc")]
+    foreign = recorded(tmp_path / "c", rommeo_q="w", rommeo_q_emp="x", jal="y", wolf_phc="z")
+    assert len(learner_pairs(one, foreign)) == 16
+    assert comparison(one, foreign)[-1].note == "10 more pairs of learners not shown"
+
+
+def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
+    one = recorded(tmp_path / "a")
+    continuous = read(run_folder.write(tmp_path / "b", **run_folder.continuous(3, 4)))
+    with pytest.raises(
+        InspectError, match=r"action spaces continuous, 1 of \[-10, 10\], expected discrete, 3 x 3 as in"
+    ):
+        comparison(one, continuous)
+    run = run_folder.discrete(3, 4)
+    run["posterior"] = run["posterior"].isel(action=slice(2), opponent_action=slice(2))
+    with pytest.raises(InspectError, match="got action spaces discrete, 2 x 2, expected discrete, 3 x 3"):
+        comparison(one, read(run_folder.write(tmp_path / "c", **run)))
+    bare = read(run_folder.write(tmp_path / "d", metrics=run["metrics"]))
+    with pytest.raises(InspectError, match=r"without posterior\.nc"):
+        comparison(one, bare)
+
+
+def test_names_tell_runs_apart(tmp_path: Path) -> None:
+    one, other = recorded(tmp_path / "x" / "run"), recorded(tmp_path / "y" / "run")
+    assert run_names(one, other) == ("x/run", "y/run")
+
+
+def test_command_prints_and_draws_every_pair(tmp_path: Path) -> None:
+    run = {name: dataset.sel(learner=["rommeo_q"]) for name, dataset in run_folder.discrete(4, 6).items()}
+    folders = [run_folder.write(tmp_path / name, **run) for name in "abc"]
+    blocks: list[str] = []
+    compare_runs(folders, print=blocks.append)
+    text = "\n".join(blocks)
+    assert text.startswith("a and b\n")
+    assert "a and c\n" in text
+    drawn = sorted(path.name for path in (folders[0] / "figures").iterdir())
+    assert drawn == ["compared_with_b.png", "compared_with_c.png"]
+
+
+@pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
+def test_figure_shows_both_runs(tmp_path: Path, make: type) -> None:
+    one = read(run_folder.write(tmp_path / "a", **make(4, 6)))
+    other = read(run_folder.write(tmp_path / "b", **make(5, 9, seed=1)))
+    figure = compared_beliefs(one, other)
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert labels == [r"$\rho$, a", "actual, a", r"$\rho$, b", "actual, b"]
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == [*labels, *(["actual, at the end"] if make is run_folder.discrete else [])]
+    assert figure.axes[0].get_xlim()[1] == 9

@@ -1,0 +1,617 @@
+"""Suites: what their files build, what their folders hold, what is played again and what is not, and their tables."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+from inference_marl.analysis.report import suite
+from inference_marl.config.files import SpecError, build, build_suite, dump, load, load_any
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
+from inference_marl.learners import Stationary
+from inference_marl.learners.tabular.exploration import Boltzmann
+from inference_marl.learners.tabular.independent_q import IndependentQ
+from inference_marl.runs.arm import Arm, play_in_turn
+from inference_marl.runs.run import ArmError, Experiment, RunError
+from inference_marl.runs.suite import Suite, resume
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FILE = """
+game: {class_path: MatrixGame, init_args: {payoff: climbing}}
+replicates: 3
+steps: 4
+published:
+  iql: {success_rate: 0.16}
+  wolf: {success_rate: 0.0}
+arms:
+  iql: {class_path: IndependentQ, init_args: {exploration: {class_path: Boltzmann, init_args: {temperature: 2.0}}}}
+  wolf: {like: iql, rate: 0.5}
+  sheep: {like: wolf, discount: 0.5}
+runs:
+  climbing: {}
+  penalty:
+    game: {class_path: MatrixGame, init_args: {payoff: penalty, k: -50}}
+    steps: 2
+    arms.wolf: null
+    arms.iql.rate: 0.25
+"""
+
+
+def file() -> Any:
+    return yaml.safe_load(FILE)
+
+
+def refused(config: Any, *overrides: tuple[str, Any]) -> str:
+    with pytest.raises(SpecError) as caught:
+        build_suite(config, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def arguments(experiment: Experiment, arm: str) -> Any:
+    return experiment.describe()["init_args"]["arms"][arm]["init_args"]
+
+
+# ------------------------------------------------------------------------------------------------------------- the file
+
+
+def test_runs_state_what_differs() -> None:
+    runs = build_suite(file()).runs
+    assert list(runs) == ["climbing", "penalty"]
+    assert [runs[name].steps for name in runs] == [4, 2]
+    assert runs["penalty"].describe()["init_args"]["game"]["init_args"]["k"] == -50
+    assert [arguments(runs[name], "iql")["rate"] for name in runs] == [0.1, 0.25]
+    rest = file()
+    del rest["runs"]
+    assert runs["climbing"].describe() == build(rest).describe()
+
+
+def test_what_differs_in_one_run_is_not_left_to_the_next() -> None:
+    built = build_suite(file()).runs
+    config = file()
+    config["runs"] = dict(reversed(config["runs"].items()))
+    turned = build_suite(config).runs
+    assert list(turned) == ["penalty", "climbing"]
+    for name, experiment in built.items():
+        assert turned[name].describe() == experiment.describe()
+
+
+def test_an_arm_that_is_left_out_is_still_what_others_are_like() -> None:
+    penalty = build_suite(file()).runs["penalty"]
+    assert list(penalty.arms) == ["iql", "sheep"]
+    # From wolf its rate, through wolf what differs of iql, and its own discount.
+    assert [arguments(penalty, "sheep")[key] for key in ("rate", "discount")] == [0.5, 0.5]
+    assert penalty.published == {"iql": {"success_rate": 0.16}}
+
+
+def test_overrides_hold_for_every_run_and_those_of_one_run_win() -> None:
+    overrides = [("steps", 9), ("runs.penalty.steps", 5), ("arms.iql.rate", 0.75), ("runs.climbing.arms.sheep", None)]
+    runs = build_suite(file(), overrides).runs
+    assert [runs[name].steps for name in runs] == [9, 5]
+    assert [arguments(runs[name], "iql")["rate"] for name in runs] == [0.75, 0.75]
+    assert [list(runs[name].arms) for name in runs] == [["iql", "wolf"], ["iql", "sheep"]]
+    assert list(build_suite(file(), [("runs.climbing", None)]).runs) == ["penalty"]
+    assert list(build_suite(file(), [("runs", {"other": {"steps": 1}})]).runs) == ["other"]
+    assert build_suite(file(), [("show", ["nash_conv"])]).show == ["nash_conv"]
+
+
+def test_building_leaves_the_files_content_alone() -> None:
+    config = file()
+    before = copy.deepcopy(config)
+    overrides = [("steps", 9), ("runs.penalty.arms.iql.rate", 0.5), ("arms.wolf", None), ("runs.other", {})]
+    build_suite(config, overrides)
+    assert config == before
+
+
+def test_an_arm_can_be_left_out_of_a_single_experiment(tmp_path: Path) -> None:
+    config = file()
+    del config["runs"]
+    (tmp_path / "file.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    experiment = load(tmp_path / "file.yaml", [("arms.iql", None)])
+    assert list(experiment.arms) == ["wolf", "sheep"]
+    assert experiment.published == {"wolf": {"success_rate": 0.0}}
+    again = load(tmp_path / "file.yaml", [("arms.sheep", None), ("arms.sheep", "Stationary")])
+    assert list(again.arms) == ["iql", "wolf", "sheep"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([("runs.penalty.steps", 0)], "runs.penalty.steps: got 0, expected a positive integer"),
+        ([("runs.penalty.game.payof", 1)], "runs.penalty.game.payof: got an unknown key, expected one of payoff"),
+        ([("runs.climbing.arms.wolf.rte", 1)], "runs.climbing.arms.wolf.rte: got an unknown key, expected one of"),
+        ([("runs.climbing.stepz", 1)], "runs.climbing.stepz: got an unknown key, expected one of game"),
+        ([("steps", "many")], "steps: got many, expected int (in runs.climbing)"),
+        ([("arms.wolf.rate", -1.0)], "arms.wolf.rate: got -1.0 at the first update, expected"),
+        ([("runs.other.steps", 1)], "runs.other: got an unknown run, expected one of climbing, penalty"),
+        ([("runs.other", None)], "runs.other: got an unknown run, expected one of climbing, penalty"),
+        ([("arms.other", None)], "arms.other: got an unknown arm to leave out, expected one of iql, wolf, sheep"),
+        ([("runs.other", {})], ""),
+        ([("runs.penalty", 3)], "runs.penalty: got 3, expected a mapping from dotted keys to values"),
+        ([("runs.penalty", {3: 4})], "runs.penalty: got {3: 4}, expected a mapping from dotted keys to values"),
+        ([("runs", {})], "runs: got {}, expected a mapping from names to what differs there"),
+        ([("runs", ["a"])], "runs: got ['a'], expected a mapping from names to what differs there"),
+        ([("runs", {"a b": {}})], "runs: got a run called 'a b', expected letters, digits, _ and - only"),
+        ([("runs.penalty", None), ("runs.climbing", None)], "runs: got none, expected at least one"),
+        ([("show", ["retrun"])], "show: got retrun, expected one of reward, "),
+        ([("show", "return")], "show: got 'return', expected a list of metrics"),
+        ([("arms", {})], "arms: got {}, expected a mapping from names to learners (in runs.climbing)"),
+        ([("runs.penalty.arms.iql", None), ("runs.penalty.arms.sheep", None)], "runs.penalty.arms: got none, expected"),
+        ([("runs.climbing.game", "MaxOfTwoQuadratics")], "arms.iql: IndependentQ got actions Box("),
+    ],
+)
+def test_what_is_refused_and_where(overrides: list[tuple[str, Any]], message: str) -> None:
+    if not message:
+        assert list(build_suite(file(), overrides).runs) == ["climbing", "penalty", "other"]
+        return
+    assert refused(file(), *overrides).startswith(message)
+
+
+def test_a_fault_that_is_not_the_runs_own_says_in_which_run_it_is() -> None:
+    said = refused(file(), ("runs.climbing.game", "MaxOfTwoQuadratics"))
+    assert said.endswith("(in runs.climbing)")
+
+
+def test_a_file_and_its_python_twin_are_the_same_suite(tmp_path: Path) -> None:
+    iql = IndependentQ(Boltzmann(2.0))
+    twin = Suite({"climbing": Experiment(MatrixGame("climbing"), {"iql": iql}, replicates=3, steps=4)}, ["return"])
+    config = file() | {"runs": {"climbing": {"arms": {"iql": file()["arms"]["iql"]}, "published": {}}}}
+    built = build_suite(config | {"show": ["return"]})
+    first, second = (each.describe() for each in (twin, built))
+    for described in (first, second):
+        described["runs"]["climbing"].pop("published")
+    assert first == second
+    (tmp_path / "dumped.yaml").write_text(dump(twin))
+    again = load_any(tmp_path / "dumped.yaml")
+    assert isinstance(again, Suite)
+    assert again.describe() == twin.describe()
+
+
+def test_one_experiment_is_asked_for_and_a_suite_is_there(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(FILE)
+    with pytest.raises(SpecError, match=r"suite.yaml: got a suite of 2 runs, expected one experiment"):
+        load(tmp_path / "suite.yaml")
+    with pytest.raises(SpecError, match=r"^runs: got a suite of several runs, expected one experiment"):
+        build(file())
+
+
+def test_an_experiment_that_cannot_be_played_is_named_before_anything_runs(tmp_path: Path) -> None:
+    fits = Experiment(MatrixGame("climbing"), {"a": Stationary([1, 0, 0])})
+    with pytest.raises(ValueError, match=r"^runs.bad.arms.a.probabilities: got 3 numbers"):
+        Suite({"good": fits, "bad": Experiment(MatrixGame("stag_hunt"), {"a": Stationary([1, 0, 0])})}).run(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
+
+
+def scripted(**settings: Any) -> Suite:
+    """(A, A) is the optimum of both games; `best` plays it, `half` with probability 1/4 each time."""
+    best, half = Stationary([1, 0, 0]), Stationary([1, 0, 1])
+    return Suite(
+        {
+            "climbing": Experiment(
+                MatrixGame("climbing"),
+                {"best": best, "half": half},
+                replicates=40,
+                steps=2,
+                published={"half": {"success_rate": 0.25}},
+                **settings,
+            ),
+            "pennies": Experiment(
+                MatrixGame("matching_pennies"), {"heads": Stationary([1, 0])}, replicates=40, steps=2, **settings
+            ),
+        }
+    )
+
+
+def played(out: Path, of: Suite, **options: Any) -> Path:
+    return of.run(out, "test", progress=False, **options)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_run_has_a_folder_like_any_other(tmp_path: Path) -> None:
+    folder = played(tmp_path, scripted())
+    assert folder == tmp_path / "test"
+    alone = scripted().runs["climbing"].run(tmp_path, "climbing", progress=False)
+    for name in ("metrics.nc", "posterior.nc"):
+        xr.testing.assert_identical(xr.load_dataset(folder / "climbing" / name), xr.load_dataset(alone / name))
+    assert (folder / "climbing" / "spec.yaml").read_text() == (alone / "spec.yaml").read_text()
+    assert load(folder / "climbing" / "spec.yaml").describe() == scripted().runs["climbing"].describe()
+
+
+def test_what_is_finished_is_not_played_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = played(tmp_path, scripted())
+    before = contents(folder)
+    assert scripted().finished(tmp_path, "test") == ["climbing", "pennies"]
+    monkeypatch.setattr(Arm, "advance", None)
+    assert played(tmp_path, scripted()) == folder
+    assert contents(folder) == before
+
+
+def test_only_a_run_that_has_changed_is_played_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = played(tmp_path, scripted())
+    changed = scripted()
+    pennies = changed.runs["pennies"].describe()["init_args"]
+    changed = Suite({**scripted().runs, "pennies": build(pennies | {"steps": 3})})
+    assert changed.finished(tmp_path, "test") == ["climbing"]
+    steps = counted(monkeypatch)
+    played(tmp_path, changed)
+    assert steps == [("heads", 1), ("heads", 2), ("heads", 3)], "the check was made when it was built"
+    index = json.loads((folder / "suite.json").read_text())["runs"]
+    assert {run: at["folder"] for run, at in index.items()} == {"climbing": "climbing", "pennies": "pennies-2"}
+    assert [run.folder.name for run in suite.read(folder).runs] == ["climbing", "pennies-2"]
+
+
+class _CutError(BaseException):
+    """Stands for a kill: no handler of the library may catch it."""
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, stop: int | None = None) -> list[tuple[str, int]]:
+    """Keep a list of the steps that are played, and stop dead after some of them."""
+    advance: Callable[[Arm], None] = Arm.advance
+    steps: list[tuple[str, int]] = []
+
+    def counting(arm: Arm) -> None:
+        if len(steps) == stop:
+            raise _CutError
+        steps.append((arm.name, arm.step + 1))
+        advance(arm)
+
+    monkeypatch.setattr(Arm, "advance", counting)
+    return steps
+
+
+def test_a_suite_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scripted(checkpoint_every=1).run(tmp_path, "whole", progress=False)
+    with monkeypatch.context() as patch:
+        counted(patch, stop=3 + 3)  # three steps of checks, then 2 of `best` and 1 of `half`
+        with pytest.raises(_CutError):
+            played(tmp_path, scripted(checkpoint_every=1))
+    with monkeypatch.context() as patch:
+        steps = counted(patch)
+        folder = played(tmp_path, scripted(checkpoint_every=1))
+    assert steps == [("half", 2), ("heads", 1), ("heads", 2)]
+    for run in ("climbing", "pennies"):
+        mine, theirs = (xr.load_dataset(each / run / "metrics.nc") for each in (folder, whole))
+        xr.testing.assert_identical(mine, theirs)
+
+
+def test_a_run_has_its_results_before_the_next_one_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted(monkeypatch, stop=3 + 4)
+    with pytest.raises(_CutError):
+        played(tmp_path, scripted())
+    assert (tmp_path / "test" / "climbing" / "summary.json").is_file()
+    assert not (tmp_path / "test" / "pennies" / "summary.json").exists()
+
+
+def test_arms_of_different_runs_are_played_at_once_to_the_same_results(tmp_path: Path) -> None:
+    in_turn = scripted().run(tmp_path, "turn", progress=False)
+    at_once = scripted().run(tmp_path, "once", progress=False, jobs=2)
+    for run in ("climbing", "pennies"):
+        mine, theirs = (xr.load_dataset(each / run / "metrics.nc") for each in (in_turn, at_once))
+        xr.testing.assert_identical(mine, theirs)
+
+
+def test_a_suite_is_resumed_from_its_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scripted(checkpoint_every=1).run(tmp_path, "whole", progress=False)
+    with monkeypatch.context() as patch:
+        counted(patch, stop=3 + 3)
+        with pytest.raises(_CutError):
+            played(tmp_path, scripted(checkpoint_every=1))
+    folder = (tmp_path / "test").rename(tmp_path / "moved")
+    with monkeypatch.context() as patch:
+        steps = counted(patch)
+        assert resume(folder, progress=False) == folder
+    checks = [("best", 1), ("half", 1), ("heads", 1)]
+    assert steps == [*checks, ("half", 2), ("heads", 1), ("heads", 2)]
+    for run in ("climbing", "pennies"):
+        mine, theirs = (xr.load_dataset(each / run / "metrics.nc") for each in (folder, whole))
+        xr.testing.assert_identical(mine, theirs)
+
+
+def test_an_interrupted_suite_says_what_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inference_marl.runs.run._complete", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"^resume .*/test$"):
+        played(tmp_path, scripted())
+
+
+def test_a_run_that_was_cut_off_before_its_checkpoints_were_slimmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("inference_marl.runs.run.slim", lambda folder: None)
+        folder = played(tmp_path, scripted())
+    checkpoint = folder / "climbing" / "checkpoints" / "best.pt"
+    assert "recorder" in torch.load(checkpoint, weights_only=True)
+    played(tmp_path, scripted())
+    assert "recorder" not in torch.load(checkpoint, weights_only=True)
+
+
+def test_an_index_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    folder = played(tmp_path, scripted())
+    (folder / "suite.json").write_text("{")
+    for act in (suite.read, resume):
+        with pytest.raises(RunError, match=r"suite.json: got a file that cannot be read \(.*\), expected that of a su"):
+            act(folder)
+    assert [run.name for run in suite.read(played(tmp_path, scripted())).runs] == ["climbing", "pennies"]
+
+
+def test_as_many_arms_are_played_at_once_as_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def processes(runs: Any, jobs: int, report: Any) -> Any:
+        asked.append(jobs)
+        return play_in_turn(runs, report)
+
+    monkeypatch.setattr("inference_marl.runs.run.play_in_processes", processes)
+    played(tmp_path, scripted(), jobs=2)
+    assert asked == [2]
+    scripted().run(tmp_path, "other", progress=False, jobs=9)
+    assert asked == [2, 3], "there are three arms"
+    scripted().run(tmp_path, "third", progress=False)
+    assert asked == [2, 3], "one at once needs no process"
+
+
+def test_the_folder_of_a_single_run_is_left_alone(tmp_path: Path) -> None:
+    scripted().runs["climbing"].run(tmp_path, "test", progress=False)
+    with pytest.raises(RunError, match=r"test: got the folder of a single run, expected room for a suite"):
+        played(tmp_path, scripted())
+    with pytest.raises(RunError, match=r"climbing: got no suite.json there, expected the folder of a suite"):
+        suite.read(tmp_path / "climbing")
+    with pytest.raises(RunError, match=r"^jobs: got 0, expected a positive integer"):
+        played(tmp_path, scripted(), jobs=0)
+
+
+class _Breaking(Stationary):
+    """Fails as torch does, but not in the check before the run."""
+
+    def act(self, obs: Any, explore: bool = True) -> Any:
+        if self.seat.replicates > 1:
+            raise RuntimeError("shapes cannot be multiplied\nshapes: 2 x 3")
+        return super().act(obs, explore)
+
+
+def test_an_arm_that_fails_keeps_to_itself(tmp_path: Path) -> None:
+    game, good = MatrixGame("climbing"), Stationary()
+    runs = {
+        "all": Experiment(game, {"bad": _Breaking()}, replicates=2, steps=2),
+        "some": Experiment(game, {"bad": _Breaking(), "good": good}, replicates=2, steps=2),
+        "none": Experiment(game, {"good": good}, replicates=2, steps=2),
+    }
+    with pytest.raises(ArmError) as caught:
+        played(tmp_path, Suite(runs))
+    assert str(caught.value) == (
+        "runs.all.arms.bad, step 1: RuntimeError: shapes cannot be multiplied (arms of some failed as well)"
+    )
+    assert caught.value.folder == tmp_path / "test"
+    text = suite.table(suite.read(tmp_path / "test"))
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split() == ["arm", "all", "some", "none"])
+    assert lines[start + 1].split() == ["bad", "failed", "failed", "-"]
+    assert lines[start + 2].split()[:2] == ["good", "-"]
+    assert "failed  some, bad: arms.bad, step 1: RuntimeError: shapes cannot be multiplied" in lines
+    assert "failed  all, bad: no results" in lines
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+def test_the_tables_by_hand(tmp_path: Path) -> None:
+    read = suite.read(played(tmp_path, scripted()))
+    found = {matrix.metric: matrix for matrix in suite.matrices(read)}
+    assert list(found) == ["success_rate", "return", "nash_conv", "steps_to_98", "steps_to_success"]
+    returns = found["return"].means()
+    # (A, A) 11, (A, C) and (C, A) 0, (C, C) 5, each 1/4: 4. Heads against heads: agent 0 gains 1, agent 1 loses it.
+    np.testing.assert_allclose(returns, [[11, np.nan], [4, np.nan], [np.nan, 1]], atol=1e-6)
+    assert found["return"].explanation.endswith("Where the agents' rewards sum to 0, of agent 0: pennies.")
+    assert "rewards sum to 0" not in found["nash_conv"].explanation
+    # Against half A and half C: A pays 5.5, B -15, C 2.5, so each gains 5.5 - 4. Heads against heads: one gains 2.
+    np.testing.assert_allclose(found["nash_conv"].means(), [[0, np.nan], [3, np.nan], [np.nan, 2]], atol=1e-6)
+    text = suite.table(read)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "climbing MatrixGame(climbing) 40 2" in lines
+    assert "pennies MatrixGame(matching_pennies) 40 2" in lines
+    start = lines.index("success rate")
+    assert lines[start + 3 : start + 7] == [
+        "arm climbing pennies",
+        "best 1.000 [0.912, 1.000] -",
+        "half 0.000 [0.000, 0.088] (0.250) -",  # of success: more likely than not at the optimum
+        "heads - -",
+    ]
+    start = lines.index("steps until the joint probability of the optimum stays at 0.98 or above")
+    assert lines[start + 4 : start + 6] == ["best 1 -", "half > 2 -"]
+
+
+def test_what_is_shown_can_be_chosen(tmp_path: Path) -> None:
+    chosen = Suite(scripted().runs, ["reward_1", "tit_for_tat", "reward"])
+    read = suite.read(played(tmp_path, chosen))
+    first, second = suite.matrices(read)  # nobody has tit_for_tat
+    assert (first.metric, second.metric) == ("reward_1", "reward")
+    assert first.means()[2, 1] == -1, "agent 1 of matching pennies wants them to differ"
+    assert second.means()[2, 1] == 1, "the mean over agents would be 0"
+
+
+def mixed_pairs(published: dict[str, dict[str, float]]) -> Experiment:
+    """Both nice 3 each, both mean 1 each, else 4 for the mean and 0 for the nice one."""
+    game = MatrixGame([[[3, 0], [4, 1]], [[3, 4], [0, 1]]], common=False)
+    nice, mean = Stationary([1, 0]), Stationary([0, 1])
+    arms = {"nice": nice, "pair": [nice, mean], "mean": mean}
+    return Experiment(game, arms, replicates=3, steps=2, published=published)
+
+
+def test_what_no_run_has_is_said(tmp_path: Path) -> None:
+    one = Suite({"climbing": scripted().runs["climbing"]}, show=["elbo", "return"])
+    lines = suite.table(suite.read(played(tmp_path, one))).splitlines()
+    assert lines[0] == "test: 1 run"
+    assert lines[-1] == "not shown, since no run has it: elbo"
+
+
+def test_agents_with_a_learner_each_have_a_row_each(tmp_path: Path) -> None:
+    published = {
+        "pair": {"return_0": 0.5, "return_1": 3.5, "reward": 2.5},
+        "nice": {"return_0": 2.9, "return_1": 2.7},
+        "mean": {"return": 1.5, "return_0": 1.25},
+    }
+    other = Experiment(MatrixGame("stag_hunt"), {"pair": Stationary([1, 0])}, replicates=3, steps=2)
+    runs = {"dilemma": mixed_pairs(published), "stags": other}
+    read = suite.read(played(tmp_path, Suite(runs, ["return", "return_1", "nash_conv"])))
+    returns, second, nash_conv = suite.matrices(read)
+    assert returns.rows == ["nice", "pair, agent 0", "pair, agent 1", "pair", "mean"]
+    np.testing.assert_allclose(returns.means(), [[3, np.nan], [0, np.nan], [4, np.nan], [np.nan, 4], [1, np.nan]])
+    # Of an arm whose agents are alike what is published of each stands beside their mean.
+    given = [returns.entries[row, "dilemma"]["published"] for row in ("nice", *returns.rows[1:3], "mean")]
+    assert given == pytest.approx([2.8, 0.5, 3.5, 1.5])
+    assert second.rows == nash_conv.rows == ["nice", "pair", "mean"]
+    assert (second.means()[1, 0], second.entries["pair", "dilemma"]["published"]) == (4, 3.5)
+    lines = [" ".join(line.split()) for line in suite.table(read).splitlines()]
+    assert "pair, agent 1 4.000 (3.500) -" in lines
+    assert "rewards sum to 0" not in suite.table(read)
+
+
+def test_a_pair_in_a_zero_sum_game_has_a_row_for_each_agent(tmp_path: Path) -> None:
+    arms = {"pair": [Stationary([1, 0]), Stationary([1, 0])], "heads": Stationary([1, 0])}
+    published = {"heads": {"return": 0.75}, "pair": {"return_1": -0.5}}
+    pennies = Experiment(MatrixGame("matching_pennies"), arms, replicates=3, steps=1, published=published)
+    (returns,) = suite.matrices(suite.read(played(tmp_path, Suite({"pennies": pennies}, ["return"]))))
+    assert returns.rows == ["pair, agent 0", "pair, agent 1", "heads"]
+    assert returns.means()[:, 0].tolist() == [1, -1, 1]
+    assert [returns.entries[row, "pennies"]["published"] for row in returns.rows] == [None, -0.5, 0.75]
+
+
+def test_a_failed_pair_has_failed_where_another_run_has_its_agents(tmp_path: Path) -> None:
+    pennies = MatrixGame("matching_pennies")
+    good, bad = [Stationary(), Stationary()], [Stationary(), _Breaking()]
+    rest = {"replicates": 2, "steps": 2}
+    runs = {
+        "good": Experiment(pennies, {"pair": good}, **rest),
+        "bad": Experiment(pennies, {"pair": bad, "alone": Stationary()}, **rest),
+    }
+    with pytest.raises(ArmError):
+        played(tmp_path, Suite(runs, ["return"]))
+    (returns,) = suite.matrices(suite.read(tmp_path / "test"))
+    assert returns.rows == ["pair, agent 0", "pair, agent 1", "alone"]
+    assert [returns.text(row, "bad") for row in returns.rows[:2]] == ["failed", "failed"]
+
+
+class _Scored(MatrixGame):
+    """Says how often both choose their first action."""
+
+    def scores(self, policies: Any) -> Any:
+        return {"both_first": policies[0][:, 0, 0] * policies[1][:, 0, 0]}
+
+
+def test_scores_of_a_games_own_can_be_shown_and_published(tmp_path: Path) -> None:
+    scored = Experiment(
+        _Scored("stag_hunt"),
+        {"half": Stationary([1, 1])},
+        replicates=3,
+        steps=1,
+        published={"half": {"both_first": 0.5}},
+    )
+    hunt = Experiment(MatrixGame("stag_hunt"), {"half": Stationary([1, 1])}, replicates=3, steps=1)
+    (share,) = suite.matrices(suite.read(played(tmp_path, Suite({"scored": scored, "hunt": hunt}, ["both_first"]))))
+    assert share.title == "both first"
+    assert [share.text("half", run) for run in ("scored", "hunt")] == ["0.250 (0.500)", "-"]
+    with pytest.raises(ValueError, match=r"^show: got both_first, expected one of reward, "):
+        Suite({"hunt": hunt}, ["both_first"])
+    with pytest.raises(ValueError, match=r"^published.a: got both_last, expected one of reward, .*, both_first$"):
+        Experiment(_Scored("stag_hunt"), {"a": Stationary()}, published={"a": {"both_last": 0.5}})
+
+
+def test_reward_stands_in_where_no_return_is_known(tmp_path: Path) -> None:
+    quadratics = Experiment(MaxOfTwoQuadratics(), {"a": Stationary()}, replicates=2, steps=2)
+    read = suite.read(played(tmp_path, Suite({"quadratics": quadratics, **scripted().runs})))
+    metrics = [matrix.metric for matrix in suite.matrices(read)]
+    assert metrics[:3] == ["success_rate", "return", "reward"]
+
+
+def test_the_files_say_what_the_tables_say(tmp_path: Path) -> None:
+    read = suite.read(played(tmp_path, scripted()))
+    paths = suite.write(read)
+    names = ["suite.csv", "suite.md", "figures/success_rate.png", "figures/nash_conv.png"]
+    assert [path.relative_to(read.folder).as_posix() for path in paths] == names
+    rows = list(csv.DictReader(io.StringIO(paths[0].read_text())))
+    (half,) = [row for row in rows if (row["arm"], row["run"], row["metric"]) == ("half", "climbing", "success_rate")]
+    assert (half["mean"], half["published"], half["replicates"], half["step"]) == ("0.0", "0.25", "40", "2")
+    # Wilson's interval for 0 of 40, z = 1.959964: up to z^2 / (n + z^2).
+    assert float(half["high"]) == pytest.approx(1.959964**2 / (40 + 1.959964**2))
+    text = paths[1].read_text()
+    assert "| best | 1.000 [0.912, 1.000] | - |" in text
+    assert "## success rate" in text
+    for path in paths[2:]:
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_wide_tables_are_printed_in_parts(tmp_path: Path) -> None:
+    game, arm = MatrixGame("climbing"), Stationary()
+    runs = {f"run_{i:02}": Experiment(game, {"a": arm}, replicates=4, steps=1, seed=i) for i in range(12)}
+    read = suite.read(played(tmp_path, Suite(runs, ["success_rate"])))
+    lines = suite.table(read).splitlines()
+    assert max(map(len, lines)) <= 120
+    headers = [line.split() for line in lines if line.startswith("arm ")]
+    assert [name for header in headers for name in header[1:]] == list(runs)
+
+
+# --------------------------------------------------------------------------------------------------------- a real kill
+
+
+def test_a_killed_suite_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+    config = file() | {"steps": 600, "record_every": 100, "checkpoint_every": 20}
+    config["runs"] = {"one": {}, "two": {"seed": 1}}
+    spec, folder = tmp_path / "killed.yaml", tmp_path / "runs" / "killed"
+    spec.write_text(yaml.safe_dump(config))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference_marl.cli", "run", str(spec), "--out", str(folder.parent), "--quiet"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    try:
+        while not (folder / "one" / "checkpoints" / "wolf.pt").exists():
+            assert process.poll() is None, process.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "one" / "summary.json").exists(), "the run ended before it could be killed: make it longer"
+    built = load_any(spec)
+    assert isinstance(built, Suite)
+    assert built.run(folder.parent, "killed", progress=False) == folder
+    whole = built.run(tmp_path, "whole", progress=False)
+    for run in built.runs:
+        mine, theirs = (xr.load_dataset(each.folder / "metrics.nc") for each in (at(folder, run), at(whole, run)))
+        mine.attrs["experiment"] = theirs.attrs["experiment"]
+        xr.testing.assert_identical(mine, theirs)
+    assert not list(folder.rglob(".*"))
+
+
+def at(folder: Path, run: str) -> suite.RunOfSuite:
+    (found,) = [each for each in suite.read(folder).runs if each.name == run]
+    return found
