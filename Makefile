@@ -36,7 +36,7 @@ demo: $(runtime) ## run the climbing game and print what was learned
 
 .PHONY: test
 test: $(development) ## the fast tests
-	$(bin)/pytest -n auto --dist loadfile $(ARGS)
+	$(bin)/pytest -n auto --dist worksteal $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(development) ## the statistical reproductions and long runs

@@ -24,6 +24,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from inference_marl import Experiment, run
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import OpponentFirst, Optimal, TanhNormalNetwork
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime
@@ -40,8 +41,8 @@ from inference_marl.learners.tabular.lenient_q import LenientQ
 from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
 from inference_marl.models import Amortised, EmpiricalFrequency, NetworkCritic, TabularCritic
-from inference_marl.runs.run import Experiment
-from inference_marl.types import Learner, Seat, Transition
+from inference_marl.play.learning import update
+from inference_marl.types import Learner, Seat, Trajectory, Transition
 
 WIDTH, BATCH, RATE, GAMMA, ALPHA, TAU = 100, 512, 1e-2, 0.95, 0.1, 0.01
 LOG_STD = (-5.0, 1.0)
@@ -52,9 +53,9 @@ CLIMBING = MatrixGame("climbing").expected_payoff[0].numpy()
 def rommeo_q() -> Rommeo:
     """The learner of the climbing experiment."""
     return Rommeo(
-        EmpiricalFrequency(window=50),
-        OpponentFirst(Optimal(), Optimal()),
-        TabularCritic(rate=InverseTime()),
+        opponent_prior=EmpiricalFrequency(window=50),
+        guide=OpponentFirst(Optimal(), Optimal()),
+        critic=TabularCritic(rate=InverseTime()),
         temperature=ExponentialDecay(500, 0.1, 0.1),
     )
 
@@ -66,7 +67,7 @@ def run_rate(learner: Learner, replicates: int, steps: int, record_every: int = 
     )
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        experiment.run(Path(out), progress=False)
+        run(experiment, Path(out), progress=False)
         return replicates * steps / (time.perf_counter() - start)
 
 
@@ -74,16 +75,16 @@ def tabular_learners() -> dict[str, tuple[Learner, Callable[[], object]]]:
     """The learners and the loops, each with the same rule and numbers."""
     payoff, rng = CLIMBING, np.random.default_rng(0)
     return {
-        "IndependentQ": (IndependentQ(Boltzmann()), loops.IndependentQ),
-        "HystereticQ": (HystereticQ(Boltzmann()), loops.HystereticQ),
-        "DistributedQ": (DistributedQ(EpsilonGreedy(0.1)), lambda: loops.DistributedQ(0)),
+        "IndependentQ": (IndependentQ(exploration=Boltzmann()), loops.IndependentQ),
+        "HystereticQ": (HystereticQ(exploration=Boltzmann()), loops.HystereticQ),
+        "DistributedQ": (DistributedQ(exploration=EpsilonGreedy(0.1)), lambda: loops.DistributedQ(0)),
         "LenientQ": (LenientQ(), loops.LenientQ),
-        "FMQ": (FMQ(Boltzmann()), loops.FMQ),
+        "FMQ": (FMQ(exploration=Boltzmann()), loops.FMQ),
         "RecursiveFMQ": (RecursiveFMQ(), lambda: loops.RecursiveFMQ(0)),
         "PHC": (PHC(), loops.PHC),
         "WoLFPHC": (WoLFPHC(), loops.WoLFPHC),
-        "JointActionLearner": (JointActionLearner(Boltzmann()), loops.JointActionLearner),
-        "PR2Q": (PR2Q(Boltzmann()), loops.PR2Q),
+        "JointActionLearner": (JointActionLearner(exploration=Boltzmann()), loops.JointActionLearner),
+        "PR2Q": (PR2Q(exploration=Boltzmann()), loops.PR2Q),
         "FictitiousPlay": (FictitiousPlay(), lambda: loops.FictitiousPlay(payoff)),
         "Rommeo": (rommeo_q(), lambda: loops.RommeoQ(rng.random((3, 3)), rng.dirichlet(np.ones(3)))),
     }
@@ -102,17 +103,17 @@ def rommeo_ac(replicates: int) -> Rommeo:
     network = TanhNormalNetwork((WIDTH, WIDTH), LOG_STD)
     game = MaxOfTwoQuadratics()
     learner = Rommeo(
-        Amortised(network, window=BATCH, batch_size=BATCH, learning_rate=RATE),
-        OpponentFirst(network, network),
-        NetworkCritic((WIDTH, WIDTH), RATE, TAU),
+        opponent_prior=Amortised(network, window=BATCH, batch_size=BATCH, learning_rate=RATE),
+        guide=OpponentFirst(network, network),
+        critic=NetworkCritic((WIDTH, WIDTH), RATE, TAU),
         temperature=ALPHA,
         discount=GAMMA,
         replay=BATCH,
         batch_size=BATCH,
         guide_learning_rate=RATE,
-    ).bind(Seat(0, game.observations[0], game.action_spaces, replicates))
+    ).bind(Seat(0, game.observations, game.action_spaces, replicates))
     for _ in range(3):
-        learner.update(random_transition(replicates), [])
+        update([learner], Trajectory([random_transition(replicates)]))
     return learner
 
 
@@ -120,7 +121,14 @@ def random_transition(replicates: int) -> Transition:
     """One step of uniformly random play."""
     obs = torch.zeros(replicates, 1, dtype=torch.int64)
     actions = tuple(torch.rand(replicates, 1, 1) * 2 * EDGE - EDGE for _ in range(2))
-    return Transition((obs, obs), actions, torch.randn(replicates, 1, 2), (obs, obs), torch.zeros_like(obs).bool())
+    return Transition(
+        (obs, obs),
+        actions,
+        torch.randn(replicates, 1, 2),
+        (obs, obs),
+        torch.zeros_like(obs).bool(),
+        torch.zeros_like(obs).bool(),
+    )
 
 
 class ByHand:
@@ -193,7 +201,7 @@ class ByHand:
             part.requires_grad_(True)
 
     def update(self) -> None:
-        """Prior, critic, target, guide: the order of `Rommeo.update`."""
+        """Prior, critic, target, guide: the order of `Rommeo.learn`."""
         rows = torch.arange(self.replicates).view(-1, 1)
         reward, a, b = self.data[:, rows, torch.randint(BATCH, (self.replicates, BATCH))]
         inverse = torch.atanh((b / EDGE).clamp(-1 + 1e-7, 1 - 1e-7))
@@ -253,7 +261,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
 
-    print("ROMMEO-Q on the climbing game, through Experiment.run (one thread, everything included)")
+    print("ROMMEO-Q on the climbing game, through run (one thread, everything included)")
     print(f"{'replicates':>10} {'steps':>6} {'seed-steps/s':>13} {'microseconds per seed-step':>27}")
     for replicates, steps in [(1, 300), (100, 300), (1000, 300), (10_000, 100 if quick else 300)]:
         rate = max(run_rate(rommeo_q(), replicates, steps) for _ in range(1 if quick else 2))
@@ -281,11 +289,10 @@ def main() -> None:
         for replicates, repeats in [(1, 20), (8, 6), (64, 1)]:
             pairs = 3 if quick else 9
             learner, hand = rommeo_ac(replicates), ByHand(replicates)
-            assert learner.fitting is not None
             obs = torch.zeros(replicates, BATCH, dtype=torch.int64)
-            fitting, batch = learner.fitting, random_transition(replicates)
-            svi = paired(lambda f=fitting, o=obs: f.step(BATCH, o), hand.guide_step, repeats, pairs)
-            whole = paired(lambda le=learner, b=batch: le.update(b, []), hand.update, repeats, pairs)
+            newest = Trajectory([random_transition(replicates)])
+            svi = paired(lambda le=learner, o=obs: le.fit_guide(o), hand.guide_step, repeats, pairs)
+            whole = paired(lambda le=learner, n=newest: update([le], n), hand.update, repeats, pairs)
             share = guide_step_operations(replicates) / svi[0] / matmul_peak(replicates)
             per_seed = 1e3 * whole[0] / replicates
             print(

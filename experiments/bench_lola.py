@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from inference_marl import Experiment, run
 from inference_marl.games import MatrixGame
 from inference_marl.learners.lola import ExactGradientLearner, Lola, NaiveGradient, StableOpponentShaping
-from inference_marl.runs.run import Experiment
-from inference_marl.types import Seat, Transition
+from inference_marl.play.learning import update
+from inference_marl.types import Seat, Trajectory, Transition
 
 GAMMA, DELTA, ETA = 0.96, 1.0, 1.0
 GAME = MatrixGame("prisoners_dilemma", horizon=None, memory=1, discount=GAMMA)
@@ -29,7 +30,7 @@ RULES: dict[str, Callable[..., ExactGradientLearner]] = {
     "LOLA": Lola,
     "LOLA, full": lambda **options: Lola(look_ahead=True, **options),
     "SOS": StableOpponentShaping,
-    "LOLA, order 2": lambda **options: Lola(2, **options),
+    "LOLA, order 2": lambda **options: Lola(order=2, **options),
 }
 Array = np.ndarray[Any, Any]
 
@@ -68,23 +69,22 @@ class Loop:
 
 
 class Pair:
-    """Two learners of a kind, and what each saw of the other before a step."""
+    """Two learners of a kind, and a step of play, of which they read only that there was one."""
 
     def __init__(self, make: Callable[..., ExactGradientLearner], gradients: str, seeds: int) -> None:
-        spaces = enumerate(GAME.observations)
-        seats = [Seat(i, each, GAME.action_spaces, seeds, dtype=torch.float64, game=GAME) for i, each in spaces]
+        seats = [
+            Seat(i, GAME.observations, GAME.action_spaces, seeds, dtype=torch.float64, game=GAME)
+            for i in range(GAME.agents)
+        ]
         self.learners = [make(gradients=gradients).bind(seat) for seat in seats]
-        self.peers = [make(gradients=gradients).bind(seat) for seat in seats]
         zeros = torch.zeros(seeds, 1, dtype=torch.int64)
         rewards = torch.zeros(seeds, 1, 2, dtype=torch.float64)
-        self.batch = Transition((zeros,) * 2, (zeros,) * 2, rewards, (zeros,) * 2, zeros.bool())
+        step = Transition((zeros,) * 2, (zeros,) * 2, rewards, (zeros,) * 2, zeros.bool(), zeros.bool())
+        self.newest = Trajectory([step])
 
     def update(self) -> None:
         """A simultaneous step of both, through the contract of learners."""
-        for peer, learner in zip(self.peers, self.learners, strict=True):
-            peer.logits.data.copy_(learner.logits.data)
-        for learner in self.learners:
-            learner.update(self.batch, self.peers)
+        update(self.learners, self.newest)
 
 
 def seconds(work: Callable[[], object], at_least: float) -> float:
@@ -122,11 +122,11 @@ def check() -> None:
 
 
 def whole_run(seeds: int, steps: int) -> float:
-    """CPU seconds per seed-update of LOLA through `Experiment.run`, everything included."""
+    """CPU seconds per seed-update of LOLA through `run`, everything included."""
     experiment = Experiment(GAME, {"lola": Lola()}, seeds, steps, record_every=50, dtype="float64", device="cpu")
     with tempfile.TemporaryDirectory() as out:
         start = time.process_time()
-        experiment.run(Path(out), progress=False)
+        run(experiment, Path(out), progress=False)
         return (time.process_time() - start) / (seeds * steps)
 
 

@@ -1,6 +1,6 @@
-"""Variational side: what an agent does and which opponent it plans with.
+"""The variational side: an agent's policy, and its model of the opponents that it plans with.
 
-Import as `inference_marl.guides`. A guide knows a model only by the names of the sites they share.
+Import as `inference_marl.guides`. Guides refer to models only by the names of the sites they share.
 """
 
 from inference_marl.guides.autoregressive import Autoregressive

@@ -1,4 +1,4 @@
-"""Opponent models over several opponents, one conditional after the other."""
+"""Autoregressive models of several opponents."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from torch.distributions import constraints
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm
+from inference_marl.inference.conditional import Conditional
 from inference_marl.spaces import Box, Space, separate_actions
-from inference_marl.types import Conditional
 
 
 class Autoregressive(Conditional):
-    """Each opponent given those before it, in seat order::
+    """Models each opponent given the previous ones, in seat order::
 
         rho(b | s) = prod_j rho_j(b_j | s, b_1, ..., b_{j-1})
 
-    (`s, a` in place of `s` where the own action comes first). A product without the earlier actions cannot represent
+    (`s, a` in place of `s` where the policy comes first). A product without the earlier actions cannot represent
     opponents that are correlated given the state, and the posterior of Eq. 11 (Tian et al. 2019) correlates them
-    whenever `Q` does not separate over them, even where the prior has them independent.
+    whenever `Q` is not additive over them, even under an independent prior.
 
-    It describes the opponents' joint action, so it can stand wherever an opponent model can. For discrete actions the
-    distribution is a categorical over all joint actions, whose enumeration stays exact. For boxes it is sampled in
-    order, with pathwise gradients through the factors and through what they condition on. With one opponent it is
-    `factor`.
+    It models the opponents' joint action, so it can replace any opponent model. For discrete actions the distribution
+    is a categorical over all joint actions, and enumeration stays exact. For boxes it is sampled sequentially, with
+    pathwise gradients through the factors and through what they condition on. With one opponent it equals `factor`.
 
     Args:
-        factor: describes the conditional that is made for every opponent, over that opponent's own action.
+        factor: template of the conditional over each opponent's own action.
     """
 
     def __init__(self, factor: Conditional) -> None:
@@ -78,7 +77,7 @@ class Autoregressive(Conditional):
         """Batch shape `[extra x] replicates x batch`, over the opponents' joint action."""
         events = [len(space.event_shape) for space in self.parents]
         shapes = [value.shape[: value.dim() - event] for value, event in zip(parents, events, strict=True)]
-        # Enumerated values are the same for all replicates; what the factors say of them is not.
+        # Enumerated values are the same for all replicates; the factors' distributions are not.
         batch_shape = torch.broadcast_shapes((self.seat.replicates, 1), *shapes)
         if isinstance(self.target, Box):
             return _InTurn(self._conditionals, parents, self.target, batch_shape)
@@ -88,7 +87,7 @@ class Autoregressive(Conditional):
         """`batch_shape x joint actions`, the last opponent's action running fastest."""
         joint = torch.zeros(*batch_shape, 1, dtype=self.seat.dtype, device=self.seat.device)
         for position, factor in enumerate(self._conditionals):
-            # All combinations of the earlier actions at once, in one dimension to the left of every other.
+            # All combinations of the earlier actions at once, in one new leftmost dimension.
             every = torch.arange(joint.shape[-1], device=joint.device).view(-1, *[1] * len(batch_shape))
             earlier = separate_actions(self.opponents[:position], every)
             logits = cast(dist.Categorical, factor(*parents, *earlier)).expand((len(every), *batch_shape)).logits
@@ -97,7 +96,7 @@ class Autoregressive(Conditional):
 
 
 class _InTurn(dist.TorchDistribution):
-    """Continuous actions of several opponents side by side, each drawn given the earlier ones.
+    """Continuous actions of several opponents, concatenated, each sampled given the earlier ones.
 
     Args:
         factors: one conditional per opponent, on `(*parents, *earlier actions)`.
@@ -119,14 +118,14 @@ class _InTurn(dist.TorchDistribution):
     @property
     def support(self) -> constraints.Constraint:
         """The joint box."""
-        return constraints.independent(constraints.interval(self.box.low, self.box.high), 1)
+        return constraints.independent(constraints.interval(*self.box.edges(torch.float64, torch.device("cpu"))), 1)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> _InTurn:
         """The same distribution with a larger batch shape."""
         return _InTurn(self.factors, self.parents, self.box, torch.Size(batch_shape))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw in order, `sample_shape x batch_shape x dim`."""
+        """Sample sequentially, `sample_shape x batch_shape x dim`."""
         shape = torch.Size(sample_shape) + self.batch_shape
         actions: list[Tensor] = []
         terms = []
@@ -135,7 +134,7 @@ class _InTurn(dist.TorchDistribution):
             actions.append(distribution.rsample())
             terms.append(distribution.log_prob(actions[-1]))
         value = torch.cat(actions, -1)
-        # Near an edge of the box rounding makes the factors' inverses inexact: they score what they drew from memory.
+        # Rounding near the box's bounds makes the factors' inverses inexact, so the log-density of a draw is cached.
         self._drawn = (value, torch.stack(terms).sum(0))
         return value
 

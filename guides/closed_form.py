@@ -1,8 +1,6 @@
-"""Factors of a guide that are computed from the model instead of fitted."""
+"""Guide factors that are computed from the model instead of fitted."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import pyro.distributions as dist
 import torch
@@ -10,114 +8,98 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.conditional import Conditional, Reads
 from inference_marl.spaces import Discrete
-from inference_marl.types import Conditional, OneStepModel
 
 
 class ClosedForm(Conditional):
-    """A factor of a guide that reads the model and, if it comes first, the guide's other factor."""
+    """A guide factor computed from the model and, if sampled first, from the guide's other factor.
 
-    def attach(
-        self, model: OneStepModel, site: str, order: tuple[str, str], factors: Mapping[str, Conditional]
-    ) -> None:
-        """Say which model and which place this factor has.
+    `forward(obs, *earlier, model, other)` receives both as arguments.
 
-        Args:
-            model: gives the prior, the values and the weights.
-            site: the site this factor is for.
-            order: both sites, in sampling order.
-            factors: the guide's factors by site.
-        """
-        other = order[1] if site == order[0] else order[0]
-        # In a tuple, so that neither becomes a submodule of this factor.
-        self._attached = (model, factors[other])
+    Attributes:
+        site: the site it samples, `action` or `opponent_action`.
+        is_first: whether that site comes first in the guide's order.
+    """
+
+    site: str
+    is_first: bool
+
+    def take_place(self, site: str, order: tuple[str, str]) -> None:
+        """Set the site of a guide that this factor samples, given both sites in sampling order."""
         self.site, self.is_first = site, site == order[0]
 
 
 class Empirical(ClosedForm):
-    """`rho := P`: the opponents do what the prior says, optimality tells nothing about them.
+    """`rho := P`: the opponents follow the prior; optimality is no evidence about their actions.
 
-    With `EmpiricalFrequency` as the prior this is the ablation ROMMEO-Q-EMP (Tian et al. 2019, Section 5.1). It can
-    stand in either order, where after the policy it ignores the own action.
+    With `EmpiricalFrequency` as the prior this is the ablation ROMMEO-Q-EMP (Tian et al. 2019, Section 5.1). It fits
+    either order; after the policy, it ignores the agent's own action.
     """
 
-    def attach(
-        self, model: OneStepModel, site: str, order: tuple[str, str], factors: Mapping[str, Conditional]
-    ) -> None:
-        """As `ClosedForm.attach`.
-
-        Raises:
-            IncompatibleError: if used as the policy.
-        """
+    def take_place(self, site: str, order: tuple[str, str]) -> None:
+        """As `ClosedForm.take_place`; raises `IncompatibleError` if used as the policy."""
         if site != "opponent_action":
             raise IncompatibleError("Empirical got the policy's place, expected the opponent model's: it is rho := P")
-        super().attach(model, site, order, factors)
+        super().take_place(site, order)
 
-    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
+    def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> dist.TorchDistribution:
         """The model's prior at `obs`."""
-        distribution: dist.TorchDistribution = self._attached[0].opponent_prior(obs)
-        return distribution
+        return model.opponent_prior(obs)
 
 
 class Optimal(ClosedForm):
     """The factor that maximises the ELBO given the rest of the guide, for discrete spaces.
 
-    Write `w` for the weight of a site (alpha on the own action, beta on the opponents'), `p` for its reference
-    (1 on the own action, the prior on the opponents'). The factor sampled second is `p exp(Q / w)`, normalised:
-    Eq. 10 of Tian et al. (2019) for the policy. The factor sampled first is `p exp(S / w)` with
-    `S = E_second[Q - w' log(second / p')]`: Eq. 39, and Eq. 11 once the second is optimal too. Both hold for any
-    weights; the paper has beta = 1.
-
-    Values whose prior probability is 0 get probability 0.
+    Write `w` for the weight of a site (alpha for the agent's own action, beta for the opponents') and `p` for its
+    reference (1 for the own action, the prior for the opponents'). The factor sampled second is `p exp(Q / w)`,
+    normalised: Eq. 10 of Tian et al. (2019) for the policy. The factor sampled first is `p exp(S / w)` with `S =
+    E_second[Q - w' log(second / p')]`: Eq. 39, and Eq. 11 if the second is optimal too. Both hold for any weights; the
+    paper has beta = 1. Actions with prior probability 0 get probability 0.
     """
 
     targets = (Discrete,)
     conditions = (Discrete,)
 
-    def _reference(self, site: str, obs: Tensor) -> tuple[Tensor, float]:
-        """Log-reference, broadcasting against `replicates x batch x values`, and weight of a site."""
-        model = self._attached[0]
-        if site == "action":
-            return torch.zeros((), dtype=self.seat.dtype, device=obs.device), model.temperature
-        prior = model.opponent_prior(obs)
-        if not isinstance(prior, dist.Categorical):
-            raise IncompatibleError(
-                f"opponent_prior: got a {type(prior).__name__} for Optimal, expected a Categorical: the closed form "
-                "needs every action's probability"
-            )
-        return prior.logits, model.kl_weight
-
-    def _values(self, obs: Tensor) -> Tensor:
-        """`Q`, `replicates x batch x (this site) x (the other site)`."""
-        table = self._attached[0].q_table(obs)
-        return table if self.site == "action" else table.transpose(-1, -2)
-
-    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
+    def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> dist.TorchDistribution:
         """A categorical with batch shape `[extra x] replicates x batch`."""
-        reference, weight = self._reference(self.site, obs)
-        q = self._values(obs)
+        reference, weight = self._reference(self.site, obs, model)
+        q = model.q_table(obs)  # replicates x batch x (this site) x (the other site)
+        q = q if self.site == "action" else q.transpose(-1, -2)
         if self.is_first:
-            return dist.Categorical(logits=reference + self._remaining_value(obs, q) / weight)
+            return dist.Categorical(logits=reference + self._remaining_value(obs, q, model, other) / weight)
         logits = reference.unsqueeze(-1) + q / weight if reference.dim() else q / weight
         columns = torch.arange(q.shape[1], device=obs.device)
-        (other,) = others
-        return dist.Categorical(logits=Vindex(logits)[self.seat.rows, columns, :, other])
+        (earlier,) = others
+        return dist.Categorical(logits=Vindex(logits)[self.seat.rows, columns, :, earlier])
 
-    def _remaining_value(self, obs: Tensor, q: Tensor) -> Tensor:
-        """`S`: what the second factor adds to the ELBO for each value of this one, `replicates x batch x values`."""
-        second_site = "opponent_action" if self.site == "action" else "action"
-        reference, weight = self._reference(second_site, obs)
-        if isinstance(self._attached[1], Optimal):
+    def _reference(self, site: str, obs: Tensor, model: Reads) -> tuple[Tensor, float]:
+        """Log-reference of a site, broadcasting with `replicates x batch x values`, and its weight."""
+        if site == "action":
+            return torch.zeros((), dtype=self.seat.dtype, device=obs.device), model.temperature
+        return _categorical(model.opponent_prior(obs), "opponent_prior").logits, model.kl_weight
+
+    def _remaining_value(self, obs: Tensor, q: Tensor, model: Reads, other: Conditional) -> Tensor:
+        """`S`: the second factor's ELBO contribution for each value of this one, `replicates x batch x values`."""
+        reference, weight = self._reference("opponent_action" if self.site == "action" else "action", obs, model)
+        if isinstance(other, Optimal):
             scores = q / weight + (reference.unsqueeze(-2) if reference.dim() else reference)
             return weight * torch.logsumexp(scores, dim=-1)
         values = torch.arange(q.shape[2], device=obs.device).view(-1, 1, 1)
-        second = self._attached[1](obs, values)
-        if not isinstance(second, dist.Categorical):
-            raise IncompatibleError(
-                f"{type(self._attached[1]).__name__}: got a {type(second).__name__} beside Optimal, expected a "
-                "Categorical"
-            )
+        closed = {"model": model, "other": self} if isinstance(other, ClosedForm) else {}
+        second = _categorical(other(obs, values, **closed), type(other).__name__)
         log_q = second.logits.expand(q.shape[2], *q.shape[:2], q.shape[3]).movedim(0, 2)
         log_ratio = log_q - (reference.unsqueeze(-2) if reference.dim() else reference)
         terms = torch.where(log_q > -torch.inf, log_q.exp() * (q - weight * log_ratio), torch.zeros_like(q))
         return terms.sum(-1)
+
+
+def _categorical(distribution: dist.TorchDistribution, key: str) -> dist.Categorical:
+    """Return a distribution that is a `Categorical`; raise `IncompatibleError` for any other."""
+    if not isinstance(distribution, dist.Categorical):
+        raise IncompatibleError(
+            f"got a {type(distribution).__name__} beside Optimal, expected a Categorical: the closed form needs every "
+            "action's probability",
+            key=key,
+        )
+    return distribution

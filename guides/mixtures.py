@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from inference_marl.guides.conditionals import as_box, squash
+from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.distributions import MixtureOfNormals
 from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.spaces import Box, encode
-from inference_marl.types import Conditional
 
 
 class TanhNormalMixture(Conditional):
@@ -21,14 +21,13 @@ class TanhNormalMixture(Conditional):
         k ~ Categorical(weights(parents));  u ~ Normal(mean_k(parents), exp(log_std_k(parents)))
         target = centre + half_width tanh(u)
 
-    Weights, means and scales come from one multilayer perceptron. `k` is summed out, and the gradients are pathwise,
-    so it can be fitted wherever `TanhNormalNetwork` can. Components start narrow and apart: an ELBO keeps those that
-    have fallen on one mode there.
+    Weights, means and scales come from one multilayer perceptron. `k` is marginalised and gradients are pathwise, so it
+    can be fitted wherever `TanhNormalNetwork` can. Components start narrow and apart, since the ELBO does not separate
+    components that have collapsed onto one mode.
 
     Args:
-        components: how many normals.
-        hidden: widths of the hidden layers.
-        log_std: lower and upper bound of the log standard deviations before squashing.
+        components: number of normals.
+        hidden, log_std: see `TanhNormalNetwork`.
 
     Raises:
         ValueError: if `components` or a width is not positive, or the bounds are not in order.
@@ -51,12 +50,12 @@ class TanhNormalMixture(Conditional):
         self.components, self.log_std = components, tuple(log_std)
 
     def setup(self) -> None:
-        """Make the network: per component a logit, and a mean and a log standard deviation per dimension."""
+        """Create the network: a logit per component, and a mean and a log standard deviation per dimension of each."""
         inputs = sum(parent.features for parent in self.parents)
         self.sizes = [self.components, *[self.components * self.target.features] * 2]
-        self.add_network("network", MLP(self.seat, inputs, sum(self.sizes), self.hidden))
+        self.network = MLP(self.seat, inputs, sum(self.sizes), self.hidden)
         with torch.no_grad():
-            _, mean, log_std = self.network.layers[-1].bias.split(self.sizes, -1)
+            _, mean, log_std = self.network.last.bias.split(self.sizes, -1)
             mean.uniform_(-1, 1)
             log_std.fill_(-1.0)
 
@@ -66,5 +65,7 @@ class TanhNormalMixture(Conditional):
         logits, mean, log_std = output.split(self.sizes, -1)
         mean, log_std = (part.unflatten(-1, (self.components, -1)) for part in (mean, log_std))
         base = MixtureOfNormals.of(logits, mean, log_std.clamp(*self.log_std).exp())
-        squashed: dist.TorchDistribution = dist.TransformedDistribution(base, squash(as_box(self)))
+        squashed: dist.TorchDistribution = dist.TransformedDistribution(
+            base, squash(as_box(self), self.seat.dtype, self.seat.device)
+        )
         return squashed

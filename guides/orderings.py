@@ -1,26 +1,34 @@
-"""Guides of one step of play: the two orders in which the same two sites can be factorised."""
+"""One-step guides: the two orders in which the two sites can be factorised."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Self
 
 import pyro
+import pyro.distributions as dist
 from pyro import poutine
 from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm
-from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.spaces import Discrete
-from inference_marl.types import Bindable, Conditional, OneStepModel, Seat
+from inference_marl.types import Seat
+
+FACTORS = {"action": "policy", "opponent_action": "opponent_model"}
+"""The attribute of a guide that holds the factor of each site."""
 
 
-class Guide(Bindable):
-    """A variational posterior over the sites `opponent_action` and `action`, in the order of `order`.
+class Guide(PyroPart):
+    """A variational posterior over the sites `opponent_action` and `action`, sampled in `order`.
 
-    Discrete sites are marked for parallel enumeration, so Pyro sums over them exactly; the weights of the model
-    (temperature on `action`, KL weight on `opponent_action`) scale the same sites here.
+    Discrete sites are marked for parallel enumeration, so Pyro sums over them exactly. The model's weights (temperature
+    on `action`, KL weight on `opponent_action`) scale the same sites here.
+
+    A guide is called with the model that it approximates, which provides the weights and the inputs of closed-form
+    factors. For Pyro's own inference, `functools.partial(guide, model=model)` is the guide of `model`.
 
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`.
 
@@ -36,54 +44,60 @@ class Guide(Bindable):
         self.opponent_model = opponent_model
         self.policy = policy
 
-    def bind(self, seat: Seat, model: OneStepModel) -> Self:
-        """A working copy for `model`, in `seat`.
-
-        Raises:
-            IncompatibleError: if a factor does not fit its place.
-        """
-        # As Pyro's autoguides do, so that the model is not a submodule of the guide.
-        return self._bound(seat=seat, _model=(model,))
+    def bind(self, seat: Seat) -> Self:
+        """Return a working copy in `seat`; raises `IncompatibleError` if a factor does not fit its place."""
+        return self._bound(seat=seat)
 
     def setup(self) -> None:
-        """Bind both factors to the spaces their place in the order gives them."""
+        """Bind both factors to the spaces given by their place in the order."""
         parents = [self.seat.observation]
         spaces = {"action": self.seat.action, "opponent_action": self.seat.opponent_action}
-        names = {"action": "policy", "opponent_action": "opponent_model"}
         for site in self.order:
-            with within(names[site]):
-                factor: Conditional = getattr(self, names[site])
+            with within(FACTORS[site]):
+                factor: Conditional = getattr(self, FACTORS[site])
                 if type(factor).observe is not Conditional.observe:
                     raise IncompatibleError(
                         f"got {type(factor).__name__}, which learns from what it is shown, but a guide shows it "
                         "nothing; expected a factor that is fitted, or Empirical (rho := P) and this as opponent prior"
                     )
                 bound = factor.bind(self.seat, spaces[site], parents)
-            setattr(self, names[site], bound)
+                if isinstance(bound, ClosedForm):
+                    bound.take_place(site, self.order)
+            setattr(self, FACTORS[site], bound)
             parents = [*parents, spaces[site]]
-        factors = {site: getattr(self, name) for site, name in names.items()}
-        for site, factor in factors.items():
-            if isinstance(factor, ClosedForm):
-                with within(names[site]):
-                    factor.attach(self.model, site, self.order, factors)
 
-    @property
-    def model(self) -> OneStepModel:
-        """The model this guide approximates."""
-        model: OneStepModel = self._model[0]
-        return model
+    def factor(self, site: str, model: Reads, obs: Tensor, *earlier: Tensor) -> dist.TorchDistribution:
+        """The distribution of one site.
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample both sites; returns `(action, opponent_action)`."""
-        weights = {"action": self.model.temperature, "opponent_action": self.model.kl_weight}
+        Args:
+            site: `action` or `opponent_action`.
+            model: the model that the guide approximates.
+            obs: `[extra x] replicates x batch x event`.
+            earlier: the other site's value, if it comes first.
+        """
+        factor: Conditional = getattr(self, FACTORS[site])
+        if not isinstance(factor, ClosedForm):
+            fitted: dist.TorchDistribution = factor(obs, *earlier)
+            return fitted
+        other: Conditional = getattr(self, FACTORS["action" if site == "opponent_action" else "opponent_action"])
+        with local_parameters():  # the model's parameters are not the guide's
+            closed: dist.TorchDistribution = factor(obs, *earlier, model=model, other=other)
+        return closed
+
+    def forward(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor]:
+        """Sample both sites and return `(action, opponent_action)`.
+
+        Raises:
+            ValueError: if `obs` is not `replicates x batch x event`.
+        """
+        weights = {"action": model.temperature, "opponent_action": model.kl_weight}
         spaces = {"action": self.seat.action, "opponent_action": self.seat.opponent_action}
-        factors = {"action": self.policy, "opponent_action": self.opponent_model}
         values: dict[str, Tensor] = {}
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(ONE_STEP.sizes(obs, self.seat.observation.event_shape)).within():
             for site in self.order:
                 infer = InferDict(enumerate="parallel") if isinstance(spaces[site], Discrete) else None
                 with poutine.scale(scale=weights[site]):
-                    values[site] = pyro.sample(site, factors[site](obs, *values.values()), infer=infer)
+                    values[site] = pyro.sample(site, self.factor(site, model, obs, *values.values()), infer=infer)
         return values["action"], values["opponent_action"]
 
 
@@ -102,16 +116,16 @@ class OpponentFirst(Guide):
 
 
 class PolicyFirst(Guide):
-    """The other order of the same sites, as in PR2 (Wen et al. 2019)::
+    """The reverse order, as in PR2 (Wen et al. 2019)::
 
         a ~ pi(a | s)           # policy
         b ~ rho(b | s, a)       # opponent_model
 
-    With full-capacity factors and equal weights on both sites the optimum is the same joint posterior as
-    `OpponentFirst`'s; the two differ through unequal weights and restricted factors.
+    With full-capacity factors and equal weights on both sites the optimum is the same joint posterior as that of
+    `OpponentFirst`; the two differ under unequal weights or restricted factors.
 
     Args:
-        opponent_model: rho, a conditional on the observation and the own action.
+        opponent_model: rho, a conditional on the observation and the agent's own action.
         policy: pi, a conditional on the observation.
     """
 

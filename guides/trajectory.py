@@ -1,4 +1,4 @@
-"""Guides of whole trajectories: fitted, or computed exactly."""
+"""Guides over whole trajectories, fitted or exact."""
 
 from __future__ import annotations
 
@@ -16,36 +16,34 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm, Empirical
 from inference_marl.guides.conditionals import Tabular
+from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters
 from inference_marl.inference.exact import Solution, smooth
-from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.spaces import Discrete, Space
-from inference_marl.types import Bindable, Conditional, Seat
+from inference_marl.types import Seat
 
 
-class ModelOfTrajectories(Protocol):
-    """What a guide of trajectories may ask of the model it approximates."""
+class ReadsTrajectory(Reads, Protocol):
+    """What a trajectory guide may read of the model it approximates."""
 
-    temperature: float
-    kl_weight: float
-    horizon: int
+    @property
+    def horizon(self) -> int:
+        """Number of steps."""
 
     @property
     def initial(self) -> Conditional | None:
-        """`P(s_0)`, or `None` where the start is given."""
+        """`P(s_0)`, or `None` if the start is given."""
 
     @property
     def transition(self) -> Conditional | None:
         """`T(s' | s, a, b)`, or `None` for one step."""
 
-    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
-        """`P(b | s)`."""
-
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """Reward, transition and log-prior, as in `inference_marl.inference.exact`, all leading with `replicates`."""
 
 
-class TrajectoryGuide(Bindable):
-    """A variational posterior over whole trajectories, in ROMMEO's order (Tian et al. 2019, Eq. 25), amortised::
+class TrajectoryGuide(PyroPart):
+    """An amortised variational posterior over trajectories, in ROMMEO's order (Tian et al. 2019, Eq. 25)::
 
         for t = 0, ..., horizon - 1:
             b_t ~ rho(b | t, s_t)                 # site `opponent_action_t`
@@ -53,23 +51,20 @@ class TrajectoryGuide(Bindable):
             s_{t+1} ~ T(s' | s_t, a_t, b_t)       # site `state_{t+1}`, dynamics kept
                   or q(s' | t, s_t, a_t, b_t)     #                     dynamics inferred
 
-    The factors condition on the step as well, since less is left to win near the end. The start is the model's.
+    The factors also condition on the step, since less can be gained near the end. The initial state is the model's.
 
     Kept dynamics are the paper's choice, and the sound one: the agent controls its actions and nothing else. Inferred
     dynamics, `q` proportional to `T` times a fitted factor, maximise the same ELBO over more guides and reach the
-    evidence, but they make luck a matter of choice. Where a risk pays 10 with probability .1 and costs 2 otherwise,
-    `E[r] = -.8` but `log E[exp(r)] = 7.7`: such a guide takes the risk, since in the trajectories where it was
-    optimal all the way it was lucky. `experiments/risky_bridge.yaml` measures what that costs (Levine 2018, Section
-    2.4).
-
-    Discrete sites are marked for parallel enumeration unless `enumerate` is off; then they are drawn, and fitted by
-    the score function.
+    evidence, but treat luck as controllable. Where a risk pays 10 with probability .1 and costs 2 otherwise, `E[r] =
+    -.8` but `log E[exp(r)] = 7.7`: such a guide takes the risk, because trajectories that are optimal throughout were
+    lucky. `experiments/risky_bridge.yaml` measures the cost (Levine 2018, Section 2.4).
 
     Args:
         opponent_model: rho, a conditional on step and state; `Empirical` for rho := P.
         policy: pi, a conditional on step, state and the opponents' action.
         dynamics: `kept` or `inferred`; the latter for discrete states.
-        enumerate: sum over discrete sites exactly.
+        enumerate: whether to sum over discrete sites exactly, by parallel enumeration; otherwise they are sampled, and
+            fitted with score-function gradients.
     """
 
     def __init__(
@@ -88,31 +83,25 @@ class TrajectoryGuide(Bindable):
         self.enumerate = enumerate
         self.bend: Conditional = Tabular()
 
-    def bind(self, seat: Seat, model: ModelOfTrajectories) -> Self:
-        """A working copy for `model`, in `seat`.
+    def bind(self, seat: Seat, horizon: int) -> Self:
+        """Return a working copy for models of `horizon` steps, in `seat`.
 
         Raises:
             IncompatibleError: if a factor does not fit its place.
         """
-        return self._bound(seat=seat, _model=(model,))
-
-    @property
-    def model(self) -> ModelOfTrajectories:
-        """The model this guide approximates."""
-        model: ModelOfTrajectories = self._model[0]
-        return model
+        return self._bound(seat=seat, horizon=horizon)
 
     def setup(self) -> None:
         """Bind the factors, with the step as their first parent."""
         seat = self.seat
         drawn = not isinstance(seat.observation, Discrete)
-        if self.enumerate and drawn and isinstance(seat.action, Discrete) and self.model.horizon > 1:
+        if self.enumerate and drawn and isinstance(seat.action, Discrete) and self.horizon > 1:
             raise IncompatibleError(
                 f"got true with continuous states, {seat.observation}, where exact sums over actions grow "
                 "exponentially with the horizon, expected false",
                 key="enumerate",
             )
-        parents: list[Space] = [Discrete(self.model.horizon), seat.observation]
+        parents: list[Space] = [Discrete(self.horizon), seat.observation]
         for name, target, given in [
             ("opponent_model", seat.opponent_action, parents),
             ("policy", seat.action, [*parents, seat.opponent_action]),
@@ -132,10 +121,11 @@ class TrajectoryGuide(Bindable):
             with within("dynamics"):
                 self.bend = self.bend.bind(seat, seat.observation, [*parents, seat.action, seat.opponent_action])
 
-    def believe(self, step: int, state: Tensor) -> dist.TorchDistribution:
+    def believe(self, step: int, state: Tensor, model: ReadsTrajectory) -> dist.TorchDistribution:
         """rho(b | t, s): batch shape `[extra x] replicates x batch`."""
         if isinstance(self.opponent_model, Empirical):
-            return self.model.opponent_prior(state)
+            with local_parameters():  # the model's parameters are not the guide's
+                return model.opponent_prior(state)
         distribution: dist.TorchDistribution = self.opponent_model(self._at(step), state)
         return distribution
 
@@ -144,11 +134,14 @@ class TrajectoryGuide(Bindable):
         distribution: dist.TorchDistribution = self.policy(self._at(step), state, opponent_action)
         return distribution
 
-    def move(self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
-        """The next state's distribution: batch shape `[extra x] replicates x batch`."""
-        if self.model.transition is None:
+    def move(
+        self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor, model: ReadsTrajectory
+    ) -> dist.TorchDistribution:
+        """The distribution of the next state: batch shape `[extra x] replicates x batch`."""
+        if model.transition is None:
             raise IncompatibleError("transition: got none, expected one: the horizon is more than one step")
-        kept: dist.TorchDistribution = self.model.transition(state, action, opponent_action)
+        with local_parameters():
+            kept: dist.TorchDistribution = model.transition(state, action, opponent_action)
         if self.dynamics == "kept":
             return kept
         if not isinstance(kept, dist.Categorical):
@@ -162,18 +155,18 @@ class TrajectoryGuide(Bindable):
     def _at(self, step: int) -> Tensor:
         return torch.full((1, 1), step, device=self.seat.device)
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Sample all sites from `obs`, `replicates x batch x event`; returns the first `(action, opponent_action)`."""
-        model, seat = self.model, self.seat
+    def forward(self, obs: Tensor, model: ReadsTrajectory) -> tuple[Tensor, Tensor]:
+        """Sample all sites from `obs`, `replicates x batch x event`; return the first `(action, opponent_action)`."""
+        seat = self.seat
         played: list[tuple[Tensor, Tensor]] = []
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(ONE_STEP.sizes(obs, seat.observation.event_shape)).within():
             state = obs
             if model.initial is not None:
                 state = pyro.sample("state_0", model.initial(), infer=self._infer(seat.observation))
             for t in pyro.markov(range(model.horizon)):
                 with poutine.scale(scale=model.kl_weight):
                     opponent_action = pyro.sample(
-                        f"opponent_action_{t}", self.believe(t, state), infer=self._infer(seat.opponent_action)
+                        f"opponent_action_{t}", self.believe(t, state, model), infer=self._infer(seat.opponent_action)
                     )
                 with poutine.scale(scale=model.temperature):
                     action = pyro.sample(
@@ -181,7 +174,7 @@ class TrajectoryGuide(Bindable):
                     )
                 played.append((action, opponent_action))
                 if t + 1 < model.horizon:
-                    moved = self.move(t, state, action, opponent_action)
+                    moved = self.move(t, state, action, opponent_action, model)
                     state = pyro.sample(f"state_{t + 1}", moved, infer=self._infer(seat.observation))
         return played[0]
 
@@ -189,9 +182,9 @@ class TrajectoryGuide(Bindable):
         return InferDict(enumerate="parallel") if self.enumerate and isinstance(space, Discrete) else None
 
     @torch.no_grad()
-    def tables(self) -> Solution:
-        """Every factor at every step and state, for `exact.evaluate`; values are empty. Discrete spaces only."""
-        seat, horizon = self.seat, self.model.horizon
+    def tables(self, model: ReadsTrajectory) -> Solution:
+        """All factors at every step and state, for `exact.evaluate`; values are empty. Discrete spaces only."""
+        seat, horizon = self.seat, self.horizon
         spaces = [seat.observation, seat.action, seat.opponent_action]
         shape = [space.features for space in spaces]
         grid = torch.meshgrid(*(torch.arange(size, device=seat.device) for size in shape), indexing="ij")
@@ -203,20 +196,20 @@ class TrajectoryGuide(Bindable):
             by_replicate: Tensor = probs.squeeze(-2).movedim(0, 1).unflatten(1, sizes)
             return by_replicate
 
-        rho = [table(self.believe(t, states), shape[0]) for t in range(horizon)]
-        # A row for every own action, all the same: the policy does not condition on it.
+        rho = [table(self.believe(t, states, model), shape[0]) for t in range(horizon)]
+        # One identical row per own action: the policy does not condition on it.
         pi = [table(self.choose(t, state, opponent_action), *shape)[:, :, 0].mT for t in range(horizon)]
-        moves = [table(self.move(t, state, action, opponent_action), *shape) for t in range(horizon - 1)]
+        moves = [table(self.move(t, state, action, opponent_action, model), *shape) for t in range(horizon - 1)]
         last = moves[-1] if moves else rho[0].new_zeros(seat.replicates, *shape, shape[0])
         empty = rho[0].new_empty(0)
         return Solution(empty, empty, torch.stack(pi, 1), torch.stack(rho, 1), torch.stack([*moves, last], 1))
 
 
 class ExactTrajectory(TrajectoryGuide):
-    """The best guide of all, by backward recursion (Tian et al. 2019, Eq. 9-11): no parameters, nothing to fit.
+    """The optimal guide, by backward recursion (Tian et al. 2019, Eq. 9-11); it has no parameters.
 
-    With inferred dynamics it is the model's exact posterior (for weights of 1). Discrete games that are small enough
-    for tables of `horizon x states x actions x opponent_actions x states`.
+    With inferred dynamics it is the model's exact posterior (for weights of 1). For discrete games small enough for
+    tables of `horizon x states x actions x opponent_actions x states`.
 
     Args:
         dynamics: `kept` or `inferred`, see `TrajectoryGuide`.
@@ -230,11 +223,7 @@ class ExactTrajectory(TrajectoryGuide):
         super().__init__(Tabular(), Tabular(), dynamics)
 
     def setup(self) -> None:
-        """Solve for the first time.
-
-        Raises:
-            IncompatibleError: if a space is not discrete.
-        """
+        """Allocate the solution; raises `IncompatibleError` if a space is not discrete."""
         seat = self.seat
         for space in (seat.observation, seat.action, seat.opponent_action):
             if not isinstance(space, Discrete):
@@ -245,12 +234,10 @@ class ExactTrajectory(TrajectoryGuide):
             delattr(self, name)
         for name in ("pi", "rho", *(["moves"] if self.dynamics == "inferred" else [])):
             self.register_buffer(name, torch.empty(0))
-        self.solve()
 
     @torch.no_grad()
-    def solve(self) -> None:
-        """Compute the factors anew, from what the model holds now."""
-        model = self.model
+    def solve(self, model: ReadsTrajectory) -> None:
+        """Recompute the factors from the current model."""
         reward, transition, log_prior = model.tables()
         found = smooth(
             reward,
@@ -265,7 +252,7 @@ class ExactTrajectory(TrajectoryGuide):
         if self.dynamics == "inferred":
             self.moves = found.transition
 
-    def believe(self, step: int, state: Tensor) -> dist.TorchDistribution:
+    def believe(self, step: int, state: Tensor, model: ReadsTrajectory) -> dist.TorchDistribution:
         """rho(b | t, s)."""
         return dist.Categorical(logits=Vindex(self.rho)[self.seat.rows, step, state, :].log())
 
@@ -274,18 +261,20 @@ class ExactTrajectory(TrajectoryGuide):
         by_pair = self.pi.movedim(-2, -1)
         return dist.Categorical(logits=Vindex(by_pair)[self.seat.rows, step, state, opponent_action, :].log())
 
-    def move(self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
-        """The model's or the posterior's next state."""
+    def move(
+        self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor, model: ReadsTrajectory
+    ) -> dist.TorchDistribution:
+        """The next state under the model or the posterior."""
         if self.dynamics == "kept":
-            return super().move(step, state, action, opponent_action)
+            return super().move(step, state, action, opponent_action, model)
         row = Vindex(self.moves)[self.seat.rows, step, state, action, opponent_action, :]
         return dist.Categorical(logits=row.log())
 
     @torch.no_grad()
-    def tables(self) -> Solution:
-        """The factors as they are."""
+    def tables(self, model: ReadsTrajectory) -> Solution:
+        """The current factors."""
         empty = self.rho.new_empty(0)
         if self.dynamics == "inferred":
             return Solution(empty, empty, self.pi, self.rho, self.moves)
-        kept = self.model.tables()[1].unsqueeze(1)
-        return Solution(empty, empty, self.pi, self.rho, kept.expand(-1, self.model.horizon, -1, -1, -1, -1))
+        kept = model.tables()[1].unsqueeze(1)
+        return Solution(empty, empty, self.pi, self.rho, kept.expand(-1, self.horizon, -1, -1, -1, -1))

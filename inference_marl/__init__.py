@@ -2,18 +2,58 @@
 
 A game is a Pyro model, an agent a Pyro guide, learning is SVI on the ROMMEO ELBO (Tian et al. 2019).
 
-Importing this package switches Pyro's setting `module_local_params` on: parameters then live in their modules and
-not in Pyro's global store, where two learners, or two tests, would share them. Pyro reads the setting when a
-`PyroModule` is made, so it cannot be limited to a block.
+What most programs need is here, and imported when it is first asked for; the rest is in the rooms `games`, `models`,
+`guides` and `learners`.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from __future__ import annotations
 
-import pyro
+import importlib
+from typing import TYPE_CHECKING, Any
 
-pyro.settings.set(module_local_params=True)
+if TYPE_CHECKING:
+    from inference_marl.analysis.arviz import summary, to_arviz
+    from inference_marl.config.factors import ablation
+    from inference_marl.config.files import dump, load
+    from inference_marl.config.tournament import tournament
+    from inference_marl.experiment import Experiment, Suite
+    from inference_marl.runs.run import resume, run
+    from inference_marl.runs.versions import __version__
 
-try:
-    __version__ = version("inference-marl")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+__all__ = [
+    "Experiment",
+    "Suite",
+    "__version__",
+    "ablation",
+    "dump",
+    "load",
+    "resume",
+    "run",
+    "summary",
+    "to_arviz",
+    "tournament",
+]
+
+_WHERE = {
+    "Experiment": "experiment",
+    "Suite": "experiment",
+    "__version__": "runs.versions",
+    "ablation": "config.factors",
+    "dump": "config.files",
+    "load": "config.files",
+    "resume": "runs.run",
+    "run": "runs.run",
+    "summary": "analysis.arviz",
+    "to_arviz": "analysis.arviz",
+    "tournament": "config.tournament",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

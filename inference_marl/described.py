@@ -1,4 +1,4 @@
-"""Descriptions that can be written as data, and errors that say where in one something does not fit."""
+"""Descriptions that can be written as data, and errors that locate what does not fit."""
 
 from __future__ import annotations
 
@@ -6,18 +6,41 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, TypeVar, dataclass_transform, get_type_hints
+
+Made = TypeVar("Made")
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def hyperparameters(cls: type[Made]) -> type[Made]:
+    """Turn the annotated fields of a described class into keyword-only arguments, which subclasses inherit.
+
+    A subclass adds fields without repeating those of its base; `__post_init__` validates them. Fields that `setup`
+    creates are declared with `field(init=False)`. The types of the others must be defined when the class is created,
+    since the contents of files are checked against them.
+    """
+    made = dataclass(kw_only=True, eq=False, repr=False)(cls)
+    init: Any = vars(made)["__init__"]
+    # Names are resolved in the module of their class, so a subclass elsewhere need not import them.
+    init.__annotations__ = hints = get_type_hints(init)
+    for each in fields(made):  # type: ignore[arg-type]
+        each.type = hints.get(each.name, each.type)
+        # A default left on the class would hide the submodule that torch registers under its name.
+        if each.init and each.name in vars(made):
+            delattr(made, each.name)
+    return made
 
 
 class Described:
-    """Remembers the arguments it was constructed with, so that any experiment built in Python can be written as data.
+    """Remembers its constructor arguments, so that experiments built in Python can be written as data.
 
-    `describe` gives `{"class_path": ..., "init_args": {...}}`, the form of the experiment files. It is also the mark
-    of what an experiment file may build: nothing else is ever instantiated from one.
+    `describe` returns `{"class_path": ..., "init_args": {...}}`, the format of experiment files. Only subclasses of
+    this class are ever instantiated from one.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Keep the arguments that `__init__` is about to get."""
+        """Record the arguments that `__init__` is about to receive."""
         made = super().__new__(cls)
         try:
             bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
@@ -28,6 +51,8 @@ class Described:
         for name, parameter in bound.signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(name)
+            elif parameter.kind is parameter.VAR_POSITIONAL and not given[name]:
+                del given[name]
         object.__setattr__(made, "_given", given)
         return made
 
@@ -39,7 +64,7 @@ class Described:
 
 
 def public_path(cls: type) -> str:
-    """Where users import a class from: the outermost package above its module that exports it, or its module."""
+    """The import path of a class: the outermost package above its module that exports it, or its module."""
     parts = cls.__module__.split(".")
     for end in range(1, len(parts)):
         package = ".".join(parts[:end])
@@ -49,7 +74,7 @@ def public_path(cls: type) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Described objects, tensors and containers of them as plain data."""
+    """Convert described objects, tensors and containers of them to plain data."""
     if isinstance(value, Described):
         return value.describe()
     if isinstance(value, list | tuple):
@@ -60,7 +85,7 @@ def plain(value: Any) -> Any:
 
 
 class IncompatibleError(ValueError):
-    """Two parts of an experiment do not fit together; `key` is where, as a dotted path."""
+    """Two parts of an experiment do not fit together; `key` locates the mismatch as a dotted path."""
 
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(message)
@@ -71,12 +96,16 @@ class IncompatibleError(ValueError):
         return f"{self.key}: {self.message}" if self.key else self.message
 
 
+class InspectError(ValueError):
+    """A folder cannot be inspected: it is not a run, is unfinished, or lacks what was requested."""
+
+
 @contextmanager
 def within(key: str) -> Iterator[None]:
-    """Prefix the key of any `IncompatibleError` raised inside, so that the user reads the full path.
+    """Prefix the key of any `IncompatibleError` raised inside, so that the user sees the full path.
 
     A plain `ValueError` from a constructor or a `bind` becomes an `IncompatibleError` at this key, or at the argument
-    of it that the message begins with (`window: got -3, expected ...`).
+    that the message begins with (`window: got -3, expected ...`).
     """
     try:
         yield
@@ -89,5 +118,5 @@ def within(key: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The message without what Pyro and torch add below it (shapes, values)."""
+    """The message without the details that Pyro and torch append (shapes, values)."""
     return (str(error).splitlines() or [""])[0]

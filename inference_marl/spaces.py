@@ -1,7 +1,7 @@
 """Action and observation spaces, and the joint action of several agents.
 
-A space says what a tensor of actions or observations means: its event shape, how a network reads it
-(`encode`), the uniform distribution over it, and the size of that distribution's support.
+A space defines what a tensor of actions or observations means: its event shape, its network features (`encode`), the
+uniform distribution over it, and the log-size of its support.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import pyro.distributions as dist
 import torch
@@ -19,7 +20,11 @@ from torch.nn.functional import one_hot
 
 @dataclass(frozen=True)
 class Discrete:
-    """The integers `0 .. n - 1`; a batch of them is an `int64` tensor without an event dimension."""
+    """The integers `0 .. n - 1`; a batch of them is an `int64` tensor without an event dimension.
+
+    Where samples must be differentiable, a floating tensor `... x n` is a point of the simplex: a relaxed or one-hot
+    value. The two are told apart by dtype, never by shape.
+    """
 
     n: int
 
@@ -42,66 +47,153 @@ class Discrete:
         """`log n`: the `log |A|` of the soft value."""
         return math.log(self.n)
 
+    def stored(self, dtype: torch.dtype) -> torch.dtype:
+        """The dtype of stored values: `int64`, whatever the floating type."""
+        return torch.int64
+
     def encode(self, values: Tensor, dtype: torch.dtype) -> Tensor:
-        """One-hot features: `values` is `...`, the result `... x n`."""
-        return one_hot(values, self.n).to(dtype)
+        """One-hot features, `...` to `... x n`; points of the simplex are features already."""
+        return values.to(dtype) if values.is_floating_point() else one_hot(values, self.n).to(dtype)
 
     def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.TorchDistribution:
         """The uniform distribution, batch shape `()`."""
         return dist.Categorical(logits=torch.zeros(self.n, dtype=dtype, device=device))
 
+    def misfit(self, values: Tensor) -> str | None:
+        """Why some of the values, `... x event_shape`, are not in the space; `None` if all are."""
+        if values.dtype != torch.int64:
+            return f"{values.dtype}, expected int64"
+        least, most = (int(end) for end in values.aminmax()) if values.numel() else (0, 0)
+        if not 0 <= least <= most < self.n:
+            return f"numbers from {least} to {most}, expected 0 to {self.n - 1}"
+        return None
+
 
 @dataclass(frozen=True)
 class Box:
-    """The cube `[low, high] ** dim`; a batch of points is a floating tensor `... x dim`."""
+    """Points between `low` and `high`; a batch of them is a floating tensor `... x shape`.
 
-    low: float
-    high: float
-    dim: int = 1
+    Args:
+        low, high: bounds: numbers, or one per dimension of a one-dimensional box. Infinite where there is none.
+        shape: of one value; a number gives a vector of that length, three numbers an image.
 
-    def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"Box: got low = {self.low}, high = {self.high}, expected low < high")
-        if self.dim < 1:
-            raise ValueError(f"Box.dim: got {self.dim}, expected a positive integer")
+    Raises:
+        ValueError: if `low` is not below `high`, or the numbers of bounds and dimensions differ.
+    """
+
+    low: float | tuple[float, ...] = -math.inf
+    high: float | tuple[float, ...] = math.inf
+    shape: tuple[int, ...] = (1,)
+
+    def __init__(
+        self,
+        low: float | Sequence[float] = -math.inf,
+        high: float | Sequence[float] = math.inf,
+        shape: int | Sequence[int] = 1,
+    ) -> None:
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"Box.shape: got {shape}, expected positive integers")
+        edges = [_edge(name, value, sizes) for name, value in (("low", low), ("high", high))]
+        pairs = torch.broadcast_tensors(*(torch.tensor(edge, dtype=torch.float64) for edge in edges))
+        if not bool((pairs[0] < pairs[1]).all()):
+            raise ValueError(f"Box: got low = {low}, high = {high}, expected low < high")
+        for name, value in zip(("low", "high", "shape"), (*edges, sizes), strict=True):
+            object.__setattr__(self, name, value)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one value: `(dim,)`."""
-        return (self.dim,)
+        """Shape of one value."""
+        return self.shape
 
     @property
     def features(self) -> int:
-        """Width of `encode`'s last dimension: `dim`."""
-        return self.dim
+        """Width of `encode`'s last dimension: the number of coordinates."""
+        return math.prod(self.shape)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every coordinate is bounded on both sides."""
+        return _bounded(self)
 
     @property
     def log_size(self) -> float:
-        """Log-volume, `dim log(high - low)`: the `log |A|` of the soft value for densities."""
-        return self.dim * math.log(self.high - self.low)
+        """Log-volume: the `log |A|` of the soft value for densities; infinite if the box is unbounded."""
+        low, high = self.edges(torch.float64, torch.device("cpu"))
+        return float((high - low).log().sum())
 
-    @property
-    def centre(self) -> float:
-        """Middle of an edge."""
-        return (self.high + self.low) / 2
+    def edges(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds, `shape`."""
+        low, high = (
+            torch.tensor(edge, dtype=dtype, device=device).expand(self.shape) for edge in (self.low, self.high)
+        )
+        return low, high
 
-    @property
-    def half_width(self) -> float:
-        """Half the length of an edge."""
-        return (self.high - self.low) / 2
+    def scale(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Centre and half-width of every coordinate, `shape`; 0 and 1 for unbounded coordinates."""
+        return _scale(self, dtype, device)
+
+    def stored(self, dtype: torch.dtype) -> torch.dtype:
+        """The dtype of stored values: the floating type."""
+        return dtype
 
     def encode(self, values: Tensor, dtype: torch.dtype) -> Tensor:
-        """Coordinates scaled to `[-1, 1]`: `values` and the result are `... x dim`."""
-        return ((values - self.centre) / self.half_width).to(dtype)
+        """Features, `... x features`: bounded coordinates scaled to `[-1, 1]`, others unchanged."""
+        centre, half_width = self.scale(values.dtype, values.device)
+        return ((values - centre) / half_width).to(dtype).flatten(-len(self.shape))
 
     def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.TorchDistribution:
-        """The uniform density, batch shape `()`, event shape `(dim,)`."""
-        low = torch.full((self.dim,), self.low, dtype=dtype, device=device)
-        high = torch.full_like(low, self.high)
-        # torch's support excludes the upper edge, which a squashed sample may round to.
+        """The uniform density, batch shape `()`, event shape `shape`.
+
+        Raises:
+            ValueError: if the box is unbounded.
+        """
+        if not self.bounded:
+            raise ValueError(f"got {self}, expected a box with finite edges: no density is uniform on another")
+        low, high = self.edges(dtype, device)
+        # torch's support excludes the upper bound, to which a squashed sample may be rounded.
         closed = torch.nextafter(high, torch.full_like(high, torch.inf))
-        uniform: dist.TorchDistribution = dist.Uniform(low, closed, validate_args=False).to_event(1)
+        uniform: dist.TorchDistribution = dist.Uniform(low, closed, validate_args=False).to_event(len(self.shape))
         return uniform
+
+    def misfit(self, values: Tensor) -> str | None:
+        """See `Discrete.misfit`."""
+        if not values.is_floating_point():
+            return f"{values.dtype}, expected a floating type"
+        low, high = _loose_edges(self, values.dtype, values.device)
+        if not bool(((values >= low) & (values <= high)).all()):
+            least, most = float(values.min()), float(values.max())
+            return f"numbers from {least:.6g} to {most:.6g}, expected {self.low} to {self.high}"
+        return None
+
+
+def _edge(name: str, value: float | Sequence[float], shape: tuple[int, ...]) -> float | tuple[float, ...]:
+    if not isinstance(value, Sequence):
+        return value
+    if (len(value),) != shape:
+        raise ValueError(f"Box.{name}: got {len(value)} numbers, expected one, or one per dimension of {shape}")
+    return value[0] if len(set(value)) == 1 else tuple(value)
+
+
+@cache
+def _bounded(box: Box) -> bool:
+    return all(bool(edge.isfinite().all()) for edge in box.edges(torch.float64, torch.device("cpu")))
+
+
+@cache
+def _scale(box: Box, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    low, high = box.edges(torch.float64, device)
+    known = low.isfinite() & high.isfinite()
+    centre = torch.where(known, (low + high) / 2, 0.0)
+    half_width = torch.where(known, (high - low) / 2, 1.0)
+    return centre.to(dtype), half_width.to(dtype)
+
+
+@cache
+def _loose_edges(box: Box, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The bounds, slightly widened: rounding may move a value that was scaled into the box out of it."""
+    low, high = box.edges(dtype, device)
+    return low - 1e-5 * (1 + low.abs()), high + 1e-5 * (1 + high.abs())
 
 
 Space = Discrete | Box
@@ -110,22 +202,23 @@ Space = Discrete | Box
 def joint_space(spaces: Sequence[Space]) -> Space:
     """The space of several agents' joint action.
 
-    Discrete spaces multiply (one index, the last agent's action runs fastest); boxes with the same edge are
-    concatenated.
+    Discrete spaces multiply (one index, the last agent's action varies fastest); boxes are concatenated.
 
     Raises:
-        ValueError: if kinds or edges differ, so that one site cannot hold the joint action.
+        ValueError: if discrete spaces and boxes are mixed or a box is not a vector, since one site cannot hold such a
+            joint action.
     """
     if all(isinstance(space, Discrete) for space in spaces):
         return Discrete(math.prod(space.features for space in spaces))
-    edges = {(space.low, space.high) for space in spaces if isinstance(space, Box)}
-    if len(edges) != 1 or any(isinstance(space, Discrete) for space in spaces):
+    boxes = [space for space in spaces if isinstance(space, Box) and len(space.shape) == 1]
+    if len(boxes) < len(spaces):
         raise ValueError(
-            f"action spaces: got {list(spaces)}, expected all Discrete, or all Box with the same low and high, "
-            "so that the opponents' joint action is one variable"
+            f"action spaces: got {list(spaces)}, expected all Discrete, or all Box with one dimension, so that the "
+            "opponents' joint action is one variable"
         )
-    low, high = edges.pop()
-    return Box(low, high, sum(space.features for space in spaces))
+    edges = [box.edges(torch.float64, torch.device("cpu")) for box in boxes]
+    low, high = (torch.cat(side).tolist() for side in zip(*edges, strict=True))
+    return Box(low, high, len(low))
 
 
 def joint_action(spaces: Sequence[Space], actions: Sequence[Tensor]) -> Tensor:
@@ -137,19 +230,14 @@ def joint_action(spaces: Sequence[Space], actions: Sequence[Tensor]) -> Tensor:
     """
     if any(isinstance(space, Box) for space in spaces):
         return _side_by_side(actions)
-    index = torch.zeros_like(actions[0])
-    for space, action in zip(spaces, actions, strict=True):
+    index, *others = actions
+    for space, action in zip(spaces[1:], others, strict=True):
         index = index * space.features + action
     return index
 
 
 def separate_actions(spaces: Sequence[Space], joint: Tensor) -> list[Tensor]:
-    """Undo `joint_action`: one tensor per agent, `... x event_shape`.
-
-    Args:
-        spaces: one per agent.
-        joint: a value of `joint_space(spaces)`, `... x event_shape`.
-    """
+    """Inverse of `joint_action`: one tensor per agent, `... x event_shape`."""
     if any(isinstance(space, Box) for space in spaces):
         return list(joint.split([space.features for space in spaces], dim=-1))
     actions: list[Tensor] = []
@@ -160,11 +248,11 @@ def separate_actions(spaces: Sequence[Space], joint: Tensor) -> list[Tensor]:
 
 
 def joint_names(spaces: Sequence[Space], names: Sequence[str] | None = None) -> list[str]:
-    """What to call the joint actions of several agents, in the order of `joint_action`.
+    """Names of several agents' joint actions, in the order of `joint_action`.
 
     Args:
         spaces: one `Discrete` per agent.
-        names: of every agent's actions; letters if `None`, or numbers beyond 26 actions.
+        names: names of each agent's actions; letters if `None`, or numbers beyond 26 actions.
     """
     if names is not None:
         return [" & ".join(parts) for parts in itertools.product(names, repeat=len(spaces))]
@@ -176,22 +264,19 @@ def joint_names(spaces: Sequence[Space], names: Sequence[str] | None = None) -> 
 
 
 def encode(spaces: Sequence[Space], values: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """What a network reads: every value's features side by side.
+    """Concatenated features of several values, as network input: `batch_shape x (sum of features)`.
 
     Args:
         spaces: one per value.
-        values: tensors `batch_shape x event_shape`; the batch shapes broadcast, so enumerated sites may carry
-            extra dimensions on the left.
+        values: tensors `batch_shape x event_shape`; the batch shapes broadcast, so enumerated sites may have extra
+            dimensions on the left.
         dtype: floating type of the result.
-
-    Returns:
-        `batch_shape x (sum of features)`.
     """
     return _side_by_side([space.encode(value, dtype) for space, value in zip(spaces, values, strict=True)])
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenates last dimensions; the others broadcast."""
+    """Concatenate the last dimensions; the others broadcast."""
     if len(parts) == 1:
         return parts[0]
     if len({part.shape[:-1] for part in parts}) > 1:

@@ -1,4 +1,4 @@
-"""A critic that knows what it does not know: a posterior over the weights of its last layer."""
+"""A critic with a posterior over the weights of its last layer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.nn.functional import pad
 
-from inference_marl.inference.objectives import MAX_PLATE_NESTING
-from inference_marl.inference.svi import Fit
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.critics import NetworkCritic
 from inference_marl.spaces import encode
 
 MEMORY = 0.05
-"""Least share of the newest minibatch in the running mean of squared features, which change as the network learns."""
+"""Minimum weight of the newest minibatch in the running mean of squared features, which drift during learning."""
 
 
 class BayesianCritic(NetworkCritic):
@@ -30,35 +29,30 @@ class BayesianCritic(NetworkCritic):
                 y ~ Normal(phi(s, a, b) . w, noise_scale)    # site `td_target`, observed at r + gamma V(s')
         guide:  w ~ Normal(mean, scale)                      # independent coordinates
 
-    where `phi` is what the last layer reads and a constant 1, so that `w` holds its weights and its bias; the prior's
-    mean is `initial` on the bias and 0 on the weights. The layers before it are point estimates, fitted by the same
-    ELBO. `mean` is the last layer of the network itself: in expectation this is the `NetworkCritic` of that network.
-    `scale` is not fitted but known, the ELBO's optimum given the features:
-    `scale^-2 = prior_scale^-2 + data E[phi^2] / noise_scale^2`, with a running mean of `phi^2` over minibatches.
+    where `phi` is the last layer's input with a constant 1 appended, so that `w` holds weights and bias; the prior mean
+    is `initial` for the bias and 0 for the weights. Earlier layers are point estimates, fitted by the same ELBO. `mean`
+    is the last layer of the network itself: in expectation this is the `NetworkCritic` of that network. `scale` is not
+    fitted but set to the ELBO's optimum given the features: `scale^-2 = prior_scale^-2 + data E[phi^2] /
+    noise_scale^2`, with a running mean of `phi^2` over minibatches.
 
-    A minibatch stands for all data: the guide's KL divergence from the prior is weighted by `batch / data`, where
-    `data` counts the transitions seen so far, one per update and environment, and at most `memory`. So the loss per
-    datum is `E[-log p(y | w)] + KL / data`, and with the whole data as the batch it is minus the ELBO over `data`.
-    With a target that moves, an unlimited memory says how sure the critic is of what it bootstraps from, not of the
-    true value.
+    A minibatch represents all data: the KL divergence from the prior is weighted by `batch / data`, where `data` counts
+    the transitions seen so far, one per update and environment, and at most `memory`. So the loss per datum is `E[-log
+    p(y | w)] + KL / data`, and with all data as the batch it is minus the ELBO over `data`. With a moving target, an
+    unlimited memory measures uncertainty about the bootstrapped value, not about the true one.
 
     Exploration is Thompson sampling: values are those of one draw of `w` per replicate, redrawn every `resample_every`
-    updates, so a policy that follows them tries what may be best for long enough to find out (randomised value
-    functions: Osband et al. 2016, "Deep Exploration via Bootstrapped DQN" for the reason; Azizzadenesheli et al. 2018,
-    "Efficient Exploration through Bayesian Deep Q-Networks" for the last layer). Inside `expected()` they are the
-    posterior's mean; bootstraps and play without exploration read that.
+    updates, so that a policy pursues a possibly optimal action long enough to find out (randomised value functions:
+    Osband et al. 2016, "Deep Exploration via Bootstrapped DQN", for the motivation; Azizzadenesheli et al. 2018,
+    "Efficient Exploration through Bayesian Deep Q-Networks", for the last layer). Inside `expected()`, which bootstraps
+    and play without exploration use, values are posterior means.
 
     Args:
-        hidden: see `NetworkCritic`; what is uncertain are the values of the last of these features.
-        learning_rate: see `NetworkCritic`.
-        target_rate: see `NetworkCritic`.
-        initial: see `NetworkCritic`.
-        max_gradient_norm: see `NetworkCritic`.
-        prior_scale: standard deviation of the weights before any data.
+        hidden, learning_rate, target_rate, initial, max_gradient_norm: see `NetworkCritic`.
+        prior_scale: prior standard deviation of the weights.
         noise_scale: standard deviation of a target around its mean, in units of reward.
         resample_every: updates between draws of the weights.
-        memory: the most transitions that the posterior stands for; `None` for all. The replay's capacity, where data
-            are forgotten; a smaller number keeps the critic exploring.
+        memory: maximum number of transitions that the posterior represents; `None` for all. Set it to the replay's
+            capacity if data are forgotten; a smaller number keeps the critic exploring.
         particles: draws of the weights per gradient step.
 
     Raises:
@@ -94,34 +88,26 @@ class BayesianCritic(NetworkCritic):
         self._expects = False
 
     def setup(self) -> None:
-        """Make the network, the first draw and the optimiser; before any data the scale is the prior's."""
+        """Create the network, the first draw and the optimiser; before any data the scale is the prior's."""
         super().setup()
         mean = self._mean()
         self.register_buffer("prior_mean", torch.zeros_like(mean[0, 0]))
         self.prior_mean[-1] = self.initial
         self.register_buffer("second_moment", torch.zeros_like(mean))
         self.register_buffer("noise", torch.randn_like(mean))
-        self.optimisation = Fit(
-            "critic",
-            TraceMeanField_ELBO(
-                num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
-            ),
-            self.likelihood,
-            self.weights,
-            self.network.parameters(),
-            learning_rate=self.learning_rate,
-            max_gradient_norm=self.max_gradient_norm,
+        self.elbo = TraceMeanField_ELBO(
+            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=len(ONE_STEP)
         )
 
     @property
     def data(self) -> int:
-        """How many transitions the posterior stands for, those of the next update included."""
+        """Number of transitions that the posterior represents, including those of the next update."""
         seen = (self.updates + 1) * self.seat.environments
         return seen if self.memory is None else min(seen, self.memory)
 
     def _mean(self) -> Tensor:
         """Posterior mean of the weights, `replicates x 1 x (features + 1)`."""
-        last = self.network.layers[-1]
+        last = self.network.last
         return torch.cat([last.weight.transpose(-1, -2), last.bias], dim=-1)
 
     @property
@@ -144,14 +130,14 @@ class BayesianCritic(NetworkCritic):
             with pyro.plate("batch", obs.shape[1], dim=-1):
                 pyro.sample("td_target", dist.Normal(value, self.noise_scale), obs=target)
 
-    def weights(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The guide of the class docstring."""
         with pyro.plate("replicate", obs.shape[0], dim=-2), poutine.scale(scale=obs.shape[1] / self.data):
             pyro.sample("critic_weight", dist.Normal(self._mean(), self.scale).to_event(1))
 
     @contextmanager
     def expected(self) -> Iterator[None]:
-        """As `Critic.expected`: the mean instead of the current draw."""
+        """Use the posterior mean instead of the current draw."""
         before, self._expects = self._expects, True
         try:
             yield
@@ -166,13 +152,13 @@ class BayesianCritic(NetworkCritic):
         return (self._features(obs, action, opponent_action) * weights).sum(-1)
 
     def uncertainty(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
-        """Posterior standard deviation of the value, `[extra x] replicates x batch`; without the targets' noise."""
+        """Posterior standard deviation of the value, `[extra x] replicates x batch`; excludes target noise."""
         deviations = self._features(obs, action, opponent_action) * self.scale
         norm: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
         return norm
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """One Adam step on minus the ELBO; every `resample_every` of them, a new draw.
+        """Take one Adam step on minus the ELBO, with a new draw every `resample_every` steps.
 
         Raises:
             NonFiniteError: if the loss is not finite.
@@ -190,5 +176,5 @@ class BayesianCritic(NetworkCritic):
         return {"updates": self.updates}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Undo `get_extra_state`."""
+        """Restore from `get_extra_state`."""
         self.updates = state["updates"]

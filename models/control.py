@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pyro
+import pyro.distributions as dist
 from pyro import poutine
-from pyro.nn import PyroModule
 from torch import Tensor
 
-from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.critics import Critic
 from inference_marl.models.optimality import Optimality
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.types import Seat
 
 
-class ControlModel(PyroModule):
+@dataclass(frozen=True)
+class ControlModel:
     """One agent's model of one step of play::
 
         b ~ P(b | s)                     # site `opponent_action`, weight beta (1 in the paper)
@@ -25,49 +25,51 @@ class ControlModel(PyroModule):
         log p(o = 1 | s, a, b) = Q(s, a, b) + const      # site `optimality`, observed
 
     With a guide `rho(b | s) pi(a | s, b)` the ELBO is Eq. 7 of Tian et al. (2019), with the weight alpha of their
-    Section 3.1 on the entropy and minus the constant `alpha log|A|`, because the uniform policy is normalised
-    here. The weights are `poutine.scale` on the sites, in the model and in the guide.
+    Section 3.1 on the entropy, minus the constant `alpha log|A|` because the uniform policy is normalised here. The
+    weights are `poutine.scale` on the sites, in the model and in the guide.
+
+    It only combines bound parts and is cheap to create: `dataclasses.replace` gives the same model with another
+    temperature or a target critic.
 
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`.
 
     Attributes:
-        opponent_prior: `P(b | s)`.
-        critic: `Q(s, a, b)`.
-        temperature: alpha, positive; the learner sets it before each use.
-        kl_weight: beta, positive; likewise.
+        seat: the agent's place in the game.
+        prior: `P(b | s)`, bound.
+        critic: `Q(s, a, b)`, bound.
+        optimality: likelihood of optimality given a value.
+        temperature: alpha, positive.
+        kl_weight: beta, positive.
     """
 
-    def __init__(self, seat: Seat, opponent_prior: OpponentPrior, critic: Critic, optimality: Optimality) -> None:
-        super().__init__()
-        self.seat = seat
-        self.opponent_prior = opponent_prior
-        self.critic = critic
-        self.optimality = optimality
-        self.temperature = 1.0
-        self.kl_weight = 1.0
-        self._read = (critic,)
+    seat: Seat
+    prior: OpponentPrior
+    critic: Critic
+    optimality: Optimality
+    temperature: float = 1.0
+    kl_weight: float = 1.0
 
-    @contextmanager
-    def reading(self, critic: Critic) -> Iterator[None]:
-        """Let the model, and any guide in closed form, read another critic inside, such as a target critic."""
-        before, self._read = self._read, (critic,)
-        try:
-            yield
-        finally:
-            self._read = before
+    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+        """`P(b | s)`, batch shape `[extra x] replicates x batch`."""
+        return self.prior.given(self, obs)
 
     def q(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """The critic's value, `[extra x] replicates x batch`."""
-        value: Tensor = self._read[0](obs, action, opponent_action)
+        value: Tensor = self.critic(obs, action, opponent_action)
         return value
 
     def q_table(self, obs: Tensor) -> Tensor:
         """All values at `obs`, `replicates x batch x actions x opponent_actions`; discrete spaces only."""
-        return self._read[0].table(obs)
+        return self.critic.table(obs)
 
-    def forward(self, obs: Tensor) -> None:
-        """The generative process; `obs` is `replicates x batch x event`."""
-        with replicate_and_batch(obs):
+    def __call__(self, obs: Tensor) -> None:
+        """The generative process.
+
+        Raises:
+            ValueError: if `obs` is not `replicates x batch x event`.
+        """
+        sizes = ONE_STEP.sizes(obs, self.seat.observation.event_shape)
+        with ONE_STEP.open(sizes).within():
             with poutine.scale(scale=self.kl_weight):
                 opponent_action = pyro.sample("opponent_action", self.opponent_prior(obs))
             with poutine.scale(scale=self.temperature):

@@ -1,4 +1,4 @@
-"""Critics `Q(s, a, b)`, and the likelihood that fits them."""
+"""Critics `Q(s, a, b)`, and the likelihood by which they are fitted."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Literal, Self
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer import Trace_ELBO
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.conditional import PyroPart
 from inference_marl.inference.networks import MLP, check_widths
-from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.schedules import Schedule, as_rate
-from inference_marl.inference.svi import Fit, check_step_size, no_guide
+from inference_marl.inference.svi import elbo_loss
 from inference_marl.inference.tables import check_finite, mean_per_cell, move
 from inference_marl.spaces import Discrete, encode
-from inference_marl.types import Bindable, Seat
+from inference_marl.types import Seat
 
 
-class Critic(Bindable):
+class Critic(PyroPart):
     """The soft action value `Q(s, a, b)`, fitted as the mean of a likelihood::
 
         y ~ Normal(Q(s, a, b), 1)        # site `td_target`, observed at r + gamma V(s')
@@ -31,7 +33,7 @@ class Critic(Bindable):
     whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant.
 
     Args:
-        target_rate: how far the target critic follows per update, in (0, 1]; 1 means no separate target.
+        target_rate: Polyak averaging rate of the target critic, in (0, 1]; 1 means no separate target.
     """
 
     def __init__(self, target_rate: float = 1.0) -> None:
@@ -41,7 +43,7 @@ class Critic(Bindable):
         self.target_rate = target_rate
 
     def bind(self, seat: Seat) -> Self:
-        """A working copy in `seat`.
+        """Return a working copy in `seat`.
 
         Raises:
             IncompatibleError: if the class cannot represent values over the seat's spaces.
@@ -53,16 +55,16 @@ class Critic(Bindable):
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
     def expected(self) -> AbstractContextManager[None]:
-        """Inside, values are their posterior mean; they always are for a critic that is a point estimate."""
+        """Context in which values are posterior means, as they always are for point estimates."""
         return nullcontext()
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """Move towards `target`, `replicates x batch`, at the given data."""
+        """Move values towards `target`, `replicates x batch`, at the given data."""
         raise NotImplementedError(f"{type(self).__name__}.fit is not defined")
 
     def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The Pyro model of the class docstring."""
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(ONE_STEP.sizes(obs, self.seat.observation.event_shape)).within():
             pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), 1.0), obs=target)
 
     def table(self, obs: Tensor) -> Tensor:
@@ -84,21 +86,21 @@ class Critic(Bindable):
 class TabularCritic(Critic):
     """One number per replicate, state, action and joint opponent action, moved towards the target's mean.
 
-    Where the batch visits a cell, the update is `Q <- Q + rate (mean target - Q)`: for one datum the gradient step
-    of size `rate` on the likelihood, and Q-learning's own (Tian et al. 2019, Eq. 13, with samples).
+    In every cell that the batch visits, the update is `Q <- Q + rate (mean target - Q)`: for one datum the gradient
+    step of size `rate` on the likelihood, and that of Q-learning (Tian et al. 2019, Eq. 13, with samples).
 
     Args:
-        initial: initial values: a number, or `[low, high]` for uniform draws (`[0, 1]` in the authors' code). A
-            number above every reward is optimism.
+        initial: initial values: a number, or `[low, high]` for uniform draws (`[0, 1]` in the authors' code). A number
+            above every reward is optimistic.
         rate: learning rate in (0, 1]; a number or a schedule.
         target_rate: see `Critic`.
-        rate_over: what the schedule counts: `updates` of the critic, or each cell's own `visits` (updates that moved
-            it) before this one. With `InverseTime(1, 1)` over visits, the rate `1 / (1 + visits)`, a value is the
-            sample mean of its targets, whose noise averages out (where targets do not drift, as in one-shot games); a
-            cell without visits keeps its initial value, so optimism stays where nothing was seen.
+        rate_over: what the schedule counts: `updates` of the critic, or each cell's previous `visits` (updates that
+            moved it). With `InverseTime(1, 1)` over visits, the rate `1 / (1 + visits)`, a value is the sample mean of
+            its targets, which averages out noise (if targets do not drift, as in one-shot games); unvisited cells keep
+            their initial, possibly optimistic value.
 
     Raises:
-        ValueError: if `initial`, `rate` or `rate_over` is not of this form.
+        ValueError: if `initial`, `rate` or `rate_over` is invalid.
     """
 
     values: Tensor
@@ -123,7 +125,7 @@ class TabularCritic(Critic):
         self.updates = 0
 
     def setup(self) -> None:
-        """Draw the table."""
+        """Draw the initial table."""
         seat = self.seat
         spaces = (seat.observation, seat.action, seat.opponent_action)
         if not all(isinstance(space, Discrete) for space in spaces):
@@ -163,7 +165,7 @@ class TabularCritic(Critic):
         self.updates += 1
 
     def _rate_at(self, cell: Tensor) -> Tensor | float:
-        """The rate of now, `replicates x batch` if cells have their own; counts the visit."""
+        """The current learning rate, `replicates x batch` if it is per cell; counts the visit."""
         if self.rate_over == "updates":
             return self.rate(self.updates)
         visits = self.visits.view(len(self.visits), -1)
@@ -176,7 +178,7 @@ class TabularCritic(Critic):
         return {"updates": self.updates}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
-        """Undo `get_extra_state`."""
+        """Restore from `get_extra_state`."""
         self.updates = state["updates"]
 
 
@@ -187,12 +189,14 @@ class NetworkCritic(Critic):
         hidden: widths of the hidden layers.
         learning_rate: Adam's step size on the likelihood.
         target_rate: see `Critic`.
-        initial: added to every initial value; above every reward it is optimism.
+        initial: added to every initial value; optimistic above every reward.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
 
     Raises:
         ValueError: if a width, `learning_rate` or `max_gradient_norm` is not positive.
     """
+
+    elbo: Trace_ELBO | TraceMeanField_ELBO = Trace_ELBO()
 
     def __init__(
         self,
@@ -210,20 +214,20 @@ class NetworkCritic(Critic):
         self.max_gradient_norm = max_gradient_norm
 
     def setup(self) -> None:
-        """Make the network and its optimiser."""
+        """Create the network and its optimiser."""
         seat = self.seat
         self.spaces = (seat.observation, seat.action, seat.opponent_action)
-        self.add_network("network", MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden))
-        nn.init.constant_(self.network.layers[-1].bias, self.initial)
-        self.optimisation = Fit(
+        self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
+        nn.init.constant_(self.network.last.bias, self.initial)
+        self.optimiser = Optimiser(
             "critic",
-            Trace_ELBO(),
-            self.likelihood,
-            no_guide,
             self.network.parameters(),
             learning_rate=self.learning_rate,
             max_gradient_norm=self.max_gradient_norm,
         )
+
+    def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+        """The guide of `likelihood`: empty, since values are point estimates."""
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Values `[extra x] replicates x batch`."""
@@ -231,9 +235,10 @@ class NetworkCritic(Critic):
         return value.squeeze(-1)
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """One Adam step on the likelihood.
+        """Take one Adam step on the likelihood.
 
         Raises:
             NonFiniteError: if the loss is not finite.
         """
-        self.optimisation.step(obs.shape[1], obs, action, opponent_action, target)
+        data = obs, action, opponent_action, target
+        self.optimiser.step(elbo_loss(self.elbo, self.likelihood, self.approximation, obs.shape[1], *data))

@@ -1,4 +1,4 @@
-"""What an agent knows or learns of the game's rules: where it starts, where it goes, what it pays."""
+"""The game's rules as known or learned by an agent: initial state, transitions, rewards."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.conditional import Conditional
 from inference_marl.models.critics import Critic
 from inference_marl.spaces import Discrete, separate_actions
-from inference_marl.types import Conditional, Dynamics, Experience, Game, Seat
+from inference_marl.types import Dynamics, Experience, Game, Seat
 
 
 class TransitionModel(Conditional):
-    """`s' ~ T(s' | s, a, b)`: the target is the next state, the parents are state, own and opponents' joint action.
+    """`s' ~ T(s' | s, a, b)`: the target is the next state; parents are state, own action and opponents' joint action.
 
-    A subclass defines `forward(obs, action, opponent_action)`; one that learns from play also defines `fit`.
+    A subclass defines `forward(obs, action, opponent_action)`; one that learns from play also `store` and `fit`.
     """
 
-    def fit(self, data: Experience) -> None:
-        """Learn from transitions, `replicates x batch`. Does nothing unless overridden."""
+    def store(self, data: Experience) -> None:
+        """Take in new transitions, `replicates x batch`; draws no random numbers. Nothing by default."""
+
+    def fit(self) -> None:
+        """Take gradient steps on the stored transitions. Nothing by default."""
 
 
 class InitialState(Conditional):
-    """`s_1 ~ P(s_1)`, as the game's rules have it; no parents. Games that give their rules as tables."""
+    """`s_0 ~ P(s_0)` from the game's rules, without parents. For games that provide their rules as tables."""
 
     targets = (Discrete,)
 
     def setup(self) -> None:
-        """Look the distribution up.
-
-        Raises:
-            IncompatibleError: if the game does not give its rules as tables.
-        """
+        """Look up the distribution; raises `IncompatibleError` if the game does not provide its rules as tables."""
         initial = _rules(self.seat, type(self).__name__).initial
         self.register_buffer("logits", initial.to(self.seat.device, self.seat.dtype).log())
 
@@ -45,16 +45,16 @@ class InitialState(Conditional):
 
 
 class KnownTransition(TransitionModel):
-    """The game's own transition probabilities. Games that give their rules as tables."""
+    """The game's own transition probabilities. For games that provide their rules as tables."""
 
     targets = (Discrete,)
     conditions = (Discrete,)
 
     def setup(self) -> None:
-        """Look the table up.
+        """Look up the table.
 
         Raises:
-            IncompatibleError: if the game does not give its rules as tables, or may end before its horizon.
+            IncompatibleError: if the game does not provide its rules as tables, or may end before its horizon.
         """
         table = self.table().to(self.seat.device, self.seat.dtype)
         self.register_buffer("logits", table.log())
@@ -64,26 +64,26 @@ class KnownTransition(TransitionModel):
         rules = _rules(self.seat, type(self).__name__)
         _check_goes_on(rules, type(self).__name__)
         transition, _ = rules.seen_by(self.seat.index)
-        # A one-shot game has no next state; any will do, as a horizon of 1 never asks.
+        # A one-shot game has no next state; any will do, since a horizon of 1 never uses it.
         one_shot = transition.sum(-1, keepdim=True) == 0
         return torch.where(one_shot, torch.full_like(transition, 1 / transition.shape[-1]), transition)
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
-        """The row of the table."""
+        """The selected row of the table."""
         return dist.Categorical(logits=Vindex(self.logits)[obs, action, opponent_action, :])
 
 
 class DeterministicTransition(KnownTransition):
-    """A function from state and actions to the next state.
+    """A deterministic transition function.
 
-    With deterministic dynamics nothing is left to bend: the best guide that keeps the dynamics reaches the evidence.
+    Deterministic dynamics leave nothing to infer: the best guide that keeps the dynamics reaches the evidence.
 
     Args:
-        successors: the next state, nested lists `states x actions x opponent_actions`; `None` takes the game's, which
-            must be deterministic.
+        successors: the next state, nested lists `states x actions x opponent_actions`; `None` takes those of the game,
+            which must be deterministic.
 
     Raises:
-        ValueError: if `successors` is not nested lists of whole numbers.
+        ValueError: if `successors` is not nested lists of integers.
     """
 
     def __init__(self, successors: list[Any] | None = None) -> None:
@@ -103,7 +103,7 @@ class DeterministicTransition(KnownTransition):
                 )
 
     def table(self) -> Tensor:
-        """Zeros and ones, float64, `states x actions x opponent_actions x states`.
+        """Zeros and ones, as `KnownTransition.table`.
 
         Raises:
             IncompatibleError: if the game's dynamics are random, or `successors` does not fit the game.
@@ -133,11 +133,11 @@ class DirichletTransition(TransitionModel):
         T_{s, a, b} ~ Dirichlet(concentration, ..., concentration)
         s' ~ Categorical(T_{s, a, b})
 
-    with the posterior predictive `(count + concentration) / (total + concentration |S|)` as `T(s' | s, a, b)`, in
-    closed form. Discrete states and actions.
+    with the posterior predictive `(count + concentration) / (total + concentration |S|)` as `T(s' | s, a, b)`. Discrete
+    states and actions.
 
     Args:
-        concentration: of the symmetric Dirichlet, positive; small where each action leads to few states.
+        concentration: of the symmetric Dirichlet, positive; small if each action leads to few states.
 
     Raises:
         ValueError: if `concentration` is not positive.
@@ -154,7 +154,7 @@ class DirichletTransition(TransitionModel):
         self.concentration = concentration
 
     def setup(self) -> None:
-        """No transitions seen; `counts` is `replicates x states x actions x opponent_actions x states`.
+        """Create empty `counts`, `replicates x states x actions x opponent_actions x states`.
 
         Raises:
             IncompatibleError: if the game is known to end before its horizon.
@@ -166,7 +166,7 @@ class DirichletTransition(TransitionModel):
         counts = torch.zeros(self.seat.replicates, *sizes, device=self.seat.device, dtype=self.seat.dtype)
         self.register_buffer("counts", counts)
 
-    def fit(self, data: Experience) -> None:
+    def store(self, data: Experience) -> None:
         """Count the transitions that did not terminate."""
         _, states, actions, opponent_actions, _ = self.counts.shape
         row = (data.obs * actions + data.action) * opponent_actions + data.opponent_action
@@ -184,9 +184,9 @@ class DirichletTransition(TransitionModel):
 
 
 class KnownReward(Critic):
-    """The game's own rewards as `Q(s, a, b)`: what a planner needs that knows what it wants. Never fitted.
+    """The game's own rewards as `Q(s, a, b)`, for planners that know them. Never fitted.
 
-    Discrete games give them as tables (`Game.dynamics`), others as a function, with its gradients
+    Discrete games provide them as tables (`Game.dynamics`), others as a differentiable function
     (`Game.expected_reward`).
     """
 
@@ -196,10 +196,10 @@ class KnownReward(Critic):
         super().__init__()
 
     def setup(self) -> None:
-        """Look the table up, if there is one.
+        """Look up the table, if there is one.
 
         Raises:
-            IncompatibleError: if the game gives neither tables nor a function.
+            IncompatibleError: if the game provides neither tables nor a function.
         """
         game = self.seat.game
         dynamics = None if game is None else game.dynamics()
@@ -220,11 +220,12 @@ class KnownReward(Critic):
             return looked_up
         others = separate_actions([seat.action_spaces[agent] for agent in seat.opponents], opponent_action)
         actions = [*others[: seat.index], action, *others[seat.index :]]
-        rewards: Tensor = seat.game.expected_reward(obs, actions)  # type: ignore[union-attr, assignment]
+        rewards = None if seat.game is None else seat.game.expected_reward(obs, actions)
+        assert rewards is not None  # ensured by `setup`
         return rewards[..., seat.index]
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """Nothing: the rewards are known."""
+        """Do nothing: the rewards are known."""
 
 
 def _rules(seat: Seat, name: str) -> Dynamics:
@@ -239,7 +240,7 @@ def _rules(seat: Seat, name: str) -> Dynamics:
 
 
 def _check_goes_on(rules: Dynamics, name: str) -> None:
-    """Refuse games that may end at some step but not at every one: trajectories have no state for that."""
+    """Refuse games that may end at some steps but not at every one: trajectories have no terminal state."""
     ends = 1 - rules.transition.sum(-1)
     if bool((ends > 1e-6).any()) and not bool((ends == 1).all()):
         raise IncompatibleError(

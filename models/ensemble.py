@@ -1,4 +1,4 @@
-"""Learned dynamics of continuous states: an ensemble of Gaussian networks."""
+"""Learned dynamics for continuous states: an ensemble of Gaussian networks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
-import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from inference_marl.inference.distributions import MixtureOfNormals
 from inference_marl.inference.networks import MLP, check_widths
-from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Ring
-from inference_marl.inference.svi import Fit, check_step_size, no_guide
+from inference_marl.inference.svi import elbo_loss, no_guide
 from inference_marl.models.dynamics import TransitionModel
 from inference_marl.spaces import Box, Space, encode
 from inference_marl.types import Experience
@@ -27,21 +27,21 @@ class GaussianEnsemble(TransitionModel):
 
         k ~ Uniform(members);  s' ~ Normal(s + change_k(s, a, b), exp(log_std_k(s, a, b)))
 
-    The mixture is the predictive distribution: where the members disagree it is wide (Lakshminarayanan et al. 2017;
-    Chua et al. 2018). It is reparameterised, so plans have gradients through it. Continuous states.
+    The mixture is the predictive distribution, wide where the members disagree (Lakshminarayanan et al. 2017; Chua et
+    al. 2018). It is reparameterised, so that plans are differentiable through it. Continuous states.
 
     Args:
         members: networks per replicate; 1 is a single Gaussian network.
         hidden: widths of the hidden layers.
         log_std: lower and upper bound of the log standard deviation, in units of half the state's range.
         window: transitions remembered per replicate.
-        batch_size: drawn from them per step, by every member for itself.
+        batch_size: transitions that each member independently draws per step.
         steps: gradient steps per call of `fit`.
         learning_rate: Adam's step size.
         max_gradient_norm: clip each member's gradient; `None` for no clipping.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of range.
     """
 
     targets = (Box,)
@@ -69,18 +69,15 @@ class GaussianEnsemble(TransitionModel):
         self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm
 
     def setup(self) -> None:
-        """Make the networks, `replicates x members` of them side by side, the memory and the optimiser."""
-        self.unit = self.target.half_width if isinstance(self.target, Box) else 1.0
+        """Create the networks, `replicates x members` in parallel, the replay buffer and the optimiser."""
+        self.unit = self.target.scale(self.seat.dtype, self.seat.device)[1] if isinstance(self.target, Box) else 1.0
         crowd = replace(self.seat, replicates=self.seat.replicates * self.members)
         inputs = sum(space.features for space in self.parents)
-        self.add_network("network", MLP(crowd, inputs, 2 * self.target.features, self.hidden))
-        kept = {name: (space.event_shape, _stored(space, self.seat.dtype)) for name, space in self._spaces().items()}
+        self.network = MLP(crowd, inputs, 2 * self.target.features, self.hidden)
+        kept = {name: (space.event_shape, space.stored(self.seat.dtype)) for name, space in self._spaces().items()}
         self.memory = Ring(self.seat, self.window, kept)
-        self.optimisation = Fit(
+        self.optimiser = Optimiser(
             "transition",
-            Trace_ELBO(),
-            self.likelihood,
-            no_guide,
             self.network.parameters(),
             learning_rate=self.learning_rate,
             max_gradient_norm=self.max_gradient_norm,
@@ -99,17 +96,20 @@ class GaussianEnsemble(TransitionModel):
         return obs + self.unit * change, self.unit * log_std.exp()
 
     def likelihood(self, features: Tensor, obs: Tensor, next_obs: Tensor) -> None:
-        """The Pyro model that every member is fitted by, all `(replicates members) x batch x features`."""
-        with replicate_and_batch(obs):
+        """The Pyro model that fits every member; arguments are `(replicates members) x batch x features`."""
+        with ONE_STEP.open(ONE_STEP.sizes(obs, self.target.event_shape)).within():
             pyro.sample("next_state", dist.Normal(*self._predict(features, obs)).to_event(1), obs=next_obs)
 
-    def fit(self, data: Experience) -> None:
-        """Remember the newest transitions, and fit every member to draws of its own.
+    def store(self, data: Experience) -> None:
+        """Store the newest transitions."""
+        self.memory.push({name: getattr(data, name) for name in self._spaces()})
+
+    def fit(self) -> None:
+        """Fit every member to its own draws of the stored transitions.
 
         Raises:
             NonFiniteError: if the loss is not finite.
         """
-        self.memory.push(**{name: getattr(data, name) for name in self._spaces()})
         for _ in range(self.steps):
             drawn = self.memory.sample(self.members * self.batch_size)
             crowd = {
@@ -117,7 +117,8 @@ class GaussianEnsemble(TransitionModel):
             }
             parents = (crowd["obs"], crowd["action"], crowd["opponent_action"])
             features = encode(self.parents, parents, self.seat.dtype)
-            self.optimisation.step(self.batch_size, features, crowd["obs"], crowd["next_obs"])
+            batch = features, crowd["obs"], crowd["next_obs"]
+            self.optimiser.step(elbo_loss(Trace_ELBO(), self.likelihood, no_guide, self.batch_size, *batch))
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
         """The mixture, batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
@@ -133,7 +134,3 @@ class GaussianEnsemble(TransitionModel):
             for value in self._predict(for_members(features), for_members(state))
         )
         return MixtureOfNormals.of(mean.new_zeros(mean.shape[:-1]), mean, std)
-
-
-def _stored(space: object, dtype: torch.dtype) -> torch.dtype:
-    return dtype if isinstance(space, Box) else torch.int64

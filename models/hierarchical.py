@@ -1,9 +1,6 @@
-"""Opponents who are alike: what one of them does tells something about the others."""
+"""Hierarchical priors for similar opponents, where each one's actions inform the forecasts of the others."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pyro
 import pyro.distributions as dist
@@ -13,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from inference_marl.described import IncompatibleError
-from inference_marl.inference.svi import Fit, check_step_size
-from inference_marl.models.priors import TabularCounts
+from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.inference.plates import OpenPlates, Plates
+from inference_marl.inference.svi import elbo_loss
+from inference_marl.models.counts import TabularCounts
 
 
 class HierarchicalDirichlet(TabularCounts):
-    """Opponents' strategies scatter around a common one, in each state::
+    """In each state, opponents' strategies vary around a common one::
 
         mu_s ~ Dirichlet(1, ..., 1)                             # site `common_strategy`
         theta_sj ~ Dirichlet(strength mu_s)                     # of opponent j
@@ -28,15 +27,15 @@ class HierarchicalDirichlet(TabularCounts):
         P(b | s) = prod_j E_q[theta_sj | counts] = prod_j (count_sj + strength E_q[mu_s]) / (total_s + strength)
 
     The strategies are integrated out: given `mu` an opponent's counts are Dirichlet-multinomial. A new state starts
-    uniform; from the first observation on, each opponent's forecast leans on what the others did, less so the more
-    there is of its own. The mean-field ELBO has the KL divergence of `q(mu)` in closed form, so a state that was never
-    seen stays at its prior exactly. Discrete states and actions.
+    uniform; from the first observation on, each opponent's forecast is shrunk towards what the others did, less so the
+    more data there are on that opponent. The mean-field ELBO has the KL divergence of `q(mu)` in closed form, so an
+    unseen state stays exactly at its prior. Discrete states and actions.
 
     Args:
-        strength: how alike the opponents are, in observations: what they have in common weighs as much as that many
-            of an opponent's own actions. Small values keep them apart, large ones make them one.
+        strength: similarity of the opponents, in observations: the common strategy weighs as much as that many of an
+            opponent's own actions. Small values treat them separately, large ones as identical.
         window: joint observations remembered per replicate; `None` for all.
-        steps: gradient steps per observation.
+        steps: gradient steps per update.
         learning_rate: Adam's step size, on the logarithm of the concentration.
         particles: draws of `mu` per gradient.
 
@@ -44,6 +43,7 @@ class HierarchicalDirichlet(TabularCounts):
         ValueError: if a number is not positive.
     """
 
+    plates = Plates(("replicate", "state", "opponent"))
     played: Tensor
 
     def __init__(
@@ -80,51 +80,45 @@ class HierarchicalDirichlet(TabularCounts):
         grid = torch.cartesian_prod(*(torch.arange(n, device=self.seat.device) for n in actions))
         self.register_buffer("played", one_hot(grid.view(-1, len(actions)), actions[0]).to(self.seat.dtype))
         self.log_concentration = nn.Parameter(self.counts.new_zeros(*self.counts.shape[:2], actions[0]))
-        self.optimisation = Fit(
-            "opponent prior",
-            TraceMeanField_ELBO(num_particles=self.particles, vectorize_particles=True, max_plate_nesting=3),
-            self.likelihood,
-            self.approximation,
-            [self.log_concentration],
-            learning_rate=self.learning_rate,
+        self.elbo = TraceMeanField_ELBO(
+            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=len(self.plates)
         )
+        self.optimiser = Optimiser("opponent prior", [self.log_concentration], learning_rate=self.learning_rate)
 
     def _each(self, counts: Tensor) -> Tensor:
         """Each opponent's own counts, `... x opponents x actions`, from counts of joint actions."""
         return torch.einsum("...b,bja->...ja", counts, self.played)
 
-    @contextmanager
-    def _replicates_and_states(self) -> Iterator[None]:
+    def _open(self) -> OpenPlates:
         replicates, states, _ = self.counts.shape
-        with pyro.plate("replicate", replicates, dim=-3), pyro.plate("state", states, dim=-2):
-            yield
+        return self.plates.open((replicates, states, self.played.shape[1]))
 
     def likelihood(self) -> None:
-        """The Pyro model of the class docstring, for all that is remembered."""
+        """The Pyro model of the class docstring, for all remembered observations."""
         counts = self._each(self.counts)
-        with self._replicates_and_states():
+        plates = self._open()
+        with plates.within("replicate", "state"):
             common = pyro.sample("common_strategy", dist.Dirichlet(torch.ones_like(counts[:, :, :1])))
-            with pyro.plate("opponent", counts.shape[2], dim=-1):
+            with plates.within("opponent"):
                 strategies = dist.DirichletMultinomial(self.strength * common, counts.sum(-1))
                 pyro.sample("opponent_counts", strategies, obs=counts)
 
     def approximation(self) -> None:
         """The Pyro guide: `q(mu)`."""
-        with self._replicates_and_states():
+        with self._open().within("replicate", "state"):
             pyro.sample("common_strategy", dist.Dirichlet(self.log_concentration.exp().unsqueeze(-2)))
 
-    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
-        """Count the newest observations and fit `q(mu)` to what is remembered.
+    def fit(self) -> None:
+        """Fit `q(mu)` to the remembered observations.
 
         Raises:
             NonFiniteError: if the loss is not finite.
         """
-        super().observe(obs, opponent_action)
         for _ in range(self.steps):
-            self.optimisation.step(self.counts.shape[1])
+            self.optimiser.step(elbo_loss(self.elbo, self.likelihood, self.approximation, self.counts.shape[1]))
 
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
-        """The predictive at `obs`: opponents are independent, each with its own mean strategy."""
+        """The predictive at `obs`: independent opponents, each with its own mean strategy."""
         common = self.log_concentration[self.seat.rows, obs].softmax(-1).unsqueeze(-2)
         logits = (self._each(self.counts_at(obs)) + self.strength * common).log()
         return dist.Categorical(logits=torch.einsum("...ja,bja->...b", logits, self.played))

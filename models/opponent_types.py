@@ -1,4 +1,4 @@
-"""Opponents of an unknown type, which play reveals."""
+"""Opponents of an unknown type, inferred from play."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from inference_marl.described import within
+from inference_marl.inference.conditional import Reads
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.spaces import Discrete
-from inference_marl.types import OneStepModel
 
 
 class OpponentTypes(OpponentPrior):
-    """A mixture of priors: the opponents have one type for the whole run, and each of their actions is evidence of it::
+    """A mixture of priors: the opponents have one type for the whole run, inferred from their actions::
 
         z ~ Categorical(weights)         # site `opponent_type`, once per replicate
         b ~ P_z(b | s)                   # site `opponent_action`, observed at every step
@@ -28,30 +29,30 @@ class OpponentTypes(OpponentPrior):
         q(z) = p(z | all observed b)     # exact, by Bayes' rule
         P(b | s) = sum_z q(z) P_z(b | s)
 
-    The control model gets `P`, with the type summed out. At KL weight 1 that is what enumerating `z` in the model
-    alone would give; a guide with a factor for `z` of its own, beside `rho(b | s)`, would have an ELBO lower by the
-    expected KL divergence of that factor from `p(z | b)`.
+    The control model uses `P`, with the type marginalised. At KL weight 1 this equals enumerating `z` in the model
+    alone; a guide with a separate factor for `z` beside `rho(b | s)` would have an ELBO lower by the expected KL
+    divergence of that factor from `p(z | b)`.
 
-    Types may learn. A type is judged by its probability of what the opponents did before it learns from it, so that
-    evidence is that of forecasts (prequential; Dawid 1984), and for one observation at a time and a Bayesian type its
-    exact marginal likelihood. Observations that arrive together, from several environments, are all forecast first.
+    Types may learn. Each is judged by the probability it gave to the opponents' actions before learning from them, so
+    the evidence is prequential (Dawid 1984), and for one observation at a time and a Bayesian type it is the exact
+    marginal likelihood. Observations that arrive together, from several environments, are all forecast first.
 
-    A type that gave probability 0 to what happened is out for good, as long as another is left. In a replicate where
-    none is left, the evidence contradicts every type and says nothing about which: all of it is dropped, and q
-    starts again from the weights. Discrete actions.
+    A type that gave probability 0 to an observed action is excluded permanently, as long as another remains. In a
+    replicate where none remains, the evidence contradicts every type and cannot discriminate between them: it is
+    discarded, and q restarts from the weights. Discrete actions.
 
     Args:
-        types: the priors; each sees what the opponents do, and the model, as if it were alone.
-        weights: of the types before any evidence, normalised; `None` for equal ones.
-        forget: share of the log-evidence lost at each observation, in [0, 1), for opponents whose type may change; 0
+        types: the priors; each sees the opponents' actions, and the model, as if it were alone.
+        weights: prior weights of the types, normalised; `None` for equal ones.
+        forget: fraction of the log-evidence lost at each observation, in [0, 1), for opponents whose type may change; 0
             is Bayes' rule.
 
     Raises:
-        ValueError: if there are no types, if a weight is missing or not positive, or if `forget` is out of its range.
+        ValueError: if there are no types, if a weight is missing or not positive, or if `forget` is out of range.
     """
 
     targets = (Discrete,)
-    priors: Any  # a PyroModuleList, which does not say of what
+    priors: Any  # a PyroModuleList, which is not generic
     log_weights: Tensor
     log_evidence: Tensor
 
@@ -86,15 +87,9 @@ class OpponentTypes(OpponentPrior):
         self.register_buffer("log_weights", (weights / weights.sum()).log())
         self.register_buffer("log_evidence", weights.new_zeros(self.seat.replicates, len(bound)))
 
-    def attach(self, model: OneStepModel) -> None:
-        """Let every type see the model."""
-        for i, prior in enumerate(self.priors):
-            with within(f"types[{i}]"):
-                prior.attach(model)
-
     @property
     def full_support(self) -> bool:
-        """Whether a type has it: that one never leaves the mixture."""
+        """Whether any type has full support: such a type never leaves the mixture."""
         return any(prior.full_support for prior in self.priors)
 
     @property
@@ -106,39 +101,61 @@ class OpponentTypes(OpponentPrior):
         """`q(z)`, the same in every state: `replicates x batch x types`."""
         return self.log_posterior.exp().unsqueeze(1).expand(-1, obs.shape[1], -1)
 
-    def _given_type(self, obs: Tensor) -> Tensor:
+    def _given_type(self, obs: Tensor, model: Reads | None) -> Tensor:
         """`log P_z(b | s)`, `[extra x] replicates x batch x types x opponent_actions`."""
-        logits = [prior(obs).logits for prior in self.priors]
+        logits = [(prior(obs) if model is None else prior.given(model, obs)).logits for prior in self.priors]
         batch = obs.shape[: obs.dim() - len(self.parents[0].event_shape)]
         shape = torch.broadcast_shapes(batch, *(each.shape[:-1] for each in logits))
         return torch.stack([each.expand(*shape, -1) for each in logits], dim=-2)
 
-    def likelihood(self, obs: Tensor, opponent_action: Tensor) -> None:
-        """The Pyro model of the class docstring for more observations, `replicates x batch`, given those before.
+    def likelihood(self, obs: Tensor, opponent_action: Tensor, model: Reads | None = None) -> None:
+        """The Pyro model of the class docstring for further observations, `replicates x batch`, given earlier ones.
 
-        It is q that `observe` updates: its enumerated posterior of `opponent_type` is the next `q(z)`.
+        The enumerated posterior of `opponent_type` is the next `q(z)`, as `observe` updates it.
         """
-        given = self._given_type(obs)
+        given = self._given_type(obs, model)
         columns = torch.arange(obs.shape[1], device=obs.device)
-        with pyro.plate("replicate", obs.shape[0], dim=-2):
+        plates = ONE_STEP.open(ONE_STEP.sizes(obs, self.parents[0].event_shape))
+        with plates.within("replicate"):
             belief = dist.Categorical(logits=self.log_posterior.unsqueeze(1))
             opponent_type = pyro.sample("opponent_type", belief, infer={"enumerate": "parallel"})
-            with pyro.plate("batch", obs.shape[1], dim=-1):
+            with plates.within("batch"):
                 logits = Vindex(given)[self.seat.rows, columns, opponent_type, :]
                 pyro.sample("opponent_action", dist.Categorical(logits=logits), obs=opponent_action)
 
     def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
-        """Judge every type by the newest observations, then let it learn from them."""
+        """Update the evidence for every type, then let the types observe."""
+        self._judge(obs, opponent_action, None)
+        for prior in self.priors:
+            prior.observe(obs, opponent_action)
+
+    def observe_given(self, model: Reads, obs: Tensor, opponent_action: Tensor) -> None:
+        """As `observe`, for types that read the model."""
+        self._judge(obs, opponent_action, model)
+        for prior in self.priors:
+            prior.observe_given(model, obs, opponent_action)
+
+    def fit(self) -> None:
+        """Fit every type to its observations."""
+        for prior in self.priors:
+            prior.fit()
+
+    def _judge(self, obs: Tensor, opponent_action: Tensor, model: Reads | None) -> None:
         with torch.no_grad():
-            forecasts = dist.Categorical(logits=self._given_type(obs))
+            forecasts = dist.Categorical(logits=self._given_type(obs, model))
             newest = forecasts.log_prob(opponent_action.unsqueeze(-1)).sum(1)
             evidence = (1 - self.forget) * self.log_evidence + newest
             contradicted = evidence.isneginf().all(-1, keepdim=True)
             self.log_evidence = torch.where(contradicted, torch.zeros_like(evidence), evidence)
-        for prior in self.priors:
-            prior.observe(obs, opponent_action)
 
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
         """The mixture at `obs`."""
-        joint = self.log_posterior[:, None, :, None] + self._given_type(obs)
+        return self._mixture(self._given_type(obs, None))
+
+    def given(self, model: Reads, obs: Tensor) -> dist.TorchDistribution:
+        """The mixture at `obs`, with types that read the model."""
+        return self._mixture(self._given_type(obs, model))
+
+    def _mixture(self, given_type: Tensor) -> dist.TorchDistribution:
+        joint = self.log_posterior[:, None, :, None] + given_type
         return dist.Categorical(logits=joint.logsumexp(-2))

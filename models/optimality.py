@@ -1,35 +1,31 @@
-"""How a value becomes the likelihood of being optimal: the observed site `optimality`."""
+"""Likelihoods of optimality given a value: the observed site `optimality`."""
 
 from __future__ import annotations
 
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor
 
-from inference_marl.described import Described
+from inference_marl.inference.conditional import PyroPart
 
 
-class Optimality(Described, PyroModule):
+class Optimality(PyroPart):
     """Base: `forward(q)` adds the site `optimality`, observed to be 1, given values `[extra x] replicates x batch`.
 
     Attributes:
-        offset: what has to be added to the ELBO to read it in the units of `q`.
+        offset: constant to add to the ELBO to express it in the units of `q`.
     """
 
     offset: float = 0.0
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, q: Tensor, site: str = "optimality") -> None:
-        """Add the site, called `site`; every subclass defines it."""
+        """Add the site under the name `site`; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
 
 class ExponentialOptimality(Optimality):
-    """`p(o = 1 | s, a, b)` proportional to `exp(Q)` (Tian et al. 2019, Eq. 4): a factor, no bound on rewards."""
+    """`p(o = 1 | s, a, b)` proportional to `exp(Q)` (Tian et al. 2019, Eq. 4): a factor; rewards may be unbounded."""
 
     def forward(self, q: Tensor, site: str = "optimality") -> None:
         """Add `q` to the log-density."""
@@ -39,9 +35,9 @@ class ExponentialOptimality(Optimality):
 class BernoulliOptimality(Optimality):
     """An explicit variable: `o ~ Bernoulli(exp(Q - upper))`, observed to be 1.
 
-    For values bounded by `upper` this is a proper probability and the posterior over actions is the same as with
-    `ExponentialOptimality`; the ELBO is a bound on a true log-probability, lower by the constant `upper`. In a
-    game that goes on, `Q` is a soft value: it includes entropy bonuses, so `upper` must bound those too.
+    For values bounded by `upper` this is a proper probability with the same posterior over actions as
+    `ExponentialOptimality`; the ELBO bounds a true log-probability, lower by the constant `upper`. In games of several
+    steps `Q` is a soft value, which includes entropy bonuses, so `upper` must bound those too.
 
     Args:
         upper: upper bound of `Q`, in units of reward.
@@ -56,10 +52,10 @@ class BernoulliOptimality(Optimality):
         """Observe the variable.
 
         Raises:
-            ValueError: if a value exceeds `upper`, which would make a probability above 1.
+            ValueError: if a value exceeds `upper`, since its probability would exceed 1.
         """
         highest = float(q.detach().max())
-        if highest > self.upper + 1e-4 * max(1.0, abs(self.upper)):  # rounding is no fault
+        if highest > self.upper + 1e-4 * max(1.0, abs(self.upper)):  # tolerate rounding
             raise ValueError(
                 f"optimality.upper: got {self.upper}, but Q reaches {highest:.6g}; expected an upper bound of Q: "
                 "raise it, or use ExponentialOptimality, which needs none"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.nn import PyroModule
 from torch import Tensor
 
-from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.critics import Critic
 from inference_marl.models.dynamics import InitialState, TransitionModel
 from inference_marl.models.optimality import Optimality
@@ -16,8 +18,9 @@ from inference_marl.models.priors import OpponentPrior
 from inference_marl.types import Seat
 
 
-class TrajectoryModel(PyroModule):
-    """One agent's model of `horizon` steps of play, with optimality observed at every one of them::
+@dataclass(frozen=True)
+class TrajectoryModel:
+    """One agent's model of `horizon` steps of play, with optimality observed at every step::
 
         s_0 ~ P(s_0)                                     # site `state_0`, or given
         for t = 0, ..., horizon - 1:
@@ -27,63 +30,52 @@ class TrajectoryModel(PyroModule):
             s_{t+1} ~ T(s_{t+1} | s_t, a_t, b_t)         # site `state_{t+1}`, weight 1; not after the last step
 
     This is Eq. 23 and 26 of Tian et al. (2019). With a guide that keeps the dynamics (Eq. 25) the transitions cancel
-    and the ELBO is Eq. 32, whose maximum is the soft value of Eq. 9, 12 and 13; with one that bends them it can rise up
-    to the log-evidence `log P(o_{0:T} = 1)`, which counts on luck. `inference_marl.inference.exact` has all three in
-    closed form for tables.
+    and the ELBO is Eq. 32, whose maximum is the soft value of Eq. 9, 12 and 13; with inferred dynamics it can reach the
+    log-evidence `log P(o_{0:T} = 1)`, which relies on luck. `inference_marl.inference.exact` has all three in closed
+    form for tables.
 
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`. Steps are
-    `pyro.markov`, so enumerated sites reuse dimensions; with enumerated states the cost of exact sums is linear in the
-    horizon.
+    `pyro.markov`, so enumerated sites reuse dimensions, and the cost of exact sums over enumerated states is linear in
+    the horizon.
 
     Attributes:
-        opponent_prior: `P(b | s)`.
-        transition: `T(s' | s, a, b)`.
-        reward: `R(s, a, b)`, a critic whose values are rewards of one step.
-        temperature: alpha, positive; the learner sets it before each use.
-        kl_weight: beta, positive; likewise.
+        seat, prior, optimality, temperature, kl_weight: see `ControlModel`.
+        transition: `T(s' | s, a, b)`, bound; `None` for a horizon of 1, which has no next state.
+        reward: `R(s, a, b)`, bound: a critic whose values are one-step rewards.
+        horizon: number of steps.
+        initial: distribution of `s_0`; `None` conditions on the given observations as the start.
 
-    Args:
-        seat: who models.
-        opponent_prior: bound to `seat`.
-        transition: bound to `seat`; `None` for a horizon of 1, which has no next state.
-        reward: bound to `seat`.
-        optimality: how a reward becomes a likelihood.
-        horizon: steps.
-        initial: distribution of `s_0`; `None` starts at the given observations, and conditions on them.
+    Raises:
+        ValueError: if the horizon is not positive, or exceeds 1 without a transition.
     """
 
-    def __init__(
-        self,
-        seat: Seat,
-        opponent_prior: OpponentPrior,
-        transition: TransitionModel | None,
-        reward: Critic,
-        optimality: Optimality,
-        horizon: int,
-        initial: InitialState | None = None,
-    ) -> None:
-        super().__init__()
-        if horizon < 1:
-            raise ValueError(f"horizon: got {horizon}, expected a positive integer")
-        if transition is None and horizon > 1:
-            raise ValueError(f"transition: got none with horizon = {horizon}, expected one; without, plan 1 step")
-        self.seat = seat
-        self.opponent_prior = opponent_prior
-        self.transition = transition
-        self.reward = reward
-        self.optimality = optimality
-        self.horizon = horizon
-        self.initial = initial
-        self.temperature = 1.0
-        self.kl_weight = 1.0
+    seat: Seat
+    prior: OpponentPrior
+    transition: TransitionModel | None
+    reward: Critic
+    optimality: Optimality
+    horizon: int
+    initial: InitialState | None = None
+    temperature: float = 1.0
+    kl_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ValueError(f"horizon: got {self.horizon}, expected a positive integer")
+        if self.transition is None and self.horizon > 1:
+            raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
+
+    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+        """`P(b | s)`, batch shape `[extra x] replicates x batch`."""
+        return self.prior.given(self, obs)
 
     def q_table(self, obs: Tensor) -> Tensor:
-        """Rewards of one step, `replicates x batch x actions x opponent_actions`: what a myopic opponent looks at."""
+        """One-step rewards, `replicates x batch x actions x opponent_actions`, as seen by a myopic opponent."""
         return self.reward.table(obs)
 
     @torch.no_grad()
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward, transition and log-prior of every state and action, as `inference_marl.inference.exact` takes them.
+        """Reward, transition and log-prior of every state and action, as inputs of `inference_marl.inference.exact`.
 
         The reward is the log-probability of being optimal. All lead with `replicates`; discrete spaces only.
         """
@@ -100,18 +92,19 @@ class TrajectoryModel(PyroModule):
         moves: Tensor = self.transition(state, action, opponent_action).expand((len(state), seat.replicates, 1)).probs
         return reward, moves.squeeze(-2).movedim(0, 1).unflatten(1, shape), log_prior
 
-    def forward(self, obs: Tensor) -> None:
+    def __call__(self, obs: Tensor) -> None:
         """The generative process from `obs`, `replicates x batch x event`; with `initial`, only its shape matters."""
         seat = self.seat
-        with replicate_and_batch(obs):
+        sizes = ONE_STEP.sizes(obs, seat.observation.event_shape)
+        with ONE_STEP.open(sizes).within():
             state = obs if self.initial is None else pyro.sample("state_0", self.initial())
             for t in pyro.markov(range(self.horizon)):
                 with poutine.scale(scale=self.kl_weight):
                     opponent_action = pyro.sample(f"opponent_action_{t}", self.opponent_prior(state))
                 with poutine.scale(scale=self.temperature):
                     action = pyro.sample(f"action_{t}", seat.action.uniform(seat.dtype, seat.device))
-                # In a context of its own: the value of a factor has the dimensions of everything it depends on, and as
-                # part of the step Pyro would take them for the next step's own when it reuses them.
+                # In a separate context: a factor's value has the dimensions of everything it depends on; as part of
+                # the step, Pyro would mistake them for the next step's when it reuses them.
                 with pyro.markov():
                     self.optimality(self.reward(state, action, opponent_action), f"optimality_{t}")
                 if self.transition is not None and t + 1 < self.horizon:

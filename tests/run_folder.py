@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from inference_marl.analysis.recorded import Recorded
 from inference_marl.statistics.summary import summarise, summarise_agents
 
 SUCCESS = {"rommeo_q": 0.95, "rommeo_q_emp": 0.2, "jal": 0.1, "wolf_phc": 0.15}
@@ -27,12 +28,26 @@ def write(folder: Path, **datasets: xr.Dataset) -> Path:
     return folder
 
 
-def metrics_dataset(data: dict[str, Any], steps: np.ndarray, **attrs: Any) -> xr.Dataset:
+def recorded(folder: Path, **datasets: xr.Dataset) -> Recorded:
+    """What `read` would make of such a folder, which is not written."""
+    posterior = datasets.get("posterior")
+    if posterior is not None and "state" not in posterior.coords:
+        posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
+    return Recorded(folder, {}, datasets["metrics"], posterior, datasets.get("surface"), {})
+
+
+def metrics_dataset(
+    data: dict[str, Any], steps: np.ndarray, learners: list[str] | None = None, **attrs: Any
+) -> xr.Dataset:
     """`metrics.nc` of arrays `learner x replicate x step [x agent]`."""
     dims = ("learner", "replicate", "step", "agent")
     variables = {name: (dims[: value.ndim], value.astype(np.float32)) for name, value in data.items()}
     first = next(iter(data.values()))
-    coords = {"learner": list(SUCCESS)[: first.shape[0]], "replicate": np.arange(first.shape[1]), "step": steps}
+    coords = {
+        "learner": learners or list(SUCCESS)[: first.shape[0]],
+        "replicate": np.arange(first.shape[1]),
+        "step": steps,
+    }
     return xr.Dataset(variables, coords, {"experiment": "synthetic", "seed": 0, **attrs})
 
 

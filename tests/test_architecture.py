@@ -1,13 +1,15 @@
-"""Imports point one way, and each promise about who may import what is checked on the syntax tree.
+"""Imports point one way: every room has a rank of its own, and promises about imports are checked on the syntax tree.
 
-A row of `RANKS` is a rank: a module may import from its own row and from the rows before it, never from a later one.
+A room is a module or a folder at the first level of the package. It may import rooms of a lower rank only, wherever the
+import stands: in a function, or for type checkers alone. The face, which imports lazily by name, is the one exception.
 """
 
 from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,32 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "inference_marl"
 
 RANKS = (
-    {"described", "spaces", "types"},
-    {
-        "games",
-        "networks",
-        "distributions",
-        "objectives",
-        "exact",
-        "plates",
-        "replay",
-        "returns",
-        "schedules",
-        "svi",
-        "tables",
-    },
-    {"models", "guides"},
-    {"learners"},
-    {
-        *("run", "playing", "spec", "building", "designs", "recording", "results", "suite", "tournament"),
-        *("posterior", "readings", "statistics", "plots", "report"),
-    },
-    {"cli"},
-    {"", "__main__"},  # the package's own face, which re-exports: nothing inside may lean on it
+    *("described", "spaces", "types", "statistics", "inference", "play", "experiment", "games"),
+    *("models", "guides", "learners", "config", "runs", "analysis", "cli"),
 )
-RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
-STRANGERS = {("models", "guides"), ("guides", "models")}  # they meet only by site names
-ONLY_IMPORTER = {"arviz": "posterior"}
+"""From the ground up."""
+RANK = {room: rank for rank, room in enumerate(RANKS)}
+STRANGERS = frozenset({"models", "guides"})  # they meet only by site names
+ONLY_IMPORTER = {"arviz": "analysis.arviz"}
+MOST_MODULES = 6  # at the package's top level
 
 
 def python_files(folder: Path) -> Iterator[Path]:
@@ -58,10 +42,17 @@ def python_files(folder: Path) -> Iterator[Path]:
         yield from (here / name for name in sorted(files) if name.endswith(".py"))
 
 
+def module_of(path: Path, package: Path) -> str:
+    """The dotted name of a file, without the package's; empty for the package's own face."""
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def imported(source: str) -> Iterator[tuple[int, str]]:
     """Line and dotted target of every import in `source`, wherever it stands.
 
-    `from a import b` gives `a.b`, since b may be a module; relative targets keep their leading dots.
+    `from a import b` gives `a.b`, since b may be a module; relative targets keep their leading dots. What is imported
+    by a string, `importlib.import_module("a")`, gives its text, or `?` where that is computed.
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -69,38 +60,85 @@ def imported(source: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (f"{node.module}." if node.module else "")
             yield from ((node.lineno, base + alias.name) for alias in node.names)
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                first = node.args[0] if node.args else None
+                yield node.lineno, first.value if isinstance(first, ast.Constant) else "?"
 
 
-def absolute(target: str, importer: Path, package: Path) -> str:
-    """The absolute form of an import target that stands in the file `importer` of `package`."""
-    rest = target.lstrip(".")
-    level = len(target) - len(rest)
-    return ".".join((*importer.relative_to(package.parent).parts[:-level], rest)) if level else target
+MAY_COMPUTE = {"config.build", "config.moved", "learners"}
+"""Who imports what a user's file names, and who imports every file of its own folder."""
 
 
-def direction_violations(package: Path) -> list[str]:
-    """Every import inside `package` that points the wrong way, as `file:line: what is wrong`."""
-    rooms = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+def edges(package: Path) -> Mapping[str, set[str]]:
+    """Which modules of the package each of its modules imports."""
+    known = {module_of(path, package) for path in python_files(package)}
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in python_files(package):
+        here = module_of(path, package)
+        for _, target in imported(path.read_text()):
+            if target.startswith(f"{package.name}."):
+                name = target.removeprefix(f"{package.name}.")
+                while name and name not in known:
+                    name = name.rpartition(".")[0]
+                if name != here:
+                    found[here].add(name)
+    return found
+
+
+def violations(package: Path) -> list[str]:
+    """Every import inside `package` that breaks a promise, as `file:line: what is wrong`."""
     found = []
     for path in python_files(package):
-        room = path.relative_to(package).parts[0].removesuffix(".py").replace("__init__", "")
+        module = module_of(path, package)
+        room = module.partition(".")[0]
+        if not module:
+            continue  # the face
         if room not in RANK:
             found.append(f"{path}: '{room}' has no rank: give it one in RANKS")
             continue
         for line, target in imported(path.read_text()):
-            top, _, rest = absolute(target, path, package).partition(".")
             where = f"{path}:{line}"
-            if ONLY_IMPORTER.get(top, room) != room:
+            if target.startswith("."):
+                found.append(f"{where}: '{module}' imports by the relative path {target}")
+            elif target == "?" and module not in MAY_COMPUTE:
+                found.append(f"{where}: '{module}' imports what no one can read off")
+            top, _, rest = target.partition(".")
+            if ONLY_IMPORTER.get(top, module) != module:
                 found.append(f"{where}: only {ONLY_IMPORTER[top]} imports {top}")
             if top != package.name:
                 continue
-            other = rest.split(".")[0]
-            other = other if other in rooms else ""
-            if (room, other) in STRANGERS:
+            other = rest.partition(".")[0]
+            if other not in RANK:
+                found.append(f"{where}: '{room}' imports the face, by {target}")
+            elif {room, other} == STRANGERS:
                 found.append(f"{where}: {room} imports {other}; they meet only by site names")
-            elif RANK.get(other, -1) > RANK[room]:
-                found.append(f"{where}: '{room}' imports '{other or package.name}', of a later rank, by {target}")
+            elif RANK[other] > RANK[room]:
+                found.append(f"{where}: '{room}' imports '{other}', of a higher rank, by {target}")
     return found
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Modules that reach themselves by imports, grouped by who reaches whom."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = list(graph.get(start, ()))
+        while todo:
+            module = todo.pop()
+            if module not in seen:
+                seen.add(module)
+                todo.extend(graph.get(module, ()))
+        return seen
+
+    reach = {module: reached(module) for module in graph}
+    grouped = {
+        tuple(sorted(other for other in reach[module] if module in reach.get(other, ())))
+        for module in graph
+        if module in reach[module]
+    }
+    return [list(group) for group in sorted(grouped)]
 
 
 def bare_room_imports(folder: Path) -> list[str]:
@@ -123,14 +161,26 @@ def write(folder: Path, **sources: str) -> Path:
 
 
 def test_imports_point_one_way() -> None:
-    assert direction_violations(ROOT / PACKAGE) == []
+    assert violations(ROOT / PACKAGE) == []
+
+
+def test_no_module_reaches_itself() -> None:
+    assert circles(edges(ROOT / PACKAGE)) == []
+
+
+def test_every_room_is_there_and_few_are_single_modules() -> None:
+    rooms = {
+        path.stem for path in (ROOT / PACKAGE).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert rooms - {"__init__", "__main__"} == set(RANKS)
+    assert len(list((ROOT / PACKAGE).glob("*.py"))) <= MOST_MODULES
 
 
 def test_rooms_are_never_imported_under_their_bare_names() -> None:
     assert bare_room_imports(ROOT) == []
 
 
-@pytest.mark.parametrize("room", ["models", "guides"])
+@pytest.mark.parametrize("room", sorted(STRANGERS))
 def test_links_are_relative(room: str) -> None:
     link = ROOT / PACKAGE / room
     assert link.is_symlink()
@@ -142,42 +192,66 @@ def test_links_are_relative(room: str) -> None:
 def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
     package = write(
         tmp_path / PACKAGE,
-        types="import torch",
-        networks="",
-        models__prior="from inference_marl.types import Seat\nfrom inference_marl.models import other",
-        models__other="from . import prior\nfrom ..types import Seat",
+        types__seat="import torch",
+        inference__networks="from inference_marl.types.seat import Seat",
+        models__prior="from inference_marl.types.seat import Seat\nfrom inference_marl.models import other",
+        models__other="import importlib",
         learners__rommeo="from inference_marl import guides, models",
         guides__ordered="import inference_marl.inference.networks",
-        posterior="import arviz.stats",
-        cli="from inference_marl.runs.run import run",
-        run="from .learners.rommeo import Rommeo",
+        analysis__arviz="import arviz.stats",
+        config__build="import importlib\nimportlib.import_module(named)",
+        runs__run="from inference_marl.learners.rommeo import Rommeo",
+        cli__main="def f():\n    from inference_marl.runs.run import run",
     )
-    (package / "__init__.py").write_text("from inference_marl.cli import main")
-    assert direction_violations(package) == []
+    (package / "__init__.py").write_text("import importlib\nimportlib.import_module(named)")
+    assert violations(package) == []
+    assert circles(edges(package)) == []
 
 
 @pytest.mark.parametrize(
     ("name", "source", "complaint"),
     [
-        ("types", "from inference_marl.inference.networks import Linear", "'types' imports 'networks'"),
+        ("types", "from inference_marl.inference.networks import Linear", "'types' imports 'inference'"),
         ("types", "def f():\n    import inference_marl.models.prior", "types.py:2: 'types' imports 'models'"),
+        (
+            "types",
+            "if TYPE_CHECKING:\n    from inference_marl.inference import networks",
+            "types.py:2: 'types' imports 'inference'",
+        ),
+        ("spaces", "from inference_marl.types import Seat", "'spaces' imports 'types'"),
+        ("play__collector", "from inference_marl import games", "'play' imports 'games'"),
+        ("experiment", "import inference_marl.runs.run", "'experiment' imports 'runs'"),
+        ("config__files", "from inference_marl.runs.run import run", "'config' imports 'runs'"),
+        ("runs__run", "from inference_marl.analysis import read", "'runs' imports 'analysis'"),
         ("models__prior", "from inference_marl.guides import Ordered", "models imports guides"),
-        ("models__prior", "from ..guides import ordered", "models imports guides"),
         ("guides__ordered", "from inference_marl import models", "guides imports models"),
-        ("guides__ordered", "from .. import models", "guides imports models"),
-        ("learners__rommeo", "from ..run import run", "'learners' imports 'run'"),
-        ("run", "from inference_marl.cli import main", "'run' imports 'cli'"),
-        ("cli", "from inference_marl import __version__", "'cli' imports 'inference_marl'"),
-        ("plots", "import arviz as az", "only posterior imports arviz"),
-        ("cli", "from arviz.stats import rhat", "only posterior imports arviz"),
+        ("models__prior", "from . import other", "'models.prior' imports by the relative path"),
+        ("learners__rommeo", "import importlib\nimportlib.import_module(x)", "imports what no one can read off"),
+        (
+            "learners__rommeo",
+            "import importlib\nimportlib.import_module('inference_marl.runs.run')",
+            "'learners' imports 'runs'",
+        ),
+        ("cli__main", "from inference_marl import __version__", "'cli' imports the face"),
+        ("analysis__plots__beliefs", "import arviz as az", "only analysis.arviz imports arviz"),
         ("helpers", "import torch", "'helpers' has no rank"),
     ],
 )
 def test_checker_finds_what_is_not(tmp_path: Path, name: str, source: str, complaint: str) -> None:
-    rooms = dict.fromkeys(["networks", "models__prior", "guides__ordered", "run", "cli"], "")
-    found = direction_violations(write(tmp_path / PACKAGE, **rooms | {name: source}))
+    found = violations(write(tmp_path / PACKAGE, **{name: source}))
     assert len(found) == 1
     assert complaint in found[0]
+
+
+def test_a_circle_inside_a_room_is_found(tmp_path: Path) -> None:
+    package = write(
+        tmp_path / PACKAGE,
+        runs__run="from inference_marl.runs.folder import begin",
+        runs__folder="def f():\n    from inference_marl.runs import files",
+        runs__files="from inference_marl.runs.run import run",
+        cli__main="from inference_marl.runs.run import run",
+    )
+    assert circles(edges(package)) == [["runs.files", "runs.folder", "runs.run"]]
 
 
 @pytest.mark.parametrize(

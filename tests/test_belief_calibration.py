@@ -10,13 +10,14 @@ from scipy import stats
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import DirichletMultinomial, TabularCritic
-from inference_marl.runs.run import Experiment
 from inference_marl.spaces import Discrete
 from inference_marl.types import Seat, Transition
+from tests.steps import teach
 
 LEVELS = (0.5, 0.8, 0.95)
 FAILURE = 1e-6
@@ -32,20 +33,22 @@ def coverage(believed: float, opponent: Stationary, steps: int, replicates: int)
         steps: of the climbing game, of one joint action each.
         replicates: independent pairs of players.
     """
-    learner = Rommeo(DirichletMultinomial(believed), OpponentFirst(Optimal(), Optimal()), TabularCritic())
+    learner = Rommeo(
+        opponent_prior=DirichletMultinomial(believed), guide=OpponentFirst(Optimal(), Optimal()), critic=TabularCritic()
+    )
     arms = {"a": [learner, opponent]}
     experiment = Experiment(MatrixGame("climbing"), arms, replicates, steps, device="cpu", dtype="float64")
     players, game = experiment.bind("a"), experiment.game
     state = game.reset(replicates, 1, torch.device("cpu"), torch.float64)
     for _ in range(steps):
-        obs = game.observe(state)
-        actions = tuple(player.act(seen) for player, seen in zip(players, obs, strict=True))
-        state, rewards, terminated = game.step(state, actions)
+        obs = game.observe(state).obs
+        actions = tuple(player.act(seen, {}).action for player, seen in zip(players, obs, strict=True))
+        state, rewards, terminated, _ = game.step(state, actions)
         for player in players:
-            player.update(Transition(obs, actions, rewards, game.observe(state), terminated), [])
+            teach(player, Transition(obs, actions, rewards, game.observe(state).obs, terminated, terminated), [])
         state = game.reset(replicates, 1, torch.device("cpu"), torch.float64)
-    obs = game.observe(state)[0]
-    truth = players[1].posterior(obs, 1).policy[:, 0]
+    obs = game.observe(state).obs[0]
+    truth = players[1].beliefs(obs, {}, 1)["policy"][:, 0]
     prior: Any = players[0].opponent_prior
     ends = torch.stack([prior.interval(obs, level)[:, 0] for level in LEVELS])
     return ((ends[..., 0] <= truth) & (truth <= ends[..., 1])).sum(1), truth
@@ -80,7 +83,7 @@ def test_with_a_wrong_prior_they_do_not() -> None:
 def test_a_fixed_opponent_under_jeffreys_prior() -> None:
     """Frequentist coverage: near its level, and exactly what summing over the binomial counts gives."""
     strategy, steps, replicates = [0.5, 0.3, 0.2], 100, 2000
-    covered, _ = coverage(0.5, Stationary(strategy), steps, replicates)
+    covered, _ = coverage(0.5, Stationary(probabilities=strategy), steps, replicates)
     assert is_calibrated(covered, replicates, slack=0.04)
     counts = np.arange(steps + 1)
     for level, row in zip(LEVELS, covered.tolist(), strict=True):
@@ -94,7 +97,7 @@ def test_a_fixed_opponent_under_jeffreys_prior() -> None:
 
 def test_intervals_by_hand() -> None:
     """Marginals of two actions at concentration 1: uniform, then Beta(1, 4), where `P(below x) = 1 - (1 - x)^4`."""
-    seat = Seat(0, Discrete(2), (Discrete(2), Discrete(2)), 1)
+    seat = Seat(0, (Discrete(2),) * 2, (Discrete(2), Discrete(2)), 1)
     prior = DirichletMultinomial().bind(seat, seat.opponent_action, [seat.observation])
     obs = torch.tensor([[0, 1]])
     prior.observe(torch.ones(1, 3, dtype=torch.int64), torch.ones(1, 3, dtype=torch.int64))
@@ -108,7 +111,7 @@ def test_intervals_by_hand() -> None:
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 95.0])
 def test_a_level_is_a_probability(level: float) -> None:
-    seat = Seat(0, Discrete(1), (Discrete(2), Discrete(2)), 1)
+    seat = Seat(0, (Discrete(1),) * 2, (Discrete(2), Discrete(2)), 1)
     prior = DirichletMultinomial().bind(seat, seat.opponent_action, [seat.observation])
     with pytest.raises(ValueError, match=rf"^level: got {level}, expected a number between 0 and 1$"):
         prior.interval(torch.zeros(1, 1, dtype=torch.int64), level)
@@ -116,36 +119,36 @@ def test_a_level_is_a_probability(level: float) -> None:
 
 def test_drawn_strategies_are_dirichlet_and_what_is_played() -> None:
     """Dirichlet(2, 2, 2): mean 1/3, variance 2/63. Six standard errors of 4000 draws."""
-    seat = Seat(0, Discrete(2), (Discrete(3), Discrete(2)), 4000, 60, dtype=torch.float64)
+    seat = Seat(0, (Discrete(2),) * 2, (Discrete(3), Discrete(2)), 4000, 60, dtype=torch.float64)
     player = Stationary(concentration=2.0).bind(seat)
     obs = torch.zeros(4000, 60, dtype=torch.int64)
-    strategy = player.posterior(obs[:, :2], 1).policy
+    strategy = player.beliefs(obs[:, :2], {}, 1)["policy"]
     assert strategy.shape == (4000, 2, 3)
     assert torch.equal(strategy[:, 0], strategy[:, 1])
     third, variance = torch.full((3,), 1 / 3, dtype=torch.float64), torch.full((3,), 2 / 63, dtype=torch.float64)
     torch.testing.assert_close(strategy[:, 0].mean(0), third, atol=0.017, rtol=0)
     torch.testing.assert_close(strategy[:, 0].var(0), variance, atol=0.004, rtol=0)
-    frequency = torch.nn.functional.one_hot(player.act(obs), 3).double().mean(1)
+    frequency = torch.nn.functional.one_hot(player.act(obs, {}).action, 3).double().mean(1)
     # The squared error of 60 draws, summed over actions, is (1 - sum p^2) / 60; its mean over 4000 replicates.
     error, expected = (frequency - strategy[:, 0]).square().sum(-1), (1 - strategy[:, 0].square().sum(-1)) / 60
     assert error.mean().item() == pytest.approx(expected.mean().item(), abs=6 * error.std().item() / 4000**0.5)
-    assert torch.equal(player.act(obs, explore=False), strategy[:, :1].argmax(-1).expand(4000, 60))
+    assert torch.equal(player.act(obs, {}, explore=False).action, strategy[:, :1].argmax(-1).expand(4000, 60))
 
 
 def test_a_drawn_strategy_is_kept_in_the_state() -> None:
-    seat = Seat(0, Discrete(1), (Discrete(3), Discrete(2)), 5)
+    seat = Seat(0, (Discrete(1),) * 2, (Discrete(3), Discrete(2)), 5)
     one, other = (Stationary(concentration=1.0).bind(seat) for _ in range(2))
     obs = torch.zeros(5, 1, dtype=torch.int64)
-    assert not torch.equal(one.posterior(obs, 1).policy, other.posterior(obs, 1).policy)
+    assert not torch.equal(one.beliefs(obs, {}, 1)["policy"], other.beliefs(obs, {}, 1)["policy"])
     other.load_state_dict(one.state_dict())
-    assert torch.equal(one.posterior(obs, 1).policy, other.posterior(obs, 1).policy)
+    assert torch.equal(one.beliefs(obs, {}, 1)["policy"], other.beliefs(obs, {}, 1)["policy"])
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (
-            lambda: Stationary([1, 1], 1.0),
+            lambda: Stationary(probabilities=[1, 1], concentration=1.0),
             r"^concentration: got 1\.0 beside probabilities, expected only one of the two",
         ),
         (lambda: Stationary(concentration=0.0), r"^concentration: got 0\.0, expected a positive number"),
@@ -159,4 +162,4 @@ def test_strategies_that_make_no_sense_are_refused(make: Callable[[], Stationary
 def test_a_drawn_strategy_is_over_discrete_actions() -> None:
     game = MaxOfTwoQuadratics()
     with pytest.raises(IncompatibleError, match=r"got Box.* expected Discrete"):
-        Stationary(concentration=1.0).bind(Seat(0, game.observations[0], game.action_spaces, 1))
+        Stationary(concentration=1.0).bind(Seat(0, game.observations, game.action_spaces, 1))

@@ -13,6 +13,7 @@ import torch
 
 from inference_marl.games import MatrixGame
 from inference_marl.types import Learner, Seat, Transition
+from tests.steps import teach
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 STEPS = 60
@@ -39,7 +40,7 @@ NOISY = {"LenientQ", "RecursiveFMQ"}
 def test_a_loop_is_the_learners_rule(name: str) -> None:
     learner, make = CASES[name]
     game = MatrixGame("climbing")
-    bound = learner.bind(Seat(0, game.observations[0], game.action_spaces, 1, dtype=torch.float64, game=game))
+    bound = learner.bind(Seat(0, game.observations, game.action_spaces, 1, dtype=torch.float64, game=game))
     loop: Any = make()
     if hasattr(loop, "choice"):
         loop.choice = int(bound.choice[0, 0])
@@ -47,7 +48,7 @@ def test_a_loop_is_the_learners_rule(name: str) -> None:
         loop.q = bound.critic.values[0, 0].numpy().copy()
         loop.initial = bound.opponent_prior.start[0, 0].numpy()
     if name in ("JointActionLearner", "FictitiousPlay"):
-        bound.opponent_prior.start.fill_(1 / 3)
+        bound.prior.start.fill_(1 / 3)
     zeros, done = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
     rng = np.random.default_rng(1)
     policies = []
@@ -56,8 +57,8 @@ def test_a_loop_is_the_learners_rule(name: str) -> None:
         r = 1.0 + step if name in NOISY else float(bench.CLIMBING[a, b])
         rewards = torch.full((1, 1, 2), r, dtype=torch.float64)
         actions = (torch.tensor([[a]]), torch.tensor([[b]]))
-        bound.update(Transition((zeros, zeros), actions, rewards, (zeros, zeros), done), [])
+        teach(bound, Transition((zeros, zeros), actions, rewards, (zeros, zeros), done, done), [])
         loop.learn(a, b, r)
         policies.append(loop.policy())
-        np.testing.assert_allclose(bound(zeros)[0, 0].numpy(), policies[-1], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(bound.policy(zeros, {})[0].probs[0, 0].numpy(), policies[-1], rtol=1e-9, atol=1e-12)
     assert np.ptp(policies, axis=0).max() > 0.01

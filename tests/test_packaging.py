@@ -17,12 +17,12 @@ import inference_marl
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "inference_marl"
-ROOMS = (PACKAGE, "models", "guides", "tests", "experiments")
+ROOMS = (PACKAGE, "models", "guides", "tests", "experiments", "examples")
 
 IMPORT_SCRIPT = """
 import importlib, importlib.metadata, importlib.util
 import inference_marl, inference_marl.models, inference_marl.guides, inference_marl.cli
-for room in ("models", "guides", "tests", "experiments"):
+for room in ("models", "guides", "tests", "experiments", "examples"):
     assert importlib.util.find_spec(room) is None, f"{room} is importable under its bare name"
 assert inference_marl.__version__ == importlib.metadata.version("inference-marl")
 print(inference_marl.__file__, inference_marl.models.__file__, inference_marl.guides.__file__, sep="\\n")
@@ -48,7 +48,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is committed, free of what earlier builds left behind."""
     copy = tmp_path_factory.mktemp("checkout")
     for room in ROOMS:
-        shutil.copytree(ROOT / room, copy / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+        shutil.copytree(ROOT / room, copy / room, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, copy)
@@ -88,7 +88,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / PACKAGE).rglob("*.py")}
     for room in ("models", "guides"):
         files |= {f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / room).rglob("*.py")}
-    assert names == files | {f"{PACKAGE}/py.typed"}
+    assert names == files | {f"{PACKAGE}/py.typed", f"{PACKAGE}/analysis/report/page.html"}
     assert {f"{PACKAGE}/models/__init__.py", f"{PACKAGE}/guides/__init__.py"} <= names
 
 
@@ -109,7 +109,8 @@ def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -
     assert wheel_files(next(tmp_path.glob("*.whl"))) == wheel_files(wheel)
 
 
-@pytest.mark.parametrize("artefact", ["wheel", "sdist"])
+# Of the sdist the same wheel is built, as another test shows.
+@pytest.mark.parametrize("artefact", ["wheel", pytest.param("sdist", marks=pytest.mark.slow)])
 def test_installs_and_imports_in_a_clean_environment(
     artefact: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -122,6 +123,28 @@ def test_installs_and_imports_in_a_clean_environment(
     locations = run(python, "-I", "-W", "error", "-c", IMPORT_SCRIPT, cwd=tmp_path).splitlines()
     assert all(Path(location).is_relative_to(tmp_path / "clean") for location in locations)
     assert "run" in run(tmp_path / "clean" / "bin" / "inference-marl", "--help", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import inference_marl; dir(inference_marl)",
+        "from inference_marl.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass",
+    ],
+)
+def test_the_face_and_the_version_load_neither_torch_nor_pyro(program: str) -> None:
+    found = run(sys.executable, "-c", f"{program}\nimport sys; print({{'torch', 'pyro'}} & set(sys.modules))", cwd=ROOT)
+    assert found.splitlines()[-1] == "set()"
+    assert "version" not in program or found.splitlines()[0] == f"inference-marl {inference_marl.__version__}"
+
+
+def test_every_name_of_the_face_is_there() -> None:
+    for name in inference_marl.__all__:
+        assert getattr(inference_marl, name) is not None
+    assert inference_marl.Experiment.__module__ == "inference_marl.experiment"
+    assert dir(inference_marl) == sorted(inference_marl.__all__)
+    with pytest.raises(AttributeError, match="module 'inference_marl' has no attribute 'runn'"):
+        _ = inference_marl.runn
 
 
 def test_one_version_everywhere() -> None:

@@ -1,4 +1,4 @@
-"""Two runs side by side: the same readings of both, their differences, and how far apart their beliefs are."""
+"""Two runs side by side: the same quantities of both, their differences, and how far apart their beliefs are."""
 
 from __future__ import annotations
 
@@ -8,34 +8,30 @@ from itertools import product
 
 import numpy as np
 
-from inference_marl.analysis.posterior import InspectError, Recorded
-from inference_marl.analysis.report.tables import NO_INTERVAL, Section, cell, number, step_cell
+from inference_marl.analysis.recorded import Recorded
+from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, number
+from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import (
     SPREAD_FLOOR,
     Numbers,
+    as_array,
     discrete_divergence,
     divergences,
     modelling,
     normal_divergence,
-    per_replicate,
 )
 from inference_marl.statistics.bounds import bounds_of
 from inference_marl.statistics.calibration import calibration
 from inference_marl.statistics.certainty import certainty
 from inference_marl.statistics.changes import belief_change
-from inference_marl.statistics.intervals import (
-    Interval,
-    mean_interval,
-    median_interval,
-    metric_difference,
-    proportion_interval,
-)
+from inference_marl.statistics.intervals import Interval, mean_interval, median_interval, proportion_interval
+from inference_marl.statistics.metrics import metric_difference, per_replicate
 
 MAX_PAIRS = 6
-"""Pairs of learners that are compared; the rest is left out, and said."""
+"""Pairs of learners that are compared; the table says how many are left out."""
 
 RESAMPLES = 200
-"""Of the replicates of both runs, for bootstrap intervals."""
+"""Bootstrap resamples of the replicates of both runs."""
 
 METRICS = {
     "reward": "reward per step",
@@ -56,11 +52,11 @@ LABELS = METRICS | {
     "at": "step of largest change",
     "size": "size of largest change",
 }
-"""What readings are called, by the names of metrics and of fields."""
+"""What quantities are called, by the names of metrics and of fields of `Certainty` and the like."""
 
 
 def comparison(first: Recorded, second: Recorded) -> list[Section]:
-    """Readings of two runs at their last records, and the distance of their beliefs.
+    """Quantities of two runs at their last records, and the distance of their beliefs.
 
     Learners of the same name are compared; if there are none, every learner of one run with every one of the other.
 
@@ -68,15 +64,10 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
         InspectError: if the runs cannot be compared.
     """
     check_comparable(first, second)
-    names = run_names(first, second)
+    names, paired = run_names(first, second), are_paired(first, second)
     every = learner_pairs(first, second)
     pairs = every[:MAX_PAIRS]
-    left_out = f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else ""
-    paired = are_paired(first, second)
-    sections = [_readings(first, second, pair, names, paired) for pair in pairs]
-    apart = [_apart(first, second, pair) for pair in pairs]
-    discrete = first.posterior is not None and first.posterior.attrs["kind"] == "discrete"
-    measure = "total variation" if discrete else "1-Wasserstein"
+    discrete = first.beliefs.attrs["kind"] == "discrete"
     explanation = (
         "Beliefs averaged over the replicates of a run (draws: all together) and compared with those of the other, on "
         "the states both have, averaged over agents; intervals from the bootstrap over replicates"
@@ -87,11 +78,11 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
     far = Section(
         f"How far are the beliefs of {names[1]} from those of {names[0]}?",
         explanation,
-        ["", measure, "KL(first || second)"],
-        [row for rows in apart for row in rows],
-        left_out,
+        ["", "total variation" if discrete else "1-Wasserstein", "KL(first || second)"],
+        [row for pair in pairs for row in _apart(first, second, pair)],
+        f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else "",
     )
-    return [*sections, far]
+    return [*(_side_by_side(first, second, pair, names, paired) for pair in pairs), far]
 
 
 def run_names(first: Recorded, second: Recorded) -> tuple[str, str]:
@@ -109,10 +100,9 @@ def run_names(first: Recorded, second: Recorded) -> tuple[str, str]:
 
 
 def learner_pairs(first: Recorded, second: Recorded) -> list[tuple[str, str]]:
-    """Learners to compare: those of the same name, or else everyone with everyone."""
-    one, other = (recorded.metrics["learner"].to_numpy().tolist() for recorded in (first, second))
-    common = [(name, name) for name in one if name in other]
-    return common or list(product(one, other))
+    """Learners to compare: those of the same name, or else all with all."""
+    common = [(name, name) for name in first.learners if name in second.learners]
+    return common or list(product(first.learners, second.learners))
 
 
 def check_comparable(first: Recorded, second: Recorded) -> None:
@@ -131,10 +121,7 @@ def check_comparable(first: Recorded, second: Recorded) -> None:
 
 
 def _described(recorded: Recorded) -> dict[str, str]:
-    posterior = recorded.posterior
-    if posterior is None:
-        raise InspectError(f"{recorded.folder}: got a run without posterior.nc, expected one that records beliefs")
-    agents = str(posterior.sizes["agent"])
+    posterior = recorded.beliefs
     if posterior.attrs["kind"] == "continuous":
         edges = f"[{posterior.attrs['low']:g}, {posterior.attrs['high']:g}]"
         actions = f"continuous, {posterior.sizes['action_dim']} of {edges}"
@@ -142,11 +129,11 @@ def _described(recorded: Recorded) -> dict[str, str]:
         real = posterior["policy"].notnull()
         taken = real.any([dim for dim in real.dims if dim not in ("agent", "action")]).sum("action")
         actions = f"discrete, {' x '.join(map(str, taken.to_numpy().tolist()))}"
-    return {"agents": agents, "action spaces": actions}
+    return {"agents": str(posterior.sizes["agent"]), "action spaces": actions}
 
 
 def are_paired(first: Recorded, second: Recorded) -> bool:
-    """Whether replicate `r` of both runs started from the same random numbers: one game, seed and number of them."""
+    """Whether replicate `r` of both runs used the same random numbers: same game, seed and number of replicates."""
     one, other = (
         (run.metrics.attrs.get("seed"), run.metrics.attrs.get("game"), run.metrics.sizes["replicate"])
         for run in (first, second)
@@ -154,8 +141,8 @@ def are_paired(first: Recorded, second: Recorded) -> bool:
     return one[0] is not None and one == other
 
 
-def learner_readings(recorded: Recorded, learner: str) -> dict[str, Numbers]:
-    """Everything that one number per replicate says of a learner at the last record, by its name in `LABELS`."""
+def quantities(recorded: Recorded, learner: str) -> dict[str, Numbers]:
+    """All of a learner's quantities at the last record, one number per replicate each, by their names in `LABELS`."""
     found: dict[str, Numbers] = {}
     for name in METRICS:
         values = per_replicate(recorded.metrics, name, learner)
@@ -164,33 +151,30 @@ def learner_readings(recorded: Recorded, learner: str) -> dict[str, Numbers]:
     posterior = recorded.posterior
     if posterior is None or learner not in modelling(posterior):
         return found
-    read = (
+    for each in (
         certainty(posterior, learner),
         divergences(posterior, learner),
         calibration(posterior, learner, -1),
         belief_change(posterior, learner),
-    )
-    for reading in read:
-        if reading is not None:
-            found |= {name: values for name, values in vars(reading).items() if name in LABELS}
+    ):
+        found |= {name: values for name, values in vars(each).items() if name in LABELS} if each else {}
     return {name: found[name] for name in LABELS if name in found and not np.isnan(found[name]).all()}
 
 
-def _readings(
+def _side_by_side(
     first: Recorded, second: Recorded, pair: tuple[str, str], names: tuple[str, str], paired: bool
 ) -> Section:
-    """One pair of learners, a row per reading that both have."""
-    one, other = (learner_readings(run, learner) for run, learner in zip((first, second), pair, strict=True))
-    last = max(int(run.metrics["step"][-1]) for run in (first, second))
-    discrete = first.posterior is not None and first.posterior.attrs["kind"] == "discrete"
-    same = first.metrics.equals(second.metrics)
+    """One pair of learners, a row per quantity that both have."""
+    one, other = (quantities(run, learner) for run, learner in zip((first, second), pair, strict=True))
+    last, same = max(first.last_step, second.last_step), first.metrics.equals(second.metrics)
+    discrete = first.beliefs.attrs["kind"] == "discrete"
     rows = []
     for name in (name for name in one if name in other):
         both = one[name], other[name]
         if name == "at":
             medians = [median_interval(values) for values in both]
             later = medians[1].mean - medians[0].mean if all(math.isfinite(each.mean) for each in medians) else math.nan
-            rows.append([LABELS[name], *(step_cell(each, last) for each in medians), number(later, 1)])
+            rows.append([LABELS[name], *(cell(each, 1, last) for each in medians), number(later, 1)])
             continue
         cells = [cell(_interval(name, values, discrete)) for values in both]
         gap = metric_difference(name, *both, paired, discrete)
@@ -205,7 +189,7 @@ def _readings(
 
 
 def _how(paired: bool, same: bool) -> str:
-    """How the differences of two runs came by their intervals."""
+    """How the intervals of differences are computed."""
     if same:
         return "without intervals, as both runs have the same results."
     if paired:
@@ -214,14 +198,14 @@ def _how(paired: bool, same: bool) -> str:
 
 
 def _interval(name: str, values: Numbers, discrete: bool) -> Interval:
-    """The interval that suits a reading."""
+    """The interval that suits a quantity."""
     if name == "success":
         return proportion_interval(int(values.sum()), len(values))
     return mean_interval(values, bounds=bounds_of(name, discrete))
 
 
 def _apart(first: Recorded, second: Recorded, pair: tuple[str, str]) -> list[list[str]]:
-    """Distances of one pair's opponent models and policies."""
+    """Rows with the distances of one pair's opponent models and policies."""
     label = pair[0] if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}"
     rows = [[label]]
     for name, words in {"opponent_model": "opponent model rho", "policy": "policy pi"}.items():
@@ -244,36 +228,22 @@ def belief_distance(
 
     Returns:
         Total variation (draws: 1-Wasserstein distance) and `KL(first || second)` of the means over replicates (draws:
-        of all replicates' together), averaged over agents and common states, with intervals from the bootstrap over
-        replicates, in pairs where they pair, widened to contain the estimate. `None` if a learner
-        lacks the belief.
+        of all replicates together), averaged over agents and common states, with intervals from the bootstrap over
+        replicates, in pairs where they pair, widened to contain the estimate. `None` if a learner lacks the belief.
     """
-    if first.posterior is None or second.posterior is None:
+    stored = first.beliefs, second.beliefs
+    if any(name not in each for each in stored):
         return None
-    if name not in first.posterior or name not in second.posterior:
+    found = [each[name].sel(learner=learner).isel(step=-1) for each, learner in zip(stored, pair, strict=True)]
+    states = found[1]["state"].to_numpy()
+    common = [state for state in found[0]["state"].to_numpy() if state in states]
+    if not common or any(belief.isnull().all() for belief in found):
         return None
-    found = [
-        recorded.posterior[name].sel(learner=learner).isel(step=-1)
-        for recorded, learner in zip((first, second), pair, strict=True)
-        if recorded.posterior is not None
-    ]
-    if any(belief.isnull().all() for belief in found):
-        return None
-    labelled = [
-        belief if "state" in belief.coords else belief.assign_coords(state=np.arange(belief.sizes["state"]))
-        for belief in found
-    ]
-    common = [state for state in labelled[0]["state"].to_numpy() if state in labelled[1]["state"].to_numpy()]
-    if not common:
-        return None
-    discrete = first.posterior.attrs["kind"] == "discrete"
-    last = str(found[0].dims[-1])
+    attrs, last = stored[0].attrs, str(found[0].dims[-1])
+    discrete = attrs["kind"] == "discrete"
     event = (last,) if discrete else ("draw", last)
-    one, other = (
-        belief.sel(state=common).transpose("replicate", "agent", "state", *event).to_numpy().astype(np.float64)
-        for belief in labelled
-    )
-    spread = 0.0 if discrete else SPREAD_FLOOR * (first.posterior.attrs["high"] - first.posterior.attrs["low"])
+    one, other = (as_array(belief.sel(state=common), "replicate", "agent", "state", *event) for belief in found)
+    spread = 0.0 if discrete else SPREAD_FLOOR * (attrs["high"] - attrs["low"])
     return _bootstrapped(one, other, are_paired(first, second), lambda p, q: _distances(p, q, discrete, spread))
 
 
@@ -292,19 +262,16 @@ def _distances(p: Numbers, q: Numbers, discrete: bool, spread: float) -> tuple[f
 def _bootstrapped(
     one: Numbers, other: Numbers, paired: bool, measure: Callable[[Numbers, Numbers], tuple[float, float]]
 ) -> tuple[Interval, Interval]:
-    """Two measures with percentile intervals over replicates of both, drawn in pairs if they are `paired`."""
+    """Two measures with percentile intervals over replicates of both, resampled in pairs if they are `paired`."""
     estimate = measure(one, other)
     if min(len(one), len(other)) < 2:
-        first, second = (Interval(each, math.nan, math.nan) for each in estimate)
-        return first, second
+        return Interval(estimate[0], math.nan, math.nan), Interval(estimate[1], math.nan, math.nan)
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(RESAMPLES):
         chosen = rng.integers(len(one), size=len(one))
         drawn.append(measure(one[chosen], other[chosen if paired else rng.integers(len(other), size=len(other))]))
-    low, high = (
-        np.minimum(np.quantile(drawn, 0.025, axis=0), estimate),
-        np.maximum(np.quantile(drawn, 0.975, axis=0), estimate),
-    )
+    low = np.minimum(np.quantile(drawn, 0.025, axis=0), estimate)
+    high = np.maximum(np.quantile(drawn, 0.975, axis=0), estimate)
     first, second = (Interval(*map(float, each)) for each in zip(estimate, low, high, strict=True))
     return first, second

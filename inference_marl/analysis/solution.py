@@ -1,4 +1,4 @@
-"""How far what a run has learned is from the exact solution of its game, for games that give their rules as tables."""
+"""Distance of a run's beliefs from the exact solution of its game, for games whose rules are tables."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from functools import partial
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
-from inference_marl.analysis.posterior import Recorded
-from inference_marl.config.files import SpecError, load
+from inference_marl.analysis.recorded import Recorded
+from inference_marl.config.build import SpecError
+from inference_marl.config.files import load
 from inference_marl.guides import Empirical, PolicyFirst
 from inference_marl.inference.exact import Solution, seen_by, smooth, soft_q_iteration
+from inference_marl.inference.schedules import current
 from inference_marl.learners import Planner, Rommeo
 from inference_marl.models import OpponentPrior
 from inference_marl.statistics.beliefs import Numbers
-from inference_marl.types import Learner
+from inference_marl.types import Actor
 
 MAX_ENTRIES = 5_000_000
 """Entries of the largest table; replicates beyond that are left out."""
+
+BELIEFS = {"opponent_prior": "opponent_action", "opponent_model": "opponent_action", "policy": "action"}
+"""What is compared or solved with, and over which dimension."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,16 @@ class Distance:
 
 
 def distances(recorded: Recorded) -> list[Distance]:
-    """Every modelling agent's distance from Eq. 9-13 of Tian et al. (2019), solved exactly.
+    """Distance of every modelling agent from Eq. 9-13 of Tian et al. (2019), solved exactly.
 
-    The solution is that of an agent that knows the game's rules and whose opponents do what its own prior says at the
-    last record, with the temperature, KL weight and discount (or planning horizon and treatment of the dynamics) of
-    that moment. So it is not how well an agent plays, but how far its learning has come towards what it aims at.
+    The solution is that of an agent that knows the game's rules and whose opponents follow its own prior at the last
+    record, with the current temperature, KL weight and discount (or planning horizon and treatment of the dynamics).
+    So it measures not how well an agent plays, but how close learning has come to its target.
 
     Returns:
         Empty for games without tables, beliefs that were not recorded in every state, and runs whose experiment cannot
-        be built here. Learners that aim at something else have no row: those whose opponent model is given (rho := P,
-        or a fixed one) or whose guide samples the policy first.
+        be built here. Learners with another target have no row: those whose opponent model is given (rho := P, or a
+        fixed one) or whose guide samples the policy first.
     """
     try:
         experiment = load(recorded.folder / "spec.yaml")
@@ -61,43 +67,36 @@ def distances(recorded: Recorded) -> list[Distance]:
     found = []
     last = posterior.isel(step=-1)
     for name, arm in experiment.arms.items():
-        if name not in last["learner"]:
-            continue
-        for agent in range(experiment.game.agents):
+        for agent in range(experiment.game.agents) if name in last["learner"] else []:
             learner = arm[agent] if isinstance(arm, list) else arm
             reward, transition = seen_by(rules, agent)
-            kept = max(1, MAX_ENTRIES // transition.numel())
-            here = last.sel(learner=name).isel(agent=agent, replicate=slice(kept))
-            sizes = {"action": reward.shape[1], "opponent_action": reward.shape[2]}
-            beliefs = {
-                belief: torch.from_numpy(
-                    here[belief].isel({dim: slice(sizes[dim])}).transpose("replicate", "state", dim).to_numpy()
-                ).double()
-                for belief, dim in [
-                    ("opponent_prior", "opponent_action"),
-                    ("opponent_model", "opponent_action"),
-                    ("policy", "action"),
-                ]
-                if belief in here
-            }
-            if len(beliefs) < 3 or any(bool(values.isnan().any()) for values in beliefs.values()):
+            beliefs = _beliefs(last.sel(learner=name).isel(agent=agent), reward, transition)
+            if beliefs is None:
                 continue
-            solution = _solve(learner, int(last["step"]), reward, transition, beliefs["opponent_prior"].log())
+            prior, model, policy = beliefs
+            solution = _solve(learner, int(last["step"]), reward, transition, prior.log())
             if solution is not None:
                 marginal = (solution.policy * solution.opponent_model.unsqueeze(-2)).sum(-1)
-                found.append(
-                    Distance(
-                        name,
-                        agent,
-                        _total_variation(beliefs["opponent_model"], solution.opponent_model),
-                        _total_variation(beliefs["policy"], marginal),
-                    )
-                )
+                apart = _total_variation(model, solution.opponent_model), _total_variation(policy, marginal)
+                found.append(Distance(name, agent, *apart))
     return found
 
 
-def _solve(learner: Learner, step: int, reward: Tensor, transition: Tensor, log_prior: Tensor) -> Solution | None:
-    """What a learner aims at after `step` updates; `None` for learners that do not aim at a soft value."""
+def _beliefs(here: xr.Dataset, reward: Tensor, transition: Tensor) -> list[Tensor] | None:
+    """An agent's prior, opponent model and policy, `replicates x states x actions`; `None` if one is missing."""
+    sizes = {"action": reward.shape[1], "opponent_action": reward.shape[2]}
+    kept = slice(max(1, MAX_ENTRIES // transition.numel()))
+    found = []
+    for name, dim in BELIEFS.items():
+        if name not in here:
+            return None
+        values = here[name].isel({dim: slice(sizes[dim]), "replicate": kept}).transpose("replicate", "state", dim)
+        found.append(torch.from_numpy(values.to_numpy()).double())
+    return None if any(bool(values.isnan().any()) for values in found) else found
+
+
+def _solve(learner: Actor, step: int, reward: Tensor, transition: Tensor, log_prior: Tensor) -> Solution | None:
+    """The target of a learner after `step` updates; `None` for learners that do not aim at a soft value."""
     if not isinstance(learner, Rommeo | Planner) or isinstance(learner.guide, PolicyFirst):
         return None
     if isinstance(learner.guide.opponent_model, Empirical | OpponentPrior):
@@ -107,8 +106,8 @@ def _solve(learner: Learner, step: int, reward: Tensor, transition: Tensor, log_
         reward,
         transition,
         log_prior,
-        temperature=learner.temperature(step),
-        kl_weight=learner.kl_weight(step),
+        temperature=current(learner.temperature, step),
+        kl_weight=current(learner.kl_weight, step),
     )
     if isinstance(learner, Rommeo):
         return solve(discount=learner.discount, tolerance=1e-7)

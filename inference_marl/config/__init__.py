@@ -1,1 +1,1 @@
-"""Experiment files and the objects they describe."""
+"""Experiment files and the objects they describe: what a file may say, and its Python twins."""

@@ -26,20 +26,22 @@ import inference_marl.learners
 import inference_marl.models
 from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, public_path, within
+from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import Exploration
-from inference_marl.types import Conditional, Game, Learner
+from inference_marl.play import Functional
+from inference_marl.types import Actor, Game, Learner
 
 
 class SpecError(ValueError):
     """An experiment file, or an override, that cannot be built; the message is one line and begins with the key."""
 
 
-def learners_of(config: Any, key: str) -> Learner | list[Learner]:
+def learners_of(config: Any, key: str) -> Actor | list[Actor]:
     """An arm: one learner for every seat, or a list with one per seat."""
     if isinstance(config, list):
-        return [construct(Learner, seat, f"{key}[{i}]") for i, seat in enumerate(config)]
-    learner: Learner = construct(Learner, config, key)
+        return [construct(Actor, seat, f"{key}[{i}]") for i, seat in enumerate(config)]
+    learner: Actor = construct(Actor, config, key)
     return learner
 
 
@@ -90,7 +92,8 @@ def check_names(cls: type, given: Mapping[str, Any], prefix: str, also: Sequence
     What else a file may say there, `also`, is told to those who write what it may not.
     """
     init: Any = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
-    parameters = [] if init is object.__init__ else list(inspect.signature(init).parameters.values())[1:]
+    none = init in (object.__init__, torch.nn.Module.__init__)
+    parameters = [] if none else list(inspect.signature(init).parameters.values())[1:]
     accepted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     known_too = [*accepted, *also]
     # Of a class that takes any keyword, jsonargparse finds out what it hands to its base.
@@ -246,12 +249,19 @@ def _subclasses(base: type) -> list[type]:
 
 
 def _is_concrete(cls: type) -> bool:
-    """Whether a class can do its work: nothing abstract, and no base's `forward` that only raises."""
+    """Whether a class can do its work: no method is abstract, and none that it needs is a base's that only raises."""
+    # Modules have no metaclass that would know: `inspect.isabstract` sees only what it made.
+    if any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls)):
+        return False
+    if issubclass(cls, Functional):  # made of parameters, which no file has
+        return False
+    if issubclass(cls, Actor):
+        acts = cls.act is not Actor.act or cls.policy is not Actor.policy
+        return acts and not (issubclass(cls, Learner) and cls.learn is Learner.learn)
+    if issubclass(cls, inference_marl.guides.Guide):
+        return hasattr(cls, "order")
     bases = (torch.nn.Module, inference_marl.models.Critic, inference_marl.models.Optimality)
-    undefined = [base.forward for base in bases]
-    orderless = issubclass(cls, inference_marl.guides.Guide) and not hasattr(cls, "order")
-    silent = not issubclass(cls, Learner) and getattr(cls, "forward", None) in undefined
-    return not (inspect.isabstract(cls) or orderless or silent)
+    return getattr(cls, "forward", None) not in [base.forward for base in bases]
 
 
 def available() -> dict[str, dict[str, str]]:
@@ -259,7 +269,7 @@ def available() -> dict[str, dict[str, str]]:
     models, guides = inference_marl.models, inference_marl.guides
     kinds: dict[str, tuple[type, ...]] = {
         "games": (Game,),
-        "learners": (Learner,),
+        "learners": (Actor,),
         "opponent priors": (models.OpponentPrior,),
         "transitions": (models.TransitionModel,),
         "critics": (models.Critic,),

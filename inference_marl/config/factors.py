@@ -1,4 +1,4 @@
-"""Arms that differ from another arm: dotted overrides, and the arms of an ablation's design."""
+"""Factors: arms for the levels of what is varied, and the designs that combine them."""
 
 from __future__ import annotations
 
@@ -6,67 +6,57 @@ import copy
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from inference_marl.config.build import SpecError, is_number, learners_of
-from inference_marl.described import first_line
-from inference_marl.runs.run import Experiment
-from inference_marl.types import Learner
+from inference_marl.config.check import check
+from inference_marl.config.overrides import blamed, override
+from inference_marl.described import first_line, plain
+from inference_marl.experiment import Experiment
+from inference_marl.types import Actor
 
 
-def override(config: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set one key of a file's content, in place.
+def ablation(
+    experiment: Experiment, factors: Mapping[str, Any], design: Literal["grid", "one_at_a_time"] = "grid"
+) -> Experiment:
+    """An experiment with, in the place of its arms, what becomes of them at the levels of some factors.
 
-    `init_args` may be left out of the path (`arms.a.guide.policy` reaches into `init_args` of `arms.a` and of its
-    guide), and list items are numbers.
+    The Python twin of a file's keys `factors` and `design`::
+
+        factors = {
+            "prior": {"empirical": {}, "uniform": {"opponent_prior": Uniform()}},
+            "kl_weight": [1.0, 0.1],  # short for levels that set this one key
+        }
+
+    Args:
+        experiment: whose arms the factors change.
+        factors: by name of the factor and of the level, what differs there: values by dotted key, as in arms that
+            are `like` another. A list is short for levels that give its items to the key that names the factor.
+        design: `grid` makes an arm of every combination of levels, the last factor's changing fastest;
+            `one_at_a_time` one of the first levels together, and one of every other level with the other factors at
+            their first. Either way the first arm is the one that the others are compared with.
+
+    Returns:
+        A new experiment, whose `levels` say what each arm is.
 
     Raises:
-        SpecError: if the path leads through something that has no keys.
+        SpecError: if a factor is malformed, or an arm cannot be built; the message begins with the key.
     """
-    *path, last = dotted.split(".")
-    node: Any = config
-    for depth, key in enumerate(path):
-        node = _inside(node, path[:depth], key, dotted)
-        if isinstance(node, dict) and ("like" in node or (depth == 3 and path[0] == "factors")):
-            # What it differs from is not known yet: kept as one more difference, applied after the others.
-            last = ".".join([*path[depth:], last])
-            node.pop(last, None)
-            node[last] = copy.deepcopy(value)
-            return
-        index: Any = key
-        if isinstance(node, list):
-            index = int(key)
-        elif key not in node:
-            node[key] = {}
-        if isinstance(node[index], str):
-            node[index] = {"class_path": node[index]}
-        node = node[index]
-    node = _inside(node, path, last, dotted)
-    node[int(last) if isinstance(node, list) else last] = copy.deepcopy(value)
-
-
-def _inside(node: Any, walked: Sequence[str], key: str, dotted: str) -> Any:
-    """Where `key` of `node` is kept: `node` itself, or its `init_args`."""
-    where = ".".join(walked)
-    if isinstance(node, dict) and "class_path" in node and key not in ("class_path", "init_args"):
-        if node.get("init_args") is None:
-            node["init_args"] = {}
-        node = node["init_args"]
-    if isinstance(node, list) and not (key.isdecimal() and int(key) < len(node)):
-        raise SpecError(f"{dotted}: got item {key} of {where}, expected a number below {len(node)}")
-    if not isinstance(node, dict | list):
-        raise SpecError(f"{dotted}: got a path through {where}, which has no keys, expected one that ends there")
-    return node
-
-
-def blamed(where: str, keys: Iterable[str]) -> str | None:
-    """Which of some overrides the key of an error message is about: the one leading farthest, `None` if none does."""
-    about = [key for key in keys if re.match(rf"{re.escape(key)}([.\[]|$)", where) or key.startswith(f"{where}.")]
-    return max(about, key=len, default=None)
+    described = experiment.describe()["init_args"]["arms"]
+    try:
+        designed = cells(described, plain(factors), design)
+        arms = {name: cell.build() for name, cell in designed.items()}
+        crossed = experiment.replace(arms=arms, levels={name: cell.levels for name, cell in designed.items()})
+        check(crossed)
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise SpecError(first_line(error)) from error
+    return crossed
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class Cell:
     levels: dict[str, str]
     differences: Sequence[_Level]
 
-    def build(self) -> Learner | list[Learner]:
+    def build(self) -> Actor | list[Actor]:
         """The arm.
 
         Raises:
@@ -112,24 +102,31 @@ def cells(arms: Mapping[str, Any], factors: Any, design: Any) -> dict[str, Cell]
     if not isinstance(factors, Mapping) or not factors:
         raise SpecError(f"factors: got {factors!r}, expected a mapping from names to levels")
     levels = {str(factor): _levels(str(factor), given) for factor, given in factors.items()}
-    if design == "grid":
-        chosen = [dict(zip(levels, names, strict=True)) for names in itertools.product(*levels.values())]
-    else:
-        first = {factor: next(iter(given)) for factor, given in levels.items()}
-        others = [first | {factor: name} for factor, given in levels.items() for name in list(given)[1:]]
-        chosen = [first, *others]
-    cells: dict[str, Cell] = {}
+    several = len(arms) > 1
+    found: dict[str, Cell] = {}
     for arm, config in arms.items():
-        for at in chosen:
-            different = [factor for factor in at if design == "grid" or at[factor] != first[factor]]
-            parts = [levels[factor][at[factor]].name for factor in different] or ["reference"]
-            name = "-".join([*([arm] if len(arms) > 1 else []), *parts])
-            if name in cells:
+        for parts, at in _combined(levels, design):
+            name = "-".join([arm, *parts] if several else parts)
+            if name in found:
                 raise SpecError(f"factors: got two arms called {name}, expected names of levels that tell them apart")
-            kept = {"arm": arm} if len(arms) > 1 else {}
-            cells[name] = Cell(arm, config, kept | at, [levels[factor][level] for factor, level in at.items()])
-    Experiment.check_names(cells)
-    return cells
+            kept = {"arm": arm} if several else {}
+            found[name] = Cell(arm, config, kept | at, [levels[factor][level] for factor, level in at.items()])
+    Experiment.check_names(found)
+    return found
+
+
+def _combined(levels: Mapping[str, Mapping[str, _Level]], design: str) -> list[tuple[list[str], dict[str, str]]]:
+    """The combinations of levels in a design: parts of an arm's name, and the label of each factor's level."""
+    if design == "grid":
+        grid = [dict(zip(levels, labels, strict=True)) for labels in itertools.product(*levels.values())]
+        return [([levels[factor][label].name for factor, label in at.items()], at) for at in grid]
+    first = {factor: next(iter(given)) for factor, given in levels.items()}
+    others = [
+        ([level.name], first | {factor: label})
+        for factor, given in levels.items()
+        for label, level in list(given.items())[1:]
+    ]
+    return [(["reference"], first), *others]
 
 
 @dataclass(frozen=True)

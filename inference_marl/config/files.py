@@ -1,13 +1,13 @@
-"""Experiment files: YAML to an `Experiment` and back.
+"""Experiment files: YAML to an `Experiment` or a `Suite` and back.
 
 A file and its Python twin build the same objects. An arm may start from another arm (`like`), `factors` stand for the
-arms of a design, and `runs` make several experiments of one file, a suite; values are checked and objects built by
-`building`.
+arms of a design, and `runs` make several experiments of one file, a suite.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,26 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from inference_marl.config.build import SpecError, available, check_names, construct, explain, learners_of, named
-from inference_marl.config.factors import blamed, cells, override
-from inference_marl.described import first_line, plain
-from inference_marl.runs.run import Experiment
-from inference_marl.runs.suite import Suite
-from inference_marl.types import Game, Learner
-
-__all__ = ["SpecError", "available", "build", "build_suite", "dump", "expanded", "load", "load_any", "override"]
+from inference_marl.config.build import SpecError, check_names, construct, explain, learners_of, named
+from inference_marl.config.check import check
+from inference_marl.config.factors import cells
+from inference_marl.config.overrides import blamed, override, resolve_likes
+from inference_marl.described import first_line
+from inference_marl.experiment import Experiment, Suite
+from inference_marl.types import Actor, Game
 
 Overrides = Sequence[tuple[str, Any]]
 """Values by dotted key, applied in their order."""
+
+Arms = dict[str, Actor | list[Actor]]
+"""Arms by name."""
+
+Made = dict[str, Actor | list[Actor]]
+"""Arms by what a file says of them. Descriptions can be shared, and checking them takes time."""
+
+
+KEYS = (*inspect.signature(Experiment).parameters, "factors", "design", "runs", "show")
+"""What a file may say at its top."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -90,34 +99,24 @@ def build(config: Mapping[str, Any]) -> Experiment:
     return _build(config)
 
 
-def _build(
-    config: Mapping[str, Any],
-    without: Collection[str] = (),
-    made: dict[str, Learner | list[Learner]] | None = None,
-) -> Experiment:
+def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made | None = None) -> Experiment:
     """`build`, where some arms are left out; others may be `like` them.
 
     Args:
         config: as for `build`.
         without: names of the arms that are left out.
-        made: learners by what a file says of them. Descriptions can be shared, and checking them takes time, so those
-            that are here are not made again, and others are put here.
+        made: those that are here are not made again, and others are put here.
     """
-    settings, made = dict(config), {} if made is None else made
+    settings = dict(config)
     if "runs" in settings:
         raise SpecError("runs: got a suite of several runs, expected one experiment; build it with build_suite")
     factors, design = settings.pop("factors", None), settings.pop("design", "grid")
     try:
         hints = check_names(Experiment, settings, "", also=("factors", "design", "runs"))
         game = construct(Game, settings.pop("game"), "game")
-        described = {name: arm for name, arm in _resolve_likes(settings.pop("arms")).items() if name not in without}
+        described = {name: arm for name, arm in resolve_likes(settings.pop("arms")).items() if name not in without}
         if factors is None:
-            arms = {}
-            for name, arm in described.items():
-                said = repr(arm)
-                if said not in made:
-                    made[said] = learners_of(arm, f"arms.{name}")
-                arms[name] = made[said]
+            arms = _arms(described, {} if made is None else made)
         else:
             if "levels" in settings:
                 raise SpecError("levels: got levels beside factors, expected one of them: levels follow from factors")
@@ -129,7 +128,7 @@ def _build(
                 settings[name] = {arm: each for arm, each in settings[name].items() if arm not in without}
         settings = _settings({name: named(hints[name], value, name) for name, value in settings.items()})
         experiment = Experiment(game=game, arms=arms, **settings)
-        experiment.check()
+        check(experiment)
     except SpecError:
         raise
     except ValueError as error:
@@ -137,9 +136,17 @@ def _build(
     return experiment
 
 
-def _overridden(
-    config: Mapping[str, Any], overrides: Overrides, made: dict[str, Learner | list[Learner]] | None = None
-) -> Experiment:
+def _arms(described: Mapping[str, Any], made: Made) -> Arms:
+    arms = {}
+    for name, arm in described.items():
+        said = repr(arm)
+        if said not in made:
+            made[said] = learners_of(arm, f"arms.{name}")
+        arms[name] = made[said]
+    return arms
+
+
+def _overridden(config: Mapping[str, Any], overrides: Overrides, made: Made | None = None) -> Experiment:
     """What a file's content describes after overrides; `made` is for `_build`."""
     changed = copy.deepcopy(dict(config))
     without = set()
@@ -168,6 +175,31 @@ def build_suite(config: Mapping[str, Any], overrides: Overrides = ()) -> Suite:
         SpecError: as for `load`; where a run is at fault, naming it.
     """
     rest = copy.deepcopy(dict(config))
+    for_all, for_one, without = _shared_out(rest, overrides)
+    runs, show = rest.pop("runs", None), rest.pop("show", ())
+    if not isinstance(runs, Mapping) or not runs:
+        raise SpecError(f"runs: got {runs!r}, expected a mapping from names to what differs there")
+    for name in [*for_one, *without]:
+        if name not in runs:
+            raise SpecError(f"runs.{name}: got an unknown run, expected one of {', '.join(map(str, runs))}")
+    made: Made = {}
+    built = {
+        name: _run(name, rest, differences, for_all, for_one.get(name, []), made)
+        for name, differences in runs.items()
+        if differences is not None and name not in without
+    }
+    if not (isinstance(show, Sequence) and not isinstance(show, str)):
+        raise SpecError(f"show: got {show!r}, expected a list of metrics")
+    try:
+        return Suite(built, show)
+    except ValueError as error:
+        raise SpecError(first_line(error)) from error
+
+
+def _shared_out(
+    config: dict[str, Any], overrides: Overrides
+) -> tuple[list[tuple[str, Any]], dict[str, list[tuple[str, Any]]], set[str]]:
+    """Overrides of all runs, of one run each, and the runs that are left out; those of other keys are made here."""
     for_all: list[tuple[str, Any]] = []
     for_one: dict[str, list[tuple[str, Any]]] = {}
     without: set[str] = set()
@@ -180,79 +212,33 @@ def build_suite(config: Mapping[str, Any], overrides: Overrides = ()) -> Suite:
             without.add(name)
         elif room in ("runs", "show"):
             without.discard(name)
-            override(rest, key, value)
+            override(config, key, value)
         else:
             for_all.append((key, value))
-    runs, show = rest.pop("runs", None), rest.pop("show", ())
-    if not isinstance(runs, Mapping) or not runs:
-        raise SpecError(f"runs: got {runs!r}, expected a mapping from names to what differs there")
-    for name in [*for_one, *without]:
-        if name not in runs:
-            raise SpecError(f"runs.{name}: got an unknown run, expected one of {', '.join(map(str, runs))}")
-    built, made = {}, dict[str, Learner | list[Learner]]()
-    for name, differences in runs.items():
-        if differences is None or name in without:
-            continue
-        if not isinstance(differences, Mapping) or not all(isinstance(key, str) for key in differences):
-            raise SpecError(f"runs.{name}: got {differences!r}, expected a mapping from dotted keys to values")
-        own, its = list(differences.items()), for_one.get(name, [])
-        stands = {key: f"runs.{name}." for key, _ in own} | {key: "" for key, _ in for_all}
-        stands |= {key: f"runs.{name}." for key, _ in its}
-        try:
-            built[name] = _overridden(rest, [*own, *for_all, *its], made)
-        except SpecError as error:
-            about = blamed(str(error).partition(": ")[0], stands)
-            prefix = "" if about is None else stands[about]
-            raise SpecError(f"{prefix}{error}" if prefix else f"{error} (in runs.{name})") from error
-    if not (isinstance(show, Sequence) and not isinstance(show, str)):
-        raise SpecError(f"show: got {show!r}, expected a list of metrics")
+    return for_all, for_one, without
+
+
+def _run(
+    name: Any, rest: Mapping[str, Any], differences: Any, for_all: Overrides, its: Overrides, made: Made
+) -> Experiment:
+    """One run of a suite: the rest of the file, what differs here, and overrides of all runs and of this one."""
+    if not isinstance(differences, Mapping) or not all(isinstance(key, str) for key in differences):
+        raise SpecError(f"runs.{name}: got {differences!r}, expected a mapping from dotted keys to values")
+    own = list(differences.items())
+    stands = {key: f"runs.{name}." for key, _ in own} | {key: "" for key, _ in for_all}
+    stands |= {key: f"runs.{name}." for key, _ in its}
     try:
-        return Suite(built, show)
-    except ValueError as error:
-        raise SpecError(first_line(error)) from error
+        return _overridden(rest, [*own, *for_all, *its], made)
+    except SpecError as error:
+        about = blamed(str(error).partition(": ")[0], stands)
+        prefix = "" if about is None else stands[about]
+        raise SpecError(f"{prefix}{error}" if prefix else f"{error} (in runs.{name})") from error
 
 
 def dump(experiment: Experiment | Suite) -> str:
     """The experiment or suite as a file, with every default written out; `load_any` makes an equal one of it."""
     content = experiment.describe() if isinstance(experiment, Suite) else experiment.describe()["init_args"]
     return yaml.safe_dump(content, sort_keys=False)
-
-
-def expanded(experiment: Experiment, factors: Mapping[str, Any], design: str) -> Experiment:
-    """See `Experiment.ablation`."""
-    config = experiment.describe()["init_args"]
-    del config["levels"]
-    return build(config | {"factors": plain(factors), "design": design})
-
-
-def _resolve_likes(arms: Any) -> dict[str, Any]:
-    if not isinstance(arms, Mapping) or not arms:
-        raise SpecError(f"arms: got {arms!r}, expected a mapping from names to learners")
-    Experiment.check_names(arms)
-    resolved: dict[str, Any] = {}
-
-    def resolve(name: str, asking: tuple[str, ...]) -> Any:
-        if name in resolved:
-            return resolved[name]
-        arm = arms[name]
-        if not (isinstance(arm, Mapping) and "like" in arm):
-            return arm
-        base = arm["like"]
-        if not isinstance(base, str) or base not in arms:
-            raise SpecError(f"arms.{name}.like: got {base!r}, expected another arm: {', '.join(arms)}")
-        if base in asking:
-            raise SpecError(
-                f"arms.{name}.like: got a circle, {' -> '.join([*asking, base])}, expected an arm that starts from none"
-            )
-        merged = {"arms": {name: copy.deepcopy(resolve(base, (*asking, base)))}}
-        for key, value in arm.items():
-            if key != "like":
-                override(merged, f"arms.{name}.{key}", value)
-        return merged["arms"][name]
-
-    for name in arms:
-        resolved[name] = resolve(name, (name,))
-    return resolved
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,41 @@ the game is symmetric one seating of each pair is played, and the other one is r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import overload
 
-from inference_marl.runs.run import Experiment
+from inference_marl.described import within
+from inference_marl.experiment import Experiment, Suite
 
-Levels = Mapping[str, Mapping[str, str]]
+
+@overload
+def tournament(experiment: Experiment) -> Experiment: ...
+@overload
+def tournament(experiment: Suite) -> Suite: ...
+@overload
+def tournament(experiment: Experiment | Suite) -> Experiment | Suite: ...
+def tournament(experiment: Experiment | Suite) -> Experiment | Suite:
+    """An experiment with, in the place of its arms, every learner against every learner, itself included.
+
+    Args:
+        experiment: of a suite every experiment is treated so.
+
+    Returns:
+        A new experiment, with an arm for each pair: the `row`'s learner in seat 0, the `column`'s in seat 1, as its
+        `levels` say. Where the game is symmetric, one seating of each pair will do.
+
+    Raises:
+        ValueError: if a game is not one of two agents, or an arm is a list of learners; of a suite, naming the run.
+    """
+    if isinstance(experiment, Experiment):
+        return _paired(experiment)
+    runs = {}
+    for name, run in experiment.runs.items():
+        with within(f"runs.{name}"):
+            runs[name] = _paired(run)
+    return Suite(runs, experiment.show)
 
 
-def pairs(experiment: Experiment) -> Experiment:
-    """See `Experiment.tournament`."""
+def _paired(experiment: Experiment) -> Experiment:
     if experiment.game.agents != 2:
         raise ValueError(
             f"game: got {experiment.game.agents} agents, expected 2: a tournament plays one learner against another"
@@ -31,19 +57,4 @@ def pairs(experiment: Experiment) -> Experiment:
                 raise ValueError(f"arms: got two pairs called {pair}, expected names without -vs-")
             arms[pair] = [experiment.arms[row], experiment.arms[column]]
             levels[pair] = {"row": row, "column": column}
-    return Experiment(**{**experiment.__dict__["_given"], "arms": arms, "levels": levels})
-
-
-def is_tournament(levels: Levels | None) -> bool:
-    """Whether the levels of a run's arms, if it has any, say that these are pairs."""
-    return bool(levels and all(list(at) == ["row", "column"] for at in levels.values()))
-
-
-def entrants(experiment: Experiment) -> list[str]:
-    """What is compared: the arms or, of a tournament, the learners that are paired in them."""
-    return learners(experiment.levels) if is_tournament(experiment.levels) else list(experiment.arms)
-
-
-def learners(levels: Levels) -> list[str]:
-    """Names of the learners that are paired, in their order."""
-    return list(dict.fromkeys(at["row"] for at in levels.values()))
+    return experiment.replace(arms=arms, levels=levels)

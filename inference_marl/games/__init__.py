@@ -1,13 +1,14 @@
-"""Games: descriptions of what the agents play, all meeting `inference_marl.types.Game`.
+"""Games: descriptions that implement `inference_marl.types.Game`.
 
-`PettingZooGame`, which shows any of them to other libraries as a PettingZoo parallel environment, is loaded
-on first use, so that importing games imports neither gymnasium nor pettingzoo.
+`PettingZooGame`, which exposes any of them to other libraries as a PettingZoo parallel environment, is loaded on first
+use, so that importing games imports neither gymnasium nor pettingzoo.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from inference_marl.games.actions import check_actions
 from inference_marl.games.differential import (
     DifferentialGame,
     MatchingPenniesContinuous,
@@ -19,7 +20,8 @@ from inference_marl.games.differential import (
     ZeroSum,
 )
 from inference_marl.games.grid import MeetingGrid
-from inference_marl.games.matrix import PAYOFFS, MatrixGame, NamedPayoff
+from inference_marl.games.matrix import MatrixGame
+from inference_marl.games.payoffs import PAYOFFS, NamedPayoff
 from inference_marl.games.rendezvous import Rendezvous
 from inference_marl.games.stochastic import RiskyBridge, StochasticGame
 
@@ -43,6 +45,7 @@ __all__ = [
     "TwoAgentGame",
     "Wolf",
     "ZeroSum",
+    "check_actions",
 ]
 
 

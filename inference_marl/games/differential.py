@@ -1,10 +1,10 @@
 """Differential games: one number per agent, a smooth payoff, no state.
 
-The set is that of the public code of PR2 (Wen et al. 2019), github.com/ml3705454/mapr2,
-maci/environments/differential_game.py, which ROMMEO (github.com/Jarvis-K/rommeo) and malib
-(github.com/ying-wen/malib_deprecated) carry on; called "the public code" below. There, learners act in [-1,
-1], the game multiplies by 10, and every step ends an episode. Here actions are in the game's own units, and
-an episode is 25 steps by default, as in section 5.2 of the ROMMEO paper.
+The games are those of the public code of PR2 (Wen et al. 2019), github.com/ml3705454/mapr2,
+maci/environments/differential_game.py, adopted by ROMMEO (github.com/Jarvis-K/rommeo) and malib
+(github.com/ying-wen/malib_deprecated); called "the public code" below. There, learners act in [-1, 1], the game
+multiplies by 10, and every step ends an episode. Here actions are in the game's own units, and an episode has 25 steps
+by default, as in section 5.2 of the ROMMEO paper.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ from torch import Tensor
 
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import Game, State
+from inference_marl.types import Game, Observed, State, Step
 
 
 class DifferentialGame(Game, ABC):
     """A stateless game on the cube `[low, high] ** agents`; a subclass defines `payoffs`.
 
-    Every agent chooses one number and observes nothing (0 of `Discrete(1)`). No step ever terminates:
-    `horizon` is a time limit. Rewards have the actions' floating type. The state is `obs`, int64 zeros of
-    shape `replicates x environments`.
+    Every agent chooses one number and observes nothing (0 of `Discrete(1)`). No step terminates: `horizon` is a time
+    limit. Rewards have the actions' floating type. The state is `obs`, int64 zeros, `replicates x environments`.
 
     Args:
         agents: number of agents.
-        low: least action.
-        high: greatest action.
-        horizon: steps in an episode; `None` if it never ends.
+        low, high: bounds of the actions.
+        horizon: steps per episode; `None` if unlimited.
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
     shared_observation = True
+    terminates = False
 
     def __init__(self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
         if agents < 2:
@@ -54,34 +53,24 @@ class DifferentialGame(Game, ABC):
 
     @abstractmethod
     def payoffs(self, actions: Tensor) -> Tensor:
-        """Rewards of joint actions.
-
-        Args:
-            actions: floating, `... x agents`.
-
-        Returns:
-            Rewards, `... x agents`.
-        """
+        """Rewards, `... x agents`, of joint actions, floating `... x agents`."""
 
     def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor:
-        """The payoffs, with their gradients: `... x agents` for actions `... x 1`."""
+        """The differentiable payoffs, `... x agents`, of actions `... x 1`."""
         return self.payoffs(torch.cat(torch.broadcast_tensors(*actions), dim=-1))
 
-    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+    def reset(
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
+    ) -> State:
         """The only state."""
         return {"obs": torch.zeros(replicates, environments, dtype=torch.int64, device=device)}
 
-    def observe(self, state: State) -> tuple[Tensor, ...]:
+    def observe(self, state: State) -> Observed:
         """Zeros for every agent: int64, `replicates x environments`."""
-        return (state["obs"],) * self.agents
+        return Observed((state["obs"],) * self.agents)
 
-    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
-        """Pay for one joint action, see `Game.step`.
-
-        Args:
-            state: from `reset` or `step`.
-            actions: one floating tensor per agent, `replicates x environments x 1`. Where they leave the
-                action space, the formula is paid as it stands.
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        """Pay for one joint action, see `Game.step`; outside the action space the formula still applies.
 
         Raises:
             ValueError: if the number or the shapes of the actions do not fit.
@@ -89,11 +78,11 @@ class DifferentialGame(Game, ABC):
         obs = state["obs"]
         check_actions(self.action_spaces, actions, obs.shape)
         rewards = self.payoffs(torch.cat(list(actions), dim=-1))
-        return {"obs": obs}, rewards, torch.zeros_like(obs, dtype=torch.bool)
+        return Step({"obs": obs}, rewards, torch.zeros_like(obs, dtype=torch.bool))
 
 
 class MaxOfTwoQuadratics(DifferentialGame):
-    """A wide hill that is easy to find and a narrow, higher one; all agents get the same reward.
+    """A wide, low hill that is easy to find and a narrow, higher one; all agents get the same reward.
 
     With the local hill's centre c_1 and the global hill's c_2::
 
@@ -101,33 +90,26 @@ class MaxOfTwoQuadratics(DifferentialGame):
         f_2 = h_2 * (-sum_i ((a^i - c_2^i) / s_2)^2) + offset      c_2 = 5, s_2 = 1, h_2 = 1, offset = 10
         r^i = max(f_1, f_2)
 
-    So the reward is `offset` on top of the global hill, and 0 on top of the local one (where the global hill
-    is lower than that). The game goes back to Panait, Luke and Wiegand (2006), 'Biasing coevolutionary search
-    for optimal multiagent behaviors'; values of Wei et al. (2018), 'Multiagent soft Q-learning'.
+    The reward is `offset` on top of the global hill, and 0 on top of the local one (where the global hill is lower).
+    The game originates from Panait, Luke and Wiegand (2006), 'Biasing coevolutionary search for optimal multiagent
+    behaviors', with the values of Wei et al. (2018), 'Multiagent soft Q-learning'.
 
-    `variant="text"` is the surface of the ROMMEO paper (section 5.2). The authors' code (`ma_softq` of the
-    public code) does not square the width, `(a^i - c^i)^2 / s`, which makes the local hill three times as
-    steep: `variant="code"`. For more than two agents the sum runs over all of them, as in the public ROMMEO
-    code's three-agent version (there with centres (-5, -5, 3) and (5, 5, -3)).
+    `variant="text"` is the surface of the ROMMEO paper (section 5.2). The authors' code (`ma_softq` of the public code)
+    does not square the width, `(a^i - c^i)^2 / s`, which makes the local hill three times as steep: `variant="code"`.
+    For more than two agents the sum runs over all of them, as in the public ROMMEO code's three-agent version (there
+    with centres (-5, -5, 3) and (5, 5, -3)).
 
     Args:
-        local_centre: where the lower hill is, c_1; one number for all agents, or a list with one for each.
-        global_centre: where the higher hill is, c_2; likewise.
-        local_width: s_1.
-        global_width: s_2.
-        local_height: h_1: how steep the hill is, its top stays at 0.
-        global_height: h_2: how steep the hill is, its top stays at `offset`.
+        local_centre, global_centre: c_1 and c_2; one number for all agents, or a list with one for each.
+        local_width, global_width: s_1 and s_2.
+        local_height, global_height: h_1 and h_2, the steepness of the hills; their tops stay at 0 and at `offset`.
         offset: the reward on top of the global hill.
         variant: `text` divides by the squared width, `code` by the width.
-        optimum_radius: how near to the global hill's centre, in Euclidean distance of the joint action,
-            counts as optimal.
-        success_reward: mean reward per step from which a replicate has found the global hill. No point of the
-            local hill has a positive reward. The default asks for a joint action within distance 1 of the
-            global hill's centre, in both variants, as long as s_2 = h_2 = 1 and `offset` is 10.
-        agents: number of agents.
-        low: least action.
-        high: greatest action.
-        horizon: steps in an episode; `None` if it never ends.
+        optimum_radius: Euclidean distance of the joint action from the global hill's centre that counts as optimal.
+        success_reward: mean reward per step from which a replicate has found the global hill. No point of the local
+            hill has a positive reward. The default requires a joint action within distance 1 of the global hill's
+            centre, in both variants, if s_2 = h_2 = 1 and `offset` is 10.
+        agents, low, high, horizon: see `DifferentialGame`.
 
     Attributes:
         optimum: the global hill's centre, one number per agent.
@@ -188,14 +170,7 @@ class MaxOfTwoQuadratics(DifferentialGame):
         return torch.maximum(local_hill, global_hill).unsqueeze(-1).expand_as(actions).clone()
 
     def is_optimal(self, actions: Sequence[Tensor]) -> Tensor:
-        """Whether the joint action is within `optimum_radius` of the global hill's centre.
-
-        Args:
-            actions: one floating tensor per agent, `... x 1`; leading shapes broadcast.
-
-        Returns:
-            Bool `...`.
-        """
+        """Whether the joint action is within `optimum_radius` of the global hill's centre."""
         each = [action[..., 0] for action in actions]
         return _squared_distance(each, self.optimum) <= self.optimum_radius**2
 
@@ -219,15 +194,9 @@ def _squared_distance(coordinates: Sequence[Tensor], centre: Sequence[float]) ->
 
 
 class TwoAgentGame(DifferentialGame, ABC):
-    """A differential game of exactly two agents, who do `a` and `b`; a subclass defines `rewards`.
+    """A differential game of two agents with actions `a` and `b`; a subclass defines `rewards`.
 
-    Args:
-        low: least action.
-        high: greatest action.
-        horizon: steps in an episode; `None` if it never ends.
-
-    Raises:
-        ValueError: if an argument is out of range.
+    Arguments and errors are those of `DifferentialGame`.
     """
 
     def __init__(self, *, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
@@ -256,16 +225,14 @@ class ZeroSum(TwoAgentGame):
 class MatchingPenniesContinuous(TwoAgentGame):
     """`r^1 = (a - 1/2) (b - 1/2)`, `r^2 = -r^1`: the only pure equilibrium is (1/2, 1/2).
 
-    On [0, 1] this is a quarter of matching pennies' payoff, with `a` and `b` the probabilities of heads.
+    On [0, 1] this is a quarter of the payoff of matching pennies, with `a` and `b` the probabilities of heads.
 
-    Source: `mataching_pennies` (so spelt) of the public code, which pays `r^1` to both agents; that is a game
-    of common interest and no longer matching pennies: `variant="code"`. The default pays what the name says.
+    Source: `mataching_pennies` (sic) of the public code, which pays `r^1` to both agents; that is a common-interest
+    game and no longer matching pennies: `variant="code"`.
 
     Args:
-        variant: `zero_sum`, or `code` to pay both agents the same, as the public code does.
-        low: least action.
-        high: greatest action.
-        horizon: steps in an episode; `None` if it never ends.
+        variant: `zero_sum`, or `code` to pay both agents the same.
+        low, high, horizon: see `DifferentialGame`.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -293,8 +260,8 @@ class MatchingPenniesContinuous(TwoAgentGame):
 class Rotational(TwoAgentGame):
     """`r^1 = a^2 / 2 + 10 a b`, `r^2 = b^2 / 2 - 10 a b`: gradients that mostly rotate around (0, 0).
 
-    Source: `rotational` of the public code. Balduzzi et al. (2018), 'The mechanics of n-player differentiable
-    games', use the same formulas as losses; here, as in the public code, they are rewards, so (0, 0) repels.
+    Source: `rotational` of the public code. Balduzzi et al. (2018), 'The mechanics of n-player differentiable games',
+    use the same formulas as losses; here, as in the public code, they are rewards, so (0, 0) repels.
     """
 
     def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -303,7 +270,7 @@ class Rotational(TwoAgentGame):
 
 
 class Trigonometric(TwoAgentGame):
-    """`r^1 = a cos b`, `r^2 = b sin a`: which way is up for one agent keeps flipping as the other moves.
+    """`r^1 = a cos b`, `r^2 = b sin a`: each agent's direction of ascent flips repeatedly as the other moves.
 
     Source: `trigonometric` of the public code.
     """
@@ -321,25 +288,16 @@ class Wolf(TwoAgentGame):
         r^i = a b R^i_00 + a (1 - b) R^i_01 + (1 - a) b R^i_10 + (1 - a) (1 - b) R^i_11
         R^1 = [[0, 3], [1, 2]]        R^2 = [[3, 2], [0, 1]]
 
-    The matrix game's only equilibrium is (1/2, 1/2). Gradient ascent circles it; win-or-learn-fast steps
-    spiral in.
+    The matrix game's only equilibrium is (1/2, 1/2). Gradient ascent circles it; win-or-learn-fast steps spiral in.
 
-    Source: `wolf` of the public code, which uses the formula on [-10, 10]; here actions are probabilities, on
-    [0, 1]. The matrices are the tricky game of Abdallah and Lesser (2008), 'A multiagent reinforcement
-    learning algorithm with non-linear dynamics'.
-
-    Args:
-        low: least action.
-        high: greatest action.
-        horizon: steps in an episode; `None` if it never ends.
-
-    Raises:
-        ValueError: if an argument is out of range.
+    Source: `wolf` of the public code, which applies the formula on [-10, 10]; here actions are probabilities, on [0,
+    1]. The matrices are the tricky game of Abdallah and Lesser (2008), 'A multiagent reinforcement learning algorithm
+    with non-linear dynamics'. Arguments and errors are those of `DifferentialGame`.
     """
 
     def __init__(self, *, low: float = 0.0, high: float = 1.0, horizon: int | None = 25) -> None:
         super().__init__(low=low, high=high, horizon=horizon)
 
     def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """The bilinear forms multiplied out: `(2 + a - b - 2 a b, 1 + a - b + 2 a b)`."""
+        """The expanded bilinear forms: `(2 + a - b - 2 a b, 1 + a - b + 2 a b)`."""
         return 2 + a - b - 2 * a * b, 1 + a - b + 2 * a * b

@@ -20,17 +20,16 @@ from inference_marl.types import Game, State
 class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-ignore]
     """One copy of a game (1 replicate, 1 environment) behind PettingZoo's parallel API.
 
-    Agents are called `agent_0`, `agent_1`, ...; all act at every step and all leave together. The game's
-    `terminated` becomes terminations; the time limit becomes truncations, unless the game terminated at that
-    step. Discrete values are `numpy.int64`, boxes `float32` arrays of shape `(dim,)`; rewards are computed in
-    float64.
+    Agents are called `agent_0`, `agent_1`, ...; all act at every step and leave together. The game's `terminated`
+    becomes terminations; the time limit becomes truncations, unless the game terminated at that step. Discrete values
+    are `numpy.int64`, boxes `float32` arrays of shape `(dim,)`; rewards are computed in float64.
 
-    The environment has random numbers of its own: torch's global generator is as it was after every call, and
-    `reset(seed)` fixes everything that follows.
+    The environment has its own random stream: calls leave torch's global generator unchanged, and `reset(seed)`
+    determines everything that follows.
 
     Args:
         game: what is played.
-        max_steps: time limit; `None` takes the game's horizon. If both are given the shorter one counts.
+        max_steps: time limit; `None` takes the game's horizon. If both are given, the shorter one applies.
 
     Raises:
         ValueError: if `max_steps` is not positive, or missing for a game without horizon.
@@ -60,24 +59,21 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
         self._random = generator.get_state()
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """An agent's observation space, always the same object."""
+        """An agent's observation space; always the same object."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> gymnasium.Space[Any]:
-        """An agent's action space, always the same object."""
+        """An agent's action space; always the same object."""
         return self.action_spaces[agent]
 
     def reset(
         self, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Begin an episode.
+        """Begin an episode and return observations and (empty) infos by agent.
 
         Args:
-            seed: restarts the environment's own random numbers; without it they go on.
-            options: ignored; games have none.
-
-        Returns:
-            Observations and (empty) infos by agent.
+            seed: restarts the environment's random stream, which otherwise continues.
+            options: ignored.
         """
         if seed is not None:
             self._random = torch.Generator().manual_seed(int(seed)).get_state()
@@ -90,10 +86,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
     def step(
         self, actions: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """Play one joint action.
-
-        Args:
-            actions: one per agent, by name.
+        """Play one joint action, given by agent name.
 
         Returns:
             Observations, rewards, terminations, truncations and (empty) infos by agent.
@@ -106,10 +99,11 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
             raise gymnasium.error.ResetNeeded("step: got a call outside an episode, expected reset first")
         values = [self._action(agent, actions) for agent in self.possible_agents]
         with self._own_random_numbers():
-            self._state, rewards, terminated = self.game.step(self._state, values)
+            self._state, rewards, terminated, truncated = self.game.step(self._state, values)
         self._steps += 1
         over = bool(terminated.item())
-        cut = not over and self._steps >= self.max_steps
+        limited = self._steps >= self.max_steps or (truncated is not None and bool(truncated.item()))
+        cut = limited and not over
         if over or cut:
             self.agents = []
         everyone = self.possible_agents
@@ -122,10 +116,10 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
         )
 
     def render(self) -> None:
-        """Nothing: `render_mode` is `None`."""
+        """Do nothing: `render_mode` is `None`."""
 
     def _action(self, agent: str, actions: Mapping[str, Any]) -> Tensor:
-        """An agent's action as the game reads it, `1 x 1 x event`."""
+        """An agent's action in the game's format, `1 x 1 x event`."""
         space = self.action_space(agent)
         if agent not in actions:
             raise ValueError(f"actions: got {sorted(actions)}, expected one of every agent; add {agent!r}")
@@ -138,7 +132,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
         return torch.as_tensor(value, dtype=dtype)[None, None]
 
     def _observe(self) -> dict[str, Any]:
-        seen = zip(self.possible_agents, self.game.observe(self._state), strict=True)
+        seen = zip(self.possible_agents, self.game.observe(self._state).obs, strict=True)
         return {agent: obs[0, 0].numpy().astype(self.observation_space(agent).dtype)[()] for agent, obs in seen}
 
     @contextmanager
@@ -152,4 +146,5 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
 def _space(space: Space) -> gymnasium.Space[Any]:
     if isinstance(space, Discrete):
         return spaces.Discrete(space.n)
-    return spaces.Box(space.low, space.high, space.event_shape, np.float32)
+    low, high = (edge.numpy() for edge in space.edges(torch.float32, torch.device("cpu")))
+    return spaces.Box(low, high, space.event_shape, np.float32)

@@ -1,4 +1,4 @@
-"""Two agents who meet in continuous space: states, actions and time steps of a planner's world."""
+"""Two agents who meet in continuous space, for planners."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from torch import Tensor
 
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box
-from inference_marl.types import Game, State
+from inference_marl.types import Game, Observed, State, Step
 
 
 class Rendezvous(Game):
-    """Two agents move on a line, a square or a cube, and are paid for being near each other.
+    """Two agents move on a line, a square or a cube, and are rewarded for being near each other.
 
     Positions x^1, x^2 lie in `[-1, 1] ** dim`; both agents observe both. With velocities a^i in `[-1, 1] ** dim`::
 
         r  = -|x^1 - x^2|^2 - cost (|a^1|^2 + |a^2|^2)                     the same for both
         x^i <- clip(x^i + speed a^i + noise e^i, -1, 1),  e^i ~ Normal(0, I)
 
-    The reward is for the positions in which the agents act. Episodes begin at uniformly random positions. No step
-    terminates: `horizon` is a time limit. The state is `obs`, both positions, `replicates x environments x (2 dim)`.
+    The reward depends on the positions before the move. Initial positions are uniformly random. No step terminates:
+    `horizon` is a time limit. The state is `obs`, both positions, `replicates x environments x (2 dim)`.
 
     Args:
-        dim: of the space.
-        speed: how far a step at full velocity goes, in units of position.
+        dim: dimension of the space.
+        speed: distance covered by a step at full velocity, in units of position.
         noise: standard deviation of the disturbance per step and coordinate, in units of position.
         cost: of squared velocity, in units of reward.
-        horizon: steps in an episode; `None` if it never ends.
+        horizon: steps per episode; `None` if unlimited.
 
     Raises:
         ValueError: if an argument is out of range.
     """
 
     shared_observation = True
+    terminates = False
 
     def __init__(
         self,
@@ -60,37 +61,26 @@ class Rendezvous(Game):
         self.action_spaces = (Box(-1.0, 1.0, dim),) * 2
         self.observations = (Box(-1.0, 1.0, 2 * dim),) * 2
 
-    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
-        """Uniformly random positions."""
+    def reset(
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
+    ) -> State:
+        """Draw uniformly random positions."""
         shape = (replicates, environments, self.observations[0].features)
         return {"obs": 2 * torch.rand(shape, dtype=dtype, device=device) - 1}
 
-    def observe(self, state: State) -> tuple[Tensor, ...]:
+    def observe(self, state: State) -> Observed:
         """Both positions, the first agent's first, for both agents: `replicates x environments x (2 dim)`."""
-        return (state["obs"],) * 2
+        return Observed((state["obs"],) * 2)
 
     def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor:
-        """What joint actions pay; differentiable in observations and actions, and without randomness.
-
-        Args:
-            obs: both positions, `... x (2 dim)`.
-            actions: one tensor per agent, `... x dim`; leading shapes broadcast.
-
-        Returns:
-            Rewards, `... x 2`.
-        """
+        """Deterministic rewards, `... x 2`, differentiable in observations `... x (2 dim)` and actions `... x dim`."""
         first, second = obs.chunk(2, dim=-1)
         effort = actions[0].square().sum(-1) + actions[1].square().sum(-1)
         common = -(first - second).square().sum(-1) - self.cost * effort
         return torch.stack([common, common], dim=-1)
 
-    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
-        """Pay for one joint action and move, see `Game.step`.
-
-        Args:
-            state: from `reset` or `step`.
-            actions: one floating tensor per agent, `replicates x environments x dim`. Where they leave the action
-                space, the formulas hold as they stand.
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        """Pay for one joint action and move, see `Game.step`; outside the action space the formulas still apply.
 
         Raises:
             ValueError: if the number or the shapes of the actions do not fit.
@@ -99,4 +89,4 @@ class Rendezvous(Game):
         check_actions(self.action_spaces, actions, obs.shape[:-1])
         moved = obs + self.speed * torch.cat(list(actions), dim=-1) + self.noise * torch.randn_like(obs)
         terminated = torch.zeros(obs.shape[:-1], dtype=torch.bool, device=obs.device)
-        return {"obs": moved.clamp(-1, 1)}, self.expected_reward(obs, actions), terminated
+        return Step({"obs": moved.clamp(-1, 1)}, self.expected_reward(obs, actions), terminated)

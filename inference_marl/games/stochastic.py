@@ -1,4 +1,4 @@
-"""Stochastic games given by tables: any number of states and agents, and one that tempts an inferring agent."""
+"""Tabular stochastic games with any number of states and agents, and one that tempts agents to optimism."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Discrete
-from inference_marl.types import Dynamics, Game, State, check_discount
+from inference_marl.types import Dynamics, Game, Observed, State, Step, check_discount
 
 ROUNDING = 1e-6
-"""How far from 1 probabilities may sum to be read as summing to 1: files hold rounded numbers."""
+"""Tolerance within which probabilities sum to 1: files hold rounded numbers."""
 
 
 class StochasticGame(Game):
@@ -23,29 +23,26 @@ class StochasticGame(Game):
     A step from state s with the joint action (a^1, ..., a^n)::
 
         r^i = reward[i, s, a^1, ..., a^n]
-        s'  ~ transition[s, a^1, ..., a^n]        what the row lacks to 1: the game terminates
+        s'  ~ transition[s, a^1, ..., a^n]        missing mass: the game terminates
 
-    as in Shapley (1953), 'Stochastic games', where every row lacks something; here a row may be complete, and a game
-    of complete rows ends by its time limit alone. Where the game terminates, the next observation is s again.
+    as in Shapley (1953), 'Stochastic games', where every row has missing mass; here rows may be complete, and a game of
+    complete rows ends by its time limit alone. On termination, the next observation is s again.
 
-    A state is `obs` (int64, `replicates x environments`) and `rewards`, the last step's (floating, `replicates x
-    environments x agents`, 0 at the start), which also says in which type rewards are paid.
-
-    A game with structure is a subclass whose constructor computes the tables.
+    The state is as in `MatrixGame`. Structured games are subclasses whose constructors compute the tables.
 
     Args:
-        initial: probabilities of the first state: `states` numbers that sum to 1, a list or a tensor.
+        initial: probabilities of the initial state: `states` numbers that sum to 1, a list or a tensor.
         transition: probabilities of the next state, `states x A1 x ... x An x states`, nested lists or a tensor. Rows
-            that sum to 1 within 1e-6 are scaled to do so exactly.
-        reward: `states x A1 x ... x An` if all agents get the same, `n x states x A1 x ... x An` if every agent has
-            its own.
-        horizon: steps in an episode; `None` if only missing mass ends one. A time limit, not termination.
-        state_names: what to call the states; numbers if `None`.
+            that sum to 1 within 1e-6 are normalised exactly.
+        reward: `states x A1 x ... x An` if all agents get the same, `n x states x A1 x ... x An` if every agent has its
+            own.
+        horizon: steps per episode; `None` if only missing mass ends one. A time limit, not termination.
+        state_names: names of the states; numbers if `None`.
         discount: gamma in [0, 1) of exact returns; see `Game`.
 
     Raises:
-        ValueError: if a number is out of range, or a table is ragged, holds something else than numbers, does not fit
-            the others, or a row is no distribution; the message says which row.
+        ValueError: if a number is out of range, or a table is ragged, not numeric, does not fit the others, or has an
+            invalid row; the message names the row.
     """
 
     shared_observation = True
@@ -86,27 +83,25 @@ class StochasticGame(Game):
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        """All but the per-device tables, which are made again when needed."""
+        """Exclude the cached tables, which are recreated when needed."""
         return {**self.__dict__, "_tables": {}}
 
-    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
-        """First states, drawn from `initial`."""
+    def reset(
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
+    ) -> State:
+        """Draw the states from `initial`."""
         initial = self._on(device, dtype)[0]
         return {
             "obs": _draw(initial.expand(replicates, environments, -1)),
             "rewards": torch.zeros(replicates, environments, self.agents, dtype=dtype, device=device),
         }
 
-    def observe(self, state: State) -> tuple[Tensor, ...]:
+    def observe(self, state: State) -> Observed:
         """The state, for every agent: int64, `replicates x environments`."""
-        return (state["obs"],) * self.agents
+        return Observed((state["obs"],) * self.agents)
 
-    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
         """Pay for one joint action and draw the next state, see `Game.step`.
-
-        Args:
-            state: from `reset` or `step`.
-            actions: one int64 tensor per agent, `replicates x environments`.
 
         Raises:
             ValueError: if the number or the shapes of the actions do not fit.
@@ -118,17 +113,18 @@ class StochasticGame(Game):
         cell = (obs, *actions)
         rewards, following = reward[cell], _draw(transition[cell])
         terminated = following == self.observations[0].features
-        return {"obs": torch.where(terminated, obs, following), "rewards": rewards}, rewards, terminated
+        state = {"obs": torch.where(terminated, obs, following), "rewards": rewards}
+        return Step(state, rewards, terminated)
 
     def dynamics(self) -> Dynamics:
         """The tables."""
         return self._dynamics
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """What a step reads, made once per device and type.
+        """The tables that a step reads, cached per device and dtype.
 
         Returns:
-            Cumulative probabilities of the first and of the next state (float64), and rewards with agents last,
+            Cumulative probabilities of the initial and of the next state (float64), and rewards with agents last,
             `states x A1 x ... x An x agents`.
         """
         key = (device, dtype)
@@ -143,31 +139,31 @@ class StochasticGame(Game):
 
 
 class RiskyBridge(StochasticGame):
-    """Two agents who may walk around a river or jump it: what is good on average, and what is good if one is lucky.
+    """Two agents may walk around a river or jump it: the best choice on average against the best if one is lucky.
 
-    Both agents get the same. They are roped together: at the bank, nothing happens unless both do the same::
+    Both agents get the same reward and must agree: at the bank, nothing happens unless both do the same::
 
         action 0, walk:  bank -> path           certainly; a step on the path pays `safe`
         action 1, jump:  bank -> across         with `probability`; a step there pays `prize`
                          bank -> river          otherwise; a step there pays `loss`
-        path, across, river -> home             whatever they do; home pays nothing and is never left
+        path, across, river -> home             whatever they do; home pays nothing and is absorbing
 
-    To jump is worth `probability prize + (1 - probability) loss`, by default -8, and to walk is worth 1, so agents
-    who know that luck is not theirs to choose walk. But an agent who infers everything from the wish to be optimal,
-    the dynamics included, asks which action explains success best: log E[exp(r)] is 1 for walking, and
-    log(0.1 exp(10) + 0.9 exp(-10)) = 7.7 for jumping. Its posterior jumps, and believes that it will land. That is the
-    over-optimism of control as inference in stochastic games (Levine 2018, 'Reinforcement learning and control as
-    probabilistic inference', sections 2.4 and 3). A guide that keeps the true dynamics, as in Eq. 7 of the ROMMEO
-    paper (Tian et al. 2019), does not have it.
+    Jumping has the value `probability prize + (1 - probability) loss`, by default -8, and walking has the value 1, so
+    agents that do not treat luck as controllable walk. But an agent that conditions everything, including the dynamics,
+    on optimality asks which action explains success best: log E[exp(r)] is 1 for walking, and log(0.1 exp(10) + 0.9
+    exp(-10)) = 7.7 for jumping. Its posterior jumps and believes that it will land. This is the over-optimism of
+    control as inference in stochastic games (Levine 2018, 'Reinforcement learning and control as probabilistic
+    inference', sections 2.4 and 3). A guide that keeps the true dynamics, as in Eq. 7 of the ROMMEO paper (Tian et al.
+    2019), avoids it.
 
     The time limit leaves room for one failed attempt to agree. The game never terminates.
 
     Args:
         probability: of landing on the other side.
-        prize: for landing there.
-        loss: for landing in the river.
-        safe: for walking around.
-        horizon: steps in an episode; `None` if it never ends.
+        prize: reward for landing there.
+        loss: reward for landing in the river.
+        safe: reward for walking around.
+        horizon: steps per episode; `None` if unlimited.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -205,19 +201,19 @@ class RiskyBridge(StochasticGame):
 
 
 def _draw(cumulative: Tensor) -> Tensor:
-    """An index for every row of cumulative probabilities, `... x n` to `...`; `n` where the missing mass is drawn."""
+    """Sample an index from each row of cumulative probabilities, `... x n` to `...`; `n` for the missing mass."""
     uniform = torch.rand(*cumulative.shape[:-1], 1, dtype=cumulative.dtype, device=cumulative.device)
     return torch.searchsorted(cumulative.contiguous(), uniform, right=True).squeeze(-1)
 
 
 def _cumulative(probabilities: Tensor) -> Tensor:
-    """Running sums over the last dimension; a complete row's ends at exactly 1, so that rounding terminates nothing."""
+    """Cumulative sums over the last dimension; complete rows end at exactly 1, so rounding never terminates."""
     sums = probabilities.cumsum(-1)
     return torch.where(sums[..., -1:] > 1 - ROUNDING, sums / sums[..., -1:], sums)
 
 
 def _probabilities(name: str, values: Any) -> Tensor:
-    """Nested lists as float64 `... x n`, in which every row of the last dimension is part of a distribution."""
+    """Convert nested lists to float64 `... x n`, whose rows are distributions with possibly missing mass."""
     tensor = _numbers(name, values)
     negative = (tensor < 0).nonzero()
     if len(negative):
@@ -247,7 +243,7 @@ def _rewards(values: Any, states: int, sizes: tuple[int, ...]) -> Tensor:
 
 
 def _numbers(name: str, values: Any) -> Tensor:
-    """Nested lists as a tensor of its own, float64."""
+    """Convert nested lists to a new float64 tensor."""
     try:
         tensor = torch.as_tensor(values, dtype=torch.float64).cpu().clone()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -265,7 +261,7 @@ def _numbers(name: str, values: Any) -> Tensor:
 
 
 def _misfit(values: Any) -> str:
-    """What is wrong with lists that are no tensor: the first entry that is not like the first at its depth."""
+    """Describe the first entry of irregular lists that differs from the first one at its depth."""
     level: list[tuple[tuple[int, ...], Any]] = [((), values)]
     while level and isinstance(level[0][1], list | tuple):
         first = level[0][1]

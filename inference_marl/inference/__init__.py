@@ -1,1 +1,1 @@
-"""What the probabilistic side stands on: conditionals, plates, ELBOs, optimisers, networks, replay, exact solutions."""
+"""Inference: conditionals, plates, ELBOs, optimisers, networks, replay and exact solutions."""

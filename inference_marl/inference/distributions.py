@@ -1,4 +1,4 @@
-"""Distributions that Pyro does not have."""
+"""Distributions missing from Pyro."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 class MixtureOfNormals(dist.MixtureSameFamily):  # type: ignore[misc]  # Pyro makes it at import, untyped
-    """A mixture of diagonal normals with pathwise gradients, those of the weights included.
+    """A mixture of diagonal normals with pathwise gradients, including those of the weights.
 
     A draw moves with the parameters such that every coordinate keeps its conditional distribution function given the
-    coordinates before it, `F_i(z_i | z_1, ..., z_{i-1})` (implicit reparameterisation: Figurnov, Mohamed and Mnih
-    2018, Eq. 5, coordinate by coordinate). So the gradient is unbiased for any dimension and needs no relaxation.
-    Pyro's `MixtureOfDiagNormals` is not used: it excludes one dimension, and its gradient of the weights is biased in
-    general (checked in version 1.9.2 against quadrature).
+    coordinates before it, `F_i(z_i | z_1, ..., z_{i-1})` (implicit reparameterisation: Figurnov, Mohamed and Mnih 2018,
+    Eq. 5, coordinate by coordinate). So the gradient is unbiased for any dimension and needs no relaxation. Pyro's
+    `MixtureOfDiagNormals` is not used: it excludes one dimension, and its gradient of the weights is biased in general
+    (checked in version 1.9.2 against quadrature).
 
     Args:
         logits: of the components, `batch_shape x components`.
@@ -27,7 +27,7 @@ class MixtureOfNormals(dist.MixtureSameFamily):  # type: ignore[misc]  # Pyro ma
 
     @classmethod
     def of(cls, logits: Tensor, mean: Tensor, scale: Tensor) -> MixtureOfNormals:
-        """As the class docstring says."""
+        """Construct from the arguments of the class docstring."""
         mixture: MixtureOfNormals = cls(dist.Categorical(logits=logits), dist.Normal(mean, scale).to_event(1))
         return mixture
 
@@ -42,7 +42,7 @@ class MixtureOfNormals(dist.MixtureSameFamily):  # type: ignore[misc]  # Pyro ma
             weight = log_weight.softmax(-1)
             below = (weight * normal.cdf(z)).sum(-1)
             density = (weight * normal.log_prob(z).exp()).sum(-1)
-            # The value is z; the derivative is that of z where F(z) stays what it is.
+            # The value is z; the derivative is that of z at constant F(z).
             coordinates.append(z.squeeze(-1) - (below - below.detach()) / density.detach())
             log_weight = log_weight + normal.log_prob(coordinates[-1].unsqueeze(-1))
         return torch.stack(coordinates, -1)

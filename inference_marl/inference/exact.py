@@ -1,19 +1,20 @@
 """Exact solutions of tabular stochastic games: soft Q-iteration, the evidence and its posterior by backward recursion.
 
-Everything is seen from one agent's seat. Tables may lead with any batch dimensions (`replicates`), written `...`:
+Everything is from one agent's perspective. Tables may lead with any batch dimensions (`replicates`), written `...`:
 
 * `reward`: `... x states x actions x opponent_actions`;
-* `transition`: `... x states x actions x opponent_actions x states`; what a row lacks to 1 is the probability that the
-  game ends there, after which nothing is earned;
+* `transition`: `... x states x actions x opponent_actions x states`; the probability missing from a row is that of
+  termination, after which rewards are 0;
 * `log_prior`: log P(b | s), `... x states x opponent_actions`.
 
-`Dynamics.seen_by` gives the first two for any agent of a game of any number of agents. There are two ways to plan:
+Every function raises `ValueError` if a table's shape does not fit, or `temperature` (alpha) or `kl_weight` (beta) is
+not positive. `Dynamics.seen_by` gives the first two tables for any agent of a game. There are two ways to plan:
 
-* *kept* dynamics: the guide moves as the game does, `Q = r + gamma E[V(s')]` (Tian et al. 2019, Eq. 12). The value
-  is the largest ELBO of all guides that keep the dynamics, so what an agent can really expect.
-* *inferred* dynamics: the guide may also bend the dynamics, `Q = r + log E[exp V(s')]`. The value is the log-evidence
-  of being optimal all the way. It never is below the first (Jensen), is equal where the dynamics are deterministic,
-  and is over-optimistic where they are not: the posterior believes in luck (Levine 2018, Section 2.4).
+* *kept* dynamics: the guide uses the game's dynamics, `Q = r + gamma E[V(s')]` (Tian et al. 2019, Eq. 12). The value is
+  the largest ELBO of all such guides, which the agent can actually expect.
+* *inferred* dynamics: the guide may also change the dynamics, `Q = r + log E[exp V(s')]`. The value is the log-evidence
+  of being optimal throughout. It is at least the first (Jensen), equal for deterministic dynamics, and over-optimistic
+  for stochastic ones: the posterior relies on luck (Levine 2018, Section 2.4).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from inference_marl.inference.objectives import optimal_value
 from inference_marl.types import Dynamics
 
 MAX_ITERATIONS = 100_000
-"""Of soft Q-iteration: enough for discounts up to about .9997."""
+"""Limit of soft Q-iteration: enough for discounts up to about .9997."""
 
 DynamicsOf = Literal["kept", "inferred"]
-"""Whether a guide of trajectories keeps the model's dynamics or infers them with the rest."""
+"""Whether a trajectory guide keeps the model's dynamics or infers them too."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Solution:
         v: V(s), `... x states`.
         policy: pi(a | s, b), `... x states x actions x opponent_actions`, summing to 1 over actions (Eq. 10).
         opponent_model: rho(b | s), `... x states x opponent_actions` (Eq. 11).
-        transition: what the guide moves by, `... x states x actions x opponent_actions x states`: the game's dynamics
-            if they are kept, `T(s' | s, a, b) exp V(s')`, normalised, if they are inferred. At the last step of a
-            horizon nothing follows: the game's dynamics in both cases.
+        transition: the guide's dynamics, `... x states x actions x opponent_actions x states`: the game's if they are
+            kept; `T(s' | s, a, b) exp V(s')`, normalised, if they are inferred; the game's at the last step of a
+            horizon.
     """
 
     q: Tensor
@@ -57,7 +58,7 @@ class Solution:
 
 
 class Parts(NamedTuple):
-    """What a guide's ELBO is made of, from every state on, `... x states`; the ELBO is `reward + entropy - kl`."""
+    """The terms of a guide's ELBO, from every state on, `... x states`; the ELBO is `reward + entropy - kl`."""
 
     reward: Tensor
     entropy: Tensor
@@ -83,20 +84,14 @@ def soft_q_iteration(
     """Soft Q-iteration with kept dynamics (Tian et al. 2019, Eq. 9, 12 and 13), for any temperature and KL weight.
 
     `Q(s, a, b) = r(s, a, b) + gamma sum_s' T(s' | s, a, b) V(s')` with
-    `V(s) = beta log sum_b P(b | s) (sum_a exp(Q / alpha))^(alpha / beta)`.
+    `V(s) = beta log sum_b P(b | s) (sum_a exp(Q / alpha))^(alpha / beta)`. Tables and weights are as in the module.
 
-    Args:
-        reward: as in the module's docstring.
-        transition: likewise.
-        log_prior: likewise.
-        temperature: alpha > 0.
-        kl_weight: beta > 0.
-        discount: gamma in [0, 1]; below 1 without a horizon, unless every path ends.
-        horizon: steps; `None` iterates to the fixed point, in `log(tolerance) / log(gamma)` steps or so.
-        tolerance: largest change of V, relative to its size, at which the fixed point counts as reached.
+    `discount` is gamma in [0, 1], below 1 without a horizon, unless every path ends. Without `horizon` it iterates to
+    the fixed point, in about `log(tolerance) / log(gamma)` steps; `tolerance` is the largest change of V, relative to
+    its size, at which the fixed point counts as reached.
 
     Raises:
-        ValueError: if a number is out of its range, or there is no fixed point.
+        ValueError: if a number is out of range, or there is no fixed point.
     """
     _check(reward, transition, log_prior, temperature, kl_weight)
     if not 0 <= discount <= 1:
@@ -127,26 +122,16 @@ def smooth(
     temperature: float = 1.0,
     kl_weight: float = 1.0,
 ) -> Solution:
-    """The best guide of whole trajectories and its ELBO, with Pyro's normalised uniform policy in the model.
+    """The best trajectory guide and its ELBO, with Pyro's normalised uniform policy in the model.
 
     With inferred dynamics and weights 1 this is exact smoothing: `v` at the first step is `log P(o_{1:T} = 1 | s_1)`
     and the factors are the posterior of `TrajectoryModel` (Tian et al. 2019, Eq. 26). With other weights `v` is the
-    largest ELBO of any guide. With kept dynamics it is the largest ELBO of those that move as the game does (Eq. 32).
+    largest ELBO of any guide. With kept dynamics it is the largest ELBO of those with the game's dynamics (Eq. 32).
 
-    Args:
-        reward: as in the module's docstring: log-probabilities of being optimal, up to a constant.
-        transition: likewise.
-        log_prior: likewise.
-        horizon: steps.
-        dynamics: `kept` or `inferred`.
-        temperature: alpha > 0.
-        kl_weight: beta > 0.
+    Tables and weights are as in the module; `reward` is the log-probability of being optimal, up to a constant.
 
     Returns:
         Fields with the dimension `horizon` before `states`.
-
-    Raises:
-        ValueError: if a number is out of its range.
     """
     _check(reward, transition, log_prior, temperature, kl_weight)
     normalised = reward - temperature * math.log(reward.shape[-2])
@@ -168,18 +153,13 @@ def evaluate(
     temperature: float = 1.0,
     kl_weight: float = 1.0,
 ) -> Parts:
-    """The ELBO of any guide of trajectories, from every first state, by backward recursion (Eq. 32, in its parts).
+    """The ELBO of any trajectory guide, from every initial state, by backward recursion (Eq. 32, by term).
 
-    Args:
-        reward: as in the module's docstring, as the model has it.
-        transition: likewise.
-        log_prior: likewise.
-        guide: gives `policy`, `opponent_model` and `transition`, all with a horizon; `q` and `v` are not read.
-        temperature: alpha > 0.
-        kl_weight: beta > 0.
+    Tables and weights are those of the model, as in the module. `guide` provides `policy`, `opponent_model` and
+    `transition`, all with a horizon; `q` and `v` are not read.
 
     Returns:
-        Parts at the first step, `... x states`. The KL of bent dynamics counts as `kl`.
+        Parts at the first step, `... x states`. The KL divergence of inferred dynamics is part of `kl`.
     """
     _check(reward, transition, log_prior, temperature, kl_weight)
     horizon = guide.opponent_model.shape[-3]
@@ -206,7 +186,7 @@ def evaluate(
 
 
 def seen_by(dynamics: Dynamics, agent: int) -> tuple[Tensor, Tensor]:
-    """Reward and transition of one agent in the order that the functions here take them."""
+    """One agent's reward and transition, in the argument order of this module."""
     transition, reward = dynamics.seen_by(agent)
     return reward, transition
 
@@ -246,7 +226,7 @@ def _backward(
 
 
 def _solution(q: Tensor, moves: Tensor, log_prior: Tensor, temperature: float, kl_weight: float) -> Solution:
-    """The best factors of one step, Eq. 9-11."""
+    """The optimal factors of one step, Eq. 9-11."""
     policy_value = temperature * torch.logsumexp(q / temperature, dim=-2)
     return Solution(
         q,
@@ -258,7 +238,7 @@ def _solution(q: Tensor, moves: Tensor, log_prior: Tensor, temperature: float, k
 
 
 def _following(transition: Tensor, v: Tensor, dynamics: DynamicsOf) -> Tensor:
-    """What the next state is worth, `... x states x actions x opponent_actions`."""
+    """Value of the next state, `... x states x actions x opponent_actions`."""
     if dynamics == "kept":
         return (transition @ v[..., None, None, :, None]).squeeze(-1)
     going_on = torch.logsumexp(transition.log() + v[..., None, None, None, :], dim=-1)
@@ -266,20 +246,20 @@ def _following(transition: Tensor, v: Tensor, dynamics: DynamicsOf) -> Tensor:
 
 
 def _bent(transition: Tensor, v: Tensor) -> Tensor:
-    """The posterior of the next state, `T exp V` over everything that can happen; the end keeps its share."""
+    """The posterior of the next state, `T exp V` normalised over all outcomes; termination keeps its share."""
     going_on = transition.log() + v[..., None, None, None, :]
     ends = _ends(transition).log().expand(going_on.shape[:-1]).unsqueeze(-1)
     return torch.cat([going_on, ends], dim=-1).softmax(-1)[..., :-1]
 
 
 def _ends(transition: Tensor) -> Tensor:
-    """The probability that the game ends, `... x states x actions x opponent_actions`: a state of value 0."""
+    """Termination probability, `... x states x actions x opponent_actions`; termination has value 0."""
     missing = 1 - transition.sum(-1)
-    return torch.where(missing > 1e-6, missing, torch.zeros_like(missing))  # rounding is no end
+    return torch.where(missing > 1e-6, missing, torch.zeros_like(missing))  # rounding is not termination
 
 
 def _divergence(moves: Tensor, transition: Tensor) -> Tensor:
-    """KL of bent dynamics from the game's, the end included, `... x states x actions x opponent_actions`."""
+    """KL of inferred from true dynamics, including termination, `... x states x actions x opponent_actions`."""
     ends = _ends(transition)
     at_the_end = torch.where(ends > 0, _log_ratio(1 - moves.sum(-1), ends.log()), torch.zeros_like(ends))
     return _log_ratio(moves, transition.log()).sum(-1) + at_the_end

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from inference_marl.inference.plates import ONE_STEP, Plates
 from inference_marl.types import Seat
 
 
@@ -24,11 +26,11 @@ class BatchedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[extra x] replicates x batch x in` to `[extra x] replicates x batch x out`."""
-        if x.shape[-3] != self.weight.shape[0]:  # enumerated values are the same for all replicates
+        if x.shape[-3] == 1:  # enumerated values are the same for all replicates
             x = x.expand(*x.shape[:-3], self.weight.shape[0], *x.shape[-2:])
         if x.dim() == 3:
             return torch.baddbmm(self.bias, x, self.weight)
-        # Extra dimensions (particles, enumerated sites) join the batch, so that one product does all.
+        # Extra dimensions (particles, enumerated sites) join the batch, for a single matrix product.
         *extra, replicates, batch, inputs = x.shape
         rows = x.reshape(-1, replicates, batch, inputs).transpose(0, 1).reshape(replicates, -1, inputs)
         out = torch.baddbmm(self.bias, rows, self.weight)
@@ -39,39 +41,57 @@ class MLP(nn.Module):
     """A multilayer perceptron per replicate, with ReLU between layers.
 
     Args:
-        seat: gives replicates, device and floating type.
-        inputs: features read.
-        outputs: features written.
+        seat: provides replicates, device and floating type.
+        inputs, outputs: numbers of features.
         hidden: widths of the hidden layers.
+        plates: the batch dimensions of the input.
     """
 
-    def __init__(self, seat: Seat, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
+    def __init__(self, seat: Seat, inputs: int, outputs: int, hidden: Sequence[int], plates: Plates = ONE_STEP) -> None:
         super().__init__()
+        self.inputs, self.replicates, self.plates = inputs, seat.replicates, plates
         widths = [inputs, *hidden, outputs]
         self.layers = nn.ModuleList(
             BatchedLinear(seat.replicates, narrow, wide, device=seat.device, dtype=seat.dtype)
             for narrow, wide in pairwise(widths)
         )
 
+    @property
+    def last(self) -> BatchedLinear:
+        """The last layer."""
+        return cast(BatchedLinear, self.layers[-1])
+
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer reads, `[extra x] replicates x batch x (last hidden width, or inputs)`."""
+        """Input of the last layer, `[extra x] plates x (last hidden width, or inputs)`.
+
+        Raises:
+            ValueError: if `x` is not `[extra x] plates x inputs`; enumerated values may have 1 for `replicates`.
+        """
         *hidden, _ = self.layers
+        x = self._folded(x)
         for layer in hidden:
             x = torch.relu_(layer(x))
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[extra x] replicates x batch x inputs` to `[extra x] replicates x batch x outputs`."""
-        out: Tensor = self.layers[-1](self.features(x))
-        return out
+        """`[extra x] plates x inputs` to `[extra x] plates x outputs`; raises as `features`."""
+        out: Tensor = self.last(self.features(x))
+        return out.unflatten(-2, x.shape[-len(self.plates) : -1]) if len(self.plates) > 2 else out
+
+    def _folded(self, x: Tensor) -> Tensor:
+        """`[extra x] replicates x batch x inputs`, whatever the plates."""
+        plates = len(self.plates)
+        if x.dim() <= plates or x.shape[-1] != self.inputs or x.shape[-1 - plates] not in (1, self.replicates):
+            names = " x ".join(self.plates.names)
+            raise ValueError(
+                f"a network got features of shape {tuple(x.shape)}, expected [extra x] {names} x {self.inputs} with "
+                f"{self.replicates} replicates"
+            )
+        return self.plates.fold(x)
 
 
 def check_widths(hidden: Sequence[int]) -> tuple[int, ...]:
-    """The widths of hidden layers as a tuple.
-
-    Raises:
-        ValueError: if a width is not a positive integer.
-    """
+    """Return the widths of hidden layers as a tuple; `ValueError` if one is not positive."""
     if any(width < 1 for width in hidden):
         raise ValueError(f"hidden: got {list(hidden)}, expected positive integers, one per hidden layer")
     return tuple(hidden)
@@ -79,7 +99,7 @@ def check_widths(hidden: Sequence[int]) -> tuple[int, ...]:
 
 @torch.no_grad()
 def track(target: nn.Module, online: nn.Module, rate: float) -> None:
-    """Move every parameter and buffer of `target` the fraction `rate` of the way to `online` (Polyak)."""
+    """Move every parameter and buffer of `target` the fraction `rate` towards `online` (Polyak averaging)."""
     pairs: Iterable[tuple[Tensor, Tensor]] = zip(
         [*target.parameters(), *target.buffers()], [*online.parameters(), *online.buffers()], strict=True
     )

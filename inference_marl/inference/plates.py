@@ -1,17 +1,80 @@
-"""The two plates that every model and guide of one step of play shares."""
+"""Named plates: a model's batch dimensions, declared by its author and never inferred from sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pyro
+import torch
 from torch import Tensor
 
 
-@contextmanager
-def replicate_and_batch(obs: Tensor) -> Iterator[None]:
-    """Plates `replicate` (dim -2) and `batch` (dim -1), sized by `obs`: `replicates x batch x event`."""
-    replicates, batch = obs.shape[:2]
-    with pyro.plate("replicate", replicates, dim=-2), pyro.plate("batch", batch, dim=-1):
-        yield
+@dataclass(frozen=True)
+class Plates:
+    """Named batch dimensions, the leftmost first; `replicate` leads.
+
+    There is no plate over steps, which are not independent: a trajectory unrolls them into sites, and a likelihood in
+    which they are independent given the states includes them in its batch.
+
+    Attributes:
+        names: one per dimension.
+    """
+
+    names: tuple[str, ...] = ("replicate", "batch")
+
+    def __len__(self) -> int:
+        """The number of plates: Pyro's `max_plate_nesting`."""
+        return len(self.names)
+
+    def dim(self, name: str) -> int:
+        """The dimension of a plate, counted from the right: -1 for the last."""
+        return self.names.index(name) - len(self.names)
+
+    def open(self, sizes: Sequence[int]) -> OpenPlates:
+        """The plates of one run of a model. To Pyro a plate is a site, so open them only once per run.
+
+        Args:
+            sizes: one number per name, in order; usually the leading dimensions of an observation.
+
+        Raises:
+            ValueError: if there is not one size per name.
+        """
+        if len(sizes) != len(self.names):
+            raise ValueError(f"plates: got sizes {tuple(sizes)}, expected one for each of {', '.join(self.names)}")
+        pairs = zip(self.names, sizes, strict=True)
+        return OpenPlates({name: pyro.plate(name, size, dim=self.dim(name)) for name, size in pairs})
+
+    def sizes(self, value: Tensor, event_shape: Sequence[int]) -> torch.Size:
+        """The sizes of these plates in a value, `plates x event_shape`.
+
+        Raises:
+            ValueError: if the value has other dimensions.
+        """
+        events = len(event_shape)
+        if value.dim() != len(self) + events or tuple(value.shape[len(self) :]) != tuple(event_shape):
+            expected = " x ".join([*self.names, *map(str, event_shape)])
+            raise ValueError(f"observations: got shape {tuple(value.shape)}, expected {expected}")
+        return value.shape[: len(self)]
+
+    def fold(self, value: Tensor) -> Tensor:
+        """`[extra x] plates x features` to `[extra x] replicates x (product of the other plates) x features`."""
+        return value.flatten(-len(self), -2) if len(self) > 2 else value
+
+
+class OpenPlates(dict[str, Any]):
+    """The plates of one run of a model, by name."""
+
+    @contextmanager
+    def within(self, *names: str) -> Iterator[None]:
+        """Enter the named plates, or all of them if none is named."""
+        with ExitStack() as stack:
+            for name in names or self:
+                stack.enter_context(self[name])
+            yield
+
+
+ONE_STEP = Plates()
+"""Plates of models of one step of play, and of trajectories: `replicate` and `batch`."""

@@ -1,117 +1,171 @@
-"""Replay: the last transitions of every replicate, in ring buffers."""
+"""Replay: the most recent transitions of every replicate, in ring buffers."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from inference_marl.spaces import Discrete, Space
-from inference_marl.types import Experience, Seat
+from inference_marl.types import Seat, Transition
 
-
-def _dtype(space: Space, seat: Seat) -> torch.dtype:
-    return torch.int64 if isinstance(space, Discrete) else seat.dtype
+Entries = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""Event shape and type of named tensors."""
 
 
 class Ring(nn.Module):
-    """Named tensors of the last `capacity` entries of every replicate, `replicates x capacity x event`.
+    """The last `capacity` entries of named tensors, in one ring buffer per replicate and key.
+
+    Rings fill independently: an omitted entry is missing from its ring only. While nothing is omitted, all rings are in
+    the same position, stored as one number.
 
     Args:
-        seat: gives replicates and device.
-        capacity: entries kept per replicate.
-        entries: event shape and type of each named tensor.
+        seat: provides replicates and device.
+        capacity: entries kept per ring.
+        entries: event shape and type of each named tensor, which is stored as `replicates x (keys capacity) x event`.
+        keys: rings per replicate, such as one per task.
     """
 
-    def __init__(self, seat: Seat, capacity: int, entries: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    only_for_learning: ClassVar[bool] = True
+    """Snapshots of learners omit it."""
+
+    def __init__(self, seat: Seat, capacity: int, entries: Entries, keys: int = 1) -> None:
         super().__init__()
-        self.capacity, self.size, self.position = capacity, 0, 0
-        self.names = tuple(entries)
+        self.capacity, self.keys, self.names = capacity, keys, tuple(entries)
+        self._shape = (seat.replicates, keys)
+        self._position: int | Tensor = 0 if keys == 1 else torch.zeros(self._shape, dtype=torch.int64)
+        self._size: int | Tensor = 0 if keys == 1 else torch.zeros(self._shape, dtype=torch.int64)
         for name, (shape, dtype) in entries.items():
-            zeros = torch.zeros(seat.replicates, capacity, *shape, dtype=dtype, device=seat.device)
+            zeros = torch.zeros(seat.replicates, keys * capacity, *shape, dtype=dtype, device=seat.device)
             self.register_buffer(name, zeros)
 
-    def push(self, **entries: Tensor) -> None:
-        """Append `replicates x n x event` entries, dropping the oldest; of more than `capacity`, the last."""
-        n = min(next(iter(entries.values())).shape[1], self.capacity)
-        device = next(iter(entries.values())).device
-        where = torch.arange(self.position, self.position + n, device=device) % self.capacity
-        for name in self.names:
-            getattr(self, name)[:, where] = entries[name][:, -n:]
-        self.position = (self.position + n) % self.capacity
-        self.size = min(self.size + n, self.capacity)
+    def push(self, entries: Mapping[str, Tensor], key: Tensor | None = None, kept: Tensor | None = None) -> None:
+        """Append entries and drop the oldest; of more than `capacity`, the last are kept.
 
-    def sample(self, batch_size: int) -> dict[str, Tensor]:
-        """`replicates x batch_size x event` entries, uniform with replacement, independent per replicate.
+        Args:
+            entries: each `replicates x n x event`.
+            key: the ring of each entry, int64, `replicates x n`; negative keys omit the entry.
+            kept: bool, `replicates x n`; false omits the entry.
+        """
+        if isinstance(self._position, int) and isinstance(self._size, int) and key is None and kept is None:
+            first = entries[self.names[0]]
+            n = min(first.shape[1], self.capacity)
+            where = torch.arange(self._position, self._position + n, device=first.device) % self.capacity
+            for name in self.names:
+                getattr(self, name)[:, where] = entries[name][:, -n:]
+            self._position = (self._position + n) % self.capacity
+            self._size = min(self._size + n, self.capacity)
+        else:
+            self._push_apart(entries, key, kept)
+
+    def _push_apart(self, entries: Mapping[str, Tensor], key: Tensor | None, kept: Tensor | None) -> None:
+        """`push` for rings in different positions: one column of entries after the other."""
+        first = entries[self.names[0]]
+        device, (replicates, n) = first.device, first.shape[:2]
+        position, size = self._apart(device)
+        key = torch.zeros(replicates, n, dtype=torch.int64, device=device) if key is None else key
+        kept = key >= 0 if kept is None else kept & (key >= 0)
+        for column in range(n):
+            (rows,) = kept[:, column].nonzero(as_tuple=True)
+            rings = key[rows, column]
+            where = rings * self.capacity + position[rows, rings]
+            for name in self.names:
+                getattr(self, name)[rows, where] = entries[name][rows, column]
+            position[rows, rings] = (position[rows, rings] + 1) % self.capacity
+            size[rows, rings] = (size[rows, rings] + 1).clamp_max(self.capacity)
+        self._position, self._size = position, size
+
+    def _apart(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Position and number of entries of each ring, `replicates x keys`."""
+        position, size = (
+            torch.full(self._shape, at, device=device) if isinstance(at, int) else at.to(device)
+            for at in (self._position, self._size)
+        )
+        return position, size
+
+    def ready(self, least: int) -> bool:
+        """Whether every ring holds at least `least` entries."""
+        return self._size >= least if isinstance(self._size, int) else bool((self._size >= least).all())
+
+    def sample(self, batch_size: int, keys: Tensor | None = None) -> dict[str, Tensor]:
+        """Draw entries uniformly with replacement, independently per replicate.
+
+        Args:
+            batch_size: entries per ring.
+            keys: which rings, int64, `replicates x tasks`; `None` for the only one.
+
+        Returns:
+            `replicates x batch_size x event`, or `replicates x tasks x batch_size x event`.
 
         Raises:
-            IndexError: if nothing was pushed yet.
+            IndexError: if a ring is empty.
         """
-        if not self.size:
+        if not self.ready(1) and (keys is None or not isinstance(self._size, Tensor)):
             raise IndexError("sample: got an empty ring, expected at least one push before it")
-        first = getattr(self, self.names[0])
-        replicates = first.shape[0]
-        index = torch.randint(self.size, (replicates, batch_size), device=first.device)
-        rows = torch.arange(replicates, device=first.device).unsqueeze(-1)
+        device = getattr(self, self.names[0]).device
+        rows = torch.arange(self._shape[0], device=device).view(-1, 1)
+        if isinstance(self._size, int):
+            index = torch.randint(self._size, (self._shape[0], batch_size), device=device)
+            return {name: getattr(self, name)[rows, index] for name in self.names}
+        rings = torch.zeros_like(rows) if keys is None else keys
+        held = self._size.to(device)[rows, rings].unsqueeze(-1)  # replicates x tasks x 1
+        if not bool(held.all()):
+            raise IndexError("sample: got an empty ring, expected at least one push before it")
+        drawn = (torch.rand(*rings.shape, batch_size, device=device) * held).long().minimum(held - 1)
+        index = drawn + rings.unsqueeze(-1) * self.capacity
+        index = index.squeeze(1) if keys is None else index
+        rows = rows if keys is None else rows.unsqueeze(-1)
         return {name: getattr(self, name)[rows, index] for name in self.names}
 
-    def get_extra_state(self) -> dict[str, int]:
-        """Where the ring stands, for `state_dict`."""
-        return {"size": self.size, "position": self.position}
+    def get_extra_state(self) -> dict[str, int | Tensor]:
+        """Positions and sizes of the rings, for `state_dict`."""
+        return {"size": self._size, "position": self._position}
 
     def set_extra_state(self, state: Any) -> None:
-        """Undo `get_extra_state`."""
-        self.size, self.position = state["size"], state["position"]
+        """Restore from `get_extra_state`."""
+        # Copied, because rings that stand apart are moved on in place.
+        self._size, self._position = copy.deepcopy((state["size"], state["position"]))
 
 
 class Replay(Ring):
-    """Transitions as one seat sees them, stored as `Experience`.
+    """Transitions of all agents in which the seat's agent took part.
+
+    A transition before which that agent was out is omitted; one after which it is out counts as terminated.
 
     Args:
-        seat: whose view.
-        capacity: transitions kept per replicate.
+        seat: the learner's seat.
+        capacity, keys: see `Ring`.
     """
 
-    def __init__(self, seat: Seat, capacity: int) -> None:
-        obs = (seat.observation.event_shape, _dtype(seat.observation, seat))
-        super().__init__(
-            seat,
-            capacity,
-            {
-                "obs": obs,
-                "action": (seat.action.event_shape, _dtype(seat.action, seat)),
-                "opponent_action": (seat.opponent_action.event_shape, _dtype(seat.opponent_action, seat)),
-                "reward": ((), seat.dtype),
-                "next_obs": obs,
-                "terminated": ((), torch.bool),
-            },
-        )
+    def __init__(self, seat: Seat, capacity: int, keys: int = 1) -> None:
+        self.seat_index = seat.index
+        entries: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        for agent, (seen, done) in enumerate(zip(seat.observations, seat.action_spaces, strict=True)):
+            entries[f"obs_{agent}"] = entries[f"next_obs_{agent}"] = (seen.event_shape, seen.stored(seat.dtype))
+            entries[f"action_{agent}"] = (done.event_shape, done.stored(seat.dtype))
+        entries["rewards"] = ((len(seat.action_spaces),), seat.dtype)
+        entries |= {"terminated": ((), torch.bool), "ended": ((), torch.bool)}
+        super().__init__(seat, capacity, entries, keys)
+        self.agents = len(seat.action_spaces)
 
-    def add(self, experience: Experience) -> None:
-        """Append a view of the newest step."""
-        self.push(**experience.tensors())
+    def add(self, batch: Transition, key: Tensor | None = None) -> None:
+        """Append transitions, `replicates x n`, such as `Trajectory.flat`; for `key` see `Ring.push`."""
+        entries = {"rewards": batch.rewards, "ended": batch.ended}
+        entries["terminated"] = batch.terminated_for(self.seat_index)
+        for agent in range(self.agents):
+            entries[f"obs_{agent}"], entries[f"next_obs_{agent}"] = batch.obs[agent], batch.next_obs[agent]
+            entries[f"action_{agent}"] = batch.actions[agent]
+        self.push(entries, key, None if batch.alive is None else batch.alive[..., self.seat_index])
 
-    def draw(self, batch_size: int) -> Experience:
-        """A minibatch, `replicates x batch_size`."""
-        return Experience(**self.sample(batch_size))
+    def draw(self, batch_size: int, keys: Tensor | None = None) -> Transition:
+        """A minibatch; see `Ring.sample`."""
+        drawn = self.sample(batch_size, keys)
 
+        def of_all(name: str) -> tuple[Tensor, ...]:
+            return tuple(drawn[f"{name}_{agent}"] for agent in range(self.agents))
 
-class Observed(Ring):
-    """What the opponents did where: `(obs, opponent_action)` pairs, for fitting a prior.
-
-    Args:
-        seat: whose opponents.
-        capacity: pairs kept per replicate.
-    """
-
-    def __init__(self, seat: Seat, capacity: int) -> None:
-        super().__init__(
-            seat,
-            capacity,
-            {
-                "obs": (seat.observation.event_shape, _dtype(seat.observation, seat)),
-                "opponent_action": (seat.opponent_action.event_shape, _dtype(seat.opponent_action, seat)),
-            },
+        return Transition(
+            of_all("obs"), of_all("action"), drawn["rewards"], of_all("next_obs"), drawn["terminated"], drawn["ended"]
         )

@@ -1,17 +1,19 @@
-"""What a joint policy of a tabular game is worth, exactly: returns, best responses and distance from equilibrium.
+"""Exact values of joint policies in tabular games: returns, best responses and distance from equilibrium.
 
 Agents that play policies pi^i(a | s) turn a game's dynamics into a Markov chain with rewards::
 
     P(s' | s) = sum_a prod_i pi^i(a^i | s) T(s' | s, a)        r^i(s) = sum_a prod_i pi^i(a^i | s) r^i(s, a)
 
 and values solve linear equations, `V^i = (I - gamma P)^-1 r^i`. Throughout, `policies` is one tensor per agent,
-`replicates x states x actions_i`; everything is computed in float64, on their device, and can be differentiated.
+`replicates x states x actions_i`, and `discount` is gamma in [0, 1) or `None`. Everything is computed in float64, on
+the device of the policies, and is differentiable. `ValueError` is raised if the discount is out of range, or is `None`
+and the game may go on forever (`IncompatibleError`), or the policies do not fit the game.
 
-Two conventions of what a return is:
+There are two definitions of the return:
 
 * with a discount it is normalised, `(1 - gamma) sum_s p_0(s) V^i(s)`: a mean reward per step, whatever the discount;
 * with `discount = None` it is the expected sum of rewards, `sum_s p_0(s) V^i(s)` at gamma = 1: the expected reward of a
-  one-shot game. It is there only for games that terminate whatever the agents do.
+  one-shot game. It exists only for games that always terminate.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from inference_marl.described import IncompatibleError
 from inference_marl.types import Dynamics, check_discount
 
 TIE = 1e-12
-"""By how much a value must rise, relative to the largest, for the search for a best response to go on."""
+"""Smallest increase of a value, relative to the largest, with which the search for a best response continues."""
 
 
 def discount_factor(transition: Tensor, discount: float | None) -> float:
@@ -36,8 +38,8 @@ def discount_factor(transition: Tensor, discount: float | None) -> float:
         discount: gamma in [0, 1), or `None`.
 
     Raises:
-        ValueError: if it is out of its range.
-        IncompatibleError: if there is none and the game may go on for ever.
+        ValueError: if it is out of range.
+        IncompatibleError: if there is none and the game may go on forever.
     """
     if discount is not None:
         check_discount(discount)
@@ -56,17 +58,7 @@ def discount_factor(transition: Tensor, discount: float | None) -> float:
 
 
 def state_values(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | None) -> Tensor:
-    """V^i(s), what every state is worth to every agent, not normalised, `replicates x agents x states`.
-
-    Args:
-        dynamics: the game's rules.
-        policies: one per agent, `replicates x states x actions_i`.
-        discount: gamma in [0, 1), or `None` for 1.
-
-    Raises:
-        ValueError: if the discount is out of its range, or there is none and the game may go on for ever, or the
-            policies do not fit the game.
-    """
+    """V^i(s), the value of every state to every agent, not normalised, `replicates x agents x states`."""
     gamma = discount_factor(dynamics.transition, discount)
     _check_shapes(dynamics, policies)
     device = policies[0].device
@@ -77,31 +69,14 @@ def state_values(dynamics: Dynamics, policies: Sequence[Tensor], discount: float
 
 
 def expected_return(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | None) -> Tensor:
-    """What the joint policy is worth from the first state on, `replicates x agents`; see the module for conventions.
-
-    Args:
-        dynamics: the game's rules.
-        policies: one per agent, `replicates x states x actions_i`.
-        discount: gamma in [0, 1), or `None`.
-
-    Raises:
-        ValueError: as for `state_values`.
-    """
+    """Expected return of the joint policy from the initial distribution, `replicates x agents`."""
     return _from_start(dynamics, state_values(dynamics, policies, discount), discount)
 
 
 def best_response_return(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | None) -> Tensor:
-    """What each agent could get if it alone changed its policy, `replicates x agents`; conventions as there.
+    """Return of each agent if it alone switched to a best response, `replicates x agents`.
 
-    The others' policies leave an agent a Markov decision process, which policy iteration (Howard 1960) solves exactly.
-
-    Args:
-        dynamics: the game's rules.
-        policies: one per agent, `replicates x states x actions_i`.
-        discount: gamma in [0, 1), or `None`.
-
-    Raises:
-        ValueError: as for `state_values`.
+    The others' policies leave the agent a Markov decision process, which policy iteration (Howard 1960) solves exactly.
     """
     gamma = discount_factor(dynamics.transition, discount)
     agents = range(len(dynamics.reward))
@@ -110,19 +85,11 @@ def best_response_return(dynamics: Dynamics, policies: Sequence[Tensor], discoun
 
 
 def nash_conv(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | None) -> Tensor:
-    """How far a joint policy is from a Nash equilibrium: the gains of all agents' best responses, summed, `replicates`.
+    """Distance from a Nash equilibrium: the gains of all agents' best responses, summed, `replicates`.
 
     In units of return, so 0 at an equilibrium and positive elsewhere (Lanctot et al. 2017, 'A unified game-theoretic
-    approach to multiagent reinforcement learning', section 4.1). In two-player zero-sum games its half is the
+    approach to multiagent reinforcement learning', section 4.1). In two-player zero-sum games half of it is the
     exploitability.
-
-    Args:
-        dynamics: the game's rules.
-        policies: one per agent, `replicates x states x actions_i`.
-        discount: gamma in [0, 1), or `None`.
-
-    Raises:
-        ValueError: as for `state_values`.
     """
     played = expected_return(dynamics, policies, discount)
     return (best_response_return(dynamics, policies, discount) - played).clamp_min(0).sum(1)
@@ -139,7 +106,7 @@ def _best_response_values(dynamics: Dynamics, policies: Sequence[Tensor], agent:
     pays = torch.einsum("sbr,sab->rsa", weight, reward)
     choice = pays.argmax(-1, keepdim=True)  # replicates x states x 1
     best = torch.full_like(pays[..., 0], -torch.inf)
-    while True:  # every round raises some replicate's values, and there are finitely many policies
+    while True:  # every iteration raises some replicate's values, and there are finitely many policies
         chain = moves.gather(2, choice.unsqueeze(-1).expand(-1, -1, -1, moves.shape[-1])).squeeze(2)
         value = _solve(chain, pays.gather(2, choice).transpose(1, 2), gamma).squeeze(1)
         if not bool((value > best + TIE * value.abs().amax(1, keepdim=True)).any()):
@@ -162,9 +129,9 @@ def _from_start(dynamics: Dynamics, values: Tensor, discount: float | None) -> T
 
 
 def _joint(policies: Sequence[Tensor]) -> Tensor:
-    """Probabilities of joint actions, float64, `states x joint x replicates`; the last agent's action runs fastest.
+    """Probabilities of joint actions, float64, `states x joint x replicates`; the last agent's action varies fastest.
 
-    Replicates come last, so that the matrix products which follow are few and large.
+    Replicates come last, so that the matrix products that follow are few and large.
     """
     first, *others = (policy.double().movedim(0, -1).contiguous() for policy in policies)
     for policy in others:
@@ -173,11 +140,7 @@ def _joint(policies: Sequence[Tensor]) -> Tensor:
 
 
 def _check_shapes(dynamics: Dynamics, policies: Sequence[Tensor]) -> None:
-    """Refuse policies of another game.
-
-    Raises:
-        ValueError: saying which agent's does not fit.
-    """
+    """Refuse policies of another game (`ValueError`), naming the agent."""
     states, *sizes = dynamics.reward.shape[1:]
     if len(policies) != len(sizes):
         raise ValueError(f"policies: got {len(policies)}, expected one per agent: {len(sizes)}")

@@ -1,4 +1,4 @@
-"""Hyperparameters that change while a learner learns: temperature, KL weight, learning rate."""
+"""Schedules of hyperparameters: temperature, KL weight, learning rate."""
 
 from __future__ import annotations
 
@@ -12,32 +12,20 @@ from inference_marl.described import Described
 
 
 class Schedule(Described, ABC):
-    """A number for every step of learning, counted from 0."""
+    """A number for every learning step, counted from 0."""
 
     @abstractmethod
     def __call__(self, step: int) -> float:
-        """The value at `step` (how many updates the learner has made)."""
+        """The value at `step`, the number of updates made so far."""
 
     def at(self, steps: Tensor, dtype: torch.dtype) -> Tensor:
-        """The values at many steps at once, for clocks that run at their own pace, such as visits of a table's cells.
-
-        Args:
-            steps: int64, any shape.
-            dtype: of the values.
-
-        Returns:
-            As `steps`.
-        """
+        """The values, of type `dtype`, at many steps (int64, any shape), such as the visit counts of a table."""
         known, where = steps.unique(return_inverse=True)
         return torch.tensor([self(step) for step in known.tolist()], dtype=dtype, device=steps.device)[where]
 
 
 class Constant(Schedule):
-    """The same value at every step.
-
-    Args:
-        value: the value.
-    """
+    """The same `value` at every step."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -50,14 +38,14 @@ class Constant(Schedule):
 class ExponentialDecay(Schedule):
     """`start exp(-rate max(step - delay, 0)) + floor`.
 
-    With `start=500, rate=0.1, floor=0.1` this is the annealing of the ROMMEO authors' code; the paper itself
-    speaks of a constant temperature.
+    With `start=500, rate=0.1, floor=0.1` this is the annealing of the ROMMEO authors' code; the paper itself has a
+    constant temperature.
 
     Args:
-        start: what decays, at the first step (the value there is `start + floor`).
+        start: initial size of the decaying term (the initial value is `start + floor`).
         rate: decay per step, not negative.
         floor: the value in the limit.
-        delay: steps before the decay sets in.
+        delay: steps before the decay begins.
 
     Raises:
         ValueError: if `rate` or `delay` is negative.
@@ -76,7 +64,7 @@ class ExponentialDecay(Schedule):
 class InverseTime(Schedule):
     """`start scale / (scale + step)`: the Robbins-Monro rate; `1e4 / (1e4 + t)` in the ROMMEO authors' code.
 
-    With `start=1, scale=1` over the visits of a cell (`TabularCritic(rate_over="visits")`) it makes sample means.
+    With `start=1, scale=1` over the visits of a cell (`TabularCritic(rate_over="visits")`) it yields sample means.
 
     Args:
         start: the value at step 0.
@@ -97,12 +85,7 @@ class InverseTime(Schedule):
 
 
 class Linear(Schedule):
-    """From `start` to `end` in a straight line over `steps` steps, then `end`.
-
-    Args:
-        start: the value at step 0.
-        end: the value from step `steps` on.
-        steps: length of the line, positive.
+    """Linear interpolation from `start` to `end` over `steps` steps, then `end`.
 
     Raises:
         ValueError: if `steps` is not positive.
@@ -118,13 +101,13 @@ class Linear(Schedule):
         return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
 
-def positive(step: int, **schedules: Schedule) -> tuple[float, ...]:
-    """The values of schedules at `step`, in the given order.
+def positive(step: int, **schedules: float | Schedule) -> tuple[float, ...]:
+    """The values of numbers and schedules at `step`, in the given order.
 
     Raises:
         ValueError: if one is not positive, by its name.
     """
-    values = {name: schedule(step) for name, schedule in schedules.items()}
+    values = {name: current(schedule, step) for name, schedule in schedules.items()}
     for name, value in values.items():
         if not value > 0:
             raise ValueError(
@@ -134,17 +117,24 @@ def positive(step: int, **schedules: Schedule) -> tuple[float, ...]:
     return tuple(values.values())
 
 
+def current(number: float | Schedule, step: int) -> float:
+    """The value at `step` of a number, which is constant, or a schedule."""
+    return number(step) if isinstance(number, Schedule) else number
+
+
+def check_rate(name: str, rate: float | Schedule) -> None:
+    """Refuse a learning rate that is not in (0, 1] at the first step (`ValueError`, naming it)."""
+    if not 0 < current(rate, 0) <= 1:
+        raise ValueError(f"{name}: got {current(rate, 0)} at the first update, expected a number in (0, 1]")
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
-    """A number stands for the schedule that keeps it."""
+    """Return a schedule unchanged, and a number as a constant schedule."""
     return value if isinstance(value, Schedule) else Constant(value)
 
 
 def as_rate(name: str, rate: float | Schedule) -> Schedule:
-    """A learning rate as a schedule.
-
-    Raises:
-        ValueError: if it is not in (0, 1] at the first step, by its name.
-    """
+    """A learning rate as a schedule; refused as by `check_rate`."""
     schedule = as_schedule(rate)
     if not 0 < schedule(0) <= 1:
         raise ValueError(f"{name}: got {schedule(0)} at the first update, expected a number in (0, 1]")

@@ -1,26 +1,23 @@
-"""Tables of numbers per replicate and cell: what tabular critics and tabular learners share."""
+"""Tables of numbers per replicate and cell, shared by tabular critics and tabular learners."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from inference_marl.inference.svi import NonFiniteError
+from inference_marl.inference.optimise import NonFiniteError
 
 
 def mean_per_cell(cells: int, cell: Tensor, target: Tensor) -> Tensor:
-    """Each datum's target, averaged with those of the other data of its cell.
+    """Replace each datum's target by the mean target of its cell, `replicates x batch`.
 
-    A batch in which several data visit one cell then moves that cell once, towards their mean, and every datum of the
-    cell writes the same number, so the order in which they are written does not matter.
+    A batch in which several data visit one cell then moves that cell once, towards their mean; every datum of the cell
+    writes the same number, so the order of writes does not matter.
 
     Args:
-        cells: how many there are per replicate.
-        cell: which one a datum belongs to, int64, `replicates x batch`.
+        cells: number of cells per replicate.
+        cell: each datum's cell, int64, `replicates x batch`.
         target: `replicates x batch`.
-
-    Returns:
-        `replicates x batch`.
     """
     if cell.shape[1] == 1:
         return target
@@ -31,9 +28,9 @@ def mean_per_cell(cells: int, cell: Tensor, target: Tensor) -> Tensor:
 
 
 def move(table: Tensor, cell: Tensor, target: Tensor, rate: Tensor | float) -> None:
-    """Move cells the share `rate` of the way to their targets, in place.
+    """Move cells the fraction `rate` of the way to their targets, in place.
 
-    `lerp` is exact at rate 1, so a table of bounded targets stays in their bounds.
+    `lerp` is exact at rate 1, so a table of bounded targets stays within their bounds.
 
     Args:
         table: `replicates x cells`.
@@ -48,23 +45,19 @@ def draw(probabilities: Tensor) -> Tensor:
     """One draw from each distribution, int64, `...`; several times faster than `torch.multinomial` for few actions.
 
     Args:
-        probabilities: `... x actions`, each row summing to 1.
+        probabilities: `... x actions`; rows need not be normalised.
     """
     cumulative = probabilities.cumsum(-1)
-    # Scaled by the sum, which rounding keeps from 1; strictly above, so an action of probability 0 is never drawn.
+    # Scaled by the sum, which rounding may move off 1; strict, so an action of probability 0 is never drawn.
     level = torch.rand(cumulative.shape[:-1], dtype=cumulative.dtype, device=cumulative.device) * cumulative[..., -1]
     return (cumulative <= level.unsqueeze(-1)).sum(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
 def check_finite(part: str, numbers: Tensor) -> None:
-    """Refuse targets that are not finite.
-
-    Args:
-        part: whose they are, for the error.
-        numbers: `replicates x batch`.
+    """Refuse targets, `replicates x batch`, that are not finite.
 
     Raises:
-        NonFiniteError: naming the replicates.
+        NonFiniteError: naming `part`, whose they are, and the replicates.
     """
     if not torch.isfinite(numbers.sum()):
         raise NonFiniteError(part, torch.unique((~torch.isfinite(numbers)).nonzero()[:, 0]).tolist())

@@ -1,7 +1,8 @@
-"""Learners: one file per algorithm, each on the contract of `inference_marl.types.Learner`.
+"""Learners: one file per algorithm, each implementing `inference_marl.types.Learner`.
 
-Every file in this folder, and below it, is imported here, so an experiment file can name the learners it defines: to
-add one is to add a file. In Python they are imported from their files; the variational ones from here as well.
+Every module in this folder and its subfolders is imported here, so that experiment files can name the learners it
+defines: to add a learner, add a file. In Python, import learners from their modules; the variational ones also from
+here.
 """
 
 import importlib

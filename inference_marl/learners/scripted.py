@@ -1,16 +1,19 @@
-"""A scripted player: the same mixed strategy for ever."""
+"""Scripted players, which never learn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from inference_marl.described import hyperparameters
+from inference_marl.inference.conditional import Conditional
 from inference_marl.models import Fixed, Uniform
 from inference_marl.spaces import Discrete
-from inference_marl.types import Conditional, Learner, Posterior, Transition
+from inference_marl.types import Actor, Decision, Memory, most_probable
 
 
 class _Drawn(Conditional):
@@ -26,7 +29,7 @@ class _Drawn(Conditional):
         """Draw the strategies, `replicates x 1 x actions`."""
         seat = self.seat
         shape = (seat.replicates, 1, self.target.features)
-        # In float64: in float32 small concentrations underflow, to strategies that are not extreme enough.
+        # In float64: small concentrations underflow in float32, which makes strategies less extreme.
         symmetric = torch.full(shape, self.concentration, dtype=torch.float64, device=seat.device)
         self.register_buffer("logits", dist.Dirichlet(symmetric).sample().log().to(seat.dtype))
 
@@ -35,57 +38,51 @@ class _Drawn(Conditional):
         return dist.Categorical(logits=self.logits)
 
 
-class Stationary(Learner):
-    """Plays every action with the same probability at every step and learns nothing.
+@hyperparameters
+class Stationary(Actor):
+    """Plays the same mixed strategy at every step, by default the uniform one (any action space).
 
     Args:
         probabilities: one per action, normalised.
-        concentration: positive; instead of given probabilities, every replicate draws its own when a run starts, from
-            the Dirichlet distribution with this concentration for every action (discrete actions). So the truth about
-            an opponent can be a draw from a belief's own prior, as a check of calibration needs it.
-
-    With neither it plays uniformly (any action space).
+        concentration: positive; every replicate instead draws its probabilities at the start of a run, from the
+            Dirichlet distribution with this concentration for every action (discrete actions). The true opponent can
+            thus be a draw from a belief's prior, as required to check calibration.
 
     Raises:
-        ValueError: if both are given, or one is out of its range.
+        ValueError: if both are given, or one is out of range.
     """
 
-    def __init__(self, probabilities: Sequence[float] | None = None, concentration: float | None = None) -> None:
-        super().__init__()
-        if concentration is not None and probabilities is not None:
+    probabilities: Sequence[float] | None = None
+    concentration: float | None = None
+    strategy: Conditional = field(init=False)
+
+    def __post_init__(self) -> None:
+        concentration = self.concentration
+        if concentration is not None and self.probabilities is not None:
             raise ValueError(f"concentration: got {concentration} beside probabilities, expected only one of the two")
         if concentration is not None and not concentration > 0:
             raise ValueError(f"concentration: got {concentration}, expected a positive number")
-        self.policy: Conditional
         if concentration is not None:
-            self.policy = _Drawn(concentration)
+            self.strategy = _Drawn(concentration)
         else:
-            self.policy = Uniform() if probabilities is None else Fixed(probabilities)
+            self.strategy = Uniform() if self.probabilities is None else Fixed(self.probabilities)
 
     def setup(self) -> None:
-        """Check the strategy against the seat's actions, or draw it.
+        """Validate or draw the strategy.
 
         Raises:
-            IncompatibleError: if the number of probabilities is not the number of actions, or the actions are not
-                discrete and a strategy over such was asked for.
+            IncompatibleError: if the number of probabilities is not the number of actions, or a strategy over discrete
+                actions was requested for others.
         """
-        self.policy = self.policy.bind(self.seat, self.seat.action, [self.seat.observation])
+        self.strategy = self.strategy.bind(self.seat, self.seat.action, [self.seat.observation])
 
-    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
-        """Draws from the strategy, or its most probable action without `explore` (discrete actions)."""
-        strategy = self.policy(obs).expand(obs.shape[:2])
-        if not explore and isinstance(self.seat.action, Discrete):
-            best: Tensor = strategy.probs.argmax(-1)
-            return best
-        action: Tensor = strategy.sample()
-        return action
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
+        """The strategy, whatever is observed."""
+        strategy: dist.TorchDistribution = self.strategy(obs)
+        return strategy.expand(obs.shape[:2]), memory
 
-    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
-        """Nothing."""
-
-    def posterior(self, obs: Tensor, draws: int) -> Posterior:
-        """The strategy; no beliefs."""
-        strategy = self.policy(obs).expand(obs.shape[:2])
-        if isinstance(self.seat.action, Discrete):
-            return Posterior(policy=strategy.probs)
-        return Posterior(policy=strategy.sample((draws,)).movedim(0, 2))
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """A draw from the strategy; without `explore`, the most probable action (discrete actions)."""
+        strategy, memory = self.policy(obs, memory)
+        greedy = not explore and isinstance(self.seat.action, Discrete)
+        return Decision(most_probable(strategy) if greedy else strategy.sample(), memory)

@@ -1,79 +1,104 @@
-"""What learners share whose guide is fitted to the ELBO of a model of their own."""
+"""Base of learners that fit a guide to the ELBO of their own model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import field
+from functools import partial
 from typing import Any
 
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
+from torch import Tensor
 
-from inference_marl.described import IncompatibleError, within
+from inference_marl.described import IncompatibleError, hyperparameters, within
 from inference_marl.guides import Guide, TrajectoryGuide
-from inference_marl.inference.objectives import MAX_PLATE_NESTING
+from inference_marl.inference.conditional import local_parameters
+from inference_marl.inference.optimise import Optimiser, check_step_size, frozen
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import Schedule, as_schedule, positive
-from inference_marl.inference.svi import Fit, check_step_size
+from inference_marl.inference.schedules import Schedule, positive
+from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
-from inference_marl.types import Experience, Learner
+from inference_marl.types import Experience, Learner, Trajectory
 
 
+@hyperparameters
 class VariationalLearner(Learner):
-    """Base: an opponent prior, a guide, their weights, replay, and the optimiser of the guide's parameters, if any.
+    """Base: an opponent prior, a guide, their weights, replay, and an optimiser of the guide's parameters, if any.
 
     Args:
         opponent_prior: P(b | s).
         guide: rho and pi.
-        optimality: how a value becomes a likelihood; exponential if `None`.
-        temperature: alpha > 0.
-        kl_weight: beta > 0.
-        replay: transitions kept per replicate; `None` learns from the newest step alone.
+        optimality: likelihood of optimality given a value; exponential if `None`.
+        temperature: alpha > 0, the weight of the policy's entropy, in units of reward; number or schedule over updates.
+        kl_weight: beta > 0, the weight of KL(rho || P); 1 in the paper. Small values let rho ignore the prior.
+        replay: transitions kept per replicate; `None` learns from the newest trajectory only.
         batch_size: transitions drawn from replay per update.
         guide_learning_rate: Adam's step size for the guide.
         guide_steps: gradient steps on the guide per update.
-        particles: draws per datum in the guide's ELBO gradient.
+        particles: draws per datum in the guide's ELBO gradient, for sites that are not enumerated.
         max_gradient_norm: clip each replicate's guide gradient; `None` for no clipping.
 
+    Attributes:
+        updates: number of updates made, for schedules.
+        elbo: Pyro's estimator of the guide's ELBO.
+        optimiser: of the guide's parameters; `None` if it has none.
+        transitions: the replay, or `None`.
+
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of range.
     """
 
-    _model: tuple[Any]
+    opponent_prior: OpponentPrior
+    guide: Guide | TrajectoryGuide
+    optimality: Optimality | None = None
+    temperature: float | Schedule = 1.0
+    kl_weight: float | Schedule = 1.0
+    replay: int | None = None
+    batch_size: int = 256
+    guide_learning_rate: float = 1e-2
+    guide_steps: int = 1
+    particles: int = 1
+    max_gradient_norm: float | None = None
+    elbo: Trace_ELBO | TraceEnum_ELBO = field(init=False)
+    optimiser: Optimiser | None = field(init=False)
+    transitions: Replay | None = field(init=False)
 
-    def __init__(
-        self,
-        opponent_prior: OpponentPrior,
-        guide: Guide | TrajectoryGuide,
-        optimality: Optimality | None,
-        temperature: float | Schedule,
-        kl_weight: float | Schedule,
-        replay: int | None,
-        batch_size: int,
-        guide_learning_rate: float,
-        guide_steps: int,
-        particles: int,
-        max_gradient_norm: float | None,
-    ) -> None:
-        super().__init__()
-        at_least("replay", replay, 1)
-        at_least("batch_size", batch_size, 1)
-        at_least("guide_steps", guide_steps, 0)
-        at_least("particles", particles, 1)
-        check_step_size(guide_learning_rate, max_gradient_norm, "guide_learning_rate")
-        self.opponent_prior = opponent_prior
-        self.guide = guide
-        self.optimality = optimality or ExponentialOptimality()
-        self.temperature, self.kl_weight = as_schedule(temperature), as_schedule(kl_weight)
-        positive(0, temperature=self.temperature, kl_weight=self.kl_weight)
-        self.replay_capacity, self.batch_size = replay, batch_size
-        self.guide_learning_rate, self.guide_steps, self.particles = guide_learning_rate, guide_steps, particles
-        self.max_gradient_norm = max_gradient_norm
+    def __post_init__(self) -> None:
+        at_least("replay", self.replay, 1)
+        at_least("batch_size", self.batch_size, 1)
+        at_least("guide_steps", self.guide_steps, 0)
+        at_least("particles", self.particles, 1)
+        check_step_size(self.guide_learning_rate, self.max_gradient_norm, "guide_learning_rate")
         self.updates = 0
+        self.likelihood = self.optimality or ExponentialOptimality()
+        self.weights()
 
-    def bind_prior(self) -> OpponentPrior:
-        """The prior in its seat: the first thing that `setup` does.
+    def weights(self) -> tuple[float, float]:
+        """The current temperature and KL weight; `ValueError` if one is not positive."""
+        alpha, beta = positive(self.updates, temperature=self.temperature, kl_weight=self.kl_weight)
+        return alpha, beta
+
+    @property
+    def model(self) -> ControlModel | TrajectoryModel:
+        """The generative model: prior, values or dynamics, optimality, and the current weights."""
+        raise NotImplementedError(f"{type(self).__name__}.model is not defined")
+
+    def pair(self) -> tuple[Callable[[Tensor], Any], Callable[[Tensor], Any]]:
+        """Model and guide for `pyro.infer.SVI`, to be called with observations, `replicates x batch x event`.
+
+        The model's own parameters are not Pyro statements, since they are fitted to objectives other than the ELBO.
+        With `elbo` as the loss this is what `learn` optimises, except that a learner's loss is averaged over the batch.
+        """
+        model = self.model
+        return local_parameters()(model), partial(self.guide, model=model)
+
+    def bind_prior(self) -> None:
+        """Bind the prior; the first step of `setup`.
 
         Raises:
-            IncompatibleError: if it does not fit, or nobody is there to have expectations of.
+            IncompatibleError: if it does not fit, or there are no opponents.
         """
         seat = self.seat
         if len(seat.action_spaces) < 2:
@@ -85,26 +110,17 @@ class VariationalLearner(Learner):
             )
         with within("opponent_prior"):
             self.opponent_prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
-        return self.opponent_prior
 
-    def bind_guide(self, model: ControlModel | TrajectoryModel, enumerates: bool, follows: bool = True) -> None:
-        """The guide, its optimiser and the replay: the last thing that `setup` does.
+    def make_optimiser(self, enumerates: bool, follows: bool = True) -> None:
+        """Create the guide's optimiser and the replay; the last step of `setup`, once the guide is bound.
 
         Args:
-            model: what the guide approximates.
             enumerates: whether the guide's sites are summed out.
-            follows: whether the guide's opponent model gives nothing to actions that the prior gives nothing to.
+            follows: whether the guide's opponent model gives probability 0 to all actions excluded by the prior.
 
         Raises:
-            IncompatibleError: if the guide does not fit the model.
+            IncompatibleError: if the prior excludes actions that the guide does not.
         """
-        # In a tuple: its parts are registered as the learner's own, and must not be registered twice.
-        self._model = (model,)
-        self.set_weights()
-        with within("opponent_prior"):
-            self.opponent_prior.attach(model)
-        with within("guide"):
-            self.guide = self.guide.bind(self.seat, model)
         parameters = list(self.guide.parameters())
         if not self.opponent_prior.full_support and (parameters or not follows):
             what = "a guide fitted by SVI" if parameters else "an opponent model that does not follow it"
@@ -114,55 +130,61 @@ class VariationalLearner(Learner):
                 "closed form",
                 key="opponent_prior",
             )
-        elbo = (TraceEnum_ELBO if enumerates else Trace_ELBO)(
-            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=MAX_PLATE_NESTING
+        self.elbo = (TraceEnum_ELBO if enumerates else Trace_ELBO)(
+            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=len(ONE_STEP)
         )
-        self.fitting = (
-            Fit(
+        self.optimiser = (
+            Optimiser(
                 "guide",
-                elbo,
-                model,
-                self.guide,
                 parameters,
-                frozen=model.parameters(),
                 learning_rate=self.guide_learning_rate,
                 max_gradient_norm=self.max_gradient_norm,
             )
             if parameters
             else None
         )
-        self.replay = Replay(self.seat, self.replay_capacity) if self.replay_capacity else None
+        fitted = {id(parameter) for parameter in parameters}
+        self._of_model = tuple(parameter for parameter in self.parameters() if id(parameter) not in fitted)
+        self.transitions = Replay(self.seat, self.replay) if self.replay else None
 
-    def set_weights(self) -> None:
-        """Give the model the temperature and KL weight of now."""
-        model = self._model[0]
-        model.temperature, model.kl_weight = positive(
-            self.updates, temperature=self.temperature, kl_weight=self.kl_weight
-        )
+    def store(self, newest: Trajectory) -> None:
+        """Update the prior with the opponents' actions, and add the trajectory to the replay."""
+        newest.check_all_act(type(self).__name__)
+        for step in newest.steps:
+            seen = step.seen_by(self.seat)
+            self.opponent_prior.observe_given(self.model, seen.obs, seen.opponent_action)
+        if self.transitions is not None:
+            self.transitions.add(newest.flat)
 
-    def remember(self, newest: Experience) -> Experience:
-        """Show the prior what the opponents did and store the step; returns what to learn from."""
-        self.opponent_prior.observe(newest.obs, newest.opponent_action)
-        if self.replay is None:
-            return newest
-        self.replay.add(newest)
-        return self.replay.draw(self.batch_size)
+    def draw(self, newest: Trajectory) -> Experience:
+        """Training data, `replicates x batch`: a minibatch from replay, or the newest trajectory."""
+        batch = newest.flat if self.transitions is None else self.transitions.draw(self.batch_size)
+        return batch.seen_by(self.seat)
+
+    def fit_guide(self, obs: Tensor) -> None:
+        """Take gradient steps on the ELBO at `obs`, `replicates x batch x event`; none without parameters.
+
+        Raises:
+            NonFiniteError: if the loss is not finite.
+        """
+        if self.optimiser is None:
+            return
+        model = self.model
+        guide = partial(self.guide, model=model)
+        with frozen(self._of_model):
+            for _ in range(self.guide_steps):
+                self.optimiser.step(elbo_loss(self.elbo, model, guide, obs.shape[1], obs))
 
     def get_extra_state(self) -> dict[str, Any]:
         """The number of updates, for `state_dict`."""
         return {"updates": self.updates}
 
     def set_extra_state(self, state: Any) -> None:
-        """Undo `get_extra_state`."""
+        """Restore from `get_extra_state`."""
         self.updates = state["updates"]
-        self.set_weights()
 
 
 def at_least(name: str, number: int | None, least: int) -> None:
-    """Refuse an integer below `least`.
-
-    Raises:
-        ValueError: if it is; `None` passes.
-    """
+    """Refuse an integer below `least` (`ValueError`); `None` passes."""
     if number is not None and number < least:
         raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")

@@ -13,20 +13,14 @@ from torch import Tensor
 
 from inference_marl.inference.returns import expected_return, nash_conv
 from inference_marl.spaces import Box, Discrete, Space, joint_space
-from inference_marl.types import Dynamics, Game, Learner, Posterior, Seat
+from inference_marl.types import Actor, Dynamics, Game, Memory, Seat
 
 MAX_STATES = 128
 """Beliefs are recorded in every state of a game with at most this many that all agents observe. In other games they
 are recorded where the agents are, so that `state` counts environments."""
 
-ELBO_PARTS = {
-    "elbo": "elbo",
-    "elbo_reward": "reward",
-    "elbo_entropy": "entropy",
-    "elbo_kl": "kl",
-    "elbo_gap": "gap",
-}
-"""Metrics that are read off a `Posterior`, by the name of its attribute."""
+ELBO_PARTS = ("elbo", "elbo_reward", "elbo_entropy", "elbo_kl", "elbo_gap")
+"""Metrics that are read off beliefs, see `Actor.beliefs`."""
 
 BELIEFS = {
     "policy": ("action", "action_dim"),
@@ -43,60 +37,62 @@ class Recorder:
 
     Where beliefs are recorded in every state and actions are discrete, the joint policy that is played is judged
     exactly as well: by the game's own `scores`, and, if the game has rules and a discount or terminates at once, by
-    every agent's `return` (normalised if discounted) and by `nash_conv`.
+    every agent's `return` (normalised if discounted) and by `nash_conv`. What actors with a memory believe depends on
+    more than the state: with one of them, beliefs are recorded where the agents are.
 
     Args:
         game: the game played.
         seats: one per agent.
         records: how many records the run will make.
         draws: draws per belief and replicate, for continuous actions.
+
+    Attributes:
+        everywhere: whether beliefs are recorded in every state, and not where the agents are.
     """
 
     def __init__(self, game: Game, seats: Sequence[Seat], records: int, draws: int) -> None:
         self.game, self.seats, self.draws = game, seats, draws
         self.records, self.made = records, 0
         self.tensors: dict[str, Tensor] = {}
-        self.judged = all(self._is_probed(seat) and isinstance(seat.action, Discrete) for seat in seats)
-        self.rules = self._rules() if self.judged else None
+        self.everywhere = game.shared_observation and all(
+            isinstance(seat.observation, Discrete) and seat.observation.n <= MAX_STATES for seat in seats
+        )
+        self.discrete = all(isinstance(seat.action, Discrete) for seat in seats)
+        self.rules = self._rules() if self.everywhere and self.discrete else None
 
     @torch.no_grad()
-    def record(self, obs: Sequence[Tensor], learners: Sequence[Learner], reward: Tensor) -> None:
+    def record(
+        self, obs: Sequence[Tensor], actors: Sequence[Actor], memories: Sequence[Memory], reward: Tensor
+    ) -> None:
         """Add one record.
 
         Args:
-            obs: each agent's present observation, `replicates x environments x event`.
-            learners: one per seat.
+            obs: each agent's current observation, `replicates x environments x event`.
+            actors: one per seat.
+            memories: what each remembers, see `Actor.begin`.
             reward: mean since the last record, `replicates x agents`.
         """
-        probes = [self._probe(seat, value) for seat, value in zip(self.seats, obs, strict=True)]
+        self.everywhere = self.everywhere and not any(memories)
+        probes = [self._states(seat) for seat in self.seats] if self.everywhere else obs
         devices = [self.seats[0].device] if self.seats[0].device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # draws that only describe: play goes on as without them
-            beliefs = [learner.posterior(probe, self.draws) for learner, probe in zip(learners, probes, strict=True)]
-        # From the probed states to the ones the environments are in.
-        here = [
-            value if isinstance(seat.observation, Discrete) and probe is not value else None
-            for seat, value, probe in zip(self.seats, obs, probes, strict=True)
-        ]
-        policies = [_at(belief.policy, where) for belief, where in zip(beliefs, here, strict=True)]
+            beliefs = [
+                actor.beliefs(probe, memory, self.draws)
+                for actor, probe, memory in zip(actors, probes, memories, strict=True)
+            ]
         self._keep("reward", reward)
-        optimum = joint_optimum_probability(self.game, self.seats, policies)
-        if optimum is not None:
-            self._keep("joint_optimum_probability", optimum.mean(1))
-        if self.judged:
-            self._keep_worth([belief.policy for belief in beliefs])
-        self._keep_elbo(beliefs, here)
+        if all("policy" in belief for belief in beliefs):
+            self._keep_worth([belief["policy"] for belief in beliefs], obs)
+        self._keep_elbo(beliefs, obs)
         self._keep_beliefs(beliefs)
         self.made += 1
 
-    def _is_probed(self, seat: Seat) -> bool:
-        """Whether beliefs are recorded in every state."""
-        space = seat.observation
-        return self.game.shared_observation and isinstance(space, Discrete) and space.n <= MAX_STATES
+    def _states(self, seat: Seat) -> Tensor:
+        return torch.arange(seat.observation.features, device=seat.device).expand(seat.replicates, -1)
 
-    def _probe(self, seat: Seat, obs: Tensor) -> Tensor:
-        if not self._is_probed(seat):
-            return obs
-        return torch.arange(seat.observation.features, device=obs.device).expand(seat.replicates, -1)
+    def _here(self, value: Tensor, obs: Tensor) -> Tensor:
+        """What was recorded in every state where the agents are, `replicates x environments x ...`."""
+        return value[self.seats[0].rows, obs] if self.everywhere else value
 
     def _rules(self) -> Dynamics | None:
         """The game's rules, on the device, where returns are defined."""
@@ -105,8 +101,14 @@ class Recorder:
             return None
         return Dynamics(rules.initial.to(device), rules.transition.to(device), rules.reward.to(device))
 
-    def _keep_worth(self, policies: Sequence[Tensor]) -> None:
-        """What a joint policy is worth, exactly; policies are `replicates x states x actions`."""
+    def _keep_worth(self, policies: Sequence[Tensor], obs: Sequence[Tensor]) -> None:
+        """What a joint policy is worth; policies are `replicates x states x actions`, or draws."""
+        here = [self._here(policy, seen) for policy, seen in zip(policies, obs, strict=True)]
+        optimum = joint_optimum_probability(self.game, self.seats, here)
+        if optimum is not None:
+            self._keep("joint_optimum_probability", optimum.mean(1))
+        if not (self.everywhere and self.discrete):
+            return
         for name, share in self.game.scores(policies).items():
             self._keep(name, share)
         if self.rules is None:
@@ -119,23 +121,28 @@ class Recorder:
         self._keep("return", returns)
         self._keep("nash_conv", gains)
 
-    def _keep_elbo(self, beliefs: Sequence[Posterior], here: Sequence[Tensor | None]) -> None:
-        for name, attribute in ELBO_PARTS.items():
-            parts = [getattr(belief, attribute) for belief in beliefs]
+    def _keep_elbo(self, beliefs: Sequence[Mapping[str, Tensor]], obs: Sequence[Tensor]) -> None:
+        for name in ELBO_PARTS:
+            parts = [belief.get(name) for belief in beliefs]
             if all(part is None for part in parts):
                 continue
             columns = [
-                torch.full((seat.replicates,), math.nan) if part is None else _at(part, where).mean(1)
-                for seat, part, where in zip(self.seats, parts, here, strict=True)
+                torch.full((seat.replicates,), math.nan) if part is None else self._here(part, seen).mean(1)
+                for seat, part, seen in zip(self.seats, parts, obs, strict=True)
             ]
             self._keep(name, torch.stack([column.cpu() for column in columns], dim=-1))
 
-    def _keep_beliefs(self, beliefs: Sequence[Posterior]) -> None:
+    def _keep_beliefs(self, beliefs: Sequence[Mapping[str, Tensor]]) -> None:
         for seat, belief in zip(self.seats, beliefs, strict=True):
             for name in BELIEFS:
-                value = getattr(belief, name, None)
+                value = belief.get(name)
                 if value is not None:
                     self._keep(f"{name}/{seat.index}", value)
+                elif name == "policy":  # of one that can only draw
+                    states = seat.observation.features if self.everywhere else seat.environments
+                    drawn = () if isinstance(seat.action, Discrete) else (self.draws,)
+                    shape = (seat.replicates, states, *drawn, seat.action.features)
+                    self._keep(f"policy/{seat.index}", torch.full(shape, math.nan))
 
     def _keep(self, name: str, value: Tensor) -> None:
         if name not in self.tensors:
@@ -145,11 +152,11 @@ class Recorder:
     def state_dict(self) -> dict[str, Any]:
         """What has been recorded."""
         kept = {name: value[: self.made].clone() for name, value in self.tensors.items()}
-        return {"made": self.made, "tensors": kept}
+        return {"made": self.made, "everywhere": self.everywhere, "tensors": kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo `state_dict`."""
-        self.made = state["made"]
+        self.made, self.everywhere = state["made"], state["everywhere"]
         for name, value in state["tensors"].items():
             self.tensors[name] = torch.full((self.records, *value.shape[1:]), math.nan, dtype=torch.float32)
             self.tensors[name][: self.made] = value
@@ -217,13 +224,6 @@ def _pad(rows: Sequence[np.ndarray[Any, Any]], missing: float) -> np.ndarray[Any
     return padded
 
 
-def _at(value: Tensor, obs: Tensor | None) -> Tensor:
-    """Entries of `replicates x states x ...` at `obs`, `replicates x environments`; all of them if `None`."""
-    if obs is None:
-        return value
-    return value[torch.arange(value.shape[0], device=value.device).view(-1, 1), obs]
-
-
 def _one_shot(reward: Tensor, policies: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """`expected_return` and `nash_conv` of a game of one state that ends at once, several times faster.
 
@@ -275,7 +275,7 @@ def joint_optimum_probability(game: Game, seats: Sequence[Seat], policies: Seque
     Args:
         game: says which joint actions are optimal.
         seats: one per agent.
-        policies: as in `Posterior.policy`, at the same observations.
+        policies: beliefs called `policy`, at the same observations.
     """
     spaces = seats[0].action_spaces
     if isinstance(joint_space(spaces), Box):

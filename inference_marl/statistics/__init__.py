@@ -1,1 +1,1 @@
-"""Pure statistics: intervals over replicates, and numbers read off datasets of metrics and beliefs."""
+"""Statistics of recorded runs: intervals over replicates, and summaries of recorded metrics and beliefs."""

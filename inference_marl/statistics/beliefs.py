@@ -1,8 +1,7 @@
-"""Numbers read off a run's datasets: metrics per replicate, how sure a belief is, and how far it is from the truth.
+"""Recorded beliefs about opponents: which learners have them, what they say about the optimum, and their accuracy.
 
-`metrics` is the dataset of `metrics.nc`, dims `learner, replicate, step` and mostly `agent`. `posterior` is that of
-`posterior.nc`, dims `learner, replicate, step, agent, state`, then `opponent_action` (probabilities) for discrete
-actions or `draw, opponent_dim` (draws) for continuous ones.
+`posterior` is the dataset of `posterior.nc`, dims `learner, replicate, step, agent, state`, then `opponent_action`
+(probabilities) for discrete actions or `draw, opponent_dim` (draws) for continuous ones.
 """
 
 from __future__ import annotations
@@ -16,34 +15,23 @@ import xarray as xr
 Numbers = npt.NDArray[np.float64]
 
 PROBABILITY_FLOOR = 1e-6
-"""Smaller probabilities count as this much, so that one belief of exactly 0 does not make every mean infinite."""
+"""Smaller probabilities are raised to this, so that a single belief of exactly 0 does not make a mean infinite."""
 
 BELIEFS = ("opponent_model", "opponent_prior", "opponent_policy")
-"""What an agent believes of its opponents, what it assumed, and what they do."""
+"""An agent's model of its opponents, its prior, and the opponents' actual policy."""
 
 SPREAD_FLOOR = 1e-3
-"""A standard deviation of draws counts as at least this share of the action range, for the same reason."""
+"""Smaller standard deviations of draws are raised to this fraction of the action range, for the same reason."""
 
 ROUNDING = 1e-5
-"""Probabilities that differ by no more than this are the same, and so are actions that do by this share of their
-range: recorded in float32, they carry the rounding of many operations."""
+"""Probabilities that differ by at most this count as equal, and so do actions by this fraction of their range: recorded
+in float32, they carry the rounding of many operations.
+"""
 
 
-def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:
-    """One metric of one learner, averaged over the agents that have it, `replicates x steps`.
-
-    Returns:
-        `None` if the metric is missing, or NaN throughout for this learner.
-    """
-    if name not in metrics:
-        return None
-    values = metrics[name].sel(learner=learner)
-    if values.isnull().all():
-        return None
-    if "agent" in values.dims:
-        # An agent that lacks the metric is NaN throughout; a NaN among its records must show.
-        values = values.sel(agent=~values.isnull().all(["replicate", "step"])).mean("agent", skipna=False)
-    array: Numbers = values.transpose("replicate", "step").to_numpy().astype(np.float64)
+def as_array(values: xr.DataArray, *dims: str) -> Numbers:
+    """Values with these dimensions first, in this order."""
+    array: Numbers = values.transpose(*dims, ...).to_numpy().astype(np.float64)
     return array
 
 
@@ -57,9 +45,9 @@ def modelling(posterior: xr.Dataset) -> list[str]:
 
 
 def favourites(belief: Numbers) -> npt.NDArray[np.bool_]:
-    """The likeliest actions, `... x actions`: all that are within `ROUNDING` of the largest probability.
+    """The most probable actions, `... x actions`: all within `ROUNDING` of the largest probability.
 
-    A belief that gives every action the same has them all as favourites. NaN is padding and never one.
+    All actions are favourites of a uniform belief. NaN is padding and never a favourite.
     """
     filled = np.where(np.isnan(belief), -np.inf, belief)
     likeliest: npt.NDArray[np.bool_] = (filled >= filled.max(-1, keepdims=True) - ROUNDING) & ~np.isnan(belief)
@@ -67,32 +55,32 @@ def favourites(belief: Numbers) -> npt.NDArray[np.bool_]:
 
 
 def opponent_types(posterior: xr.Dataset) -> list[str]:
-    """Names of the opponents' types; numbers where the run has no names."""
+    """Names of the opponents' types; numbers if the run has no names."""
     if "type" in posterior.coords:
         return [str(name) for name in posterior["type"].to_numpy()]
     return [str(number) for number in range(posterior.sizes["type"])]
 
 
 def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None:
-    """Probability that a belief gives to the opponents' part of the game's optimum.
+    """Probability that a belief assigns to the opponents' part of the game's optimum.
 
     Args:
         posterior: as in `posterior.nc`.
-        name: `opponent_model`, `opponent_prior` or `opponent_policy`.
+        name: one of `BELIEFS`.
 
     Returns:
-        `learner x replicate x step x agent`, averaged over states; summed over optimal actions for discrete
-        actions. For continuous ones 1 where the belief's mean is within `optimum_radius` (Euclidean) of the optimum
-        and 0 elsewhere: Fig. 2c of Tian et al. (2019) compares means, and a wide belief may be centred on the
-        optimum without having most of its mass there. NaN for learners without the belief; `None` if no learner
-        has it, or if the game has no known optimum.
+        `learner x replicate x step x agent`, averaged over states; for discrete actions the sum over optimal ones. For
+        continuous actions 1 where the belief's mean is within `optimum_radius` (Euclidean) of the optimum, else 0: Fig.
+        2c of Tian et al. (2019) compares means, and a wide belief may be centred on the optimum without having most of
+        its mass there. NaN for learners without the belief; `None` if no learner has it, or the game has no known
+        optimum.
     """
     if name not in posterior or "optimal_opponent_action" not in posterior:
         return None
     belief, optimum = posterior[name], posterior["optimal_opponent_action"]
     if posterior.attrs["kind"] == "discrete":
         probability = belief.where(optimum.astype(bool), 0.0).sum("opponent_action", skipna=False)
-        # An action that is not optimal is masked, so a learner without the belief needs its NaN back.
+        # Suboptimal actions were set to 0, so restore NaN for learners without the belief.
         probability = probability.where(belief.notnull().any("opponent_action"))
     elif "optimum_radius" in posterior.attrs:
         mean = belief.mean("draw", skipna=False)
@@ -108,11 +96,11 @@ class Divergences:
     """How far a learner's opponent model is from its prior and from the truth, see `divergences`.
 
     Attributes:
-        from_prior: `KL(rho || P)` in nats, `replicates`: how far the model departs from what was observed.
+        from_prior: `KL(rho || P)` in nats, `replicates`.
         from_truth: `KL(opponents' policy || rho)` in nats, `replicates`.
-        log_score: the opponents' expected `log rho(b)` in nats, `replicates`; higher is better. It is what the
-            model earns as a forecast, and includes the opponents' own entropy, unlike `from_truth`.
-        best_log_score: what the truth itself would earn, `replicates`: no model can have more.
+        log_score: expected `log rho(b)` under the opponents' policy in nats, `replicates`; higher is better. It scores
+            the model as a forecast and, unlike `from_truth`, includes the opponents' entropy.
+        best_log_score: log score of the truth itself, `replicates`, the maximum.
     """
 
     from_prior: Numbers
@@ -124,14 +112,14 @@ class Divergences:
 def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Divergences | None:
     """Divergences of one learner's opponent model, averaged over states and over agents that have a model.
 
-    Discrete beliefs are exact, with probabilities floored at `PROBABILITY_FLOOR`. Of continuous ones only draws
-    are recorded: each belief is replaced by a normal with the draws' mean and standard deviation in every
-    dimension, floored at `SPREAD_FLOOR` of the range, which is crude for beliefs with several modes.
+    Discrete beliefs are exact, with probabilities floored at `PROBABILITY_FLOOR`. Continuous ones are recorded as draws
+    and approximated by a normal with the draws' mean and standard deviation in every dimension, floored at
+    `SPREAD_FLOOR` of the range, which is crude for multimodal beliefs.
 
     Args:
         posterior: as in `posterior.nc`.
-        learner: which learner.
-        record: which record, as an index.
+        learner: its name.
+        record: index of the record.
 
     Returns:
         NaN for a comparison that cannot be made; `None` if the learner has no opponent model.
@@ -143,7 +131,7 @@ def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Diverg
     event = ("opponent_action",) if discrete else ("draw", "opponent_dim")
     missing = xr.full_like(here["opponent_model"], np.nan)
     model, prior, truth = (
-        here.get(name, missing).transpose("agent", "replicate", "state", *event).to_numpy().astype(np.float64)
+        as_array(here.get(name, missing), "agent", "replicate", "state", *event)
         for name in ("opponent_model", "opponent_prior", "opponent_policy")
     )
     modelling = ~np.isnan(model).all(axis=tuple(range(1, model.ndim)))
@@ -165,17 +153,17 @@ def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Diverg
 
 
 def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
-    """One agent's beliefs about one of its opponents alone, in the form of the whole.
+    """One agent's beliefs about one of its opponents, in the format of the whole dataset.
 
-    What is believed of the others is summed out of probabilities and left out of draws.
+    The other opponents are marginalised out of probabilities and dropped from draws.
 
     Args:
-        posterior: as in `posterior.nc`, with a `policy` that says how many actions every agent has.
-        agent: who believes.
-        opponent: about whom.
+        posterior: as in `posterior.nc`, with a `policy`, which shows how many actions each agent has.
+        agent: the agent whose beliefs are selected.
+        opponent: the opponent they are about.
 
     Returns:
-        The dataset with one entry along `agent`, and the last dimension of every belief that of `opponent`.
+        The dataset with one entry along `agent`, and `opponent` alone in the last dimension of every belief.
     """
     here = posterior.isel(agent=[agent])
     agents = posterior.sizes["agent"]
@@ -214,7 +202,7 @@ def discrete_divergence(p: Numbers, q: Numbers, score: bool) -> Numbers:
 
 
 def normal_divergence(p: Numbers, q: Numbers, score: bool, spread: float) -> Numbers:
-    """As `_discrete`, for draws `... x draws x dims` and the normals fitted to them, independent in each dim."""
+    """As `discrete_divergence`, for normals with independent dimensions fitted to draws `... x draws x dims`."""
     mean_p, mean_q = p.mean(-2), q.mean(-2)
     sd_p, sd_q = (np.maximum(draws.std(-2), spread) for draws in (p, q))
     surprise = (sd_p**2 + (mean_p - mean_q) ** 2) / (2 * sd_q**2)
@@ -223,6 +211,6 @@ def normal_divergence(p: Numbers, q: Numbers, score: bool, spread: float) -> Num
 
 
 def _sum(terms: Numbers, padding: npt.NDArray[np.bool_]) -> Numbers:
-    """Sum over the last dimension without its padding; NaN where all is padding (a state the agent lacks)."""
+    """Sum over the last dimension without padding; NaN where all is padding (a state that the agent lacks)."""
     total: Numbers = np.where(padding.all(-1), np.nan, np.where(padding, 0.0, terms).sum(-1))
     return total

@@ -1,4 +1,4 @@
-"""What a reading can be at least and at most; every interval of it is cut to that."""
+"""Ranges of quantities, to which their intervals are clipped."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ BOUNDS = {
     "distance": POSITIVE,
     "size": POSITIVE,
 }
-"""By the name of a metric in `metrics.nc` or of a reading's field; of probabilities, where densities have others."""
+"""By name of a metric in `metrics.nc` or of a belief quantity (for discrete beliefs, where densities differ)."""
 
 OF_DENSITIES = frozenset({"entropy", "log_score"})
-"""Readings that are bounded for discrete beliefs only."""
+"""Quantities that are bounded for discrete beliefs only."""
 
 
 def bounds_of(name: str, discrete: bool = True) -> tuple[float, float]:
-    """Ends of what a reading can be; `UNBOUNDED` where nothing is known of it."""
+    """Range of a quantity; `UNBOUNDED` where none is known."""
     return UNBOUNDED if name in OF_DENSITIES and not discrete else BOUNDS.get(name, UNBOUNDED)
 
 
 def difference_bounds(name: str, discrete: bool = True) -> tuple[float, float]:
-    """Ends of what the difference of two such readings can be."""
+    """Range of the difference of two such quantities."""
     low, high = bounds_of(name, discrete)
     return low - high, high - low

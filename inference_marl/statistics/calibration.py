@@ -1,7 +1,7 @@
-"""Are beliefs calibrated: does what is believed to happen with probability 0.7 happen 7 times in 10?
+"""Calibration of beliefs: do events with believed probability 0.7 happen 7 times in 10?
 
-The truth is not sampled: the folder of a run has the opponents' actual policy beside every belief about them, so a
-forecast is compared with the probability of its event, and sampling adds no noise.
+The truth is not sampled: runs record the opponents' actual policy beside every belief about them, so forecasts are
+compared with the probabilities of their events, without sampling noise.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from inference_marl.statistics.beliefs import ROUNDING, Numbers, favourites, modelling
+from inference_marl.statistics.beliefs import ROUNDING, Numbers, as_array, favourites, modelling
 from inference_marl.statistics.intervals import Band, Interval
 
 BINS = 10
-"""Equally wide bins of forecast probabilities."""
+"""Number of equal bins of forecast probabilities."""
 
 RESAMPLES = 1000
-"""Of replicates, for bootstrap intervals."""
+"""Bootstrap resamples of the replicates."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Calibration:
 
     Attributes:
         forecast: mean forecast probability of each bin, `bins`; NaN for an empty bin.
-        outcome: how often it came true, `bins`.
-        share: of the forecasts that are in the bin, `bins`; sums to 1.
+        outcome: frequency of the events, `bins`.
+        share: fraction of the forecasts in the bin, `bins`; sums to 1.
         error: expected calibration error, the `share`-weighted mean of `|forecast - outcome|`; 0 is perfect.
-        overconfidence: `replicates`; above 0 beliefs are surer than they should be, below 0 less sure.
+        overconfidence: `replicates`; positive for overconfident beliefs, negative for underconfident ones.
     """
 
     forecast: Numbers
@@ -43,23 +43,23 @@ class Calibration:
 def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) -> Calibration | None:
     """How well one learner's opponent model is calibrated.
 
-    Discrete: every action's probability is a forecast; forecasts are binned (Guo et al. 2017, "On calibration of
-    modern neural networks", Eq. 3, with all classes in the place of the top one, as Kull et al. 2019). Overconfidence
-    is the probability of the favourite action minus how often the opponents play it, averaged over favourites where
-    there are several: a uniform belief is never overconfident.
+    Discrete: every action's probability is a forecast; forecasts are binned (Guo et al. 2017, "On calibration of modern
+    neural networks", Eq. 3, with all classes instead of the top one, as Kull et al. 2019). Overconfidence is the
+    probability of the favourite action minus the frequency with which the opponents play it, averaged over tied
+    favourites: a uniform belief is never overconfident.
 
-    Continuous: the forecasts are central intervals of rho, one between the k-th lowest and the k-th highest draw for
-    every k. A calibrated belief of n draws has coverage `(n + 1 - 2 k) / (n + 1)` exactly, since the opponents'
-    action is then equally likely to have any rank among the draws (probability integral transform). Dimensions
-    of the action are judged one by one. Overconfidence is nominal minus actual coverage, averaged over k.
+    Continuous: the forecasts are central intervals of rho, from the k-th lowest to the k-th highest draw for every k. A
+    calibrated belief of n draws has coverage `(n + 1 - 2 k) / (n + 1)` exactly, since the opponents' action is then
+    equally likely to have any rank among the draws (probability integral transform). Each dimension of the action
+    counts separately. Overconfidence is nominal minus actual coverage, averaged over k.
 
-    Intervals are from the bootstrap over replicates (percentiles, widened to contain the estimate, as the error cannot
-    be negative and resampling raises it); one replicate has none.
+    Intervals are from the bootstrap over replicates (percentiles, widened to contain the estimate, since the error is
+    nonnegative and resampling increases it); none for a single replicate.
 
     Args:
         posterior: as in `posterior.nc`.
-        learner: which learner.
-        record: which record, as an index; all if `None`.
+        learner: its name.
+        record: index of the record; all if `None`.
 
     Returns:
         `None` if the learner has no opponent model, or the truth is not known.
@@ -71,7 +71,7 @@ def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) 
     replicates = here.sizes["replicate"]
     event = ("opponent_action",) if posterior.attrs["kind"] == "discrete" else ("opponent_dim", "draw")
     model, truth = (
-        here[name].transpose("replicate", "step", "agent", "state", *event).to_numpy().astype(np.float64)
+        as_array(here[name], "replicate", "step", "agent", "state", *event)
         for name in ("opponent_model", "opponent_policy")
     )
     model, truth = (each.reshape(replicates, -1, each.shape[-1]) for each in (model, truth))
@@ -83,17 +83,16 @@ def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) 
 
 
 def ranks(posterior: xr.Dataset, learner: str, record: int = -1) -> Numbers | None:
-    """Probability integral transform: where the opponents' actions fall among the draws of rho, in [0, 1].
+    """Probability integral transform: ranks of the opponents' actions among the draws of rho, scaled to [0, 1].
 
-    Returns:
-        One number per draw of the opponents' actual policy and dimension, all replicates, agents and states
-        together; uniform if the belief is calibrated. `None` without draws.
+    One number per draw of the opponents' actual policy and dimension, with replicates, agents and states pooled;
+    uniform if the belief is calibrated. `None` without draws.
     """
     if posterior.attrs["kind"] == "discrete" or learner not in modelling(posterior):
         return None
     here = posterior.sel(learner=learner).isel(step=record)
     model, truth = (
-        here[name].transpose("replicate", "agent", "state", "opponent_dim", "draw").to_numpy().astype(np.float64)
+        as_array(here[name], "replicate", "agent", "state", "opponent_dim", "draw")
         for name in ("opponent_model", "opponent_policy")
     )
     rank = _rank(model, truth)
@@ -102,7 +101,7 @@ def ranks(posterior: xr.Dataset, learner: str, record: int = -1) -> Numbers | No
 
 
 def _rank(model: Numbers, truth: Numbers) -> Numbers:
-    """Rank of every true draw among the model's, from 0.5 to `draws + 0.5`; ties are shared. NaN where either is."""
+    """Rank of each true draw among the model's, from 0.5 to `draws + 0.5`; ties count half. NaN where either is."""
     below = (model[..., None, :] < truth[..., :, None]).sum(-1) + (model[..., None, :] == truth[..., :, None]).sum(
         -1
     ) / 2
@@ -144,10 +143,10 @@ def _continuous(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers,
 
 
 def _pooled(weight: Numbers, forecast: Numbers, outcome: Numbers, overconfidence: Numbers) -> Calibration:
-    """All replicates together; arguments are sums, `replicates x bins`."""
+    """Calibration of all replicates pooled; arguments are sums, `replicates x bins`."""
 
     def curve(times: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Of replicates drawn so many times, `resamples x replicates`."""
+        """Of replicates that are drawn `times`, `resamples x replicates`."""
         count = times @ weight
         with np.errstate(invalid="ignore", divide="ignore"):
             believed, happened = times @ forecast / count, times @ outcome / count

@@ -1,4 +1,4 @@
-"""How sure a belief is, and whether independent seeds came to the same one."""
+"""How certain a belief is, and whether independent seeds agree on it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import xarray as xr
 from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, SPREAD_FLOOR, Numbers, favourites, modelling
 
 CHANCE_DRAWS = 10_000
-"""Of the votes of replicates without opinions, for what share of them agrees by chance."""
+"""Simulated votes used to compute the agreement expected by chance."""
 
 
 @dataclass(frozen=True)
 class Certainty:
-    """How sure a belief is, see `certainty`.
+    """How certain a belief is, see `certainty`.
 
     Attributes:
-        entropy: in nats, `replicates`; of continuous beliefs that of the fitted normal, so it may be negative.
+        entropy: in nats, `replicates`; for continuous beliefs that of the fitted normal, which may be negative.
         favourite: the largest probability, `replicates`; NaN for continuous beliefs.
         spread: standard deviation of the draws, in units of actions, `replicates`; NaN for discrete beliefs.
     """
@@ -30,16 +30,13 @@ class Certainty:
 
 
 def certainty(posterior: xr.Dataset, learner: str, name: str = "opponent_model", record: int = -1) -> Certainty | None:
-    """How sure one learner's belief is, averaged over states, agents and dimensions of the action.
+    """How certain one learner's belief is, averaged over states, agents and dimensions; `None` without the belief.
 
     Args:
         posterior: as in `posterior.nc`.
-        learner: which learner.
-        name: `opponent_model`, `opponent_prior`, `opponent_policy`.
-        record: which record, as an index.
-
-    Returns:
-        `None` if the learner lacks the belief.
+        learner: its name.
+        name: one of `beliefs.BELIEFS`.
+        record: index of the record.
     """
     if name not in posterior:
         return None
@@ -61,15 +58,15 @@ def certainty(posterior: xr.Dataset, learner: str, name: str = "opponent_model",
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether the seeds came to one belief, see `agreement`.
+    """Whether the seeds agree on a belief, see `agreement`.
 
     Attributes:
-        share: of the replicates whose favourite action is the most common favourite, averaged over agents and
-            states; a replicate with several favourites is divided among them. NaN for continuous beliefs.
-        chance: what `share` would be on average if every replicate drew its favourite at random; above one over the
-            number of actions, as the most common favourite is known only afterwards.
-        spread: of every replicate, how far its belief is from the mean belief of all: total variation, in [0, 1], or
-            for continuous beliefs the distance of means in units of actions. `replicates`.
+        share: fraction of the replicates whose favourite action is the most common favourite, averaged over agents and
+            states; tied favourites share a replicate's vote. NaN for continuous beliefs.
+        chance: expected `share` if every replicate drew its favourite at random; it exceeds one over the number of
+            actions, since the most common favourite is selected afterwards.
+        spread: distance of each replicate's belief from the mean belief, `replicates`: total variation, in [0, 1], or
+            for continuous beliefs the distance of means in units of actions.
     """
 
     share: float
@@ -78,7 +75,7 @@ class Agreement:
 
 
 def agreement(posterior: xr.Dataset, learner: str, record: int = -1) -> Agreement | None:
-    """Whether replicates agree in one learner's opponent model at one record; `None` without such a model."""
+    """Whether replicates agree on one learner's opponent model at one record; `None` without such a model."""
     if learner not in modelling(posterior):
         return None
     belief = posterior["opponent_model"].sel(learner=learner).isel(step=record).astype(np.float64)
@@ -101,12 +98,12 @@ def agreement(posterior: xr.Dataset, learner: str, record: int = -1) -> Agreemen
 
 @cache
 def _chance(voters: int, actions: int) -> float:
-    """Expected share of the most common of so many actions when each voter picks one at random."""
+    """Expected share of the most common action if each voter picks one at random."""
     counts = np.random.default_rng(0).multinomial(voters, np.full(actions, 1 / actions), CHANCE_DRAWS)
     return float(counts.max(-1).mean()) / voters
 
 
 def _mean(values: xr.DataArray) -> Numbers:
-    """One number per replicate."""
+    """Average over all dimensions but the replicates."""
     array: Numbers = values.mean([dim for dim in values.dims if dim != "replicate"]).to_numpy()
     return array

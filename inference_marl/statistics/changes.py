@@ -1,4 +1,4 @@
-"""When did a belief change: how far it moves from record to record, its largest jump, and since when it has settled."""
+"""Changes of beliefs between records: their size, the largest jump, and when the belief has settled."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import numpy as np
 import xarray as xr
 
 from inference_marl.statistics.beliefs import ROUNDING, Numbers, modelling
-from inference_marl.statistics.intervals import first_lasting_step
+from inference_marl.statistics.time_to_threshold import first_lasting_step
 
 SETTLED = 0.1
-"""A belief has settled when it stays this near to its last one: total variation, or share of the action range."""
+"""A belief has settled once it stays this close to its final value: total variation, or fraction of the action range.
+"""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How one learner's opponent model moved, see `belief_change`.
+    """How one learner's opponent model changed, see `belief_change`.
 
     Attributes:
         steps: environment step of each change, the later of its two records, `records - 1`.
         curve: size of each change, `replicates x (records - 1)`.
         size: of the largest change, `replicates`.
-        at: step of the largest change, `replicates`; `inf` for a belief that never moved by more than
-            `ROUNDING` (of the action range, for draws).
-        settled: first step from which the belief stays within `SETTLED` of its last, `replicates`.
+        at: step of the largest change, `replicates`; `inf` for a belief that never changes by more than `ROUNDING`
+            (fraction of the action range, for draws).
+        settled: first step from which the belief stays within `SETTLED` of its final value, `replicates`.
     """
 
     steps: Numbers
@@ -36,14 +37,14 @@ class Change:
 
 
 def belief_change(posterior: xr.Dataset, learner: str) -> Change | None:
-    """How one learner's opponent model moved over its records, averaged over agents and states.
+    """How one learner's opponent model changed from record to record, averaged over agents and states.
 
-    Discrete beliefs are compared by total variation, `1/2 sum_b |rho_t(b) - rho_t-1(b)|`, in [0, 1]. Continuous ones by
-    the 1-Wasserstein distance of their draws (the mean distance of sorted draws, dimension by dimension), in units
-    of actions; draws are random, so this distance is never quite 0.
+    Discrete beliefs are compared by total variation, `1/2 sum_b |rho_t(b) - rho_t-1(b)|`, in [0, 1]; continuous ones by
+    the 1-Wasserstein distance of their draws (the mean distance of sorted draws, dimension by dimension), in units of
+    actions. As draws are random, the latter is never exactly 0.
 
     Returns:
-        `None` if the learner has no opponent model, or the run has one record only.
+        `None` if the learner has no opponent model, or the run has only one record.
     """
     if learner not in modelling(posterior) or posterior.sizes["step"] < 2:
         return None
@@ -66,7 +67,7 @@ def belief_change(posterior: xr.Dataset, learner: str) -> Change | None:
 
 
 def _distance(new: Numbers, old: Numbers, discrete: bool) -> Numbers:
-    """Mean over agents and states of the distance of two records, `replicates x agents x states x ...`."""
+    """Distance of two records, `replicates x agents x states x ...`, averaged over agents and states."""
     apart = np.abs(new.astype(np.float64) - old)
     real = ~np.isnan(apart).all(-1)
     total = np.nansum(apart, -1) / 2 if discrete else np.nansum(apart, -1) / apart.shape[-1]

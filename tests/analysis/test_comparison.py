@@ -11,12 +11,13 @@ from inference_marl.analysis.comparison import (
     belief_distance,
     comparison,
     learner_pairs,
-    learner_readings,
+    quantities,
     run_names,
 )
 from inference_marl.analysis.plots.comparison import compared_beliefs
-from inference_marl.analysis.posterior import InspectError, Recorded, read
+from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.report.text import compare_runs
+from inference_marl.described import InspectError
 from tests import run_folder
 
 
@@ -28,7 +29,7 @@ def recorded(folder: Path, beliefs: list[float] | None = None, **renamed: str) -
     if renamed:
         names = [renamed.get(name, name) for name in run["metrics"]["learner"].to_numpy().tolist()]
         run = {name: dataset.assign_coords(learner=names) for name, dataset in run.items()}
-    return read(run_folder.write(folder, **run))
+    return run_folder.recorded(folder, **run)
 
 
 def test_distance_by_hand(tmp_path: Path) -> None:
@@ -47,9 +48,9 @@ def test_distance_by_hand(tmp_path: Path) -> None:
 
 def test_distance_of_draws(tmp_path: Path) -> None:
     run = run_folder.continuous(4, 5, 50)
-    one = read(run_folder.write(tmp_path / "a", **run))
-    run["posterior"]["opponent_model"] = run["posterior"]["opponent_model"] + 1.5
-    other = read(run_folder.write(tmp_path / "b", **run))
+    one = run_folder.recorded(tmp_path / "a", **run)
+    run["posterior"] = run["posterior"].assign(opponent_model=run["posterior"]["opponent_model"] + 1.5)
+    other = run_folder.recorded(tmp_path / "b", **run)
     found = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
     assert found is not None
     assert found[0].mean == pytest.approx(1.5, rel=1e-4)
@@ -122,7 +123,7 @@ def test_readings_of_both_runs_side_by_side(tmp_path: Path) -> None:
     table = {row[0]: row[1:] for row in sections[0].rows}
     assert sections[0].header == ["", "a", "b", "difference"]
     assert table["reward per step"][2] == "0.000 -"
-    entropy = learner_readings(one, "rommeo_q")["entropy"].mean()
+    entropy = quantities(one, "rommeo_q")["entropy"].mean()
     assert table["entropy of rho"][0] == f"{entropy:.3f} -"  # all replicates have come to the same
     assert table["entropy of rho"][1] == "0.000 -"
     assert table["largest probability"][1] == "1.000 -"
@@ -143,7 +144,7 @@ def test_learners_of_the_same_name_or_all_with_all(tmp_path: Path) -> None:
 
 def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
     one = recorded(tmp_path / "a")
-    continuous = read(run_folder.write(tmp_path / "b", **run_folder.continuous(3, 4)))
+    continuous = run_folder.recorded(tmp_path / "b", **run_folder.continuous(3, 4))
     with pytest.raises(
         InspectError, match=r"action spaces continuous, 1 of \[-10, 10\], expected discrete, 3 x 3 as in"
     ):
@@ -151,8 +152,8 @@ def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
     run = run_folder.discrete(3, 4)
     run["posterior"] = run["posterior"].isel(action=slice(2), opponent_action=slice(2))
     with pytest.raises(InspectError, match="got action spaces discrete, 2 x 2, expected discrete, 3 x 3"):
-        comparison(one, read(run_folder.write(tmp_path / "c", **run)))
-    bare = read(run_folder.write(tmp_path / "d", metrics=run["metrics"]))
+        comparison(one, run_folder.recorded(tmp_path / "c", **run))
+    bare = run_folder.recorded(tmp_path / "d", metrics=run["metrics"])
     with pytest.raises(InspectError, match=r"without posterior\.nc"):
         comparison(one, bare)
 
@@ -162,6 +163,7 @@ def test_names_tell_runs_apart(tmp_path: Path) -> None:
     assert run_names(one, other) == ("x/run", "y/run")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_command_prints_and_draws_every_pair(tmp_path: Path) -> None:
     run = {name: dataset.sel(learner=["rommeo_q"]) for name, dataset in run_folder.discrete(4, 6).items()}
     folders = [run_folder.write(tmp_path / name, **run) for name in "abc"]
@@ -176,8 +178,8 @@ def test_command_prints_and_draws_every_pair(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
 def test_figure_shows_both_runs(tmp_path: Path, make: type) -> None:
-    one = read(run_folder.write(tmp_path / "a", **make(4, 6)))
-    other = read(run_folder.write(tmp_path / "b", **make(5, 9, seed=1)))
+    one = run_folder.recorded(tmp_path / "a", **make(4, 6))
+    other = run_folder.recorded(tmp_path / "b", **make(5, 9, seed=1))
     figure = compared_beliefs(one, other)
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert labels == [r"$\rho$, a", "actual, a", r"$\rho$, b", "actual, b"]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from inference_marl.analysis.posterior import read
-from inference_marl.analysis.report.findings import solved
+from inference_marl.analysis import solution
+from inference_marl.analysis.recorded import read
+from inference_marl.analysis.report import findings
 from inference_marl.analysis.solution import Distance, _total_variation, distances
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, RiskyBridge
 from inference_marl.guides import (
@@ -24,18 +25,25 @@ from inference_marl.guides import (
 from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.models import Fixed, KnownReward, KnownTransition, NetworkCritic, TabularCritic, Uniform
 from inference_marl.runs.run import Experiment
+from inference_marl.runs.run import run as run_experiment
 from inference_marl.types import Game, Learner
+from tests import run_folder
 
 
 def run(folder: Path, game: Game, arms: dict[str, Any], **settings: Any) -> dict[tuple[str, int], Distance]:
+    """Distances of a run, whose experiment is not built again from its file."""
     experiment = Experiment(game, arms, replicates=3, dtype="float64", **settings)
-    found = distances(read(experiment.run(folder, progress=False)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solution, "load", lambda path: experiment)
+        found = distances(read(run_experiment(experiment, folder, progress=False)))
     return {(each.learner, each.agent): each for each in found}
 
 
 def rommeo(opponent_model: Any = Optimal, rate: float = 1.0, **more: Any) -> Rommeo:
     guide = OpponentFirst(opponent_model(), Optimal())
-    return Rommeo(Uniform(), guide, TabularCritic(initial=0.0, rate=rate), discount=0.5, **more)
+    return Rommeo(
+        opponent_prior=Uniform(), guide=guide, critic=TabularCritic(initial=0.0, rate=rate), discount=0.5, **more
+    )
 
 
 def test_a_known_table_is_solved_exactly(tmp_path: Path) -> None:
@@ -44,25 +52,31 @@ def test_a_known_table_is_solved_exactly(tmp_path: Path) -> None:
     arms = {
         "full": rommeo(temperature=50.0),
         "empirical": rommeo(Empirical, temperature=50.0),
-        "policy_first": Rommeo(Uniform(), first, TabularCritic(), temperature=50.0),
+        "policy_first": Rommeo(opponent_prior=Uniform(), guide=first, critic=TabularCritic(), temperature=50.0),
     }
-    found = run(tmp_path, MatrixGame("climbing"), arms, steps=150, record_every=150)
+    found = run(tmp_path, MatrixGame("climbing"), arms, steps=10, record_every=10, environments=16)
     assert set(found) == {("full", 0), ("full", 1)}  # the others aim at something else
     for agent in (0, 1):
         assert found["full", agent].opponent_model == pytest.approx(0, abs=1e-6)
         assert found["full", agent].policy == pytest.approx(0, abs=1e-6)
-    section = solved(read(next(tmp_path.iterdir())))
+
+
+def test_the_table_of_distances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Averaged over agents, and over the replicates that the solution was found for."""
+    planted = [Distance("full", agent, np.full(2, 0.2 + 0.1 * agent), np.full(2, 0.5)) for agent in (0, 1)]
+    monkeypatch.setattr(findings, "distances", lambda recorded: planted)
+    section = findings.solved(run_folder.recorded(tmp_path, metrics=run_folder.discrete(3, 2)["metrics"]))
     assert section is not None
-    assert [row[0] for row in section.rows] == ["full"]
-    assert section.rows[0][1].startswith("0.000")
+    assert section.rows == [["full", "0.250 -", "0.500 -"]]
+    assert section.note == "over the first 2 of 3 replicates"
 
 
 def test_states_and_discount(tmp_path: Path) -> None:
     """A repeated game with memory: more play comes nearer to the fixed point of Eq. 9-13."""
-    game = MatrixGame("stag_hunt", memory=1, horizon=20)
+    game, learner = MatrixGame("stag_hunt", memory=1, horizon=20), rommeo(temperature=5.0)
     ends = [
-        run(tmp_path / str(steps), game, {"it": rommeo(temperature=5.0)}, steps=steps, record_every=steps)["it", 0]
-        for steps in (5, 400)
+        run(tmp_path / str(steps), game, {"it": learner}, steps=steps, record_every=steps, environments=16)["it", 0]
+        for steps in (2, 60)
     ]
     assert float(ends[1].policy.mean()) < 0.2 * float(ends[0].policy.mean())
     assert ends[1].opponent_model == pytest.approx(0, abs=1e-2)
@@ -70,7 +84,15 @@ def test_states_and_discount(tmp_path: Path) -> None:
 
 def test_planners_are_compared_with_the_plan_they_aim_at(tmp_path: Path) -> None:
     def planner(guide: Any, **more: Any) -> Learner:
-        return Planner(Fixed([1, 1]), KnownReward(), guide, KnownTransition(), 3, temperature=0.5, **more)
+        return Planner(
+            opponent_prior=Fixed([1, 1]),
+            reward=KnownReward(),
+            guide=guide,
+            transition=KnownTransition(),
+            horizon=3,
+            temperature=0.5,
+            **more,
+        )
 
     arms = {
         "kept": planner(ExactTrajectory("kept")),
@@ -87,16 +109,19 @@ def test_planners_are_compared_with_the_plan_they_aim_at(tmp_path: Path) -> None
 
 def test_nothing_to_say_without_tables(tmp_path: Path) -> None:
     net = TanhNormalNetwork((4,))
-    learner = Rommeo(Uniform(), OpponentFirst(net, net), NetworkCritic((4,)), replay=10, batch_size=4)
+    learner = Rommeo(
+        opponent_prior=Uniform(), guide=OpponentFirst(net, net), critic=NetworkCritic((4,)), replay=10, batch_size=4
+    )
     assert not run(tmp_path, MaxOfTwoQuadratics(), {"it": learner}, steps=2, record_every=2)
-    assert solved(read(next(tmp_path.iterdir()))) is None
+    assert findings.solved(read(next(tmp_path.iterdir()))) is None
 
 
 def test_a_run_that_cannot_be_built_here_is_passed_over(tmp_path: Path) -> None:
     run(tmp_path, MatrixGame("climbing"), {"it": rommeo()}, steps=2, record_every=2)
     folder = next(tmp_path.iterdir())
+    assert len(distances(read(folder))) == 2, "it can be built here"
     spec = folder / "spec.yaml"
-    spec.write_text(spec.read_text().replace("inference_marl.games.matrix.MatrixGame", "somebody.elses.Game"))
+    spec.write_text(spec.read_text().replace("inference_marl.games.MatrixGame", "somebody.elses.Game"))
     assert distances(read(folder)) == []
 
 

@@ -190,9 +190,9 @@ def test_contract(game: DifferentialGame, dtype: torch.dtype) -> None:
         space.uniform(dtype, CPU).sample(torch.Size([4, 3]))  # type: ignore[no-untyped-call, unused-ignore]
         for space in game.action_spaces
     ]
-    for obs in game.observe(state):
+    for obs in game.observe(state).obs:
         assert (obs.shape, obs.dtype, int(obs.sum())) == ((4, 3), torch.int64, 0)
-    after, rewards, terminated = game.step(state, joint)
+    after, rewards, terminated, _ = game.step(state, joint)
     assert (rewards.shape, rewards.dtype) == ((4, 3, game.agents), dtype)
     assert (terminated.shape, terminated.dtype, bool(terminated.any())) == ((4, 3), torch.bool, False)
     assert all(torch.equal(after[name], state[name]) for name in state)

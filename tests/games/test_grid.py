@@ -32,7 +32,7 @@ def play(game: MeetingGrid, moves: list[tuple[int, int]], copies: int = 1) -> tu
     state = game.reset(copies, 1, CPU, torch.float64)
     seen, paid = [game.state_names[int(state["obs"][0, 0])]], []
     for joint in moves:
-        state, rewards, terminated = game.step(state, [torch.full((copies, 1), move) for move in joint])
+        state, rewards, terminated, _ = game.step(state, [torch.full((copies, 1), move) for move in joint])
         assert not terminated.any()
         assert torch.equal(rewards[..., 0], rewards[..., 1])
         seen.append(game.state_names[int(state["obs"][0, 0])])

@@ -135,7 +135,7 @@ def test_draws_differ_between_steps_and_copies_and_follow_the_global_generator()
 
     def two_steps() -> tuple[Tensor, Tensor]:
         torch.manual_seed(3)
-        state, first, _ = game.step(game.reset(50, 2, CPU, torch.float32), actions)
+        state, first, _, _ = game.step(game.reset(50, 2, CPU, torch.float32), actions)
         return first, game.step(state, actions)[1]
 
     first, second = two_steps()
@@ -160,11 +160,11 @@ def test_shapes_and_types(dtype: torch.dtype) -> None:
     assert game.observations == (Discrete(25),) * 3
     state = game.reset(6, 5, CPU, dtype)
     actions = [torch.randint(space.features, (6, 5)) for space in game.action_spaces]
-    state, rewards, terminated = game.step(state, actions)
+    state, rewards, terminated, _ = game.step(state, actions)
     assert (rewards.shape, rewards.dtype) == ((6, 5, 3), dtype)
     assert (terminated.shape, terminated.dtype) == ((6, 5), torch.bool)
     assert all(value.shape[:2] == (6, 5) for value in state.values())
-    for obs in game.observe(state):
+    for obs in game.observe(state).obs:
         assert (obs.shape, obs.dtype) == ((6, 5), torch.int64)
     for agent in range(3):
         expected = torch.tensor(payoff)[agent][tuple(actions)]
@@ -206,25 +206,25 @@ def test_one_shot_terminates_and_repeated_does_not() -> None:
         assert game.observations == (Discrete(1),) * 2
         state = game.reset(2, 3, CPU, torch.float32)
         for _ in range(3):
-            state, _, terminated = game.step(state, actions)
+            state, _, terminated, _ = game.step(state, actions)
             assert bool((terminated == ends).all())
-            assert all(not obs.any() for obs in game.observe(state))
+            assert all(not obs.any() for obs in game.observe(state).obs)
 
 
 def test_memory_is_the_last_joint_action_row_major() -> None:
     game = MatrixGame("prisoners_dilemma", horizon=None, memory=1)
     assert game.observations == (Discrete(5),) * 2
     state = game.reset(1, 2, CPU, torch.float32)
-    assert all(obs.tolist() == [[0, 0]] for obs in game.observe(state))
+    assert all(obs.tolist() == [[0, 0]] for obs in game.observe(state).obs)
     for cell, index in {(0, 0): 1, (0, 1): 2, (1, 0): 3, (1, 1): 4}.items():
         before = {name: value.clone() for name, value in state.items()}
         actions = [torch.tensor([[action, 0]]) for action in cell]
-        after, _, terminated = game.step(state, actions)
+        after, _, terminated, _ = game.step(state, actions)
         assert not terminated.any()
-        assert all(obs.tolist() == [[index, 1]] for obs in game.observe(after))
+        assert all(obs.tolist() == [[index, 1]] for obs in game.observe(after).obs)
         assert all(torch.equal(state[name], value) for name, value in before.items())  # `step` changes nothing
         state = after
-    assert all(not obs.any() for obs in game.observe(game.reset(1, 2, CPU, torch.float32)))
+    assert all(not obs.any() for obs in game.observe(game.reset(1, 2, CPU, torch.float32)).obs)
 
 
 def test_memory_with_different_action_counts_is_one_to_one() -> None:
@@ -232,8 +232,8 @@ def test_memory_with_different_action_counts_is_one_to_one() -> None:
     state = game.reset(1, 1, CPU, torch.float32)
     seen = []
     for cell in cells(game):
-        state, _, _ = game.step(state, [torch.tensor([[action]]) for action in cell])
-        seen.append(int(game.observe(state)[0]))
+        state, _, _, _ = game.step(state, [torch.tensor([[action]]) for action in cell])
+        seen.append(int(game.observe(state).obs[0]))
     assert seen == list(range(1, 25))
 
 
@@ -395,12 +395,12 @@ def test_dynamics_are_what_steps_do(horizon: int | None, memory: int) -> None:
     first = game.reset(1, 1, CPU, torch.float64)
     states = [first] + [game.step(first, [torch.tensor([[a]]) for a in cell])[0] for cell in cells(game) if memory]
     for state in states:
-        obs = int(game.observe(state)[0])
+        obs = int(game.observe(state).obs[0])
         for cell in cells(game):
-            after, rewards, terminated = game.step(state, [torch.tensor([[a]]) for a in cell])
+            after, rewards, terminated, _ = game.step(state, [torch.tensor([[a]]) for a in cell])
             row = tables.transition[(obs, *cell)]
             assert row.sum() == 1 - float(terminated)
-            assert terminated or row[int(game.observe(after)[0])] == 1
+            assert terminated or row[int(game.observe(after).obs[0])] == 1
             assert torch.equal(rewards[0, 0], tables.reward[(slice(None), obs, *cell)])
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, PettingZooGame, Rotational, Wolf
 from inference_marl.spaces import Box
-from inference_marl.types import Game, State
+from inference_marl.types import Game, Observed, State, Step
 
 GAMES: dict[str, Game] = {
     "one-shot": MatrixGame("fully_stochastic_climbing"),
@@ -38,15 +38,22 @@ class RandomWalk(Game):
     action_spaces = (Box(-1, 1, 2), Box(-1, 1, 2))
     horizon = 20
 
-    def reset(self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype) -> State:
+    def reset(
+        self,
+        replicates: int,
+        environments: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        task: Tensor | None = None,
+    ) -> State:
         return {"place": torch.randn(replicates, environments, 2, dtype=dtype, device=device).clamp(-5, 5)}
 
-    def observe(self, state: State) -> tuple[Tensor, ...]:
-        return state["place"], -state["place"]
+    def observe(self, state: State) -> Observed:
+        return Observed((state["place"], -state["place"]))
 
-    def step(self, state: State, actions: Sequence[Tensor]) -> tuple[State, Tensor, Tensor]:
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
         place = (state["place"] + actions[0] + actions[1] + torch.randn_like(actions[0])).clamp(-5, 5)
-        return {"place": place}, place, place[..., 0] > 4
+        return Step({"place": place}, place, place[..., 0] > 4)
 
 
 GAMES["random walk"] = RandomWalk()
@@ -133,6 +140,29 @@ def test_the_horizon_truncates_and_memory_is_observed() -> None:
         assert list(truncations.values()) == [step == 3] * 2
     assert env.agents == []
     assert env.reset()[0] == {"agent_0": 0, "agent_1": 0}
+
+
+class Stopped(RandomWalk):
+    """Is cut off by a rule of its own, after steps that lead to the left; every dimension has edges of its own."""
+
+    observations = (Box([-5, 0], [5, 9], 2), Box(-5, 5, 2))
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        return super().step(state, actions)._replace(truncated=actions[0][..., 0] < 0)
+
+
+def test_what_the_game_cuts_off_is_truncated() -> None:
+    env = PettingZooGame(Stopped())
+    space = env.observation_space("agent_0")
+    assert space == spaces.Box(np.array([-5, 0], np.float32), np.array([5, 9], np.float32), (2,), np.float32)
+    env.reset(seed=0)
+    still = np.zeros(2, np.float32)
+    *_, truncations, _ = env.step({"agent_0": still, "agent_1": still})
+    assert not any(truncations.values())
+    *_, terminations, truncations, _ = env.step({"agent_0": still - 0.5, "agent_1": still})
+    assert list(truncations.values()) == [True, True]
+    assert not any(terminations.values())
+    assert env.agents == []
 
 
 def test_box_actions_are_paid_in_full_precision() -> None:

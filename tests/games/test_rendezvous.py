@@ -34,19 +34,19 @@ def test_spaces() -> None:
 
 def test_a_step_by_hand() -> None:
     game = Rendezvous(speed=0.5, noise=0, cost=0.1)
-    state, rewards, terminated = game.step(at(-0.5, 0.25), [doing(1.0), doing(-0.5)])
+    state, rewards, terminated, _ = game.step(at(-0.5, 0.25), [doing(1.0), doing(-0.5)])
     # for where they were: distance 0.75, and 0.1 times squared velocities of 1 + 0.25
     assert rewards.flatten().tolist() == pytest.approx([-0.6875, -0.6875])
     assert state["obs"].flatten().tolist() == [0.0, 0.0]
     assert not terminated.any()
-    after, rewards, _ = game.step(state, [doing(0.0), doing(0.0)])
+    after, rewards, _, _ = game.step(state, [doing(0.0), doing(0.0)])
     assert rewards.flatten().tolist() == [0, 0]
     assert torch.equal(after["obs"], state["obs"])
 
 
 def test_a_step_on_the_plane_by_hand() -> None:
     game = Rendezvous(2, speed=0.1, noise=0, cost=1.0)
-    state, rewards, _ = game.step(at(0.5, -0.5, 0.0, 0.25), [doing(1.0, -1.0), doing(0.0, 0.5)])
+    state, rewards, _, _ = game.step(at(0.5, -0.5, 0.0, 0.25), [doing(1.0, -1.0), doing(0.0, 0.5)])
     # the squared distance is 0.25 + 0.5625, the squared velocities sum to 2 + 0.25
     assert rewards.flatten().tolist() == pytest.approx([-3.0625, -3.0625])
     assert state["obs"].flatten().tolist() == pytest.approx([0.6, -0.6, 0.0, 0.3])
@@ -114,7 +114,7 @@ def test_exchanging_the_agents_changes_nothing_else() -> None:
 def test_types(dtype: torch.dtype) -> None:
     game = Rendezvous()
     state = game.reset(2, 3, CPU, dtype)
-    after, rewards, _ = game.step(state, [torch.zeros(2, 3, 1, dtype=dtype)] * 2)
+    after, rewards, _, _ = game.step(state, [torch.zeros(2, 3, 1, dtype=dtype)] * 2)
     assert state["obs"].dtype == after["obs"].dtype == rewards.dtype == dtype
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor
 
-from inference_marl.config.files import SpecError, build
+from inference_marl.config.build import SpecError
+from inference_marl.config.files import build
 from inference_marl.games import RiskyBridge, StochasticGame
 from inference_marl.spaces import Discrete
 from inference_marl.types import Game
@@ -54,7 +55,7 @@ def play(game: StochasticGame, joint: list[tuple[int, ...]], copies: int = 1) ->
     state = game.reset(copies, 1, CPU, torch.float64)
     states, total = [int(state["obs"][0, 0])], torch.zeros(copies, game.agents, dtype=torch.float64)
     for cell in joint:
-        state, rewards, _ = game.step(state, [torch.full((copies, 1), action) for action in cell])
+        state, rewards, _, _ = game.step(state, [torch.full((copies, 1), action) for action in cell])
         states.append(int(state["obs"][0, 0]))
         total += rewards[:, 0]
     return states, total
@@ -82,7 +83,7 @@ def test_draws_follow_the_tables(sizes: tuple[int, ...]) -> None:
     assert chi_square(torch.bincount(first.flatten(), minlength=4), initial) > 1e-7
     for obs, *cell in itertools.product(range(4), *map(range, sizes)):
         actions = [torch.full((copies, 1), action) for action in cell]
-        after, rewards, terminated = game.step(in_state(game, torch.full((copies, 1), obs)), actions)
+        after, rewards, terminated, _ = game.step(in_state(game, torch.full((copies, 1), obs)), actions)
         assert torch.equal(rewards, reward[(slice(None), obs, *cell)].expand(copies, 1, -1))
         assert bool((after["obs"][terminated] == obs).all())
         row = transition[(obs, *cell)]
@@ -122,7 +123,7 @@ def test_complete_rows_never_terminate_whatever_the_rounding(monkeypatch: pytest
     game = StochasticGame([*tenths, 0.0], [[[[*tenths, 0.0]]]] * 11, [[[0.0]]] * 11)
     state = game.reset(1, 1, CPU, torch.float32)
     assert int(state["obs"]) == 9
-    state, _, terminated = game.step(state, [torch.zeros(1, 1, dtype=torch.int64)] * 2)
+    state, _, terminated, _ = game.step(state, [torch.zeros(1, 1, dtype=torch.int64)] * 2)
     assert (int(state["obs"]), bool(terminated)) == (9, False)
 
 
@@ -132,7 +133,7 @@ def test_the_smallest_draw_falls_into_no_impossible_state(monkeypatch: pytest.Mo
     state = game.reset(1, 2, CPU, torch.float32)
     assert state["obs"].tolist() == [[1, 1]]
     actions = [torch.zeros(1, 2, dtype=torch.int64)] * 2
-    after, _, terminated = game.step(in_state(game, torch.tensor([[0, 1]])), actions)
+    after, _, terminated, _ = game.step(in_state(game, torch.tensor([[0, 1]])), actions)
     assert (after["obs"].tolist(), terminated.tolist()) == ([[0, 1]], [[True, False]])
 
 
@@ -162,10 +163,10 @@ def test_permuting_agents_permutes_everything(data: st.DataObject, sizes: list[i
     for played, joint in [(game, actions), (other, [actions[agent] for agent in order])]:
         torch.manual_seed(5)
         results.append(played.step(played.reset(6, 4, CPU, torch.float64), joint))
-    (after, rewards, terminated), (moved, permuted, also) = results
-    assert torch.equal(after["obs"], moved["obs"])
-    assert torch.equal(rewards[..., list(order)], permuted)
-    assert torch.equal(terminated, also)
+    step, permuted = results
+    assert torch.equal(step.state["obs"], permuted.state["obs"])
+    assert torch.equal(step.rewards[..., list(order)], permuted.rewards)
+    assert torch.equal(step.terminated, permuted.terminated)
 
 
 def test_pickles_and_copies_carry_no_device_tables() -> None:

@@ -1,6 +1,7 @@
 """The autoregressive opponent model: its joint is the product of its factors, and it can be correlated."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import pyro
@@ -24,8 +25,10 @@ from inference_marl.guides import (
     TanhNormalMixture,
     TanhNormalNetwork,
 )
+from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.objectives import one_step, optimal_value
-from inference_marl.inference.svi import Fit
+from inference_marl.inference.optimise import Optimiser
+from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import (
     Amortised,
     ControlModel,
@@ -36,7 +39,7 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.types import Conditional, Seat
+from inference_marl.types import Seat
 
 DOUBLE = torch.float64
 R, B = 2, 5
@@ -46,7 +49,7 @@ HIDDEN = (6,)
 
 def a_seat(own: Space, *opponents: Space, index: int = 0, replicates: int = R) -> Seat:
     spaces = [*opponents[:index], own, *opponents[index:]]
-    return Seat(index, Discrete(4), tuple(spaces), replicates, dtype=DOUBLE)
+    return Seat(index, (Discrete(4),) * len(spaces), tuple(spaces), replicates, dtype=DOUBLE)
 
 
 def bound(factor: Conditional, seat: Seat, *more: Space) -> Any:
@@ -209,14 +212,32 @@ def test_box_guide_under_particles(order: type[Guide]) -> None:
         seat, seat.opponent_action, [seat.observation]
     )
     model = ControlModel(seat, prior, NetworkCritic(HIDDEN).bind(seat), ExponentialOptimality())
-    guide = order(Autoregressive(TanhNormalNetwork(HIDDEN)), TanhNormalNetwork(HIDDEN)).bind(seat, model)
+    factors = order(Autoregressive(TanhNormalNetwork(HIDDEN)), TanhNormalNetwork(HIDDEN)).bind(seat)
+    guide = partial(factors, model=model)
     obs = torch.randint(4, (R, B))
     elbo = Trace_ELBO(num_particles=6, vectorize_particles=True, max_plate_nesting=2)
     elbo.differentiable_loss(model, guide, obs).backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in guide.opponent_model.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in factors.opponent_model.parameters())
     site = poutine.trace(guide).get_trace(obs).nodes["opponent_action"]
     assert site["value"].shape == (R, B, 3)
     assert one_step(model, guide, obs).kl.shape == (R, B)
+
+
+@pytest.mark.parametrize("make", BOX_FACTORS)
+def test_opponents_may_have_other_edges(make: Any) -> None:
+    """Each is drawn between its own, and the support that Pyro validates by is the joint box."""
+    spaces = (Box(-2, 3), Box([0.0, 10.0], [0.5, 30.0], 2))
+    conditional = bound(make(), a_seat(Box(-1, 1), *spaces))
+    obs = torch.randint(4, (R, 50))
+    distribution = conditional(obs)
+    value = distribution.rsample()
+    assert conditional.target == Box([-2.0, 0.0, 10.0], [3.0, 0.5, 30.0], 3)
+    assert conditional.target.misfit(value.detach()) is None
+    assert distribution.support.check(value).all()
+    assert not distribution.support.check(value + torch.tensor([0.0, 0.6, 0.0])).any()
+    parts = value[..., :1], value[..., 1:]
+    by_hand = sum(conditional.factors[j](obs, *parts[:j]).log_prob(parts[j]) for j in range(2))
+    torch.testing.assert_close(distribution.log_prob(value.clone()), by_hand)
 
 
 class Sometimes(Tabular):
@@ -249,24 +270,23 @@ def coordination(seat: Seat) -> ControlModel:
     prior = Uniform().bind(seat, seat.opponent_action, [seat.observation])
     critic: Any = TabularCritic(initial=(-0.5, 0.5)).bind(seat)
     critic.values[:, :, 0] += 4 * torch.eye(3, dtype=DOUBLE).flatten()
-    model = ControlModel(seat, prior, critic, ExponentialOptimality())
-    model.temperature, model.kl_weight = 0.5, 1.0
-    return model
+    return ControlModel(seat, prior, critic, ExponentialOptimality(), temperature=0.5, kl_weight=1.0)
 
 
 def fitted_gap(factor: Conditional, order: type[Guide], policy: Conditional) -> tuple[Tensor, Tensor]:
     """Evidence minus the fitted ELBO, and the largest error of the fitted joint marginal, `replicates x states`."""
     seat = a_seat(Discrete(2), Discrete(3), Discrete(3))
     model = coordination(seat)
-    guide = order(Autoregressive(factor), policy).bind(seat, model)
+    factors = order(Autoregressive(factor), policy).bind(seat)
+    guide = partial(factors, model=model)
     obs = torch.arange(4).expand(R, -1)
     elbo = TraceEnum_ELBO(max_plate_nesting=2)
     for rate, steps in [(0.2, 120), (0.02, 80)]:
-        fit = Fit("guide", elbo, model, guide, guide.parameters(), frozen=model.parameters(), learning_rate=rate)
+        optimiser = Optimiser("guide", factors.parameters(), learning_rate=rate)
         for _ in range(steps):
-            fit.step(1, obs)
+            optimiser.step(elbo_loss(elbo, model, guide, 1, obs))
     with torch.no_grad():
-        exact = one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs)
+        exact = one_step(model, partial(order(Optimal(), Optimal()).bind(seat), model=model), obs)
         step = one_step(model, guide, obs)
     if order is OpponentFirst:  # the exact guide is Eq. 9's
         value = optimal_value(model.q_table(obs), model.opponent_prior(obs).logits, 0.5)
@@ -309,6 +329,5 @@ def test_a_factor_that_does_not_fit_is_refused(make: Any, message: str) -> None:
 
 def test_it_is_refused_as_the_policy() -> None:
     seat = a_seat(Discrete(2), Discrete(3), Discrete(3))
-    model = coordination(a_seat(Discrete(2), Discrete(3), Discrete(3)))
     with pytest.raises(IncompatibleError, match=r"^policy: Autoregressive got .* expected the opponents' joint action"):
-        OpponentFirst(Optimal(), Autoregressive(Tabular())).bind(seat, model)
+        OpponentFirst(Optimal(), Autoregressive(Tabular())).bind(seat)

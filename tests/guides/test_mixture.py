@@ -11,19 +11,21 @@ from pyro.infer import Trace_ELBO
 from scipy import integrate
 from torch import Tensor, nn
 
-from inference_marl.guides import TanhNormalMixture, TanhNormalNetwork
+from inference_marl.guides import SplineFlow, TanhNormalMixture, TanhNormalNetwork
+from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.distributions import MixtureOfNormals
-from inference_marl.inference.plates import replicate_and_batch
-from inference_marl.inference.svi import Fit
+from inference_marl.inference.optimise import Optimiser
+from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.svi import elbo_loss
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import Conditional, Seat
+from inference_marl.types import Seat
 
 DOUBLE = torch.float64
 R = 2
 
 
 def bound(conditional: Conditional, box: Box, replicates: int = R) -> Any:
-    seat = Seat(0, Discrete(4), (box, box), replicates, dtype=DOUBLE)
+    seat = Seat(0, (Discrete(4),) * 2, (box, box), replicates, dtype=DOUBLE)
     return conditional.bind(seat, box, [seat.observation])
 
 
@@ -140,7 +142,7 @@ def test_dimensions_are_correlated_through_the_component() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_log_probabilities_and_gradients_are_finite_at_the_edges(dim: int, dtype: torch.dtype) -> None:
     box = Box(-2, 3, dim)
-    seat = Seat(0, Discrete(4), (box, box), R, dtype=dtype)
+    seat = Seat(0, (Discrete(4),) * 2, (box, box), R, dtype=dtype)
     conditional: Any = TanhNormalMixture(3, (6,)).bind(seat, box, [seat.observation])
     obs = torch.randint(4, (R, 5))
     for edge in (box.low, box.high):
@@ -178,11 +180,53 @@ def test_extra_dimensions_are_a_loop() -> None:
     torch.testing.assert_close(expanded.log_prob(value)[3], conditional(obs[0]).log_prob(value[3]))
 
 
+def test_every_dimension_is_squashed_between_its_own_edges() -> None:
+    """As a box of one pair of edges at a time, for independent dimensions: the same draws, the densities' product."""
+    low, high = (-2.0, 0.0, 10.0), (3.0, 0.1, 30.0)
+    conditional: Any = bound(TanhNormalNetwork((6,)), Box(low, high, 3))
+    obs = torch.randint(4, (R, 5))
+    pyro.set_rng_seed(1)
+    value = conditional(obs).sample()
+    total = torch.zeros(R, 5, dtype=DOUBLE)
+    for i, edges in enumerate(zip(low, high, strict=True)):
+        alone: Any = bound(TanhNormalNetwork((6,)), Box(*edges, 3))
+        alone.load_state_dict(conditional.state_dict())
+        pyro.set_rng_seed(1)
+        its = alone(obs).sample()[..., i]
+        torch.testing.assert_close(value[..., i], its)
+        total += alone(obs).base_dist.log_prob(value)[..., i]
+    torch.testing.assert_close(conditional(obs).log_prob(value), total)
+    assert conditional.target.misfit(value) is None
+
+
+@pytest.mark.parametrize("make", [TanhNormalMixture, TanhNormalNetwork, SplineFlow])
+def test_draws_stay_between_edges_that_differ_by_dimension(make: Any) -> None:
+    box = Box((-2.0, 10.0), (3.0, 30.0), 2)
+    conditional = bound(make(hidden=(6,)), box)
+    obs = torch.randint(4, (R, 500))
+    value = conditional(obs).sample()
+    middle = torch.tensor([0.5, 20.0], dtype=DOUBLE)
+    assert ((value > middle).any(1) & (value < middle).any(1)).all()
+    with torch.no_grad():
+        conditional.network.last.weight.mul_(30)  # so that draws crowd at the edges
+    crowded = conditional(obs).sample()
+    for each in (value, crowded):
+        assert box.misfit(each) is None
+        assert torch.isfinite(conditional(obs).log_prob(each.clone())).all()
+
+
+@pytest.mark.parametrize("make", [TanhNormalMixture, TanhNormalNetwork, SplineFlow])
+@pytest.mark.parametrize("box", [Box(), Box(0.0), Box([0.0, -math.inf], 1.0, 2)])
+def test_a_box_without_an_edge_is_refused(make: Any, box: Box) -> None:
+    with pytest.raises(ValueError, match=r"^got Box\(.*\), expected a box with finite edges: nothing is squashed"):
+        bound(make(hidden=(4,)), box)(torch.zeros(R, 1, dtype=torch.int64))
+
+
 class Hills(nn.Module):
     """A target density over the box `[-1, 1]` with two hills, at -0.6 and 0.6."""
 
     def forward(self, obs: Tensor) -> None:
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(obs.shape).within():
             value = pyro.sample("action", Box(-1, 1).uniform(DOUBLE, obs.device))
             pyro.factor("hills", self.log_density(value.squeeze(-1)))
 
@@ -198,13 +242,13 @@ def test_it_fits_two_modes_where_a_normal_cannot(make: Any, two_modes: bool) -> 
     model = Hills()
 
     def guide(obs: Tensor) -> None:
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(obs.shape).within():
             pyro.sample("action", conditional(obs))
 
     obs = torch.zeros(8, 64, dtype=torch.int64)
-    fit = Fit("guide", Trace_ELBO(), model, guide, conditional.parameters(), learning_rate=0.01)
+    optimiser = Optimiser("guide", conditional.parameters(), learning_rate=0.01)
     for _ in range(500):
-        fit.step(64, obs)
+        optimiser.step(elbo_loss(Trace_ELBO(), model, guide, 64, obs))
     with torch.no_grad():
         distribution = conditional(torch.zeros(8, 4000, dtype=torch.int64))
         value = distribution.sample()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inference_marl.games import MatrixGame, RiskyBridge
+from inference_marl.inference import exact
 from inference_marl.inference.exact import Solution, evaluate, log_evidence, seen_by, smooth, soft_q_iteration
 from inference_marl.inference.objectives import optimal_value
 
@@ -213,13 +214,14 @@ def test_luck_looks_better_than_it_is() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"discount": 1.0}, r"discount: got 1\.0, with which values do not settle within"),
+        ({"discount": 1.0}, r"discount: got 1\.0, with which values do not settle within 100 iterations"),
         ({"discount": 1.5}, r"discount: got 1\.5, expected a number in \[0, 1\]"),
         ({"temperature": 0.0, "discount": 0.9}, "temperature: got 0.0, expected a positive number"),
         ({"horizon": 0}, "horizon: got 0, expected a positive integer"),
     ],
 )
-def test_refuses(change: dict[str, Any], message: str) -> None:
+def test_refuses(change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "MAX_ITERATIONS", 100)
     with pytest.raises(ValueError, match=message):
         soft_q_iteration(*random_tables(0), **change)
 

@@ -15,7 +15,7 @@ R, BATCH, INPUTS, OUTPUTS = 3, 5, 4, 2
 
 
 def mlp(replicates: int = R, hidden: tuple[int, ...] = (7, 6)) -> MLP:
-    seat = Seat(0, Discrete(1), (Discrete(2), Discrete(2)), replicates, dtype=torch.float64)
+    seat = Seat(0, (Discrete(1),) * 2, (Discrete(2), Discrete(2)), replicates, dtype=torch.float64)
     return MLP(seat, INPUTS, OUTPUTS, hidden)
 
 

@@ -1,7 +1,11 @@
 """The one-step ELBO against closed forms, numbers worked out by hand, and the laws it obeys."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from torch import Tensor
 
 from inference_marl.guides import (
     Empirical,
+    Guide,
     OpponentFirst,
     Optimal,
     PolicyFirst,
@@ -19,35 +24,42 @@ from inference_marl.guides import (
     Tabular,
     TanhNormalNetwork,
 )
+from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.objectives import one_step, optimal_value, soft_value, td_target
-from inference_marl.inference.svi import Fit
+from inference_marl.inference.optimise import Optimiser
+from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import (
+    Amortised,
     BernoulliOptimality,
     ControlModel,
     ExponentialOptimality,
     Fixed,
     NetworkCritic,
+    OpponentPrior,
     TabularCritic,
 )
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import Conditional, Seat
+from inference_marl.types import Seat
 
 EXACT = {"dtype": torch.float64}
 
 
 def a_seat(*actions: int, replicates: int = 2, states: int = 1) -> Seat:
-    return Seat(0, Discrete(states), tuple(Discrete(n) for n in actions), replicates, dtype=torch.float64)
+    return Seat(0, (Discrete(states),) * len(actions), tuple(map(Discrete, actions)), replicates, dtype=torch.float64)
 
 
 def a_model(
-    seat: Seat, alpha: float, beta: float, prior: Conditional | None = None, spread: float = 3.0
+    seat: Seat, alpha: float, beta: float, prior: OpponentPrior | None = None, spread: float = 3.0
 ) -> ControlModel:
     chosen = prior or Fixed(torch.rand(seat.opponent_action.features).add(0.05).tolist())
     bound = chosen.bind(seat, seat.opponent_action, [seat.observation])
     critic = TabularCritic(initial=(-spread, spread)).bind(seat)
-    model = ControlModel(seat, bound, critic, ExponentialOptimality())
-    model.temperature, model.kl_weight = alpha, beta
-    return model
+    return ControlModel(seat, bound, critic, ExponentialOptimality(), alpha, beta)
+
+
+def guide_of(model: ControlModel, description: Guide) -> Callable[[Tensor], Any]:
+    """The guide of a model, as Pyro takes it."""
+    return partial(description.bind(model.seat), model=model)
 
 
 def the_states(seat: Seat) -> Tensor:
@@ -71,7 +83,7 @@ class TestHandComputed:
         seat = a_seat(2, 2, replicates=1)
         model = a_model(seat, 1.0, 1.0, Fixed([3, 1]))
         model.critic.values = self.q.view(1, 1, 2, 2)
-        step = one_step(model, OpponentFirst(Optimal(), Optimal()).bind(seat, model), the_states(seat))
+        step = one_step(model, guide_of(model, OpponentFirst(Optimal(), Optimal())), the_states(seat))
         # rho* = (3/4 * 2, 1/4 * 4) / 2.5 = (0.6, 0.4); pi* = (1/2, 1/2) after b = 0, (3/4, 1/4) after b = 1.
         torch.testing.assert_close(step.opponent_action, torch.tensor([[[0.6, 0.4]]], **EXACT))
         torch.testing.assert_close(step.action, torch.tensor([[[0.6, 0.4]]], **EXACT))
@@ -95,7 +107,7 @@ class TestOptimalGuide:
         seat = a_seat(*actions, states=3)
         model = a_model(seat, alpha, beta)
         obs = the_states(seat)
-        guide = OpponentFirst(Optimal(), Optimal()).bind(seat, model)
+        guide = guide_of(model, OpponentFirst(Optimal(), Optimal()))
         expected = optimal_value(model.q_table(obs), model.opponent_prior(obs).logits, alpha, beta)
         value = soft_value(model, guide, obs, alpha, seat.action.log_size)
         torch.testing.assert_close(value, expected)
@@ -106,9 +118,9 @@ class TestOptimalGuide:
         seat = a_seat(*actions)
         model = a_model(seat, alpha, beta)
         obs = the_states(seat)
-        best = one_step(model, OpponentFirst(Optimal(), Optimal()).bind(seat, model), obs).elbo
+        best = one_step(model, guide_of(model, OpponentFirst(Optimal(), Optimal())), obs).elbo
         for rho, pi in product([Tabular(1.0), Optimal(), Empirical()], [Tabular(1.0), Optimal()]):
-            other = one_step(model, OpponentFirst(rho, pi).bind(seat, model), obs).elbo
+            other = one_step(model, guide_of(model, OpponentFirst(rho, pi)), obs).elbo
             assert (other <= best + 1e-9 * best.abs()).all()
 
     def test_optimal_beside_a_given_factor(self, alpha: float, beta: float, actions: tuple[int, ...]) -> None:
@@ -116,14 +128,14 @@ class TestOptimalGuide:
         seat = a_seat(*actions, replicates=1)
         model = a_model(seat, alpha, beta)
         obs = the_states(seat)
-        guide = OpponentFirst(Optimal(), Tabular(1.0)).bind(seat, model)
-        best = one_step(model, guide, obs).elbo
-        optimum = guide.opponent_model(obs).logits
+        guide = OpponentFirst(Optimal(), Tabular(1.0)).bind(seat)
+        best = one_step(model, partial(guide, model=model), obs).elbo
+        optimum = guide.factor("opponent_action", model, obs).logits
         for _ in range(20):
             moved = (optimum + 0.3 * torch.randn_like(optimum)).softmax(-1)
-            perturbed = OpponentFirst(Fixed(moved.flatten().tolist()), guide.policy).bind(seat, model)
+            perturbed = OpponentFirst(Fixed(moved.flatten().tolist()), guide.policy).bind(seat)
             perturbed.policy = guide.policy
-            assert one_step(model, perturbed, obs).elbo <= best + 1e-9 * best.abs()
+            assert one_step(model, partial(perturbed, model=model), obs).elbo <= best + 1e-9 * best.abs()
 
     def test_policy_first(self, alpha: float, beta: float, actions: tuple[int, ...]) -> None:
         # V = alpha log sum_a exp(beta log sum_b P exp(Q / beta) / alpha).
@@ -133,7 +145,7 @@ class TestOptimalGuide:
         q, log_prior = model.q_table(obs), model.opponent_prior(obs).logits
         inner = beta * torch.logsumexp(log_prior + q / beta, -1)
         expected = alpha * torch.logsumexp(inner / alpha, -1)
-        guide = PolicyFirst(Optimal(), Optimal()).bind(seat, model)
+        guide = guide_of(model, PolicyFirst(Optimal(), Optimal()))
         torch.testing.assert_close(soft_value(model, guide, obs, alpha, seat.action.log_size), expected)
 
 
@@ -142,15 +154,16 @@ def test_both_orders_agree_at_equal_weights() -> None:
     model = a_model(seat, 0.7, 0.7)
     obs = the_states(seat)
     one, other = (
-        one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs) for order in (OpponentFirst, PolicyFirst)
+        one_step(model, guide_of(model, order(Optimal(), Optimal())), obs) for order in (OpponentFirst, PolicyFirst)
     )
     torch.testing.assert_close(one.elbo, other.elbo)
     torch.testing.assert_close(one.action, other.action)
     torch.testing.assert_close(one.opponent_action, other.opponent_action)
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(0.5, 1.0), (2.0, 0.5), (1.0, 3.0)])
-@pytest.mark.parametrize("actions", [(3, 3), (2, 3, 2)])
+@pytest.mark.parametrize(
+    ("alpha", "beta", "actions"), [(0.5, 1.0, (3, 3)), (2.0, 0.5, (2, 3, 2)), (1.0, 3.0, (2, 3, 2))]
+)
 @pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
 def test_svi_reaches_the_closed_form(
     alpha: float, beta: float, actions: tuple[int, ...], order: type[OpponentFirst] | type[PolicyFirst]
@@ -159,15 +172,16 @@ def test_svi_reaches_the_closed_form(
     seat = a_seat(*actions, replicates=3)
     model = a_model(seat, alpha, beta)
     obs = the_states(seat)
-    guide = order(Tabular(), Tabular()).bind(seat, model)
+    tabular = order(Tabular(), Tabular()).bind(seat)
+    guide = partial(tabular, model=model)
     elbo = TraceEnum_ELBO(max_plate_nesting=2)
     for rate, steps in [(0.2, 120), (0.02, 80)]:
-        fit = Fit("guide", elbo, model, guide, guide.parameters(), frozen=model.parameters(), learning_rate=rate)
+        optimiser = Optimiser("guide", tabular.parameters(), learning_rate=rate)
         for _ in range(steps):
-            fit.step(1, obs)
+            optimiser.step(elbo_loss(elbo, model, guide, 1, obs))
     with torch.no_grad():
         fitted = one_step(model, guide, obs)
-        exact = one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs)
+        exact = one_step(model, guide_of(model, order(Optimal(), Optimal())), obs)
     torch.testing.assert_close(fitted.elbo, exact.elbo, atol=1e-4, rtol=0)
     torch.testing.assert_close(fitted.action, exact.action, atol=1e-3, rtol=0)
     torch.testing.assert_close(fitted.opponent_action, exact.opponent_action, atol=1e-3, rtol=0)
@@ -178,12 +192,12 @@ def test_zero_prior_probability_stays_zero() -> None:
     model = a_model(seat, 0.5, 1.0, Fixed([1, 0, 3]))
     obs = the_states(seat)
     for order in (OpponentFirst, PolicyFirst):
-        step = one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs)
+        step = one_step(model, guide_of(model, order(Optimal(), Optimal())), obs)
         assert (step.opponent_action[..., 1] == 0).all()
         assert torch.isfinite(step.elbo).all()
         assert torch.isfinite(step.kl).all()
     torch.testing.assert_close(
-        soft_value(model, OpponentFirst(Optimal(), Optimal()).bind(seat, model), obs, 0.5, seat.action.log_size),
+        soft_value(model, guide_of(model, OpponentFirst(Optimal(), Optimal())), obs, 0.5, seat.action.log_size),
         optimal_value(model.q_table(obs), model.opponent_prior(obs).logits, 0.5),
     )
 
@@ -196,33 +210,57 @@ def test_optimal_value_of_both_orders(
     """The closed form is the ELBO of the guide in closed form, for unequal weights as well."""
     seat = a_seat(3, 4)
     model, obs = a_model(seat, alpha, beta), torch.zeros(2, 1, dtype=torch.int64)
-    reached = one_step(model, order(Optimal(), Optimal()).bind(seat, model), obs).elbo
+    reached = one_step(model, guide_of(model, order(Optimal(), Optimal())), obs).elbo
     log_prior = model.opponent_prior(obs).logits
     value = optimal_value(model.q_table(obs), log_prior, alpha, beta, policy_first=order is PolicyFirst)
     torch.testing.assert_close(value - alpha * math.log(3), reached)
+
+
+@pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
+def test_a_guide_is_of_the_model_that_it_is_called_with(order: type[OpponentFirst] | type[PolicyFirst]) -> None:
+    """One guide for several models: other weights, another critic, and the first again as if nothing had been."""
+    seat = a_seat(3, 4, states=2)
+    obs, guide = the_states(seat), order(Optimal(), Optimal()).bind(seat)
+    first = a_model(seat, 0.7, 1.3)
+    models = [first, replace(first, temperature=2.0), replace(first, kl_weight=0.4)]
+    models += [replace(first, critic=TabularCritic(initial=(-5.0, 5.0)).bind(seat)), first]
+    for model in models:
+        log_prior = model.opponent_prior(obs).logits
+        weights = model.temperature, model.kl_weight
+        value = optimal_value(model.q_table(obs), log_prior, *weights, policy_first=order is PolicyFirst)
+        reached = soft_value(model, partial(guide, model=model), obs, model.temperature, seat.action.log_size)
+        torch.testing.assert_close(reached, value)
+    assert not guide.state_dict()
+
+
+def test_observations_without_a_batch_dimension_are_refused() -> None:
+    seat = a_seat(3, 4)
+    model = a_model(seat, 1.0, 1.0)
+    for part in (model, guide_of(model, OpponentFirst(Optimal(), Optimal()))):
+        with pytest.raises(ValueError, match=r"^observations: got shape \(2,\), expected replicate x batch$"):
+            part(torch.zeros(2, dtype=torch.int64))
 
 
 def test_bernoulli_optimality_shifts_the_elbo_only() -> None:
     seat = a_seat(3, 2)
     model = a_model(seat, 0.7, 1.0)
     obs = the_states(seat)
-    guide = OpponentFirst(Optimal(), Optimal()).bind(seat, model)
+    guide = guide_of(model, OpponentFirst(Optimal(), Optimal()))
     plain = one_step(model, guide, obs)
-    model.optimality = BernoulliOptimality(upper=4.0)
-    bounded = one_step(model, guide, obs)
-    torch.testing.assert_close(bounded.elbo + model.optimality.offset, plain.elbo)
+    proper = replace(model, optimality=BernoulliOptimality(upper=4.0))
+    bounded = one_step(proper, guide, obs)
+    torch.testing.assert_close(bounded.elbo + proper.optimality.offset, plain.elbo)
     assert (bounded.elbo <= 0).all(), "the log-probability of optimality is at most 0"
-    model.optimality = BernoulliOptimality(upper=-10.0)
+    improper = replace(model, optimality=BernoulliOptimality(upper=-10.0))
     with pytest.raises(ValueError, match=r"optimality\.upper: got -10\.0, but Q reaches"):
-        one_step(model, guide, obs)
+        one_step(improper, guide, obs)
 
 
 def continuous_problem(factor: type[Conditional], particles: int) -> tuple[Seat, ControlModel, OpponentFirst, Tensor]:
-    seat = Seat(0, Discrete(2), (Box(-2, 2), Box(-2, 2, 2), Box(-2, 2)), 2, dtype=torch.float64)
-    prior = TanhNormalNetwork(hidden=(5,)).bind(seat, seat.opponent_action, [seat.observation])
-    model = ControlModel(seat, prior, NetworkCritic(hidden=(6,)).bind(seat), ExponentialOptimality())
-    model.temperature, model.kl_weight = 0.3, 1.7
-    guide = OpponentFirst(factor(hidden=(5,)), factor(hidden=(4,))).bind(seat, model)
+    seat = Seat(0, (Discrete(2),) * 3, (Box(-2, 2), Box(-2, 2, 2), Box(-2, 2)), 2, dtype=torch.float64)
+    prior = Amortised(TanhNormalNetwork(hidden=(5,))).bind(seat, seat.opponent_action, [seat.observation])
+    model = ControlModel(seat, prior, NetworkCritic(hidden=(6,)).bind(seat), ExponentialOptimality(), 0.3, 1.7)
+    guide = OpponentFirst(factor(hidden=(5,)), factor(hidden=(4,))).bind(seat)
     return seat, model, guide, torch.randint(2, (2, particles))
 
 
@@ -231,7 +269,7 @@ def test_reparameterised_elbo_is_equations_18_and_19(factor: type[Conditional]) 
     """Pyro's loss and its gradient equal the objective written by hand, with the same draws (Eq. 18 + 19)."""
     seat, model, guide, obs = continuous_problem(factor, 5)
     torch.manual_seed(3)
-    loss = Trace_ELBO().differentiable_loss(model, guide, obs)
+    loss = Trace_ELBO().differentiable_loss(model, partial(guide, model=model), obs)
     gradients = torch.autograd.grad(loss, list(guide.parameters()))
 
     torch.manual_seed(3)
@@ -253,7 +291,7 @@ def test_reparameterised_elbo_is_equations_18_and_19(factor: type[Conditional]) 
 def test_one_draw_of_the_value_is_equation_15() -> None:
     seat, model, guide, obs = continuous_problem(TanhNormalNetwork, 4)
     torch.manual_seed(5)
-    value = soft_value(model, guide, obs, model.temperature, seat.action.log_size)
+    value = soft_value(model, partial(guide, model=model), obs, model.temperature, seat.action.log_size)
     torch.manual_seed(5)
     rho = guide.opponent_model(obs)
     b = rho.rsample()
@@ -269,9 +307,10 @@ def test_one_draw_of_the_value_is_equation_15() -> None:
 
 @pytest.mark.parametrize("factor", [TanhNormalNetwork, SplineFlow])
 def test_a_particle_plate_breaks_no_shape(factor: type[Conditional]) -> None:
-    _, model, guide, obs = continuous_problem(factor, 5)
+    _, model, bound, obs = continuous_problem(factor, 5)
+    guide = partial(bound, model=model)
     loss = Trace_ELBO(num_particles=400, vectorize_particles=True, max_plate_nesting=2)
-    single = torch.stack([one_step(model, guide, obs).elbo.sum() for _ in range(400)])
+    single = one_step(model, guide, obs.repeat(1, 400)).elbo.unflatten(1, (400, 5)).sum((0, 2))
     error = single.std() * math.sqrt(2 / 400)
     assert abs(-loss.differentiable_loss(model, guide, obs) - single.mean()) < 5 * error
 
@@ -307,10 +346,10 @@ def test_the_soft_bellman_operator_contracts(
 @given(tables, weights, weights, st.floats(-50, 50))
 @settings(max_examples=40, deadline=None)
 def test_a_constant_leaves_the_guide_alone(q: Tensor, alpha: float, beta: float, constant: float) -> None:
-    seat = Seat(0, Discrete(4), (Discrete(3), Discrete(3)), 2, dtype=torch.float64)
+    seat = Seat(0, (Discrete(4),) * 2, (Discrete(3), Discrete(3)), 2, dtype=torch.float64)
     model = a_model(seat, alpha, beta)
     obs = the_states(seat)
-    guide = OpponentFirst(Optimal(), Optimal()).bind(seat, model)
+    guide = guide_of(model, OpponentFirst(Optimal(), Optimal()))
     model.critic.values = q
     before = one_step(model, guide, obs)
     model.critic.values = q + constant
@@ -326,14 +365,14 @@ def test_renaming_actions_renames_the_result(
     q: Tensor, alpha: float, beta: float, own: list[int], theirs: list[int]
 ) -> None:
     log_prior = q[0, :, 0].log_softmax(-1)
-    seat = Seat(0, Discrete(4), (Discrete(3), Discrete(3)), 2, dtype=torch.float64)
+    seat = Seat(0, (Discrete(4),) * 2, (Discrete(3), Discrete(3)), 2, dtype=torch.float64)
     model = a_model(seat, alpha, beta, Fixed(log_prior[0].exp().tolist()))
     obs = the_states(seat)
-    guide = OpponentFirst(Optimal(), Optimal()).bind(seat, model)
+    guide = guide_of(model, OpponentFirst(Optimal(), Optimal()))
     model.critic.values = q
     before = one_step(model, guide, obs)
     model.critic.values = q[:, :, own][..., theirs]
-    model.opponent_prior.logits = model.opponent_prior.logits[theirs]
+    model.prior.logits = model.prior.logits[theirs]
     after = one_step(model, guide, obs)
     torch.testing.assert_close(after.action, before.action[..., own])
     torch.testing.assert_close(after.opponent_action, before.opponent_action[..., theirs])

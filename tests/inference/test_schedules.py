@@ -7,11 +7,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_marl.inference.schedules import Constant, ExponentialDecay, InverseTime, Linear, Schedule, as_schedule
+from inference_marl.inference.schedules import (
+    Constant,
+    ExponentialDecay,
+    InverseTime,
+    Linear,
+    Schedule,
+    as_schedule,
+    current,
+    positive,
+)
 
 
 def test_constant() -> None:
     assert [Constant(0.3)(step) for step in (0, 1, 10**9)] == [0.3] * 3
+
+
+def test_a_number_is_the_same_at_every_step_and_a_schedule_is_asked() -> None:
+    schedule = Linear(1.0, 0.0, 4)
+    assert [current(0.3, step) for step in (0, 7)] == [0.3, 0.3]
+    assert [current(schedule, step) for step in (0, 1, 4)] == [1.0, 0.75, 0.0]
+    assert positive(1, temperature=schedule, kl_weight=2.0) == (0.75, 2.0)
+    with pytest.raises(ValueError, match=r"^temperature: got 0\.0 at "):
+        positive(4, temperature=schedule, kl_weight=2.0)
 
 
 def test_exponential_decay_is_the_annealing_of_the_authors_code() -> None:

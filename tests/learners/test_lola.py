@@ -1,10 +1,9 @@
 """Exact gradients against finite differences and plain autograd, one form against the other, and what is learnt."""
 
-import copy
 import itertools
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -12,20 +11,22 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, StochasticGame
 from inference_marl.guides import OpponentFirst, Optimal
+from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.inference.returns import expected_return, state_values
-from inference_marl.inference.svi import NonFiniteError
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.lola import ExactGradientLearner, Lola, LookAhead, NaiveGradient, StableOpponentShaping
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, free_logits
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.models import DirichletMultinomial, TabularCritic
-from inference_marl.types import Game, Learner, Posterior, Seat, Transition
+from inference_marl.play import Functional, update
+from inference_marl.types import Actor, Game, Learner, Memory, Seat, Trajectory, Transition
+from tests.steps import teach
 
 CASES: dict[str, Callable[[], Learner]] = {
     "NaiveGradient": NaiveGradient,
     "Lola": Lola,
-    "Lola, autograd, second order": lambda: Lola(2, gradients="autograd"),
+    "Lola, autograd, second order": lambda: Lola(order=2, gradients="autograd"),
     "Lola, full, every other step": lambda: Lola(look_ahead=True, update_every=2),
     "LookAhead": LookAhead,
     "StableOpponentShaping": StableOpponentShaping,
@@ -47,8 +48,9 @@ def random_game(discount: float | None = 0.8) -> StochasticGame:
 
 
 def seats(game: Game, replicates: int, dtype: torch.dtype = torch.float64) -> list[Seat]:
-    spaces = enumerate(game.observations)
-    return [Seat(i, space, game.action_spaces, replicates, dtype=dtype, game=game) for i, space in spaces]
+    return [
+        Seat(i, game.observations, game.action_spaces, replicates, dtype=dtype, game=game) for i in range(game.agents)
+    ]
 
 
 def pair(game: Game, one: Learner, other: Learner, replicates: int = 4) -> list[Learner]:
@@ -60,10 +62,8 @@ def step(players: Sequence[Learner], actions: tuple[int, int] = (0, 0), obs: int
     replicates = players[0].seat.replicates
     seen = torch.full((replicates, 1), obs)
     played = tuple(torch.full((replicates, 1), action) for action in actions)
-    batch = Transition((seen,) * 2, played, torch.zeros(replicates, 1, 2).double(), (seen,) * 2, seen < 0)
-    frozen = copy.deepcopy(list(players))
-    for player in players:
-        player.update(batch, frozen)
+    batch = Transition((seen,) * 2, played, torch.zeros(replicates, 1, 2).double(), (seen,) * 2, seen < 0, seen < 0)
+    update(players, Trajectory([batch]))
 
 
 def logits_of(players: Sequence[Learner]) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,14 @@ def test_derivatives_are_limits_of_differences(kind: type[Derivatives]) -> None:
 @pytest.mark.parametrize(("order", "look_ahead"), [(1, False), (2, False), (3, False), (1, True), (2, True)])
 @pytest.mark.parametrize("game", [IPD, random_game()])
 def test_lola_steps_as_its_formula_says(gradients: str, order: int, look_ahead: bool, game: Game) -> None:
-    players = pair(game, *(Lola(order, look_ahead, 0.7, 0.3, gradients=gradients) for _ in "12"), replicates=2)  # type: ignore[arg-type]
+    players = pair(
+        game,
+        *(
+            Lola(order=order, look_ahead=look_ahead, step_size=0.7, opponent_step_size=0.3, gradients=gradients)  # type: ignore[arg-type]
+            for _ in "12"
+        ),
+        replicates=2,
+    )
     before = logits_of(players)
     step(players)
     both = tuple(own.requires_grad_() for own in before)
@@ -162,7 +169,7 @@ def test_naive_and_look_ahead_step_as_their_formulas_say() -> None:
 
 def test_look_ahead_is_the_gradient_at_the_opponents_step_to_first_order() -> None:
     game, eta = random_game(), 1e-4
-    players = pair(game, LookAhead(1.0, eta), NaiveGradient())
+    players = pair(game, LookAhead(step_size=1.0, opponent_step_size=eta), NaiveGradient())
     first, second = (own.requires_grad_() for own in logits_of(players))
     there = (second + eta * gradient(value(game, 1, first, second), second)).detach()
     step(players)
@@ -195,7 +202,11 @@ def stable_by_hand(
 
 @pytest.mark.parametrize(("game", "eta"), [(IPD, 3.0), (random_game(), 20.0)])
 def test_stable_opponent_shaping_is_algorithm_1(game: Game, eta: float) -> None:
-    players = pair(game, *(StableOpponentShaping(0.05, 0.5, 0.5, eta) for _ in "12"), replicates=60)
+    players = pair(
+        game,
+        *(StableOpponentShaping(a=0.05, b=0.5, step_size=0.5, opponent_step_size=eta) for _ in "12"),
+        replicates=60,
+    )
     for player in players:  # some replicates near stationary points, where shaping fades
         assert isinstance(player, ExactGradientLearner)
         player.logits.data[:30] *= torch.linspace(1, 12, 30).view(-1, 1, 1)
@@ -213,18 +224,19 @@ def test_stable_opponent_shaping_is_algorithm_1(game: Game, eta: float) -> None:
 
 
 class Differentiable(Learner):
-    """A policy that is a function of parameters, and never changes."""
+    """A policy that is a function of parameters, and never changes; `probabilities` says which."""
 
-    differentiable: ClassVar[bool] = True
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
+        return dist.Categorical(probs=self.probabilities(obs)), memory
 
-    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
-        return torch.zeros_like(obs)
+    def forward(self, obs: Tensor, memory: Memory) -> tuple[dist.Categorical, Memory]:
+        return self.policy(obs, memory)
 
-    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
-        pass
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        return {}
 
-    def posterior(self, obs: Tensor, draws: int) -> Posterior:
-        return Posterior(self(obs))
+    def snapshot(self) -> Functional:
+        return Functional.of(self, self.seat)
 
 
 class PlainLogits(Differentiable):
@@ -235,7 +247,7 @@ class PlainLogits(Differentiable):
         shape = (seat.replicates, seat.observation.features, seat.action.features - 1)
         self.theta = torch.nn.Parameter(torch.randn(shape, dtype=seat.dtype))
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def probabilities(self, obs: Tensor) -> Tensor:
         return free_logits(self.theta[self.seat.rows, obs])
 
 
@@ -248,7 +260,7 @@ class SharedSlope(Differentiable):
         self.level = torch.nn.Parameter(torch.randn(seat.replicates, seat.action.features, dtype=seat.dtype))
         self.register_buffer("pattern", torch.linspace(-1, 1, seat.observation.features, dtype=seat.dtype))
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def probabilities(self, obs: Tensor) -> Tensor:
         pattern = self.pattern[obs].unsqueeze(-1)
         actions = torch.arange(self.seat.action.features, dtype=self.seat.dtype)
         return torch.softmax(self.slope.view(-1, 1, 1) * pattern * actions + self.level.unsqueeze(1), -1)
@@ -268,11 +280,11 @@ def test_reads_a_differentiable_opponent_whatever_its_class(name: str) -> None:
         assert isinstance(opponents[0], NaiveGradient)
         assert isinstance(opponents[1], PlainLogits)
         opponents[1].theta.data.copy_(opponents[0].logits.data)
-        start = learners[0].state_dict()["logits"].clone()
+        start = learners[0].state_dict()["softmax.logits"].clone()
         for players in (known, read):
             for _ in range(2):
-                players[seat].update(a_transition(4), copy.deepcopy(players))
-        one, two = (learner.state_dict()["logits"] for learner in learners)
+                teach(players[seat], a_transition(4), players)
+        one, two = (learner.state_dict()["softmax.logits"] for learner in learners)
         assert (one - start).abs().min() > 0
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
@@ -288,7 +300,7 @@ def test_shapes_parameters_of_another_kind(seat: int) -> None:
     own = learner.logits.detach().clone().requires_grad_()
 
     def worth(of: int) -> Tensor:
-        policies = [free_logits(own), opponent(states)][:: 1 if seat == 0 else -1]
+        policies = [free_logits(own), opponent.probabilities(states)][:: 1 if seat == 0 else -1]
         return (state_values(dynamics, policies, 0.8)[:, of] @ dynamics.initial).sum()
 
     theirs = [opponent.slope, opponent.level]
@@ -298,7 +310,7 @@ def test_shapes_parameters_of_another_kind(seat: int) -> None:
     expected = own + gradient(worth(seat), own) + gradient(torch.as_tensor(shaped), own)
     step(players)
     torch.testing.assert_close(learner.logits.detach(), expected.detach(), rtol=1e-8, atol=1e-9)
-    assert learner.posterior(states, 1).opponent_model is None
+    assert "opponent_model" not in learner.beliefs(states, {}, 1)
 
 
 class OneForAll(Differentiable):
@@ -307,40 +319,60 @@ class OneForAll(Differentiable):
     def setup(self) -> None:
         self.level = torch.nn.Parameter(torch.zeros(self.seat.action.features, dtype=self.seat.dtype))
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def probabilities(self, obs: Tensor) -> Tensor:
         return torch.softmax(self.level, -1).expand(*obs.shape, -1)
 
 
 def test_refuses_an_opponent_whose_replicates_share_parameters() -> None:
     players = pair(IPD, Lola(), OneForAll())
-    message = r"Lola got a OneForAll for an opponent whose parameter level has shape \(2,\), expected .* replicates, 4"
+    message = r"Lola got a OneForAll for an opponent whose parameter level has shape \(2,\), expected .* 4 replicates"
     with pytest.raises(IncompatibleError, match=message):
         step(players)
 
 
 def test_estimates_an_opponent_that_cannot_be_differentiated() -> None:
     game, forget, replicates = IPD, 0.1, 3
-    players = pair(game, Lola(forget=forget), Stationary([0.3, 0.7]), replicates)
+    players = pair(game, Lola(forget=forget), Stationary(probabilities=[0.3, 0.7]), replicates)
     learner, counts = players[0], torch.zeros(replicates, 5, 2, dtype=torch.float64)
     assert isinstance(learner, Lola)
     every = torch.arange(5).expand(replicates, -1)
-    assert learner.posterior(every, 1).opponent_model is None
+    assert "opponent_model" not in learner.beliefs(every, {}, 1)
     for _ in range(12):
         obs, other = torch.randint(5, (replicates, 1)), torch.randint(2, (replicates, 1))
-        batch = Transition((obs,) * 2, (other, other), torch.zeros(replicates, 1, 2), (obs,) * 2, obs < 0)
+        batch = Transition((obs,) * 2, (other, other), torch.zeros(replicates, 1, 2), (obs,) * 2, obs < 0, obs < 0)
         before = learner.logits.detach().clone()
-        learner.update(batch, players)
+        teach(learner, batch, players)
         for r in range(replicates):
             counts[r, obs[r, 0]] *= 1 - forget
             counts[r, obs[r, 0], other[r, 0]] += 1
     frequencies = (counts + 1) / (counts + 1).sum(-1, keepdim=True)
-    torch.testing.assert_close(learner.posterior(every, 1).opponent_model, frequencies)
+    torch.testing.assert_close(learner.beliefs(every, {}, 1)["opponent_model"], frequencies)
     twins = pair(game, Lola(), NaiveGradient(), replicates)
     for twin, logits in zip(twins, (before, torch.logit(frequencies[..., :1])), strict=True):
         assert isinstance(twin, ExactGradientLearner)
         twin.logits.data.copy_(logits)
     step(twins)
     torch.testing.assert_close(learner.logits.detach(), logits_of(twins)[0])
+
+
+def test_a_trajectory_is_counted_step_by_step_and_learned_from_once() -> None:
+    other = Stationary()
+    whole, apart = (pair(IPD, Lola(forget=0.1), other, 2)[0] for _ in "12")
+    assert isinstance(whole, Lola)
+    assert isinstance(apart, Lola)
+    apart.load_state_dict(whole.state_dict())
+    before, steps = whole.logits.detach().clone(), []
+    for _ in range(3):
+        obs, played = torch.randint(5, (2, 4)), torch.randint(2, (2, 4))
+        steps.append(Transition((obs,) * 2, (played,) * 2, torch.zeros(2, 4, 2), (obs,) * 2, obs < 0, obs < 0))
+    update([whole, other], Trajectory(steps))
+    for seen in steps[:2]:
+        apart.update(seen.seen_by(apart.seat))
+    teach(apart, steps[2], [whole, other])
+    assert whole.updates == apart.updates == 1
+    torch.testing.assert_close(whole.counts, apart.counts, rtol=0, atol=0)
+    torch.testing.assert_close(whole.logits, apart.logits, rtol=0, atol=0)
+    assert not torch.equal(whole.logits, before)
 
 
 def test_counts_of_several_environments_forget_once_per_visit() -> None:
@@ -350,8 +382,8 @@ def test_counts_of_several_environments_forget_once_per_visit() -> None:
     start = torch.rand(2, 5, 2, dtype=torch.float64)
     learner.counts.copy_(start)
     obs, other = torch.tensor([[0, 3, 0, 0], [1, 2, 2, 4]]), torch.tensor([[0, 1, 1, 0], [1, 0, 1, 1]])
-    batch = Transition((obs,) * 2, (1 - other, other), torch.zeros(2, 4, 2), (obs,) * 2, obs < 0)
-    learner.learn(batch.seen_by(learner.seat))
+    batch = Transition((obs,) * 2, (1 - other, other), torch.zeros(2, 4, 2), (obs,) * 2, obs < 0, obs < 0)
+    learner.update(batch.seen_by(learner.seat))
     expected = start.clone()
     for r in range(2):
         for s in range(5):
@@ -364,16 +396,21 @@ def test_counts_of_several_environments_forget_once_per_visit() -> None:
 def test_plays_its_most_probable_action_when_it_does_not_explore() -> None:
     learner = pair(IPD, Lola(init_scale=0.5), Lola(), 50)[0]
     every = torch.arange(5).expand(50, -1)
-    assert torch.equal(learner.act(every, explore=False), learner(every).argmax(-1))
-    assert not torch.equal(learner.act(every), learner(every).argmax(-1))
+    assert torch.equal(learner.act(every, {}, explore=False).action, learner(every).argmax(-1))
+    assert not torch.equal(learner.act(every, {}).action, learner(every).argmax(-1))
 
 
 @pytest.mark.parametrize(
     "opponent",
     [
-        lambda: Stationary([0.2, 0.8]),
-        lambda: IndependentQ(Boltzmann(5.0)),
-        lambda: Rommeo(DirichletMultinomial(), OpponentFirst(Optimal(), Optimal()), TabularCritic(), temperature=5.0),
+        lambda: Stationary(probabilities=[0.2, 0.8]),
+        lambda: IndependentQ(exploration=Boltzmann(5.0)),
+        lambda: Rommeo(
+            opponent_prior=DirichletMultinomial(),
+            guide=OpponentFirst(Optimal(), Optimal()),
+            critic=TabularCritic(),
+            temperature=5.0,
+        ),
     ],
 )
 def test_learns_against_any_opponent_to_defect_where_that_is_best(opponent: Callable[[], Learner]) -> None:
@@ -382,17 +419,15 @@ def test_learns_against_any_opponent_to_defect_where_that_is_best(opponent: Call
     players = pair(game, Lola(step_size=2.0, forget=0.0), opponent(), 8)
     state, cooperated = game.reset(8, 1, torch.device("cpu"), torch.float64), torch.zeros(8, 1).double()
     for _ in range(40):
-        obs = game.observe(state)
-        actions = tuple(player.act(seen) for player, seen in zip(players, obs, strict=True))
-        after, rewards, terminated = game.step(state, actions)
-        batch = Transition(obs, actions, rewards, game.observe(after), terminated)
-        peers, cooperated = copy.deepcopy(players), cooperated + (actions[1] == 0)
-        for player in players:
-            player.update(batch, peers)
-    belief = players[0].posterior(game.observe(state)[0], 1)
-    assert (belief.policy[..., 0] < 0.1).all()
-    assert belief.opponent_model is not None
-    torch.testing.assert_close(belief.opponent_model[..., 0], (cooperated + 1) / 42)
+        obs = game.observe(state).obs
+        actions = tuple(player.act(seen, {}).action for player, seen in zip(players, obs, strict=True))
+        after, rewards, terminated, _ = game.step(state, actions)
+        batch = Transition(obs, actions, rewards, game.observe(after).obs, terminated, terminated)
+        cooperated = cooperated + (actions[1] == 0)
+        update(players, Trajectory([batch]))
+    belief = players[0].beliefs(game.observe(state).obs[0], {}, 1)
+    assert (belief["policy"][..., 0] < 0.1).all()
+    torch.testing.assert_close(belief["opponent_model"][..., 0], (cooperated + 1) / 42)
 
 
 def test_updates_every_so_often_and_counts_always() -> None:
@@ -461,7 +496,9 @@ def test_shaping_finds_the_equilibrium_of_matching_pennies() -> None:
 
 def a_transition(replicates: int) -> Transition:
     zeros = torch.zeros(replicates, 1, dtype=torch.int64)
-    return Transition((zeros,) * 2, (zeros,) * 2, torch.zeros(replicates, 1, 2).double(), (zeros,) * 2, zeros < 0)
+    return Transition(
+        (zeros,) * 2, (zeros,) * 2, torch.zeros(replicates, 1, 2).double(), (zeros,) * 2, zeros < 0, zeros < 0
+    )
 
 
 def test_a_step_that_is_not_finite_is_not_taken() -> None:
@@ -471,7 +508,7 @@ def test_a_step_that_is_not_finite_is_not_taken() -> None:
     learner.logits.data[2] = torch.nan
     before = learner.logits.detach().clone()
     with pytest.raises(NonFiniteError, match=r"gradient.*2"):
-        learner.update(a_transition(4), copy.deepcopy(players))
+        teach(learner, a_transition(4), players)
     torch.testing.assert_close(learner.logits.detach(), before, equal_nan=True)
 
 
@@ -479,7 +516,7 @@ def test_a_step_that_is_not_finite_is_not_taken() -> None:
     ("make", "message"),
     [
         (lambda: NaiveGradient(step_size=-1.0), "step_size: got -1.0"),
-        (lambda: Lola(0), "order: got 0, expected a positive integer; order 0 is NaiveGradient"),
+        (lambda: Lola(order=0), "order: got 0, expected a positive integer; order 0 is NaiveGradient"),
         (lambda: Lola(opponent_step_size=-1.0), "opponent_step_size: got -1.0"),
         (lambda: LookAhead(init_scale=-0.5), "init_scale: got -0.5"),
         (lambda: LookAhead(update_every=0), "update_every: got 0"),
@@ -511,6 +548,6 @@ def test_refuses_games_that_it_cannot_know(game: Game, message: str) -> None:
 
 
 def test_refuses_a_game_whose_rules_are_unknown() -> None:
-    seat = Seat(0, IPD.observations[0], IPD.action_spaces, 1)
+    seat = Seat(0, IPD.observations, IPD.action_spaces, 1)
     with pytest.raises(IncompatibleError, match="Lola got no game, which does not give its rules as tables"):
         Lola().bind(seat)

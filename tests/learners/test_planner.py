@@ -1,6 +1,7 @@
 """The planner: what it plays, what it reports, what it refuses."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ import torch
 from pyro.infer import Trace_ELBO
 
 from inference_marl.described import IncompatibleError
+from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, MeetingGrid, Rendezvous, RiskyBridge
 from inference_marl.guides import Empirical, ExactTrajectory, Tabular, TanhNormalNetwork, TrajectoryGuide
 from inference_marl.inference.exact import evaluate, log_evidence, smooth
 from inference_marl.inference.schedules import Linear
-from inference_marl.learners import Planner
+from inference_marl.learners import Planner, Stationary
 from inference_marl.models import (
     DirichletMultinomial,
     DirichletTransition,
@@ -23,8 +25,10 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.runs.run import Experiment
-from inference_marl.types import Game, Learner, Seat, Transition
+from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.runs.run import run
+from inference_marl.types import Actor, Game, Seat, Transition
+from tests.steps import teach
 
 R, E = 4, 2
 
@@ -41,24 +45,24 @@ def planner(**change: Any) -> Planner:
     return Planner(**chosen)
 
 
-def seated(learner: Learner, game: Game, replicates: int = R) -> list[Learner]:
+def seated(learner: Actor, game: Game, replicates: int = R) -> list[Any]:
     return [
-        learner.bind(Seat(i, game.observations[i], game.action_spaces, replicates, E, dtype=torch.float64, game=game))
+        learner.bind(Seat(i, game.observations, game.action_spaces, replicates, E, dtype=torch.float64, game=game))
         for i in range(game.agents)
     ]
 
 
-def play(players: list[Learner], game: Game, steps: int) -> torch.Tensor:
+def play(players: Sequence[Actor], game: Game, steps: int) -> torch.Tensor:
     """Mean reward per step, `replicates`."""
     seat = players[0].seat
     state = game.reset(seat.replicates, E, torch.device("cpu"), torch.float64)
     total = torch.zeros(seat.replicates, dtype=torch.float64)
     for step in range(steps):
-        obs = game.observe(state)
-        actions = tuple(player.act(seen) for player, seen in zip(players, obs, strict=True))
-        state, rewards, terminated = game.step(state, actions)
+        obs = game.observe(state).obs
+        actions = tuple(player.act(seen, {}).action for player, seen in zip(players, obs, strict=True))
+        state, rewards, terminated, _ = game.step(state, actions)
         for player in players:
-            player.update(Transition(obs, actions, rewards, game.observe(state), terminated), [])
+            teach(player, Transition(obs, actions, rewards, game.observe(state).obs, terminated, terminated), [])
         total += rewards.mean((1, 2))
         if game.horizon and (step + 1) % game.horizon == 0:
             state = game.reset(seat.replicates, E, torch.device("cpu"), torch.float64)
@@ -70,12 +74,12 @@ def test_plays_the_marginal_policy_of_the_first_step() -> None:
     game = MatrixGame("climbing")
     (first, _) = seated(planner(horizon=1, transition=None, temperature=5.0), game)
     obs = torch.zeros(R, 40_000, dtype=torch.int64)
-    played = torch.nn.functional.one_hot(first.act(obs), 3).double().mean(1)
+    played = torch.nn.functional.one_hot(first.act(obs, {}).action, 3).double().mean(1)
     found = smooth(*first.model.tables(), 1, temperature=5.0)
     marginal = (found.policy * found.opponent_model.unsqueeze(-2)).sum(-1)[:, 0, 0]
     torch.testing.assert_close(played, marginal, rtol=0, atol=0.0125)
-    torch.testing.assert_close(first.posterior(obs[:, :1], 1).policy[:, 0], marginal)
-    assert torch.equal(first.act(obs[:, :5], explore=False)[:, 0], marginal.argmax(-1))
+    torch.testing.assert_close(first.beliefs(obs[:, :1], {}, 1)["policy"][:, 0], marginal)
+    assert torch.equal(first.act(obs[:, :5], {}, explore=False).action[:, 0], marginal.argmax(-1))
 
 
 @pytest.mark.parametrize("dynamics", ["kept", "inferred"])
@@ -83,12 +87,11 @@ def test_reports_the_trajectorys_elbo_and_evidence(dynamics: Any) -> None:
     game = RiskyBridge()
     (first, _) = seated(planner(guide=ExactTrajectory(dynamics)), game)
     obs = torch.arange(game.observations[0].n).expand(R, -1)
-    belief = first.posterior(obs, 1)
+    belief = first.beliefs(obs, {}, 1)
     tables = first.model.tables()
-    torch.testing.assert_close(belief.elbo, smooth(*tables, 3, dynamics=dynamics).v[:, 0])
-    torch.testing.assert_close(belief.evidence, log_evidence(*tables, 3))
-    gap = belief.gap
-    assert gap is not None
+    torch.testing.assert_close(belief["elbo"], smooth(*tables, 3, dynamics=dynamics).v[:, 0])
+    gap = belief["elbo_gap"]
+    torch.testing.assert_close(belief["elbo"] + gap, log_evidence(*tables, 3))
     assert (gap >= -1e-9).all()
     assert (gap[:, 0] > 1).all() == (dynamics == "kept")
 
@@ -112,15 +115,14 @@ def test_a_fitted_guide_closes_the_gap(enumerate: bool) -> None:
     chosen = {
         "opponent_prior": Uniform(),
         "guide": TrajectoryGuide(Tabular(), Tabular(), enumerate=enumerate),
-        "guide_learning_rate": 0.1,
-        "particles": 1 if enumerate else 16,
+        "guide_learning_rate": 0.3 if enumerate else 0.15,
+        "particles": 1 if enumerate else 64,
     }
-    (fitted, _), (exact, _) = seated(planner(**chosen), game), seated(planner(opponent_prior=Uniform()), game)
+    (fitted, _), (exact, other) = seated(planner(**chosen), game), seated(planner(opponent_prior=Uniform()), game)
     obs = torch.arange(game.observations[0].n).expand(R, -1)
-    gaps = [float((exact.posterior(obs, 1).elbo - fitted.posterior(obs, 1).elbo).mean())]  # type: ignore[operator]
-    players = seated(planner(**chosen), game)
-    play(players, game, 120)
-    gaps.append(float((exact.posterior(obs, 1).elbo - players[0].posterior(obs, 1).elbo).mean()))  # type: ignore[operator]
+    gaps = [float((exact.beliefs(obs, {}, 1)["elbo"] - fitted.beliefs(obs, {}, 1)["elbo"]).mean())]
+    play([fitted, other], game, 45 if enumerate else 60)
+    gaps.append(float((exact.beliefs(obs, {}, 1)["elbo"] - fitted.beliefs(obs, {}, 1)["elbo"]).mean()))
     assert gaps[0] > 0.5
     assert -1e-9 < gaps[1] < (0.05 if enumerate else 0.25)
 
@@ -128,10 +130,10 @@ def test_a_fitted_guide_closes_the_gap(enumerate: bool) -> None:
 def test_learns_the_rules_it_is_not_told() -> None:
     game = RiskyBridge()
     told, learned = (
-        float(play(seated(planner(temperature=0.5, **more), game, 50), game, 150).mean())
+        float(play(seated(planner(temperature=0.5, **more), game, 50), game, 75).mean())
         for more in ({}, {"reward": TabularCritic(initial=0.0), "transition": DirichletTransition(0.1)})
     )
-    random = float(play(seated(planner(temperature=1e4), game, 50), game, 150).mean())
+    random = float(play(seated(planner(temperature=1e4), game, 50), game, 75).mean())
     assert told > random + 0.5
     assert learned > random + 0.3
 
@@ -144,28 +146,31 @@ def test_meets_on_a_grid() -> None:
     assert planned > random + 0.2
 
 
-def test_continuous_plans_move_towards_each_other() -> None:
+def test_continuous_plans_move_towards_the_other() -> None:
+    """Who plays at random: what is known of it is the prior, and the rules of the game are learned."""
     game = Rendezvous()
     net = lambda: TanhNormalNetwork((16,))  # noqa: E731
-    players = seated(
+    (first, _) = seated(
         planner(
             opponent_prior=Uniform(),
             guide=TrajectoryGuide(net(), net()),
-            transition=GaussianEnsemble(2, (16,), learning_rate=0.01),
+            transition=GaussianEnsemble(2, (16,), learning_rate=0.02),
+            horizon=2,
             temperature=0.02,
             kl_weight=0.02,
             replay=500,
             batch_size=32,
-            guide_learning_rate=0.02,
+            guide_learning_rate=0.03,
         ),
         game,
     )
-    play(players, game, 150)
+    (_, other) = seated(Stationary(), game)
+    play([first, other], game, 100)
     obs = torch.tensor([[-0.6, 0.6]], dtype=torch.float64).expand(R, 1, 2)
-    moves = players[0].posterior(obs, 64)
-    assert moves.policy.shape == (R, 1, 64, 1)
-    assert float(moves.policy.mean()) > 0.3
-    assert players[0].act(obs, explore=False).shape == (R, 1, 1)
+    moves = first.beliefs(obs, {}, 64)
+    assert moves["policy"].shape == (R, 1, 64, 1)
+    assert float(moves["policy"].mean()) > 0.3
+    assert first.act(obs, {}, explore=False).action.shape == (R, 1, 1)
 
 
 def test_the_best_known_action_is_not_the_luckiest() -> None:
@@ -182,7 +187,7 @@ def test_the_best_known_action_is_not_the_luckiest() -> None:
     net = TanhNormalNetwork((4,), log_std=(0.5, 1.0))
     guide = TrajectoryGuide(Empirical(), net)
     (first, _) = seated(planner(opponent_prior=Uniform(), guide=guide, transition=None, horizon=1), game, 50)
-    chosen = first.act(torch.zeros(50, 10, dtype=torch.int64), explore=False)
+    chosen = first.act(torch.zeros(50, 10, dtype=torch.int64), {}, explore=False).action
     assert float((chosen < 0).float().mean()) > 0.9  # by the best single plan the risky one, about 3 times in 4
 
 
@@ -200,20 +205,20 @@ def test_the_parts_of_one_continuous_step_by_hand() -> None:
     )
     (first, _) = seated(learner, game)
     obs = 2 * torch.rand(R, 3, 2, dtype=torch.float64) - 1
-    belief, draws = first.posterior(obs, 400), first.posterior(obs, 400)
+    belief, draws = first.beliefs(obs, {}, 400), first.beliefs(obs, {}, 400)
     wide = obs.unsqueeze(2).expand(-1, -1, 400, -1)
-    paid = game.expected_reward(wide, [belief.policy, belief.opponent_model])[..., 0]
-    torch.testing.assert_close(belief.reward, paid.mean(-1))
+    paid = game.expected_reward(wide, [belief["policy"], belief["opponent_model"]])[..., 0]
+    torch.testing.assert_close(belief["elbo_reward"], paid.mean(-1))
     flat = obs.repeat_interleave(400, dim=1)
-    rho = first.guide.believe(0, flat).log_prob(belief.opponent_model.flatten(1, 2))
-    pi = first.guide.choose(0, flat, belief.opponent_model.flatten(1, 2)).log_prob(belief.policy.flatten(1, 2))
+    rho = first.guide.believe(0, flat, first.model).log_prob(belief["opponent_model"].flatten(1, 2))
+    pi = first.guide.choose(0, flat, belief["opponent_model"].flatten(1, 2)).log_prob(belief["policy"].flatten(1, 2))
     size = math.log(2.0)  # of the box [-1, 1], for both
-    torch.testing.assert_close(belief.kl, 2.0 * (rho + size).unflatten(1, (3, 400)).mean(-1))
-    torch.testing.assert_close(belief.entropy, -0.3 * (pi + size).unflatten(1, (3, 400)).mean(-1))
+    torch.testing.assert_close(belief["elbo_kl"], 2.0 * (rho + size).unflatten(1, (3, 400)).mean(-1))
+    torch.testing.assert_close(belief["elbo_entropy"], -0.3 * (pi + size).unflatten(1, (3, 400)).mean(-1))
     # Uniform on [-1, 1], whose standard deviation is 3^-.5. Means to 6 standard errors and deviations to 7 (.013 each):
     # 24 numbers, so a right learner fails once in 20 million seeds.
-    assert (draws.opponent_prior.mean((2, 3)).abs() < 6 / (3 * 400) ** 0.5).all()
-    assert (draws.opponent_prior.std(2) - 3**-0.5).abs().max() < 0.1
+    assert (draws["opponent_prior"].mean((2, 3)).abs() < 6 / (3 * 400) ** 0.5).all()
+    assert (draws["opponent_prior"].std(2) - 3**-0.5).abs().max() < 0.1
 
 
 def test_the_elbo_of_drawn_plans_is_pyros() -> None:
@@ -229,10 +234,10 @@ def test_the_elbo_of_drawn_plans_is_pyros() -> None:
     (first, _) = seated(learner, game)
     obs = 2 * torch.rand(R, 3, 2, dtype=torch.float64) - 1
     torch.manual_seed(1)
-    belief = first.posterior(obs, 5)
+    belief = first.beliefs(obs, {}, 5)
     torch.manual_seed(1)
-    loss = Trace_ELBO(max_plate_nesting=2).loss(first.model, first.guide, obs.repeat_interleave(5, dim=1))
-    assert float(belief.elbo.sum()) == pytest.approx(-loss / 5)
+    loss = Trace_ELBO(max_plate_nesting=2).loss(*first.pair(), obs.repeat_interleave(5, dim=1))
+    assert float(belief["elbo"].sum()) == pytest.approx(-loss / 5)
 
 
 @pytest.mark.parametrize("guide", [ExactTrajectory(), TrajectoryGuide(Tabular(), Tabular())])
@@ -249,11 +254,13 @@ def test_the_weights_follow_the_updates_and_survive_a_restart(guide: TrajectoryG
             assert player.model.temperature == pytest.approx(3.0)
             assert player.model.kl_weight == pytest.approx(1.2)
             weights = {"temperature": 3.0, "kl_weight": 1.2}
-            tables, belief = player.model.tables(), player.posterior(obs, 1)
-            torch.testing.assert_close(belief.evidence, smooth(*tables, 3, **weights).v[:, 0])
-            torch.testing.assert_close(belief.elbo, evaluate(*tables, player.guide.tables(), **weights).elbo)
+            tables, belief = player.model.tables(), player.beliefs(obs, {}, 1)
+            evidence = belief["elbo"] + belief["elbo_gap"]
+            torch.testing.assert_close(evidence, smooth(*tables, 3, **weights).v[:, 0])
+            factors = player.guide.tables(player.model)
+            torch.testing.assert_close(belief["elbo"], evaluate(*tables, factors, **weights).elbo)
             if isinstance(guide, ExactTrajectory):
-                torch.testing.assert_close(belief.elbo, smooth(*tables, 3, dynamics="kept", **weights).v[:, 0])
+                torch.testing.assert_close(belief["elbo"], smooth(*tables, 3, dynamics="kept", **weights).v[:, 0])
 
 
 def test_what_an_update_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,17 +274,37 @@ def test_what_an_update_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
         "batch_size": 7,
         "guide_steps": 3,
     }
-    (first, second) = seated(planner(**chosen), game)
+    (first, _), (_, other) = seated(planner(**chosen), game), seated(Stationary(), game)
     starts: list[torch.Tensor] = []
     rewards: list[torch.Tensor] = []
-    monkeypatch.setattr(first.fitting, "step", lambda batch, obs: starts.append(obs))
+    steps: list[torch.Tensor] = []
+
+    def loss(elbo: Any, model: Any, guide: Any, batch: int, obs: torch.Tensor) -> torch.Tensor:
+        assert batch == obs.shape[1]
+        starts.append(obs)
+        return torch.zeros(R)
+
+    monkeypatch.setattr("inference_marl.learners.variational.elbo_loss", loss)
+    monkeypatch.setattr(first.optimiser, "step", steps.append)
     monkeypatch.setattr(first.reward, "fit", lambda obs, action, opponent_action, reward: rewards.append(reward))
-    play([first, second], game, 5)
+    play([first, other], game, 5)
     assert first.transition.counts.sum((1, 2, 3, 4)).tolist() == [5 * E] * R
     assert first.opponent_prior.counts.sum((1, 2)).tolist() == [5 * E] * R
     assert [reward.shape for reward in rewards] == [(R, 7)] * 5
-    assert len(starts) == 5 * 3
+    assert len(starts) == len(steps) == 5 * 3
     assert all(torch.equal(obs, torch.arange(5).expand(R, -1)) for obs in starts)
+
+
+def test_several_updates_count_a_trajectory_once() -> None:
+    """What is stored, is stored once; only what is fitted moves with every update."""
+    game = RiskyBridge()
+    (first, _), (_, other) = seated(planner(transition=DirichletTransition()), game), seated(Stationary(), game)
+    players = [first, other]
+    newest = Collector(GameSimulator(game, R, E, dtype=torch.float64), players).collect(3)
+    update(players, newest, updates=2)
+    assert first.updates == 2
+    assert first.opponent_prior.counts.sum((1, 2)).tolist() == [3 * E] * R
+    assert first.transition.counts.sum((1, 2, 3, 4)).tolist() == [3 * E] * R
 
 
 def test_stateless_continuous_game_plans_one_step() -> None:
@@ -286,7 +313,7 @@ def test_stateless_continuous_game_plans_one_step() -> None:
     (first, _) = seated(
         planner(opponent_prior=Uniform(), guide=TrajectoryGuide(net(), net()), transition=None, horizon=1), game
     )
-    assert first.posterior(torch.zeros(R, 1, dtype=torch.int64), 5).policy.shape == (R, 1, 5, 1)
+    assert first.beliefs(torch.zeros(R, 1, dtype=torch.int64), {}, 5)["policy"].shape == (R, 1, 5, 1)
 
 
 def test_state_dict_restores_the_plan() -> None:
@@ -298,9 +325,9 @@ def test_state_dict_restores_the_plan() -> None:
         sink.load_state_dict(source.state_dict())
     obs = torch.arange(game.observations[0].n).expand(R, -1)
     for one, other in zip(original, restored, strict=True):
-        beliefs = [player.posterior(obs, 1) for player in (one, other)]
-        torch.testing.assert_close(beliefs[0].policy, beliefs[1].policy, rtol=0, atol=0)
-        torch.testing.assert_close(beliefs[0].elbo, beliefs[1].elbo, rtol=0, atol=0)
+        beliefs = [player.beliefs(obs, {}, 1) for player in (one, other)]
+        for name in ("policy", "elbo"):
+            torch.testing.assert_close(beliefs[0][name], beliefs[1][name], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -350,5 +377,5 @@ def test_refuses_parts_that_do_not_fit(change: dict[str, Any], game: Game, messa
 
 def test_runs_as_an_experiment(tmp_path: Any) -> None:
     experiment = Experiment(RiskyBridge(), {"planner": planner()}, replicates=3, steps=6, record_every=3)
-    folder = experiment.run(tmp_path, progress=False)
+    folder = run(experiment, tmp_path, progress=False)
     assert "elbo_gap" in (folder / "summary.json").read_text()

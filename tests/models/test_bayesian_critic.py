@@ -18,6 +18,7 @@ from inference_marl.learners import Rommeo
 from inference_marl.models import BayesianCritic, NetworkCritic, Uniform
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Seat, Transition
+from tests.steps import teach
 
 DOUBLE = torch.float64
 R = 3
@@ -25,7 +26,7 @@ LINE = Box(-1.0, 1.0)
 
 
 def a_seat(action: Space, replicates: int = R, environments: int = 1, states: int = 1) -> Seat:
-    return Seat(0, Discrete(states), (action, action), replicates, environments, dtype=DOUBLE)
+    return Seat(0, (Discrete(states),) * 2, (action, action), replicates, environments, dtype=DOUBLE)
 
 
 def bound(critic: BayesianCritic, action: Space = LINE, **options: int) -> Any:
@@ -39,11 +40,11 @@ def draws_of(low: float, high: float, batch: int) -> tuple[Tensor, Tensor, Tenso
     return torch.zeros(R, batch, dtype=torch.int64), action, opponent_action
 
 
-def settle(critic: Any, *data: Tensor, rates: tuple[float, ...] = (0.05, 0.01, 0.001), steps: int = 300) -> None:
-    for rate in rates:
-        for group in critic.optimisation.optimizer.param_groups:
+def settle(critic: Any, *data: Tensor) -> None:
+    for rate in (0.1, 0.01, 0.001):
+        for group in critic.optimiser.adam.param_groups:
             group["lr"] = rate
-        for _ in range(steps):
+        for _ in range(100):
             critic.fit(*data)
 
 
@@ -56,7 +57,7 @@ def test_without_hidden_layers_it_is_bayesian_linear_regression() -> None:
     description = BayesianCritic(
         [], prior_scale=prior_scale, noise_scale=noise_scale, initial=initial, memory=batch, particles=64
     )
-    critic: Any = description.bind(Seat(0, LINE, (LINE, LINE), R, dtype=DOUBLE))
+    critic: Any = description.bind(Seat(0, (LINE,) * 2, (LINE, LINE), R, dtype=DOUBLE))
     obs, action, opponent_action = (torch.rand(R, batch, 1, dtype=DOUBLE) * 2 - 1 for _ in range(3))
     noise = noise_scale * torch.randn(R, batch, dtype=DOUBLE)
     target = (obs + 1.5 * action - 0.7 * opponent_action).squeeze(-1) + 3 + noise
@@ -88,7 +89,7 @@ def test_the_loss_weighs_the_prior_by_the_data_seen(updates: int, memory: int | 
     obs, action, opponent_action = draws_of(-1, 1, 5)
     target = torch.randn(R, 5, dtype=DOUBLE)
     loss = TraceMeanField_ELBO(4000, vectorize_particles=True, max_plate_nesting=2).loss(
-        critic.likelihood, critic.weights, obs, action, opponent_action, target
+        critic.likelihood, critic.approximation, obs, action, opponent_action, target
     )
     mean, scale = critic._mean().detach(), 0.3
     with critic.expected(), torch.no_grad():
@@ -101,7 +102,7 @@ def test_the_loss_weighs_the_prior_by_the_data_seen(updates: int, memory: int | 
 
 def test_the_running_mean_of_squares_by_hand() -> None:
     """The plain mean of 20 minibatches, from then on each newer one weighs 0.05."""
-    critic: Any = BayesianCritic([]).bind(Seat(0, LINE, (LINE, LINE), R, dtype=DOUBLE))
+    critic: Any = BayesianCritic([]).bind(Seat(0, (LINE,) * 2, (LINE, LINE), R, dtype=DOUBLE))
     obs = torch.rand(30, R, 4, 1, dtype=DOUBLE)
     for newest in obs:
         critic.fit(newest, newest, newest, torch.zeros(R, 4, dtype=DOUBLE))
@@ -204,7 +205,7 @@ def test_the_mean_is_the_plain_critic_of_the_same_network() -> None:
 def test_sites() -> None:
     critic = bound(BayesianCritic([4]))
     data = (*draws_of(-1, 1, 5), torch.zeros(R, 5, dtype=DOUBLE))
-    guide, model = (poutine.trace(part).get_trace(*data) for part in (critic.weights, critic.likelihood))
+    guide, model = (poutine.trace(part).get_trace(*data) for part in (critic.approximation, critic.likelihood))
     for trace in (guide, model):
         site = trace.nodes["critic_weight"]
         assert {frame.name: frame.dim for frame in site["cond_indep_stack"]} == {"replicate": -2}
@@ -217,23 +218,30 @@ def test_sites() -> None:
 @pytest.mark.parametrize("target_rate", [0.5, 1.0])
 def test_rommeo_plays_by_the_draw_and_bootstraps_from_the_mean(target_rate: float) -> None:
     game = MatrixGame("stag_hunt", horizon=4, memory=1)
-    seat = Seat(0, game.observations[0], game.action_spaces, R, 1, dtype=DOUBLE)
+    seat = Seat(0, game.observations, game.action_spaces, R, 1, dtype=DOUBLE)
     critic = BayesianCritic([6], target_rate=target_rate, prior_scale=5.0)
-    learner: Any = Rommeo(Uniform(), OpponentFirst(Optimal(), Optimal()), critic).bind(seat)
+    learner: Any = Rommeo(opponent_prior=Uniform(), guide=OpponentFirst(Optimal(), Optimal()), critic=critic).bind(seat)
     obs = torch.ones(R, 1, dtype=torch.int64)
     batch = Transition(
-        (obs, obs), (obs, obs), torch.ones(R, 1, 2, dtype=DOUBLE), (obs, obs), torch.zeros(R, 1, dtype=torch.bool)
+        (obs, obs),
+        (obs, obs),
+        torch.ones(R, 1, 2, dtype=DOUBLE),
+        (obs, obs),
+        torch.zeros(R, 1, dtype=torch.bool),
+        torch.zeros(R, 1, dtype=torch.bool),
     )
     for _ in range(3):
-        learner.update(batch, [])
+        teach(learner, batch, [])
     seen = batch.seen_by(seat)
-    bootstrap, policy, best = learner._next_value(seen), learner.posterior(obs, 1).policy, learner.act(obs, False)
+    bootstrap = learner._next_value(seen)
+    policy = learner.beliefs(obs, {}, 1)["policy"]
+    best = learner.act(obs, {}, explore=False).action
     with torch.no_grad():
         for one in (learner.critic, learner.target_critic):
             one.noise.normal_()
     assert torch.equal(learner._next_value(seen), bootstrap)
-    assert torch.equal(learner.act(obs, explore=False), best)
-    assert not torch.equal(learner.posterior(obs, 1).policy, policy)
+    assert torch.equal(learner.act(obs, {}, explore=False).action, best)
+    assert not torch.equal(learner.beliefs(obs, {}, 1)["policy"], policy)
     if target_rate < 1:
         track(learner.target_critic, learner.critic, 1.0)
         with learner.critic.expected(), learner.target_critic.expected():

@@ -12,6 +12,7 @@ from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo
 from inference_marl.models import EmpiricalFrequency, KnownReward
 from inference_marl.types import Seat, Transition
+from tests.steps import teach
 
 DOUBLE = torch.float64
 
@@ -20,20 +21,20 @@ def players(replicates: int, exponent: float, smoothing: float) -> list[Any]:
     """Two agents who know that it pays 1 to choose the same of two actions, and play it almost without noise."""
     game = MatrixGame("pure_coordination")
     learner = Rommeo(
-        EmpiricalFrequency(smoothing=smoothing, initial="uniform", exponent=exponent),
-        OpponentFirst(Optimal(), Optimal()),
-        KnownReward(),
+        opponent_prior=EmpiricalFrequency(smoothing=smoothing, initial="uniform", exponent=exponent),
+        guide=OpponentFirst(Optimal(), Optimal()),
+        critic=KnownReward(),
         temperature=0.02,
         kl_weight=1 / exponent,
     )
-    seats = [Seat(i, game.observations[i], game.action_spaces, replicates, dtype=DOUBLE, game=game) for i in (0, 1)]
+    seats = [Seat(i, game.observations, game.action_spaces, replicates, dtype=DOUBLE, game=game) for i in (0, 1)]
     return [learner.bind(seat) for seat in seats]
 
 
 def policy(player: Any) -> Tensor:
     """The probabilities of both actions, `replicates x actions`."""
     obs = torch.zeros(player.seat.replicates, 1, dtype=torch.int64)
-    probabilities: Tensor = player.posterior(obs, draws=1).policy[:, 0]
+    probabilities: Tensor = player.beliefs(obs, {}, draws=1)["policy"][:, 0]
     return probabilities
 
 
@@ -114,7 +115,7 @@ def test_self_play_is_an_urn_that_settles_only_if_it_hardens() -> None:
                 same = (policy(pair[0]) * policy(pair[1])).sum(-1)
                 error = same.std() / replicates**0.5
                 assert abs(same.mean() - expected[step]) < 5 * error + 1e-9
-            actions = tuple(player.act(zeros) for player in pair)
-            _, rewards, terminated = game.step(state, actions)
+            actions = tuple(player.act(zeros, {}).action for player in pair)
+            _, rewards, terminated, _ = game.step(state, actions)
             for player in pair:
-                player.update(Transition((zeros,) * 2, actions, rewards, (zeros,) * 2, terminated), [])
+                teach(player, Transition((zeros,) * 2, actions, rewards, (zeros,) * 2, terminated, terminated), [])

@@ -12,8 +12,9 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.inference.schedules import InverseTime, Linear
-from inference_marl.inference.svi import NonFiniteError, no_guide
+from inference_marl.inference.svi import no_guide
 from inference_marl.models import Critic, NetworkCritic, TabularCritic
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Seat
@@ -23,7 +24,7 @@ R, STATES, ACTIONS, OPPONENT_ACTIONS = 3, 4, 2, 6
 
 
 def seat_of(own: Space, *opponents: Space, replicates: int = R, states: int = STATES) -> Seat:
-    return Seat(0, Discrete(states), (own, *opponents), replicates, dtype=DOUBLE)
+    return Seat(0, (Discrete(states),) * 2, (own, *opponents), replicates, dtype=DOUBLE)
 
 
 def bound(critic: Critic, **options: int) -> Any:
@@ -210,10 +211,11 @@ def test_a_network_critic_learns_a_surface() -> None:
 
 def test_fitting_a_network_critic_moves_its_network_only() -> None:
     critic, bystander = bound(NetworkCritic([8])), bound(NetworkCritic([8]))
-    before = [parameter.clone() for parameter in bystander.parameters()]
+    before = [[parameter.clone() for parameter in one.parameters()] for one in (critic, bystander)]
     critic.fit(*data(4))
-    assert all(parameter.grad is not None for parameter in critic.parameters())
-    for parameter, kept in zip(bystander.parameters(), before, strict=True):
+    for parameter, old in zip(critic.parameters(), before[0], strict=True):
+        assert (parameter != old).flatten(1).any(1).all()
+    for parameter, kept in zip(bystander.parameters(), before[1], strict=True):
         assert parameter.grad is None
         assert torch.equal(parameter, kept)
 
@@ -255,8 +257,8 @@ def test_numbers_out_of_range_are_refused(make: object, message: str) -> None:
     "seat",
     [
         seat_of(Box(0.0, 1.0), Box(0.0, 1.0)),
-        Seat(0, Box(0.0, 1.0), (Discrete(2), Discrete(2)), 1),
-        Seat(0, Discrete(2), (Discrete(2), Box(0.0, 1.0)), 1),
+        Seat(0, (Box(0.0, 1.0),) * 2, (Discrete(2), Discrete(2)), 1),
+        Seat(0, (Discrete(2),) * 2, (Discrete(2), Box(0.0, 1.0)), 1),
     ],
 )
 def test_a_table_needs_discrete_spaces(seat: Seat) -> None:

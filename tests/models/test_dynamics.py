@@ -33,7 +33,7 @@ MEMORY = MatrixGame("stag_hunt", memory=1, horizon=5)
 
 
 def a_seat(game: Game, index: int = 0) -> Seat:
-    return Seat(index, game.observations[index], game.action_spaces, R, dtype=torch.float64, game=game)
+    return Seat(index, game.observations, game.action_spaces, R, dtype=torch.float64, game=game)
 
 
 def bound(transition: TransitionModel, game: Game, index: int = 0) -> Any:
@@ -46,7 +46,7 @@ def experience(
 ) -> Experience:
     shape = obs.shape[:2]
     ended = torch.full(shape, ends)
-    return Experience(obs, action, opponent_action, torch.zeros(shape), next_obs, ended)
+    return Experience(obs, action, opponent_action, torch.zeros(shape), next_obs, ended, ended)
 
 
 @pytest.mark.parametrize("agent", [0, 1])
@@ -104,8 +104,8 @@ def test_dirichlet_counts_by_hand() -> None:
     transition = bound(DirichletTransition(0.5), MEMORY)
     zeros = torch.zeros(R, 3, dtype=torch.int64)
     following = torch.tensor([[1, 1, 2], [3, 3, 3], [0, 1, 2]])
-    transition.fit(experience(zeros, zeros, zeros, following))
-    transition.fit(experience(zeros, zeros, zeros, following, ends=True))  # nothing follows the end
+    transition.store(experience(zeros, zeros, zeros, following))
+    transition.store(experience(zeros, zeros, zeros, following, ends=True))  # nothing follows the end
     probs = transition(zeros[:, :1], zeros[:, :1], zeros[:, :1]).probs[:, 0]
     expected = torch.tensor([[0.5, 2.5, 1.5, 0.5, 0.5], [0.5, 0.5, 0.5, 3.5, 0.5], [1.5, 1.5, 1.5, 0.5, 0.5]]) / 5.5
     torch.testing.assert_close(probs, expected.double())
@@ -122,7 +122,7 @@ def test_dirichlet_counts_are_where_the_actions_say(agent: int) -> None:
     grid = torch.meshgrid(*(torch.arange(n) for n in (4, own, others)), indexing="ij")
     cells = [index.flatten().expand(R, -1) for index in grid]
     following = torch.randint(4, (R, 24))
-    transition.fit(experience(*cells, following))
+    transition.store(experience(*cells, following))
     expected = (torch.nn.functional.one_hot(following, 4) + 0.5) / 3
     torch.testing.assert_close(transition(*cells).probs, expected.double())
 
@@ -135,7 +135,7 @@ def test_dirichlet_learns_the_game() -> None:
     states, a, b, _ = table.shape
     obs, action, opponent_action = (torch.randint(n, (R, 60_000)) for n in (states, a, b))
     following = torch.multinomial(table[obs, action, opponent_action].view(-1, states), 1).view(R, -1)
-    transition.fit(experience(obs, action, opponent_action, following))
+    transition.store(experience(obs, action, opponent_action, following))
     grid = torch.meshgrid(*(torch.arange(n) for n in (states, a, b)), indexing="ij")
     probs = transition(*(index.reshape(-1, 1, 1) for index in grid)).probs.view(states, a, b, -1, states)
     torch.testing.assert_close(probs, table.unsqueeze(3).expand_as(probs), rtol=0, atol=0.05)
@@ -202,7 +202,9 @@ def test_rules_that_are_not_known_are_refused() -> None:
     with pytest.raises(IncompatibleError, match="KnownTransition got Secret, which does not give its rules as tables"):
         KnownTransition().bind(seat, seat.observation, [seat.observation, seat.action, seat.opponent_action])
     with pytest.raises(IncompatibleError, match="InitialState got no game"):
-        InitialState().bind(Seat(0, seat.observation, seat.action_spaces, R), seat.observation, [])
+        InitialState().bind(
+            Seat(0, (seat.observation,) * len(seat.action_spaces), seat.action_spaces, R), seat.observation, []
+        )
 
 
 class TestGaussianEnsemble:
@@ -210,14 +212,15 @@ class TestGaussianEnsemble:
         game = Rendezvous(noise=0.05)
         obs = 1.2 * torch.rand(R, size, 2, dtype=torch.float64) - 0.6
         actions = [2 * torch.rand(R, size, 1, dtype=torch.float64) - 1 for _ in range(2)]
-        following, _, _ = game.step({"obs": obs}, actions)
+        following, _, _, _ = game.step({"obs": obs}, actions)
         return experience(obs, *actions, following["obs"])
 
     def test_learns_where_the_game_goes_and_how_sure_to_be(self) -> None:
         game = Rendezvous(noise=0.05)
         ensemble = bound(GaussianEnsemble(3, (32,), steps=400, learning_rate=1e-2), game)
         data = self.data()
-        ensemble.fit(data)
+        ensemble.store(data)
+        ensemble.fit()
         fresh = self.data(50)
         mixture = ensemble(fresh.obs, fresh.action, fresh.opponent_action)
         mean = mixture.mean
@@ -242,7 +245,8 @@ class TestGaussianEnsemble:
     def test_members_and_replicates_are_fitted_to_draws_of_their_own(self) -> None:
         ensemble = bound(GaussianEnsemble(2, (4,), steps=3, batch_size=8), Rendezvous())
         before = [parameter.clone() for parameter in ensemble.parameters()]
-        ensemble.fit(self.data(50))
+        ensemble.store(self.data(50))
+        ensemble.fit()
         for old, new in zip(before, ensemble.parameters(), strict=True):
             moved = (new - old).flatten(1)
             assert (moved.abs().sum(1) > 0).all()
@@ -254,7 +258,7 @@ class TestGaussianEnsemble:
         The soft bounds are `exp(log_std) = e^low + 1 / (e^-high + e^-x)`, of the unbounded x.
         """
         space, low, high, members = Box(-2.0, 6.0, 2), -3.0, -1.0, 2
-        seat = Seat(0, space, (Box(-1, 1),) * 2, R, dtype=torch.float64)
+        seat = Seat(0, (space,) * 2, (Box(-1, 1),) * 2, R, dtype=torch.float64)
         description = GaussianEnsemble(members, (), (low, high))
         ensemble: Any = description.bind(seat, space, [space, seat.action, seat.opponent_action])
         change = torch.randn(R, members, 2, dtype=torch.float64)
@@ -275,13 +279,25 @@ class TestGaussianEnsemble:
         Two members draw the same 20 of 10 with probability 10^-20.
         """
         ensemble = bound(GaussianEnsemble(2, (4,), window=10, batch_size=20, steps=3), Rendezvous())
-        seen: list[tuple[Any, ...]] = []
-        monkeypatch.setattr(ensemble.optimisation, "step", lambda *given: seen.append(given))
+        seen: list[tuple[Tensor, ...]] = []
+        losses: list[Tensor] = []
+        likelihood = ensemble.likelihood
+
+        def watched(*given: Tensor) -> None:
+            seen.append(given)
+            likelihood(*given)
+
+        monkeypatch.setattr(ensemble, "likelihood", watched)
+        monkeypatch.setattr(ensemble.optimiser, "step", losses.append)
         obs = (torch.arange(30.0) + 100 * torch.arange(R).view(-1, 1)).double().unsqueeze(-1).expand(-1, -1, 2)
         action = torch.zeros(R, 30, 1, dtype=torch.float64)
-        ensemble.fit(experience(obs, action, action, obs + 0.5))
-        assert [given[0] for given in seen] == [20] * 3
-        for _, features, drawn, following in seen:
+        ensemble.store(experience(obs, action, action, obs + 0.5))
+        ensemble.fit()
+        assert len(seen) == len(losses) == 3
+        for loss, (features, drawn, following) in zip(losses, seen, strict=True):
+            # The mean over a member's 20 draws, so that its step does not depend on how many there are.
+            normal = torch.distributions.Normal(*ensemble._predict(features, drawn))
+            torch.testing.assert_close(loss, -normal.log_prob(following).sum((0, 2)).mean())
             assert drawn.shape == (R * 2, 20, 2)
             assert len(features) == R * 2
             torch.testing.assert_close(following, drawn + 0.5)
@@ -289,7 +305,7 @@ class TestGaussianEnsemble:
             last = 100 * torch.arange(R).view(-1, 1, 1) + 20
             assert ((crowd >= last) & (crowd < last + 10)).all()
             assert (crowd[:, 0] != crowd[:, 1]).any(-1).all()
-        assert not torch.equal(seen[0][2], seen[1][2])
+        assert not torch.equal(seen[0][1], seen[1][1])
 
     @pytest.mark.parametrize(
         ("change", "message"),

@@ -14,7 +14,7 @@ from inference_marl.config import files as spec
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame
 from inference_marl.guides import OpponentFirst, Optimal, Tabular
-from inference_marl.inference.plates import replicate_and_batch
+from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.svi import no_guide
 from inference_marl.learners import Rommeo
 from inference_marl.models import (
@@ -32,7 +32,7 @@ from inference_marl.types import Seat
 
 DOUBLE = torch.float64
 STATES, ACTIONS, R = 2, 3, 2
-SEAT = Seat(0, Discrete(STATES), (Discrete(2), Discrete(ACTIONS)), R, dtype=DOUBLE)
+SEAT = Seat(0, (Discrete(STATES),) * 2, (Discrete(2), Discrete(ACTIONS)), R, dtype=DOUBLE)
 
 
 def bound(*types: Any, seat: Seat = SEAT, **options: Any) -> OpponentTypes:
@@ -126,7 +126,7 @@ def test_forgetting_shrinks_the_old_evidence() -> None:
 
 def test_what_opponents_do_reveals_their_type() -> None:
     types = ([2.0, 1, 1], [1, 2, 1], [1, 1, 2])
-    seat = Seat(0, Discrete(1), (Discrete(2), Discrete(3)), 300, dtype=DOUBLE)
+    seat = Seat(0, (Discrete(1),) * 2, (Discrete(2), Discrete(3)), 300, dtype=DOUBLE)
     prior = bound(*map(Fixed, types), seat=seat)
     truth = torch.arange(300) % 3
     actions = dist.Categorical(torch.tensor(types, dtype=DOUBLE)[truth]).sample((300,)).T
@@ -167,20 +167,20 @@ def test_summing_the_type_out_is_enumerating_it_and_beats_guessing_it() -> None:
         return z
 
     def summed() -> None:
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(obs.shape).within():
             pyro.factor("optimality", values[pyro.sample("b", prior(obs))])
 
     def enumerated() -> None:
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(obs.shape).within():
             b = pyro.sample("b", dist.Categorical(given[guess(), torch.arange(R).view(-1, 1), 0]))
             pyro.factor("optimality", values[b])
 
     def guide() -> None:
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(obs.shape).within():
             pyro.sample("b", dist.Categorical(rho), infer={"enumerate": "parallel"})
 
     def guesses() -> None:
-        with replicate_and_batch(obs):
+        with ONE_STEP.open(obs.shape).within():
             guess()
             pyro.sample("b", dist.Categorical(rho), infer={"enumerate": "parallel"})
 
@@ -195,28 +195,64 @@ def test_summing_the_type_out_is_enumerating_it_and_beats_guessing_it() -> None:
 def test_types_see_the_model_and_what_is_played() -> None:
     game = MatrixGame("climbing")
     learner = Rommeo(
-        OpponentTypes([LevelK(1), DirichletMultinomial()]), OpponentFirst(Optimal(), Optimal()), TabularCritic()
-    ).bind(Seat(0, game.observations[0], game.action_spaces, R, dtype=DOUBLE))
+        opponent_prior=OpponentTypes([LevelK(1), DirichletMultinomial()]),
+        guide=OpponentFirst(Optimal(), Optimal()),
+        critic=TabularCritic(),
+    ).bind(Seat(0, game.observations, game.action_spaces, R, dtype=DOUBLE))
     prior = learner.opponent_prior
     assert isinstance(prior, OpponentTypes)
     obs, action = here(2)
     level_1 = learner.critic.table(obs)[:, 0].mean(1).softmax(-1)
-    torch.testing.assert_close(prior.priors[0](obs).probs[:, 0], level_1)
-    prior.observe(obs, action)
+    torch.testing.assert_close(prior.priors[0].given(learner.model, obs).probs[:, 0], level_1)
+    torch.testing.assert_close(learner.model.opponent_prior(obs).probs[:, 0], (level_1 + 1 / 3) / 2)
+    prior.observe_given(learner.model, obs, action)
     torch.testing.assert_close(q(prior)[:, 0], level_1[:, 2] / (level_1[:, 2] + 1 / 3))
-    belief = learner.posterior(obs, 1)
-    assert belief.opponent_type is not None
-    torch.testing.assert_close(belief.opponent_type[:, 0], q(prior))
+    belief = learner.beliefs(obs, {}, 1)
+    assert belief["opponent_type"] is not None
+    torch.testing.assert_close(belief["opponent_type"][:, 0], q(prior))
     assert prior.priors[1].counts[:, 0].tolist() == [[0, 0, 1]] * R
+
+
+def test_the_filter_of_types_that_read_values_is_pyros_enumerated_posterior() -> None:
+    game = MatrixGame("climbing")
+    learner: Any = Rommeo(
+        opponent_prior=OpponentTypes([LevelK(1), LevelK(2), Uniform()], weights=[1, 2, 3]),
+        guide=OpponentFirst(Optimal(), Optimal()),
+        critic=TabularCritic(initial=(-2.0, 2.0)),
+    ).bind(Seat(0, game.observations, game.action_spaces, R, dtype=DOUBLE))
+    prior, model = learner.opponent_prior, learner.model
+    obs, action = torch.zeros(R, 4, dtype=torch.int64), torch.randint(3, (R, 4))
+    marginal = enumeration().compute_marginals(prior.likelihood, no_guide, obs, action, model)["opponent_type"]
+    prior.observe_given(model, obs, action)
+    torch.testing.assert_close(q(prior), marginal.probs.squeeze(-2))
+    with pytest.raises(IncompatibleError, match="LevelK got no model to read values from"):
+        prior.observe(obs, action)
+    torch.testing.assert_close(q(prior), marginal.probs.squeeze(-2))
+
+
+def test_types_that_are_fitted_are_fitted_each_to_what_it_saw() -> None:
+    """Beside others and inside others, and not before `fit`."""
+    prior = bound(Uniform(), OpponentTypes([Amortised(Tabular(), window=5, batch_size=4, learning_rate=0.1)]))
+    inner: Any = prior.priors[1].priors[0]
+    prior.observe(*here(1))
+    assert not inner.conditional.logits.any()
+    prior.fit()
+    # Adam's first step: 0.1 up for the action seen, down for the others, in the state seen.
+    expected = torch.tensor([[-0.1, 0.1, -0.1], [0.0, 0.0, 0.0]], dtype=DOUBLE)
+    torch.testing.assert_close(inner.conditional.logits.detach(), expected.expand(R, -1, -1), rtol=0, atol=1e-6)
 
 
 def test_support_is_that_of_a_type_that_never_leaves() -> None:
     assert not bound(Fixed([1, 0, 1]), Fixed([0, 1, 0])).full_support
     assert bound(Fixed([1, 0, 1]), Uniform()).full_support
     game = MatrixGame("climbing")
-    seat = Seat(0, game.observations[0], game.action_spaces, R)
+    seat = Seat(0, game.observations, game.action_spaces, R)
     with pytest.raises(IncompatibleError, match=r"^opponent_prior: got OpponentTypes with actions of probability 0"):
-        Rommeo(OpponentTypes([EmpiricalFrequency()]), OpponentFirst(Tabular(), Tabular()), TabularCritic()).bind(seat)
+        Rommeo(
+            opponent_prior=OpponentTypes([EmpiricalFrequency()]),
+            guide=OpponentFirst(Tabular(), Tabular()),
+            critic=TabularCritic(),
+        ).bind(seat)
 
 
 def test_a_type_with_overwhelming_evidence_keeps_the_mixture_finite() -> None:
@@ -290,4 +326,4 @@ def test_a_type_that_does_not_fit_is_named(types: list[Any], message: str) -> No
 
 def test_continuous_actions_are_refused() -> None:
     with pytest.raises(IncompatibleError, match="OpponentTypes got Box"):
-        bound(Uniform(), seat=Seat(0, Discrete(1), (Box(0, 1), Box(0, 1)), 1))
+        bound(Uniform(), seat=Seat(0, (Discrete(1),) * 2, (Box(0, 1), Box(0, 1)), 1))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import CategoricalNetwork, Tabular, TanhNormalNetwork
-from inference_marl.inference.svi import NonFiniteError
+from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.models import (
     Amortised,
     DirichletMultinomial,
@@ -31,7 +31,7 @@ STATES, ACTIONS = 3, 4
 
 
 def seat_of(opponent: Space, replicates: int = 2, states: int = STATES, own: Space | None = None) -> Seat:
-    return Seat(0, Discrete(states), (own or opponent, opponent), replicates, dtype=DOUBLE)
+    return Seat(0, (Discrete(states),) * 2, (own or opponent, opponent), replicates, dtype=DOUBLE)
 
 
 def bound(prior: OpponentPrior, opponent: Space | None = None, **options: int) -> Any:
@@ -45,6 +45,12 @@ def every_state(replicates: int, states: int = STATES) -> Tensor:
 
 def at_random(replicates: int, environments: int) -> tuple[Tensor, Tensor]:
     return torch.randint(STATES, (replicates, environments)), torch.randint(ACTIONS, (replicates, environments))
+
+
+def update(prior: Any, obs: Tensor, opponent_action: Tensor) -> None:
+    """What a learner does to its prior in one update."""
+    prior.observe(obs, opponent_action)
+    prior.fit()
 
 
 class _Slow:
@@ -227,7 +233,7 @@ def test_amortised_learns_the_opponents_frequencies_per_state_and_replicate(make
     obs = torch.arange(300).remainder(2).expand(2, 300)
     here = truth[torch.arange(2).view(-1, 1), obs]
     for _ in range(150):
-        prior.observe(obs, dist.Categorical(here).sample())
+        update(prior, obs, dist.Categorical(here).sample())
     # Each cell is a frequency among 300 remembered, of a standard error of at most .03, under Adam's noise.
     torch.testing.assert_close(prior(every_state(2, 2)).probs, truth, atol=0.12, rtol=0)
 
@@ -238,19 +244,20 @@ def test_amortised_follows_a_continuous_opponent() -> None:
     obs = torch.arange(60).remainder(3).expand(2, 60)
     for _ in range(200):
         seen = centre[torch.arange(2).view(-1, 1), obs]
-        prior.observe(obs, (seen + 0.5 * torch.randn_like(seen)).unsqueeze(-1))
+        update(prior, obs, (seen + 0.5 * torch.randn_like(seen)).unsqueeze(-1))
     draws = prior(every_state(2)).sample((500,)).squeeze(-1)
     torch.testing.assert_close(draws.mean(0), centre, atol=0.5, rtol=0)
     torch.testing.assert_close(draws.std(0), torch.full_like(centre, 0.5), atol=0.25, rtol=0)
 
 
 def test_amortised_fits_its_own_parameters_only() -> None:
-    """One step of Adam per observation, on the conditional's parameters; nothing else has a gradient."""
+    """As many steps of Adam per update as it says, on the conditional's parameters; nothing else has a gradient."""
     prior = bound(Amortised(Tabular(), window=10, batch_size=8, steps=3, learning_rate=0.1))
     bystander = bound(Amortised(Tabular(), window=10, batch_size=8))
     assert [name for name, _ in prior.named_parameters()] == ["conditional.logits"]
-    prior.observe(torch.zeros(2, 4, dtype=torch.int64), torch.ones(2, 4, dtype=torch.int64))
+    update(prior, torch.zeros(2, 4, dtype=torch.int64), torch.ones(2, 4, dtype=torch.int64))
     assert not bystander.conditional.logits.any()
+    assert bystander.conditional.logits.grad is None
     logits = prior.conditional.logits.detach()
     assert not logits[:, 1:].any()  # states never seen
     # Adam's first steps have size 0.1 whatever the gradient: up for the action seen, down for the others.
@@ -259,11 +266,36 @@ def test_amortised_fits_its_own_parameters_only() -> None:
     )
 
 
+def test_amortised_remembers_when_it_observes_and_moves_when_it_fits() -> None:
+    """So that it may see several trajectories before an update, draws no random numbers before it, and none twice."""
+    prior = bound(Amortised(Tabular(), window=10, batch_size=8, learning_rate=0.1))
+    state = torch.random.get_rng_state()
+    for _ in range(3):
+        prior.observe(*at_random(2, 2))
+    torch.random.set_rng_state(state)
+    obs, actions = zip(*(at_random(2, 2) for _ in range(3)), strict=True)
+    assert torch.equal(prior.observed.obs[:, :6], torch.cat(obs, 1))
+    assert torch.equal(prior.observed.opponent_action[:, :6], torch.cat(actions, 1))
+    assert not prior.conditional.logits.any()
+    prior.fit()
+    assert prior.conditional.logits.any()
+
+
+@pytest.mark.parametrize("make", [lambda: EmpiricalFrequency(window=3), DirichletMultinomial])
+def test_counting_priors_have_nothing_to_fit(make: Any) -> None:
+    prior = bound(make())
+    prior.observe(*at_random(2, 5))
+    before, state = prior(every_state(2)).logits, torch.random.get_rng_state()
+    prior.fit()
+    assert torch.equal(prior(every_state(2)).logits, before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_amortised_forgets_what_leaves_its_window() -> None:
     prior = bound(Amortised(Tabular(), window=20, batch_size=20, learning_rate=0.3), states=1)
     for action in (0, 2):
         for _ in range(60):
-            prior.observe(torch.zeros(2, 10, dtype=torch.int64), torch.full((2, 10), action))
+            update(prior, torch.zeros(2, 10, dtype=torch.int64), torch.full((2, 10), action))
         assert (prior(torch.zeros(2, 1, dtype=torch.int64)).probs[..., action] > 0.9).all()
 
 
@@ -274,7 +306,7 @@ def test_amortised_names_itself_and_the_replicate_when_its_loss_breaks() -> None
     actions[1] = torch.nan
     message = "^opponent prior: the loss or its gradient is not finite in replicate 1$"
     with pyro.validation_enabled(False), pytest.raises(NonFiniteError, match=message):
-        prior.observe(torch.zeros(2, 4, dtype=torch.int64), actions)
+        update(prior, torch.zeros(2, 4, dtype=torch.int64), actions)
 
 
 @pytest.mark.parametrize(
@@ -318,6 +350,6 @@ def test_what_does_not_fit_the_opponents_is_refused(prior: OpponentPrior, oppone
 
 
 def test_counts_need_discrete_states() -> None:
-    seat = Seat(0, Box(-1.0, 1.0, 2), (Discrete(2), Discrete(2)), 1)
+    seat = Seat(0, (Box(-1.0, 1.0, 2),) * 2, (Discrete(2), Discrete(2)), 1)
     with pytest.raises(IncompatibleError, match=r"EmpiricalFrequency got Box.* for what it conditions on"):
         EmpiricalFrequency().bind(seat, seat.opponent_action, [seat.observation])

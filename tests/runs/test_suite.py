@@ -7,11 +7,12 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,21 @@ import xarray as xr
 import yaml
 
 from inference_marl.analysis.report import suite
-from inference_marl.config.files import SpecError, build, build_suite, dump, load, load_any
+from inference_marl.config.build import SpecError
+from inference_marl.config.check import play_one_step
+from inference_marl.config.files import build, build_suite, dump, load, load_any
+from inference_marl.experiment import Experiment, Suite
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.learners import Stationary
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.independent_q import IndependentQ
-from inference_marl.runs.arm import Arm, play_in_turn
-from inference_marl.runs.run import ArmError, Experiment, RunError
-from inference_marl.runs.suite import Suite, resume
+from inference_marl.runs.arm import Arm
+from inference_marl.runs.errors import ArmError, RunError
+from inference_marl.runs.executors import play_in_turn
+from inference_marl.runs.run import resume, run
+from inference_marl.runs.suite import finished
+from inference_marl.types import Actor
+from tests.runs.small_runs import Breaking
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -170,7 +178,7 @@ def test_a_fault_that_is_not_the_runs_own_says_in_which_run_it_is() -> None:
 
 
 def test_a_file_and_its_python_twin_are_the_same_suite(tmp_path: Path) -> None:
-    iql = IndependentQ(Boltzmann(2.0))
+    iql = IndependentQ(exploration=Boltzmann(2.0))
     twin = Suite({"climbing": Experiment(MatrixGame("climbing"), {"iql": iql}, replicates=3, steps=4)}, ["return"])
     config = file() | {"runs": {"climbing": {"arms": {"iql": file()["arms"]["iql"]}, "published": {}}}}
     built = build_suite(config | {"show": ["return"]})
@@ -193,9 +201,14 @@ def test_one_experiment_is_asked_for_and_a_suite_is_there(tmp_path: Path) -> Non
 
 
 def test_an_experiment_that_cannot_be_played_is_named_before_anything_runs(tmp_path: Path) -> None:
-    fits = Experiment(MatrixGame("climbing"), {"a": Stationary([1, 0, 0])})
+    fits = Experiment(MatrixGame("climbing"), {"a": Stationary(probabilities=[1, 0, 0])})
     with pytest.raises(ValueError, match=r"^runs.bad.arms.a.probabilities: got 3 numbers"):
-        Suite({"good": fits, "bad": Experiment(MatrixGame("stag_hunt"), {"a": Stationary([1, 0, 0])})}).run(tmp_path)
+        run(
+            Suite(
+                {"good": fits, "bad": Experiment(MatrixGame("stag_hunt"), {"a": Stationary(probabilities=[1, 0, 0])})}
+            ),
+            tmp_path,
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -204,7 +217,7 @@ def test_an_experiment_that_cannot_be_played_is_named_before_anything_runs(tmp_p
 
 def scripted(**settings: Any) -> Suite:
     """(A, A) is the optimum of both games; `best` plays it, `half` with probability 1/4 each time."""
-    best, half = Stationary([1, 0, 0]), Stationary([1, 0, 1])
+    best, half = Stationary(probabilities=[1, 0, 0]), Stationary(probabilities=[1, 0, 1])
     return Suite(
         {
             "climbing": Experiment(
@@ -216,45 +229,63 @@ def scripted(**settings: Any) -> Suite:
                 **settings,
             ),
             "pennies": Experiment(
-                MatrixGame("matching_pennies"), {"heads": Stationary([1, 0])}, replicates=40, steps=2, **settings
+                MatrixGame("matching_pennies"),
+                {"heads": Stationary(probabilities=[1, 0])},
+                replicates=40,
+                steps=2,
+                **settings,
             ),
         }
     )
 
 
 def played(out: Path, of: Suite, **options: Any) -> Path:
-    return of.run(out, "test", progress=False, **options)
+    return run(of, out, "test", progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `scripted()`, finished, to be read only."""
+    return played(tmp_path_factory.mktemp("whole"), scripted())
+
+
+@pytest.fixture
+def copied(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be changed."""
+    return shutil.copytree(whole, tmp_path / "test")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_run_has_a_folder_like_any_other(tmp_path: Path) -> None:
-    folder = played(tmp_path, scripted())
-    assert folder == tmp_path / "test"
-    alone = scripted().runs["climbing"].run(tmp_path, "climbing", progress=False)
+def test_every_run_has_a_folder_like_any_other(whole: Path, tmp_path: Path) -> None:
+    folder = whole
+    assert folder.name == "test"
+    alone = run(scripted().runs["climbing"], tmp_path, "climbing", progress=False)
     for name in ("metrics.nc", "posterior.nc"):
         xr.testing.assert_identical(xr.load_dataset(folder / "climbing" / name), xr.load_dataset(alone / name))
     assert (folder / "climbing" / "spec.yaml").read_text() == (alone / "spec.yaml").read_text()
     assert load(folder / "climbing" / "spec.yaml").describe() == scripted().runs["climbing"].describe()
 
 
-def test_what_is_finished_is_not_played_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = played(tmp_path, scripted())
+def test_what_is_finished_is_not_played_again(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copied
     before = contents(folder)
-    assert scripted().finished(tmp_path, "test") == ["climbing", "pennies"]
+    assert finished(scripted(), tmp_path, "test") == ["climbing", "pennies"]
     monkeypatch.setattr(Arm, "advance", None)
     assert played(tmp_path, scripted()) == folder
     assert contents(folder) == before
 
 
-def test_only_a_run_that_has_changed_is_played_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = played(tmp_path, scripted())
+def test_only_a_run_that_has_changed_is_played_anew(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied
     changed = scripted()
     pennies = changed.runs["pennies"].describe()["init_args"]
     changed = Suite({**scripted().runs, "pennies": build(pennies | {"steps": 3})})
-    assert changed.finished(tmp_path, "test") == ["climbing"]
+    assert finished(changed, tmp_path, "test") == ["climbing"]
     steps = counted(monkeypatch)
     played(tmp_path, changed)
     assert steps == [("heads", 1), ("heads", 2), ("heads", 3)], "the check was made when it was built"
@@ -278,12 +309,21 @@ def counted(monkeypatch: pytest.MonkeyPatch, stop: int | None = None) -> list[tu
         steps.append((arm.name, arm.step + 1))
         advance(arm)
 
+    def checking(experiment: Experiment, actors: Sequence[Actor]) -> None:
+        if len(steps) == stop:
+            raise _CutError
+        steps.append(("check", 1))
+        check(experiment, actors)
+
+    check = play_one_step
+    monkeypatch.setattr("inference_marl.config.check.play_one_step", checking)
     monkeypatch.setattr(Arm, "advance", counting)
     return steps
 
 
-def test_a_suite_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scripted(checkpoint_every=1).run(tmp_path, "whole", progress=False)
+def test_a_suite_that_was_cut_off_goes_on_where_it_was(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         counted(patch, stop=3 + 3)  # three steps of checks, then 2 of `best` and 1 of `half`
         with pytest.raises(_CutError):
@@ -292,8 +332,8 @@ def test_a_suite_that_was_cut_off_goes_on_where_it_was(tmp_path: Path, monkeypat
         steps = counted(patch)
         folder = played(tmp_path, scripted(checkpoint_every=1))
     assert steps == [("half", 2), ("heads", 1), ("heads", 2)]
-    for run in ("climbing", "pennies"):
-        mine, theirs = (xr.load_dataset(each / run / "metrics.nc") for each in (folder, whole))
+    for name in ("climbing", "pennies"):
+        mine, theirs = (xr.load_dataset(each / name / "metrics.nc") for each in (folder, whole))
         xr.testing.assert_identical(mine, theirs)
 
 
@@ -305,16 +345,7 @@ def test_a_run_has_its_results_before_the_next_one_is_played(tmp_path: Path, mon
     assert not (tmp_path / "test" / "pennies" / "summary.json").exists()
 
 
-def test_arms_of_different_runs_are_played_at_once_to_the_same_results(tmp_path: Path) -> None:
-    in_turn = scripted().run(tmp_path, "turn", progress=False)
-    at_once = scripted().run(tmp_path, "once", progress=False, jobs=2)
-    for run in ("climbing", "pennies"):
-        mine, theirs = (xr.load_dataset(each / run / "metrics.nc") for each in (in_turn, at_once))
-        xr.testing.assert_identical(mine, theirs)
-
-
-def test_a_suite_is_resumed_from_its_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scripted(checkpoint_every=1).run(tmp_path, "whole", progress=False)
+def test_a_suite_is_resumed_from_its_folder_alone(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         counted(patch, stop=3 + 3)
         with pytest.raises(_CutError):
@@ -323,10 +354,9 @@ def test_a_suite_is_resumed_from_its_folder_alone(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         steps = counted(patch)
         assert resume(folder, progress=False) == folder
-    checks = [("best", 1), ("half", 1), ("heads", 1)]
-    assert steps == [*checks, ("half", 2), ("heads", 1), ("heads", 2)]
-    for run in ("climbing", "pennies"):
-        mine, theirs = (xr.load_dataset(each / run / "metrics.nc") for each in (folder, whole))
+    assert steps == [*[("check", 1)] * 3, ("half", 2), ("heads", 1), ("heads", 2)]
+    for name in ("climbing", "pennies"):
+        mine, theirs = (xr.load_dataset(each / name / "metrics.nc") for each in (folder, whole))
         xr.testing.assert_identical(mine, theirs)
 
 
@@ -334,7 +364,7 @@ def test_an_interrupted_suite_says_what_to_resume(tmp_path: Path, monkeypatch: p
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference_marl.runs.run._complete", interrupted)
+    monkeypatch.setattr("inference_marl.runs.completion._complete", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"^resume .*/test$"):
         played(tmp_path, scripted())
 
@@ -343,7 +373,7 @@ def test_a_run_that_was_cut_off_before_its_checkpoints_were_slimmed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("inference_marl.runs.run.slim", lambda folder: None)
+        patch.setattr("inference_marl.runs.completion.slim", lambda folder: None)
         folder = played(tmp_path, scripted())
     checkpoint = folder / "climbing" / "checkpoints" / "best.pt"
     assert "recorder" in torch.load(checkpoint, weights_only=True)
@@ -351,8 +381,8 @@ def test_a_run_that_was_cut_off_before_its_checkpoints_were_slimmed(
     assert "recorder" not in torch.load(checkpoint, weights_only=True)
 
 
-def test_an_index_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
-    folder = played(tmp_path, scripted())
+def test_an_index_that_cannot_be_read_says_what_to_do(copied: Path, tmp_path: Path) -> None:
+    folder = copied
     (folder / "suite.json").write_text("{")
     for act in (suite.read, resume):
         with pytest.raises(RunError, match=r"suite.json: got a file that cannot be read \(.*\), expected that of a su"):
@@ -367,17 +397,17 @@ def test_as_many_arms_are_played_at_once_as_was_asked(tmp_path: Path, monkeypatc
         asked.append(jobs)
         return play_in_turn(runs, report)
 
-    monkeypatch.setattr("inference_marl.runs.run.play_in_processes", processes)
+    monkeypatch.setattr("inference_marl.runs.completion.play_in_processes", processes)
     played(tmp_path, scripted(), jobs=2)
     assert asked == [2]
-    scripted().run(tmp_path, "other", progress=False, jobs=9)
+    run(scripted(), tmp_path, "other", progress=False, jobs=9)
     assert asked == [2, 3], "there are three arms"
-    scripted().run(tmp_path, "third", progress=False)
+    run(scripted(), tmp_path, "third", progress=False)
     assert asked == [2, 3], "one at once needs no process"
 
 
 def test_the_folder_of_a_single_run_is_left_alone(tmp_path: Path) -> None:
-    scripted().runs["climbing"].run(tmp_path, "test", progress=False)
+    run(scripted().runs["climbing"], tmp_path, "test", progress=False)
     with pytest.raises(RunError, match=r"test: got the folder of a single run, expected room for a suite"):
         played(tmp_path, scripted())
     with pytest.raises(RunError, match=r"climbing: got no suite.json there, expected the folder of a suite"):
@@ -386,20 +416,11 @@ def test_the_folder_of_a_single_run_is_left_alone(tmp_path: Path) -> None:
         played(tmp_path, scripted(), jobs=0)
 
 
-class _Breaking(Stationary):
-    """Fails as torch does, but not in the check before the run."""
-
-    def act(self, obs: Any, explore: bool = True) -> Any:
-        if self.seat.replicates > 1:
-            raise RuntimeError("shapes cannot be multiplied\nshapes: 2 x 3")
-        return super().act(obs, explore)
-
-
 def test_an_arm_that_fails_keeps_to_itself(tmp_path: Path) -> None:
     game, good = MatrixGame("climbing"), Stationary()
     runs = {
-        "all": Experiment(game, {"bad": _Breaking()}, replicates=2, steps=2),
-        "some": Experiment(game, {"bad": _Breaking(), "good": good}, replicates=2, steps=2),
+        "all": Experiment(game, {"bad": Breaking()}, replicates=2, steps=2),
+        "some": Experiment(game, {"bad": Breaking(), "good": good}, replicates=2, steps=2),
         "none": Experiment(game, {"good": good}, replicates=2, steps=2),
     }
     with pytest.raises(ArmError) as caught:
@@ -422,7 +443,7 @@ def test_an_arm_that_fails_keeps_to_itself(tmp_path: Path) -> None:
 
 def test_the_tables_by_hand(tmp_path: Path) -> None:
     read = suite.read(played(tmp_path, scripted()))
-    found = {matrix.metric: matrix for matrix in suite.matrices(read)}
+    found = {matrix.metric: matrix for matrix in suite.cross_tables(read)}
     assert list(found) == ["success_rate", "return", "nash_conv", "steps_to_98", "steps_to_success"]
     returns = found["return"].means()
     # (A, A) 11, (A, C) and (C, A) 0, (C, C) 5, each 1/4: 4. Heads against heads: agent 0 gains 1, agent 1 loses it.
@@ -449,7 +470,7 @@ def test_the_tables_by_hand(tmp_path: Path) -> None:
 def test_what_is_shown_can_be_chosen(tmp_path: Path) -> None:
     chosen = Suite(scripted().runs, ["reward_1", "tit_for_tat", "reward"])
     read = suite.read(played(tmp_path, chosen))
-    first, second = suite.matrices(read)  # nobody has tit_for_tat
+    first, second = suite.cross_tables(read)  # nobody has tit_for_tat
     assert (first.metric, second.metric) == ("reward_1", "reward")
     assert first.means()[2, 1] == -1, "agent 1 of matching pennies wants them to differ"
     assert second.means()[2, 1] == 1, "the mean over agents would be 0"
@@ -458,7 +479,7 @@ def test_what_is_shown_can_be_chosen(tmp_path: Path) -> None:
 def mixed_pairs(published: dict[str, dict[str, float]]) -> Experiment:
     """Both nice 3 each, both mean 1 each, else 4 for the mean and 0 for the nice one."""
     game = MatrixGame([[[3, 0], [4, 1]], [[3, 4], [0, 1]]], common=False)
-    nice, mean = Stationary([1, 0]), Stationary([0, 1])
+    nice, mean = Stationary(probabilities=[1, 0]), Stationary(probabilities=[0, 1])
     arms = {"nice": nice, "pair": [nice, mean], "mean": mean}
     return Experiment(game, arms, replicates=3, steps=2, published=published)
 
@@ -476,10 +497,10 @@ def test_agents_with_a_learner_each_have_a_row_each(tmp_path: Path) -> None:
         "nice": {"return_0": 2.9, "return_1": 2.7},
         "mean": {"return": 1.5, "return_0": 1.25},
     }
-    other = Experiment(MatrixGame("stag_hunt"), {"pair": Stationary([1, 0])}, replicates=3, steps=2)
+    other = Experiment(MatrixGame("stag_hunt"), {"pair": Stationary(probabilities=[1, 0])}, replicates=3, steps=2)
     runs = {"dilemma": mixed_pairs(published), "stags": other}
     read = suite.read(played(tmp_path, Suite(runs, ["return", "return_1", "nash_conv"])))
-    returns, second, nash_conv = suite.matrices(read)
+    returns, second, nash_conv = suite.cross_tables(read)
     assert returns.rows == ["nice", "pair, agent 0", "pair, agent 1", "pair", "mean"]
     np.testing.assert_allclose(returns.means(), [[3, np.nan], [0, np.nan], [4, np.nan], [np.nan, 4], [1, np.nan]])
     # Of an arm whose agents are alike what is published of each stands beside their mean.
@@ -493,10 +514,13 @@ def test_agents_with_a_learner_each_have_a_row_each(tmp_path: Path) -> None:
 
 
 def test_a_pair_in_a_zero_sum_game_has_a_row_for_each_agent(tmp_path: Path) -> None:
-    arms = {"pair": [Stationary([1, 0]), Stationary([1, 0])], "heads": Stationary([1, 0])}
+    arms = {
+        "pair": [Stationary(probabilities=[1, 0]), Stationary(probabilities=[1, 0])],
+        "heads": Stationary(probabilities=[1, 0]),
+    }
     published = {"heads": {"return": 0.75}, "pair": {"return_1": -0.5}}
     pennies = Experiment(MatrixGame("matching_pennies"), arms, replicates=3, steps=1, published=published)
-    (returns,) = suite.matrices(suite.read(played(tmp_path, Suite({"pennies": pennies}, ["return"]))))
+    (returns,) = suite.cross_tables(suite.read(played(tmp_path, Suite({"pennies": pennies}, ["return"]))))
     assert returns.rows == ["pair, agent 0", "pair, agent 1", "heads"]
     assert returns.means()[:, 0].tolist() == [1, -1, 1]
     assert [returns.entries[row, "pennies"]["published"] for row in returns.rows] == [None, -0.5, 0.75]
@@ -504,7 +528,7 @@ def test_a_pair_in_a_zero_sum_game_has_a_row_for_each_agent(tmp_path: Path) -> N
 
 def test_a_failed_pair_has_failed_where_another_run_has_its_agents(tmp_path: Path) -> None:
     pennies = MatrixGame("matching_pennies")
-    good, bad = [Stationary(), Stationary()], [Stationary(), _Breaking()]
+    good, bad = [Stationary(), Stationary()], [Stationary(), Breaking()]
     rest = {"replicates": 2, "steps": 2}
     runs = {
         "good": Experiment(pennies, {"pair": good}, **rest),
@@ -512,7 +536,7 @@ def test_a_failed_pair_has_failed_where_another_run_has_its_agents(tmp_path: Pat
     }
     with pytest.raises(ArmError):
         played(tmp_path, Suite(runs, ["return"]))
-    (returns,) = suite.matrices(suite.read(tmp_path / "test"))
+    (returns,) = suite.cross_tables(suite.read(tmp_path / "test"))
     assert returns.rows == ["pair, agent 0", "pair, agent 1", "alone"]
     assert [returns.text(row, "bad") for row in returns.rows[:2]] == ["failed", "failed"]
 
@@ -527,13 +551,13 @@ class _Scored(MatrixGame):
 def test_scores_of_a_games_own_can_be_shown_and_published(tmp_path: Path) -> None:
     scored = Experiment(
         _Scored("stag_hunt"),
-        {"half": Stationary([1, 1])},
+        {"half": Stationary(probabilities=[1, 1])},
         replicates=3,
         steps=1,
         published={"half": {"both_first": 0.5}},
     )
-    hunt = Experiment(MatrixGame("stag_hunt"), {"half": Stationary([1, 1])}, replicates=3, steps=1)
-    (share,) = suite.matrices(suite.read(played(tmp_path, Suite({"scored": scored, "hunt": hunt}, ["both_first"]))))
+    hunt = Experiment(MatrixGame("stag_hunt"), {"half": Stationary(probabilities=[1, 1])}, replicates=3, steps=1)
+    (share,) = suite.cross_tables(suite.read(played(tmp_path, Suite({"scored": scored, "hunt": hunt}, ["both_first"]))))
     assert share.title == "both first"
     assert [share.text("half", run) for run in ("scored", "hunt")] == ["0.250 (0.500)", "-"]
     with pytest.raises(ValueError, match=r"^show: got both_first, expected one of reward, "):
@@ -545,12 +569,12 @@ def test_scores_of_a_games_own_can_be_shown_and_published(tmp_path: Path) -> Non
 def test_reward_stands_in_where_no_return_is_known(tmp_path: Path) -> None:
     quadratics = Experiment(MaxOfTwoQuadratics(), {"a": Stationary()}, replicates=2, steps=2)
     read = suite.read(played(tmp_path, Suite({"quadratics": quadratics, **scripted().runs})))
-    metrics = [matrix.metric for matrix in suite.matrices(read)]
+    metrics = [matrix.metric for matrix in suite.cross_tables(read)]
     assert metrics[:3] == ["success_rate", "return", "reward"]
 
 
-def test_the_files_say_what_the_tables_say(tmp_path: Path) -> None:
-    read = suite.read(played(tmp_path, scripted()))
+def test_the_files_say_what_the_tables_say(copied: Path) -> None:
+    read = suite.read(copied)
     paths = suite.write(read)
     names = ["suite.csv", "suite.md", "figures/success_rate.png", "figures/nash_conv.png"]
     assert [path.relative_to(read.folder).as_posix() for path in paths] == names
@@ -568,7 +592,8 @@ def test_the_files_say_what_the_tables_say(tmp_path: Path) -> None:
 
 def test_wide_tables_are_printed_in_parts(tmp_path: Path) -> None:
     game, arm = MatrixGame("climbing"), Stationary()
-    runs = {f"run_{i:02}": Experiment(game, {"a": arm}, replicates=4, steps=1, seed=i) for i in range(12)}
+    names = [f"a_run_with_a_long_name_{i}" for i in range(5)]
+    runs = {name: Experiment(game, {"a": arm}, replicates=4, steps=1) for name in names}
     read = suite.read(played(tmp_path, Suite(runs, ["success_rate"])))
     lines = suite.table(read).splitlines()
     assert max(map(len, lines)) <= 120
@@ -579,6 +604,7 @@ def test_wide_tables_are_printed_in_parts(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- a real kill
 
 
+@pytest.mark.slow
 def test_a_killed_suite_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     config = file() | {"steps": 600, "record_every": 100, "checkpoint_every": 20}
     config["runs"] = {"one": {}, "two": {"seed": 1}}
@@ -603,10 +629,10 @@ def test_a_killed_suite_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     assert not (folder / "one" / "summary.json").exists(), "the run ended before it could be killed: make it longer"
     built = load_any(spec)
     assert isinstance(built, Suite)
-    assert built.run(folder.parent, "killed", progress=False) == folder
-    whole = built.run(tmp_path, "whole", progress=False)
-    for run in built.runs:
-        mine, theirs = (xr.load_dataset(each.folder / "metrics.nc") for each in (at(folder, run), at(whole, run)))
+    assert run(built, folder.parent, "killed", progress=False) == folder
+    whole = run(built, tmp_path, "whole", progress=False)
+    for name in built.runs:
+        mine, theirs = (xr.load_dataset(each.folder / "metrics.nc") for each in (at(folder, name), at(whole, name)))
         mine.attrs["experiment"] = theirs.attrs["experiment"]
         xr.testing.assert_identical(mine, theirs)
     assert not list(folder.rglob(".*"))

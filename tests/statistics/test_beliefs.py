@@ -12,7 +12,6 @@ from inference_marl.statistics.beliefs import (
     divergences,
     modelling,
     optimum_probability,
-    per_replicate,
 )
 from tests import run_folder
 
@@ -106,20 +105,6 @@ def test_continuous_divergences_by_hand() -> None:
 def test_divergences_without_a_model() -> None:
     assert divergences(run_folder.discrete()["posterior"], "wolf_phc") is None
     assert divergences(beliefs("discrete", opponent_policy=[[[[1.0]]]]), "it") is None
-
-
-def test_per_replicate() -> None:
-    elbo = np.zeros((2, 2, 3, 2))
-    elbo[0, ..., 1] = 4.0
-    elbo[1, ..., 0] = math.nan  # an agent without an ELBO
-    elbo[1, 0, 2, 1] = math.nan  # a value that is missing where it should be
-    metrics = run_folder.metrics_dataset({"elbo": elbo}, np.array([1, 2, 3]))
-    assert per_replicate(metrics, "reward", "rommeo_q") is None
-    assert per_replicate(metrics, "elbo", "rommeo_q") == pytest.approx(np.full((2, 3), 2.0))
-    expected = np.array([[0, 0, math.nan], [0, 0, 0]])
-    assert per_replicate(metrics, "elbo", "rommeo_q_emp") == pytest.approx(expected, nan_ok=True)
-    metrics["elbo"] = metrics["elbo"] * math.nan
-    assert per_replicate(metrics, "elbo", "rommeo_q") is None
 
 
 def test_beliefs_about_one_of_two_opponents() -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.statistics.intervals import learner_lead, proportion_difference
-from inference_marl.statistics.summary import METRICS, paired_differences, summarise, summarise_agents
+from inference_marl.statistics.intervals import proportion_difference
+from inference_marl.statistics.metrics import METRICS
+from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
+from inference_marl.statistics.time_to_threshold import learner_lead
 from tests import run_folder
 
 

@@ -9,19 +9,17 @@ from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from inference_marl.statistics.intervals import Band
+from inference_marl.statistics.intervals import Band, FloatArray
 
 Arguments = ParamSpec("Arguments")
-Numbers = npt.NDArray[np.floating[Any]]
 
 Share = bool | Literal["row", "col", "all", "none"]
-"""Which panels have an axis in common."""
+"""Which panels share an axis."""
 
 STYLE: Any = {
     "font.size": 9,
@@ -55,6 +53,12 @@ MIN_WIDTH, MAX_WIDTH = 5.4, 14.0
 LEGEND_ROW = 0.22
 """Height of one row of a legend, in inches."""
 
+PROBABILITY_AXIS = (-0.03, 1.03)
+"""Limits of axes of probabilities."""
+
+GREY = {"fontsize": 8, "color": "#666666"}
+"""Look of notes."""
+
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 INK = (1.0, 0.77, 0.56, 0.71)
 """Share of a line that is drawn, with each of the dashes."""
@@ -64,7 +68,7 @@ ROLES: dict[str, dict[str, Any]] = {
     "opponent_prior": {"color": "#E69F00", "label": "opponent prior $P$", "linestyle": (0, (1.5, 1.2))},
     "opponent_policy": {"color": "#000000", "label": "opponents' actual policy", "linestyle": (0, (5, 1.5))},
 }
-"""How each belief about the opponents looks, the same in every figure."""
+"""Look of each belief about the opponents, the same in every figure."""
 
 
 def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
@@ -96,18 +100,44 @@ def panels(
     return figure, [list(row) for row in grid]
 
 
+def tiles(
+    count: int,
+    columns: int,
+    size: tuple[float, float],
+    sharex: Share = True,
+    heights: Sequence[float] | None = None,
+) -> tuple[Figure, list[Axes], list[Axes]]:
+    """As many `panels` as are asked for, in rows of so many columns, and those of them with none below."""
+    figure, grid = panels(-(-count // columns), columns, size, sharex, False, heights)
+    axes = [axis for row in grid for axis in row]
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count], axes[:count][-columns:]
+
+
+def name_above(figure: Figure, text: str) -> None:
+    """What the figure is of, in small grey letters at the top."""
+    figure.suptitle(text, x=0.01, ha="left", **GREY)
+
+
+def name_columns(grid: Sequence[Sequence[Axes]], names: Iterable[str]) -> None:
+    """A title for every column of panels."""
+    for axis, name in zip(grid[0], names, strict=True):
+        title(axis, name)
+
+
 def heading(figure: Figure, dataset: xr.Dataset, extra: str = "") -> None:
-    """Game and number of replicates in small grey letters on top, so that a figure can leave its folder."""
+    """Game and number of replicates at the top, so that a figure can leave its folder."""
     count = dataset.sizes["replicate"]
     parts = [str(dataset.attrs["game"])] if "game" in dataset.attrs else []
     parts += [f"{count} replicates" if count > 1 else "1 replicate", *([extra] if extra else [])]
-    figure.suptitle(", ".join(parts), x=0.01, ha="left", fontsize=8, color="#666666")
+    name_above(figure, ", ".join(parts))
 
 
 def looks(learners: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dashes for every learner; both change, so that figures survive a grey printer. 48 are different.
+    """Colour and dashes of every learner; both differ, so that figures survive greyscale. There are 48 different looks.
 
-    Lines with gaps lie above those with fewer, so that of two that coincide both are seen.
+    Lines with more gaps are drawn above those with fewer, so that of two that coincide both are seen.
     """
     found = {}
     for i, learner in enumerate(learners):
@@ -117,8 +147,8 @@ def looks(learners: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def time_axis(dataset: xr.Dataset) -> tuple[Numbers, str]:
-    """Where the records lie: in episodes if an episode has several steps and the run several episodes.
+def time_axis(dataset: xr.Dataset) -> tuple[FloatArray, str]:
+    """Positions of the records: in episodes if an episode has several steps and the run several episodes.
 
     Returns:
         Positions, `steps`, and the label of the axis.
@@ -130,22 +160,22 @@ def time_axis(dataset: xr.Dataset) -> tuple[Numbers, str]:
     return steps, "environment step"
 
 
-def label_time(grid: Sequence[Sequence[Axes]], x: Numbers, label: str) -> None:
-    """Name the time axis under the last row and limit every panel to it."""
+def label_time(grid: Sequence[Sequence[Axes]], x: FloatArray, label: str) -> None:
+    """Label the time axis below the last row and fit every panel to it."""
     for axis in grid[-1]:
         axis.set_xlabel(label)
     for axis in (axis for row in grid for axis in row):
-        # From 0, where the first record is one step later.
+        # From 0 on if the first record is early.
         axis.set_xlim(0 if x[0] < 0.05 * x[-1] else float(x[0]), float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def settled(panels: Iterable[Sequence[Numbers]], share: float = 0.02) -> int:
-    """The first record from which every curve stays where it ends, but for a share of its panel's range.
+def settled(panels: Iterable[Sequence[FloatArray]], share: float = 0.02) -> int:
+    """The first record from which every curve stays where it ends, within a fraction of its panel's range.
 
     Args:
         panels: the curves of each, each `steps`; NaN where one has none.
-        share: of what the panel's curves span.
+        share: fraction of the range of the panel's curves.
     """
     first = 0
     for curves in panels:
@@ -157,8 +187,8 @@ def settled(panels: Iterable[Sequence[Numbers]], share: float = 0.02) -> int:
     return first
 
 
-def draw_band(axis: Axes, x: Numbers, band: Band, **look: Any) -> Numbers:
-    """The mean over replicates and its 95 % interval, shaded; a lone replicate has no band.
+def draw_band(axis: Axes, x: FloatArray, band: Band, **look: Any) -> FloatArray:
+    """The mean over replicates and its 95 % interval, shaded; a single replicate has no band.
 
     Args:
         axis: where.
@@ -176,19 +206,39 @@ def draw_band(axis: Axes, x: Numbers, band: Band, **look: Any) -> Numbers:
     return band.mean
 
 
-def readable_limits(axis: Axes, curves: Sequence[Numbers], share: float = 0.1) -> str:
+def draw_bars(axis: Axes, x: FloatArray, width: float, band: Band, **look: Any) -> None:
+    """Bars of means over replicates, with 95 % intervals."""
+    axis.bar(x, band.mean, width, **look)
+    axis.errorbar(x, band.mean, error_lengths(band), fmt="none", ecolor="#888888", elinewidth=1.0, capsize=2)
+
+
+def error_lengths(band: Band) -> FloatArray:
+    """How far an interval reaches below and above its mean, `2 x ...`; 0 where there is none."""
+    lengths: FloatArray = np.nan_to_num(np.stack([band.mean - band.low, band.high - band.mean])).clip(0)
+    return lengths
+
+
+def name_actions(axis: Axes, names: Sequence[str]) -> None:
+    """Name the bars of actions' probabilities, at most 16 of them."""
+    every = max(1, -(-len(names) // 16))
+    axis.set_xticks(range(0, len(names), every), names[::every])
+    axis.grid(False, axis="x")
+    axis.set_ylim(0, 1.03)
+
+
+def readable_limits(axis: Axes, curves: Sequence[FloatArray], share: float = 0.1) -> str:
     """Fit the y axis to curves whose first records may be huge.
 
-    An annealed temperature multiplies the entropy's part by hundreds at first. If leaving out the first `share`
-    of the records makes the range less than half as wide, the axis is fitted to the rest.
+    An annealed temperature multiplies the entropy term by hundreds at first. If leaving out the first `share` of the
+    records more than halves the range, the axis is fitted to the rest.
 
     Args:
         axis: where the curves are drawn.
         curves: each `steps`.
-        share: of the records, which may be cut off.
+        share: fraction of the records that may be cut off.
 
     Returns:
-        What is cut off, in words; empty if nothing is.
+        What is cut off, in words, possibly empty.
     """
     stacked = np.stack([np.asarray(curve, dtype=np.float64) for curve in curves])
     early = stacked[np.isfinite(stacked)]
@@ -206,22 +256,22 @@ def readable_limits(axis: Axes, curves: Sequence[Numbers], share: float = 0.1) -
 
 
 def title(axis: Axes, text: str, note: str | None = None) -> None:
-    """A panel's title with, in small grey letters below it, a note; an empty one takes room as well."""
+    """A panel's title with, in small grey letters below it, a note; an empty note takes room too."""
     axis.set_title(text, loc="left", pad=6 if note is None else 16)
     if note:
         at = axis.annotate(note, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points")
         at.set(fontsize=7.5, color="#666666")
 
 
-def histogram(draws: Numbers, span: float) -> tuple[Numbers, Numbers]:
-    """Density of draws in equal bins over their own range: as many as so many draws fill, and none too narrow to see.
+def histogram(draws: FloatArray, span: float) -> tuple[FloatArray, FloatArray]:
+    """Density of draws in equal bins over their own range, none too narrow to see.
 
     Args:
         draws: finite numbers, at least one.
-        span: of the axis that they are shown on.
+        span: range of the axis.
 
     Returns:
-        Densities, `bins`, and edges, `bins + 1`. Their number is Rice's, `2 n^(1/3)`, or fewer, so that no bin is
+        Densities, `bins`, and edges, `bins + 1`. The number of bins is Rice's, `2 n^(1/3)`, or less, so that no bin is
         narrower than 1 / 100 of the axis.
     """
     low, high = float(draws.min()), float(draws.max())
@@ -234,9 +284,9 @@ def histogram(draws: Numbers, span: float) -> tuple[Numbers, Numbers]:
 
 
 def shared_legend(figure: Figure, *axes: Axes) -> None:
-    """One legend below all panels, from the labels of some of them, in as many columns as fit.
+    """One legend below all panels, with the labels of some of them, in as many columns as fit.
 
-    The figure grows by the rows that the legend has beyond one, so that these take no room from the panels.
+    The figure grows with each further row of the legend, so that the panels keep their size.
     """
     found = [axis.get_legend_handles_labels() for axis in axes]
     unique = {label: handle for handles, labels in found for label, handle in zip(labels, handles, strict=True)}

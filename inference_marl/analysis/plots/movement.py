@@ -1,4 +1,4 @@
-"""Figures of how beliefs move over a run; `inference_marl.analysis.plots` gathers them with the others."""
+"""Figures of how beliefs change over a run."""
 
 from __future__ import annotations
 
@@ -6,35 +6,23 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from inference_marl.analysis.plots.drawing import (
-    DASHES,
-    PALETTE,
-    draw_band,
-    heading,
-    label_time,
-    looks,
-    panels,
-    shared_legend,
-    styled,
-    time_axis,
-)
-from inference_marl.analysis.plots.drawing import title as panel_title
-from inference_marl.analysis.plots.opponents import MAX_LEARNERS, MAX_ROWS, chosen, evenly, left_out_learners, some_of
-from inference_marl.analysis.posterior import InspectError
+from inference_marl.analysis.plots import drawing
+from inference_marl.analysis.plots.opponents import MAX_LEARNERS, MAX_ROWS, chosen, evenly, some_of
+from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import opponent_types
 from inference_marl.statistics.changes import belief_change
 from inference_marl.statistics.intervals import mean_band
 
-MAX_LINES = len(PALETTE)
-"""Lines that a panel tells apart: of learners evenly spaced ones, of types the likeliest."""
+MAX_LINES = len(drawing.PALETTE)
+"""Lines that a panel shows: evenly spaced learners, or the most probable types."""
 
 
-@styled
+@drawing.styled
 def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """How far the opponent models move from record to record (left), and when each seed's moves most (right).
+    """How far opponent models change from record to record (left), and when each seed's changes most (right).
 
     Total variation for discrete beliefs, 1-Wasserstein distance of draws for continuous ones; averaged over agents and
-    states. On the right the share of seeds whose largest change has come.
+    states. The right panel shows the fraction of seeds whose largest change has happened.
 
     Args:
         posterior: as in `posterior.nc`, with two records or more.
@@ -43,34 +31,34 @@ def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) ->
     Raises:
         InspectError: if no such learner has an opponent model, or there is one record only.
     """
-    shown = chosen(posterior, learners, MAX_LINES)
+    shown, left_out = chosen(posterior, learners, MAX_LINES)
     found = {learner: change for learner in shown if (change := belief_change(posterior, learner)) is not None}
     if not found:
         raise InspectError("step: got one record, expected two or more to see a change between them")
     discrete = posterior.attrs["kind"] == "discrete"
-    figure, grid = panels(1, 2, (3.4, 2.6), sharey=False)
-    times, label = time_axis(posterior)
+    figure, grid = drawing.panels(1, 2, (3.4, 2.6), sharey=False)
+    times, label = drawing.time_axis(posterior)
     every = posterior["learner"].to_numpy().tolist()
     # As in the other figures, unless there are more learners than colours.
-    look = looks(every if len(every) <= len(PALETTE) else shown)
+    look = drawing.looks(every if len(every) <= len(drawing.PALETTE) else shown)
     for learner, change in found.items():
-        draw_band(grid[0][0], times[1:], mean_band(change.curve, bounds=(0, np.inf)), **look[learner])
+        drawing.draw_band(grid[0][0], times[1:], mean_band(change.curve, bounds=(0, np.inf)), **look[learner])
         come = (change.at[:, None] <= change.steps).mean(0)
         grid[0][1].step(times[1:], come, where="post", **look[learner])
     unit = "total variation" if discrete else "1-Wasserstein distance"
     grid[0][0].set(ylabel=f"change of $\\rho$\nsince the last record\n({unit})", ylim=(0, None))
-    grid[0][1].set(ylabel="share of seeds whose\nlargest change has come", ylim=(-0.03, 1.03))
-    label_time(grid, times, label)
-    shared_legend(figure, grid[0][0])
-    heading(figure, posterior, "mean and 95 % interval" + left_out_learners(posterior, learners, shown))
+    grid[0][1].set(ylabel="share of seeds whose\nlargest change has come", ylim=drawing.PROBABILITY_AXIS)
+    drawing.label_time(grid, times, label)
+    drawing.shared_legend(figure, grid[0][0])
+    drawing.heading(figure, posterior, "mean and 95 % interval" + left_out)
     return figure
 
 
-@styled
+@drawing.styled
 def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
     """Probabilities of the opponents' latent types over time, a column per learner with types, a row per agent.
 
-    Averaged over states. Of many types the `MAX_LINES` that are likeliest at the end are shown.
+    Averaged over states. Of many types the `MAX_LINES` most probable ones at the end are shown.
 
     Args:
         posterior: as in `posterior.nc`.
@@ -91,20 +79,20 @@ def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
     names = opponent_types(posterior)
     likeliest = values.isel(step=-1).mean([dim for dim in values.dims if dim not in ("step", "type")])
     shown = sorted(np.argsort(-likeliest.fillna(0).to_numpy())[:MAX_LINES].tolist())
-    figure, grid = panels(len(agents), len(learners), (3.0, 2.0))
-    times, label = time_axis(posterior)
+    figure, grid = drawing.panels(len(agents), len(learners), (3.0, 2.0))
+    times, label = drawing.time_axis(posterior)
     for row, agent in zip(grid, agents, strict=True):
         for axis, learner in zip(row, learners, strict=True):
             here = values.sel(learner=learner).isel(agent=agent).mean("state").transpose("replicate", "step", ...)
             for i, kind in enumerate(shown):
                 band = mean_band(here.isel(type=kind).to_numpy(), bounds=(0, 1))
-                draw_band(axis, times, band, color=PALETTE[i], linestyle=DASHES[i % len(DASHES)], label=names[kind])
-            axis.set_ylim(-0.03, 1.03)
+                look = {"color": drawing.PALETTE[i], "linestyle": drawing.DASHES[i % len(drawing.DASHES)]}
+                drawing.draw_band(axis, times, band, **look, label=names[kind])
+            axis.set_ylim(drawing.PROBABILITY_AXIS)
         row[0].set_ylabel(f"agent {agent}\nP(opponents' type)")
-    for axis, learner in zip(grid[0], learners, strict=True):
-        panel_title(axis, learner)
-    label_time(grid, times, label)
-    shared_legend(figure, grid[0][0])
+    drawing.name_columns(grid, learners)
+    drawing.label_time(grid, times, label)
+    drawing.shared_legend(figure, grid[0][0])
     more = f"; {len(names) - MAX_LINES} less likely types not shown" if len(names) > MAX_LINES else ""
-    heading(figure, posterior, f"mean and 95 % interval{more}{left_out}")
+    drawing.heading(figure, posterior, f"mean and 95 % interval{more}{left_out}")
     return figure

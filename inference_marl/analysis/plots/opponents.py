@@ -14,40 +14,28 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
-from inference_marl.analysis.plots.drawing import (
-    ROLES,
-    Numbers,
-    draw_band,
-    heading,
-    histogram,
-    label_time,
-    panels,
-    shared_legend,
-    styled,
-    time_axis,
-    title,
-)
-from inference_marl.analysis.posterior import InspectError
-from inference_marl.statistics.beliefs import modelling, optimum_probability
+from inference_marl.analysis.plots import drawing
+from inference_marl.described import InspectError
+from inference_marl.statistics.beliefs import Numbers, modelling, optimum_probability
 from inference_marl.statistics.intervals import mean_band
 
 MAX_ROWS = 6
-"""Rows (agents, or dimensions of their opponents' actions) that a figure shows; the rest is left out, and said."""
+"""Rows (agents, or dimensions of their opponents' actions) that a figure shows; it says how many it leaves out."""
 
 MAX_LEARNERS = 5
-"""Columns of learners that a figure shows unless it is told which: evenly spaced ones of more, and said."""
+"""Columns of learners that a figure shows unless they are named: evenly spaced ones if there are more."""
 
 THIN_PATHS = 20
-"""Replicates whose path is drawn on a reward surface."""
+"""Replicates whose paths are drawn on a reward surface."""
 
 PATH_POINTS = 60
-"""Records that a path goes through; with more the noise of the draws hides where it leads."""
+"""Records that a path goes through; with more, the noise of the draws hides its direction."""
 
 PATH = "#D55E00"
 SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.linspace(0.35, 1.0, 256)))
 
 
-@styled
+@drawing.styled
 def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate: int | None = None) -> Figure:
     """Opponent model, prior and the opponents' actual policy over time, a column per learner, a row per agent.
 
@@ -62,36 +50,34 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
     Raises:
         InspectError: if no such learner has an opponent model.
     """
-    shown = chosen(posterior, learners)
-    tracked = {name: tracked_belief(posterior, name) for name in ROLES if name in posterior}
-    rows, left_out = _rows(tracked["opponent_model"].sel(learner=shown))
+    shown, left_out = chosen(posterior, learners)
+    tracked = {name: tracked_belief(posterior, name) for name in drawing.ROLES if name in posterior}
+    rows, more = _rows(tracked["opponent_model"].sel(learner=shown))
     discrete = posterior.attrs["kind"] == "discrete"
     bounds = (0.0, 1.0) if discrete else (posterior.attrs["low"], posterior.attrs["high"])
-    figure, grid = panels(len(rows), len(shown), (3.0, 2.0))
-    x, label = time_axis(posterior)
+    figure, grid = drawing.panels(len(rows), len(shown), (3.0, 2.0))
+    x, label = drawing.time_axis(posterior)
     for axis, learner, (agent, part) in _cells(grid, shown, rows):
         for name, values in tracked.items():
             here = values.sel(learner=learner).isel(agent=agent, part=part).transpose("replicate", "step").to_numpy()
             if not np.isnan(here).all():
-                draw_band(
-                    axis, x, mean_band(here if replicate is None else here[[replicate]], bounds=bounds), **ROLES[name]
-                )
+                one = here if replicate is None else here[[replicate]]
+                drawing.draw_band(axis, x, mean_band(one, bounds=bounds), **drawing.ROLES[name])
         if discrete:
-            axis.set_ylim(-0.03, 1.03)
+            axis.set_ylim(drawing.PROBABILITY_AXIS)
         elif "optimal_opponent_action" in posterior:
             best = float(posterior["optimal_opponent_action"].isel(agent=agent, opponent_dim=part))
             axis.axhline(best, color="#999999", linewidth=0.8, zorder=0.5)
     _name_rows(posterior, grid, rows)
-    for axis, learner in zip(grid[0], shown, strict=True):
-        title(axis, learner)
-    label_time(grid, x, label)
-    shared_legend(figure, grid[0][0])
+    drawing.name_columns(grid, shown)
+    drawing.label_time(grid, x, label)
+    drawing.shared_legend(figure, grid[0][0])
     what = "mean and 95 % interval" if replicate is None else f"replicate {replicate} alone"
-    heading(figure, posterior, what + left_out + left_out_learners(posterior, learners, shown))
+    drawing.heading(figure, posterior, what + more + left_out)
     return figure
 
 
-@styled
+@drawing.styled
 def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
     """Opponent model, prior and the opponents' actual policy at the last record, a column per learner.
 
@@ -105,39 +91,37 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
     Raises:
         InspectError: if no such learner has an opponent model.
     """
-    shown = chosen(posterior, learners)
+    shown, left_out = chosen(posterior, learners)
     discrete = posterior.attrs["kind"] == "discrete"
-    last = {name: posterior[name].isel(step=-1) for name in ROLES if name in posterior}
+    last = {name: posterior[name].isel(step=-1) for name in drawing.ROLES if name in posterior}
     model = last["opponent_model"].sel(learner=shown)
-    rows, left_out = _rows(model.expand_dims(part=1) if discrete else model.rename(opponent_dim="part"))
-    figure, grid = panels(len(rows), len(shown), (2.7, 1.9), sharey=discrete)
+    rows, more = _rows(model.expand_dims(part=1) if discrete else model.rename(opponent_dim="part"))
+    figure, grid = drawing.panels(len(rows), len(shown), (2.7, 1.9), sharey=discrete)
     for axis, learner, (agent, part) in _cells(grid, shown, rows):
         here = {name: values.sel(learner=learner).isel(agent=agent) for name, values in last.items()}
         if discrete:
             _bars(axis, here)
         else:
-            densities(axis, posterior, {name: values.isel(opponent_dim=part) for name, values in here.items()})
-    for axis, learner in zip(grid[0], shown, strict=True):
-        title(axis, learner)
+            _densities(axis, posterior, {name: values.isel(opponent_dim=part) for name, values in here.items()})
+    drawing.name_columns(grid, shown)
     for axis in grid[-1]:
         axis.set_xlabel("opponents' action")
     for row, (agent, part) in zip(grid, rows, strict=True):
         dim = f", dim {part}" if not discrete and posterior.sizes["opponent_dim"] > 1 else ""
         row[0].set_ylabel(f"agent {agent}{dim}\n{'probability' if discrete else 'density'}")
-    shared_legend(figure, grid[0][0])
+    drawing.shared_legend(figure, grid[0][0])
     what = "mean and 95 % interval" if discrete else "all draws"
-    left_out += left_out_learners(posterior, learners, shown)
-    heading(figure, posterior, f"at the end, {what}{left_out}")
+    drawing.heading(figure, posterior, f"at the end, {what}{more}{left_out}")
     return figure
 
 
-@styled
+@drawing.styled
 def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
     """The reward surface of agent 0 with the paths that learners take over it, a panel per learner (Fig. 2a).
 
-    A point of a path is the pair of both agents' mean actions at one record: those of their policies, and those
-    that their opponent models expect of each other. Thin: replicates' policies. Bold: the median over replicates,
-    taken for each coordinate.
+    A point of a path is the pair of both agents' mean actions at one record: those of their policies, and those that
+    their opponent models predict. Thin: replicates' policies. Bold: the median over replicates,
+    coordinate by coordinate.
 
     Args:
         payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
@@ -146,7 +130,7 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     """
     every = posterior["learner"].to_numpy().tolist()
     shown = evenly(every, MAX_LEARNERS) if learners is None else learners
-    figure, grid = panels(1, len(shown), (3.2, 2.9))
+    figure, grid = drawing.panels(1, len(shown), (3.2, 2.9))
     x, y = payoff["action_0"].to_numpy(), payoff["action_1"].to_numpy()
     height = payoff["payoff"].isel(agent=0).transpose("action_1", "action_0").to_numpy()
     levels = MaxNLocator(14).tick_values(float(np.quantile(height, 0.05)), float(height.max()))
@@ -159,13 +143,13 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
             axis.plot(*best, "o", markersize=13, markerfacecolor="none", color="#000000", label="optimum")
         axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel="action of agent 0", aspect="equal")
         axis.grid(False)
-        title(axis, learner)
+        drawing.title(axis, learner)
     grid[0][0].set_ylabel("action of agent 1")
     shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
     figure.colorbar(shading, ax=grid[0], label="reward of agent 0", shrink=0.8, aspect=22)
-    shared_legend(figure, max(grid[0], key=lambda axis: len(axis.get_legend_handles_labels()[1])))
+    drawing.shared_legend(figure, max(grid[0], key=lambda axis: len(axis.get_legend_handles_labels()[1])))
     more = some_of(every, shown) if learners is None else ""
-    heading(figure, posterior, f"bold: median, thin: single replicates{more}")
+    drawing.heading(figure, posterior, f"bold: median, thin: single replicates{more}")
     return figure
 
 
@@ -183,7 +167,7 @@ def _paths(axis: Axes, posterior: xr.Dataset) -> None:
         model = np.median(_mean_action(posterior, "opponent_model", "opponent_dim"), axis=0)
         if not np.isnan(model).all():
             # Agent 1's model is about agent 0, whose action is the first coordinate.
-            look = {**ROLES["opponent_model"], "label": r"opponent models $\rho$, median"}
+            look = {**drawing.ROLES["opponent_model"], "label": r"opponent models $\rho$, median"}
             axis.plot(*model[:, ::-1].T, **look, path_effects=halo)
     axis.plot(*median[0], "*", markersize=13, color="#000000", markeredgecolor="white", zorder=5, label="start")
 
@@ -201,18 +185,11 @@ def _bars(axis: Axes, beliefs: dict[str, xr.DataArray]) -> None:
     for i, (name, values) in enumerate(beliefs.items()):
         band = mean_band(values.mean("state").transpose("replicate", "opponent_action").to_numpy(), bounds=(0, 1))
         at = np.arange(len(band.mean)) + 0.27 * (i - 1)
-        look = {"color": ROLES[name]["color"], "label": ROLES[name]["label"]}
-        axis.bar(at, band.mean, 0.25, **look)
-        errors = np.nan_to_num(np.stack([band.mean - band.low, band.high - band.mean])).clip(0)
-        axis.errorbar(at, band.mean, errors, fmt="none", ecolor="#888888", elinewidth=1.0, capsize=2)
-    labels = next(iter(beliefs.values()))["opponent_action"].to_numpy().tolist()
-    every = -(-len(labels) // 16)
-    axis.set_xticks(range(0, len(labels), every), labels[::every])
-    axis.grid(False, axis="x")
-    axis.set_ylim(0, 1.03)
+        drawing.draw_bars(axis, at, 0.25, band, color=drawing.ROLES[name]["color"], label=drawing.ROLES[name]["label"])
+    drawing.name_actions(axis, next(iter(beliefs.values()))["opponent_action"].to_numpy().tolist())
 
 
-def densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArray]) -> None:
+def _densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArray]) -> None:
     """Histograms of one agent's beliefs about one dimension, `replicate x state x draw`."""
     low, high = posterior.attrs["low"], posterior.attrs["high"]
     for name, values in beliefs.items():
@@ -220,10 +197,10 @@ def densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArray
         draws = draws[np.isfinite(draws)]
         if not len(draws):
             continue
-        counts, edges = histogram(draws, high - low)
+        counts, edges = drawing.histogram(draws, high - low)
         if name == "opponent_model":
-            axis.stairs(counts, edges, fill=True, color=ROLES[name]["color"], alpha=0.25)
-        axis.stairs(counts, edges, **ROLES[name])
+            axis.stairs(counts, edges, fill=True, color=drawing.ROLES[name]["color"], alpha=0.25)
+        axis.stairs(counts, edges, **drawing.ROLES[name])
     axis.set(xlim=(low, high), ylim=(0, None))
 
 
@@ -238,7 +215,7 @@ def tracked_belief(posterior: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def _rows(model: xr.DataArray) -> tuple[list[tuple[int, int]], str]:
-    """The (agent, part) pairs that have a model, and words about those that there is no room for."""
+    """The (agent, part) pairs that have a model, and words about those left out."""
     having = model.notnull().any([dim for dim in model.dims if dim not in ("agent", "part")])
     pairs = [(int(agent), int(part)) for agent, part in np.argwhere(having.transpose("agent", "part").to_numpy())]
     return pairs[:MAX_ROWS], f"; {len(pairs) - MAX_ROWS} more rows not shown" if len(pairs) > MAX_ROWS else ""
@@ -266,8 +243,8 @@ def _name_rows(posterior: xr.Dataset, grid: list[list[Axes]], rows: list[tuple[i
         axes[0].set_ylabel(f"agent {agent}\nP(opponent plays {' or '.join(map(str, names))})")
 
 
-def chosen(posterior: xr.Dataset, learners: list[str] | None, most: int = MAX_LEARNERS) -> list[str]:
-    """The named learners, or up to `most` of those that have an opponent model.
+def chosen(posterior: xr.Dataset, learners: list[str] | None, most: int = MAX_LEARNERS) -> tuple[list[str], str]:
+    """The named learners, or up to `most` of those that have an opponent model, and words about the others.
 
     Raises:
         InspectError: if one of them has none, or nobody has.
@@ -279,20 +256,16 @@ def chosen(posterior: xr.Dataset, learners: list[str] | None, most: int = MAX_LE
             f"learners: got {learners or 'a run'} without an opponent model, expected some of: "
             f"{', '.join(having) or 'none in this run has one'}"
         )
-    return evenly(wanted, most) if learners is None else wanted
-
-
-def left_out_learners(posterior: xr.Dataset, learners: list[str] | None, shown: list[str]) -> str:
-    """Words about learners that `chosen` had no room for."""
-    return some_of(modelling(posterior), shown) if learners is None else ""
+    shown = evenly(wanted, most) if learners is None else wanted
+    return shown, some_of(wanted, shown)
 
 
 def evenly(learners: list[str], most: int) -> list[str]:
-    """Up to so many, evenly spaced from the first on: of a grid not those of one level alone."""
+    """Up to so many, evenly spaced from the first on, so that in a grid not all have the same level."""
     count = min(most, len(learners))
     return [learners[i * len(learners) // count] for i in range(count)]
 
 
 def some_of(every: list[str], shown: list[str]) -> str:
-    """Words about learners that there was no room for."""
+    """Words about learners that are left out."""
     return f"; {len(shown)} of {len(every)} learners, evenly spaced" if len(shown) < len(every) else ""

@@ -1,4 +1,4 @@
-"""Figures of beliefs state by state; `inference_marl.analysis.plots` gathers them with the others."""
+"""Figures of beliefs state by state."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inference_marl.analysis.plots.drawing import ROLES, heading, panels, styled
-from inference_marl.analysis.plots.opponents import chosen, left_out_learners
-from inference_marl.analysis.posterior import InspectError
+from inference_marl.analysis.plots import drawing
+from inference_marl.analysis.plots.opponents import chosen
+from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import about
 
 MAX_STATES = 16
-"""States that a heat map shows: those where the opponent model is surest."""
+"""States that a heat map shows: those where the opponent model is most certain."""
 
 MAX_ACTIONS = 12
-"""Opponents' actions that a heat map shows, from the first."""
+"""First actions of the opponents that a heat map shows."""
 
 MAX_LEARNERS = 3
 """Learners whose beliefs are shown, three heat maps each, unless they are named."""
 
 MAX_PAIRS = 4
-"""Pairs of an agent and an opponent of it, one row of heat maps each."""
+"""Pairs of an agent and one of its opponents, one row of heat maps each."""
 
 SHADES = mpl.colormaps["Blues"]
 
 
-@styled
+@drawing.styled
 def beliefs_by_state(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
     """Opponent model, prior and the opponents' actual policy at the last record: heat maps of states by actions.
 
@@ -41,51 +41,49 @@ def beliefs_by_state(posterior: xr.Dataset, learners: list[str] | None = None) -
     Raises:
         InspectError: if no such learner has an opponent model, or beliefs have one state only or are continuous.
     """
-    shown = chosen(posterior, learners, MAX_LEARNERS)
+    shown, left_out = chosen(posterior, learners, MAX_LEARNERS)
     if posterior.attrs["kind"] != "discrete" or posterior.sizes["state"] < 2:
         raise InspectError("posterior: got beliefs in one state or about continuous actions, expected several states")
-    agents = posterior.sizes["agent"]
+    agents, actions = posterior.sizes["agent"], posterior.sizes["opponent_action"]
     pairs = [(agent, other) for agent in range(agents) for other in range(agents) if other != agent]
-    names = [name for name in ROLES if name in posterior]
+    columns = [(learner, name) for learner in shown for name in drawing.ROLES if name in posterior]
     final = posterior.isel(step=[-1])
     states = _surest(final, shown)
-    width = 0.55 + 0.28 * min(posterior.sizes["opponent_action"], MAX_ACTIONS)
-    size = (max(1.15, width), 0.6 + 0.22 * len(states))
-    figure, grid = panels(len(pairs[:MAX_PAIRS]), len(names) * len(shown), size, sharex="row")
+    size = (max(1.15, 0.55 + 0.28 * min(actions, MAX_ACTIONS)), 0.6 + 0.22 * len(states))
+    figure, grid = drawing.panels(len(pairs[:MAX_PAIRS]), len(columns), size, sharex="row")
     labels = final["state"].to_numpy() if "state" in final.coords else np.arange(final.sizes["state"])
-    picture = None
     for row, (agent, opponent) in zip(grid, pairs[:MAX_PAIRS], strict=True):
         beliefs = about(final, agent, opponent).isel(agent=0, step=0, state=states)
-        columns = [(learner, name) for learner in shown for name in names]
         for axis, (learner, name) in zip(row, columns, strict=True):
             values = beliefs[name].sel(learner=learner).mean("replicate").transpose("state", "opponent_action")
             picture = _heat(axis, values)
         row[0].set_yticks(range(len(states)), [str(label) for label in labels[states]])
         row[0].set_ylabel(f"agent {agent} on agent {opponent}" if agents > 2 else f"agent {agent}")
-    short = {"opponent_model": r"$\rho$", "opponent_prior": "$P$", "opponent_policy": "actual"}
-    for axis, (learner, name) in zip(grid[0], [(learner, name) for learner in shown for name in names], strict=True):
-        at = axis.annotate(short[name], (0.5, 1), (0, 4), xycoords="axes fraction", textcoords="offset points")
-        at.set(fontsize=9, ha="center")
-        if name == names[0]:
-            axis.set_title(learner, loc="left", pad=18)
+    _head(grid[0], columns)
     figure.supxlabel("opponent's action", fontsize=9)
-    if picture is not None:
-        figure.colorbar(picture, ax=[axis for row in grid for axis in row], label="probability", shrink=0.8, aspect=24)
-    cut = []
-    if len(labels) > len(states):
-        cut.append(f"{len(labels) - len(states)} states with less sure beliefs not shown")
-    if posterior.sizes["opponent_action"] > MAX_ACTIONS:
-        cut.append(f"first {MAX_ACTIONS} actions")
-    if len(pairs) > MAX_PAIRS:
-        cut.append(f"{len(pairs) - MAX_PAIRS} more pairs of agents not shown")
-    heading(
-        figure, posterior, "; ".join(["means at the last record", *cut]) + left_out_learners(posterior, learners, shown)
-    )
+    figure.colorbar(picture, ax=[axis for row in grid for axis in row], label="probability", shrink=0.8, aspect=24)
+    cut = {
+        f"{len(labels) - len(states)} states with less sure beliefs not shown": len(labels) > len(states),
+        f"first {MAX_ACTIONS} actions": actions > MAX_ACTIONS,
+        f"{len(pairs) - MAX_PAIRS} more pairs of agents not shown": len(pairs) > MAX_PAIRS,
+    }
+    what = "; ".join(["means at the last record", *(words for words, is_cut in cut.items() if is_cut)])
+    drawing.heading(figure, posterior, what + left_out)
     return figure
 
 
+def _head(axes: list[Axes], columns: list[tuple[str, str]]) -> None:
+    """What the columns are: beliefs, and learners above the first of theirs."""
+    short = {"opponent_model": r"$\rho$", "opponent_prior": "$P$", "opponent_policy": "actual"}
+    for axis, (learner, name) in zip(axes, columns, strict=True):
+        at = axis.annotate(short[name], (0.5, 1), (0, 4), xycoords="axes fraction", textcoords="offset points")
+        at.set(fontsize=9, ha="center")
+        if name == columns[0][1]:
+            axis.set_title(learner, loc="left", pad=18)
+
+
 def _surest(final: xr.Dataset, learners: list[str]) -> list[int]:
-    """Indices, in order, of the states in which the opponent models are surest on average over replicates."""
+    """Sorted indices of the states in which the opponent models are most certain, on average over replicates."""
     model = final["opponent_model"].sel(learner=learners)
     sure = model.max("opponent_action").mean([dim for dim in model.dims if dim not in ("state", "opponent_action")])
     order = np.argsort(-sure.fillna(0).to_numpy(), kind="stable")

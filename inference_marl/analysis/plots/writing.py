@@ -1,7 +1,8 @@
-"""All figures that apply to a run, written into its folder."""
+"""Figures as files: all that apply to a run, and what they show."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +15,15 @@ from inference_marl.analysis.plots.learning import elbo_parts, learning_curves, 
 from inference_marl.analysis.plots.movement import belief_movement, opponent_types_over_time
 from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, surface
 from inference_marl.analysis.plots.states import beliefs_by_state
-from inference_marl.analysis.posterior import Recorded, read
-from inference_marl.runs.results import write_atomically
+from inference_marl.analysis.recorded import Recorded, read
+from inference_marl.runs.files import write_atomically
 from inference_marl.statistics.beliefs import modelling
 
 DPI = 150
 """Resolution of written figures, dots per inch."""
 
 COMPARED = "compared_with_"
-"""How the names of figures begin that show another run as well."""
+"""Prefix of figures that show another run too."""
 
 CAPTIONS = {
     "learning_curves": "Reward (or exact return), joint probability of the optimum and success over time: means over "
@@ -44,7 +45,7 @@ CAPTIONS = {
     "every panel has a range of its own. Where models or critics differ, a higher ELBO is not better inference: "
     "compare the gap, from the ELBO to the evidence.",
 }
-"""What each figure shows, by its file's name without the ending."""
+"""What each figure shows, by the name of its file without suffix."""
 
 
 def write_all(run: Path | str | Recorded) -> list[Path]:
@@ -56,7 +57,7 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
     Raises:
         InspectError: if the folder is not a run, or the run is not finished.
     """
-    recorded = run if isinstance(run, Recorded) else read(run)
+    recorded = read(run)
     metrics, posterior = recorded.metrics, recorded.posterior
     figures = {"learning_curves": learning_curves(metrics)}
     if with_elbo(metrics):
@@ -77,8 +78,12 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
             figures["opponent_types"] = opponent_types_over_time(posterior)
         if recorded.surface is not None:
             figures["surface"] = surface(recorded.surface, posterior)
-    folder = recorded.folder / "figures"
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    return write_figures(recorded.folder, figures)
+
+
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Write figures, by name, into the folder `figures` of a run or a suite as PNG, and return where they are."""
+    return [_save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]
 
 
 def write_comparison(first: Recorded, second: Recorded) -> Path | None:
@@ -93,11 +98,11 @@ def write_comparison(first: Recorded, second: Recorded) -> Path | None:
     if not any(modelling(each.posterior) for each in (first, second) if each.posterior is not None):
         return None
     name = run_names(first, second)[1].replace("/", "_")
-    return save(compared_beliefs(first, second), first.folder / "figures" / f"{COMPARED}{name}.png")
+    return _save(compared_beliefs(first, second), first.folder / "figures" / f"{COMPARED}{name}.png")
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, never half of it since a report may be reading it, and return where it is."""
+def _save(figure: Figure, path: Path) -> Path:
+    """Write a figure whole, since a report may be reading it."""
     write_atomically(path, partial(figure.savefig, dpi=DPI, format="png"))
     return path
 

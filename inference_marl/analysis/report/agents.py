@@ -1,4 +1,4 @@
-"""What stands for an arm in tables: the mean over its agents or, where that says too little, the agents one by one.
+"""Rows of arms in tables: the mean over an arm's agents or, where that says too little, the agents one by one.
 
 It does where each seat has a learner of its own, and in zero-sum games, where the mean is always 0.
 """
@@ -9,10 +9,6 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-import xarray as xr
-
-from inference_marl.statistics.intervals import ROUNDING
-
 Row = Mapping[str, Any]
 """A row of `summary.json`: of `results`, which are means over agents, or of `agents`, which have an `agent`."""
 
@@ -22,35 +18,28 @@ def has_own_learners(spec: Mapping[str, Any], arm: str) -> bool:
     return isinstance((spec.get("arms") or {}).get(arm), list)
 
 
-def is_zero_sum(metrics: xr.Dataset) -> bool:
-    """Whether all agents together got nothing at every record of `metrics.nc`, though each by itself did."""
-    reward = metrics["reward"]
-    size = abs(reward).max()
-    return bool(size > 0 and abs(reward.sum("agent")).max() <= ROUNDING * size)
-
-
 def of_agents(summary: Mapping[str, Any], row: Row) -> list[Row]:
-    """What every agent has by itself of what a row is the mean of; nothing where that is not known."""
+    """The rows of single agents that a row is the mean of; none where these are unknown."""
     keys = ("learner", "metric", "step")
     return [each for each in summary.get("agents", []) if all(each[key] == row[key] for key in keys)]
 
 
 def name_of(row: Row) -> str:
-    """The arm, and which of its agents if the row is of one."""
+    """The arm and, if the row is of one of its agents, which."""
     return f"{row['learner']}, agent {row['agent']}" if "agent" in row else str(row["learner"])
 
 
 def published_value(summary: Mapping[str, Any], row: Row, zero_sum: bool = False, apart: bool = False) -> float | None:
     """The published number that belongs beside a row.
 
-    Beside agent 0 of a zero-sum game it is that of `return_0` or else of `return`, which can be no mean there.
+    Beside agent 0 of a zero-sum game it is that of `return_0`, else of `return`, which cannot be a mean there.
 
     Args:
         summary: `summary.json`.
         row: of `results` or of `agents`.
         zero_sum: whether the game is.
-        apart: whether the agents have rows of their own; if not, what is published of single agents (such as
-            `return_0`) stands beside the mean over agents, as their mean, where of that itself nothing is.
+        apart: whether the agents have rows of their own; if not, and no mean over agents is published, it is the mean
+            of what is published of single agents (such as `return_0`).
     """
     numbers: Mapping[str, float] = (summary.get("published") or {}).get(row["learner"], {})
     metric, agent = row["metric"], row.get("agent")

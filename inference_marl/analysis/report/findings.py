@@ -1,4 +1,4 @@
-"""What a run's beliefs have to tell, question by question; `inspect` prints it and `report` sets it."""
+"""What a run's beliefs tell, question by question; `inspect` prints it and `report` typesets it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inference_marl.analysis.posterior import SEEDS_AGREE, Recorded, summary
-from inference_marl.analysis.report.tables import NO_INTERVAL, Section, cell, number, step_cell
+from inference_marl.analysis.arviz import SEEDS_AGREE, summary
+from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.solution import distances
-from inference_marl.statistics.beliefs import (
-    PROBABILITY_FLOOR,
-    Numbers,
-    divergences,
-    modelling,
-    opponent_types,
-    per_replicate,
-)
+from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, number
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, Numbers, divergences, modelling, opponent_types
 from inference_marl.statistics.bounds import PROBABILITY, bounds_of
 from inference_marl.statistics.calibration import calibration
 from inference_marl.statistics.certainty import agreement, certainty
 from inference_marl.statistics.changes import SETTLED, belief_change
-from inference_marl.statistics.intervals import learner_lead, mean_interval, median_interval
+from inference_marl.statistics.intervals import mean_interval, median_interval
+from inference_marl.statistics.metrics import per_replicate
+from inference_marl.statistics.time_to_threshold import learner_lead
 
 MAX_ROWS = 40
-"""Rows of the table of beliefs."""
+"""Largest number of rows of the table of beliefs."""
 
 MAX_AGENT_ROWS = 12
-"""Rows up to which agents are told apart in the other tables; with more, they are averaged."""
+"""Largest number of rows for agents one by one in the other tables; beyond it they are averaged."""
 
 
 def findings(recorded: Recorded) -> list[Section]:
@@ -40,19 +36,11 @@ def findings(recorded: Recorded) -> list[Section]:
     posterior = recorded.posterior
     if posterior is None or not modelling(posterior):
         why = "No learner of this run has an opponent model, so there are no beliefs to show."
-        return [section for section in (Section("Beliefs", why), evidence(recorded)) if section]
-    found = [
-        believed(recorded),
-        certain(posterior),
-        accuracy(posterior),
-        calibrated(posterior),
-        agreed(posterior),
-        changed(posterior),
-        ahead(posterior),
-        types(posterior),
-        evidence(recorded),
-        solved(recorded),
-    ]
+        found = [Section("Beliefs", why), evidence(recorded)]
+    else:
+        of_beliefs = (certain, accuracy, calibrated, agreed, changed, ahead, types)
+        answers = [answer(posterior) for answer in of_beliefs]
+        found = [believed(recorded), *answers, evidence(recorded), solved(recorded)]
     return [section for section in found if section is not None]
 
 
@@ -61,7 +49,6 @@ def believed(recorded: Recorded) -> Section:
     table = summary(recorded)
     shown, discrete = _shortened(table), SEEDS_AGREE not in table
     names = [str(name) for name in table.index.names[1:]]
-    header = [*names, *table.columns]
     rows: list[list[str]] = []
     for key, row in shown.iterrows():
         learner, *labels = key if isinstance(key, tuple) else (key,)
@@ -76,17 +63,13 @@ def believed(recorded: Recorded) -> Section:
     )
     cut = f" States with the {'surest' if discrete else 'narrowest'} beliefs come first." if "state" in names else ""
     left_out = len(table) - len(shown)
-    note = (
-        f"... and {left_out} more rows: inference_marl.analysis.posterior.summary('{recorded.folder}')"
-        if left_out
-        else ""
-    )
+    more = f"... and {left_out} more rows: inference_marl.analysis.arviz.summary('{recorded.folder}')"
     return Section(
         "What do the agents believe their opponents will do?",
         f"{what} prior and truth are the means of P and of the opponents' actual policy.{cut}",
-        header,
+        [*names, *table.columns],
         rows,
-        note,
+        more if left_out else "",
         ("opponent_actions", "beliefs_by_state", "beliefs", "beliefs_replicate_0", "surface"),
     )
 
@@ -101,36 +84,27 @@ def _shortened(table: pd.DataFrame) -> pd.DataFrame:
         groups = [name for name in table.index.names if name not in ("opponent_action", "opponent_dim")]
         sureness = table["mean"].groupby(groups).max() if discrete else -table["sd"].groupby(groups).mean()
         ranked = sureness.groupby(["learner", "state"]).mean()
-        per_state = len(table) / len(ranked)
-        count = max(1, int(MAX_ROWS / learners / per_state))
+        count = max(1, int(MAX_ROWS / learners / (len(table) / len(ranked))))
         kept = ranked.groupby("learner", group_keys=False).nlargest(count)
-        table = table[
-            [
-                key in kept.index
-                for key in zip(*(table.index.get_level_values(name) for name in ("learner", "state")), strict=True)
-            ]
-        ]
+        states = pd.MultiIndex.from_frame(table.index.to_frame()[["learner", "state"]])
+        table = table[states.isin(kept.index)]
     if discrete and len(table) > MAX_ROWS:
         groups = [name for name in table.index.names if name != "opponent_action"]
         count = max(1, MAX_ROWS // len(table.groupby(groups)))
         table = table[table.groupby(groups)["mean"].rank(ascending=False, method="first") <= count]
-    # Every learner has its share, so that none is left out by the others' rows.
+    # Every learner has its share, so that the others' rows leave none out.
     return table.groupby("learner", sort=False).head(max(1, MAX_ROWS // learners))
 
 
 def certain(posterior: xr.Dataset) -> Section:
-    """Entropy and favourite of rho, with those of the truth."""
+    """Entropy and largest probability (or spread) of rho, with those of the truth."""
     discrete = posterior.attrs["kind"] == "discrete"
 
     def cells(learner: str, here: xr.Dataset) -> list[str]:
         found, truth = (certainty(here, learner, name) for name in ("opponent_model", "opponent_policy"))
-        row = []
-        if found is not None:
-            second = ("favourite", found.favourite) if discrete else ("spread", found.spread)
-            row += [_cell(name, values, discrete) for name, values in (("entropy", found.entropy), second)]
-        if truth is not None:
-            row += [number(values.mean()) for values in (truth.entropy, truth.favourite if discrete else truth.spread)]
-        return row
+        names = ("entropy", "favourite" if discrete else "spread")
+        row = [] if found is None else [_cell(name, getattr(found, name), discrete) for name in names]
+        return row + ([] if truth is None else [number(getattr(truth, name).mean()) for name in names])
 
     second = "largest probability" if discrete else "standard deviation"
     return Section(
@@ -192,7 +166,7 @@ def calibrated(posterior: xr.Dataset) -> Section | None:
 
 
 def agreed(posterior: xr.Dataset) -> Section:
-    """Whether the seeds came to one belief."""
+    """Whether the seeds agree on a belief."""
     discrete = posterior.attrs["kind"] == "discrete"
     rows = []
     for learner in modelling(posterior):
@@ -222,7 +196,7 @@ def changed(posterior: xr.Dataset) -> Section | None:
     for learner in modelling(posterior):
         found = belief_change(posterior, learner)
         if found is not None and np.isfinite(found.size).all():
-            steps = [step_cell(median_interval(values), last) for values in (found.at, found.settled)]
+            steps = [cell(median_interval(values), 1, last) for values in (found.at, found.settled)]
             rows.append([learner, steps[0], _cell("size", found.size), steps[1]])
     if not rows:
         return None
@@ -283,9 +257,9 @@ def types(posterior: xr.Dataset) -> Section | None:
 
 
 def evidence(recorded: Recorded) -> Section | None:
-    """How near the guide's ELBO comes to the evidence that it bounds."""
+    """How close the guide's ELBO comes to the evidence that it bounds."""
     rows = []
-    for learner in recorded.metrics["learner"].to_numpy().tolist():
+    for learner in recorded.learners:
         gap, elbo = (per_replicate(recorded.metrics, name, learner) for name in ("elbo_gap", "elbo"))
         if gap is not None and elbo is not None:
             known = [cell(mean_interval(values[:, -1])) for values in (elbo + gap, elbo)]
@@ -304,14 +278,11 @@ def evidence(recorded: Recorded) -> Section | None:
 
 
 def solved(recorded: Recorded) -> Section | None:
-    """How near learning has come to the exact solution that it aims at, where the game's rules are tables."""
+    """How close learning has come to the exact solution that it aims at, where the game's rules are tables."""
     found, rows = distances(recorded), []
     for learner in dict.fromkeys(each.learner for each in found):
         agents = [each for each in found if each.learner == learner]
-        numbers = [
-            np.mean([each.opponent_model for each in agents], axis=0),
-            np.mean([each.policy for each in agents], axis=0),
-        ]
+        numbers = [np.mean([getattr(each, name) for each in agents], axis=0) for name in ("opponent_model", "policy")]
         rows.append([learner, *(cell(mean_interval(values, bounds=(0, 1))) for values in numbers)])
     if not rows:
         return None
@@ -328,12 +299,12 @@ def solved(recorded: Recorded) -> Section | None:
 
 
 def _cell(name: str, values: Numbers, discrete: bool = True) -> str:
-    """The mean of a reading over replicates and its interval, cut to the reading's bounds."""
+    """The mean of a quantity over replicates and its interval, clipped to the quantity's bounds."""
     return cell(mean_interval(values, bounds=bounds_of(name, discrete)))
 
 
 def _rows(posterior: xr.Dataset, cells: Callable[[str, xr.Dataset], list[str]]) -> list[list[str]]:
-    """A row for everyone with an opponent model, agent by agent where that is not too long."""
+    """A row for every learner with an opponent model, agent by agent where that is not too long."""
     learners, agents = modelling(posterior), posterior.sizes["agent"]
     if len(learners) * agents > MAX_AGENT_ROWS:
         return [[learner, *cells(learner, posterior)] for learner in learners]

@@ -1,4 +1,4 @@
-"""A run, or several compared, as one HTML file that needs nothing else: the command `inference-marl report`.
+"""A run, or several compared, as one self-contained HTML file: the command `inference-marl report`.
 
 Figures are embedded, styles are inline, and there are no scripts: the file can be mailed, archived, opened offline and
 printed.
@@ -10,37 +10,32 @@ import base64
 import platform
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
+from string import Template
 
 from inference_marl.analysis.comparison import comparison, run_names
-from inference_marl.analysis.plots import CAPTIONS, COMPARED, DPI, comparison_caption, write_all, write_comparison
-from inference_marl.analysis.posterior import InspectError, Recorded, read
+from inference_marl.analysis.plots import writing
+from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.analysis.report import ablation, suite, tournament
 from inference_marl.analysis.report.findings import findings
-from inference_marl.analysis.report.style import PAGE, STYLE
-from inference_marl.analysis.report.tables import Section
 from inference_marl.analysis.report.text import results
-from inference_marl.config.tournament import is_tournament
-from inference_marl.config.tournament import learners as learners_of
-from inference_marl.runs.results import write_atomically
+from inference_marl.analysis.tables import Section, as_html
+from inference_marl.described import InspectError
+from inference_marl.experiment import is_tournament
+from inference_marl.experiment import learners as learners_of
+from inference_marl.runs.files import write_atomically
 from inference_marl.runs.suite import check_none, is_suite
 
-SHORT = 9
-"""Rows of a group that stay on one page."""
-
-SHORT_TABLE = 30
-"""Rows of a table that stays on one page."""
-
-LONG = 40
-"""Letters in a cell from which its text is broken into lines."""
+PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+"""Markup and styles around the body of a report."""
 
 PACKAGES = ("inference-marl", "torch", "pyro-ppl", "arviz", "numpy", "xarray", "matplotlib")
-"""Whose versions the report names."""
+"""Packages whose versions the report names, if the run does not."""
 
 
 def report(runs: Sequence[Path | str], out: Path | str | None = None) -> Path:
@@ -75,18 +70,18 @@ def report(runs: Sequence[Path | str], out: Path | str | None = None) -> Path:
             names = run_names(first, other)
             body.append(f"<h2>{escape(' and '.join(names))}</h2>")
             body += [page.section(section, 3, {}) for section in comparison(first, other)]
-            figure = write_comparison(first, other)
-            body += [] if figure is None else [page.figure(figure, comparison_caption(names))]
+            figure = writing.write_comparison(first, other)
+            body += [] if figure is None else [page.figure(figure, writing.comparison_caption(names))]
         for each in recorded:
-            body += [f"<h2>{escape(_name(each))}</h2>", *_run(page, each, 3)]
+            body += [f"<h2>{escape(each.name)}</h2>", *_run(page, each, 3)]
     else:
-        title = _name(first)
+        title = first.name
         body = [f"<h1>{escape(title)}</h1>", *_run(page, first, 2)]
     return _written(title, body, out or first.folder / ("comparison.html" if others else "report.html"))
 
 
 def _written(title: str, body: Iterable[str], path: Path | str) -> Path:
-    text = PAGE.substitute(title=escape(title), style=STYLE, body="\n".join(body))
+    text = PAGE.substitute(title=escape(title), body="\n".join(body))
     path = Path(path)
     write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     return path
@@ -111,57 +106,20 @@ class _Page:
         return "<section>\n" + "\n".join(parts) + "\n</section>"
 
     def table(self, section: Section) -> str:
-        """Rows with their names as headers; a row of one cell spans the table."""
-        width = len(section.header)
-        caption = f"<b>Table {next(self.tables)}.</b> {escape(section.explanation or section.title)}"
-        head = "".join(_head(cell, i < section.names) for i, cell in enumerate(section.header))
-        bodies: list[list[str]] = [[]]
-        for row in section.rows:
-            cells = [str(cell).strip() for cell in row]
-            if len(cells) == 1 < width:
-                group = f'<tr class="group"><th scope="rowgroup" colspan="{width}">{escape(cells[0])}</th></tr>'
-                bodies.append([group])
-                continue
-            look = "name inner" if str(row[0]).startswith(" ") else "name"
-            names = "".join(f'<th scope="row" class="{look}">{escape(cell)}</th>' for cell in cells[: section.names])
-            data = "".join(_data(cell) for cell in [*cells[section.names :], *[""] * (width - len(row))])
-            bodies[-1].append(f"<tr>{names}{data}</tr>")
-        # Short groups of rows are not torn apart in print.
-        rows = "\n".join(
-            "\n".join(['<tbody class="short">' if len(body) <= SHORT else "<tbody>", *body, "</tbody>"])
-            for body in bodies
-            if body
-        )
-        kept = " short" if len(section.rows) <= SHORT_TABLE else ""
-        name = escape(section.title or "table")
-        return (
-            f'<div class="wide{kept}" tabindex="0" role="region" aria-label="{name}"><table>'
-            f"<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n{rows}\n</table></div>"
-        )
+        """A numbered table."""
+        return as_html(section, f"<b>Table {next(self.tables)}.</b> {escape(section.explanation or section.title)}")
 
     def figure(self, path: Path, caption: str = "") -> str:
         """One picture, embedded."""
-        said = caption or CAPTIONS.get(path.stem, path.stem.replace("_", " ").capitalize() + ".")
+        said = caption or writing.CAPTIONS.get(path.stem, path.stem.replace("_", " ").capitalize() + ".")
         content = path.read_bytes()
         # PNG: the width in pixels is a big-endian number at byte 16. A CSS pixel is 1/96 inch.
-        width = round(int.from_bytes(content[16:20], "big") * 96 / DPI)
+        width = round(int.from_bytes(content[16:20], "big") * 96 / writing.DPI)
         data = base64.b64encode(content).decode("ascii")
         return (
             f'<figure><img alt="Chart: {escape(said)}" width="{width}" src="data:image/png;base64,{data}">'
             f"<figcaption><b>Figure {next(self.figures)}.</b> {escape(said)}</figcaption></figure>"
         )
-
-
-def _head(cell: str, name: bool) -> str:
-    """The header of a column; screen readers are told of one without text."""
-    look = ' class="name"' if name else ""
-    return f'<th scope="col"{look}>{escape(cell) or "<span>Name</span>"}</th>'
-
-
-def _data(cell: str) -> str:
-    """A cell; long text may run over several lines."""
-    start = '<td class="long">' if len(cell) > LONG else "<td>"
-    return f"{start}{escape(cell)}</td>"
 
 
 def _suite(page: _Page, played: suite.Played) -> Iterable[str]:
@@ -195,14 +153,15 @@ def _is_tournament(recorded: Recorded) -> bool:
 
 def _findings(page: _Page, recorded: Recorded, level: int) -> Iterable[str]:
     """What a run that is no tournament found, with its figures."""
-    pictures = {path.stem: path for path in write_all(recorded)}
+    pictures = {path.stem: path for path in writing.write_all(recorded)}
     if recorded.spec.get("levels"):
         ablation.write(recorded)
     # Whatever else was drawn into the folder comes last; comparisons with other runs have their own report.
     for path in sorted((recorded.folder / "figures").glob("*.png")):
-        if not path.stem.startswith(COMPARED):
+        if not path.stem.startswith(writing.COMPARED):
             pictures.setdefault(path.stem, path)
-    found = _titled(results(recorded), "Results")
+    found = results(recorded)
+    found = replace(found, title="Results", explanation=f"{found.title}.")
     if recorded.spec.get("levels"):
         for name in found.figures:  # many lines in one panel: the ablation has figures of its own
             pictures.pop(name, None)
@@ -217,42 +176,31 @@ def _findings(page: _Page, recorded: Recorded, level: int) -> Iterable[str]:
         yield f"<section><h{level}>Further figures</h{level}>\n{drawn}</section>"
 
 
-def _titled(section: Section, title: str) -> Section:
-    """The same under another title; its own becomes what the table's caption says."""
-    return Section(title, f"{section.title}.", section.header, section.rows, section.note, section.figures)
-
-
-def _name(recorded: Recorded) -> str:
-    return str(recorded.metrics.attrs.get("experiment", recorded.folder.name))
-
-
 def _facts(recorded: Recorded) -> str:
     """What was run, with what, and how to run it again."""
     metrics, spec = recorded.metrics, recorded.spec
-    file = f"{_name(recorded)}.yaml"  # which names the new run; where this one is, readers of the page cannot know
+    file = f"{recorded.name}.yaml"  # which names the new run; where this one is, readers of the page cannot know
     paired = _is_tournament(recorded)
-    learners = learners_of(spec["levels"]) if paired else metrics["learner"].to_numpy().tolist()
     command = shlex.join(["inference-marl", "ablate" if spec.get("levels") and not paired else "run", file])
     used = recorded.summary.get("versions")
     versions = [f"Python {platform.python_version()}", *map(_version, PACKAGES)]
     facts = {
         "Game": metrics.attrs.get("game", "-"),
-        "Learners": ", ".join(learners),
+        "Learners": ", ".join(learners_of(spec["levels"]) if paired else recorded.learners),
         "Replicates": f"{metrics.sizes['replicate']} independent, all from seed {metrics.attrs.get('seed', '-')}",
-        "Steps": f"{int(metrics['step'][-1]):,} environment steps, {metrics.sizes['step']:,} records",
+        "Steps": f"{recorded.last_step:,} environment steps, {metrics.sizes['step']:,} records",
         "Time": _time(recorded),
         "Reproduce": f"save the run's spec.yaml, which is at the end of this page, as {file}; then, where that is: ",
         "Versions": ", ".join(f"{name} {number}" for name, number in used.items()) if used else ", ".join(versions),
     }
-    failed = recorded.summary.get("failed") or {}
-    facts |= {f"Failed: {arm}": reason for arm, reason in failed.items()}
+    facts |= {f"Failed: {arm}": reason for arm, reason in recorded.failed.items()}
     how = f"<code>{escape(command)}</code>"
     rows = "\n".join(
         f"<dt>{escape(name)}</dt><dd>{escape(str(value))}{how if name == 'Reproduce' else ''}</dd>"
         for name, value in facts.items()
     )
-    where = "" if used else "Versions are those this report was written with."
-    return f'<dl class="facts">\n{rows}\n</dl>\n' + (f'<p class="note">{where}</p>' if where else "")
+    note = "" if used else '<p class="note">Versions are those this report was written with.</p>'
+    return f'<dl class="facts">\n{rows}\n</dl>\n{note}'
 
 
 def _time(recorded: Recorded) -> str:
@@ -277,8 +225,8 @@ def _overview(recorded: Sequence[Recorded]) -> Section:
             str(each.folder),
             str(each.metrics.attrs.get("game", "-")),
             str(each.metrics.sizes["replicate"]),
-            str(int(each.metrics["step"][-1])),
-            ", ".join(each.metrics["learner"].to_numpy().tolist()),
+            str(each.last_step),
+            ", ".join(each.learners),
         ]
         for each in recorded
     ]

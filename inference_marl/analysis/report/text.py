@@ -1,4 +1,4 @@
-"""What the folders of runs have to tell, as plain text and figures: the command `inference-marl inspect`."""
+"""Runs as plain text and figures: the command `inference-marl inspect`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inference_marl.analysis.comparison import check_comparable, comparison, run_names
-from inference_marl.analysis.posterior import InspectError, Recorded, read
-from inference_marl.analysis.report.agents import (
-    Row,
-    has_own_learners,
-    is_zero_sum,
-    name_of,
-    of_agents,
-    published_value,
-)
+from inference_marl.analysis.recorded import Recorded, read
+from inference_marl.analysis.report.agents import Row, has_own_learners, name_of, of_agents, published_value
 from inference_marl.analysis.report.findings import findings
-from inference_marl.analysis.report.tables import NAMES, NO_INTERVAL, Section, number
-
-__all__ = ["InspectError", "compare_runs", "inspect_run", "results_table"]
+from inference_marl.analysis.tables import CENSORED, NAMES, NO_INTERVAL, Section, ends, interval_of, number
+from inference_marl.statistics.metrics import is_zero_sum
 
 
 def inspect_run(run: Path | str | Recorded, print: Callable[[str], object] = print) -> None:
@@ -33,7 +25,7 @@ def inspect_run(run: Path | str | Recorded, print: Callable[[str], object] = pri
     """
     from inference_marl.analysis.plots import write_all  # matplotlib, which the tables do not need
 
-    recorded = run if isinstance(run, Recorded) else read(run)
+    recorded = read(run)
     print(results_table(recorded))
     for section in findings(recorded):
         print("\n" + section.text())
@@ -51,7 +43,7 @@ def compare_runs(runs: Sequence[Path | str], print: Callable[[str], object] = pr
     Raises:
         InspectError: if a folder is not a run or not finished, or if runs cannot be compared.
     """
-    from inference_marl.analysis.plots import write_comparison
+    from inference_marl.analysis.plots.writing import write_comparison
 
     first, *others = [read(run) for run in runs]
     for other in others:
@@ -73,22 +65,21 @@ def results_table(run: Path | str | Recorded) -> str:
     Raises:
         InspectError: if the folder is not a run, or the run is not finished.
     """
-    return results(run if isinstance(run, Recorded) else read(run)).text()
+    return results(read(run)).text()
 
 
 def results(recorded: Recorded) -> Section:
     """`results_table` as a section.
 
-    Below the mean over agents stands what each has by itself where the arm has a learner per seat; in zero-sum games,
-    where that mean says nothing, in its place.
+    Below the mean over agents stand the agents one by one where the arm has a learner per seat; in zero-sum games,
+    where the mean says nothing, they stand in its place.
     """
-    metrics, found = recorded.metrics, recorded.summary
-    last = int(metrics["step"][-1])
+    found, last = recorded.summary, recorded.last_step
     published = found.get("published") or {}
-    lines: list[Sequence[str]] = []
     present = {row["metric"] for row in found["results"]}
     names = NAMES | {metric: metric.replace("_", " ") for metric in sorted(present - NAMES.keys())}
-    zero_sum = is_zero_sum(metrics)
+    zero_sum = is_zero_sum(recorded.metrics)
+    lines: list[Sequence[str]] = []
     for metric, name in names.items():
         rows = [row for row in found["results"] if row["metric"] == metric and row["step"] == last]
         lines += [[name]] if rows else []
@@ -97,21 +88,16 @@ def results(recorded: Recorded) -> Section:
             for each in own if zero_sum and own else [row, *own]:
                 reference = published_value(found, each, zero_sum, apart=bool(own))
                 beside = [] if reference is None else [number(reference)]
-                lines.append([f"  {name_of(each)}", *_row(each, last), str(each["replicates"]), *beside])
+                lines.append([f"  {name_of(each)}", *_estimate(each, last), str(each["replicates"]), *beside])
     header = ["", "mean", "95 % interval", "replicates", *(["published"] if published else [])]
-    title = f"{metrics.attrs.get('experiment', recorded.folder.name)}: {metrics.attrs.get('game', 'a game')}, "
-    count = metrics.sizes["replicate"]
-    title += f"{count} replicate{'s' if count > 1 else ''}, at step {last}"
-    source = found.get("source") or "source not given"
     notes = [NO_INTERVAL] if any(len(line) > 2 and line[2] == "-" for line in lines) else []
     if published:
+        source = found.get("source") or "source not given"
         notes.append(f"published: at the last step of the published experiment, which may not be this one's; {source}")
-    return Section(title, "", header, lines, " ".join(notes), ("learning_curves", "elbo_parts"))
+    return Section(recorded.title, "", header, lines, " ".join(notes), ("learning_curves", "elbo_parts"))
 
 
-def _row(row: Row, last: int) -> list[str]:
+def _estimate(row: Row, last: int) -> list[str]:
     """Estimate and interval of a results row; a step that was not reached is more than the last one."""
-    censored = row["metric"].startswith("steps_to_")
-    beyond, digits = (f"> {last}", 1) if censored else ("-", 3)
-    mean, low, high = (beyond if row[key] is None else number(row[key], digits) for key in ("mean", "low", "high"))
-    return [mean, "-" if row["low"] is None and row["high"] is None else f"[{low}, {high}]"]
+    interval, digits = interval_of(row, row["metric"]), 1 if row["metric"].startswith(CENSORED) else 3
+    return [number(interval.mean, digits, last), ends(interval, digits, last)]

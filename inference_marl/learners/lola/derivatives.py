@@ -1,15 +1,15 @@
-"""Derivatives of two agents' values in their parameters: what learners that shape their opponents are made of.
+"""Derivatives of two agents' values with respect to their parameters, for opponent-shaping learners.
 
-Both agents' values V^1, V^2 of a game (not normalised) are functions of both agents' parameters, theta^1 and theta^2.
-The rules of the LOLA family combine two kinds of derivatives, with j for the agent that is not i::
+The agents' values V^1, V^2 (not normalised) are functions of both agents' parameters, theta^1 and theta^2. The rules of
+the LOLA family combine two kinds of derivatives, where j is the agent other than i::
 
     grad_1 V^k, grad_2 V^k                                   `gradients(of=k)`
     d/de grad_i V^k(theta^i, theta^j + e u) at e = 0         `change(of=k, wrt=i, direction=u)`
 
 The second is a block of the Hessian of V^k times a vector, `sum_t d^2 V^k / (dtheta^i_s dtheta^j_t) u_t`. `Autograd`
-gets both from torch.func, for policies of any kind; `ClosedForm` from the policy gradient theorem, for free logits.
+computes both with torch.func, for any policies; `ClosedForm` by the policy gradient theorem, for free logits.
 
-Replicates are independent, so the gradient of a sum over replicates is every replicate's gradient.
+Replicates are independent, so the gradient of a sum over replicates contains each replicate's gradient.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from inference_marl.inference.returns import state_values
 from inference_marl.types import Dynamics
 
 Policy = Callable[[Tensor], Tensor]
-"""From an agent's parameters, `replicates x ...`, to its policy in every state, `replicates x states x actions`."""
+"""Maps an agent's parameters, `replicates x ...`, to its policy in every state, `replicates x states x actions`."""
 
 
 def free_logits(logits: Tensor) -> Tensor:
     """The policy of free logits per state, `replicates x states x (actions - 1)` to `replicates x states x actions`.
 
-    The last action's logit is 0, so with two actions a state's one logit is that of the first action's probability.
+    The last action's logit is 0, so with two actions the single logit is that of the first action's probability.
     """
     return _probabilities(logits).movedim(-1, 0)
 
@@ -45,7 +45,7 @@ class Derivatives(ABC):
     Attributes:
         dynamics: the game, of two agents, on the device of the parameters.
         discount: gamma; `None` for games that always terminate.
-        policies: from each agent's parameters to its policy.
+        policies: maps from each agent's parameters to its policy.
         parameters: theta^1 and theta^2, `replicates x ...`.
     """
 
@@ -55,30 +55,27 @@ class Derivatives(ABC):
     parameters: tuple[Tensor, Tensor]
 
     def moved(self, agent: int, parameters: Tensor) -> Self:
-        """The same at other parameters of one agent."""
+        """The derivatives at other parameters of one agent."""
         changed = (parameters, self.parameters[1]) if agent == 0 else (self.parameters[0], parameters)
         return replace(self, parameters=changed)
 
     @abstractmethod
     def gradients(self, of: int) -> tuple[Tensor, Tensor]:
-        """The gradients of agent `of`'s value in each agent's parameters, in their shapes."""
+        """The gradients of agent `of`'s value with respect to each agent's parameters, in their shapes."""
 
     @abstractmethod
     def change(self, of: int, wrt: int, direction: Tensor) -> Tensor:
-        """How fast agent `of`'s gradient in agent `wrt`'s parameters changes as the other agent's parameters move.
+        """The directional derivative of agent `of`'s gradient in agent `wrt`'s parameters, in the shape of the latter.
 
         Args:
-            of: whose value.
-            wrt: whose parameters the gradient is in.
-            direction: in which the parameters of the agent that is not `wrt` move, in their shape.
-
-        Returns:
-            In the shape of agent `wrt`'s parameters.
+            of: the agent whose value is differentiated.
+            wrt: the agent whose parameters the gradient is taken in.
+            direction: direction in the parameters of the other agent than `wrt`, in their shape.
         """
 
 
 class Autograd(Derivatives):
-    """Derivatives by torch.func, of policies of any kind; the second ones in reverse mode over reverse mode."""
+    """Derivatives by torch.func, for any policies; second derivatives in reverse mode over reverse mode."""
 
     def gradients(self, of: int) -> tuple[Tensor, Tensor]:
         """See `Derivatives`."""
@@ -86,7 +83,7 @@ class Autograd(Derivatives):
         return first, second
 
     def change(self, of: int, wrt: int, direction: Tensor) -> Tensor:
-        """See `Derivatives`; the Hessian is symmetric, so it is the gradient of the other's gradient in a direction."""
+        """See `Derivatives`; as the Hessian is symmetric, it is the gradient of the other's directional derivative."""
 
         def along(own: Tensor) -> Tensor:
             both = self.moved(wrt, own).parameters
@@ -105,16 +102,16 @@ class Autograd(Derivatives):
 
 
 class ClosedForm(Derivatives):
-    """Derivatives of free logits, by the policy gradient theorem (Sutton et al. 2000) and the derivative of that::
+    """Derivatives for free logits, by the policy gradient theorem (Sutton et al. 2000) and its derivative::
 
         dV^k / dtheta^i(s, a) = d(s) pi^i(a | s) (Q^k_i(s, a) - sum_a' pi^i(a' | s) Q^k_i(s, a'))
 
-    with discounted visitations `d = p_0 + gamma P^T d`, and `Q^k_i(s, a)` what action a of agent i is worth to agent k
-    while the other agent plays its policy. If that moves by `dpi^j`, the joint policy moves by `dpi = pi^i dpi^j` and::
+    with discounted visitations `d = p_0 + gamma P^T d`, and `Q^k_i(s, a)` the value to agent k of agent i's action a
+    under the other agent's policy. If that changes by `dpi^j`, the joint policy changes by `dpi = pi^i dpi^j` and::
 
         dd = gamma N^T sum_sa d(s) dpi(a | s) T(. | s, a)    dV^k = N sum_a dpi(a | .) Q^k(., a)    N = (I - gamma P)^-1
 
-    Inside, tensors are float64 and replicates come last, so that small sums run over long rows.
+    Internally, tensors are float64 and replicates come last, so that small sums run over long rows.
     """
 
     def gradients(self, of: int) -> tuple[Tensor, Tensor]:
@@ -161,22 +158,22 @@ class ClosedForm(Derivatives):
         return (self.dynamics.initial.view(-1, 1, 1) * self._inverse).sum(0)
 
     def _q(self, of: int) -> Tensor:
-        """What joint actions are worth to an agent, `states x actions_1 x actions_2 x replicates`."""
+        """An agent's values of joint actions, `states x actions_1 x actions_2 x replicates`."""
         pays = self.dynamics.reward[of].unsqueeze(-1)
         return pays + self._following(_sum_of(self._inverse, (_joint(self._played) * pays).sum((1, 2)), 1))
 
     def _following(self, value: Tensor) -> Tensor:
-        """What the next state is worth, discounted, from values `states x replicates`; as `_q`."""
+        """Discounted value of the next state, from values `states x replicates`; shaped as `_q`."""
         return (self._transition @ value).view(*self.dynamics.reward.shape[1:], -1)
 
     def _in_logits(self, agent: int, of_action: Tensor) -> Tensor:
-        """From derivatives in the probabilities of an agent's actions to those in its logits."""
+        """Convert derivatives with respect to an agent's action probabilities to those for its logits."""
         logits = _centred(self._played[agent], of_action)[:, :-1].movedim(-1, 0)
         return logits.to(self.parameters[agent].dtype)
 
 
 def _with_last(logits: Tensor) -> Tensor:
-    """With a 0 for the last action, float64, `states x actions x replicates`."""
+    """Append a 0 for the last action, float64, `states x actions x replicates`."""
     return torch.nn.functional.pad(logits.double(), (0, 1)).movedim(0, -1).contiguous()
 
 
@@ -192,15 +189,15 @@ def _centred(policy: Tensor, of_action: Tensor) -> Tensor:
 
 
 def _joint(policies: tuple[Tensor, Tensor]) -> Tensor:
-    """Products for all pairs of actions, `states x actions_1 x actions_2 x replicates`."""
+    """Products over all pairs of actions, `states x actions_1 x actions_2 x replicates`."""
     return policies[0].unsqueeze(2) * policies[1].unsqueeze(1)
 
 
 def _of_action(q: Tensor, agent: int, weights: tuple[Tensor, Tensor]) -> Tensor:
-    """Worths of joint actions, summed with the weights of the other agent's, `states x actions x replicates`."""
+    """Values of joint actions, summed with weights over the other agent's, `states x actions x replicates`."""
     return (q * weights[1].unsqueeze(1)).sum(2) if agent == 0 else (q * weights[0].unsqueeze(2)).sum(1)
 
 
 def _sum_of(matrix: Tensor, vector: Tensor, index: int) -> Tensor:
-    """Matrix times vector over the given index of the matrix, `states x replicates`."""
+    """Matrix-vector product over the given index of the matrix, `states x replicates`."""
     return (matrix * vector.unsqueeze(1 - index)).sum(index)

@@ -1,41 +1,41 @@
-"""What tabular learners share: the check of their seat, acting from probabilities, and a table of action values."""
+"""Common code of tabular learners: validation of the seat, acting from probabilities, a table of action values."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, ClassVar
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, hyperparameters
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.schedules import Schedule, as_rate
+from inference_marl.inference.schedules import Schedule, check_rate, current
 from inference_marl.inference.tables import check_finite, draw, mean_per_cell, move
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.spaces import Discrete
-from inference_marl.types import Dynamics, Experience, Learner, Posterior, Transition, check_discount
+from inference_marl.types import Actor, Decision, Dynamics, Experience, Learner, Memory, Trajectory, check_discount
 
 
+@hyperparameters
 class TabularLearner(Learner):
-    """Base: plays probabilities that it computes from tables. A subclass defines `setup`, `forward` and `learn`.
+    """Base: plays probabilities computed from tables. A subclass defines `setup`, `forward` and `update`.
 
     Attributes:
-        updates: how many it has made, for schedules.
-        states, actions, opponent_actions: how many there are, once bound.
+        updates: number of updates made, for schedules.
+        states, actions, opponent_actions: sizes of the spaces, once bound.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    heeds_masks: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
         self.updates = 0
 
     def setup(self) -> None:
-        """Check the seat.
-
-        Raises:
-            IncompatibleError: if observations or actions are not discrete.
-        """
+        """Check the seat; raises `IncompatibleError` if observations or actions are not discrete."""
         spaces = {
             "observations": self.seat.observation,
             "actions": self.seat.action,
@@ -50,11 +50,7 @@ class TabularLearner(Learner):
         self.states, self.actions, self.opponent_actions = (space.features for space in spaces.values())
 
     def known_rules(self) -> tuple[Dynamics, float | None]:
-        """The rules of the game, and its discount.
-
-        Raises:
-            IncompatibleError: if the seat's game does not give its rules as tables.
-        """
+        """The game's rules and discount; `IncompatibleError` if the game does not provide its rules as tables."""
         game = self.seat.game
         rules = None if game is None else game.dynamics()
         if game is None or rules is None:
@@ -67,96 +63,114 @@ class TabularLearner(Learner):
         return rules, game.discount
 
     def table(self, name: str, *shape: int, fill: float = 0.0) -> None:
-        """Register a buffer `replicates x shape` of one number."""
+        """Register a constant buffer `replicates x shape`."""
         size = (self.seat.replicates, *shape)
         self.register_buffer(name, torch.full(size, fill, dtype=self.seat.dtype, device=self.seat.device))
 
     @abstractmethod
     def forward(self, obs: Tensor) -> Tensor:
-        """Probabilities of the own actions, `replicates x batch x actions`."""
+        """Probabilities of the agent's own actions, `replicates x batch x actions`."""
 
     @abstractmethod
-    def learn(self, seen: Experience) -> None:
-        """Learn from the newest step, `replicates x environments`."""
+    def update(self, seen: Experience) -> None:
+        """Learn from one step in every environment, `replicates x environments`."""
 
-    def opponent_model(self, obs: Tensor) -> Tensor | None:
-        """What the opponents are believed to do, `replicates x batch x opponent_actions`; `None` without a belief."""
+    def belief(self, obs: Tensor) -> Tensor | None:
+        """Opponents' believed policy, `replicates x batch x opponent_actions`; `None` without a belief."""
         return None
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
-        """A draw from the policy; its most probable action without `explore`."""
-        probabilities = self(obs)
-        action: Tensor = draw(probabilities) if explore else probabilities.argmax(-1)
-        return action
+    def preferences(self, obs: Tensor) -> Tensor:
+        """Scores whose first maximum is played without exploration: the policy, unless overridden."""
+        probabilities: Tensor = self(obs)
+        return probabilities
+
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
+        """Probabilities of the agent's own actions, renormalised over legal ones."""
+        return dist.Categorical(probs=_legal(self(obs), mask)), memory
 
     @torch.no_grad()
-    def update(self, batch: Transition, peers: Sequence[Learner]) -> None:
-        """Learn from the newest step; `peers` is not read.
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """A draw from the policy; the most preferred action without `explore`."""
+        if explore:
+            return Decision(draw(_legal(self(obs), mask)), memory)
+        preferences = self.preferences(obs)
+        if mask is not None:
+            preferences = preferences.masked_fill(~mask, -torch.inf)
+        return Decision(preferences.argmax(-1), memory)
+
+    @torch.no_grad()
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        """Learn from each step in turn; `peers` is not read.
 
         Raises:
             NonFiniteError: if a reward is not finite.
         """
-        seen = batch.seen_by(self.seat)
-        check_finite("reward", seen.reward)
-        self.learn(seen)
-        self.updates += 1
+        newest.check_all_act(type(self).__name__)
+        for step in newest.steps:
+            seen = step.seen_by(self.seat)
+            check_finite("reward", seen.reward)
+            self.update(seen)
+            self.updates += 1
+        return {}
 
     @torch.no_grad()
-    def posterior(self, obs: Tensor, draws: int) -> Posterior:
-        """The policy, and what is believed of the opponents, if anything is."""
-        return Posterior(policy=self(obs), opponent_model=self.opponent_model(obs))
+    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """The policy and, if there is one, the belief about the opponents."""
+        model = self.belief(obs)
+        return {"policy": self(obs)} | ({} if model is None else {"opponent_model": model})
 
     def get_extra_state(self) -> dict[str, Any]:
         """The number of updates, for `state_dict`."""
         return {"updates": self.updates}
 
     def set_extra_state(self, state: Any) -> None:
-        """Undo `get_extra_state`."""
+        """Restore from `get_extra_state`."""
         self.updates = state["updates"]
 
 
+@hyperparameters
 class ValueLearner(TabularLearner):
-    """Base: a table of values of the own actions, played through an exploration, moved towards its TD targets::
+    """Base: a table of values of the agent's own actions, played through an exploration, moved towards TD targets::
 
         y = r + gamma max_a' Q(s', a')        Q(s, a) <- Q(s, a) + rate(y - Q(s, a)) (y - Q(s, a))
 
-    A subclass says with `rates` how far an error moves the table, and may say with `preferences` what is explored from.
+    A subclass defines `rates`, how far an error moves the table, and may override `preferences`, what is explored from.
     Without exploring, the first of the most preferred actions is played.
 
     Args:
-        exploration: from values to probabilities.
+        exploration: maps values to probabilities.
         rate: learning rate in (0, 1]; number or schedule over updates.
         discount: gamma in [0, 1).
         initial: initial values: a number, or `[low, high]` for uniform draws.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of range.
     """
 
-    values: Tensor
+    exploration: Exploration
+    rate: float | Schedule = 0.1
+    discount: float = 0.95
+    initial: float | tuple[float, float] = 0.0
+    values: Tensor = field(init=False)
 
-    def __init__(
-        self,
-        exploration: Exploration,
-        rate: float | Schedule = 0.1,
-        discount: float = 0.95,
-        initial: float | tuple[float, float] = 0.0,
-    ) -> None:
-        super().__init__()
-        low, high = initial if isinstance(initial, Sequence) else (initial, initial)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.initial_range
         if low > high:
-            raise ValueError(f"initial: got {initial}, expected [low, high] with low <= high")
-        check_discount(discount)
-        self.exploration = exploration
-        self.rate = as_rate("rate", rate)
-        self.discount = discount
-        self.initial = (float(low), float(high))
+            raise ValueError(f"initial: got {self.initial}, expected [low, high] with low <= high")
+        check_discount(self.discount)
+        check_rate("rate", self.rate)
+
+    @property
+    def initial_range(self) -> tuple[float, float]:
+        """Range from which initial values are drawn."""
+        low, high = self.initial if isinstance(self.initial, Sequence) else (self.initial, self.initial)
+        return float(low), float(high)
 
     def setup(self) -> None:
         """Check the seat and draw the table, `replicates x states x columns`."""
         super().setup()
-        seat, (low, high) = self.seat, self.initial
+        seat, (low, high) = self.seat, self.initial_range
         shape = (seat.replicates, self.states, self.columns)
         values = torch.rand(shape, device=seat.device, dtype=seat.dtype) * (high - low) + low
         self.register_buffer("values", values)
@@ -167,24 +181,19 @@ class ValueLearner(TabularLearner):
         return self.actions
 
     def column(self, seen: Experience) -> Tensor:
-        """Which value of its state a datum is about, `replicates x batch`: its own action's, unless overridden."""
+        """The column that a datum updates, `replicates x batch`: that of its own action, unless overridden."""
         return seen.action
 
     def preferences(self, obs: Tensor) -> Tensor:
-        """What the exploration makes a policy of, `replicates x batch x actions`: the values, unless overridden."""
+        """The scores explored from, `replicates x batch x actions`: the values, unless overridden."""
         return self.values[self.seat.rows, obs]
 
     def forward(self, obs: Tensor) -> Tensor:
         """The exploring policy, `replicates x batch x actions`."""
         return self.exploration(self.preferences(obs), self.updates)
 
-    @torch.no_grad()
-    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
-        """A draw from the exploring policy; the most preferred action without `explore`."""
-        return super().act(obs) if explore else self.preferences(obs).argmax(-1)
-
     def next_value(self, obs: Tensor) -> Tensor:
-        """What a state is worth, `max_a Q(s, a)`, `replicates x batch`, unless overridden."""
+        """The value of a state, `max_a Q(s, a)`, `replicates x batch`, unless overridden."""
         return self.values[self.seat.rows, obs].max(-1).values
 
     @abstractmethod
@@ -192,11 +201,11 @@ class ValueLearner(TabularLearner):
         """How far to follow an error, in [0, 1], a number or `replicates x batch`.
 
         Args:
-            cell: the entry of the flat table `states x columns` that is moved, `replicates x batch`.
+            cell: the updated entry of the flat table `states x columns`, `replicates x batch`.
             error: target minus value, `replicates x batch`.
         """
 
-    def learn(self, seen: Experience) -> None:
+    def update(self, seen: Experience) -> None:
         """Move the visited cells towards their targets."""
         cells = self.states * self.columns
         cell = seen.obs * self.columns + self.column(seen)
@@ -208,26 +217,27 @@ class ValueLearner(TabularLearner):
         move(flat, cell, target, self.rates(cell, target - flat.gather(1, cell)))
 
 
+@hyperparameters
 class JointValueLearner(ValueLearner):
-    """Base: a table of values of joint actions, weighed with what the opponents are expected to do::
+    """Base: a table of values of joint actions, averaged over the opponents' predicted actions::
 
         EV(s, a) = sum_b rho(b | s, a) Q(s, a, b)        y = r + gamma max_a' EV(s', a')
 
-    A subclass says with `replies` what that is.
+    A subclass defines the prediction, `replies`.
     """
 
     @property
     def columns(self) -> int:
-        """One value per own and opponents' joint action; the latter runs fastest."""
+        """One value per own and opponents' joint action; the latter varies fastest."""
         return self.actions * self.opponent_actions
 
     def column(self, seen: Experience) -> Tensor:
-        """The value of the joint action that was played, `replicates x batch`."""
+        """The column of the joint action played, `replicates x batch`."""
         return seen.action * self.opponent_actions + seen.opponent_action
 
     def rates(self, cell: Tensor, error: Tensor) -> Tensor | float:
-        """The learning rate of now, whatever the error."""
-        return self.rate(self.updates)
+        """The current learning rate, whatever the error."""
+        return current(self.rate, self.updates)
 
     def joint_values(self, obs: Tensor) -> Tensor:
         """`Q(s, ., .)`, `replicates x batch x actions x opponent_actions`."""
@@ -248,3 +258,14 @@ class JointValueLearner(ValueLearner):
     def next_value(self, obs: Tensor) -> Tensor:
         """The best expected value, `max_a EV(s, a)`, `replicates x batch`."""
         return self.expected_values(obs).max(-1).values
+
+
+def _legal(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+    """Probabilities given that the action is legal; uniform over legal ones where these all have probability 0."""
+    if mask is None:
+        return probabilities
+    legal = torch.where(mask, probabilities, 0.0)
+    total = legal.sum(-1, keepdim=True)
+    return torch.where(total > 0, legal, mask.to(legal.dtype)) / torch.where(
+        total > 0, total, mask.sum(-1, keepdim=True)
+    )

@@ -1,4 +1,4 @@
-"""How a learner that has values of its actions plays: from values to probabilities."""
+"""Exploration policies of value-based learners: from values to probabilities."""
 
 from __future__ import annotations
 
@@ -12,16 +12,11 @@ from inference_marl.inference.schedules import Schedule, as_schedule
 
 
 class Exploration(Described, ABC):
-    """From values of actions to the probabilities of playing them."""
+    """Maps action values to the probabilities of playing them."""
 
     @abstractmethod
     def __call__(self, values: Tensor, step: int) -> Tensor:
-        """Probabilities, `... x actions`.
-
-        Args:
-            values: `... x actions`.
-            step: how many updates the learner has made.
-        """
+        """Probabilities from values, both `... x actions`, after `step` updates of the learner."""
 
 
 class Boltzmann(Exploration):
@@ -40,18 +35,18 @@ class Boltzmann(Exploration):
             raise ValueError(f"temperature: got {self.temperature(0)} at the first step, expected a positive number")
 
     def __call__(self, values: Tensor, step: int) -> Tensor:
-        """The softmax of `values / temperature`; one that has decayed to 0 is as good as the smallest number."""
+        """The softmax of `values / temperature`, which is bounded away from 0."""
         return torch.softmax(values / max(self.temperature(step), torch.finfo(values.dtype).tiny ** 0.5), dim=-1)
 
 
 class EpsilonGreedy(Exploration):
-    """The best action with probability `1 - epsilon`, else a uniformly random one; ties share.
+    """The best action with probability `1 - epsilon`, else a uniformly random one; ties are split evenly.
 
     Args:
         epsilon: in [0, 1]; number or schedule over updates.
 
     Raises:
-        ValueError: if epsilon is out of its range at the first step.
+        ValueError: if epsilon is out of range at the first step.
     """
 
     def __init__(self, epsilon: float | Schedule = 0.1) -> None:
@@ -64,7 +59,7 @@ class EpsilonGreedy(Exploration):
         return self.mix(greedy(values), step)
 
     def mix(self, policy: Tensor, step: int) -> Tensor:
-        """Any policy with probability `1 - epsilon`, else a uniformly random action, `... x actions`."""
+        """`policy` with probability `1 - epsilon`, else a uniformly random action, `... x actions`."""
         epsilon = min(max(self.epsilon(step), 0.0), 1.0)
         return (1 - epsilon) * policy + epsilon / policy.shape[-1]
 

@@ -1,43 +1,52 @@
-"""Fictitious play: answer what the opponents have done so far, with the payoffs known."""
+"""Fictitious play: best responses to the opponents' past actions, with known payoffs."""
 
 from __future__ import annotations
 
+from dataclasses import field
+
+from inference_marl.described import hyperparameters
+from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration
 from inference_marl.learners.tabular.joint_action import JointActionLearner
-from inference_marl.models import TabularCounts
 from inference_marl.types import Experience
 
 
+@hyperparameters
 class FictitiousPlay(JointActionLearner):
-    """Best response to how often the opponents played what (Brown 1951), a joint action learner that knows its values::
+    """Best response to the opponents' empirical frequencies (Brown 1951), a joint action learner with known values::
 
         EV(s, a) = sum_b P(b | s) r(s, a, b)
 
-    The payoffs `r` are the known game's mean rewards, so only the counts change. In a game with states each is played
-    as a matrix game of its own: what follows a step is not looked at.
+    The payoffs `r` are the known game's mean rewards, so only the counts change. Each state of a game is played as a
+    separate matrix game, ignoring what follows.
 
     Args:
-        exploration: from expected payoffs to probabilities. The best response, ties shared, if none is given;
+        exploration: maps expected payoffs to probabilities; the default is the best response, with ties split evenly.
             `Boltzmann` makes it stochastic fictitious play (Fudenberg and Levine 1998, Chapter 4).
-        opponent_prior: P(b | s), by counting; `EmpiricalFrequency()` if none is given, Brown's. Fudenberg and Levine's
+        opponent_prior: P(b | s), by counting; the default `EmpiricalFrequency()` is Brown's. Fudenberg and Levine's
             initial weights are the concentration of a `DirichletMultinomial`.
     """
 
-    def __init__(self, exploration: Exploration | None = None, opponent_prior: TabularCounts | None = None) -> None:
-        super().__init__(exploration or EpsilonGreedy(0.0), opponent_prior)
+    exploration: Exploration | None = None  # type: ignore[assignment]  # there is one once it is made
+    rate: float | Schedule = field(default=1.0, init=False)
+    discount: float = field(default=0.0, init=False)
+    initial: float | tuple[float, float] = field(default=0.0, init=False)
+    divide_by_sum: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.exploration = self.exploration or EpsilonGreedy(0.0)
+        super().__post_init__()
 
     def setup(self) -> None:
-        """Look the payoffs up, `replicates x states x (actions x opponent_actions)`, and start counting.
+        """Look up the payoffs, `replicates x states x (actions x opponent_actions)`, and start counting.
 
         Raises:
-            IncompatibleError: if the game does not give its rules as tables, besides the reasons of all tabular
-                learners.
+            IncompatibleError: as for all tabular learners, or if the game does not provide its rules as tables.
         """
         super().setup()
         rules, _ = self.known_rules()
         _, reward = rules.seen_by(self.seat.index)
         self.values.copy_(reward.flatten(1).expand_as(self.values))
 
-    def learn(self, seen: Experience) -> None:
-        """Count what the opponents did."""
-        self.observe(seen)
+    def update(self, seen: Experience) -> None:
+        """Do nothing beyond counting: the payoffs are known."""

@@ -1,20 +1,23 @@
-"""Policy hill climbing, and its "win or learn fast" form: a policy that follows the best action in small steps."""
+"""Policy hill climbing and its "win or learn fast" form: the policy follows the best action in small steps."""
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from inference_marl.inference.schedules import Schedule, as_rate
+from inference_marl.described import hyperparameters
+from inference_marl.inference.schedules import Schedule, check_rate, current
 from inference_marl.inference.tables import mean_per_cell
-from inference_marl.learners.tabular.exploration import EpsilonGreedy, greedy
+from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.types import Experience
 
 
+@hyperparameters
 class PHC(IndependentQ):
     """Policy hill climbing (Bowling and Veloso 2002, PHC): Q-learning whose policy climbs towards the best action::
 
@@ -22,69 +25,64 @@ class PHC(IndependentQ):
         pi(s, a) <- pi(s, a) - d(a)                                 if a is not the best action
         pi(s, a) <- pi(s, a) + sum of d over those that are not     if it is
 
-    so the policy stays on the simplex. Values bootstrap from `max_a' Q(s', a')`, whatever the policy. Where several
-    actions are best they share the sum, which the paper leaves open: the first of them alone would favour actions by
-    their number. A state that several environments visit moves once.
+    so the policy stays on the simplex. Values bootstrap from `max_a' Q(s', a')`, whatever the policy. Tied best actions
+    share the sum, which the paper leaves open: choosing the first would favour actions by their number. A state that
+    several environments visit moves once.
 
     Args:
-        policy_rate: delta in (0, 1], how much probability moves in a step; number or schedule over updates.
+        policy_rate: delta in (0, 1], the probability moved per step; number or schedule over updates.
         rate, discount, initial: as for `ValueLearner`; the paper's values start at 0.
-        epsilon: share of uniformly random actions on top of the policy, in [0, 1]; number or schedule over updates. The
-            paper asks for "suitable exploration"; the policy itself is some while it is mixed.
+        epsilon: fraction of uniformly random actions on top of the policy, in [0, 1]; number or schedule over updates.
+            The paper asks for "suitable exploration"; a mixed policy already explores.
         initial_policy: `uniform`, as in the paper, or `random`, drawn for every state uniformly from the simplex, as in
             the public code of the ROMMEO comparison (mapr2).
         step: `every_action`, the step above, or `played_action`, that of mapr2: only the probability of the action just
-            played moves, by `delta` if it is the best and else by `-delta / (actions - 1)`; then all are raised by what
-            a negative one lacks to 0, and scaled to sum to 1.
+            played changes, by `delta` if it is the best and else by `-delta / (actions - 1)`; then all are shifted up
+            by any negative one's deficit, and normalised.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of range.
     """
 
-    policy: Tensor
-    exploration: EpsilonGreedy
+    exploration: Exploration = field(init=False)
+    policy_rate: float | Schedule = 0.01
+    epsilon: float | Schedule = 0.0
+    initial_policy: Literal["uniform", "random"] = "uniform"
+    step: Literal["every_action", "played_action"] = "every_action"
+    strategy: Tensor = field(init=False)
 
-    def __init__(
-        self,
-        policy_rate: float | Schedule = 0.01,
-        rate: float | Schedule = 0.1,
-        discount: float = 0.95,
-        initial: float | tuple[float, float] = 0.0,
-        epsilon: float | Schedule = 0.0,
-        initial_policy: Literal["uniform", "random"] = "uniform",
-        step: Literal["every_action", "played_action"] = "every_action",
-    ) -> None:
-        super().__init__(EpsilonGreedy(epsilon), rate, discount, initial)
-        self.policy_rate = as_rate("policy_rate", policy_rate)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.exploration = self._mixing = EpsilonGreedy(self.epsilon)
+        check_rate("policy_rate", self.policy_rate)
         for name, got, known in [
-            ("initial_policy", initial_policy, ("uniform", "random")),
-            ("step", step, ("every_action", "played_action")),
+            ("initial_policy", self.initial_policy, ("uniform", "random")),
+            ("step", self.step, ("every_action", "played_action")),
         ]:
             if got not in known:
                 raise ValueError(f"{name}: got {got!r}, expected {' or '.join(known)}")
-        self.initial_policy, self.step = initial_policy, step
 
     def setup(self) -> None:
-        """Check the seat and make the tables: values and `policy`, `replicates x states x actions`."""
+        """Check the seat and create the tables: values and `strategy`, `replicates x states x actions`."""
         super().setup()
-        self.table("policy", self.states, self.actions, fill=1 / self.actions)
+        self.table("strategy", self.states, self.actions, fill=1 / self.actions)
         if self.initial_policy == "random":
-            self.policy.exponential_()
-            self.policy /= self.policy.sum(-1, keepdim=True)
+            self.strategy.exponential_()
+            self.strategy /= self.strategy.sum(-1, keepdim=True)
 
     def preferences(self, obs: Tensor) -> Tensor:
         """The policy without exploration, `replicates x batch x actions`."""
-        return self.policy[self.seat.rows, obs]
+        return self.strategy[self.seat.rows, obs]
 
     def forward(self, obs: Tensor) -> Tensor:
-        """The policy, and uniformly random actions with probability epsilon, `replicates x batch x actions`."""
-        return self.exploration.mix(self.preferences(obs), self.updates)
+        """The policy mixed with uniformly random actions at rate epsilon, `replicates x batch x actions`."""
+        return self._mixing.mix(self.preferences(obs), self.updates)
 
-    def learn(self, seen: Experience) -> None:
-        """Learn values, then step the policy of the visited states."""
-        super().learn(seen)
+    def update(self, seen: Experience) -> None:
+        """Update the values, then step the policy of the visited states."""
+        super().update(seen)
         rows, obs = self.seat.rows, seen.obs
-        policy, values = self.policy[rows, obs], self.values[rows, obs]
+        policy, values = self.strategy[rows, obs], self.values[rows, obs]
         delta = self.steps(obs, policy, values)
         if self.step == "every_action":
             policy = climb(policy, values, delta)
@@ -94,84 +92,74 @@ class PHC(IndependentQ):
             change = mean_per_cell(self.states * self.actions, cell.flatten(1), change.flatten(1)).view_as(policy)
             policy = policy + change
             policy = policy - policy.amin(-1, keepdim=True).clamp_max(0)
-        self.policy[rows, obs] = policy / policy.sum(-1, keepdim=True)
+        self.strategy[rows, obs] = policy / policy.sum(-1, keepdim=True)
 
     def steps(self, obs: Tensor, policy: Tensor, values: Tensor) -> Tensor | float:
-        """How far policies step, a number or `replicates x batch x 1`: `policy_rate`, unless overridden.
+        """Step sizes of the policies, a number or `replicates x batch x 1`: `policy_rate`, unless overridden.
 
         Args:
             obs: the states visited, `replicates x batch`.
             policy: their policies, `replicates x batch x actions`.
             values: their values, `replicates x batch x actions`.
         """
-        return self.policy_rate(self.updates)
+        return current(self.policy_rate, self.updates)
 
 
+@hyperparameters
 class WoLFPHC(PHC):
-    """Win or learn fast: hill climbing in small steps while winning (Bowling and Veloso 2001, 2002, WoLF-PHC).
+    """Win or learn fast: smaller hill-climbing steps while winning (Bowling and Veloso 2001, 2002, WoLF-PHC).
 
-    An agent wins in a state if its policy is worth more than its average policy over all visits of the state so far::
+    An agent wins in a state if its policy has a higher value than its average policy over all visits to the state::
 
         average(s, .) <- average(s, .) + (pi(s, .) - average(s, .)) / visits(s)
         delta = policy_rate_winning if sum_a pi(s, a) Q(s, a) > sum_a average(s, a) Q(s, a) else policy_rate_losing
 
     Args:
-        policy_rate_winning, policy_rate_losing: delta while winning and while losing, in (0, 1], the second not the
-            smaller; numbers or schedules over updates.
+        policy_rate_winning, policy_rate_losing: delta while winning and while losing, in (0, 1]; the first must not
+            exceed the second; numbers or schedules over updates.
         rate, discount, initial, epsilon, initial_policy, step: as for `PHC`.
 
     Raises:
-        ValueError: if a number is out of its range, or steps are larger while winning.
+        ValueError: if a number is out of range, or steps are larger while winning.
     """
 
-    average: Tensor
-    visits: Tensor
+    policy_rate: float | Schedule = field(init=False)
+    policy_rate_winning: float | Schedule = 0.0025
+    policy_rate_losing: float | Schedule = 0.005
+    average: Tensor = field(init=False)
+    visits: Tensor = field(init=False)
 
-    def __init__(
-        self,
-        policy_rate_winning: float | Schedule = 0.0025,
-        policy_rate_losing: float | Schedule = 0.005,
-        rate: float | Schedule = 0.1,
-        discount: float = 0.95,
-        initial: float | tuple[float, float] = 0.0,
-        epsilon: float | Schedule = 0.0,
-        initial_policy: Literal["uniform", "random"] = "uniform",
-        step: Literal["every_action", "played_action"] = "every_action",
-    ) -> None:
-        losing = as_rate("policy_rate_losing", policy_rate_losing)
-        super().__init__(losing, rate, discount, initial, epsilon, initial_policy, step)
-        self.policy_rate_winning, self.policy_rate_losing = as_rate("policy_rate_winning", policy_rate_winning), losing
-        if self.policy_rate_winning(0) > losing(0):
+    def __post_init__(self) -> None:
+        check_rate("policy_rate_losing", self.policy_rate_losing)
+        self.policy_rate = self.policy_rate_losing
+        super().__post_init__()
+        check_rate("policy_rate_winning", self.policy_rate_winning)
+        winning, losing = (current(rate, 0) for rate in (self.policy_rate_winning, self.policy_rate_losing))
+        if winning > losing:
             raise ValueError(
-                f"policy_rate_winning: got {self.policy_rate_winning(0)} at the first update, expected at most "
-                f"policy_rate_losing = {losing(0)}: it learns fast when it loses; exchange the two"
+                f"policy_rate_winning: got {winning} at the first update, expected at most policy_rate_losing = "
+                f"{losing}: it learns fast when it loses; exchange the two"
             )
 
     def setup(self) -> None:
-        """Make the tables of `PHC`, the average policy, and the number of visits, `replicates x states`."""
+        """Create the tables of `PHC`, the average policy, and the number of visits, `replicates x states`."""
         super().setup()
         self.table("average", self.states, self.actions)
         self.table("visits", self.states)
 
     def steps(self, obs: Tensor, policy: Tensor, values: Tensor) -> Tensor | float:
-        """Move the average policies, and say how far policies step, `replicates x batch x 1`."""
+        """Update the average policies and return the step sizes, `replicates x batch x 1`."""
         rows = self.seat.rows
         visits = self.visits[rows, obs] + 1
         average = torch.lerp(self.average[rows, obs], policy, visits.reciprocal().unsqueeze(-1))
         self.visits[rows, obs], self.average[rows, obs] = visits, average
         winning = ((policy - average) * values).sum(-1, keepdim=True) > 0
-        small, large = self.policy_rate_winning(self.updates), self.policy_rate_losing(self.updates)
+        small, large = (current(rate, self.updates) for rate in (self.policy_rate_winning, self.policy_rate_losing))
         return torch.where(winning, values.new_tensor(small), values.new_tensor(large))
 
 
 def climb(policy: Tensor, values: Tensor, delta: Tensor | float) -> Tensor:
-    """The policy after a step towards its best actions (Bowling and Veloso 2002), `... x actions`.
-
-    Args:
-        policy: `... x actions`.
-        values: `... x actions`.
-        delta: a number or `... x 1`.
-    """
+    """The policy after a step of size `delta` towards its best actions (Bowling and Veloso 2002), `... x actions`."""
     best = greedy(values)
     limit = torch.as_tensor(delta, dtype=policy.dtype, device=policy.device) / max(policy.shape[-1] - 1, 1)
     loss = torch.where(best > 0, 0.0, torch.minimum(policy, limit))
@@ -179,13 +167,7 @@ def climb(policy: Tensor, values: Tensor, delta: Tensor | float) -> Tensor:
 
 
 def played_change(values: Tensor, action: Tensor, delta: Tensor | float) -> Tensor:
-    """What the step of the played action alone adds to a policy, before it is made one again, `... x actions`.
-
-    Args:
-        values: `... x actions`.
-        action: the one played, `...`.
-        delta: a number or `... x 1`.
-    """
+    """The change of the played action's probability, before renormalisation, `... x actions`; see `PHC`'s `step`."""
     actions = values.shape[-1]
     best = values.gather(-1, action.unsqueeze(-1)) == values.amax(-1, keepdim=True)
     share = torch.where(best, values.new_tensor(1.0), values.new_tensor(-1.0 / max(actions - 1, 1)))

@@ -1,58 +1,62 @@
-"""The minimax strategy of a known game: what no opponent can bring below its value."""
+"""The minimax strategy of a known game, which no opponent can push below its value."""
 
 from __future__ import annotations
+
+from dataclasses import field
 
 import numpy as np
 import torch
 from scipy import optimize, sparse  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
+from inference_marl.described import hyperparameters
 from inference_marl.inference.returns import discount_factor
 from inference_marl.learners.tabular.base import TabularLearner
-from inference_marl.types import Experience, check_discount
+from inference_marl.types import Decision, Experience, Memory, check_discount
 
 TOLERANCE = 1e-10
-"""By how much a value must change, relative to the size of the values, to count as another."""
+"""Smallest change of a value, relative to the size of the values, that counts."""
 
 
+@hyperparameters
 class Minimax(TabularLearner):
-    """Plays the strategy that is safe against every opponent, from the known rules; it learns nothing::
+    """Plays the maximin strategy, computed from the known rules; it learns nothing::
 
         Q(s, a, b) = r(s, a, b) + gamma sum_s' T(s' | s, a, b) V(s')
         V(s) = max_pi min_b sum_a pi(a) Q(s, a, b)
 
-    the unique solution of which are the values of the game (Shapley 1953), each state's strategy one of those that
-    reach the maximum, by linear programming. In a two-player zero-sum game two of them play a Nash equilibrium; in any
-    other game it is the agent's security strategy, and several opponents count as one who is against it.
+    whose unique solution is the game's values (Shapley 1953); each state's strategy is one that attains the maximum,
+    found by linear programming. In two-player zero-sum games a pair of them plays a Nash equilibrium; in any other game
+    it is the agent's security strategy, with several opponents treated as one adversary.
 
-    Values settle by the policy iteration of Hoffman and Karp (1966) instead of Shapley's value iteration: between two
-    linear programs the strategy found is valued against its worst opponent, so there are few programs to solve.
+    Values are computed by the policy iteration of Hoffman and Karp (1966) instead of Shapley's value iteration: between
+    linear programs the strategy is evaluated against its worst opponent, so that few programs are needed.
 
     Args:
-        discount: gamma in [0, 1); the game's if none is given. One-shot games, and those that always terminate, need
-            neither.
+        discount: gamma in [0, 1); by default the game's. One-shot games, and those that always terminate, need neither.
 
     Attributes:
         strategy: `states x actions`, the same for all replicates.
-        value: V, what each state is worth at least, float64, `states`.
+        value: V, the guaranteed value of each state, float64, `states`.
 
     Raises:
-        ValueError: if the discount is out of its range.
+        ValueError: if the discount is out of range.
     """
 
-    strategy: Tensor
-    value: Tensor
+    discount: float | None = None
+    strategy: Tensor = field(init=False)
+    value: Tensor = field(init=False)
 
-    def __init__(self, discount: float | None = None) -> None:
-        super().__init__()
-        self.discount = check_discount(discount)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_discount(self.discount)
 
     def setup(self) -> None:
         """Solve the game.
 
         Raises:
-            IncompatibleError: if the game does not give its rules as tables, or may go on for ever without a discount,
-                besides the reasons of all tabular learners.
+            IncompatibleError: as for all tabular learners, or if the game does not provide its rules as tables, or may
+                go on forever without a discount.
         """
         super().setup()
         rules, game_discount = self.known_rules()
@@ -62,36 +66,32 @@ class Minimax(TabularLearner):
         self.register_buffer("value", value.to(self.seat.device))
 
     def forward(self, obs: Tensor) -> Tensor:
-        """The safe strategy, `replicates x batch x actions`."""
+        """The maximin strategy, `replicates x batch x actions`."""
         return self.strategy[obs]
 
-    def act(self, obs: Tensor, explore: bool = True) -> Tensor:
-        """A draw from the strategy, with or without `explore`: its most probable action alone is not safe."""
-        return super().act(obs, explore=True)
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """A draw from the strategy, even without `explore`: its most probable action alone gives no guarantee."""
+        return super().act(obs, memory, explore=True, mask=mask)
 
-    def learn(self, seen: Experience) -> None:
-        """Nothing: the rules are known."""
+    def update(self, seen: Experience) -> None:
+        """Do nothing: the rules are known."""
 
 
 def solve(reward: Tensor, transition: Tensor, discount: float | None) -> tuple[Tensor, Tensor]:
-    """Maximin strategies and values of a stochastic game.
+    """Maximin strategies `states x actions` and worst-case values `states` of a stochastic game.
 
     Args:
         reward: `states x actions x opponent_actions`, float64.
-        transition: `states x actions x opponent_actions x states`; what a row lacks to 1 is the probability that the
-            game terminates there.
+        transition: `states x actions x opponent_actions x states`; missing mass is the probability of termination.
         discount: gamma in [0, 1), or `None` for 1.
 
-    Returns:
-        Strategies `states x actions`, and what each state is worth against the worst opponent, `states`.
-
     Raises:
-        IncompatibleError: if there is no discount and the game may go on for ever.
+        IncompatibleError: if there is no discount and the game may go on forever.
     """
     transition = discount_factor(transition, discount) * transition
     strategy = maximin(reward)
     value = _against_the_worst(strategy, reward, transition)
-    while True:  # every round raises some value, and none is above the game's
+    while True:  # every iteration raises some value, and none exceeds the game's
         better = maximin(reward + transition @ value)
         after = _against_the_worst(better, reward, transition)
         if bool((after - value <= TOLERANCE * value.abs().amax().clamp_min(1)).all()):
@@ -100,11 +100,11 @@ def solve(reward: Tensor, transition: Tensor, discount: float | None) -> tuple[T
 
 
 def _against_the_worst(strategy: Tensor, reward: Tensor, transition: Tensor) -> Tensor:
-    """What a strategy gets at least from every state on, `states`: the opponent's policy iteration (Howard 1960)."""
+    """A strategy's worst-case value of every state, `states`: the opponent's policy iteration (Howard 1960)."""
     pays = torch.einsum("sa,sab->sb", strategy, reward)
     moves = torch.einsum("sa,sabt->sbt", strategy, transition)
     states, choice = torch.arange(len(pays)), pays.argmin(-1)
-    while True:  # every round is worse in some state, and there are finitely many policies
+    while True:  # every iteration lowers the value of some state, and there are finitely many policies
         chain = torch.eye(len(pays), dtype=pays.dtype) - moves[states, choice]
         value: Tensor = torch.linalg.solve(chain, pays[states, choice])
         q = pays + moves @ value
@@ -116,16 +116,13 @@ def _against_the_worst(strategy: Tensor, reward: Tensor, transition: Tensor) -> 
 
 
 def maximin(payoff: Tensor) -> Tensor:
-    """Strategies that maximise the worst expected payoff, for many matrix games at once.
+    """Strategies `games x actions` that maximise the worst-case expected payoff, for many matrix games at once.
 
     One linear program, with a block for every game: maximise `sum_s v_s` such that `v_s <= sum_a pi_sa payoff_sab` for
     every `b`, over distributions `pi_s`.
 
     Args:
         payoff: `games x actions x opponent_actions`, float64.
-
-    Returns:
-        `games x actions`.
     """
     games, actions, opponent_actions = payoff.shape
     low, high = payoff.amin((1, 2), keepdim=True), payoff.amax((1, 2), keepdim=True)

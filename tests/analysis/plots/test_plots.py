@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,7 +14,7 @@ from matplotlib.text import Text
 
 from inference_marl.analysis import plots
 from inference_marl.analysis.plots.drawing import histogram, looks, readable_limits, settled, time_axis
-from inference_marl.analysis.posterior import InspectError
+from inference_marl.described import InspectError
 from inference_marl.statistics.changes import belief_change
 from tests import run_folder
 
@@ -51,6 +52,15 @@ FIGURES = {
     "surface": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"]),
     "surface of one": lambda: plots.surface(CONTINUOUS["surface"], CONTINUOUS["posterior"], ["rommeo_q"]),
 }
+
+
+@cache
+def drawn(name: str) -> Figure:
+    """A figure that tests look at only; drawing it leaves no global state."""
+    before = dict(mpl.rcParams)
+    figure = FIGURES[name]()
+    assert dict(mpl.rcParams) == before
+    return figure
 
 
 def long_names(posterior: xr.Dataset) -> xr.Dataset:
@@ -92,7 +102,7 @@ def visible_texts(figure: Figure) -> dict[str, tuple[float, float, float, float]
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_texts_do_not_overlap_and_stay_inside(name: str) -> None:
-    figure = FIGURES[name]()
+    figure = drawn(name)
     texts = visible_texts(figure)
     assert len(texts) > 10
     width, height = figure.bbox.width, figure.bbox.height
@@ -108,18 +118,11 @@ def test_texts_do_not_overlap_and_stay_inside(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_axes_are_labelled(name: str) -> None:
-    figure = FIGURES[name]()
+    figure = drawn(name)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert any(axes.get_xlabel() for axes in panels) or figure.get_supxlabel()
     assert any(axes.get_ylabel() for axes in panels)
     assert len(figure.legends) == (0 if name in {"learning_curves of one", "beliefs_by_state"} else 1)
-
-
-def test_drawing_leaves_no_global_state() -> None:
-    before = dict(mpl.rcParams)
-    for draw in FIGURES.values():
-        draw()
-    assert dict(mpl.rcParams) == before
 
 
 def test_beliefs_show_the_mean_over_replicates_or_one_of_them() -> None:
@@ -253,21 +256,25 @@ def names(paths: list[Path]) -> list[str]:
 BELIEFS = ["beliefs", "beliefs_replicate_0", "opponent_actions", "calibration", "belief_change"]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_write_all(tmp_path: Path) -> None:
-    discrete = run_folder.write(tmp_path / "discrete", **DISCRETE)
-    assert names(plots.write_all(discrete)) == ["learning_curves", "elbo_parts", *BELIEFS]
-    assert sorted(path.suffix for path in (discrete / "figures").iterdir()) == [".png"] * 7
-    continuous = run_folder.write(tmp_path / "continuous", **CONTINUOUS)
-    assert names(plots.write_all(continuous)) == ["learning_curves", "elbo_parts", *BELIEFS, "surface"]
-    bare = run_folder.write(tmp_path / "bare", metrics=DISCRETE["metrics"].sel(learner=["jal"]))
-    assert names(plots.write_all(bare)) == ["learning_curves"]
+    def written(name: str, **datasets: xr.Dataset) -> list[str]:
+        return names(plots.write_all(run_folder.recorded(tmp_path / name, **datasets)))
+
+    assert written("discrete", **DISCRETE) == ["learning_curves", "elbo_parts", *BELIEFS]
+    assert sorted(path.suffix for path in (tmp_path / "discrete" / "figures").iterdir()) == [".png"] * 7
+    assert written("continuous", **CONTINUOUS) == ["learning_curves", "elbo_parts", *BELIEFS, "surface"]
+    assert written("bare", metrics=DISCRETE["metrics"].sel(learner=["jal"])) == ["learning_curves"]
+    more = written("many", metrics=DISCRETE["metrics"], posterior=MANY)
+    assert set(more) == {"learning_curves", "elbo_parts", *BELIEFS, "beliefs_by_state", "opponent_types"}
 
 
 @pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
 def test_write_all_of_one_replicate_and_one_record(tmp_path: Path, make: type) -> None:
     run = make(1, 5)
     run = {name: data.isel(step=[-1]) if "step" in data.dims else data for name, data in run.items()}
-    assert names(plots.write_all(run_folder.write(tmp_path / "run", **run)))[:3] == [
+    run = {name: data.sel(learner=["rommeo_q"]) if "learner" in data.dims else data for name, data in run.items()}
+    assert names(plots.write_all(run_folder.recorded(tmp_path, **run)))[:3] == [
         "learning_curves",
         "elbo_parts",
         "beliefs",

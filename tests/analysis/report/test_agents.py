@@ -1,35 +1,12 @@
-"""What stands for an arm: when a game is zero-sum, whose rows are whose, and beside which a published number stands."""
+"""What stands for an arm: whose rows are whose, and beside which a published number stands."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from inference_marl.analysis.report.agents import is_zero_sum, of_agents, published_value
-from tests import run_folder
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ({}, True),
-        ({(0, 1, 1, 0): 2.0}, False),  # at one record of one replicate
-        ({(1, 2, 0, 1): -0.5 + 1e-9}, True),  # rounding
-    ],
-)
-def test_a_game_is_zero_sum_if_the_agents_together_never_get_anything(
-    changed: dict[tuple[int, ...], float], expected: bool
-) -> None:
-    reward = np.broadcast_to(np.array([0.5, -0.5]), (2, 3, 4, 2)).copy()
-    for where, number in changed.items():
-        reward[where] = number
-    assert is_zero_sum(run_folder.metrics_dataset({"reward": reward}, np.arange(4))) == expected
-
-
-def test_where_nobody_ever_gets_anything_interests_are_not_opposed() -> None:
-    assert not is_zero_sum(run_folder.metrics_dataset({"reward": np.zeros((1, 2, 3, 2))}, np.arange(3)))
+from inference_marl.analysis.report.agents import of_agents, published_value
 
 
 def row(**changed: Any) -> dict[str, Any]:

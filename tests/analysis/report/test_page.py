@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import xarray as xr
 import yaml
 
 from inference_marl.analysis.plots import learning_curves
-from inference_marl.analysis.posterior import InspectError, read
+from inference_marl.analysis.recorded import read
 from inference_marl.analysis.report.findings import findings
 from inference_marl.analysis.report.page import _Page, report
-from inference_marl.analysis.report.tables import Section
+from inference_marl.analysis.tables import Section
 from inference_marl.cli import main
+from inference_marl.described import InspectError
 from tests import run_folder
 
 
@@ -61,6 +63,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_folder.write(tmp_path_factory.mktemp("runs") / "run", **two_learners(4, 8))
 
 
+def copied(folder: Path, to: Path) -> Path:
+    """A copy that a test may write into."""
+    return Path(shutil.copytree(folder, to / folder.name))
+
+
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Page:
     return Page(report([folder]))
@@ -101,6 +108,7 @@ def test_report_needs_nothing_from_outside(folder: Path) -> None:
     assert "@media print" in text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_figures_and_failures_of_others_are_shown(tmp_path: Path) -> None:
     run = run_folder.discrete(3, 5)
     folder = run_folder.write(tmp_path / "run", metrics=run["metrics"])
@@ -112,6 +120,7 @@ def test_figures_and_failures_of_others_are_shown(tmp_path: Path) -> None:
     assert not (folder / "report.html").exists()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_ablation_comes_first(tmp_path: Path) -> None:
     run = two_learners(4, 8)
     folder = run_folder.write(tmp_path / "run", **run)
@@ -126,15 +135,18 @@ def test_ablation_comes_first(tmp_path: Path) -> None:
 
 
 def test_a_row_may_have_several_names() -> None:
-    rows = [["x", "1", "2.0"], ["y", "10", "3.0"]]
+    rows = [["x<b>&", "1", "<i>"], ["y", "10", "3.0"]]
     section = Section("", "What it is.", ["factor", "level", "reward"], rows, names=2)
     text = _Page().table(section)
     heads = [f'<th scope="row" class="name">{name}</th>' for name in ("y", "10")]
     assert f"<tr>{''.join(heads)}<td>3.0</td></tr>" in text
     assert text.count('scope="row"') == 4
+    assert '<th scope="row" class="name">x&lt;b&gt;&amp;</th>' in text
+    assert "<td>&lt;i&gt;</td>" in text
     assert '<th scope="col" class="name">level</th><th scope="col">reward</th>' in text
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_versions_are_those_of_the_run(tmp_path: Path) -> None:
     folder = run_folder.write(tmp_path / "run", **two_learners(2, 3))
     summary = json.loads((folder / "summary.json").read_text())
@@ -144,10 +156,11 @@ def test_versions_are_those_of_the_run(tmp_path: Path) -> None:
     assert "Versions are those" not in found
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_report_of_several_runs_compares_them(folder: Path, tmp_path: Path) -> None:
-    other = run_folder.write(tmp_path / "other", **two_learners(3, 6))
-    path = report([folder, other])
-    assert path == folder / "comparison.html"
+    first, other = copied(folder, tmp_path), run_folder.write(tmp_path / "other", **two_learners(3, 6))
+    path = report([first, other])
+    assert path == first / "comparison.html"
     found = Page(path)
     assert found.headings[:2] == ["2 runs compared", "run and other"]
     assert "How far are the beliefs of other from those of run?" in found.headings
@@ -155,8 +168,9 @@ def test_report_of_several_runs_compares_them(folder: Path, tmp_path: Path) -> N
     assert found.headings.count("Are the beliefs calibrated?") == 2
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(folder), "--out", str(tmp_path / "it.html")]) == 0
+    assert main(["report", str(copied(folder, tmp_path)), "--out", str(tmp_path / "it.html")]) == 0
     assert str(tmp_path / "it.html") in capsys.readouterr().out
     assert main(["report", str(tmp_path)]) == 2
     assert "without spec.yaml" in capsys.readouterr().err

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.analysis.posterior import read
-from inference_marl.analysis.report.findings import findings
-from inference_marl.analysis.report.text import InspectError, inspect_run, results_table
+from inference_marl.analysis.report.findings import believed, findings
+from inference_marl.analysis.report.text import inspect_run, results_table
+from inference_marl.described import InspectError
 from tests import run_folder
 
 
@@ -20,9 +20,21 @@ def inspected(folder: Path) -> str:
     return "\n".join(blocks)
 
 
-@pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
-def test_inspect_tells_everything(tmp_path: Path, make: type) -> None:
-    run = make()
+def found(folder: Path, **run: xr.Dataset) -> str:
+    """The findings as `inspect` prints them."""
+    return "\n".join("\n" + section.text() for section in findings(run_folder.recorded(folder, **run)))
+
+
+def test_inspect_tells_everything(tmp_path: Path) -> None:
+    tells_everything(tmp_path, run_folder.discrete())
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_inspect_tells_everything_of_continuous_actions(tmp_path: Path) -> None:
+    tells_everything(tmp_path, run_folder.continuous())
+
+
+def tells_everything(tmp_path: Path, run: dict[str, xr.Dataset]) -> None:
     folder = run_folder.write(tmp_path / "run", **run)
     text = inspected(folder)
     game, last = run["metrics"].attrs["game"], int(run["metrics"]["step"][-1])
@@ -129,13 +141,14 @@ def test_agents_are_told_one_by_one_where_their_learners_differ(tmp_path: Path) 
 
 def test_excluded_seeds_are_counted(tmp_path: Path) -> None:
     run = run_folder.discrete(9, 30)
-    text = inspected(run_folder.write(tmp_path / "run", **run))
+    text = found(tmp_path, **run)
     final = run["posterior"]["opponent_policy"].sel(learner="rommeo_q_emp", opponent_action="A").isel(step=-1)
     failed = int((final < 0.5).any(["agent", "state"]).sum())
     section = text[text.index("think ahead") :]
     assert re.search(rf"^rommeo_q_emp .* {failed} of 9 ", section, flags=re.MULTILINE)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_runs_without_beliefs_or_optimum(tmp_path: Path) -> None:
     run = run_folder.discrete(3, 6)
     bare = inspected(run_folder.write(tmp_path / "bare", metrics=run["metrics"]))
@@ -144,6 +157,7 @@ def test_runs_without_beliefs_or_optimum(tmp_path: Path) -> None:
     assert "needs a game with a known optimum" in inspected(run_folder.write(tmp_path / "no_optimum", **run))
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_one_replicate_has_no_intervals(tmp_path: Path) -> None:
     text = inspected(run_folder.write(tmp_path / "run", **run_folder.continuous(1, 6)))
     assert "1 replicate, at step" in text
@@ -173,7 +187,7 @@ def test_planted_answers_are_found(tmp_path: Path) -> None:
     rho[0, :, 6:] = [0.8, 0.1, 0.1]
     run["posterior"]["opponent_policy"][0, :, -1] = [0.5, 0.25, 0.25]
     rho[0, 0, -1] = [0.1, 0.8, 0.1]
-    text = inspected(run_folder.write(tmp_path / "run", **run))
+    text = found(tmp_path, **run)
     share, chance, *_ = cells(text, "Do the seeds agree?", "rommeo_q ")
     assert share == "0.750"
     # The most common favourite of four seeds, out of three actions at random: (4 * 3 + 3 * 24 + 2 * 54) / 81 / 4.
@@ -209,11 +223,10 @@ def test_each_opponent_has_rows_of_its_own(tmp_path: Path) -> None:
         {"learner": ["rommeo_q"], "step": [1, 2, 3], "action": list("ABC")},
         {"kind": "discrete"},
     )
-    folder = run_folder.write(tmp_path / "run", metrics=metrics, posterior=posterior)
-    rows = findings(read(folder))[0].rows
-    found = {tuple(cell.strip() for cell in row[:3]): row[3] for row in rows if len(row) > 1}
+    rows = believed(run_folder.recorded(tmp_path, metrics=metrics, posterior=posterior)).rows
+    shown = {tuple(cell.strip() for cell in row[:3]): row[3] for row in rows if len(row) > 1}
     expected = {"0": first, "1": second, "2": third}
-    assert found == {
+    assert shown == {
         (agent, opponent, "ABC"[i]): f"{probability:.3f}"
         for agent in "012"
         for opponent, beliefs in expected.items()
@@ -228,13 +241,14 @@ def test_the_surest_states_are_shown_and_the_rest_counted(tmp_path: Path) -> Non
     run["posterior"] = xr.concat([posterior] * 30, dim="state")
     run["posterior"]["opponent_model"][:3, :, -1] = 1 / 3
     run["posterior"]["opponent_model"][:3, :, -1, :, 17] = [0.0, 0.0, 1.0]
-    section = findings(read(run_folder.write(tmp_path / "run", **run)))[0]
+    section = believed(run_folder.recorded(tmp_path, **run))
     assert {row[1] for row in section.rows if len(row) > 1} >= {"17"}
     shown = sum(len(row) > 1 for row in section.rows)
     assert 0 < shown <= 40
-    assert f"and {3 * 2 * 30 * 3 - shown} more rows: inference_marl.analysis.posterior.summary(" in section.note
+    assert f"and {3 * 2 * 30 * 3 - shown} more rows: inference_marl.analysis.arviz.summary(" in section.note
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_opponent_types_are_told(tmp_path: Path) -> None:
     run = run_folder.discrete(2, 3)
     rho = run["posterior"]["opponent_model"].rename(opponent_action="type").drop_vars("type")

@@ -11,10 +11,14 @@ from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.fictitious_play import FictitiousPlay
 from inference_marl.models import DirichletMultinomial, EmpiricalFrequency
 from inference_marl.types import Game, Learner, Seat, Transition
+from tests.steps import teach
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
     "FictitiousPlay": ("discrete", FictitiousPlay),
-    "FictitiousPlay, stochastic": ("discrete", lambda: FictitiousPlay(Boltzmann(0.5), DirichletMultinomial(2.0))),
+    "FictitiousPlay, stochastic": (
+        "discrete",
+        lambda: FictitiousPlay(exploration=Boltzmann(0.5), opponent_prior=DirichletMultinomial(2.0)),
+    ),
 }
 """Cases that tests/test_contract.py drives through the contract."""
 
@@ -24,7 +28,7 @@ SHAPLEY = [[[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]]
 def bound(described: Learner, game: Game, replicates: int) -> list[Learner]:
     torch.manual_seed(0)
     return [
-        described.bind(Seat(i, game.observations[i], game.action_spaces, replicates, dtype=torch.float64, game=game))
+        described.bind(Seat(i, game.observations, game.action_spaces, replicates, dtype=torch.float64, game=game))
         for i in range(game.agents)
     ]
 
@@ -32,17 +36,17 @@ def bound(described: Learner, game: Game, replicates: int) -> list[Learner]:
 def play(players: list[Learner], game: Game, replicates: int, steps: int) -> None:
     state = game.reset(replicates, 1, torch.device("cpu"), torch.float64)
     for _ in range(steps):
-        obs = game.observe(state)
-        actions = tuple(player.act(seen) for player, seen in zip(players, obs, strict=True))
-        state, rewards, terminated = game.step(state, actions)
+        obs = game.observe(state).obs
+        actions = tuple(player.act(seen, {}).action for player, seen in zip(players, obs, strict=True))
+        state, rewards, terminated, _ = game.step(state, actions)
         for player in players:
-            player.update(Transition(obs, actions, rewards, game.observe(state), terminated), [])
+            teach(player, Transition(obs, actions, rewards, game.observe(state).obs, terminated, terminated), [])
 
 
 def frequencies(players: list[Learner], obs: torch.Tensor) -> list[torch.Tensor]:
     """How often each of two agents has played what, as the other counted it, `replicates x actions`."""
-    beliefs = [player.posterior(obs, 1).opponent_model for player in players]
-    return [belief[:, 0] for belief in reversed(beliefs) if belief is not None]
+    beliefs = [player.beliefs(obs, {}, 1)["opponent_model"] for player in players]
+    return [belief[:, 0] for belief in reversed(beliefs)]
 
 
 def test_answers_the_frequencies_of_each_state() -> None:
@@ -53,7 +57,7 @@ def test_answers_the_frequencies_of_each_state() -> None:
     for state, other in [(0, 0), (0, 1), (0, 1), (0, 1), (1, 0), (1, 1), (1, 1)]:
         obs, action = torch.tensor([[state]]), torch.tensor([[other]])
         rewards = torch.full((1, 1, 2), 99.0, dtype=torch.float64)  # what was earned does not matter
-        learner.update(Transition((obs, obs), (obs * 0, action), rewards, (obs, obs), done), [])
+        teach(learner, Transition((obs, obs), (obs * 0, action), rewards, (obs, obs), done, done), [])
     policy = learner(torch.tensor([[0, 1]]))[0].tolist()
     assert policy == [[0.0, 1.0], [0.5, 0.5]]  # 3/4 against 1; 2/3 against 2/3, shared
 
@@ -82,7 +86,7 @@ def test_cycles_for_ever_in_the_game_of_shapley() -> None:
 def test_stochastic_play_settles_at_the_logit_equilibrium() -> None:
     # Of matching pennies with 4 instead of 1 for one match: p = sigmoid((7 q - 2) / T), q = sigmoid((2 - 4 p) / T).
     game = MatrixGame([[[4, -1], [-1, 1]], [[-1, 1], [1, -1]]], common=False)
-    players = bound(FictitiousPlay(Boltzmann(1.0), DirichletMultinomial()), game, 200)
+    players = bound(FictitiousPlay(exploration=Boltzmann(1.0), opponent_prior=DirichletMultinomial()), game, 200)
     play(players, game, 200, 1000)
     low, high = 0.0, 1.0
     for _ in range(60):  # p rises with q and q falls with p, so there is one fixed point
@@ -96,6 +100,6 @@ def test_stochastic_play_settles_at_the_logit_equilibrium() -> None:
 
 def test_needs_a_game_that_tells_its_payoffs() -> None:
     game = MatrixGame("stag_hunt")
-    seat = Seat(0, game.observations[0], game.action_spaces, 1)
+    seat = Seat(0, game.observations, game.action_spaces, 1)
     with pytest.raises(IncompatibleError, match="FictitiousPlay got no game, which does not give its rules as tables"):
         FictitiousPlay().bind(seat)

@@ -13,12 +13,13 @@ from inference_marl.inference.schedules import ExponentialDecay
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.fmq import FMQ
 from inference_marl.types import Learner, Seat, Transition
+from tests.steps import teach
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
-    "FMQ": ("discrete", lambda: FMQ(Boltzmann(ExponentialDecay(50.0, 0.1, 1.0)))),
+    "FMQ": ("discrete", lambda: FMQ(exploration=Boltzmann(ExponentialDecay(50.0, 0.1, 1.0)))),
     "FMQ, as in public code": (
         "discrete",
-        lambda: FMQ(Boltzmann(), initial=(0.0, 1.0), restart_count=False, initial_maximum=0.0),
+        lambda: FMQ(exploration=Boltzmann(), initial=(0.0, 1.0), restart_count=False, initial_maximum=0.0),
     ),
 }
 """Cases that tests/test_contract.py drives through the contract."""
@@ -26,16 +27,18 @@ LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
 
 def learn(learner: Learner, obs: Tensor, action: Tensor, reward: Tensor, after: Tensor, terminated: Tensor) -> None:
     rewards = torch.stack([-reward, reward], dim=-1)
-    learner.update(Transition((obs, obs), (action, action), rewards, (after, after), terminated), [])
+    teach(learner, Transition((obs, obs), (action, action), rewards, (after, after), terminated, terminated), [])
 
 
 @pytest.mark.parametrize(("restart_count", "initial_maximum"), [(True, -math.inf), (False, 0.0), (False, -math.inf)])
 def test_equals_a_loop_by_hand(restart_count: bool, initial_maximum: float) -> None:
     replicates, states, actions = 3, 10, 3
     game = MatrixGame("climbing", horizon=None, memory=1)
-    seat = Seat(1, game.observations[1], game.action_spaces, replicates, dtype=torch.float64, game=game)
+    seat = Seat(1, game.observations, game.action_spaces, replicates, dtype=torch.float64, game=game)
     options = {"restart_count": restart_count, "initial_maximum": initial_maximum}
-    learner = FMQ(Boltzmann(3.0), 2.0, rate=0.5, discount=0.9, initial=(-1.0, 1.0), **options).bind(seat)
+    learner = FMQ(exploration=Boltzmann(3.0), weight=2.0, rate=0.5, discount=0.9, initial=(-1.0, 1.0), **options).bind(
+        seat
+    )
     q = learner.values.clone()
     received: dict[tuple[int, int, int], list[float]] = {}
     torch.manual_seed(1)
@@ -69,12 +72,12 @@ def test_equals_a_loop_by_hand(restart_count: bool, initial_maximum: float) -> N
 def test_frequency_is_that_of_the_definition() -> None:
     """Kapetanakis and Kudenko: the share of plays of an action in which its largest reward came."""
     game = MatrixGame("climbing")
-    seat = Seat(0, game.observations[0], game.action_spaces, 1, dtype=torch.float64)
+    seat = Seat(0, game.observations, game.action_spaces, 1, dtype=torch.float64)
     zeros, done = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
     rewards = [-30.0, 0.0, 0.0, 11.0, -30.0, 11.0, 0.0, -30.0]
     shares = {}
     for restart in (True, False):
-        learner = FMQ(Boltzmann(), rate=1.0, restart_count=restart).bind(seat)
+        learner = FMQ(exploration=Boltzmann(), rate=1.0, restart_count=restart).bind(seat)
         for reward in rewards:
             learn(learner, zeros, zeros, torch.tensor([[-reward]], dtype=torch.float64), zeros, done)
         preference = learner.preferences(zeros)[0, 0]
@@ -86,8 +89,8 @@ def test_frequency_is_that_of_the_definition() -> None:
 
 def test_environments_of_one_step_are_counted_together() -> None:
     game = MatrixGame("climbing")
-    seat = Seat(0, game.observations[0], game.action_spaces, 1, environments=4, dtype=torch.float64)
-    learner = FMQ(Boltzmann(), weight=1.0, rate=1.0).bind(seat)
+    seat = Seat(0, game.observations, game.action_spaces, 1, environments=4, dtype=torch.float64)
+    learner = FMQ(exploration=Boltzmann(), weight=1.0, rate=1.0).bind(seat)
     zeros, done = torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool)
     for rewards in ([1.0, 2.0, 2.0, 0.0], [2.0, 1.0, 1.0, 8.0]):
         reward = -torch.tensor([rewards], dtype=torch.float64)
@@ -100,16 +103,16 @@ def test_slow_annealing_finds_the_optimum() -> None:
     """The schedule of the paper for 1000 plays: .998 of 4000 replicates succeed, so fewer than 190 of 200 never do."""
     game, replicates = MatrixGame("climbing"), 200
     obs, done = torch.zeros(replicates, 1, dtype=torch.int64), torch.ones(replicates, 1, dtype=torch.bool)
-    described = FMQ(Boltzmann(ExponentialDecay(499.0, 0.006, 1.0)))
-    seats = [Seat(agent, game.observations[agent], game.action_spaces, replicates) for agent in range(2)]
+    described = FMQ(exploration=Boltzmann(ExponentialDecay(499.0, 0.006, 1.0)))
+    seats = [Seat(agent, game.observations, game.action_spaces, replicates) for agent in range(2)]
     players = [described.bind(seat) for seat in seats]
     state = game.reset(replicates, 1, torch.device("cpu"), torch.float32)
     for _ in range(900):
-        actions = tuple(player.act(obs) for player in players)
-        _, rewards, _ = game.step(state, actions)
+        actions = tuple(player.act(obs, {}).action for player in players)
+        _, rewards, _, _ = game.step(state, actions)
         for player in players:
-            player.update(Transition((obs, obs), actions, rewards, (obs, obs), done), [])
-    best = game.is_optimal([player.act(obs, explore=False) for player in players])
+            teach(player, Transition((obs, obs), actions, rewards, (obs, obs), done, done), [])
+    best = game.is_optimal([player.act(obs, {}, explore=False).action for player in players])
     assert best is not None
     assert int(best.sum()) >= 190
 
@@ -117,10 +120,13 @@ def test_slow_annealing_finds_the_optimum() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FMQ(Boltzmann(), weight=-1.0), "weight: got -1.0, expected a number that is not negative"),
-        (lambda: FMQ(Boltzmann(), weight=math.nan), "weight: got nan"),
-        (lambda: FMQ(Boltzmann(), initial_maximum=math.inf), "initial_maximum: got inf, expected a number, or minus"),
-        (lambda: FMQ(Boltzmann(), rate=1.5), "rate: got 1.5"),
+        (lambda: FMQ(exploration=Boltzmann(), weight=-1.0), "weight: got -1.0, expected a number that is not negative"),
+        (lambda: FMQ(exploration=Boltzmann(), weight=math.nan), "weight: got nan"),
+        (
+            lambda: FMQ(exploration=Boltzmann(), initial_maximum=math.inf),
+            "initial_maximum: got inf, expected a number, or minus",
+        ),
+        (lambda: FMQ(exploration=Boltzmann(), rate=1.5), "rate: got 1.5"),
     ],
 )
 def test_refuses_numbers_out_of_range(make: Callable[[], Learner], message: str) -> None:

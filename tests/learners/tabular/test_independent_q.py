@@ -7,17 +7,18 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import MatrixGame
+from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime, Linear
-from inference_marl.inference.svi import NonFiniteError
 from inference_marl.learners.tabular.exploration import Boltzmann, EpsilonGreedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.types import Learner, Seat, Transition
+from tests.steps import teach
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
-    "IndependentQ": ("discrete", lambda: IndependentQ(Boltzmann(ExponentialDecay(5.0, 0.1, 0.1)))),
+    "IndependentQ": ("discrete", lambda: IndependentQ(exploration=Boltzmann(ExponentialDecay(5.0, 0.1, 0.1)))),
     "IndependentQ, greedy": (
         "discrete",
-        lambda: IndependentQ(EpsilonGreedy(0.2), rate=InverseTime(), initial=(0.0, 1.0)),
+        lambda: IndependentQ(exploration=EpsilonGreedy(0.2), rate=InverseTime(), initial=(0.0, 1.0)),
     ),
 }
 """Cases that tests/test_contract.py drives through the contract."""
@@ -27,14 +28,16 @@ def transition(
     obs: Tensor, actions: tuple[Tensor, Tensor], reward: Tensor, next_obs: Tensor, terminated: Tensor
 ) -> Transition:
     rewards = torch.stack([reward, -reward], dim=-1)
-    return Transition((obs, obs), actions, rewards, (next_obs, next_obs), terminated)
+    return Transition((obs, obs), actions, rewards, (next_obs, next_obs), terminated, terminated)
 
 
 def test_equals_a_loop_by_hand() -> None:
     replicates, states, steps = 3, 5, 40
     game = MatrixGame("prisoners_dilemma", horizon=None, memory=1)
-    seat = Seat(1, game.observations[1], game.action_spaces, replicates, dtype=torch.float64, game=game)
-    learner = IndependentQ(Boltzmann(0.7), rate=InverseTime(0.5, 10), discount=0.9, initial=(-1.0, 1.0)).bind(seat)
+    seat = Seat(1, game.observations, game.action_spaces, replicates, dtype=torch.float64, game=game)
+    learner = IndependentQ(
+        exploration=Boltzmann(0.7), rate=InverseTime(0.5, 10), discount=0.9, initial=(-1.0, 1.0)
+    ).bind(seat)
     q = learner.values.clone()
     assert q.shape == (replicates, states, 2)
     assert q.std() > 0.3
@@ -43,7 +46,7 @@ def test_equals_a_loop_by_hand() -> None:
         obs, after = torch.randint(states, (2, replicates, 1))
         own, other = torch.randint(2, (2, replicates, 1))
         reward, terminated = torch.randn(replicates, 1, dtype=torch.float64), torch.rand(replicates, 1) < 0.3
-        learner.update(transition(obs, (other, own), -reward, after, terminated), [])
+        teach(learner, transition(obs, (other, own), -reward, after, terminated), [])
         for r in range(replicates):
             s, a, s2 = int(obs[r]), int(own[r]), int(after[r])
             y = reward[r, 0] + 0.9 * (0.0 if terminated[r] else q[r, s2].max())
@@ -55,11 +58,11 @@ def test_equals_a_loop_by_hand() -> None:
 
 def test_several_environments_move_a_cell_once_towards_their_mean() -> None:
     game = MatrixGame("stag_hunt")
-    seat = Seat(0, game.observations[0], game.action_spaces, 1, environments=3, dtype=torch.float64)
-    learner = IndependentQ(Boltzmann(), rate=0.5, initial=2.0).bind(seat)
+    seat = Seat(0, game.observations, game.action_spaces, 1, environments=3, dtype=torch.float64)
+    learner = IndependentQ(exploration=Boltzmann(), rate=0.5, initial=2.0).bind(seat)
     zeros, done = torch.zeros(1, 3, dtype=torch.int64), torch.ones(1, 3, dtype=torch.bool)
     reward = torch.tensor([[1.0, 4.0, 6.0]], dtype=torch.float64)
-    learner.update(transition(zeros, (torch.tensor([[0, 0, 1]]), zeros), reward, zeros, done), [])
+    teach(learner, transition(zeros, (torch.tensor([[0, 0, 1]]), zeros), reward, zeros, done), [])
     torch.testing.assert_close(learner.values[0, 0], torch.tensor([2.25, 4.0], dtype=torch.float64))
 
 
@@ -84,11 +87,11 @@ def test_explorations_follow_their_schedules() -> None:
 
 def test_a_reward_that_is_not_finite_changes_nothing_and_is_named() -> None:
     game = MatrixGame("stag_hunt")
-    learner = IndependentQ(Boltzmann(), initial=1.0).bind(Seat(0, game.observations[0], game.action_spaces, 3))
+    learner = IndependentQ(exploration=Boltzmann(), initial=1.0).bind(Seat(0, game.observations, game.action_spaces, 3))
     zeros, done = torch.zeros(3, 1, dtype=torch.int64), torch.ones(3, 1, dtype=torch.bool)
     reward = torch.tensor([[1.0], [float("nan")], [float("inf")]])
     with pytest.raises(NonFiniteError, match=r"^reward: .* in replicate 1, 2$"):
-        learner.update(transition(zeros, (zeros, zeros), reward, zeros, done), [])
+        teach(learner, transition(zeros, (zeros, zeros), reward, zeros, done), [])
     assert (learner.values == 1).all()
     assert learner.updates == 0
 
@@ -96,11 +99,14 @@ def test_a_reward_that_is_not_finite_changes_nothing_and_is_named() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: IndependentQ(Boltzmann(0.0)), "temperature: got 0.0 at the first step, expected a positive number"),
-        (lambda: IndependentQ(EpsilonGreedy(1.5)), "epsilon: got 1.5"),
-        (lambda: IndependentQ(Boltzmann(), rate=0.0), "rate: got 0.0"),
-        (lambda: IndependentQ(Boltzmann(), discount=1.0), "discount: got 1.0"),
-        (lambda: IndependentQ(Boltzmann(), initial=(1.0, 0.0)), "initial: got"),
+        (
+            lambda: IndependentQ(exploration=Boltzmann(0.0)),
+            "temperature: got 0.0 at the first step, expected a positive number",
+        ),
+        (lambda: IndependentQ(exploration=EpsilonGreedy(1.5)), "epsilon: got 1.5"),
+        (lambda: IndependentQ(exploration=Boltzmann(), rate=0.0), "rate: got 0.0"),
+        (lambda: IndependentQ(exploration=Boltzmann(), discount=1.0), "discount: got 1.0"),
+        (lambda: IndependentQ(exploration=Boltzmann(), initial=(1.0, 0.0)), "initial: got"),
     ],
 )
 def test_refuses_numbers_out_of_range(make: Callable[[], Learner], message: str) -> None:

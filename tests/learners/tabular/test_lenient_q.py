@@ -10,6 +10,7 @@ from torch import Tensor
 from inference_marl.games import MatrixGame
 from inference_marl.learners.tabular.lenient_q import LenientQ
 from inference_marl.types import Learner, Seat, Transition
+from tests.steps import teach
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
     "LenientQ": ("discrete", LenientQ),
@@ -20,12 +21,12 @@ LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
 
 def a_seat(replicates: int, environments: int = 1) -> Seat:
     game = MatrixGame("prisoners_dilemma", horizon=None, memory=1)
-    return Seat(0, game.observations[0], game.action_spaces, replicates, environments, dtype=torch.float64, game=game)
+    return Seat(0, game.observations, game.action_spaces, replicates, environments, dtype=torch.float64, game=game)
 
 
 def transition(obs: Tensor, own: Tensor, reward: Tensor, next_obs: Tensor, terminated: Tensor) -> Transition:
     rewards = torch.stack([reward, reward], dim=-1)
-    return Transition((obs, obs), (own, own), rewards, (next_obs, next_obs), terminated)
+    return Transition((obs, obs), (own, own), rewards, (next_obs, next_obs), terminated, terminated)
 
 
 @pytest.mark.parametrize(("theta", "follows"), [(1e-9, True), (1e15, False)])
@@ -49,7 +50,7 @@ def test_equals_a_loop_by_hand(theta: float, follows: bool) -> None:
         obs, after = torch.randint(states, (2, replicates, 1))
         own = torch.randint(2, (replicates, 1))
         reward, terminated = torch.randn(replicates, 1, dtype=torch.float64), torch.rand(replicates, 1) < 0.3
-        learner.update(transition(obs, own, reward, after, terminated), [])
+        teach(learner, transition(obs, own, reward, after, terminated), [])
         for r in range(replicates):
             s, a, s2 = int(obs[r]), int(own[r]), int(after[r])
             error = reward[r, 0] + (0.0 if terminated[r] else 0.8 * q[r, s2].max()) - q[r, s, a]
@@ -80,7 +81,7 @@ def test_errors_below_zero_are_followed_as_often_as_the_formula_says(theta: floa
     learner = LenientQ(rate=1.0, max_temperature=temperature, leniency_moderation=theta).bind(a_seat(replicates))
     zeros, done = torch.zeros(replicates, 1, dtype=torch.int64), torch.ones(replicates, 1, dtype=torch.bool)
     torch.manual_seed(0)
-    learner.update(transition(zeros, zeros, torch.full((replicates, 1), -1.0).double(), zeros, done), [])
+    teach(learner, transition(zeros, zeros, torch.full((replicates, 1), -1.0).double(), zeros, done), [])
     probability = 1 - exp(-1 / (theta * temperature))
     followed = (learner.values[:, 0, 0] == -1).double().mean().item()
     assert abs(followed - probability) < 4 * (probability * (1 - probability) / replicates) ** 0.5
@@ -93,7 +94,7 @@ def test_environments_that_share_a_cell_are_followed_or_forgiven_and_cooled_toge
     own = torch.tensor([[0, 0, 1]]).expand(replicates, 3)
     reward = torch.tensor([[-1.0, -3.0, 1.0]], dtype=torch.float64).expand(replicates, 3)
     torch.manual_seed(0)
-    learner.update(transition(obs, own, reward, obs + 1, done), [])
+    teach(learner, transition(obs, own, reward, obs + 1, done), [])
     assert set(learner.values[:, 0, 0].tolist()) == {0.0, -2.0}
     assert (learner.values[:, 0, 1] == 1).all()
     assert (learner.temperature[:, 0] == 0.5).all()
@@ -104,7 +105,7 @@ def test_stays_finite_when_temperatures_have_vanished() -> None:
     learner = LenientQ(rate=1.0, decay=1e-100, max_temperature=1e-300, min_temperature=1e-310).bind(a_seat(2))
     zeros, done = torch.zeros(2, 1, dtype=torch.int64), torch.ones(2, 1, dtype=torch.bool)
     for reward in (-1.0, -2.0):
-        learner.update(transition(zeros, zeros, torch.full((2, 1), reward).double(), zeros, done), [])
+        teach(learner, transition(zeros, zeros, torch.full((2, 1), reward).double(), zeros, done), [])
     assert learner.temperature[0, 0].tolist() == [0.0, 1e-300]
     assert learner.values[:, 0, 0].tolist() == [-2.0, -2.0]  # nothing is forgiven any more
     assert learner(zeros).tolist() == [[[0.0, 1.0]]] * 2

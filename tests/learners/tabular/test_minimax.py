@@ -11,12 +11,12 @@ from inference_marl.games import MatrixGame, StochasticGame
 from inference_marl.learners.tabular.minimax import Minimax, maximin
 from inference_marl.types import Game, Learner, Seat
 
-LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {"Minimax": ("discrete", lambda: Minimax(0.9))}
+LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {"Minimax": ("discrete", lambda: Minimax(discount=0.9))}
 """Cases that tests/test_contract.py drives through the contract."""
 
 
 def bound(described: Minimax, game: Game, agent: int = 0, dtype: torch.dtype = torch.float64) -> Minimax:
-    return described.bind(Seat(agent, game.observations[agent], game.action_spaces, 2, dtype=dtype, game=game))
+    return described.bind(Seat(agent, game.observations, game.action_spaces, 2, dtype=dtype, game=game))
 
 
 def zero_sum(payoff: list[list[float]]) -> MatrixGame:
@@ -81,7 +81,7 @@ def a_stochastic_game(states: int = 6, ending: bool = False) -> StochasticGame:
 def test_values_of_a_stochastic_game_from_both_seats(discount: float | None, ending: bool) -> None:
     game = a_stochastic_game(ending=ending)
     rules = game.dynamics()
-    mine, theirs = (bound(Minimax(discount), game, agent) for agent in (0, 1))
+    mine, theirs = (bound(Minimax(discount=discount), game, agent) for agent in (0, 1))
     torch.testing.assert_close(mine.value, -theirs.value, rtol=1e-8, atol=1e-8)  # duality
     # In every state the two strategies are a saddle point of r + gamma T V (Shapley 1953).
     q = rules.reward[0] + (discount or 1.0) * rules.transition @ mine.value
@@ -96,7 +96,7 @@ def test_values_are_those_of_shapleys_iteration() -> None:
     for _ in range(60):
         q = rules.reward[0] + 0.5 * rules.transition @ value
         value = torch.einsum("sa,sab->sb", maximin(q), q).min(-1).values
-    torch.testing.assert_close(bound(Minimax(0.5), game).value, value, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(bound(Minimax(discount=0.5), game).value, value, rtol=1e-10, atol=1e-10)
 
 
 def test_takes_the_discount_of_the_game() -> None:
@@ -104,14 +104,14 @@ def test_takes_the_discount_of_the_game() -> None:
     torch.testing.assert_close(bound(Minimax(), pennies).strategy, torch.full((5, 2), 0.5, dtype=torch.float64))
     dilemma = MatrixGame("prisoners_dilemma", horizon=None, memory=1, discount=0.9)
     # Defection, -2 a step; 0 is a discount of one's own as well.
-    for learner, value in [(Minimax(), -20.0), (Minimax(0.5), -4.0), (Minimax(0.0), -2.0)]:
+    for learner, value in [(Minimax(), -20.0), (Minimax(discount=0.5), -4.0), (Minimax(discount=0.0), -2.0)]:
         torch.testing.assert_close(bound(learner, dilemma).value, torch.full((5,), value, dtype=torch.float64))
 
 
 def test_plays_the_mixture_when_it_does_not_explore() -> None:
     learner = bound(Minimax(), MatrixGame("matching_pennies"), dtype=torch.float32)
     torch.manual_seed(0)
-    action = learner.act(torch.zeros(2, 500, dtype=torch.int64), explore=False)
+    action = learner.act(torch.zeros(2, 500, dtype=torch.int64), {}, explore=False).action
     assert 0.4 < float(action.float().mean()) < 0.6
 
 
@@ -125,9 +125,9 @@ def test_plays_the_mixture_when_it_does_not_explore() -> None:
 def test_needs_rules_and_a_discount(game: Any, message: str) -> None:
     shape = MatrixGame("stag_hunt")
     with pytest.raises(IncompatibleError, match=message):
-        Minimax().bind(Seat(0, shape.observations[0], shape.action_spaces, 1, game=game))
+        Minimax().bind(Seat(0, shape.observations, shape.action_spaces, 1, game=game))
 
 
 def test_refuses_a_discount_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"discount: got 1.0, expected a number in \[0, 1\)"):
-        Minimax(1.0)
+        Minimax(discount=1.0)

@@ -11,14 +11,23 @@ from inference_marl.inference.schedules import ExponentialDecay, InverseTime
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.types import Learner, Seat, Transition
+from tests.steps import teach
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
-    "PR2Q": ("discrete", lambda: PR2Q(Boltzmann(), initial=(0.0, 1.0))),
+    "PR2Q": ("discrete", lambda: PR2Q(exploration=Boltzmann(), initial=(0.0, 1.0))),
     "PR2Q, soft": (
         "discrete",
-        lambda: PR2Q(Boltzmann(), "soft", ExponentialDecay(5.0, 0.1, 0.1), rate=InverseTime()),
+        lambda: PR2Q(
+            exploration=Boltzmann(),
+            opponent_model="soft",
+            opponent_temperature=ExponentialDecay(5.0, 0.1, 0.1),
+            rate=InverseTime(),
+        ),
     ),
-    "PR2Q, public code": ("discrete", lambda: PR2Q(Boltzmann(), "counts_over_pairs", initial=(0.0, 1.0))),
+    "PR2Q, public code": (
+        "discrete",
+        lambda: PR2Q(exploration=Boltzmann(), opponent_model="counts_over_pairs", initial=(0.0, 1.0)),
+    ),
 }
 """Cases that tests/test_contract.py drives through the contract."""
 
@@ -41,11 +50,11 @@ def weights(kind: str, counts: Tensor, q: Tensor) -> Tensor:
 def test_equals_a_loop_by_hand(kind: str) -> None:
     replicates, states, steps = 3, 5, 60
     game = MatrixGame("prisoners_dilemma", horizon=None, memory=1)
-    seat = Seat(1, game.observations[1], game.action_spaces, replicates, dtype=torch.float64, game=game)
+    seat = Seat(1, game.observations, game.action_spaces, replicates, dtype=torch.float64, game=game)
     learner = PR2Q(
-        Boltzmann(0.7),
-        kind,  # type: ignore[arg-type]
-        1.5 if kind == "soft" else None,
+        exploration=Boltzmann(0.7),
+        opponent_model=kind,  # type: ignore[arg-type]
+        opponent_temperature=1.5 if kind == "soft" else None,
         rate=InverseTime(0.5, 10),
         discount=0.9,
         initial=(-1.0, 1.0),
@@ -62,7 +71,7 @@ def test_equals_a_loop_by_hand(kind: str) -> None:
         own, other = torch.randint(2, (2, replicates, 1))
         reward, terminated = torch.randn(replicates, 1, dtype=torch.float64), torch.rand(replicates, 1) < 0.3
         rewards = torch.stack([-reward, reward], dim=-1)
-        learner.update(Transition((obs, obs), (other, own), rewards, (after, after), terminated), [])
+        teach(learner, Transition((obs, obs), (other, own), rewards, (after, after), terminated, terminated), [])
         for r in range(replicates):
             s, a, b, s2 = int(obs[r]), int(own[r]), int(other[r]), int(after[r])
             counts[r, s, a, b] += 1
@@ -80,39 +89,50 @@ def test_equals_a_loop_by_hand(kind: str) -> None:
             for r in range(replicates)
         ]
     )
-    torch.testing.assert_close(learner.opponent_model(every), belief)
+    torch.testing.assert_close(learner.belief(every), belief)
 
 
 def test_a_cold_soft_model_hopes_for_the_best_answer() -> None:
     game = MatrixGame("climbing")
-    seat = Seat(0, game.observations[0], game.action_spaces, 1, dtype=torch.float64, game=game)
-    learner = PR2Q(Boltzmann(0.01), "soft", 0.01).bind(seat)
+    seat = Seat(0, game.observations, game.action_spaces, 1, dtype=torch.float64, game=game)
+    learner = PR2Q(exploration=Boltzmann(0.01), opponent_model="soft", opponent_temperature=0.01).bind(seat)
     learner.values.copy_(game.expected_payoff[0].flatten().expand_as(learner.values))
     zero = torch.zeros(1, 1, dtype=torch.int64)
     torch.testing.assert_close(learner.preferences(zero)[0, 0], torch.tensor([11.0, 7.0, 5.0], dtype=torch.float64))
     certain = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
-    torch.testing.assert_close(learner.opponent_model(zero)[0, 0], certain)
+    torch.testing.assert_close(learner.belief(zero)[0, 0], certain)
 
 
 def test_the_soft_model_cools_over_updates() -> None:
     game = MatrixGame("stag_hunt")
-    seat = Seat(0, game.observations[0], game.action_spaces, 1, dtype=torch.float64, game=game)
-    learner = PR2Q(Boltzmann(), "soft", InverseTime(2.0, 1), initial=(0.0, 1.0)).bind(seat)
+    seat = Seat(0, game.observations, game.action_spaces, 1, dtype=torch.float64, game=game)
+    learner = PR2Q(
+        exploration=Boltzmann(), opponent_model="soft", opponent_temperature=InverseTime(2.0, 1), initial=(0.0, 1.0)
+    ).bind(seat)
     zero, done = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
     for temperature in (2.0, 1.0, 2 / 3):
         expected = torch.softmax(learner.joint_values(zero) / temperature, -1)
         torch.testing.assert_close(learner.answers(zero), expected)
         rewards = torch.ones(1, 1, 2, dtype=torch.float64)
-        learner.update(Transition((zero, zero), (zero, zero), rewards, (zero, zero), done), [])
+        teach(learner, Transition((zero, zero), (zero, zero), rewards, (zero, zero), done, done), [])
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PR2Q(Boltzmann(), "counted"), "opponent_model: got 'counted', expected one of counts, soft"),  # type: ignore[arg-type]
-        (lambda: PR2Q(Boltzmann(), "counts", 2.0), "opponent_temperature: got one with opponent_model = counts"),
-        (lambda: PR2Q(Boltzmann(), "soft", 0.0), "temperature: got 0.0 at the first step"),
-        (lambda: PR2Q(Boltzmann(), rate=2.0), "rate: got 2.0"),
+        (
+            lambda: PR2Q(exploration=Boltzmann(), opponent_model="counted"),
+            "opponent_model: got 'counted', expected one of counts, soft",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: PR2Q(exploration=Boltzmann(), opponent_model="counts", opponent_temperature=2.0),
+            "opponent_temperature: got one with opponent_model = counts",
+        ),
+        (
+            lambda: PR2Q(exploration=Boltzmann(), opponent_model="soft", opponent_temperature=0.0),
+            "temperature: got 0.0 at the first step",
+        ),
+        (lambda: PR2Q(exploration=Boltzmann(), rate=2.0), "rate: got 2.0"),
     ],
 )
 def test_refuses_what_cannot_be(make: Callable[[], Learner], message: str) -> None:

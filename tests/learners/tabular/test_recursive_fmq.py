@@ -11,6 +11,7 @@ from inference_marl.games import MatrixGame
 from inference_marl.inference.schedules import InverseTime
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
 from inference_marl.types import Learner, Seat, Transition
+from tests.steps import teach
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
     "RecursiveFMQ": ("discrete", lambda: RecursiveFMQ(epsilon=0.3, rate=0.5, frequency_rate=0.2)),
@@ -20,14 +21,16 @@ LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
 
 def learn(learner: Learner, obs: Tensor, action: Tensor, reward: Tensor, after: Tensor, terminated: Tensor) -> None:
     rewards = torch.stack([-reward, reward], dim=-1)
-    learner.update(Transition((obs, obs), (action, action), rewards, (after, after), terminated), [])
+    teach(learner, Transition((obs, obs), (action, action), rewards, (after, after), terminated, terminated), [])
 
 
 def test_equals_a_loop_by_hand() -> None:
     replicates, states, actions = 3, 10, 3
     game = MatrixGame("climbing", horizon=None, memory=1)
-    seat = Seat(1, game.observations[1], game.action_spaces, replicates, dtype=torch.float64, game=game)
-    learner = RecursiveFMQ(0.3, 0.5, InverseTime(0.3, 20), discount=0.5, initial=(-1.0, 1.0)).bind(seat)
+    seat = Seat(1, game.observations, game.action_spaces, replicates, dtype=torch.float64, game=game)
+    learner = RecursiveFMQ(
+        epsilon=0.3, rate=0.5, frequency_rate=InverseTime(0.3, 20), discount=0.5, initial=(-1.0, 1.0)
+    ).bind(seat)
     q = learner.values.clone()
     largest, f, choice = q.clone(), torch.ones_like(q), learner.choice.clone()
     torch.manual_seed(1)
@@ -73,7 +76,7 @@ def test_equals_a_loop_by_hand() -> None:
 
 def test_keeps_its_choice_among_equals_and_draws_among_the_better() -> None:
     game, replicates = MatrixGame("climbing"), 3000
-    seat = Seat(1, game.observations[1], game.action_spaces, replicates, dtype=torch.float64)
+    seat = Seat(1, game.observations, game.action_spaces, replicates, dtype=torch.float64)
     learner = RecursiveFMQ().bind(seat)
     first = learner.choice.clone()
     shares = torch.bincount(first.flatten(), minlength=3) / replicates
@@ -90,7 +93,7 @@ def test_keeps_its_choice_among_equals_and_draws_among_the_better() -> None:
 
 def test_environments_of_one_step_move_the_frequency_once() -> None:
     game = MatrixGame("climbing")
-    seat = Seat(1, game.observations[1], game.action_spaces, 1, environments=4, dtype=torch.float64)
+    seat = Seat(1, game.observations, game.action_spaces, 1, environments=4, dtype=torch.float64)
     learner = RecursiveFMQ(frequency_rate=0.5).bind(seat)
     zeros, done = torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool)
     action = torch.tensor([[0, 0, 0, 1]])
@@ -118,6 +121,6 @@ def test_refuses_numbers_out_of_range(make: Callable[[], Learner], message: str)
 
 def test_plays_its_choice_when_it_does_not_explore() -> None:
     game = MatrixGame("climbing")
-    learner = RecursiveFMQ(epsilon=1.0).bind(Seat(0, game.observations[0], game.action_spaces, 20))
+    learner = RecursiveFMQ(epsilon=1.0).bind(Seat(0, game.observations, game.action_spaces, 20))
     assert len(learner.choice.unique()) == 3
-    assert torch.equal(learner.act(torch.zeros(20, 1, dtype=torch.int64), explore=False), learner.choice)
+    assert torch.equal(learner.act(torch.zeros(20, 1, dtype=torch.int64), {}, explore=False).action, learner.choice)

@@ -1,0 +1,55 @@
+"""The design of an ablation: levels of its cells, in what they differ, and which cells share a panel of a figure."""
+
+from __future__ import annotations
+
+from math import prod
+
+from inference_marl.analysis.recorded import Recorded
+from inference_marl.experiment import Levels
+
+
+def levels_of(recorded: Recorded) -> Levels:
+    """The level of each factor, by arm; the arm's name is the only one where the run has no levels."""
+    levels: Levels = recorded.spec.get("levels") or {arm: {"arm": arm} for arm in recorded.spec["arms"]}
+    return levels
+
+
+def names_of(levels: Levels) -> tuple[list[str], list[list[str]]]:
+    """Header and first cells of a table with a row per arm: its levels or, if the design is no grid, what differs."""
+    if _is_grid(levels):
+        return list(next(iter(levels.values()))), [list(at.values()) for at in levels.values()]
+    changed = [_changes(levels, arm) for arm in levels]
+    rows = [[" + ".join(each) or "-", " + ".join(each.values()) or "reference"] for each in changed]
+    return ["factor", "level"], rows
+
+
+def groups(levels: Levels) -> dict[str, dict[str, str]]:
+    """Which arms share a panel, and what they are called there: `{title: {arm: label}}`.
+
+    In a grid, those that differ in the last factor only. In other designs there is a panel per factor with the first
+    arm and those that differ from it in that factor alone, and then one with the rest.
+    """
+    found: dict[str, dict[str, str]] = {}
+    if _is_grid(levels):
+        for arm, at in levels.items():
+            *others, last = at
+            found.setdefault(", ".join(f"{factor}: {at[factor]}" for factor in others), {})[arm] = at[last]
+        return found
+    first, *rest = levels
+    for arm in rest:
+        changed = _changes(levels, arm)
+        panel = next(iter(changed)) if len(changed) == 1 else "several changes"
+        found.setdefault(panel, {first: "reference"})[arm] = " + ".join(changed.values())
+    return found
+
+
+def _changes(levels: Levels, arm: str) -> dict[str, str]:
+    """The levels of an arm that are not those of the first."""
+    first = next(iter(levels.values()))
+    return {factor: level for factor, level in levels[arm].items() if level != first[factor]}
+
+
+def _is_grid(levels: Levels) -> bool:
+    """Whether every combination of levels is there."""
+    columns = zip(*(at.values() for at in levels.values()), strict=True)
+    return prod(len(set(column)) for column in columns) == len(levels)

@@ -1,0 +1,137 @@
+"""The folder of a finished run, read into memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from inference_marl.described import InspectError
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished run, in memory.
+
+    Attributes:
+        folder: where it is.
+        spec: the resolved experiment, as in `spec.yaml`.
+        metrics: `metrics.nc`.
+        posterior: `posterior.nc`; `None` if the run has none.
+        surface: `surface.nc`; `None` if the game has no reward surface.
+        summary: `summary.json`.
+    """
+
+    folder: Path
+    spec: dict[str, Any]
+    metrics: xr.Dataset
+    posterior: xr.Dataset | None
+    surface: xr.Dataset | None
+    summary: dict[str, Any]
+
+    @property
+    def beliefs(self) -> xr.Dataset:
+        """`posterior`.
+
+        Raises:
+            InspectError: if the run has none.
+        """
+        if self.posterior is None:
+            raise InspectError(f"{self.folder}: got a run without posterior.nc, expected one that records beliefs")
+        return self.posterior
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return str(self.metrics.attrs.get("experiment", self.folder.name))
+
+    @property
+    def title(self) -> str:
+        """What was run, in a line."""
+        return f"{self.name}: {self.metrics.attrs.get('game', 'a game')}, {self.replicates}, at step {self.last_step}"
+
+    @property
+    def replicates(self) -> str:
+        """Their number, in words."""
+        count = self.metrics.sizes["replicate"]
+        return f"{count} replicate{'s' if count > 1 else ''}"
+
+    @property
+    def last_step(self) -> int:
+        """Environment step of the last record."""
+        return int(self.metrics["step"][-1])
+
+    @property
+    def learners(self) -> list[str]:
+        """Names of the arms that have results."""
+        names: list[str] = self.metrics["learner"].to_numpy().tolist()
+        return names
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why arms failed, by name."""
+        return self.summary.get("failed") or {}
+
+
+def read(run: Path | str | Recorded) -> Recorded:
+    """Read a run's folder; what has been read already is returned as it is.
+
+    Raises:
+        InspectError: if it is not the folder of a run, or the run has not finished.
+    """
+    if isinstance(run, Recorded):
+        return run
+    folder = Path(run)
+    if not folder.is_dir():
+        raise InspectError(f"{folder}: got no such folder, expected the folder of a run")
+    if not (folder / "spec.yaml").is_file():
+        raise InspectError(f"{folder}: got a folder without spec.yaml, expected the folder of a run")
+    # The last file that a run writes.
+    if not (folder / "metrics.nc").is_file() or not (folder / "summary.json").is_file():
+        raise InspectError(
+            f"{folder}: got a run that has not finished (no results yet); go on with: inference-marl resume {folder}"
+        )
+    metrics = _dataset(folder / "metrics.nc")
+    posterior, surface = (
+        _dataset(path) if (path := folder / name).is_file() else None for name in ("posterior.nc", "surface.nc")
+    )
+    spec = _mapping(folder / "spec.yaml", yaml.safe_load)
+    if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
+        posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
+    results = _mapping(folder / "summary.json", json.loads)
+    return Recorded(folder, spec, metrics, posterior, surface, results)
+
+
+def _dataset(path: Path) -> xr.Dataset:
+    """The whole file, in memory.
+
+    Raises:
+        InspectError: if it cannot be read.
+    """
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            return dataset.load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InspectError(f"{path}: got a file that cannot be read ({error}), expected netCDF") from error
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """The content of a text file.
+
+    Raises:
+        InspectError: if it cannot be read, or is no mapping.
+    """
+    try:
+        found = parse(path.read_text())
+    except (yaml.YAMLError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise InspectError(f"{path}: got a file that cannot be read ({why}), expected that of a run") from error
+    if not isinstance(found, dict):
+        raise InspectError(f"{path}: got {type(found).__name__}, expected a mapping, as a run writes it")
+    return found

@@ -1,0 +1,53 @@
+"""The command `inference-marl`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from inference_marl.cli.parser import make_parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        The exit status: 2 for an error that a user can mend, with one message on standard error; 1, with one as well,
+        if some of a run's arms could not be played to their end.
+    """
+    parser = make_parser()
+    words = sys.argv[1:] if arguments is None else arguments
+    options, rest = parser.parse_known_args(words)
+    if rest and not hasattr(options, "spec"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    # As `python -m` does, so that an experiment file can name classes of the user's own files.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    from inference_marl.config.build import SpecError
+    from inference_marl.described import InspectError
+    from inference_marl.runs.errors import ArmError, RunError
+
+    try:
+        options.act(options, rest)
+    except ArmError as error:
+        print(f"inference-marl: {error}", file=sys.stderr)
+        return 1
+    except (SpecError, RunError, InspectError) as error:
+        print(f"inference-marl: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        sys.stdout = None
+        return 0
+    except OSError as error:
+        where = error.filename2 or error.filename
+        print(
+            f"inference-marl: {where or 'files'}: got {error.strerror or error}, expected a place to read and write",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt as interrupt:
+        again = f"; go on with: inference-marl {interrupt}" if interrupt.args else ""
+        print(f"\ninference-marl: interrupted{again}", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,159 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inference_marl.cli.overrides import read_overrides
+from inference_marl.cli.results import compare, draw, look_into, report, report_suite, write_tables
+
+if TYPE_CHECKING:
+    from inference_marl.analysis.report.suite import RunOfSuite
+    from inference_marl.experiment import Experiment, Suite
+
+
+def run_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Run an experiment file."""
+    from inference_marl.config.files import dump
+    from inference_marl.experiment import Experiment
+    from inference_marl.runs.run import run
+
+    experiment, name = _loaded(options, rest), Path(options.spec).stem
+    if options.print_spec:
+        print(dump(experiment), end="")
+        return
+    if not isinstance(experiment, Experiment):
+        _play_suite(experiment, name, options, draw if options.inspect else write_tables)
+        return
+    with _failures(report):
+        folder = run(experiment, options.out, name, not options.quiet, options.jobs)
+    (look_into if options.inspect else report)(folder)
+
+
+def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Go on with a run or a suite."""
+    from inference_marl.runs.run import resume
+    from inference_marl.runs.suite import is_suite
+
+    show = partial(report_suite, write=write_tables) if is_suite(options.run) else report
+    with _failures(show):
+        folder = resume(options.run, not options.quiet, options.jobs)
+    show(folder)
+
+
+def ablate_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Run a file with factors, and compare its arms."""
+    from inference_marl.analysis.report.ablation import write
+
+    _play(_loaded(options, rest), Path(options.spec).stem, options, compare, lambda run: write(run.folder))
+
+
+def tournament_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Play every learner of a file against every learner."""
+    from inference_marl.config.build import SpecError
+    from inference_marl.config.tournament import tournament
+    from inference_marl.described import first_line
+
+    try:
+        paired = tournament(_loaded(options, rest))
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise SpecError(first_line(error)) from error
+    _play(paired, f"{Path(options.spec).stem}_tournament", options, report, write_tables)
+
+
+def _play(
+    experiment: Experiment | Suite,
+    name: str,
+    options: argparse.Namespace,
+    show: Callable[[Path], None],
+    write: Callable[[RunOfSuite], list[Path]],
+) -> None:
+    """Go on with an experiment where it was left, and `show` its folder; or with a suite, see `_play_suite`."""
+    from inference_marl.experiment import Experiment
+    from inference_marl.runs.run import run_or_resume
+
+    if not isinstance(experiment, Experiment):
+        _play_suite(experiment, name, options, write)
+        return
+    with _failures(show):
+        folder, before = run_or_resume(experiment, options.out, name, not options.quiet, options.jobs)
+    if before:
+        print(f"This experiment was run to its end before, in {folder}. It found:\n")
+    show(folder)
+
+
+def _play_suite(
+    suite: Suite, name: str, options: argparse.Namespace, write: Callable[[RunOfSuite], list[Path]]
+) -> None:
+    """Play what is missing of a suite, tabulate all runs together, and `write` the files of each."""
+    from inference_marl.runs.run import run
+    from inference_marl.runs.suite import finished
+
+    before = finished(suite, options.out, name)
+    if before:
+        print(f"Run to their end before, in {Path(options.out) / name}: {', '.join(before)}.\n")
+    with _failures(lambda folder: report_suite(folder, write)):
+        folder = run(suite, options.out, name, not options.quiet, options.jobs)
+    report_suite(folder, write)
+
+
+def inspect_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Look into a run or a suite, or compare runs."""
+    if len(options.runs) == 1:
+        look_into(Path(options.runs[0]))
+        return
+    from inference_marl.analysis.report.text import compare_runs
+    from inference_marl.runs.suite import check_none
+
+    check_none(options.runs)
+    compare_runs(options.runs)
+
+
+def report_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Write a report on a run or a suite, or a comparison of runs."""
+    from inference_marl.analysis.report.page import report
+
+    print(f"The report is {report(options.runs, options.out)}")
+
+
+def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Print what experiment files can name."""
+    from inference_marl.config.build import available
+
+    for title, classes in available().items():
+        print(f"{title}:")
+        width = max(len(name) for name in classes)
+        for name, line in classes.items():
+            print(f"  {name:<{width}}  {line}")
+        print()
+    print("An experiment file names a class by this short name, or any other by its import path.")
+
+
+def _loaded(options: argparse.Namespace, rest: Sequence[str]) -> Experiment | Suite:
+    from inference_marl.config.build import SpecError
+    from inference_marl.config.files import load_any
+
+    if not Path(options.spec).exists() and rest:
+        how = f"{options.command} SPEC --KEY VALUE"
+        raise SpecError(f"{options.spec}: got no such file, expected SPEC before the overrides: {how}")
+    return load_any(options.spec, read_overrides(rest, options))
+
+
+@contextmanager
+def _failures(show: Callable[[Path], None]) -> Iterator[None]:
+    """Show what a run found though some of its arms failed, and then say so."""
+    from inference_marl.runs.errors import ArmError
+
+    try:
+        yield
+    except ArmError as error:
+        if error.folder is not None:
+            show(error.folder)
+        raise

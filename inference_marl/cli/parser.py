@@ -1,0 +1,138 @@
+"""What can be said on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from typing import TypeAlias
+
+from inference_marl.cli.commands import (
+    ablate_file,
+    inspect_folders,
+    list_names,
+    report_folders,
+    resume_folder,
+    run_file,
+    tournament_file,
+)
+from inference_marl.runs.versions import __version__
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands, with their arguments and what each does, `act`."""
+    parser = argparse.ArgumentParser(
+        prog="inference-marl", description="Multi-agent control as probabilistic inference.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    _add_run(subparsers)
+    _add_ablate_and_tournament(subparsers)
+    _add_resume(subparsers)
+    _add_inspect_and_report(subparsers)
+    listing = subparsers.add_parser("list", help="what experiment files can name", allow_abbrev=False)
+    listing.set_defaults(act=list_names)
+    return parser
+
+
+def _add_run(subparsers: Subparsers) -> None:
+    run = subparsers.add_parser(
+        "run",
+        help="run an experiment file",
+        allow_abbrev=False,
+        description="Run an experiment file. Every key of the file can be overridden by its dotted path, for example "
+        "--replicates 100 --arms.rommeo_q.temperature.floor 0.2. A file with the key runs is a suite: all of its runs "
+        "go on where they were left, and an override holds for all of them, or for one, as in --runs.penalty.steps 10",
+        usage="inference-marl run SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]",
+    )
+    run.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
+    run.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
+    run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
+    run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
+    _add_jobs(run, 1)
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    run.set_defaults(act=run_file, options=_options_of(run))
+
+
+def _add_ablate_and_tournament(subparsers: Subparsers) -> None:
+    ablate = _experiment_command(
+        subparsers,
+        "ablate",
+        "run an experiment file with factors; tabulate and draw its cells",
+        "Run an experiment file and compare its arms: those of its factors, or any others.",
+        "--factors.variant.no_kl.kl_weight 0.01",
+    )
+    ablate.set_defaults(act=ablate_file)
+    tournament = _experiment_command(
+        subparsers,
+        "tournament",
+        "play every learner of an experiment file against every learner; tabulate and draw who earns what",
+        "Play every arm of an experiment file against every arm. An arm is one learner, the game has two agents.",
+        "--arms.wolf null",
+    )
+    tournament.set_defaults(act=tournament_file)
+
+
+def _add_resume(subparsers: Subparsers) -> None:
+    resume = subparsers.add_parser("resume", help="go on with a run from its last checkpoints", allow_abbrev=False)
+    resume.add_argument("run", metavar="RUN", help="the folder of a run, or of a suite")
+    _add_jobs(resume, 1)
+    resume.add_argument("--quiet", action="store_true", help="no progress bar")
+    resume.set_defaults(act=resume_folder)
+
+
+def _add_inspect_and_report(subparsers: Subparsers) -> None:
+    inspect = subparsers.add_parser(
+        "inspect",
+        help="print a run's results and draw its figures; compare several runs",
+        allow_abbrev=False,
+        description="Print what a run found and believed, and draw its figures; of a tournament who earns what against "
+        "whom; of a suite the tables of all runs together, with the figures of each. Of several runs, compare the "
+        "first with each of the others.",
+    )
+    inspect.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
+    inspect.set_defaults(act=inspect_folders)
+    report = subparsers.add_parser(
+        "report",
+        help="write a run's results as one HTML file; compare several runs",
+        allow_abbrev=False,
+        description="Write one HTML file with everything that is known of a run, or of all runs of a suite, figures "
+        "embedded: report.html in its folder. Of several runs, one that compares the first with each of the others: "
+        "comparison.html in its folder.",
+    )
+    report.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
+    report.add_argument("--out", metavar="FILE", help="write this file instead")
+    report.set_defaults(act=report_folders)
+
+
+def _experiment_command(
+    subparsers: Subparsers, name: str, what: str, more: str, example: str
+) -> argparse.ArgumentParser:
+    """A command that plays an experiment file, going on where it was left."""
+    command = subparsers.add_parser(
+        name,
+        help=what,
+        allow_abbrev=False,
+        description=f"{more} Goes on where the same experiment was left, and starts a new folder if the file or an "
+        "override is another. Every key can be overridden by its dotted path, for example --replicates 100 "
+        f"{example}",
+        usage=f"inference-marl {name} SPEC [--out DIR] [--jobs N] [--quiet] [--KEY VALUE ...]",
+    )
+    command.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
+    command.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
+    _add_jobs(command, os.cpu_count() or 1)
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    command.set_defaults(options=_options_of(command))
+    return command
+
+
+def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
+    what = "arms to play at once, each in a process of its own (default: %(default)s)"
+    command.add_argument("--jobs", metavar="N", type=int, default=default, help=what)
+
+
+def _options_of(command: argparse.ArgumentParser) -> list[str]:
+    """The options that a command's usage shows."""
+    return re.findall(r"--[a-z-]+", command.format_usage())

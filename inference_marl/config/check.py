@@ -1,0 +1,55 @@
+"""Whether the parts of an experiment fit its game and each other, found out before a run by playing one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakSet
+
+import torch
+
+from inference_marl.described import within
+from inference_marl.experiment import Experiment
+from inference_marl.inference.conditional import local_parameters
+from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.types import Actor, seed_streams
+
+_PASSED: WeakSet[Experiment] = WeakSet()
+
+
+def check(experiment: Experiment) -> None:
+    """Bind every arm for one replicate and play one step, so that what does not fit is found now.
+
+    What has passed once is not checked again, and the random numbers are left as they were.
+
+    Raises:
+        IncompatibleError: if a part does not fit the game or another part, or fails on its first step, with its key.
+        ValueError: if there is no arm.
+    """
+    if not experiment.arms:
+        raise ValueError("arms: got none, expected at least one")
+    if experiment in _PASSED:
+        return
+    with torch.random.fork_rng(devices=[]), local_parameters():
+        for name in experiment.arms:
+            seed_streams(experiment.seed, experiment.device)
+            actors = experiment.bind(name, replicates=1)
+            with within(f"arms.{name}"):
+                play_one_step(experiment, actors)
+    _PASSED.add(experiment)
+
+
+def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
+    """Play one joint action of one replicate, learn from it, and ask for beliefs.
+
+    Raises:
+        ValueError: if a loss is not finite.
+    """
+    simulator = GameSimulator(experiment.game, 1, experiment.environments, experiment.device, experiment.dtype)
+    collector = Collector(simulator, actors)
+    try:
+        update(actors, collector.collect())
+    except NonFiniteError as error:
+        raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite losses") from error
+    for actor, obs, memory in zip(actors, collector.observe().obs, collector.memories, strict=True):
+        actor.beliefs(obs, memory, experiment.draws)

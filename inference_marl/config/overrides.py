@@ -1,0 +1,97 @@
+"""Values put in the place of others by dotted key: on the command line, and in arms that are `like` another."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from inference_marl.config.build import SpecError
+from inference_marl.experiment import Experiment
+
+
+def override(config: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set one key of a file's content, in place.
+
+    `init_args` may be left out of the path (`arms.a.guide.policy` reaches into `init_args` of `arms.a` and of its
+    guide), and list items are numbers.
+
+    Raises:
+        SpecError: if the path leads through something that has no keys.
+    """
+    *path, last = dotted.split(".")
+    node: Any = config
+    for depth, key in enumerate(path):
+        node = _inside(node, path[:depth], key, dotted)
+        if isinstance(node, dict) and ("like" in node or (depth == 3 and path[0] == "factors")):
+            # What it differs from is not known yet: kept as one more difference, applied after the others.
+            last = ".".join([*path[depth:], last])
+            node.pop(last, None)
+            node[last] = copy.deepcopy(value)
+            return
+        index: Any = key
+        if isinstance(node, list):
+            index = int(key)
+        elif key not in node:
+            node[key] = {}
+        if isinstance(node[index], str):
+            node[index] = {"class_path": node[index]}
+        node = node[index]
+    node = _inside(node, path, last, dotted)
+    node[int(last) if isinstance(node, list) else last] = copy.deepcopy(value)
+
+
+def _inside(node: Any, walked: Sequence[str], key: str, dotted: str) -> Any:
+    """Where `key` of `node` is kept: `node` itself, or its `init_args`."""
+    where = ".".join(walked)
+    if isinstance(node, dict) and "class_path" in node and key not in ("class_path", "init_args"):
+        if node.get("init_args") is None:
+            node["init_args"] = {}
+        node = node["init_args"]
+    if isinstance(node, list) and not (key.isdecimal() and int(key) < len(node)):
+        raise SpecError(f"{dotted}: got item {key} of {where}, expected a number below {len(node)}")
+    if not isinstance(node, dict | list):
+        raise SpecError(f"{dotted}: got a path through {where}, which has no keys, expected one that ends there")
+    return node
+
+
+def blamed(where: str, keys: Iterable[str]) -> str | None:
+    """Which of some overrides the key of an error message is about: the one leading farthest, `None` if none does."""
+    about = [key for key in keys if re.match(rf"{re.escape(key)}([.\[]|$)", where) or key.startswith(f"{where}.")]
+    return max(about, key=len, default=None)
+
+
+def resolve_likes(arms: Any) -> dict[str, Any]:
+    """What a file says of its arms, with every arm that is `like` another written out.
+
+    Raises:
+        SpecError: if there are no arms, one cannot be called so, or one starts from itself or from none that is there.
+    """
+    if not isinstance(arms, Mapping) or not arms:
+        raise SpecError(f"arms: got {arms!r}, expected a mapping from names to learners")
+    Experiment.check_names(arms)
+    resolved: dict[str, Any] = {}
+
+    def resolve(name: str, asking: tuple[str, ...]) -> Any:
+        if name in resolved:
+            return resolved[name]
+        arm = arms[name]
+        if not (isinstance(arm, Mapping) and "like" in arm):
+            return arm
+        base = arm["like"]
+        if not isinstance(base, str) or base not in arms:
+            raise SpecError(f"arms.{name}.like: got {base!r}, expected another arm: {', '.join(arms)}")
+        if base in asking:
+            raise SpecError(
+                f"arms.{name}.like: got a circle, {' -> '.join([*asking, base])}, expected an arm that starts from none"
+            )
+        merged = {"arms": {name: copy.deepcopy(resolve(base, (*asking, base)))}}
+        for key, value in arm.items():
+            if key != "like":
+                override(merged, f"arms.{name}.{key}", value)
+        return merged["arms"][name]
+
+    for name in arms:
+        resolved[name] = resolve(name, (name,))
+    return resolved

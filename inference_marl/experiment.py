@@ -1,0 +1,223 @@
+"""Comparisons as data: a game, the arms to compare on it, and how long they are played."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+
+from inference_marl.described import Described, within
+from inference_marl.spaces import Discrete
+from inference_marl.statistics.metrics import METRICS
+from inference_marl.types import Actor, Game, Seat
+
+Levels = Mapping[str, Mapping[str, str]]
+"""The level of each factor of an arm, by arm and factor."""
+
+
+class Experiment(Described):
+    """A game, the arms to compare on it, and how long: the content of an experiment file.
+
+    Args:
+        game: what is played.
+        arms: what is compared, by name (letters, digits, `_` and `-`): one learner, which then fills every seat, or a
+            list with one per seat.
+        replicates: independent seeds, trained in parallel.
+        steps: joint actions per environment.
+        environments: copies of the game that each replicate plays at once.
+        seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
+            two arms has the same initial values where both draw them, so replicates can be compared in pairs.
+        record_every: steps between records of metrics and beliefs.
+        draws: draws per recorded belief and replicate, for continuous actions.
+        success_window: records over which the reward is averaged before success is judged, in games that define success
+            by reward.
+        checkpoint_every: steps between checkpoints; each arm's end is always one.
+        device: where tensors live; `auto` takes CUDA if available.
+        dtype: floating type.
+        threads: torch's CPU threads. A second one helps large networks on an idle machine, but not tables; where cores
+            are shared it is much slower.
+        published: results reported by a paper for the last step, by arm and metric, printed beside the measured ones.
+            Instead of an arm, a level shared by several gives their average, e.g. a learner of a tournament. `reward_0`
+            and `return_0` are those of agent 0, and so on. The game's own scores are allowed as well.
+        source: where the published numbers are from.
+        levels: the level of each factor, by arm and factor, for tables and figures; see `ablation`.
+
+    Raises:
+        ValueError: if a number is out of range, or the name of an arm is invalid.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        arms: Mapping[str, Actor | list[Actor]],
+        replicates: int = 1,
+        steps: int = 1000,
+        environments: int = 1,
+        seed: int = 0,
+        record_every: int = 1,
+        draws: int = 16,
+        success_window: int = 1,
+        checkpoint_every: int = 1000,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        dtype: Literal["float32", "float64"] = "float32",
+        threads: int = 1,
+        published: dict[str, dict[str, float]] | None = None,
+        source: str = "",
+        levels: dict[str, dict[str, str]] | None = None,
+    ) -> None:
+        self.game, self.arms = game, dict(arms)
+        self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
+        self.record_every, self.draws, self.success_window = record_every, draws, success_window
+        self.checkpoint_every, self.threads = checkpoint_every, threads
+        self.published, self.source, self.levels = published or {}, source, levels or {}
+        self._check_numbers()
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: got cuda, but torch sees none here; expected cpu or auto")
+        self.check_names(arms)
+        self._check_published()
+        self._check_levels()
+        cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+        self.device = torch.device("cuda" if cuda else "cpu")
+        self.dtype = torch.float32 if dtype == "float32" else torch.float64
+        if device == "auto":
+            self.__dict__["_given"]["device"] = self.device.type  # a run's file says what was used
+
+    def _check_numbers(self) -> None:
+        for name in (
+            *("replicates", "steps", "environments", "record_every"),
+            *("draws", "success_window", "checkpoint_every", "threads"),
+        ):
+            number = getattr(self, name)
+            if number < 1:
+                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
+        if self.steps < self.record_every:
+            raise ValueError(f"record_every: got {self.record_every}, expected at most steps = {self.steps}")
+
+    def _check_published(self) -> None:
+        known_levels = {level for at in self.levels.values() for level in at.values()}
+        for name, numbers in self.published.items():
+            if name not in self.arms and name not in known_levels:
+                raise ValueError(f"published: got {name}, expected one of the arms: {', '.join(self.arms)}")
+            for metric in numbers:
+                if not is_metric(metric, self.game):
+                    known = ", ".join(metric_names(self.game))
+                    raise ValueError(f"published.{name}: got {metric}, expected one of {known}")
+
+    def _check_levels(self) -> None:
+        if self.levels and (
+            set(self.levels) != set(self.arms) or len({tuple(each) for each in self.levels.values()}) > 1
+        ):
+            known = ", ".join(self.arms)
+            raise ValueError(f"levels: got {self.levels}, expected the same factors for every one of the arms: {known}")
+
+    @staticmethod
+    def check_names(names: Iterable[object], key: str = "arms", what: str = "an arm") -> None:
+        """Refuse names, of arms by default, with characters other than letters, digits, `_` and `-` (`ValueError`).
+
+        They become parts of file names and of dotted keys.
+        """
+        for name in names:
+            if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name)):
+                raise ValueError(f"{key}: got {what} called {name!r}, expected letters, digits, _ and - only")
+
+    def replace(self, **changes: Any) -> Experiment:
+        """This experiment with some constructor arguments replaced."""
+        return Experiment(**{**self.__dict__["_given"], **changes})
+
+    def seats(self, replicates: int | None = None) -> list[Seat]:
+        """One seat per agent of the game."""
+        return [
+            Seat(
+                index=agent,
+                observations=self.game.observations,
+                action_spaces=self.game.action_spaces,
+                replicates=replicates or self.replicates,
+                environments=self.environments,
+                device=self.device,
+                dtype=self.dtype,
+                game=self.game,
+            )
+            for agent in range(self.game.agents)
+        ]
+
+    def bind(self, arm: str, replicates: int | None = None) -> list[Actor]:
+        """The arm's learners, one working copy per seat.
+
+        Raises:
+            IncompatibleError: if a part does not fit the game or another part; names its key.
+        """
+        described, seats = self.arms[arm], self.seats(replicates)
+        with within(f"arms.{arm}"):
+            if not isinstance(described, list):
+                return [described.bind(seat) for seat in seats]
+            if len(described) != len(seats):
+                raise ValueError(f"got {len(described)} learners, expected one per seat: {len(seats)}")
+        bound = []
+        for learner, seat in zip(described, seats, strict=True):
+            with within(f"arms.{arm}[{seat.index}]"):
+                bound.append(learner.bind(seat))
+        return bound
+
+
+class Suite:
+    """Several experiments, played and tabulated together: the content of a file with the key `runs`.
+
+    Args:
+        runs: the experiments, by name (letters, digits, `_` and `-`).
+        show: metrics or game scores to tabulate over all runs; if empty, the most informative ones for the games.
+
+    Raises:
+        ValueError: if there is no run, a name is invalid, or a metric is unknown.
+    """
+
+    def __init__(self, runs: Mapping[str, Experiment], show: Sequence[str] = ()) -> None:
+        if not runs:
+            raise ValueError("runs: got none, expected at least one")
+        Experiment.check_names(runs, "runs", "a run")
+        games = [experiment.game for experiment in runs.values()]
+        for metric in show:
+            if not any(is_metric(metric, game) for game in games):
+                raise ValueError(f"show: got {metric}, expected one of {', '.join(metric_names(*games))}")
+        self.runs, self.show = dict(runs), list(show)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data in the format of an experiment file."""
+        return {
+            "runs": {name: experiment.describe()["init_args"] for name, experiment in self.runs.items()},
+            "show": list(self.show),
+        }
+
+
+def is_metric(name: str, game: Game) -> bool:
+    """Whether runs of a game may report a metric of this name."""
+    return name in METRICS or name in metric_names(game)
+
+
+def metric_names(*games: Game) -> list[str]:
+    """Names that runs of these games may report: the metrics of every summary, and the games' own scores."""
+    names = dict.fromkeys(METRICS)
+    for game in games:
+        spaces = list(zip(game.observations, game.action_spaces, strict=True))
+        if game.shared_observation and all(isinstance(space, Discrete) for pair in spaces for space in pair):
+            uniform = [torch.full((1, obs.features, action.features), 1 / action.features) for obs, action in spaces]
+            names |= dict.fromkeys(game.scores(uniform))
+    return list(names)
+
+
+def is_tournament(levels: Levels | None) -> bool:
+    """Whether the levels of a run's arms, if any, describe the pairs of a tournament."""
+    return bool(levels and all(list(at) == ["row", "column"] for at in levels.values()))
+
+
+def entrants(experiment: Experiment) -> list[str]:
+    """The names compared: the arms or, in a tournament, the learners paired in them."""
+    return learners(experiment.levels) if is_tournament(experiment.levels) else list(experiment.arms)
+
+
+def learners(levels: Levels) -> list[str]:
+    """Names of the learners paired in a tournament, in order."""
+    return list(dict.fromkeys(at["row"] for at in levels.values()))

@@ -1,0 +1,149 @@
+"""Conditional distributions: the common base of priors, policies, opponent models and transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from typing import Any, ClassVar, Protocol, Self
+
+import pyro
+import pyro.distributions as dist
+from pyro.nn import PyroModule, PyroParam, PyroSample
+from torch import Tensor, nn
+
+from inference_marl.described import IncompatibleError
+from inference_marl.spaces import Box, Discrete, Space
+from inference_marl.types import Bindable, Seat
+
+_LOCAL: ContextVar[int] = ContextVar("local_parameters", default=0)
+"""Current nesting depth of `local_parameters`."""
+
+
+class local_parameters(ContextDecorator):  # noqa: N801 (a context manager, called like a function)
+    """Context in which parameters belong to their modules, and reading one is not a Pyro statement.
+
+    By default Pyro registers every parameter that a module reads in a global store under its name, where those of two
+    agents would collide. Learners optimise their own parameters, so they work inside. Outside, models and guides are
+    ordinary Pyro modules, and can be trained by `pyro.infer.SVI`. Nesting it, or using it as a decorator, is cheap.
+    """
+
+    def _recreate_cm(self) -> local_parameters:
+        return local_parameters()
+
+    def __enter__(self) -> None:
+        if _LOCAL.get() == 0:
+            self._setting = pyro.settings.context(module_local_params=True)
+            self._setting.__enter__()
+        _LOCAL.set(_LOCAL.get() + 1)
+
+    def __exit__(self, *error: Any) -> None:
+        _LOCAL.set(_LOCAL.get() - 1)
+        if _LOCAL.get() == 0:
+            self._setting.__exit__(*error)
+
+
+class Reads(Protocol):
+    """What a guide may read of the model it approximates, and a prior of the model it belongs to."""
+
+    @property
+    def temperature(self) -> float:
+        """Alpha > 0, the weight of the entropy of the agent's own action."""
+
+    @property
+    def kl_weight(self) -> float:
+        """Beta > 0, the weight of the opponents' action."""
+
+    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+        """`P(b | s)`."""
+
+    def q_table(self, obs: Tensor) -> Tensor:
+        """`Q(s, ., .)`, `replicates x batch x actions x opponent_actions`; discrete spaces only."""
+
+
+class PyroPart(Bindable, PyroModule):
+    """A description that becomes a Pyro module once bound."""
+
+    _is_plain: bool | None
+    """Whether nothing in it is sampled or constrained, so that Pyro need not intervene in calls and attribute reads."""
+
+    def __init__(self) -> None:
+        with pyro.settings.context(module_local_params=True):  # so that it can be called in this mode and in Pyro's own
+            super().__init__()
+        self.__dict__["_is_plain"] = None
+
+    def _bound(self, **context: Any) -> Self:
+        bound = super()._bound(**context)
+        bound.__dict__["_is_plain"] = None
+        return bound
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Pyro, but skips Pyro's context inside `local_parameters` where it would have no effect."""
+        if _LOCAL.get():
+            if self.__dict__["_is_plain"] is None:
+                self.__dict__["_is_plain"] = not any(_is_of_pyro(module) for module in self.modules())
+            if self.__dict__["_is_plain"]:
+                return nn.Module.__call__(self, *args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """As in Pyro, but skips Pyro's statements inside `local_parameters`, likewise."""
+        if _LOCAL.get() and self.__dict__.get("_is_plain"):
+            return nn.Module.__getattr__(self, name)
+        return super().__getattr__(name)
+
+
+def _is_of_pyro(module: nn.Module) -> bool:
+    """Whether a module has parameters constrained, or attributes sampled, by Pyro."""
+    declared = (value for base in type(module).__mro__ for value in vars(base).values())
+    own = (getattr(module, "_pyro_params", None), getattr(module, "_pyro_samples", None))
+    return any(own) or any(isinstance(value, PyroParam | PyroSample) for value in declared)
+
+
+class Conditional(PyroPart):
+    """A conditional distribution `p(target | parents)`: a prior, a policy, an opponent model, a transition.
+
+    A subclass defines `forward(*parents)`, which takes the parents' values, `[extra x] replicates x batch x event`, and
+    returns a Pyro distribution over `self.target` whose batch shape broadcasts with theirs. It may define `setup` to
+    create parameters, all leading with `replicates`.
+
+    The class attributes `targets` and `conditions` list the kinds of space accepted for the target and for every
+    parent, so that invalid combinations fail before anything runs.
+    """
+
+    targets: ClassVar[tuple[type, ...]] = (Discrete, Box)
+    conditions: ClassVar[tuple[type, ...]] = (Discrete, Box)
+
+    target: Space
+    parents: tuple[Space, ...]
+    forward: Callable[..., dist.TorchDistribution]
+
+    def bind(self, seat: Seat, target: Space, parents: Sequence[Space]) -> Self:
+        """Return a working copy over `target` given `parents`, in `seat`.
+
+        Raises:
+            IncompatibleError: if the class does not support these spaces.
+        """
+        for role, space, accepted in [
+            ("the variable it describes", target, self.targets),
+            *(("what it conditions on", parent, self.conditions) for parent in parents),
+        ]:
+            if not isinstance(space, accepted):
+                names = " or ".join(kind.__name__ for kind in accepted)
+                raise IncompatibleError(
+                    f"{type(self).__name__} got {space} for {role}, expected {names}; "
+                    "choose another class for this game, or another game"
+                )
+        return self._bound(seat=seat, target=target, parents=tuple(parents))
+
+    def observe(self, obs: Tensor, value: Tensor, /) -> None:
+        """Observe realised values of the target, `replicates x environments x event`.
+
+        For conditionals that learn directly from play, such as an empirical prior. Draws no random numbers. Nothing by
+        default.
+        """
+
+    @property
+    def full_support(self) -> bool:
+        """Whether every value has positive probability, so that any fitted guide has a finite ELBO."""
+        return True

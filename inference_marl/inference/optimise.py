@@ -1,0 +1,138 @@
+"""Gradient steps for independent replicates in parallel."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or its gradient is not finite; nothing was updated.
+
+    Attributes:
+        replicates: the seeds at fault, as far as their gradients show.
+        agent: the agent whose loss it is, if known.
+    """
+
+    agent: int | None = None
+
+    def __init__(self, what: str, replicates: list[int]) -> None:
+        super().__init__(what, replicates)
+        self.what = what
+        self.replicates = replicates
+
+    def __str__(self) -> str:
+        listed = ", ".join(map(str, self.replicates[:10])) + (", ..." if len(self.replicates) > 10 else "")
+        return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
+
+
+def check_step_size(learning_rate: float, max_gradient_norm: float | None, name: str = "learning_rate") -> None:
+    """Check that the learning rate and the gradient norm, if any, are positive (`ValueError`)."""
+    if not learning_rate > 0:
+        raise ValueError(f"{name}: got {learning_rate}, expected a positive number")
+    if max_gradient_norm is not None and not max_gradient_norm > 0:
+        raise ValueError(f"max_gradient_norm: got {max_gradient_norm}, expected a positive number, or null for none")
+
+
+class Optimiser(nn.Module):
+    """Adam on a loss per replicate, which never couples replicates and updates only its own parameters.
+
+    Adam is elementwise, gradients are clipped per replicate, and parameters that the loss reads but the optimiser does
+    not own accumulate no gradient, so a replicate's step does not depend on how many are trained in parallel.
+
+    Args:
+        what: name for messages.
+        parameters: what is optimised, each leading with `replicates`.
+        learning_rate: Adam's step size: a number, or one per replicate, `replicates`.
+        max_gradient_norm: clip each replicate's gradient to this norm; `None` for no clipping.
+    """
+
+    only_for_learning: ClassVar[bool] = True
+    """Snapshots of learners omit it."""
+
+    def __init__(
+        self,
+        what: str,
+        parameters: Iterable[nn.Parameter],
+        *,
+        learning_rate: float | Tensor,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.what = what
+        self.max_gradient_norm = max_gradient_norm
+        self._own = tuple(parameters)
+        self._rates = learning_rate if isinstance(learning_rate, Tensor) else None
+        rate = 1.0 if isinstance(learning_rate, Tensor) else learning_rate
+        self.adam = torch.optim.Adam(self._own, lr=rate, fused=True)
+
+    def step(self, loss: Tensor) -> None:
+        """Take one step down the gradient of `loss`, one number per replicate, `replicates`, or their sum as from Pyro.
+
+        Raises:
+            NonFiniteError: if the loss or its gradient is not finite; parameters and optimiser are then unchanged.
+        """
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss.sum(), self._own, allow_unused=True)
+        known = [gradient for gradient in gradients if gradient is not None]
+        # A single number to check, so that the GPU synchronises once.
+        total = torch.stack([loss.detach().sum(), *(gradient.sum() for gradient in known)]).sum()
+        if not torch.isfinite(total):
+            raise NonFiniteError(self.what, _not_finite(loss, known))
+        scale = self._scale(known)
+        for parameter, gradient in zip(self._own, gradients, strict=True):
+            clipped = gradient if gradient is None or scale is None else gradient * _per_replicate(scale, gradient)
+            parameter.grad = None if clipped is None else clipped.contiguous()
+        before = None if self._rates is None else [parameter.detach().clone() for parameter in self._own]
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        if before is not None and self._rates is not None:  # the step was taken at rate 1
+            with torch.no_grad():
+                for parameter, start in zip(self._own, before, strict=True):
+                    parameter.copy_(torch.lerp(start, parameter, _per_replicate(self._rates, parameter)))
+
+    def _scale(self, gradients: list[Tensor]) -> Tensor | None:
+        """The clipping factor of each replicate's gradient, `replicates`; `None` for no clipping."""
+        if self.max_gradient_norm is None:
+            return None
+        norm = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+        return (self.max_gradient_norm / norm).clamp_max(1.0)  # a norm of 0 gives infinity, and so 1
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Adam's state, for `state_dict`."""
+        return self.adam.state_dict()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Restore from `get_extra_state`."""
+        # Copied, because torch keeps the given tensors and modifies them in place.
+        self.adam.load_state_dict(copy.deepcopy(state))
+
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Context in which parameters are constants, which makes losses that only read them cheaper."""
+    free = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in free:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in free:
+            parameter.requires_grad_(True)
+
+
+def _per_replicate(numbers: Tensor, like: Tensor) -> Tensor:
+    """Reshape `replicates` numbers to broadcast with a tensor that leads with `replicates`."""
+    return numbers.view(-1, *[1] * (like.dim() - 1))
+
+
+def _not_finite(loss: Tensor, gradients: list[Tensor]) -> list[int]:
+    """The replicates at fault."""
+    broken = [~torch.isfinite(gradient.flatten(1)).all(1) for gradient in gradients]
+    if loss.dim():
+        broken.append(~torch.isfinite(loss.detach()))
+    return [int(r) for r in torch.stack(broken).any(0).nonzero().flatten()] if broken else []

@@ -1,0 +1,223 @@
+"""The naive gradient learner, and the base of gradient learners that know the game."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import ClassVar, Literal
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from inference_marl.described import IncompatibleError, hyperparameters
+from inference_marl.inference.returns import discount_factor
+from inference_marl.inference.tables import check_finite
+from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
+from inference_marl.learners.tabular.base import TabularLearner
+from inference_marl.play import Functional
+from inference_marl.types import Actor, Dynamics, Experience, Memory, Trajectory
+
+
+class FreeLogits(torch.nn.Module):
+    """The policy of free logits per state, as a function of its parameter.
+
+    Args:
+        logits: initial, `replicates x states x (actions - 1)`; the last action's logit is 0.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(logits)
+
+    def forward(self, obs: Tensor, memory: Memory) -> tuple[dist.Categorical, Memory]:
+        """A categorical with batch shape `replicates x batch`."""
+        rows = torch.arange(len(self.logits), device=obs.device).view(-1, 1)
+        return dist.Categorical(probs=free_logits(self.logits[rows, obs]).to(self.logits.dtype)), memory
+
+
+@hyperparameters
+class ExactGradientLearner(TabularLearner):
+    """Base: follows derivatives of the exact values of a two-agent game with free logits per state::
+
+        pi(a | s) = softmax(theta(s, .))(a)        theta <- theta + delta f(theta, theta')
+
+    The last action's logit is 0, so for two actions this is the sigmoid of Foerster et al. (2018). Values are not
+    normalised, and are discounted by the game's `discount`. A subclass defines `direction`, f.
+
+    The opponent's policy, as a function of its parameters theta', is read from its snapshot if that is a `Functional`,
+    for any parameters that lead with replicates. Otherwise theta' are the logits of an estimate of its policy, the
+    frequencies of its actions in every state with one pseudocount each: LOLA with opponent modelling (Foerster et al.
+    2018, section 4.3) in its exact form.
+
+    Args:
+        step_size: delta, the learning rate.
+        init_scale: standard deviation of the initial logits, which are normal with mean 0.
+        update_every: updates per step of the policy.
+        forget: fraction of a state's counts of an estimated opponent forgotten at every visit to the state, so that
+            about its last `1 / forget` visits count; 0 weighs all equally.
+        gradients: `closed` form, or the equivalent `autograd`, which is always used against differentiable learners
+            with other parameters than free logits.
+
+    Attributes:
+        logits: theta, `replicates x states x (actions - 1)`.
+        counts: of an estimated opponent's actions, `replicates x states x opponent_actions`.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    reads_peers: ClassVar[bool] = True
+
+    step_size: float = 1.0
+    init_scale: float = 1.0
+    update_every: int = 1
+    forget: float = 0.01
+    gradients: Literal["closed", "autograd"] = "closed"
+    counts: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._counted: Trajectory | None = None
+        for name in ("step_size", "init_scale"):
+            if not (number := getattr(self, name)) >= 0:
+                raise ValueError(f"{name}: got {number}, expected a number that is not negative")
+        if self.update_every < 1:
+            raise ValueError(f"update_every: got {self.update_every}, expected a positive integer")
+        if not 0 <= self.forget < 1:
+            raise ValueError(f"forget: got {self.forget}, expected a number in [0, 1)")
+        if self.gradients not in ("closed", "autograd"):
+            raise ValueError(f"gradients: got {self.gradients!r}, expected closed or autograd")
+
+    def setup(self) -> None:
+        """Check the seat and draw the logits.
+
+        Raises:
+            IncompatibleError: if there are not two agents with finitely many actions, or the game's rules are not
+                known, or it has no discount and may go on forever.
+        """
+        super().setup()
+        seat, name = self.seat, type(self).__name__
+        if len(seat.opponents) != 1:
+            raise IncompatibleError(
+                f"{name} got {len(seat.action_spaces)} agents, expected 2: it looks at the learning of one opponent; "
+                "choose another learner, or a game of two"
+            )
+        rules, self.discount = self.known_rules()
+        self.dynamics = Dynamics(
+            rules.initial.to(seat.device), rules.transition.to(seat.device), rules.reward.to(seat.device)
+        )
+        try:
+            discount_factor(rules.transition, self.discount)
+        except ValueError as error:
+            raise IncompatibleError(f"{name} needs exact values: {error}") from error
+        shape = (seat.replicates, self.states, self.actions - 1)
+        self.softmax = FreeLogits(torch.randn(shape, dtype=seat.dtype, device=seat.device) * self.init_scale)
+        self.table("counts", self.states, self.opponent_actions)
+
+    @property
+    def logits(self) -> Tensor:
+        """theta, `replicates x states x (actions - 1)`."""
+        return self.softmax.logits
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """The policy, `replicates x batch x actions`."""
+        return free_logits(self.logits[self.seat.rows, obs]).to(self.seat.dtype)
+
+    def snapshot(self) -> Functional:
+        """The policy at the current logits."""
+        return Functional.of(self.softmax, self.seat)
+
+    @abstractmethod
+    def direction(self, at: Derivatives) -> Tensor:
+        """f, the direction of the agent's step, `replicates x states x (actions - 1)`.
+
+        Args:
+            at: derivatives at both agents' current parameters, in seat order.
+        """
+
+    @torch.no_grad()
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        """Count the actions of an opponent that must be estimated; step the policy every `update_every` updates.
+
+        Raises:
+            NonFiniteError: if the gradient is not finite.
+            IncompatibleError: if a differentiable opponent has parameters that do not lead with replicates.
+        """
+        opponent = peers[self.seat.opponents[0]]
+        if not isinstance(opponent, Functional) and newest is not self._counted:
+            for step in newest.steps:
+                self.update(step.seen_by(self.seat))
+        self._counted = newest
+        self.updates += 1
+        if self.updates % self.update_every == 0:
+            direction = self.direction(self.derivatives(opponent))
+            check_finite("gradient", direction.flatten(1))
+            self.softmax.logits.add_(direction, alpha=self.step_size)
+        return {}
+
+    def update(self, seen: Experience) -> None:
+        """Count the opponent's actions, after discounting earlier counts of the visited states."""
+        once = torch.ones_like(seen.obs, dtype=self.counts.dtype)
+        visits = torch.zeros_like(self.counts[..., 0]).scatter_add_(1, seen.obs, once)
+        self.counts.mul_((1 - self.forget) ** visits.unsqueeze(-1))
+        self.counts.flatten(1).scatter_add_(1, seen.obs * self.opponent_actions + seen.opponent_action, once)
+
+    def belief(self, obs: Tensor) -> Tensor | None:
+        """The estimated opponent policy, `replicates x batch x opponent_actions`; `None` if none is needed."""
+        if not bool(self.counts.any()):
+            return None
+        smoothed = self.counts[self.seat.rows, obs] + 1
+        return smoothed / smoothed.sum(-1, keepdim=True)
+
+    def derivatives(self, opponent: Actor) -> Derivatives:
+        """Derivatives at the current parameters, with the actual or estimated policy of `opponent`."""
+        parameters, policy = self._read(opponent)
+        kind = ClosedForm if self.gradients == "closed" and policy is free_logits else Autograd
+        mine, other = (self.logits.detach(), free_logits), (parameters.detach(), policy)
+        first, second = (mine, other) if self.seat.index == 0 else (other, mine)
+        return kind(self.dynamics, self.discount, (first[1], second[1]), (first[0], second[0]))
+
+    def _read(self, opponent: Actor) -> tuple[Tensor, Policy]:
+        """The opponent's parameters, `replicates x ...`, and its policy as a function of them."""
+        if not isinstance(opponent, Functional):
+            logarithms = (self.counts + 1).log()
+            return logarithms[..., :-1] - logarithms[..., -1:], free_logits
+        if isinstance(opponent.module, FreeLogits):
+            return opponent.parameters_by_name["logits"], free_logits
+        replicates = self.seat.replicates
+        names, shapes, flat = [], [], []
+        for name, parameter in opponent.parameters_by_name.items():
+            if parameter.shape[:1] != (replicates,):
+                raise IncompatibleError(
+                    f"{type(self).__name__} got a {type(opponent.module).__name__} for an opponent whose parameter "
+                    f"{name} has shape {tuple(parameter.shape)}, expected one that leads with {replicates} replicates: "
+                    "it looks at the learning of every replicate by itself"
+                )
+            names.append(name)
+            shapes.append(parameter.shape)
+            flat.append(parameter.reshape(replicates, -1))
+        states = torch.arange(self.states, device=self.seat.device).expand(replicates, -1)
+        sizes = [part.shape[1] for part in flat]
+
+        def policy(parameters: Tensor) -> Tensor:
+            parts = zip(names, parameters.split(sizes, 1), shapes, strict=True)
+            imagined = opponent.at({name: part.view(shape) for name, part, shape in parts})
+            distribution, _ = imagined.policy(states, {})
+            played: Tensor = distribution.probs  # type: ignore[union-attr]
+            return played
+
+        return torch.cat(flat, 1), policy
+
+
+@hyperparameters
+class NaiveGradient(ExactGradientLearner):
+    """Gradient ascent on the agent's own value, with the opponent held fixed: `f^i = grad_i V^i`.
+
+    NL-Ex of Foerster et al. (2018, section 4.1).
+    """
+
+    def direction(self, at: Derivatives) -> Tensor:
+        """The gradient of the agent's own value."""
+        return at.gradients(self.seat.index)[self.seat.index]

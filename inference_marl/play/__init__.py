@@ -1,0 +1,8 @@
+"""Play: any actors in any simulator."""
+
+from inference_marl.play.collector import Collector
+from inference_marl.play.functional import Functional
+from inference_marl.play.learning import update
+from inference_marl.play.simulator import GameSimulator
+
+__all__ = ["Collector", "Functional", "GameSimulator", "update"]

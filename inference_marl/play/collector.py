@@ -1,0 +1,188 @@
+"""Play actors in a simulator: the package's only interaction loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import IncompatibleError
+from inference_marl.spaces import Space
+from inference_marl.types import Actor, Decision, Memory, Observed, Outcome, Simulator, Start, Trajectory, Transition
+
+LOOKED_AT = 50
+"""Initial steps in which all values are checked, and the interval of these checks from then on."""
+
+
+class Collector:
+    """Plays actors in a simulator and returns trajectories; never learns.
+
+    Episodes end independently in each environment. The next one begins just before its first step, or when the current
+    observations are requested, so learning from a step draws its random numbers before the subsequent reset.
+
+    Args:
+        simulator: where they play.
+        actors: one per agent, bound to their seats.
+        explore: whether they act as during learning.
+
+    Raises:
+        IncompatibleError: if there is not one actor per agent.
+    """
+
+    def __init__(self, simulator: Simulator, actors: Sequence[Actor], explore: bool = True) -> None:
+        agents = len(simulator.action_spaces)
+        if len(actors) != agents:
+            raise IncompatibleError(f"got {len(actors)} actors, expected one per agent: {agents}")
+        self.simulator, self.actors, self.explore = simulator, list(actors), explore
+        shape = simulator.shape
+        self._action_shapes = [(*shape, *space.event_shape) for space in simulator.action_spaces]
+        self._observation_shapes = [(*shape, *space.event_shape) for space in simulator.observations]
+        self.memories: list[Memory] = []
+        self.steps = 0
+        self._seen: Observed | None = None
+        self._over: Tensor | None = None  # where an episode has ended and the next one has not begun
+        self._remember = [
+            None if type(actor).remember is Actor.remember else (actor.remember, actor.seat) for actor in self.actors
+        ]
+
+    def observe(self) -> Observed:
+        """The current observations of all agents; begins the episodes that are due.
+
+        Raises:
+            ValueError: if they do not have the shapes and types that the simulator declares.
+        """
+        if self._seen is None:
+            self._start()
+        elif self._over is not None:
+            self._restart(self._over)
+        assert self._seen is not None
+        return self._seen
+
+    def collect(self, steps: int = 1) -> Trajectory:
+        """Play `steps` joint actions in every environment.
+
+        Raises:
+            ValueError: if an action or an observation is outside its space, naming agent and step.
+            IncompatibleError: if the simulator has masks and an actor does not heed them.
+        """
+        self.observe()
+        before = tuple(self.memories)
+        return Trajectory([self._step() for _ in range(steps)], before)
+
+    def _step(self) -> Transition:
+        before = self.observe()
+        decisions = self._decide(before)
+        actions = tuple(decision.action for decision in decisions)
+        self.steps += 1
+        rewards, terminated, ended = self._play(actions)
+        after = self.simulator.observe()
+        step = Transition(
+            before.obs,
+            actions,
+            rewards,
+            after.obs,
+            terminated,
+            ended,
+            tuple([decision.log_prob for decision in decisions]),
+            tuple([decision.info for decision in decisions]),
+            before.alive,
+            after.alive,
+            before.masks,
+            after.masks,
+        )
+        self.memories = [
+            decision.memory if remember is None else remember[0](decision.memory, step.seen_by(remember[1]))
+            for remember, decision in zip(self._remember, decisions, strict=True)
+        ]
+        self._look(after)
+        self._over = ended if bool(ended.any()) else None
+        return step
+
+    def _decide(self, seen: Observed) -> list[Decision]:
+        if seen.masks is None:
+            return [
+                actor.act(obs, memory, self.explore)
+                for actor, obs, memory in zip(self.actors, seen.obs, self.memories, strict=True)
+            ]
+        for agent, (actor, mask) in enumerate(zip(self.actors, seen.masks, strict=True)):
+            if mask is not None and not actor.heeds_masks:
+                raise IncompatibleError(
+                    f"{type(actor).__name__} in seat {agent} got a mask of legal actions, which it does not heed; "
+                    "choose an actor that does, or a game in which every action is legal"
+                )
+        return [
+            actor.act(obs, memory, self.explore, mask)
+            for actor, obs, memory, mask in zip(self.actors, seen.obs, self.memories, seen.masks, strict=True)
+        ]
+
+    def _play(self, actions: tuple[Tensor, ...]) -> Outcome:
+        self._check("an action", self._action_shapes, self.simulator.action_spaces, actions)
+        try:
+            return self.simulator.step(actions)
+        except Exception:
+            self._check_values("an action", self.simulator.action_spaces, actions)  # which may be why
+            raise
+
+    def _start(self) -> None:
+        self.simulator.reset()
+        self._look(self.simulator.observe())
+        assert self._seen is not None
+        everywhere = Start.everywhere(*self.simulator.shape, self._seen.obs[0].device)
+        self.memories = [actor.begin(everywhere, None) for actor in self.actors]
+
+    def _restart(self, ended: Tensor) -> None:
+        self._over = None
+        self.simulator.reset(ended)
+        self._look(self.simulator.observe())
+        start = Start(ended, torch.zeros_like(ended))
+        self.memories = [
+            actor.begin(start, memory) if memory else memory
+            for actor, memory in zip(self.actors, self.memories, strict=True)
+        ]
+
+    def _look(self, seen: Observed) -> None:
+        """Check and keep new observations."""
+        self._check("an observation", self._observation_shapes, self.simulator.observations, seen.obs)
+        self._seen = seen
+
+    def _check(
+        self, what: str, shapes: Sequence[tuple[int, ...]], spaces: Sequence[Space], values: Sequence[Tensor]
+    ) -> None:
+        """Refuse wrong shapes at every step, and other invalid values at first always, later periodically.
+
+        Checking every value of every step would take as long as playing a small game.
+        """
+        for agent, (expected, value) in enumerate(zip(shapes, values, strict=True)):
+            if value.shape != expected:
+                raise ValueError(
+                    f"agent {agent}, step {self.steps}: got {what} of shape {tuple(value.shape)}, expected {expected}: "
+                    "replicates x environments x event"
+                )
+        if self.steps < LOOKED_AT or self.steps % LOOKED_AT == 0:
+            self._check_values(what, spaces, values)
+
+    def _check_values(self, what: str, spaces: Sequence[Space], values: Sequence[Tensor]) -> None:
+        for agent, (space, value) in enumerate(zip(spaces, values, strict=True)):
+            if (wrong := space.misfit(value)) is not None:
+                raise ValueError(f"agent {agent}, step {self.steps}: got {what} of {wrong}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of play, as tensors and plain containers."""
+        return {
+            "simulator": self.simulator.state_dict(),
+            "memories": list(self.memories),
+            "steps": self.steps,
+            "started": self._seen is not None,
+            "over": self._over,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from `state_dict`."""
+        self.simulator.load_state_dict(state["simulator"])
+        self.steps = state["steps"]
+        self._seen = self.simulator.observe() if state["started"] else None
+        device = self._seen.obs[0].device if self._seen is not None else torch.device("cpu")
+        self.memories = [{name: value.to(device) for name, value in memory.items()} for memory in state["memories"]]
+        self._over = None if state["over"] is None else state["over"].to(device)

@@ -1,0 +1,83 @@
+"""Checkpoints of arms: where they are, and how they are written and read. Reading one executes no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inference_marl.described import first_line
+from inference_marl.runs.errors import RunError
+from inference_marl.runs.files import write_atomically
+
+FORMAT = 1
+"""Number of the layout that checkpoints are written and read in, the state of learners included; 0.1.0 had none."""
+
+
+def checkpoint_of(folder: Path, name: str) -> Path:
+    """Where a run's folder keeps an arm's checkpoint."""
+    return folder / "checkpoints" / f"{name}.pt"
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint.
+
+    Args:
+        path: where to.
+        content: of tensors, numbers, strings and containers of them only.
+    """
+    write_atomically(path, partial(torch.save, {"format": FORMAT, **content}))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What was written to a checkpoint, on the CPU.
+
+    Raises:
+        RunError: if it is the checkpoint of another version or of a finished run, or the file is no checkpoint.
+    """
+    content = _load(path)
+    if "step" not in content:
+        raise no_checkpoint(path, KeyError("step"))
+    if content.get("format") != FORMAT:
+        number = content.get("format")
+        what = "0.1.0" if number is None else f"another version (format {number}, here {FORMAT})"
+        raise RunError(
+            f"{path}: got a checkpoint written by inference-marl {what}, expected one of this version: go on with "
+            "that version, or delete it to start the arm anew"
+        )
+    if "recorder" not in content:
+        raise RunError(
+            f"{path}: got the checkpoint of a finished run, whose records were moved to its results "
+            "(metrics.nc, posterior.nc), expected one with records: put summary.json back, or start a new run"
+        )
+    return content
+
+
+def slim(folder: Path) -> None:
+    """Take the records out of a finished run's checkpoints: the results hold them, and they are most of the size.
+
+    Raises:
+        RunError: if a file there is not a checkpoint.
+    """
+    for path in (folder / "checkpoints").glob("*.pt"):
+        content = _load(path)
+        if content.pop("recorder", None) is not None:
+            write_atomically(path, partial(torch.save, content))
+
+
+def no_checkpoint(path: Path, error: Exception) -> RunError:
+    """What to say of a file in the place of a checkpoint."""
+    return RunError(
+        f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
+        f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise no_checkpoint(path, error) from error

@@ -1,0 +1,19 @@
+"""What keeps a run, or one arm of it, from going on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, or a folder is not one; the message says what to do."""
+
+
+class ArmError(RunError):
+    """An arm cannot go on; the others can.
+
+    Attributes:
+        folder: of the run, if it has the results of the others.
+    """
+
+    folder: Path | None = None

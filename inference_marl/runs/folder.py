@@ -1,0 +1,136 @@
+"""The folder of a run: how it is begun and found again, and who may work on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inference_marl.config.files import dump
+from inference_marl.config.moved import with_public_names
+from inference_marl.described import first_line
+from inference_marl.experiment import Experiment
+from inference_marl.runs.errors import RunError
+from inference_marl.runs.files import write_text
+
+
+def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
+    """A new run's folder, with `spec.yaml` in it and nothing played yet; a number is added to `name` if it exists.
+
+    Raises:
+        RunError: if there is no folder to write to.
+    """
+    described = dump(experiment)
+    folder = _new_folder(Path(out), name)
+    write_text(folder / "spec.yaml", described)
+    return folder
+
+
+def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
+    """The newest folder of that name, with or without a number, in which this very experiment was begun, if any.
+
+    What the folders' `spec.yaml` mean is compared, not how they are written: older versions named classes otherwise.
+    """
+    described = _content(dump(experiment))
+    for folder in reversed(_folders(Path(out), name)):
+        try:
+            if _content((folder / "spec.yaml").read_text(encoding="utf-8")) == described:
+                return folder
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+    return None
+
+
+def _content(text: str) -> Any:
+    """What a `spec.yaml` means: classes by their present names, and arms in their order, as tables have them."""
+    content = with_public_names(yaml.safe_load(text))
+    if isinstance(content, dict) and isinstance(content.get("arms"), dict):
+        content["arms"] = list(content["arms"].items())
+    return content
+
+
+def _folders(out: Path, name: str) -> list[Path]:
+    """The folders that runs of one name have, oldest first."""
+    numbered = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
+    found = [(int(match.group(1) or 1), path) for path in out.glob("*") if (match := numbered.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def _new_folder(out: Path, name: str) -> Path:
+    for number in range(1, 1_000_000):
+        folder = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"{out}: got no folder to write to ({error.strerror}), expected one for runs") from error
+        return folder
+    raise RunError(f"{out}: got too many runs called {name}, expected room for one more")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run's folder has the results of every arm.
+
+    Raises:
+        RunError: if its summary cannot be read.
+    """
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        return False
+    try:
+        return not json.loads(summary.read_text())["failed"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{summary}: got a file that cannot be read ({first_line(error)}), expected the summary of a run: put it "
+            "back, or start a new run"
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working on a run; a lock whose process is gone counts for nothing.
+
+    Raises:
+        RunError: if another process is at work on the run.
+    """
+    lock = folder / ".lock"
+    if lock.exists() and not _is_held(lock):
+        lock.unlink(missing_ok=True)
+    try:
+        with lock.open("x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        raise RunError(
+            f"{folder}: got a run that another process is at work on, expected one that nobody plays; wait until it is "
+            f"done, or delete {lock} if there is no such process"
+        ) from None
+    try:
+        for left in (
+            *folder.glob(".*.partial"),
+            *folder.glob("checkpoints/.*.partial"),
+        ):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether the process that made a lock is still there; one that does not say yet which it was counts as held."""
+    try:
+        process = int(lock.read_text())
+        if process == os.getpid():  # numbers come again, in containers at once
+            return False
+        os.kill(process, 0)
+    except (ProcessLookupError, FileNotFoundError, OverflowError):
+        return False
+    except (PermissionError, ValueError):  # somebody else's; not yet written
+        return True
+    return True

@@ -1,0 +1,149 @@
+"""Time to threshold, and the lead of opponent models over the opponents' policies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from inference_marl.statistics.beliefs import Numbers, optimum_probability
+from inference_marl.statistics.intervals import Band, Interval, check_level, mean_band, mean_interval
+
+RESAMPLES = 1000
+"""Bootstrap resamples of the replicates."""
+
+
+def first_lasting_step(condition: npt.ArrayLike, steps: npt.ArrayLike) -> Numbers:
+    """First recorded step from which a condition holds up to and including the last record.
+
+    Args:
+        condition: bool, `... x steps`.
+        steps: environment steps of the records, increasing, `steps`.
+
+    Returns:
+        Steps, `...`; `inf` where the condition does not hold at the last record.
+
+    Raises:
+        ValueError: if the number of records differs or is zero.
+    """
+    held, at = np.asarray(condition, dtype=np.bool_), np.asarray(steps, dtype=np.float64)
+    if at.ndim != 1 or held.shape[-1:] != at.shape or not len(at):
+        raise ValueError(f"condition: got shape {held.shape} for {at.shape} steps, expected one column per step")
+    to_the_end = np.logical_and.accumulate(held[..., ::-1], axis=-1)[..., ::-1]
+    first: Numbers = np.where(to_the_end[..., -1], at[to_the_end.argmax(-1)], np.inf)
+    return first
+
+
+def lasting_step_of_mean(
+    values: npt.ArrayLike, threshold: float, steps: npt.ArrayLike, level: float = 0.95
+) -> Interval:
+    """First recorded step from which the mean over replicates stays at or above a threshold, to the last record.
+
+    The interval is from the percentile bootstrap with `RESAMPLES` resamples of the replicates, with a fixed seed: equal
+    numbers have equal intervals.
+
+    Args:
+        values: `replicates x steps`.
+        threshold: what the mean must reach.
+        steps: environment steps of the records, increasing, `steps`.
+        level: coverage, in (0, 1), approximate.
+
+    Returns:
+        `inf` where the mean is below the threshold at the last record; no ends for fewer than two replicates, or
+        identical ones.
+    """
+    check_level(level)
+    data = np.asarray(values, dtype=np.float64)
+    replicates = len(data)
+    first = float(first_lasting_step(data.mean(0) >= threshold, steps)) if replicates else math.nan
+    if replicates < 2 or not np.ptp(data, axis=0).max() > 0:
+        return Interval(first, math.nan, math.nan)
+    generator = np.random.default_rng(0)
+    drawn = np.empty(RESAMPLES)
+    for chosen in np.array_split(np.arange(RESAMPLES), RESAMPLES // 50):  # bounded memory
+        # How often each replicate is drawn: the replicates of resample i count from i * replicates on.
+        cells = generator.integers(replicates, size=(len(chosen), replicates))
+        cells += replicates * np.arange(len(chosen))[:, None]
+        times = np.bincount(cells.ravel(), minlength=cells.size).reshape(cells.shape).astype(np.float64)
+        drawn[chosen] = first_lasting_step(times @ data / replicates >= threshold, steps)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")  # knows infinity
+    return Interval(first, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The lead of opponent models over the opponents' policies, see `lead`.
+
+    Attributes:
+        steps: environment steps, `replicates`; positive where the model is first, NaN where excluded.
+        interval: mean over the replicates that are not excluded.
+        excluded: number of replicates in which the model or the truth never passes the threshold for good.
+        gap: the model's probability minus the truth's, over all replicates, at each record.
+        mean_gap: the same, averaged over records too.
+    """
+
+    steps: Numbers
+    interval: Interval
+    excluded: int
+    gap: Band
+    mean_gap: Interval
+
+
+def lead(
+    model: npt.ArrayLike, truth: npt.ArrayLike, steps: npt.ArrayLike, threshold: float = 0.5, level: float = 0.95
+) -> Lead:
+    """By how many steps the opponent model finds the optimum before the opponents' policy does.
+
+    A replicate's lead is the truth's `first_lasting_step` above the threshold minus the model's, averaged over its
+    agents. Where any of these never passes for good, the lead is censored: the replicate is excluded and counted. This
+    selects the seeds in which both succeed, so see `gap` too, which uses all seeds.
+
+    Args:
+        model: the opponent model's probability of the optimum, `replicates x [agents x] steps`.
+        truth: its probability under the opponents' actual policy, same shape.
+        steps: environment steps of the records, `steps`.
+        threshold: probability to pass, in (0, 1).
+        level: coverage of the intervals.
+
+    Source: "thinks ahead", Tian et al. (2019), section 5.1 and Fig. 1c, for one trial; the measures are ours.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    believed, actual = np.asarray(model, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    if believed.shape != actual.shape or believed.ndim not in (2, 3):
+        raise ValueError(
+            f"model, truth: got shapes {believed.shape} and {actual.shape}, "
+            "expected the same, replicates x steps or replicates x agents x steps"
+        )
+    if believed.ndim == 2:
+        believed, actual = believed[:, None], actual[:, None]
+    early, late = (first_lasting_step(value > threshold, steps) for value in (believed, actual))
+    both = np.isfinite(early + late).all(1)
+    leads = np.full(len(believed), np.nan)
+    leads[both] = (late[both] - early[both]).mean(1)
+    gap = (believed - actual).mean(1)
+    return Lead(
+        steps=leads,
+        interval=mean_interval(leads[both], level),
+        excluded=int((~both).sum()),
+        gap=mean_band(gap, level),
+        mean_gap=mean_interval(gap.mean(1), level),
+    )
+
+
+def learner_lead(posterior: xr.Dataset, learner: str, threshold: float = 0.5) -> Lead | None:
+    """`lead` of one learner, over its agents with an opponent model; `None` if it cannot be measured."""
+    here = posterior.sel(learner=[learner])
+    model, truth = (optimum_probability(here, name) for name in ("opponent_model", "opponent_policy"))
+    if model is None or truth is None:
+        return None
+    modelling = model[0].notnull().all(["replicate", "step"]).to_numpy()
+    if not modelling.any():
+        return None
+    dims = ("replicate", "agent", "step")
+    believed, actual = (each[0].transpose(*dims).to_numpy()[:, modelling] for each in (model, truth))
+    return lead(believed, actual, posterior["step"].to_numpy(), threshold)

@@ -1,0 +1,36 @@
+"""The data that the packages exchange, and the interfaces they implement; no algorithms.
+
+Shapes: `[time x] replicates x environments x event` in play, `replicates x batch x event` in learning. Extra dimensions
+(particles, enumerated sites) appear on the left only.
+"""
+
+from inference_marl.types.actor import Actor, Learner, most_probable
+from inference_marl.types.binding import Bindable, own_stream, seed_streams
+from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step, check_discount
+from inference_marl.types.seat import Seat
+from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose
+
+__all__ = [
+    "Actor",
+    "Bindable",
+    "Decision",
+    "Dynamics",
+    "Experience",
+    "Game",
+    "Learner",
+    "Memory",
+    "Observed",
+    "Outcome",
+    "Seat",
+    "Simulator",
+    "Start",
+    "State",
+    "Step",
+    "Trajectory",
+    "Transition",
+    "check_discount",
+    "choose",
+    "most_probable",
+    "own_stream",
+    "seed_streams",
+]

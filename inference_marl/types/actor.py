@@ -1,0 +1,178 @@
+"""Actors, which play, and learners, which are actors that change."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from inference_marl.described import IncompatibleError
+from inference_marl.spaces import Discrete
+from inference_marl.types.binding import Bindable
+from inference_marl.types.seat import Seat
+from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, choose
+
+
+class Actor(Bindable, torch.nn.Module):
+    """Controls one seat of a game, for all replicates at once.
+
+    Scripted players, frozen policies, policies at hypothetical parameters and learners are all actors, so one collector
+    plays any of them. A subclass usually defines `policy`, and `setup` if it has parameters or buffers. Anything it has
+    to remember within an episode belongs in its memory, never in its attributes.
+
+    Attributes:
+        seat: its place in the game, once bound.
+        heeds_masks: whether it restricts itself to legal actions in games with masks.
+    """
+
+    heeds_masks: ClassVar[bool] = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Initialise the module before any constructor runs, so that a class made of fields may assign submodules."""
+        made = super().__new__(cls, *args, **kwargs)
+        torch.nn.Module.__init__(made)
+        return made
+
+    def bind(self, seat: Seat) -> Self:
+        """Return a working copy in `seat`; raises `IncompatibleError`, with the part's key, if a part does not fit."""
+        return self._bound(seat=seat)
+
+    def initial_memory(self, replicates: int, environments: int) -> Memory:
+        """The memory at the start of an episode, leading with `replicates x environments`; empty by default."""
+        return {}
+
+    def begin(self, start: Start, memory: Memory | None) -> Memory:
+        """The memory at the start of an episode or task; reset where an episode begins, unless overridden.
+
+        Args:
+            start: where episodes and tasks begin.
+            memory: the current memory; `None` before the first episode.
+        """
+        if memory is not None and not memory:
+            return memory
+        fresh = self.initial_memory(*start.episode.shape)
+        return fresh if memory is None else choose(start.episode, fresh, memory)
+
+    def policy(
+        self, obs: Tensor, memory: Memory, mask: Tensor | None = None
+    ) -> tuple[dist.TorchDistribution | None, Memory]:
+        """The distribution over the agent's own action, and the memory after seeing `obs`.
+
+        Args:
+            obs: `replicates x environments x event`.
+            memory: see `begin`.
+            mask: legal actions, `replicates x environments x actions`; only for actors that heed masks.
+
+        Returns:
+            A distribution with batch shape `replicates x environments`; `None` for actors that can only sample.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.policy is not defined")
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """A draw from the policy, or its mode without `explore`; arguments as for `policy`."""
+        distribution, memory = self.policy(obs, memory, mask)
+        if distribution is None:
+            raise NotImplementedError(f"{type(self).__name__}.act is not defined, and its policy has no density")
+        with torch.no_grad():
+            action = distribution.sample() if explore else most_probable(distribution)
+        return Decision(action, memory, distribution.log_prob(action))
+
+    def remember(self, memory: Memory, step: Experience) -> Memory:
+        """The memory after a step; may modify `memory` in place. Called only if overridden.
+
+        Args:
+            memory: as returned by `act`.
+            step: this agent's view of the step, `replicates x environments`.
+        """
+        return memory
+
+    def slow(self) -> Actor:
+        """The target policy, for actors that have one; otherwise the actor itself."""
+        return self
+
+    @torch.no_grad()
+    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """The policy and beliefs at `obs`, by name.
+
+        `policy`, and with an opponent model also `opponent_model`, `opponent_prior` and `opponent_type`: probabilities
+        for discrete actions, `replicates x batch x values`; draws for continuous ones, `replicates x batch x draws x
+        dim`; each marginal over everything else. `elbo` and its parts, `replicates x batch`: `elbo_reward`,
+        `elbo_entropy` (relative to the uniform policy, so at most 0) and `elbo_kl`, weighted, with `elbo = elbo_reward
+        + elbo_entropy - elbo_kl`; and `elbo_gap`, the log-evidence, its upper bound, minus the ELBO.
+
+        Args:
+            obs: `replicates x batch x event`.
+            memory: see `begin`; if it is empty, `obs` may be any observations.
+            draws: number of draws, where beliefs are sampled.
+        """
+        distribution, _ = self.policy(obs, memory)
+        if distribution is None:
+            return {}
+        distribution = distribution.expand(obs.shape[:2])
+        if isinstance(self.seat.action, Discrete):
+            return {"policy": distribution.probs}
+        return {"policy": distribution.sample((draws,)).movedim(0, 2)}
+
+
+class Learner(Actor):
+    """An actor that learns from play.
+
+    After every trajectory each learner first stores it, then learns as often as the experiment specifies.
+    `state_dict()` holds everything it needs to resume.
+
+    Attributes:
+        reads_peers: whether `learn` reads the other agents' policies.
+    """
+
+    reads_peers: ClassVar[bool] = False
+
+    def store(self, newest: Trajectory) -> None:
+        """Record the newest trajectory once, e.g. in replay or counts; draws no random numbers. Nothing by default."""
+
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        """Perform one update and return diagnostics to record by name, each leading with `replicates`.
+
+        Args:
+            newest: the newest trajectory of all agents.
+            peers: every seat's policy before this round of updates. Read-only, and empty unless some learner sets
+                `reads_peers`, as centralised and opponent-aware learners do.
+
+        Raises:
+            NonFiniteError: if a loss is not finite; the learner is left as before the gradient step.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.learn is not defined")
+
+    def snapshot(self) -> Actor:
+        """The current policy, unaffected by further learning.
+
+        By default a copy without submodules that are `only_for_learning`, such as replay and optimisers. Learners whose
+        policy is differentiable in its parameters return a `play.Functional`, so that others can differentiate through
+        their updates.
+        """
+        left_out: dict[int, Any] = {
+            id(module): None for module in self.modules() if getattr(module, "only_for_learning", False)
+        }
+        return copy.deepcopy(self, left_out).requires_grad_(False)
+
+
+def most_probable(distribution: dist.TorchDistribution) -> Tensor:
+    """The mode of a distribution; for a categorical, the first of its most probable values.
+
+    Raises:
+        IncompatibleError: if the mode has no closed form.
+    """
+    if isinstance(distribution, dist.Categorical):
+        best: Tensor = distribution.probs.argmax(-1)
+        return best
+    try:
+        mode: Tensor = distribution.mode
+    except NotImplementedError as error:
+        raise IncompatibleError(
+            f"{type(distribution).__name__}: got a distribution without a mode, expected one with, or an actor that "
+            "defines what it does without exploring"
+        ) from error
+    return mode

@@ -1,0 +1,59 @@
+"""How descriptions become working parts: one `bind` for actors, conditionals, critics and guides."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+
+from inference_marl.described import Described
+from inference_marl.types.seat import Seat
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Draw from a separate random stream, split off torch's; `device` is where tensors live.
+
+    Torch's stream advances by one draw, however much is drawn inside. Every part of a learner is initialised from its
+    own stream, so two arms that differ in one part initialise all the others identically. (An arm with an additional
+    part advances by one more draw, which affects the parts made after it.)
+    """
+    seed = int(torch.randint(2**62, ()))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed_streams(seed, device)
+        yield
+
+
+def seed_streams(seed: int, device: torch.device) -> None:
+    """Seed torch on the CPU and on `device`.
+
+    Same streams as `torch.manual_seed`, which records the call stack and so takes longer than a small step of play.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+class Bindable(Described):
+    """A description that becomes a working part once shapes are known, bound to its `seat`.
+
+    Constructors take hyperparameters only. `bind` copies the description, so that arms and seats can share it, and
+    calls `setup` on the copy to create parameters and buffers.
+    """
+
+    seat: Seat
+
+    def setup(self) -> None:
+        """Create parameters and buffers, given `self.seat`. Does nothing by default."""
+
+    def _bound(self, **context: Any) -> Self:
+        """A copy with these attributes, set up under its own random stream."""
+        bound = copy.deepcopy(self)
+        for name, value in context.items():
+            setattr(bound, name, value)
+        with own_stream(bound.seat.device):
+            bound.setup()
+        return bound

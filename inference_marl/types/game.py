@@ -1,0 +1,232 @@
+"""Pure games, their rules as tables, and stateful simulators."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import Described
+from inference_marl.spaces import Space
+
+State = dict[str, Tensor]
+"""The complete state of a game: named tensors that lead with `replicates x environments`."""
+
+
+class Observed(NamedTuple):
+    """The current observations of all agents.
+
+    Attributes:
+        obs: one tensor per agent, `replicates x environments x event`.
+        alive: bool, `replicates x environments x agents`; false for an agent that is out, whose action is ignored.
+            `None` if all are in.
+        masks: legal actions of each agent, bool, `replicates x environments x actions`, or `None` if all are legal.
+    """
+
+    obs: tuple[Tensor, ...]
+    alive: Tensor | None = None
+    masks: tuple[Tensor | None, ...] | None = None
+
+
+class Step(NamedTuple):
+    """The result of a step of a pure game.
+
+    Attributes:
+        state: the next state, before any reset.
+        rewards: `replicates x environments x agents`.
+        terminated: bool, `replicates x environments`; true in terminal states.
+        truncated: bool, the same shape; true where a limit of the game cuts the episode off. `None` if its horizon is
+            the only limit.
+    """
+
+    state: State
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor | None = None
+
+
+class Outcome(NamedTuple):
+    """The result of a step of a simulator.
+
+    Attributes:
+        rewards: `replicates x environments x agents`.
+        terminated: bool, `replicates x environments`; true in terminal states, where values are not bootstrapped.
+        ended: bool, the same shape; true where the episode is over, terminated or truncated.
+    """
+
+    rewards: Tensor
+    terminated: Tensor
+    ended: Tensor
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The rules of a tabular game whose state all agents observe; float64, on the CPU.
+
+    Attributes:
+        initial: probabilities of the initial state, `states`.
+        transition: probabilities of the next state, `states x actions_1 x ... x actions_n x states`. The probability
+            missing from a row is that of termination.
+        reward: mean rewards, `agents x states x actions_1 x ... x actions_n`.
+    """
+
+    initial: Tensor
+    transition: Tensor
+    reward: Tensor
+
+    def seen_by(self, agent: int) -> tuple[Tensor, Tensor]:
+        """One agent's view, with its opponents' joint action as one index (the last opponent's varies fastest).
+
+        Returns:
+            Transition, `states x actions x opponent_actions x states`, and the agent's reward, `states x actions x
+            opponent_actions`.
+        """
+        transition = self.transition.movedim(1 + agent, 1).flatten(2, -2)
+        return transition, self.reward[agent].movedim(1 + agent, 1).flatten(2)
+
+
+def check_discount(discount: float | None) -> float | None:
+    """Return the discount; `ValueError` if it is neither `None` nor in [0, 1)."""
+    if discount is not None and not 0 <= discount < 1:
+        raise ValueError(f"discount: got {discount}, expected a number in [0, 1)")
+    return discount
+
+
+class Game(Described, ABC):
+    """A stochastic game, batched over replicates and environments.
+
+    A game is a pure description: `reset` creates a state and `step` maps a state to the next. Nothing is stored, so a
+    checkpoint is a dictionary of tensors and a learner may look ahead. Randomness comes from torch's global generator.
+
+    Attributes:
+        observations, action_spaces: one space per agent.
+        horizon: steps per episode, `None` if unlimited. A time limit, not termination.
+        terminates: whether an episode may end before the horizon. If not, all episodes run in lockstep and need not be
+            checked for their end.
+        success_reward: mean reward per step and agent from which a replicate counts as successful; if `None`, success
+            is judged by the joint policy's probability of the optimum.
+        shared_observation: whether all agents always observe the same, so that their beliefs can be compared in every
+            state and not only where they are.
+        state_names: names of the values of a `Discrete` observation shared by all agents; `None` for numbers.
+        action_names: names of the actions in games where all agents have the same ones; `None` for letters.
+        discount: gamma in [0, 1) for exact values of the game: the recorded returns, and the objective of learners that
+            know the rules. If `None`, such values exist only for games that always terminate. Learners from experience
+            have their own discounts.
+        symmetric: whether exchanging any two seats changes nothing but the names of states. `False` also where this is
+            unknown.
+    """
+
+    observations: tuple[Space, ...]
+    action_spaces: tuple[Space, ...]
+    horizon: int | None = None
+    terminates: bool = True
+    success_reward: float | None = None
+    shared_observation: bool = False
+    state_names: tuple[str, ...] | None = None
+    action_names: tuple[str, ...] | None = None
+    discount: float | None = None
+    symmetric: bool = False
+
+    @property
+    def agents(self) -> int:
+        """Number of agents."""
+        return len(self.action_spaces)
+
+    @abstractmethod
+    def reset(
+        self,
+        replicates: int,
+        environments: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        task: Tensor | None = None,
+    ) -> State:
+        """The initial state of an episode in each of `replicates x environments` copies of the game.
+
+        `task`, for games with several variants, is the one each environment plays, `replicates x environments`. It is
+        part of the state, never of an observation; other games ignore it.
+        """
+
+    @abstractmethod
+    def observe(self, state: State) -> Observed:
+        """What each agent observes in a state."""
+
+    @abstractmethod
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        """Play one joint action: one tensor per agent, `replicates x environments x event`."""
+
+    def is_optimal(self, actions: Sequence[Tensor]) -> Tensor | None:
+        """Which joint actions are best for every agent at once, bool `...`; `None` if none are, or this is unknown.
+
+        Args:
+            actions: one tensor per agent, `... x event`; leading shapes broadcast.
+        """
+        return None
+
+    def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor | None:
+        """Mean rewards, `... x agents`, differentiable where the game is; `None` if unknown.
+
+        Args:
+            obs: what all agents observe, `... x event`.
+            actions: one tensor per agent, `... x event`; leading shapes broadcast.
+        """
+        return None
+
+    def dynamics(self) -> Dynamics | None:
+        """The rules as tables, for exact solutions and known dynamics; `None` if unavailable.
+
+        Only for games in which every agent observes the `Discrete` state itself. Excludes the time limit `horizon`.
+        """
+        return None
+
+    def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Named fractions by which the game's literature judges joint policies; recorded as metrics. Empty by default.
+
+        Only for games in which every agent observes the `Discrete` state itself and has `Discrete` actions.
+
+        Args:
+            policies: one per agent, in every state, `replicates x states x actions`.
+
+        Returns:
+            One number in [0, 1] per replicate, `replicates`, by name.
+        """
+        return {}
+
+
+class Simulator(ABC):
+    """The stateful environments of all replicates, in which a collector plays.
+
+    `play.GameSimulator` wraps pure games; adapters wrap third-party environments.
+
+    Attributes:
+        observations, action_spaces: one space per agent.
+        shape: replicates and environments.
+    """
+
+    observations: tuple[Space, ...]
+    action_spaces: tuple[Space, ...]
+    shape: tuple[int, int]
+
+    @abstractmethod
+    def reset(self, where: Tensor | None = None, task: Tensor | None = None) -> None:
+        """Begin episodes where `where`, bool `replicates x environments`, holds, or everywhere; see `Game.reset`."""
+
+    @abstractmethod
+    def observe(self) -> Observed:
+        """The current observation of each agent."""
+
+    @abstractmethod
+    def step(self, actions: Sequence[Tensor]) -> Outcome:
+        """Play one joint action, as `Game.step`; environments whose episode ends keep their state until `reset`."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """The complete state, as tensors and plain containers."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore from `state_dict`."""

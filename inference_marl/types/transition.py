@@ -1,0 +1,188 @@
+"""The data exchanged between games and actors: transitions, trajectories, decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import IncompatibleError
+from inference_marl.spaces import joint_action
+from inference_marl.types.seat import Seat
+
+Memory = dict[str, Tensor]
+"""An actor's memory: named tensors that lead with `replicates x environments`; empty for most actors."""
+
+
+class Decision(NamedTuple):
+    """An actor's choice at one step.
+
+    Attributes:
+        action: `replicates x environments x event`.
+        memory: the actor's memory after deciding.
+        log_prob: log-probability of the action, `replicates x environments`; `None` without a density, or where it is
+            not needed.
+        info: anything else that learning from this step needs, each `replicates x environments x ...`.
+    """
+
+    action: Tensor
+    memory: Memory
+    log_prob: Tensor | None = None
+    info: Mapping[str, Tensor] = {}
+
+
+class Start(NamedTuple):
+    """Where episodes and tasks begin, `replicates x environments`.
+
+    Attributes:
+        episode: bool; true where an episode begins.
+        new_task: bool; true where a task begins, which implies a new episode.
+        task: the task played, or `None` if there are none.
+    """
+
+    episode: Tensor
+    new_task: Tensor
+    task: Tensor | None = None
+
+    @classmethod
+    def everywhere(cls, replicates: int, environments: int, device: torch.device, task: Tensor | None = None) -> Start:
+        """The start of the first episode of the first task in every environment."""
+        yes = torch.ones(replicates, environments, dtype=torch.bool, device=device)
+        return cls(yes, yes, task)
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """A transition as one agent sees it; every field is `replicates x batch x event`."""
+
+    obs: Tensor
+    action: Tensor
+    opponent_action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    terminated: Tensor
+    ended: Tensor
+
+
+@dataclass(slots=True)
+class Transition:
+    """One step of all agents: `replicates x environments`, with time in front where steps are stacked.
+
+    Attributes:
+        obs, actions, next_obs: one tensor per agent, `replicates x environments x event`. `next_obs` precedes any
+            reset.
+        rewards: `replicates x environments x agents`.
+        terminated: bool, `replicates x environments`; true in terminal states, where values are not bootstrapped. A
+            time limit is not termination.
+        ended: bool, the same shape; true where the episode is over for either reason, and the next transition belongs
+            to another.
+        log_probs: per agent, `replicates x environments`, or `None`; see `Decision`.
+        infos: per agent, see `Decision`.
+        alive, next_alive: bool, `replicates x environments x agents`; which agents acted, and which go on. `None` for
+            all.
+        masks, next_masks: per agent, legal actions before and after; see `Observed`.
+        task: the task played, `replicates x environments`.
+    """
+
+    obs: tuple[Tensor, ...]
+    actions: tuple[Tensor, ...]
+    rewards: Tensor
+    next_obs: tuple[Tensor, ...]
+    terminated: Tensor
+    ended: Tensor
+    log_probs: tuple[Tensor | None, ...] = ()
+    infos: tuple[Mapping[str, Tensor], ...] = ()
+    alive: Tensor | None = None
+    next_alive: Tensor | None = None
+    masks: tuple[Tensor | None, ...] | None = None
+    next_masks: tuple[Tensor | None, ...] | None = None
+    task: Tensor | None = None
+
+    @property
+    def truncated(self) -> Tensor:
+        """Where the episode was cut off: it has ended, but values are bootstrapped."""
+        return self.ended & ~self.terminated
+
+    def terminated_for(self, agent: int) -> Tensor:
+        """Where this agent's episode terminates: the game has terminated, or the agent is out."""
+        return self.terminated if self.next_alive is None else self.terminated | ~self.next_alive[..., agent]
+
+    def seen_by(self, seat: Seat) -> Experience:
+        """One agent's view: its own observation and reward, and its opponents' joint action."""
+        index, opponents = seat.index, seat.opponents
+        spaces = [seat.action_spaces[agent] for agent in opponents]
+        return Experience(
+            obs=self.obs[index],
+            action=self.actions[index],
+            opponent_action=joint_action(spaces, [self.actions[agent] for agent in opponents]),
+            reward=self.rewards[..., index],
+            next_obs=self.next_obs[index],
+            terminated=self.terminated_for(index),
+            ended=self.ended,
+        )
+
+
+class Trajectory:
+    """Consecutive transitions, and every actor's memory before the first of them.
+
+    Args:
+        steps: at least one.
+        memories: one per agent; empty for actors without memory.
+    """
+
+    __slots__ = ("_stacked", "memories", "steps")
+
+    def __init__(self, steps: Sequence[Transition], memories: tuple[Memory, ...] = ()) -> None:
+        self.steps, self.memories = tuple(steps), memories
+        self._stacked: Transition | None = None
+
+    @property
+    def stacked(self) -> Transition:
+        """All steps stacked, `time x replicates x environments x event`; computed on first access."""
+        if self._stacked is None:
+            self._stacked = _merged(self.steps, torch.stack)
+        return self._stacked
+
+    def check_all_act(self, who: str) -> None:
+        """Refuse trajectories in which agents may be out, for learners that would learn from their meaningless actions.
+
+        Raises:
+            IncompatibleError: if agents may be out; `who` names the learner.
+        """
+        if any(step.alive is not None for step in self.steps):
+            raise IncompatibleError(
+                f"{who} got a game in which agents may be out, expected one in which all act until the end; choose "
+                "another learner or game"
+            )
+
+    @property
+    def flat(self) -> Transition:
+        """All steps concatenated, `replicates x (time environments) x event`, as replay and likelihoods read them."""
+        if len(self.steps) == 1:
+            return self.steps[0]
+        return _merged(self.steps, lambda values: torch.cat(values, 1))
+
+
+def _merged(steps: Sequence[Transition], how: Callable[[list[Tensor]], Tensor]) -> Transition:
+    def merge(values: Sequence[Any]) -> Any:
+        first = values[0]
+        if first is None:
+            return None
+        if isinstance(first, Tensor):
+            return how(list(values))
+        if isinstance(first, Mapping):
+            return {key: merge([value[key] for value in values]) for key in first}
+        return tuple(merge(each) for each in zip(*values, strict=True))
+
+    return Transition(**{each.name: merge([getattr(step, each.name) for step in steps]) for each in fields(Transition)})
+
+
+def choose(where: Tensor, yes: Mapping[str, Tensor], no: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select from named tensors `replicates x environments x ...`: `yes` where `where` holds, `no` elsewhere."""
+    return {
+        key: torch.where(where.view(*where.shape, *[1] * (value.dim() - 2)), yes[key], value)
+        for key, value in no.items()
+    }

@@ -1,0 +1,111 @@
+"""Opponent priors fitted by gradient descent: any conditional, to the opponents' recent actions."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+from pyro.infer import Trace_ELBO
+from torch import Tensor
+
+from inference_marl.described import IncompatibleError, within
+from inference_marl.inference.conditional import Conditional
+from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.replay import Ring
+from inference_marl.inference.svi import elbo_loss, no_guide
+from inference_marl.models.priors import OpponentPrior
+
+
+class Amortised(OpponentPrior):
+    """`P_psi(b | s)`: any conditional, fitted to the opponents' recent actions by maximum likelihood::
+
+        b ~ P_psi(b | s)                 # site `opponent_action`, observed at the opponents' actions
+
+    This is the prior of ROMMEO-AC (Tian et al. 2019, Algorithm 2).
+
+    Args:
+        conditional: the family, e.g. `TanhNormalNetwork` or `CategoricalNetwork`.
+        window: observations remembered per replicate. The authors' code fits to the most recent batch; a short window
+            lets the prior follow the policy into a local optimum and hold the opponent model there.
+        batch_size: observations drawn from the window per step.
+        steps: gradient steps per update.
+        learning_rate: Adam's step size.
+        max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
+
+    Raises:
+        ValueError: if `window`, `batch_size`, `steps`, `learning_rate` or `max_gradient_norm` is not positive.
+    """
+
+    def __init__(
+        self,
+        conditional: Conditional,
+        window: int = 10_000,
+        batch_size: int = 256,
+        steps: int = 1,
+        learning_rate: float = 1e-2,
+        max_gradient_norm: float | None = None,
+    ) -> None:
+        super().__init__()
+        for name, number in [("window", window), ("batch_size", batch_size), ("steps", steps)]:
+            if number < 1:
+                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        check_step_size(learning_rate, max_gradient_norm)
+        self.conditional = conditional
+        self.window, self.batch_size, self.steps = window, batch_size, steps
+        self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm
+
+    def setup(self) -> None:
+        """Bind the conditional and create its optimiser and its buffer of observations.
+
+        Raises:
+            IncompatibleError: if the conditional does not fit, or has no parameters.
+        """
+        with within("conditional"):
+            self.conditional = self.conditional.bind(self.seat, self.target, self.parents)
+        parameters = list(self.conditional.parameters())
+        if not parameters:
+            raise IncompatibleError(
+                f"got {type(self.conditional).__name__}, which has no parameters to fit, expected one that has, such "
+                "as TanhNormalNetwork, CategoricalNetwork or Tabular",
+                key="conditional",
+            )
+        obs, target = self.parents[0], self.target
+        entries = {"obs": (obs.event_shape, obs.stored(self.seat.dtype))}
+        entries["opponent_action"] = (target.event_shape, target.stored(self.seat.dtype))
+        self.observed = Ring(self.seat, self.window, entries)
+        self.optimiser = Optimiser(
+            "opponent prior",
+            parameters,
+            learning_rate=self.learning_rate,
+            max_gradient_norm=self.max_gradient_norm,
+        )
+
+    @property
+    def full_support(self) -> bool:
+        """See `Conditional`."""
+        return self.conditional.full_support
+
+    def likelihood(self, obs: Tensor, opponent_action: Tensor) -> None:
+        """The Pyro model of the class docstring."""
+        with ONE_STEP.open(ONE_STEP.sizes(obs, self.parents[0].event_shape)).within():
+            pyro.sample("opponent_action", self.conditional(obs), obs=opponent_action)
+
+    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
+        """Store the newest observations."""
+        self.observed.push({"obs": obs, "opponent_action": opponent_action})
+
+    def fit(self) -> None:
+        """Take gradient steps on the stored observations.
+
+        Raises:
+            NonFiniteError: if the loss is not finite.
+        """
+        for _ in range(self.steps):
+            batch = self.observed.sample(self.batch_size)
+            data = batch["obs"], batch["opponent_action"]
+            self.optimiser.step(elbo_loss(Trace_ELBO(), self.likelihood, no_guide, self.batch_size, *data))
+
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
+        """The conditional at `obs`."""
+        distribution: dist.TorchDistribution = self.conditional(*parents)
+        return distribution

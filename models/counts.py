@@ -1,0 +1,196 @@
+"""Count-based opponent priors: how often the opponents played each action in each state."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from inference_marl.models.priors import OpponentPrior
+from inference_marl.spaces import Discrete
+
+
+class TabularCounts(OpponentPrior):
+    """Counts of each joint action in each state, over the last `window` observations or all of them.
+
+    Args:
+        window: observations remembered per replicate, over all states; `None` for all.
+
+    Raises:
+        ValueError: if `window` is not positive.
+    """
+
+    targets = (Discrete,)
+    conditions = (Discrete,)
+    counts: Tensor
+    recent: Tensor
+
+    def __init__(self, window: int | None = None) -> None:
+        super().__init__()
+        if window is not None and window < 1:
+            raise ValueError(f"window: got {window}, expected a positive integer, or null to remember everything")
+        self.window = window
+        self.position = 0
+
+    def setup(self) -> None:
+        """Start with no observations; `counts` is `replicates x states x opponent_actions`."""
+        seat = self.seat
+        states, actions = self.parents[0].features, self.target.features
+        counts = torch.zeros(seat.replicates, states, actions, dtype=seat.dtype, device=seat.device)
+        self.register_buffer("counts", counts)
+        # One cell past the end marks entries not yet filled.
+        recent = torch.full((seat.replicates, self.window or 0), states * actions, device=seat.device)
+        self.register_buffer("recent", recent)
+
+    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
+        """Count the newest observations and drop those that leave the window."""
+        _, states, actions = self.counts.shape
+        cells = obs * actions + opponent_action
+        counts = self.counts.view(-1, states * actions)
+        if self.window is not None:
+            cells = cells[:, -self.window :]
+            where = torch.arange(self.position, self.position + cells.shape[1], device=obs.device) % self.window
+            leaving = self.recent[:, where]
+            seen = leaving < states * actions
+            counts.scatter_add_(1, leaving.clamp_max(states * actions - 1), -seen.to(counts.dtype))
+            self.recent[:, where] = cells
+            self.position = int((self.position + cells.shape[1]) % self.window)
+        counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype))
+
+    def counts_at(self, obs: Tensor) -> Tensor:
+        """Counts at the given states, `replicates x batch x opponent_actions`."""
+        return self.counts[self.seat.rows, obs]
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The window's position, for `state_dict`."""
+        return {"position": self.position}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Restore from `get_extra_state`."""
+        self.position = state["position"]
+
+
+class EmpiricalFrequency(TabularCounts):
+    """`P(b | s)` is the frequency of `b` among the opponents' actions seen in `s` (Tian et al. 2019, Section 2.2).
+
+    `f(b | s) = (count + smoothing) / (total + smoothing |B|)`, and `P(b | s) ∝ f(b | s)^exponent`. Before the first
+    observation in a state `f` is the initial distribution, which the paper leaves arbitrary. Discrete states and
+    actions.
+
+    The exponent encodes how the opponents' habits are expected to evolve. Opponents that sample `exponent` memories of
+    their past actions in `s` until all agree, and then play that action, play `P` (for integer exponents; others
+    interpolate). With 1, the paper's value, habits persist; above 1 they harden. In self-play this decides whether
+    agents settle on one of several equal optima. Let two agents (of small temperature) have two optima, and have played
+    the first in fractions `f1` and `f2` of their `n` actions. Each responds to what it saw of the other::
+
+        E[f1' - f1] = (F(f2) - f1) / (n + 1)        F(f) = f^exponent / (f^exponent + (1 - f)^exponent)
+
+    and likewise for `f2`, with `F'(1/2) = exponent`. So around (1/2, 1/2), where nothing is agreed, the convention `u =
+    f1 + f2 - 1` drifts by `(exponent - 1) u / (n + 1)` and the disagreement `v = f1 - f2` by `-(exponent + 1) v / (n +
+    1)`. At 1 the convention is a martingale, Polya's urn: it converges to a random limit, and agents keep
+    miscoordinating. Above 1 the middle is a saddle, only the two pure conventions are stable, and since the other
+    action then has a probability of order `n^-exponent`, whose sum is finite, it is played finitely often (for such
+    urns see Hill, Lane and Sudderth 1980; for saddles Pemantle 1990). Large exponents are slow to unlearn what was
+    played during exploration. They make play more predictable, which helps in coordination and hurts in conflict, as in
+    matching pennies.
+
+    With `kl_weight = 1 / exponent` a closed-form guide has `rho ∝ (f exp(S))^exponent` with `S` the value of the
+    opponents' actions: the paper's opponent model (Eq. 11), sharpened; evidence and optimism keep their balance.
+
+    Args:
+        window: as in `TabularCounts`; `None` in the paper's Algorithm 1, 50 in the authors' code.
+        smoothing: added to every count. 0 is the paper's; an action not seen within the window then has probability 0,
+            which only closed-form guides can follow.
+        initial: `dirichlet` draws the initial distribution from Dirichlet(1, ..., 1), `uniform` takes its mean.
+        exponent: positive; 1 is the paper's.
+
+    Raises:
+        ValueError: if `window` or `exponent` is not positive or `smoothing` is negative.
+    """
+
+    def __init__(
+        self,
+        window: int | None = None,
+        smoothing: float = 0.0,
+        initial: Literal["dirichlet", "uniform"] = "dirichlet",
+        exponent: float = 1.0,
+    ) -> None:
+        super().__init__(window)
+        if smoothing < 0:
+            raise ValueError(f"smoothing: got {smoothing}, expected a number that is not negative")
+        if not exponent > 0:
+            raise ValueError(f"exponent: got {exponent}, expected a positive number")
+        self.smoothing, self.exponent = smoothing, exponent
+        self.initial = initial
+
+    def setup(self) -> None:
+        """Draw the initial distribution, `replicates x states x opponent_actions`."""
+        super().setup()
+        start = torch.ones_like(self.counts)
+        if self.initial == "dirichlet":
+            start = start.exponential_()
+        self.register_buffer("start", start / start.sum(-1, keepdim=True))
+
+    @property
+    def full_support(self) -> bool:
+        """Whether smoothing keeps every probability positive."""
+        return self.smoothing > 0
+
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
+        """`P` at `obs`; logits are `-inf` for unseen actions without smoothing."""
+        counts = self.counts_at(obs)
+        unseen = counts.sum(-1, keepdim=True) == 0
+        frequencies = torch.where(unseen, self.start[self.seat.rows, obs], counts + self.smoothing)
+        return dist.Categorical(logits=self.exponent * frequencies.log())
+
+
+class DirichletMultinomial(TabularCounts):
+    """Bayesian frequencies: the posterior predictive of a Dirichlet prior over each state's action probabilities::
+
+        theta_s ~ Dirichlet(concentration, ..., concentration)
+        b ~ Categorical(theta_s)
+
+    so `P(b | s, data) = (count + concentration) / (total + concentration |B|)`. Discrete states and actions.
+
+    Args:
+        concentration: of the symmetric Dirichlet, positive: 1 is uniform, 1/2 Jeffreys'.
+        window: as in `TabularCounts`.
+
+    Raises:
+        ValueError: if `concentration` or `window` is not positive.
+    """
+
+    def __init__(self, concentration: float = 1.0, window: int | None = None) -> None:
+        super().__init__(window)
+        if concentration <= 0:
+            raise ValueError(f"concentration: got {concentration}, expected a positive number")
+        self.concentration = concentration
+
+    def posterior(self, obs: Tensor) -> dist.Dirichlet:
+        """The posterior over `theta` at `obs`, batch shape `replicates x batch`."""
+        return dist.Dirichlet(self.counts_at(obs) + self.concentration)
+
+    def interval(self, obs: Tensor, level: float) -> Tensor:
+        """Equal-tailed posterior intervals of every action's probability, from its beta marginals.
+
+        Args:
+            obs: `replicates x batch`.
+            level: posterior probability of each interval, in (0, 1); `ValueError` otherwise.
+
+        Returns:
+            Lower and upper bounds, `replicates x batch x opponent_actions x 2`.
+        """
+        from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+
+        if not 0 < level < 1:
+            raise ValueError(f"level: got {level}, expected a number between 0 and 1")
+        own = self.posterior(obs).concentration
+        rest = own.sum(-1, keepdim=True) - own
+        ends = stats.beta.interval(level, own.double().cpu().numpy(), rest.double().cpu().numpy())
+        return torch.stack([torch.from_numpy(end) for end in ends], dim=-1).to(own)
+
+    def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
+        """The posterior predictive at `obs`."""
+        return dist.Categorical(logits=(self.counts_at(obs) + self.concentration).log())

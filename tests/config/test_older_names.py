@@ -1,0 +1,31 @@
+"""What experiment files of version 0.1.0 say: its import paths and arguments still have their meaning."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from inference_marl.config.build import check_names, named
+from inference_marl.config.moved import present, with_public_names
+from inference_marl.described import Described, public_path
+from tests.config.small_files import imported
+
+CLASSES = yaml.safe_load((Path(__file__).parent / "data" / "classes_0_1_0.yaml").read_text())
+
+
+@pytest.mark.parametrize("path", CLASSES)
+def test_a_class_is_found_at_its_old_path_and_takes_its_old_arguments(path: str) -> None:
+    cls = imported(present(path))
+    assert issubclass(cls, Described)
+    assert cls.__name__ == path.rpartition(".")[2]
+    assert with_public_names({"class_path": path}) == {"class_path": public_path(cls)}
+    required, defaults = CLASSES[path]["required"], CLASSES[path]["defaults"]
+    hints = check_names(cls, dict.fromkeys([*required, *defaults]), "")
+    for name, value in defaults.items():
+        named(hints[name], value, name)  # refuses nothing where something is needed
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--it", type=hints[name])
+        checked: Any = parser.parse_object({"it": value}).it
+        assert checked == value or list(checked) == value

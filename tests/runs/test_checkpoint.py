@@ -1,0 +1,76 @@
+"""Checkpoints: what is refused in their place, and what is never executed."""
+
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from inference_marl.runs.errors import RunError
+from inference_marl.runs.run import resume
+from tests.runs.small_runs import assert_same, climbing, cut_after
+
+
+def damaged(checkpoint: Path, how: str) -> None:
+    content = checkpoint.read_bytes()
+    if how == "truncated":
+        checkpoint.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        checkpoint.write_bytes(b"")
+    elif how == "not a checkpoint":
+        checkpoint.write_text("game: MatrixGame\n")
+    elif how == "of something else":
+        torch.save({"weights": torch.zeros(3)}, checkpoint)
+    elif how == "of another size":
+        saved = torch.load(checkpoint, weights_only=True)
+        saved["actors"][0]["critic.values"] = saved["actors"][0]["critic.values"][:1]
+        torch.save(saved, checkpoint)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "not a checkpoint", "of something else", "of another size"])
+def test_a_damaged_checkpoint_is_named_and_deleting_it_starts_the_arm_anew(
+    how: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cut"
+    cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
+    checkpoint = folder / "checkpoints" / "a.pt"
+    damaged(checkpoint, how)
+    with pytest.raises(RunError) as caught:
+        resume(folder, progress=False)
+    message = str(caught.value)
+    assert message.startswith(f"{checkpoint}: got a file that is not a checkpoint of this experiment (")
+    assert message.endswith("delete it to start the arm anew")
+    assert "\n" not in message
+    if how == "empty":
+        checkpoint.unlink()
+        resume(folder, progress=False)
+        assert_same(folder, whole)
+
+
+class _Payload:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self.mark}",))
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+@pytest.mark.parametrize("write", [pickle.dump, torch.save])
+def test_loading_a_checkpoint_executes_no_code(
+    write: Callable[..., None], is_finished: bool, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, mark = tmp_path / "cut", tmp_path / "mark"
+    if is_finished:
+        shutil.copytree(whole, folder)
+    else:
+        cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
+    with (folder / "checkpoints" / "a.pt").open("wb") as file:
+        write({"step": 2, "actors": _Payload(mark)}, file)
+    with pytest.raises(RunError, match=r"a\.pt: got a file that is not a checkpoint"):
+        resume(folder, progress=False)
+    assert not mark.exists()

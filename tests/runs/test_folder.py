@@ -1,0 +1,106 @@
+"""Run folders: their names, whose they are, and that one process at a time works on them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inference_marl.config.files import dump, load
+from inference_marl.config.overrides import override
+from inference_marl.experiment import Experiment
+from inference_marl.runs.arm import Arm
+from inference_marl.runs.errors import RunError
+from inference_marl.runs.folder import begun
+from inference_marl.runs.run import resume, run_or_resume
+from tests.runs.small_runs import assert_same, climbing, cut_after, run
+
+
+def test_runs_of_one_name_stand_side_by_side(tmp_path: Path) -> None:
+    names = [run(climbing(steps=1), tmp_path).name for _ in range(3)]
+    assert names == ["test", "test-2", "test-3"]
+
+
+def test_the_same_experiment_goes_on_in_its_folder_and_another_gets_a_new_one(tmp_path: Path) -> None:
+    def start(experiment: Experiment) -> tuple[str, bool]:
+        folder, before = run_or_resume(experiment, tmp_path, "test", progress=False)
+        return folder.name, before
+
+    (tmp_path / "test-of-another").mkdir()
+    assert start(climbing(steps=2)) == ("test", False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert start(climbing(steps=2)) == ("test", True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert start(climbing(steps=3)) == ("test-2", False)
+    assert start(climbing(steps=2)) == ("test", True)
+    assert run(climbing(steps=2), tmp_path).name == "test-3"
+    assert start(climbing(steps=2)) == ("test-3", True)
+
+
+def test_the_newest_folder_is_that_with_the_largest_number(tmp_path: Path) -> None:
+    experiment = climbing(steps=2)
+    for name in ("test", "test-2", "test-9", "test-10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "spec.yaml").write_text(dump(experiment))
+    assert begun(experiment, tmp_path, "test") == tmp_path / "test-10"
+    assert begun(climbing(steps=3), tmp_path, "test") is None
+
+
+def test_two_processes_do_not_work_on_one_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cut"
+    cut_after(3, monkeypatch, climbing(), folder)
+    assert not (folder / ".lock").exists()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            for content in (str(other.pid), ""):  # empty for a moment
+                (folder / ".lock").write_text(content)
+                with pytest.raises(RunError, match=r"cut: got a run that another process is at work on") as caught:
+                    resume(folder, progress=False)
+                assert str(folder / ".lock") in str(caught.value)
+                assert (folder / ".lock").read_text() == content
+        finally:
+            other.kill()
+    (folder / ".lock").write_text(str(other.pid))  # which is gone now
+    resume(folder, progress=False)
+    assert_same(folder, whole)
+    assert not (folder / ".lock").exists()
+
+
+def test_a_run_is_locked_while_it_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def advance(arm: Arm) -> None:
+        if (tmp_path / "test").exists():
+            seen.append((tmp_path / "test" / ".lock").read_text())
+        played(arm)
+
+    played = Arm.advance
+    monkeypatch.setattr(Arm, "advance", advance)
+    run(climbing(steps=2), tmp_path)
+    assert set(seen) == {str(os.getpid())}
+    assert not (tmp_path / "test" / ".lock").exists()
+
+
+def test_only_folders_of_runs_can_be_resumed(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(RunError, match=r"got no spec\.yaml there, expected the folder of a run"):
+            resume(folder)
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(RunError, match=r"got no folder to write to \(Not a directory\), expected one for runs"):
+            run(climbing(steps=1), out)
+
+
+def test_dumped_specs_hold_what_overrides_said(tmp_path: Path) -> None:
+    config = yaml.safe_load(dump(climbing()))
+    override(config, "arms.a.critic.rate", 0.5)
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(config))
+    experiment = load(tmp_path / "spec.yaml", [("steps", 3), ("replicates", 1)])
+    folder = run(experiment, tmp_path / "runs")
+    written = yaml.safe_load((folder / "spec.yaml").read_text())
+    assert written["arms"]["a"]["init_args"]["critic"]["init_args"]["rate"] == 0.5
+    assert (written["steps"], written["replicates"], written["seed"]) == (3, 1, 0)

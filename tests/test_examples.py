@@ -1,0 +1,116 @@
+"""The skeletons in `examples/` and the code in README.md run, and experiment files that lie beside them find them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import inference_marl
+from inference_marl import Experiment, dump, load, resume, run
+from inference_marl.analysis.recorded import read
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+FILES = sorted(EXAMPLES.glob("*.py"))
+
+on_every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def test_there_is_one_of_each_kind() -> None:
+    assert {path.stem for path in FILES} == {"own_prior", "own_guide", "own_learner", "own_game"}
+
+
+def short(experiment: Experiment, **settings: Any) -> Path:
+    """As `run`, but smaller."""
+    return run(experiment.replace(replicates=4, steps=20, record_every=10), progress=False, **settings)
+
+
+@on_every_file
+def test_what_they_describe_is_played_and_survives_a_dump(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    module = importlib.import_module(path.stem)
+    experiment = module.experiment(replicates=4, steps=100)
+    folder = run(experiment, tmp_path, progress=False)
+    rewards = torch.as_tensor(read(folder).metrics["reward"].values)
+    assert rewards.shape[1] == 4
+    assert rewards.isfinite().all()
+    (tmp_path / "twin.yaml").write_text(dump(experiment))
+    assert f"{path.stem}." in dump(experiment)
+    assert load(tmp_path / "twin.yaml").describe() == experiment.describe()
+
+
+@on_every_file
+def test_as_scripts_they_say_what_they_found(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, and smaller: see `test_as_scripts_they_run_anywhere`."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inference_marl, "run", short)
+    runpy.run_path(str(path), run_name="__main__")
+    found, where = capsys.readouterr().out.splitlines()
+    assert found.startswith("At the end ")
+    assert "nan" not in found
+    assert where == f"Everything else is in runs/{path.stem}."
+    folder = tmp_path / "runs" / path.stem
+    assert f"{path.stem}." in dump(load(folder / "spec.yaml"))
+    assert resume(folder, progress=False) == folder
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path if path.stem == "own_learner" else pytest.param(path, marks=pytest.mark.slow) for path in FILES],
+    ids=lambda path: path.stem,
+)
+def test_as_scripts_they_run_anywhere(path: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert (tmp_path / "runs" / path.stem / "summary.json").is_file()
+
+
+USERS = """
+game: MatrixGame
+replicates: 2
+steps: 3
+arms:
+  regrets: my_learners.RegretMatching
+  stubborn:
+    class_path: Rommeo
+    init_args:
+      opponent_prior: my_priors.Stubborn
+      guide: {class_path: OpponentFirst, init_args: {opponent_model: Optimal, policy: Optimal}}
+      critic: TabularCritic
+"""
+
+
+def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(inference_marl, "run", short)
+    short(load(ROOT / "experiments" / "climbing.yaml"), name="climbing")
+    played = []
+    for block in blocks:
+        if "self.opponent_prior" in block:  # in outline
+            assert "# inference_marl.models" in block
+        elif file := re.match(r"# (my_\w+\.py) ", block):
+            (tmp_path / file.group(1)).write_text(block)
+        else:
+            code = block.replace("step=40", "step=20")
+            names: dict[str, Any] = {}
+            exec(compile(code, "README.md", "exec"), names)
+            played.append(names.get("folder"))
+    assert played == [None, Path("runs/stag_hunt"), None]
+    (tmp_path / "users.yaml").write_text(USERS)
+    assert run(load(tmp_path / "users.yaml"), name="users", progress=False) == Path("runs/users")
