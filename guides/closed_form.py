@@ -31,7 +31,7 @@ class ClosedForm(Conditional):
 
 
 class Empirical(ClosedForm):
-    """`rho := P`: the opponents follow the prior; optimality is no evidence about their actions.
+    """`rho := P`: the opponents follow the prior, whatever optimality implies about their actions.
 
     With `EmpiricalFrequency` as the prior this is the ablation ROMMEO-Q-EMP (Tian et al. 2019, Section 5.1). It fits
     either order; after the policy, it ignores the agent's own action.

@@ -79,7 +79,7 @@ class EmpiricalFrequency(TabularCounts):
     observation in a state `f` is the initial distribution, which the paper leaves arbitrary. Discrete states and
     actions.
 
-    The exponent encodes how the opponents' habits are expected to evolve. Opponents that sample `exponent` memories of
+    The exponent encodes how the opponents' habits are expected to change. Opponents that redraw `exponent` memories of
     their past actions in `s` until all agree, and then play that action, play `P` (for integer exponents; others
     interpolate). With 1, the paper's value, habits persist; above 1 they harden. In self-play this decides whether
     agents settle on one of several equal optima. Let two agents (of small temperature) have two optima, and have played

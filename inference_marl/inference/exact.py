@@ -7,8 +7,9 @@ Everything is from one agent's perspective. Tables may lead with any batch dimen
   termination, after which rewards are 0;
 * `log_prior`: log P(b | s), `... x states x opponent_actions`.
 
-Every function raises `ValueError` if a table's shape does not fit, or `temperature` (alpha) or `kl_weight` (beta) is
-not positive. `Dynamics.seen_by` gives the first two tables for any agent of a game. There are two ways to plan:
+Functions raise `ValueError` if a table's shape does not fit or a number is out of range (`temperature`, alpha > 0;
+`kl_weight`, beta > 0). `Dynamics.seen_by` gives the first two tables for any agent of a game. There are two ways to
+plan:
 
 * *kept* dynamics: the guide uses the game's dynamics, `Q = r + gamma E[V(s')]` (Tian et al. 2019, Eq. 12). The value is
   the largest ELBO of all such guides, which the agent can actually expect.

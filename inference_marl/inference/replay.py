@@ -125,7 +125,7 @@ class Ring(nn.Module):
 
     def set_extra_state(self, state: Any) -> None:
         """Restore from `get_extra_state`."""
-        # Copied, because rings that stand apart are moved on in place.
+        # Copied, because rings in different positions are updated in place.
         self._size, self._position = copy.deepcopy((state["size"], state["position"]))
 
 

@@ -148,7 +148,7 @@ class VariationalLearner(Learner):
         self.transitions = Replay(self.seat, self.replay) if self.replay else None
 
     def store(self, newest: Trajectory) -> None:
-        """Update the prior with the opponents' actions, and add the trajectory to the replay."""
+        """Update the prior and fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""
         newest.check_all_act(type(self).__name__)
         for step in newest.steps:
             seen = step.seen_by(self.seat)

@@ -24,9 +24,7 @@ SPREAD_FLOOR = 1e-3
 """Smaller standard deviations of draws are raised to this fraction of the action range, for the same reason."""
 
 ROUNDING = 1e-5
-"""Probabilities that differ by at most this count as equal, and so do actions by this fraction of their range: recorded
-in float32, they carry the rounding of many operations.
-"""
+"""Tolerance for equal probabilities, and for equal actions as a fraction of their range, due to float32 rounding."""
 
 
 def as_array(values: xr.DataArray, *dims: str) -> Numbers:

@@ -12,8 +12,7 @@ from inference_marl.statistics.beliefs import ROUNDING, Numbers, modelling
 from inference_marl.statistics.time_to_threshold import first_lasting_step
 
 SETTLED = 0.1
-"""A belief has settled once it stays this close to its final value: total variation, or fraction of the action range.
-"""
+"""A belief has settled once this close to its final value: total variation, or fraction of the action range."""
 
 
 @dataclass(frozen=True)

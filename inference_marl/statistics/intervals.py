@@ -20,9 +20,7 @@ from inference_marl.statistics.bounds import UNBOUNDED
 FloatArray = npt.NDArray[np.floating[Any]]
 
 ROUNDING = 1e-6
-"""Numbers that differ by at most this fraction of their size are equal, up to float32 rounding. Bounded quantities
-(probabilities, nats) are computed from numbers of order 1, so for them the tolerance is absolute.
-"""
+"""Relative tolerance of equality; absolute for bounded quantities, computed from numbers of order 1."""
 
 
 @dataclass(frozen=True)

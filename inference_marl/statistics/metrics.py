@@ -31,9 +31,7 @@ METRICS = (
     *("elbo", "elbo_gap", "return_deviation", "steps_to_98", "steps_to_success", "opponent_model_lead"),
     *(f"{name}_{agent}" for name in OF_AGENTS for agent in range(2)),
 )
-"""Names allowed in `published`: the metrics of `summarise`, as far as a learner and its game have them, and those of
-single agents of two-player games.
-"""
+"""Names allowed in `published`: metrics of `summarise`, and those of single agents of two-player games."""
 
 
 def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:

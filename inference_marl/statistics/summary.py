@@ -38,9 +38,15 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         Rows `{"learner", "metric", "step", "mean", "low", "high", "replicates"}` with 95 % intervals, as JSON: numbers
         that are not finite are `None`. Quantities that a learner or its game lacks have no row.
 
-        At up to `CHECKPOINTS` evenly spaced records, including the last: `reward`, `return`, `elbo` and `elbo_gap` (means over agents), `joint_optimum_probability`, `success_rate` (Wilson), `nash_conv`, and the game's own scores, which are fractions.
+        At up to `CHECKPOINTS` evenly spaced records, including the last: `reward`, `return`, `elbo` and `elbo_gap`
+        (means over agents), `joint_optimum_probability`, `success_rate` (Wilson), `nash_conv`, and the game's own
+        scores, which are fractions.
 
-        At the last record: `return_deviation`, the standard deviation over replicates of an agent's return; `steps_to_98`, the first record from which the mean of `joint_optimum_probability` is at least 0.98 to the end, else `None`; `steps_to_success`, the median over replicates of the first record from which success, judged at each record separately, lasts to the end, `None` if censored; `opponent_model_lead` in steps, with `replicates` counting those that are not excluded.
+        The last record also has `return_deviation`, the standard deviation over replicates of an agent's return;
+        `steps_to_98`, the first record from which the mean of `joint_optimum_probability` is at least 0.98 to the end,
+        else `None`; `steps_to_success`, the median over replicates of the first record from which success, judged at
+        each record separately, lasts to the end, `None` if censored; `opponent_model_lead` in steps, with `replicates`
+        counting those that are not excluded.
     """
     return [
         each
@@ -138,7 +144,6 @@ def paired_differences(metrics: xr.Dataset, reference: str) -> list[Row]:
 
 
 def row(interval: Interval, replicates: int, **of: Any) -> Row:
-    """The labels `of` an interval, the interval, and its number of replicates, as JSON, which has no infinity or NaN.
-    """
+    """An interval with its labels `of` and number of replicates, as JSON, which has no infinity or NaN."""
     ends = {key: number if math.isfinite(number) else None for key, number in asdict(interval).items()}
     return {**of, **ends, "replicates": replicates}

@@ -104,6 +104,7 @@ class TabularLearner(Learner):
 
         Raises:
             NonFiniteError: if a reward is not finite.
+            IncompatibleError: if agents may be out of the game.
         """
         newest.check_all_act(type(self).__name__)
         for step in newest.steps:
