@@ -37,12 +37,12 @@ class SpecError(ValueError):
     """An experiment file, or an override, that cannot be built; the message is one line and begins with the key."""
 
 
-def learners_of(config: Any, key: str) -> Actor | list[Actor]:
-    """An arm: one learner for every seat, or a list with one per seat."""
+def actors_of(config: Any, key: str) -> Actor | list[Actor]:
+    """An arm: one actor for every seat, or a list with one per seat."""
     if isinstance(config, list):
         return [construct(Actor, seat, f"{key}[{i}]") for i, seat in enumerate(config)]
-    learner: Actor = construct(Actor, config, key)
-    return learner
+    actor: Actor = construct(Actor, config, key)
+    return actor
 
 
 def construct(base: type, config: Any, key: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from inference_marl.config.build import SpecError, is_number, learners_of
+from inference_marl.config.build import SpecError, actors_of, is_number
 from inference_marl.config.check import check
 from inference_marl.config.overrides import blamed, override
 from inference_marl.described import first_line, plain
@@ -82,7 +82,7 @@ class Cell:
                 for key, value in level.differences.items():
                     stands[f"{arm}.{key}"] = level.key
                     override(merged, f"{arm}.{key}", value)
-            return learners_of(merged["arms"][self.base], arm)
+            return actors_of(merged["arms"][self.base], arm)
         except ValueError as error:
             where, separator, rest = first_line(error).partition(": ")
             about = blamed(where, stands)

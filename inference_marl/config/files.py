@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from inference_marl.config.build import SpecError, check_names, construct, explain, learners_of, named
+from inference_marl.config.build import SpecError, actors_of, check_names, construct, explain, named
 from inference_marl.config.check import check
 from inference_marl.config.factors import cells
 from inference_marl.config.overrides import blamed, override, resolve_likes
@@ -141,7 +141,7 @@ def _arms(described: Mapping[str, Any], made: Made) -> Arms:
     for name, arm in described.items():
         said = repr(arm)
         if said not in made:
-            made[said] = learners_of(arm, f"arms.{name}")
+            made[said] = actors_of(arm, f"arms.{name}")
         arms[name] = made[said]
     return arms
 

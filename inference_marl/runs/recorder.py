@@ -1,4 +1,4 @@
-"""What a run keeps of its learners, step by step, and how that becomes datasets with named dimensions."""
+"""What a run keeps of its actors, step by step, and how that becomes datasets with named dimensions."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ REFUSED: list[tuple[Sequence[tuple[str, Any]], str, str, str]] = [
     ),
     ([("arms.l", ["Stationary", {"class_path": "Stationary", "init_args": {"probabilities": "x"}}])],
      "arms.l[1].probabilities", "x", "list"),
-    ([("arms.a", {"class_path": "WoLFPHC", "init_args": {"rate": "x"}})], "arms.a.rate", "'x'", "float or one of Const"),
+    ([("arms.a", {"class_path": "WoLFPHC", "init_args": {"rate": "x"}})], "arms.a.rate", "'x'", "float or one of"),
     ([("arms.a", {"class_path": "Lola", "init_args": {"order": 1.5}})], "arms.a.order", "1.5", "int"),
     ([("arms.a", {"class_path": "Lola", "init_args": {"gradients": "x"}})], "arms.a.gradients", "x",
      "one of 'closed', 'autograd'"),
