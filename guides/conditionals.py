@@ -108,6 +108,7 @@ class TanhNormalNetwork(Conditional):
         ValueError: if a width is not positive or the bounds are not in order.
     """
 
+    bounded = True
     targets = (Box,)
 
     def __init__(self, hidden: Sequence[int] = (100, 100), log_std: tuple[float, float] = (-5.0, 1.0)) -> None:
@@ -146,6 +147,7 @@ class SplineFlow(Conditional):
         bound: the spline acts on `[-bound, bound]` before squashing and is the identity outside.
     """
 
+    bounded = True
     targets = (Box,)
 
     def __init__(self, hidden: Sequence[int] = (100, 100), bins: int = 8, bound: float = 3.0) -> None:

@@ -33,6 +33,7 @@ class TanhNormalMixture(Conditional):
         ValueError: if `components` or a width is not positive, or the bounds are not in order.
     """
 
+    bounded = True
     targets = (Box,)
 
     def __init__(

@@ -6,8 +6,10 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from typing import Any, Self, TypeVar, dataclass_transform, get_type_hints
+from dataclasses import dataclass, field, fields, is_dataclass
+from numbers import Real
+from types import NoneType, UnionType
+from typing import Any, Self, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 Made = TypeVar("Made")
 
@@ -32,6 +34,29 @@ def hyperparameters(cls: type[Made]) -> type[Made]:
     return made
 
 
+def _check_fields(cls: type, given: dict[str, Any]) -> None:
+    """Check constructor arguments that are fields against their declared classes.
+
+    Raises:
+        TypeError: if a subclass hides a field and is not decorated, so that its value would be ignored.
+        ValueError: if an argument is of another class.
+    """
+    every = fields(cls) if is_dataclass(cls) else ()
+    declared = {each.name: each for each in every if each.init and each.name in given}
+    for base in cls.__mro__:
+        hidden = [name for name in declared if name in vars(base)]
+        if hidden:
+            raise TypeError(f"{base.__name__}.{hidden[0]}: got a field of its base, expected @hyperparameters above it")
+    for name, each in declared.items():
+        kinds = get_args(each.type) if get_origin(each.type) in (Union, UnionType) else (each.type,)
+        if not all(isinstance(kind, type) for kind in kinds):
+            continue  # containers, and one of several words: their class checks them
+        accepted = tuple(Real if kind is float else kind for kind in kinds)
+        if not isinstance(given[name], accepted):
+            names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{name}: got {given[name]!r}, expected {names}")
+
+
 class Described:
     """Remembers its constructor arguments, so that experiments built in Python can be written as data.
 
@@ -48,6 +73,7 @@ class Described:
             return made
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
+        _check_fields(cls, given)
         for name, parameter in bound.signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(name)

@@ -76,6 +76,12 @@ class Experiment(Described):
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: got cuda, but torch sees none here; expected cpu or auto")
         self.check_names(arms)
+        for name, arm in self.arms.items():
+            seated: list[Any] = arm if isinstance(arm, list) else [arm]
+            for each in seated:
+                if not isinstance(each, Actor):
+                    got = type(each).__name__
+                    raise ValueError(f"arms.{name}: got a {got}, expected a learner or other actor, or a list of them")
         self._check_published()
         self._check_levels()
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -90,8 +96,8 @@ class Experiment(Described):
             *("draws", "success_window", "checkpoint_every", "threads"),
         ):
             number = getattr(self, name)
-            if number < 1:
-                raise ValueError(f"{name}: got {number}, expected a positive integer")
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name}: got {number!r}, expected a positive integer")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
         if self.steps < self.record_every:

@@ -168,6 +168,7 @@ class Box:
 
 
 def _edge(name: str, value: float | Sequence[float], shape: tuple[int, ...]) -> float | tuple[float, ...]:
+    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy, of torch
     if not isinstance(value, Sequence):
         return value
     if (len(value),) != shape:

@@ -40,6 +40,8 @@ class OpponentPrior(Conditional):
 class Uniform(OpponentPrior):
     """`P(b | s)` uniform: no assumption about the opponents. Any action space."""
 
+    bounded = True
+
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """The uniform distribution, batch shape `()`."""
         return self.target.uniform(self.seat.dtype, self.seat.device)
@@ -69,8 +71,7 @@ class Fixed(OpponentPrior):
         """Validate the length and store the log-probabilities."""
         if len(self.probabilities) != self.target.features:
             raise IncompatibleError(
-                f"got {len(self.probabilities)} numbers, expected one per joint action of the opponents: "
-                f"{self.target.features}",
+                f"got {len(self.probabilities)} numbers, expected one per value: {self.target.features}",
                 key="probabilities",
             )
         probabilities = torch.tensor(self.probabilities, dtype=self.seat.dtype, device=self.seat.device)

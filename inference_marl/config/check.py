@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import WeakSet
 
-import torch
-
-from inference_marl.described import within
+from inference_marl.described import IncompatibleError, first_line, within
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.play import Collector, GameSimulator, update
-from inference_marl.types import Actor, seed_streams
+from inference_marl.types import Actor, kept_streams, seed_streams
 
 _PASSED: WeakSet[Experiment] = WeakSet()
 
@@ -30,12 +28,18 @@ def check(experiment: Experiment) -> None:
         raise ValueError("arms: got none, expected at least one")
     if experiment in _PASSED:
         return
-    with torch.random.fork_rng(devices=[]), local_parameters():
+    with kept_streams(experiment.device), local_parameters():
         for name in experiment.arms:
             seed_streams(experiment.seed, experiment.device)
-            actors = experiment.bind(name, replicates=1)
-            with within(f"arms.{name}"):
-                play_one_step(experiment, actors)
+            try:
+                actors = experiment.bind(name, replicates=1)
+                with within(f"arms.{name}"):
+                    play_one_step(experiment, actors)
+            except ValueError:
+                raise
+            except Exception as error:
+                message = f"{type(error).__name__} at the first step: {first_line(error)}"
+                raise IncompatibleError(message, f"arms.{name}") from error
     _PASSED.add(experiment)
 
 

@@ -22,7 +22,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
 
     Agents are called `agent_0`, `agent_1`, ...; all act at every step and leave together. The game's `terminated`
     becomes terminations; the time limit becomes truncations, unless the game terminated at that step. Discrete values
-    are `numpy.int64`, boxes `float32` arrays of shape `(dim,)`; rewards are computed in float64.
+    are `numpy.int64`, boxes `float32` arrays of shape of the space's shape; rewards are computed in float64.
 
     The environment has its own random stream: calls leave torch's global generator unchanged, and `reset(seed)`
     determines everything that follows.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
-from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol, Self
 
 import pyro
@@ -16,9 +15,6 @@ from inference_marl.described import IncompatibleError
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Bindable, Seat
 
-_LOCAL: ContextVar[int] = ContextVar("local_parameters", default=0)
-"""Current nesting depth of `local_parameters`."""
-
 
 class local_parameters(ContextDecorator):  # noqa: N801 (a context manager, called like a function)
     """Context in which parameters belong to their modules, and reading one is not a Pyro statement.
@@ -28,18 +24,21 @@ class local_parameters(ContextDecorator):  # noqa: N801 (a context manager, call
     ordinary Pyro modules, and can be trained by `pyro.infer.SVI`. Nesting it, or using it as a decorator, is cheap.
     """
 
+    depth: ClassVar[int] = 0
+    """How many times it was entered."""
+
     def _recreate_cm(self) -> local_parameters:
         return local_parameters()
 
     def __enter__(self) -> None:
-        if _LOCAL.get() == 0:
+        if local_parameters.depth == 0:
             self._setting = pyro.settings.context(module_local_params=True)
             self._setting.__enter__()
-        _LOCAL.set(_LOCAL.get() + 1)
+        local_parameters.depth += 1
 
     def __exit__(self, *error: Any) -> None:
-        _LOCAL.set(_LOCAL.get() - 1)
-        if _LOCAL.get() == 0:
+        local_parameters.depth -= 1
+        if local_parameters.depth == 0:
             self._setting.__exit__(*error)
 
 
@@ -79,7 +78,7 @@ class PyroPart(Bindable, PyroModule):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As in Pyro, but skips Pyro's context inside `local_parameters` where it would have no effect."""
-        if _LOCAL.get():
+        if local_parameters.depth:
             if self.__dict__["_is_plain"] is None:
                 self.__dict__["_is_plain"] = not any(_is_of_pyro(module) for module in self.modules())
             if self.__dict__["_is_plain"]:
@@ -88,7 +87,7 @@ class PyroPart(Bindable, PyroModule):
 
     def __getattr__(self, name: str) -> Any:
         """As in Pyro, but skips Pyro's statements inside `local_parameters`, likewise."""
-        if _LOCAL.get() and self.__dict__.get("_is_plain"):
+        if local_parameters.depth and self.__dict__.get("_is_plain"):
             return nn.Module.__getattr__(self, name)
         return super().__getattr__(name)
 
@@ -108,9 +107,11 @@ class Conditional(PyroPart):
     create parameters, all leading with `replicates`.
 
     The class attributes `targets` and `conditions` list the kinds of space accepted for the target and for every
-    parent, so that invalid combinations fail before anything runs.
+    parent, and `bounded` says whether a box must have finite edges, so that invalid combinations fail before anything
+    runs.
     """
 
+    bounded: ClassVar[bool] = False
     targets: ClassVar[tuple[type, ...]] = (Discrete, Box)
     conditions: ClassVar[tuple[type, ...]] = (Discrete, Box)
 
@@ -134,6 +135,8 @@ class Conditional(PyroPart):
                     f"{type(self).__name__} got {space} for {role}, expected {names}; "
                     "choose another class for this game, or another game"
                 )
+        if self.bounded and isinstance(target, Box) and not target.bounded:
+            raise IncompatibleError(f"{type(self).__name__} got {target}, expected a box with finite edges")
         return self._bound(seat=seat, target=target, parents=tuple(parents))
 
     def observe(self, obs: Tensor, value: Tensor, /) -> None:

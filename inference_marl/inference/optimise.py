@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ class NonFiniteError(ArithmeticError):
 
 def check_step_size(learning_rate: float, max_gradient_norm: float | None, name: str = "learning_rate") -> None:
     """Check that the learning rate and the gradient norm, if any, are positive (`ValueError`)."""
-    if not learning_rate > 0:
+    if not 0 < learning_rate < math.inf:
         raise ValueError(f"{name}: got {learning_rate}, expected a positive number")
     if max_gradient_norm is not None and not max_gradient_norm > 0:
         raise ValueError(f"max_gradient_norm: got {max_gradient_norm}, expected a positive number, or null for none")
@@ -79,6 +80,8 @@ class Optimiser(nn.Module):
         """
         gradients: Sequence[Tensor | None] = torch.autograd.grad(loss.sum(), self._own, allow_unused=True)
         known = [gradient for gradient in gradients if gradient is not None]
+        if not known:
+            return
         # A single number to check, so that the GPU synchronises once.
         total = torch.stack([loss.detach().sum(), *(gradient.sum() for gradient in known)]).sum()
         if not torch.isfinite(total):
@@ -127,7 +130,7 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 def _per_replicate(numbers: Tensor, like: Tensor) -> Tensor:
     """Reshape `replicates` numbers to broadcast with a tensor that leads with `replicates`."""
-    return numbers.view(-1, *[1] * (like.dim() - 1))
+    return numbers.to(like).view(-1, *[1] * (like.dim() - 1))
 
 
 def _not_finite(loss: Tensor, gradients: list[Tensor]) -> list[int]:

@@ -68,7 +68,12 @@ class Collector:
             IncompatibleError: if the simulator has masks and an actor does not heed them.
         """
         self.observe()
-        before = tuple(self.memories)
+        # No gradient reaches from one trajectory into the one before.
+        self.memories = [{name: value.detach() for name, value in memory.items()} for memory in self.memories]
+        before = tuple(
+            memory if remember is None else {name: value.clone() for name, value in memory.items()}
+            for memory, remember in zip(self.memories, self._remember, strict=True)
+        )
         return Trajectory([self._step() for _ in range(steps)], before)
 
     def _step(self) -> Transition:
@@ -120,10 +125,16 @@ class Collector:
     def _play(self, actions: tuple[Tensor, ...]) -> Outcome:
         self._check("an action", self._action_shapes, self.simulator.action_spaces, actions)
         try:
-            return self.simulator.step(actions)
+            outcome = self.simulator.step(actions)
         except Exception:
             self._check_values("an action", self.simulator.action_spaces, actions)  # which may be why
             raise
+        shape = self.simulator.shape
+        expected = ((*shape, len(actions)), shape, shape)
+        for what, value, sizes in zip(("rewards", "terminated", "ended"), outcome, expected, strict=True):
+            if value.shape != sizes:
+                raise ValueError(f"step {self.steps}: got {what} of shape {tuple(value.shape)}, expected {sizes}")
+        return outcome
 
     def _start(self) -> None:
         self.simulator.reset()
@@ -138,7 +149,7 @@ class Collector:
         self._look(self.simulator.observe())
         start = Start(ended, torch.zeros_like(ended))
         self.memories = [
-            actor.begin(start, memory) if memory else memory
+            actor.begin(start, memory) if memory or type(actor).begin is not Actor.begin else memory
             for actor, memory in zip(self.actors, self.memories, strict=True)
         ]
 

@@ -53,6 +53,11 @@ class GameSimulator(Simulator):
             return Outcome(rewards, terminated, self._everywhere)
         self.clock = self.clock + 1
         if isinstance(self.clock, int):
+            if truncated is not None or bool(terminated.any()):
+                raise ValueError(
+                    f"{type(self.game).__name__}.terminates: got False, but an episode was over before the horizon, "
+                    "expected True"
+                )
             over = self.game.horizon is not None and self.clock >= self.game.horizon
             return Outcome(rewards, terminated, self._everywhere if over else self._nowhere)
         ended = terminated if truncated is None else terminated | truncated

@@ -22,7 +22,7 @@ from inference_marl.play import Collector, GameSimulator, update
 from inference_marl.runs import checkpoint
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.recorder import Recorder
-from inference_marl.types import Actor, seed_streams
+from inference_marl.types import Actor, kept_streams, seed_streams
 
 
 @dataclass
@@ -133,7 +133,8 @@ def play(experiment: Experiment, name: str, folder: Path, report: Callable[[int,
         ArmError: if the arm cannot go on, whatever its parts raise; its last checkpoint is kept.
         RunError: if what is in the checkpoint's place is none.
     """
-    with pyro.validation_enabled(False), local_parameters(), _threads(experiment.threads):
+    device = experiment.device
+    with kept_streams(device), pyro.validation_enabled(False), local_parameters(), _threads(experiment.threads):
         with _as_arm_error(f"arms.{name}"):
             arm = Arm.from_checkpoint(experiment, name, folder)
         found = arm.step

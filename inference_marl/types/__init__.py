@@ -5,7 +5,7 @@ Shapes: `[time x] replicates x environments x event` in play, `replicates x batc
 """
 
 from inference_marl.types.actor import Actor, Learner, most_probable
-from inference_marl.types.binding import Bindable, own_stream, seed_streams
+from inference_marl.types.binding import Bindable, kept_streams, own_stream, seed_streams
 from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step, check_discount
 from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose
@@ -30,6 +30,7 @@ __all__ = [
     "Transition",
     "check_discount",
     "choose",
+    "kept_streams",
     "most_probable",
     "own_stream",
     "seed_streams",

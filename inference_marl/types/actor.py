@@ -156,6 +156,7 @@ class Learner(Actor):
         left_out: dict[int, Any] = {
             id(module): None for module in self.modules() if getattr(module, "only_for_learning", False)
         }
+        left_out[id(self.seat)] = self.seat  # and with it the game, which nobody changes
         return copy.deepcopy(self, left_out).requires_grad_(False)
 
 
@@ -165,6 +166,11 @@ def most_probable(distribution: dist.TorchDistribution) -> Tensor:
     Raises:
         IncompatibleError: if the mode has no closed form.
     """
+    if isinstance(distribution, dist.Independent):
+        return most_probable(distribution.base_dist)
+    if isinstance(distribution, dist.Delta):
+        value: Tensor = distribution.v
+        return value
     if isinstance(distribution, dist.Categorical):
         best: Tensor = distribution.probs.argmax(-1)
         return best

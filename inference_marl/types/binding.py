@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import torch
@@ -22,9 +22,15 @@ def own_stream(device: torch.device) -> Iterator[None]:
     part advances by one more draw, which affects the parts made after it.)
     """
     seed = int(torch.randint(2**62, ()))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with kept_streams(device):
         seed_streams(seed, device)
         yield
+
+
+def kept_streams(device: torch.device) -> AbstractContextManager[None]:
+    """Leave torch's random numbers, on the CPU and on `device`, as they were before."""
+    kept: AbstractContextManager[None] = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    return kept
 
 
 def seed_streams(seed: int, device: torch.device) -> None:
@@ -51,6 +57,8 @@ class Bindable(Described):
 
     def _bound(self, **context: Any) -> Self:
         """A copy with these attributes, set up under its own random stream."""
+        if "seat" in self.__dict__:
+            raise ValueError(f"got a {type(self).__name__} that is bound already, expected its description")
         bound = copy.deepcopy(self)
         for name, value in context.items():
             setattr(bound, name, value)

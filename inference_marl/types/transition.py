@@ -56,15 +56,48 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """A transition as one agent sees it; every field is `replicates x batch x event`."""
+    """A transition as one agent sees it: its own observation and reward, and what everybody did.
 
+    Attributes:
+        seat: whose view it is.
+        obs, action, next_obs: `replicates x batch x event`.
+        opponent_actions: one tensor per opponent, `replicates x batch x event`.
+        reward, terminated, ended: `replicates x batch`.
+    """
+
+    seat: Seat
     obs: Tensor
     action: Tensor
-    opponent_action: Tensor
+    opponent_actions: tuple[Tensor, ...]
     reward: Tensor
     next_obs: Tensor
     terminated: Tensor
     ended: Tensor
+
+    @property
+    def opponent_action(self) -> Tensor:
+        """The opponents' joint action, a value of `seat.opponent_action`."""
+        if not self.opponent_actions:
+            return torch.zeros_like(self.reward, dtype=torch.int64)
+        return joint_action([self.seat.action_spaces[agent] for agent in self.seat.opponents], self.opponent_actions)
+
+    def of_environment(self, environment: int) -> Experience:
+        """The same of one environment, `replicates x 1`."""
+
+        def one(value: Tensor) -> Tensor:
+            return value[:, environment, None]
+
+        others = tuple(one(action) for action in self.opponent_actions)
+        return Experience(
+            self.seat,
+            one(self.obs),
+            one(self.action),
+            others,
+            one(self.reward),
+            one(self.next_obs),
+            one(self.terminated),
+            one(self.ended),
+        )
 
 
 @dataclass(slots=True)
@@ -111,13 +144,13 @@ class Transition:
         return self.terminated if self.next_alive is None else self.terminated | ~self.next_alive[..., agent]
 
     def seen_by(self, seat: Seat) -> Experience:
-        """One agent's view: its own observation and reward, and its opponents' joint action."""
-        index, opponents = seat.index, seat.opponents
-        spaces = [seat.action_spaces[agent] for agent in opponents]
+        """One agent's view."""
+        index = seat.index
         return Experience(
+            seat,
             obs=self.obs[index],
             action=self.actions[index],
-            opponent_action=joint_action(spaces, [self.actions[agent] for agent in opponents]),
+            opponent_actions=self.actions[:index] + self.actions[index + 1 :],
             reward=self.rewards[..., index],
             next_obs=self.next_obs[index],
             terminated=self.terminated_for(index),
@@ -169,8 +202,10 @@ class Trajectory:
 def _merged(steps: Sequence[Transition], how: Callable[[list[Tensor]], Tensor]) -> Transition:
     def merge(values: Sequence[Any]) -> Any:
         first = values[0]
-        if first is None:
+        if first is None and all(value is None for value in values):
             return None
+        if any(value is None for value in values):
+            raise ValueError("a trajectory: got steps of which only some have a field, expected all or none")
         if isinstance(first, Tensor):
             return how(list(values))
         if isinstance(first, Mapping):

@@ -218,7 +218,7 @@ def test_draws_stay_between_edges_that_differ_by_dimension(make: Any) -> None:
 @pytest.mark.parametrize("make", [TanhNormalMixture, TanhNormalNetwork, SplineFlow])
 @pytest.mark.parametrize("box", [Box(), Box(0.0), Box([0.0, -math.inf], 1.0, 2)])
 def test_a_box_without_an_edge_is_refused(make: Any, box: Box) -> None:
-    with pytest.raises(ValueError, match=r"^got Box\(.*\), expected a box with finite edges: nothing is squashed"):
+    with pytest.raises(ValueError, match=r" got Box\(.*\), expected a box with finite edges"):
         bound(make(hidden=(4,)), box)(torch.zeros(R, 1, dtype=torch.int64))
 
 

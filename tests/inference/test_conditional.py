@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from inference_marl.described import IncompatibleError
-from inference_marl.inference.conditional import _LOCAL, Conditional, local_parameters
+from inference_marl.inference.conditional import Conditional, local_parameters
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Seat
 
@@ -24,7 +24,7 @@ def _as_before() -> Iterator[None]:
     """A test that leaves the mode on fails by itself, and not all after it."""
     yield
     pyro.settings.set(module_local_params=False)
-    _LOCAL.set(False)
+    local_parameters.depth = 0
 
 
 SEAT = Seat(0, (Discrete(1),) * 2, (Discrete(3),) * 2, replicates=2, dtype=torch.float64)
@@ -198,7 +198,7 @@ def test_a_description_that_was_called_may_be_bound_to_something_else() -> None:
     with local_parameters():
         first = bound(described)
         first(OBS)
-        again = first.bind(SEAT, SEAT.action, [SEAT.observation])
+        again = described.bind(SEAT, SEAT.action, [SEAT.observation])
         assert isinstance(again, Around)
         again.inner = bound(Positive())
         torch.testing.assert_close(again(OBS).probs, torch.full((2, 1, 3), 1 / 3))

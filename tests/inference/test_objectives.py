@@ -133,7 +133,7 @@ class TestOptimalGuide:
         optimum = guide.factor("opponent_action", model, obs).logits
         for _ in range(20):
             moved = (optimum + 0.3 * torch.randn_like(optimum)).softmax(-1)
-            perturbed = OpponentFirst(Fixed(moved.flatten().tolist()), guide.policy).bind(seat)
+            perturbed = OpponentFirst(Fixed(moved.flatten().tolist()), Tabular()).bind(seat)
             perturbed.policy = guide.policy
             assert one_step(model, partial(perturbed, model=model), obs).elbo <= best + 1e-9 * best.abs()
 

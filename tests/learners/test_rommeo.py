@@ -404,7 +404,7 @@ def test_schedules_follow_the_updates() -> None:
                 opponent_prior=Fixed([1, 2, 3]), guide=OpponentFirst(Optimal(), Optimal()), critic=TabularCritic()
             ),
             Seat(0, (Discrete(1),) * 2, (Discrete(2), Discrete(2)), 1),
-            r"opponent_prior\.probabilities: got 3 numbers, expected one per joint action of the opponents: 2",
+            r"opponent_prior\.probabilities: got 3 numbers, expected one per value: 2",
         ),
     ],
 )

@@ -25,7 +25,7 @@ from inference_marl.models import (
     KnownTransition,
     TransitionModel,
 )
-from inference_marl.spaces import Box
+from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Experience, Game, Seat
 
 R = 3
@@ -46,7 +46,8 @@ def experience(
 ) -> Experience:
     shape = obs.shape[:2]
     ended = torch.full(shape, ends)
-    return Experience(obs, action, opponent_action, torch.zeros(shape), next_obs, ended, ended)
+    two = Seat(0, (Discrete(1),) * 2, (Discrete(1),) * 2, shape[0])
+    return Experience(two, obs, action, (opponent_action,), torch.zeros(shape), next_obs, ended, ended)
 
 
 @pytest.mark.parametrize("agent", [0, 1])

@@ -314,7 +314,7 @@ def test_arguments_out_of_range_are_refused(arguments: tuple[Any, ...], message:
 @pytest.mark.parametrize(
     ("types", "message"),
     [
-        ([Uniform(), Fixed([1, 2])], r"^types\[1\]\.probabilities: got 2 numbers, expected one per joint action"),
+        ([Uniform(), Fixed([1, 2])], r"^types\[1\]\.probabilities: got 2 numbers, expected one per value"),
         ([Amortised(Uniform())], r"^types\[0\]\.conditional: got Uniform, which has no parameters"),
         ([OpponentTypes([Fixed([1])])], r"^types\[0\]\.types\[0\]\.probabilities: got 1 numbers"),
     ],

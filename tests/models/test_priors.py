@@ -338,7 +338,7 @@ def test_numbers_out_of_range_are_refused(make: object, message: str) -> None:
         (EmpiricalFrequency(), Box(0.0, 1.0), "EmpiricalFrequency got Box.* for the variable it describes, expected"),
         (DirichletMultinomial(), Box(0.0, 1.0), "DirichletMultinomial got Box"),
         (Fixed([0.5, 0.5]), Box(0.0, 1.0), "Fixed got Box"),
-        (Fixed([0.5, 0.5]), Discrete(3), "^probabilities: got 2 numbers, expected one per joint action .*: 3"),
+        (Fixed([0.5, 0.5]), Discrete(3), "^probabilities: got 2 numbers, expected one per value: 3"),
         (Amortised(Uniform()), Discrete(3), "^conditional: got Uniform, which has no parameters to fit, expected one"),
         (Amortised(TanhNormalNetwork()), Discrete(3), "^conditional: TanhNormalNetwork got Discrete"),
         (Amortised(CategoricalNetwork()), Box(0.0, 1.0), "^conditional: CategoricalNetwork got Box"),

@@ -294,3 +294,97 @@ def test_start_everywhere_begins_everything() -> None:
     assert start.episode.all()
     assert start.new_task.all()
     assert Box(0, 1, 2).features == 2
+
+
+class Recurrent(Actor):
+    """A policy whose memory is a function of its parameter, and which `remember` changes in place."""
+
+    def setup(self) -> None:
+        self.weight = torch.nn.Parameter(torch.ones(self.seat.replicates, 1))
+        self.begun: list[Tensor] = []
+
+    def initial_memory(self, replicates: int, environments: int) -> Memory:
+        return {"h": torch.zeros(replicates, environments), "seen": torch.zeros(replicates, environments)}
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        return Decision(torch.zeros_like(obs), {**memory, "h": memory["h"] + self.weight})
+
+    def remember(self, memory: Memory, step: Experience) -> Memory:
+        memory["seen"] += 1
+        return memory
+
+
+def test_no_gradient_reaches_into_the_trajectory_before() -> None:
+    player = collector(MatrixGame("climbing", horizon=None), Recurrent(), Stationary())
+    for _ in range(3):
+        player.collect(2)
+        assert player.memories[0]["h"].requires_grad
+        player.memories[0]["h"].sum().backward()  # twice through one graph is an error
+    weight = next(player.actors[0].parameters())
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, torch.full_like(weight, 3 * 2 * E))
+
+
+def test_the_memories_before_a_trajectory_are_not_changed_by_it() -> None:
+    player = collector(MatrixGame("climbing", horizon=None), Recurrent(), Stationary())
+    first, second = player.collect(4), player.collect(1)
+    assert (first.memories[0]["seen"] == 0).all()
+    assert (second.memories[0]["seen"] == 4).all()
+
+
+class Begins(Actor):
+    """Notices where episodes begin, without a memory."""
+
+    def begin(self, start: Start, memory: Memory | None) -> Memory:
+        self.__dict__.setdefault("times", []).append(start.episode.clone())
+        return {}
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        return Decision(torch.zeros_like(obs), memory)
+
+
+def test_begin_is_called_where_it_is_defined_even_without_a_memory() -> None:
+    player = collector(Countdown(), Begins(), Stationary())
+    trajectory = player.collect(20)
+    begun = torch.stack(player.actors[0].__dict__["times"][1:])
+    ended = [step.ended for step in trajectory.steps[:-1] if step.ended.any()]
+    assert torch.equal(begun, torch.stack(ended))
+
+
+class Endless(Countdown):
+    terminates = False
+
+
+@pytest.mark.parametrize("game", [Endless(1, horizon=5), Endless(9, horizon=5, cut=2)], ids=["terminates", "truncates"])
+def test_a_game_that_says_it_does_not_terminate_may_not(game: Game) -> None:
+    with pytest.raises(ValueError, match=r"Endless\.terminates: got False, but an episode was over"):
+        collector(game, Stationary(), Stationary()).collect(3)
+
+
+class Misrewarded(MatrixGame):
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        return super().step(state, actions)._replace(rewards=torch.zeros(R, E))
+
+
+def test_rewards_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"step 1: got rewards of shape \(2, 3\), expected \(2, 3, 2\)"):
+        collector(Misrewarded(), Stationary(), Stationary()).collect()
+
+
+def test_what_agents_of_different_kinds_did_is_told_to_each() -> None:
+    """Opponents' actions are a tuple; they are one variable only for those that ask."""
+    game = Rendezvous()
+    places = Seat(0, (Discrete(1),) * 3, (Discrete(2), Discrete(3), Box(0, 1, 2)), R, E)
+    step = collector(game, Stationary(), Stationary()).collect().steps[0]
+    step.obs, step.next_obs = step.obs + step.obs[:1], step.next_obs + step.next_obs[:1]
+    step.rewards = torch.zeros(R, E, 3)
+    step.actions = (torch.ones(R, E).long(), torch.full((R, E), 2), torch.rand(R, E, 2))
+    seen = step.seen_by(places)
+    assert [action.shape for action in seen.opponent_actions] == [(R, E), (R, E, 2)]
+    one = seen.of_environment(1)
+    assert torch.equal(one.opponent_actions[1], step.actions[2][:, 1:2])
+    with pytest.raises(RuntimeError):
+        _ = seen.opponent_action
+    alone = Seat(0, (Discrete(1),), (Discrete(2),), R, E)
+    step.actions, step.rewards = step.actions[:1], torch.zeros(R, E, 1)
+    assert torch.equal(step.seen_by(alone).opponent_action, torch.zeros(R, E, dtype=torch.int64))

@@ -98,6 +98,14 @@ class TabularLearner(Learner):
             preferences = preferences.masked_fill(~mask, -torch.inf)
         return Decision(preferences.argmax(-1), memory)
 
+    def store(self, newest: Trajectory) -> None:
+        """Refuse games in which agents may be out; subclasses that count do it here.
+
+        Raises:
+            IncompatibleError: if an agent may be out of the game.
+        """
+        newest.check_all_act(type(self).__name__)
+
     @torch.no_grad()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
         """Learn from each step in turn; `peers` is not read.
@@ -106,7 +114,6 @@ class TabularLearner(Learner):
             NonFiniteError: if a reward is not finite.
             IncompatibleError: if agents may be out of the game.
         """
-        newest.check_all_act(type(self).__name__)
         for step in newest.steps:
             seen = step.seen_by(self.seat)
             check_finite("reward", seen.reward)

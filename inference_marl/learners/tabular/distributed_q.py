@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import field, fields
+from dataclasses import field
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class DistributedQ(ValueLearner):
     def update(self, seen: Experience) -> None:
         """Raise the visited values, one environment at a time, and choose actions that raise their state's maximum."""
         for environment in range(seen.reward.shape[1]):
-            one = Experience(*(getattr(seen, each.name)[:, environment, None] for each in fields(seen)))
+            one = seen.of_environment(environment)
             before = self.next_value(one.obs)
             super().update(one)
             better = self.next_value(one.obs) > before

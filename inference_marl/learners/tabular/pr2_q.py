@@ -89,6 +89,7 @@ class PR2Q(JointValueLearner):
 
     def store(self, newest: Trajectory) -> None:
         """Count the opponents' responses."""
+        super().store(newest)
         for step in newest.steps:
             seen = step.seen_by(self.seat)
             self.frequencies.observe(seen.obs * self.actions + seen.action, seen.opponent_action)
