@@ -95,6 +95,7 @@ class Planner(VariationalLearner):
             kl_weight=beta,
         )
 
+    @local_parameters()
     def _solve(self) -> None:
         """Recompute a closed-form guide."""
         if isinstance(self.guide, ExactTrajectory):
