@@ -253,15 +253,16 @@ def joint_names(spaces: Sequence[Space], names: Sequence[str] | None = None) -> 
 
     Args:
         spaces: one `Discrete` per agent.
-        names: names of each agent's actions; letters if `None`, or numbers beyond 26 actions.
+        names: names of each agent's actions; letters if `None`, or numbers if some agent has more than 26 actions.
     """
     if names is not None:
         return [" & ".join(parts) for parts in itertools.product(names, repeat=len(spaces))]
 
-    def letters(count: int) -> list[str]:
-        return [chr(ord("A") + i) if count <= 26 else str(i) for i in range(count)]
-
-    return ["".join(parts) for parts in itertools.product(*(letters(space.features) for space in spaces))]
+    sizes = [space.features for space in spaces]
+    if max(sizes, default=0) > 26:  # side by side, 1 and 11 would be called as 11 and 1
+        return [" & ".join(map(str, parts)) for parts in itertools.product(*map(range, sizes))]
+    letters = [[chr(ord("A") + i) for i in range(size)] for size in sizes]
+    return ["".join(parts) for parts in itertools.product(*letters)]
 
 
 def encode(spaces: Sequence[Space], values: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

@@ -106,11 +106,12 @@ class Ring(nn.Module):
             raise IndexError("sample: got an empty ring, expected at least one push before it")
         device = getattr(self, self.names[0]).device
         rows = torch.arange(self._shape[0], device=device).view(-1, 1)
-        if isinstance(self._size, int):
+        if isinstance(self._size, int) and keys is None:
             index = torch.randint(self._size, (self._shape[0], batch_size), device=device)
             return {name: getattr(self, name)[rows, index] for name in self.names}
         rings = torch.zeros_like(rows) if keys is None else keys
-        held = self._size.to(device)[rows, rings].unsqueeze(-1)  # replicates x tasks x 1
+        _, size = self._apart(device)
+        held = size[rows, rings].unsqueeze(-1)  # replicates x tasks x 1
         if not bool(held.all()):
             raise IndexError("sample: got an empty ring, expected at least one push before it")
         drawn = (torch.rand(*rings.shape, batch_size, device=device) * held).long().minimum(held - 1)

@@ -70,7 +70,7 @@ class Collector:
         self.observe()
         # No gradient reaches from one trajectory into the one before.
         self.memories = [{name: value.detach() for name, value in memory.items()} for memory in self.memories]
-        before = tuple(
+        before = tuple(  # copied where `remember`, which may modify memories in place, is called
             memory if remember is None else {name: value.clone() for name, value in memory.items()}
             for memory, remember in zip(self.memories, self._remember, strict=True)
         )
@@ -183,7 +183,7 @@ class Collector:
         """The state of play, as tensors and plain containers."""
         return {
             "simulator": self.simulator.state_dict(),
-            "memories": list(self.memories),
+            "memories": [{name: value.clone() for name, value in memory.items()} for memory in self.memories],
             "steps": self.steps,
             "started": self._seen is not None,
             "over": self._over,
@@ -195,5 +195,8 @@ class Collector:
         self.steps = state["steps"]
         self._seen = self.simulator.observe() if state["started"] else None
         device = self._seen.obs[0].device if self._seen is not None else torch.device("cpu")
-        self.memories = [{name: value.to(device) for name, value in memory.items()} for memory in state["memories"]]
+        # Copied, because `remember` may modify memories in place.
+        self.memories = [
+            {name: value.to(device, copy=True) for name, value in memory.items()} for memory in state["memories"]
+        ]
         self._over = None if state["over"] is None else state["over"].to(device)

@@ -38,6 +38,7 @@ class Arm:
     step: int = 0
 
     @classmethod
+    @local_parameters()
     def start(cls, experiment: Experiment, name: str, replicates: int | None = None) -> Arm:
         """Seed the random numbers, the same for every arm, and make the arm's actors."""
         seed_streams(experiment.seed, experiment.device)

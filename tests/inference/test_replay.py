@@ -229,6 +229,19 @@ def test_an_empty_ring_among_others_is_named() -> None:
         masked.sample(1)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_only_ring_may_be_asked_for_by_its_key(apart: bool) -> None:
+    """Minibatches lead with the rings asked for, whether or not entries were ever left out."""
+    buffer = ring(4)
+    for _ in range(2):
+        x, y = torch.arange(6).view(2, 3), torch.zeros(2, 3, 3)
+        buffer.push({"x": x, "y": y}, kept=torch.ones(2, 3, dtype=torch.bool) if apart else None)
+    drawn = buffer.sample(50, torch.zeros(2, 1, dtype=torch.int64))
+    assert drawn["x"].shape == (2, 1, 50)
+    assert drawn["y"].shape == (2, 1, 50, 3)
+    assert [set(row.flatten().tolist()) for row in drawn["x"]] == [{0, 1, 2}, {3, 4, 5}]
+
+
 @pytest.mark.parametrize(("keys", "masked"), [(1, False), (1, True), (3, False), (3, True)])
 def test_rings_go_on_where_a_file_left_them(keys: int, masked: bool) -> None:
     """Saved and read without executing code; copies then fill and draw as the original, and share nothing."""
