@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +44,7 @@ from inference_marl.inference.replay import Ring
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime
 from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.learners.lola import Lola
+from inference_marl.learners.lola.gradient import ExactGradientLearner
 from inference_marl.models import (
     Amortised,
     BayesianCritic,
@@ -67,7 +69,7 @@ from inference_marl.models import (
 from inference_marl.play import Collector, Functional, GameSimulator, update
 from inference_marl.play.learning import snapshots
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.types import Actor, Experience, Game, Learner, Memory, Seat, Start
+from inference_marl.types import Actor, Experience, Game, Learner, Memory, Seat, Start, Trajectory
 
 R, E = 3, 2
 THREE_AGENTS = [[[1.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [1.0, 0.0]]]
@@ -661,6 +663,11 @@ def assert_same(one: Sequence[Tensor], other: Sequence[Tensor]) -> None:
     assert all(torch.equal(first, second) for first, second in zip(one, other, strict=True))
 
 
+def update_alone(learner: Learner, newest: Trajectory, peers: Sequence[Actor]) -> None:
+    learner.store(newest)
+    learner.learn(newest, peers if learner.reads_peers else [])
+
+
 def learner_cases() -> list[Any]:
     return [
         pytest.param(make, made, id=f"{name}-{i}")
@@ -814,6 +821,22 @@ class TestLearner:
             learner.store(newest)
         assert torch.equal(torch.get_rng_state(), before)
 
+    def test_games_in_which_agents_may_be_out_are_refused(
+        self, make: Callable[[], Learner], make_game: Callable[[], Game]
+    ) -> None:
+        """Learners from experience would learn from the actions of agents that are out, which mean nothing."""
+        game = make_game()
+        learners = seated(make, game)
+        first, second = collector(learners, game).collect(2).steps
+        newest = Trajectory([first, replace(second, alive=torch.ones(R, E, game.agents, dtype=torch.bool))])
+        peers = snapshots(learners)
+        for learner in learners:
+            assert isinstance(learner, Learner)
+            if isinstance(learner, ExactGradientLearner):
+                continue  # it knows the rules, in which all act
+            with pytest.raises(IncompatibleError, match=f"{type(learner).__name__} got a game in which agents may be"):
+                update_alone(learner, newest, peers)
+
     def test_learning_leaves_peers_as_they_are(
         self, make: Callable[[], Learner], make_game: Callable[[], Game]
     ) -> None:
@@ -825,8 +848,7 @@ class TestLearner:
         before = [plays(peer, seen) for peer, seen in zip(peers, obs, strict=True)]
         for learner in learners:
             assert isinstance(learner, Learner)
-            learner.store(newest)
-            learner.learn(newest, peers if learner.reads_peers else [])
+            update_alone(learner, newest, peers)
         for peer, seen, kept in zip(peers, obs, before, strict=True):
             assert_same(plays(peer, seen), kept)
 

@@ -9,7 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_marl.spaces import Box, Discrete, Space, encode, joint_action, joint_space, separate_actions
+from inference_marl.spaces import (
+    Box,
+    Discrete,
+    Space,
+    encode,
+    joint_action,
+    joint_names,
+    joint_space,
+    separate_actions,
+)
 
 CPU = torch.device("cpu")
 INF = math.inf
@@ -267,3 +276,25 @@ def test_encode_broadcasts_enumerated_sites() -> None:
 def test_encode_of_one_value() -> None:
     values = torch.randint(3, (2, 4))
     assert torch.equal(encode([Discrete(3)], [values], torch.float32), Discrete(3).encode(values, torch.float32))
+
+
+def test_joint_actions_have_names_of_their_own_in_their_order() -> None:
+    assert joint_names([Discrete(2), Discrete(3)]) == ["AA", "AB", "AC", "BA", "BB", "BC"]
+    assert joint_names([Discrete(2)] * 2, ["stag", "hare"]) == [
+        *("stag & stag", "stag & hare"),
+        *("hare & stag", "hare & hare"),
+    ]
+    assert joint_names([Discrete(26)])[-1] == "Z"
+    assert joint_names([Discrete(27)])[-1] == "26"
+    # More actions than letters: neither 1 and 11 nor 11 and 1 is called 111.
+    many = joint_names([Discrete(2), Discrete(30), Discrete(30)])
+    assert len(set(many)) == len(many) == 1800
+    assert many[31] == "0 & 1 & 1"
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+def test_a_joint_action_taken_apart_is_what_it_was_made_of(sizes: list[int]) -> None:
+    spaces = [Discrete(size) for size in sizes]
+    actions = [torch.randint(size, (4, 3)) for size in sizes]
+    assert all(map(torch.equal, separate_actions(spaces, joint_action(spaces, actions)), actions))

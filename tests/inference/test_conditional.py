@@ -86,6 +86,17 @@ def test_an_error_inside_ends_it() -> None:
     assert statements(bound(Logits())) == {"logits"}
 
 
+def test_an_error_inside_ends_it_at_once() -> None:
+    """And not when Python gets to collect what was entered."""
+    scope = local_parameters()
+    with pytest.raises(RuntimeError, match="broken"), scope:
+        raise RuntimeError("broken")
+    left_on = is_local()
+    if left_on:
+        scope._setting.__exit__(None, None, None)
+    assert not left_on
+
+
 def test_a_setting_of_the_users_is_restored() -> None:
     with pyro.settings.context(module_local_params=True):
         with local_parameters():

@@ -121,3 +121,14 @@ def test_track_moves_parameters_and_buffers_part_of_the_way() -> None:
     track(target, online, 1.0)
     for name, value in target.state_dict().items():
         torch.testing.assert_close(value, ahead[name])
+
+
+def test_track_takes_over_what_has_no_fractions() -> None:
+    """Counts and switches are those of the online network at any rate."""
+    target, online = mlp(), mlp()
+    for network, count in ((target, 1), (online, 4)):
+        network.register_buffer("count", torch.full((R,), count))
+        network.register_buffer("used", torch.full((R,), count > 1))
+    track(target, online, 0.25)
+    assert target.get_buffer("count").tolist() == [4] * R
+    assert target.get_buffer("used").all()

@@ -488,3 +488,35 @@ def test_a_continuous_prior_may_broadcast() -> None:
 def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}: got .*expected"):
         Rommeo(opponent_prior=Uniform(), guide=OpponentFirst(Optimal(), Optimal()), critic=TabularCritic(), **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model_of_others", [Uniform, Optimal])
+def test_a_fixed_opponent_model_must_not_go_where_the_prior_does_not(model_of_others: Callable[[], Any]) -> None:
+    """Without parameters to fit nothing diverges, but the ELBO is minus infinity all the same; closed forms follow."""
+    game = MatrixGame("climbing")
+    learner = Rommeo(
+        opponent_prior=Fixed([1, 1, 0]), guide=OpponentFirst(model_of_others(), Optimal()), critic=TabularCritic()
+    )
+    seat = Seat(0, game.observations, game.action_spaces, 2, game=game)
+    if model_of_others is Optimal:
+        learner.bind(seat)
+        return
+    with pytest.raises(IncompatibleError, match="an opponent model that does not follow it") as error:
+        learner.bind(seat)
+    assert error.value.key == "opponent_prior"
+
+
+@pytest.mark.parametrize("optimality", [ExponentialOptimality(), BernoulliOptimality(50.0)])
+def test_the_optimal_guide_leaves_no_gap_whatever_values_count_from(optimality: Any) -> None:
+    """The evidence is on the scale of the ELBO: both count values from the upper bound of a Bernoulli's."""
+    game = MatrixGame("climbing")
+    learner = Rommeo(
+        opponent_prior=DirichletMultinomial(),
+        guide=OpponentFirst(Optimal(), Optimal()),
+        critic=TabularCritic(),
+        optimality=optimality,
+        temperature=0.7,
+        kl_weight=0.4,
+    ).bind(Seat(0, game.observations, game.action_spaces, 2, dtype=torch.float64, game=game))
+    belief = learner.beliefs(torch.zeros(2, 1, dtype=torch.int64), {}, draws=1)
+    torch.testing.assert_close(belief["elbo_gap"], torch.zeros(2, 1, dtype=torch.float64), atol=1e-9, rtol=0)

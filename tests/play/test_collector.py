@@ -129,6 +129,71 @@ def test_a_trajectory_knows_the_memories_before_it() -> None:
     assert second.memories[1] == {}
 
 
+class Beginner(Counter):
+    """Keeps the starts that it is told of."""
+
+    def __init__(self) -> None:
+        self.starts: list[Start] = []
+
+    def begin(self, start: Start, memory: Memory | None) -> Memory:
+        self.starts.append(start)
+        return super().begin(start, memory)
+
+
+def test_a_task_begins_once_and_episodes_where_one_has_ended() -> None:
+    player = collector(Countdown(), Beginner(), Stationary())
+    trajectory = player.collect(12)
+    first, *others = player.actors[0].starts
+    assert first.episode.all()
+    assert first.new_task.all()
+    ends = [step.ended for step in trajectory.steps[:-1] if step.ended.any()]
+    assert all(torch.equal(start.episode, ended) for start, ended in zip(others, ends, strict=True))
+    assert not any(start.new_task.any() for start in others)
+
+
+def test_what_was_decided_is_what_is_remembered() -> None:
+    """The memory after deciding, and not the one before it."""
+
+    class Doubling(Counter):
+        def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+            return Decision(torch.zeros_like(obs), {"made": memory["made"] + 10})
+
+    player = collector(MatrixGame("climbing", horizon=None), Doubling(), Stationary())
+    player.collect(2)
+    assert torch.equal(player.memories[0]["made"], torch.full((R, E), 22))
+
+
+class Tally(Counter):
+    """Counts in place, as `remember` may."""
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        return Decision(torch.zeros_like(obs), memory)
+
+    def remember(self, memory: Memory, step: Experience) -> Memory:
+        memory["made"] += 1
+        return memory
+
+
+def test_a_memory_changed_in_place_changes_no_trajectory_and_no_saved_state() -> None:
+    player = collector(MatrixGame("climbing", horizon=None), Tally(), Stationary())
+    first = player.collect(3)
+    saved = player.state_dict()
+    second = player.collect(2)
+    assert torch.equal(first.memories[0]["made"], torch.zeros(R, E, dtype=torch.int64))
+    assert torch.equal(second.memories[0]["made"], torch.full((R, E), 3))
+    for _ in range(2):
+        resumed = collector(MatrixGame("climbing", horizon=None), Tally(), Stationary())
+        resumed.load_state_dict(saved)
+        assert torch.equal(resumed.collect(2).memories[0]["made"], torch.full((R, E), 3))
+        assert torch.equal(resumed.memories[0]["made"], torch.full((R, E), 5))
+
+
+def test_a_trajectory_from_the_start_of_an_episode_begins_with_a_fresh_memory() -> None:
+    player = collector(MatrixGame("climbing", horizon=3), Counter(), Stationary())
+    player.collect(3)
+    assert torch.equal(player.collect().memories[0]["made"], torch.zeros(R, E, dtype=torch.int64))
+
+
 def test_steps_side_by_side_and_stacked_are_the_same_data() -> None:
     trajectory = collector(Countdown(), Stationary(), Stationary()).collect(4)
     flat, stacked = trajectory.flat, trajectory.stacked
@@ -226,6 +291,39 @@ def test_masks_are_passed_on_and_the_dead_are_told() -> None:
     assert seen.terminated.all()  # nothing is bootstrapped for one that is out
 
 
+@pytest.mark.parametrize("explore", [True, False])
+def test_actors_are_told_whether_to_explore(explore: bool) -> None:
+    told: list[bool] = []
+
+    class Told(Heedful):
+        def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+            told.append(explore)
+            return super().act(obs, memory, explore, mask)
+
+    for simulator in (Masked(), GameSimulator(MatrixGame("climbing"), R, E)):
+        places = [Seat(i, simulator.observations, simulator.action_spaces, R, E) for i in range(2)]
+        Collector(simulator, [Told().bind(seat) for seat in places], explore).collect()
+    assert told == [explore] * 4
+
+
+def test_masks_before_and_after_a_step_are_told_apart() -> None:
+    class Moving(Masked):
+        def observe(self) -> Observed:
+            seen = super().observe()
+            assert seen.masks is not None
+            return seen._replace(masks=(None, torch.full((R, E, 3), True) if self.made else seen.masks[1]))
+
+    simulator = Moving()
+    places = [Seat(i, simulator.observations, simulator.action_spaces, R, E) for i in range(2)]
+    (step,) = Collector(simulator, [Heedful().bind(seat) for seat in places]).collect().steps
+    assert step.masks is not None
+    assert step.next_masks is not None
+    assert step.masks[1] is not None
+    assert step.next_masks[1] is not None
+    assert step.masks[1].sum(-1).unique().tolist() == [1]
+    assert step.next_masks[1].sum(-1).unique().tolist() == [3]
+
+
 def test_an_actor_that_does_not_heed_masks_is_refused() -> None:
     with pytest.raises(IncompatibleError, match="Stationary in seat 1 got a mask"):
         masked(Heedful(), Stationary()).collect()
@@ -266,6 +364,36 @@ def test_a_late_action_that_breaks_the_game_is_named_too() -> None:
     player.actors[1].action = torch.full((R, E), 3)
     with pytest.raises(ValueError, match="agent 1, step 61: got an action of numbers from 3 to 3"):
         player.collect()
+
+
+def test_values_are_looked_at_again_from_time_to_time() -> None:
+    """A game that puts up with an action out of its space does not hide it for ever."""
+    says = Says(torch.zeros(R, E, 1, dtype=torch.float64))
+    player = collector(Rendezvous(), Stationary(), says)
+    player.collect(60)
+    player.actors[1].action = torch.full((R, E, 1), 1.5, dtype=torch.float64)
+    player.collect(39)
+    with pytest.raises(ValueError, match=r"agent 1, step 100: got an action of numbers from 1\.5 to 1\.5"):
+        player.collect()
+
+
+def test_a_collector_that_is_restored_counts_its_steps_on() -> None:
+    player = collector(Rendezvous(), Stationary(), Says(torch.zeros(R, E, 1, dtype=torch.float64)))
+    player.collect(60)
+    other = collector(Rendezvous(), Stationary(), Says(torch.full((R, E, 1), 1.5, dtype=torch.float64)))
+    other.load_state_dict(player.state_dict())
+    other.collect(39)
+    with pytest.raises(ValueError, match="agent 1, step 100: got an action"):
+        other.collect()
+
+
+def test_a_collector_that_has_not_begun_may_be_saved_too() -> None:
+    unbegun = collector(Countdown(), Counter(), Stationary()).state_dict()
+    player = collector(Countdown(), Counter(), Stationary())
+    player.load_state_dict(unbegun)
+    (step,) = player.collect().steps
+    assert not step.infos[0]["made"].any()
+    assert (step.obs[0] > 0).all()
 
 
 class Misshapen(MatrixGame):

@@ -25,10 +25,10 @@ from inference_marl.models import (
     NetworkCritic,
     Uniform,
 )
-from inference_marl.runs.arm import Arm
+from inference_marl.runs.arm import Arm, play
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.spaces import Discrete
-from inference_marl.types import Actor, Game, Learner, Memory, Observed, State, Step, Trajectory, Transition
+from inference_marl.types import Actor, Decision, Game, Learner, Memory, Observed, State, Step, Trajectory, Transition
 from tests.runs.small_runs import (
     RESULTS,
     Breaking,
@@ -374,3 +374,71 @@ def test_a_part_that_refuses_what_the_game_led_to_stops_the_run_in_one_line(tmp_
         run(climbing(arms={"a": learner}, record_every=6, replicates=20), tmp_path)
     assert str(caught.value).startswith("arms.a, step 6: optimality.upper: got 5.0, but Q reaches")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_an_arm_is_played_with_its_threads_and_leaves_their_number_as_it_was(breaks: bool, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class _Threads(Stationary):
+        def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+            seen.append(torch.get_num_threads())
+            if breaks:
+                raise RuntimeError("broken")
+            return super().act(obs, memory, explore, mask)
+
+    before = torch.get_num_threads()
+    experiment = climbing(arms={"a": _Threads()}, threads=before + 1, steps=1)
+    try:
+        if breaks:
+            with pytest.raises(ArmError, match=r"^arms\.a, step 1: RuntimeError: broken$"):
+                play(experiment, "a", tmp_path, lambda found, played: None)
+        else:
+            play(experiment, "a", tmp_path, lambda found, played: None)
+        assert set(seen) == {before + 1}
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_arm_reports_what_it_found_and_what_it_has_played_since(tmp_path: Path) -> None:
+    class _StopError(BaseException):
+        pass
+
+    reports: list[tuple[int, int]] = []
+
+    def report(found: int, played: int) -> None:
+        reports.append((found, played))
+        if (found, played) == (0, 3):
+            raise _StopError
+
+    experiment = climbing(arms={"a": Stationary()}, steps=5, checkpoint_every=2)
+    with pytest.raises(_StopError):
+        play(experiment, "a", tmp_path, report)
+    play(experiment, "a", tmp_path, report)
+    play(experiment, "a", tmp_path, report)
+    assert reports == [(0, 0), (0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3), (5, 0)]
+
+
+@pytest.mark.pyro_store
+def test_binding_an_arm_leaves_nothing_in_pyros_store() -> None:
+    """Also where nobody has entered `local_parameters`, and also a user's own that evaluates its parts at once."""
+
+    class _Eager(_Plain):
+        def setup(self) -> None:
+            super().setup()
+            self.first = self.strategy(torch.zeros(self.seat.replicates, 1, dtype=torch.int64)).probs.detach()
+
+    planner = Planner(
+        opponent_prior=Amortised(CategoricalNetwork([4]), window=4, batch_size=2),
+        reward=NetworkCritic([4]),
+        guide=ExactTrajectory(),
+        transition=DirichletTransition(),
+        horizon=2,
+    )
+    experiment = Experiment(RiskyBridge(), {"planner": planner, "eager": _Eager()})
+    for name in experiment.arms:
+        Arm.start(experiment, name)
+    planner.bind(experiment.seats()[0])
+    assert list(pyro.get_param_store()) == []
+    assert not pyro.settings.get("module_local_params")

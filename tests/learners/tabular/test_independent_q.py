@@ -11,7 +11,7 @@ from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime, Linear
 from inference_marl.learners.tabular.exploration import Boltzmann, EpsilonGreedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
-from inference_marl.types import Learner, Seat, Transition
+from inference_marl.types import Learner, Seat, Trajectory, Transition
 from tests.steps import teach
 
 LEARNERS: dict[str, tuple[str, Callable[[], Learner]]] = {
@@ -112,3 +112,25 @@ def test_a_reward_that_is_not_finite_changes_nothing_and_is_named() -> None:
 def test_refuses_numbers_out_of_range(make: Callable[[], Learner], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_two_steps_at_once_are_learned_as_one_after_the_other() -> None:
+    """Schedules count steps, not trajectories."""
+    game = MatrixGame("climbing")
+    seat = Seat(0, game.observations, game.action_spaces, 2, 3, dtype=torch.float64, game=game)
+    description = IndependentQ(exploration=Boltzmann(), rate=InverseTime())
+    zeros, done = torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.bool)
+
+    def step() -> Transition:
+        actions = (torch.randint(3, (2, 3)), torch.randint(3, (2, 3)))
+        return Transition((zeros,) * 2, actions, torch.randn(2, 3, 2).double(), (zeros,) * 2, done, done)
+
+    steps = [step() for _ in range(4)]
+    together, apart = description.bind(seat), description.bind(seat)
+    together.load_state_dict(apart.state_dict())
+    for pair in (steps[:2], steps[2:]):
+        together.learn(Trajectory(pair), [])
+    for each in steps:
+        apart.learn(Trajectory([each]), [])
+    assert torch.equal(together.values, apart.values)
+    assert together.updates == apart.updates == 4
