@@ -29,3 +29,11 @@ def test_a_class_is_found_at_its_old_path_and_takes_its_old_arguments(path: str)
         parser.add_argument("--it", type=hints[name])
         checked: Any = parser.parse_object({"it": value}).it
         assert checked == value or list(checked) == value
+
+
+@pytest.mark.parametrize("path", ["inference_marl.models.NotYet", "inference_marl.not_yet.Thing"])
+def test_a_class_of_another_version_keeps_its_name_and_the_content_is_left_alone(path: str) -> None:
+    content = {"arms": [{"class_path": path, "init_args": {"critic": {"class_path": path}}}]}
+    before = repr(content)
+    assert with_public_names(content) == content
+    assert repr(content) == before

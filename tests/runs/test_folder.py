@@ -45,6 +45,7 @@ def test_the_newest_folder_is_that_with_the_largest_number(tmp_path: Path) -> No
         (tmp_path / name / "spec.yaml").write_text(dump(experiment))
     assert begun(experiment, tmp_path, "test") == tmp_path / "test-10"
     assert begun(climbing(steps=3), tmp_path, "test") is None
+    assert begun(experiment, tmp_path, "te.t") is None, "a name is no pattern"
 
 
 def test_two_processes_do_not_work_on_one_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
