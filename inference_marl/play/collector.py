@@ -68,12 +68,14 @@ class Collector:
             IncompatibleError: if the simulator has masks and an actor does not heed them.
         """
         self.observe()
-        # No gradient reaches from one trajectory into the one before.
-        self.memories = [{name: value.detach() for name, value in memory.items()} for memory in self.memories]
-        before = tuple(  # copied where `remember`, which may modify memories in place, is called
-            memory if remember is None else {name: value.clone() for name, value in memory.items()}
-            for memory, remember in zip(self.memories, self._remember, strict=True)
-        )
+        before = tuple(self.memories)
+        if any(before):
+            # No gradient reaches from one trajectory into the one before.
+            self.memories = [{name: value.detach() for name, value in memory.items()} for memory in before]
+            before = tuple(  # copied where `remember`, which may modify memories in place, is called
+                memory if remember is None else {name: value.clone() for name, value in memory.items()}
+                for memory, remember in zip(self.memories, self._remember, strict=True)
+            )
         return Trajectory([self._step() for _ in range(steps)], before)
 
     def _step(self) -> Transition:
@@ -130,10 +132,13 @@ class Collector:
             self._check_values("an action", self.simulator.action_spaces, actions)  # which may be why
             raise
         shape = self.simulator.shape
-        expected = ((*shape, len(actions)), shape, shape)
-        for what, value, sizes in zip(("rewards", "terminated", "ended"), outcome, expected, strict=True):
-            if value.shape != sizes:
-                raise ValueError(f"step {self.steps}: got {what} of shape {tuple(value.shape)}, expected {sizes}")
+        if (
+            outcome.rewards.shape != (*shape, len(actions))
+            or not outcome.terminated.shape == outcome.ended.shape == shape
+        ):
+            got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outcome._asdict().items())
+            expected = f"rewards {(*shape, len(actions))} and flags {shape}"
+            raise ValueError(f"step {self.steps}: got shapes {got}, expected {expected}")
         return outcome
 
     def _start(self) -> None:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from inference_marl.types import Game, Observed, Outcome, Simulator, State, choose
 
+LONG_ENOUGH = 100
+"""Steps after which a game that says it does not terminate is believed."""
+
 
 class GameSimulator(Simulator):
     """Plays `game` in all environments of all replicates; keeps its state and ends episodes at the horizon."""
@@ -27,6 +30,7 @@ class GameSimulator(Simulator):
         self.state: State = {}
         # Elapsed steps of every episode: one number while all run in lockstep.
         self.clock: int | Tensor = torch.zeros(self.shape, dtype=torch.int64, device=device) if game.terminates else 0
+        self._believed = False  # that the game does not terminate: it has not in a whole episode
         self._everywhere = torch.ones(self.shape, dtype=torch.bool, device=device)
         self._nowhere = torch.zeros_like(self._everywhere)
 
@@ -53,12 +57,13 @@ class GameSimulator(Simulator):
             return Outcome(rewards, terminated, self._everywhere)
         self.clock = self.clock + 1
         if isinstance(self.clock, int):
-            if truncated is not None or bool(terminated.any()):
+            if truncated is not None or (not self._believed and bool(terminated.any())):
                 raise ValueError(
                     f"{type(self.game).__name__}.terminates: got False, but an episode was over before the horizon, "
                     "expected True"
                 )
             over = self.game.horizon is not None and self.clock >= self.game.horizon
+            self._believed = self._believed or over or self.clock > LONG_ENOUGH
             return Outcome(rewards, terminated, self._everywhere if over else self._nowhere)
         ended = terminated if truncated is None else terminated | truncated
         if self.game.horizon is not None:

@@ -495,7 +495,9 @@ class Misrewarded(MatrixGame):
 
 
 def test_rewards_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"step 1: got rewards of shape \(2, 3\), expected \(2, 3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"step 1: got shapes rewards \(2, 3\), .*, expected rewards \(2, 3, 2\) and flags \(2, 3\)"
+    ):
         collector(Misrewarded(), Stationary(), Stationary()).collect()
 
 
