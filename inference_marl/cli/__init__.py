@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inference_marl.cli.parser import make_parser
@@ -24,12 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As `python -m` does, so that an experiment file can name classes of the user's own files.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    return _status(lambda: options.act(options, rest))
+
+
+def _status(act: Callable[[], object]) -> int:
+    """The exit status of a command, and what to say of what went wrong."""
     from inference_marl.config.build import SpecError
     from inference_marl.described import InspectError
     from inference_marl.runs.errors import ArmError, RunError
 
     try:
-        options.act(options, rest)
+        act()
     except ArmError as error:
         print(f"inference-marl: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ from inference_marl.described import hyperparameters, within
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.exact import evaluate, smooth
-from inference_marl.learners.variational import VariationalLearner, at_least
+from inference_marl.learners.variational import Beliefs, VariationalLearner, at_least
 from inference_marl.models import Critic, TransitionModel
 from inference_marl.models.trajectory import TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -74,7 +74,7 @@ class Planner(VariationalLearner):
                 parents = [seat.observation, seat.action, seat.opponent_action]
                 self.transition = self.transition.bind(seat, seat.observation, parents)
         spaces = (seat.observation, seat.action, seat.opponent_action)
-        self.tabular = all(isinstance(space, Discrete) for space in spaces)
+        self.exact = all(isinstance(space, Discrete) for space in spaces)
         with within("guide"):
             self.guide = self.guide.bind(seat, self.horizon)
         self._solve()
@@ -132,7 +132,6 @@ class Planner(VariationalLearner):
         best = value.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, candidates.shape[-1])
         return Decision(candidates.unflatten(1, (obs.shape[1], 16)).gather(2, best).squeeze(2), memory)
 
-    @local_parameters()
     def store(self, newest: Trajectory) -> None:
         """Pass the trajectory to the prior, the replay and the transition model."""
         super().store(newest)
@@ -156,20 +155,7 @@ class Planner(VariationalLearner):
         seat = self.seat
         return torch.arange(seat.observation.features, device=seat.device).expand(seat.replicates, -1)
 
-    @local_parameters()
-    @torch.no_grad()
-    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """Policy and opponent model of the first step, prior, and the terms of the ELBO of the whole trajectory.
-
-        Exact for discrete games, with the gap to the evidence, `log P(o_{1:T} = 1 | s)` (for weights of 1): the guide's
-        loss from its factors and from keeping the dynamics. From `draws` draws per datum otherwise.
-        """
-        types = self.opponent_prior.types(obs)
-        return (self._exact_beliefs(obs) if self.tabular else self._drawn_beliefs(obs, draws)) | (
-            {} if types is None else {"opponent_type": types}
-        )
-
-    def _drawn_beliefs(self, obs: Tensor, draws: int) -> dict[str, Tensor]:
+    def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
         wide = obs.repeat_interleave(draws, dim=1)
         apart = (obs.shape[1], draws)
         plan, model = self._sample(wide), self.model
@@ -180,33 +166,19 @@ class Planner(VariationalLearner):
             prior = model.opponent_prior(wide).expand(wide.shape[:2]).sample().unflatten(1, apart)
             policy, opponent_model = plan.action.unflatten(1, apart), plan.opponent_action.unflatten(1, apart)
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in plan.parts)
-        return {
-            "policy": policy,
-            "opponent_model": opponent_model,
-            "opponent_prior": prior,
-            "elbo": reward + entropy - kl,
-            "elbo_reward": reward,
-            "elbo_entropy": entropy,
-            "elbo_kl": kl,
-        }
+        return (policy, opponent_model, prior), (reward, entropy, kl), None
 
-    def _exact_beliefs(self, obs: Tensor) -> dict[str, Tensor]:
+    def _exact_beliefs(self, obs: Tensor) -> Beliefs:
+        """Of the first step and of the whole trajectory; the evidence is `log P(o_{1:T} = 1 | s)` for weights of 1."""
         policy, opponent_model = self._first_step(obs)
         model, here = self.model, (self.seat.rows, obs)
         reward, transition, log_prior = model.tables()
         weights = {"temperature": model.temperature, "kl_weight": model.kl_weight}
         parts = evaluate(reward, transition, log_prior, self.guide.tables(model), **weights)
         evidence = smooth(reward, transition, log_prior, model.horizon, dynamics="inferred", **weights).v[:, 0]
-        return {
-            "policy": policy,
-            "opponent_model": opponent_model,
-            "opponent_prior": model.opponent_prior(obs).probs.expand_as(opponent_model),
-            "elbo": parts.elbo[here],
-            "elbo_reward": parts.reward[here],
-            "elbo_entropy": parts.entropy[here],
-            "elbo_kl": parts.kl[here],
-            "elbo_gap": (evidence - parts.elbo)[here],
-        }
+        prior = model.opponent_prior(obs).probs.expand_as(opponent_model)
+        of_trajectory = (parts.reward[here], parts.entropy[here], parts.kl[here])
+        return (policy, opponent_model, prior), of_trajectory, evidence[here]
 
     def _first_step(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the first own and opponents' actions, `replicates x batch x actions`."""

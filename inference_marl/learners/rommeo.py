@@ -16,7 +16,7 @@ from inference_marl.guides import ClosedForm, Guide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
 from inference_marl.inference.objectives import OneStep, one_step, optimal_value, soft_value, td_target
-from inference_marl.learners.variational import VariationalLearner, at_least
+from inference_marl.learners.variational import Beliefs, VariationalLearner, at_least
 from inference_marl.models import ControlModel, Critic
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory, check_discount
@@ -75,13 +75,13 @@ class Rommeo(VariationalLearner):
         """
         seat = self.seat
         self.bind_prior()
-        self.discrete = isinstance(seat.action, Discrete)
+        self.exact = isinstance(seat.action, Discrete)
         with within("critic"):
             self.critic = self.critic.bind(seat)
         self.target_critic = self.critic if self.critic.target_rate == 1 else copy.deepcopy(self.critic)
         with within("guide"):
             self.guide = self.guide.bind(seat)
-        self.make_optimiser(self.discrete, follows=isinstance(self.guide.opponent_model, ClosedForm))
+        self.make_optimiser(self.exact, follows=isinstance(self.guide.opponent_model, ClosedForm))
 
     @property
     def model(self) -> ControlModel:
@@ -107,7 +107,7 @@ class Rommeo(VariationalLearner):
         """
         if self._warming_up:
             return self._uniform().expand(obs.shape[:2]), memory
-        return (dist.Categorical(probs=self._at(obs)[1].action) if self.discrete else None), memory
+        return (dist.Categorical(probs=self._at(obs)[1].action) if self.exact else None), memory
 
     @local_parameters()
     @torch.no_grad()
@@ -122,18 +122,13 @@ class Rommeo(VariationalLearner):
             action = self._uniform().sample(obs.shape[:2]) if self._warming_up else self.guide(obs, self.model)[0]
             return Decision(action, memory)
         with self.critic.expected():
-            if self.discrete:
+            if self.exact:
                 return Decision(self.beliefs(obs, memory, draws=1)["policy"].argmax(-1), memory)
             wide, model = _repeat(obs, 32), self.model
             actions, opponent_actions = self.guide(wide, model)
             values = model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
         best = values.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, actions.shape[-1])
         return Decision(actions.unflatten(1, (obs.shape[1], 32)).gather(2, best).squeeze(2), memory)
-
-    @local_parameters()
-    def store(self, newest: Trajectory) -> None:
-        """See `VariationalLearner`."""
-        super().store(newest)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
@@ -165,48 +160,21 @@ class Rommeo(VariationalLearner):
         model = self.model
         return model, one_step(model, partial(self.guide, model=model), obs)
 
-    @local_parameters()
-    @torch.no_grad()
-    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """Policy, opponent model, prior and the terms of the ELBO at `obs`, see `Actor.beliefs`.
-
-        Exact for discrete spaces; from `draws` draws per datum for continuous ones. The policy is the one played:
-        uniform during warm-up.
-        """
-        types = self.opponent_prior.types(obs)
-        return (self._exact_beliefs(obs) if self.discrete else self._drawn_beliefs(obs, draws)) | (
-            {} if types is None else {"opponent_type": types}
-        )
-
-    def _exact_beliefs(self, obs: Tensor) -> dict[str, Tensor]:
+    def _exact_beliefs(self, obs: Tensor) -> Beliefs:
         model, step = self._at(obs)
         prior = model.opponent_prior(obs)
-        return {
-            "policy": self._uniform().probs.expand_as(step.action) if self._warming_up else step.action,
-            "opponent_model": step.opponent_action,
-            "opponent_prior": prior.probs.expand_as(step.opponent_action),
-            "elbo": step.elbo,
-            "elbo_reward": step.reward,
-            "elbo_entropy": step.entropy,
-            "elbo_kl": step.kl,
-            "elbo_gap": self._evidence(model, obs, prior.logits) - step.elbo,
-        }
+        policy = self._uniform().probs.expand_as(step.action) if self._warming_up else step.action
+        beliefs = (policy, step.opponent_action, prior.probs.expand_as(step.opponent_action))
+        return beliefs, (step.reward, step.entropy, step.kl), self._evidence(model, obs, prior.logits)
 
-    def _drawn_beliefs(self, obs: Tensor, draws: int) -> dict[str, Tensor]:
+    def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
         wide, apart = _repeat(obs, draws), (obs.shape[1], draws)
         model, step = self._at(wide)
         prior = model.opponent_prior(wide).expand(wide.shape[:2]).sample()
         policy = self._uniform().sample(wide.shape[:2]) if self._warming_up else step.action
+        first, second, third = (each.unflatten(1, apart) for each in (policy, step.opponent_action, prior))
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl))
-        return {
-            "policy": policy.unflatten(1, apart),
-            "opponent_model": step.opponent_action.unflatten(1, apart),
-            "opponent_prior": prior.unflatten(1, apart),
-            "elbo": reward + entropy - kl,
-            "elbo_reward": reward,
-            "elbo_entropy": entropy,
-            "elbo_kl": kl,
-        }
+        return (first, second, third), (reward, entropy, kl), None
 
     def _evidence(self, model: ControlModel, obs: Tensor, log_prior: Tensor) -> Tensor:
         """The ELBO of the optimal guide in this order, in closed form (Eq. 9), `replicates x batch`."""

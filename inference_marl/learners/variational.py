@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from functools import partial
 from typing import Any
 
+import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
@@ -20,7 +21,11 @@ from inference_marl.inference.schedules import Schedule, positive
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
-from inference_marl.types import Experience, Learner, Trajectory
+from inference_marl.types import Experience, Learner, Memory, Trajectory
+
+Three = tuple[Tensor, Tensor, Tensor]
+Beliefs = tuple[Three, Three, Tensor | None]
+"""Policy, opponent model, prior; reward, entropy and KL, `replicates x batch`; and the evidence, where known."""
 
 
 @hyperparameters
@@ -42,6 +47,7 @@ class VariationalLearner(Learner):
 
     Attributes:
         updates: number of updates made, for schedules.
+        exact: whether beliefs are sums and not draws, since all spaces are discrete.
         elbo: Pyro's estimator of the guide's ELBO.
         optimiser: of the guide's parameters; `None` if it has none.
         transitions: the replay, or `None`.
@@ -61,6 +67,7 @@ class VariationalLearner(Learner):
     guide_steps: int = 1
     particles: int = 1
     max_gradient_norm: float | None = None
+    exact: bool = field(init=False)
     elbo: Trace_ELBO | TraceEnum_ELBO = field(init=False)
     optimiser: Optimiser | None = field(init=False)
     transitions: Replay | None = field(init=False)
@@ -147,6 +154,7 @@ class VariationalLearner(Learner):
         self._of_model = tuple(parameter for parameter in self.parameters() if id(parameter) not in fitted)
         self.transitions = Replay(self.seat, self.replay) if self.replay else None
 
+    @local_parameters()
     def store(self, newest: Trajectory) -> None:
         """Update the prior and fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""
         newest.check_all_act(type(self).__name__)
@@ -174,6 +182,27 @@ class VariationalLearner(Learner):
         with frozen(self._of_model):
             for _ in range(self.guide_steps):
                 self.optimiser.step(elbo_loss(self.elbo, model, guide, obs.shape[1], obs))
+
+    @local_parameters()
+    @torch.no_grad()
+    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """Policy, opponent model, prior and the terms of the ELBO, see `Actor.beliefs`.
+
+        Exact where all spaces are discrete, with the gap to the evidence; from `draws` draws per datum otherwise.
+        """
+        types = self.opponent_prior.types(obs)
+        beliefs, parts, evidence = self._exact_beliefs(obs) if self.exact else self._drawn_beliefs(obs, draws)
+        elbo = parts[0] + parts[1] - parts[2]
+        found = dict(zip(("policy", "opponent_model", "opponent_prior"), beliefs, strict=True))
+        found |= {"elbo": elbo, **dict(zip(("elbo_reward", "elbo_entropy", "elbo_kl"), parts, strict=True))}
+        found |= {} if evidence is None else {"elbo_gap": evidence - elbo}
+        return found if types is None else found | {"opponent_type": types}
+
+    def _exact_beliefs(self, obs: Tensor) -> Beliefs:
+        raise NotImplementedError(f"{type(self).__name__}._exact_beliefs is not defined")
+
+    def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
+        raise NotImplementedError(f"{type(self).__name__}._drawn_beliefs is not defined")
 
     def get_extra_state(self) -> dict[str, Any]:
         """The number of updates, for `state_dict`."""
