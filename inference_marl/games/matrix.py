@@ -12,13 +12,30 @@ from torch import Tensor
 from inference_marl.games.actions import check_actions
 from inference_marl.games.payoffs import check_unused, named_outcomes, outcomes_of
 from inference_marl.spaces import Discrete, joint_action, joint_names
-from inference_marl.types import Dynamics, Game, Observed, State, Step, check_discount
+from inference_marl.types import PROBABILITY, Dynamics, Game, Metric, Observed, State, Step, check_discount
 
 TIT_FOR_TAT = ((1.0, 1.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0))
 """Each agent's probability of action 0 under tit-for-tat, which starts with it and then copies the opponent.
 
 By state: the start, then after AA, AB, BA, BB with agent 0's action first.
 """
+
+TIT_FOR_TAT_SHARE = Metric(
+    "tit_for_tat",
+    "share of states with tit-for-tat",
+    bounds=PROBABILITY,
+    dims=(),
+    meaning="Fraction of states in which both agents' probability of their first action is less than 0.5 from that of "
+    "tit-for-tat; %TFT of Foerster et al. (2018), table 3.",
+)
+NEAR_UNIFORM = Metric(
+    "near_uniform",
+    "share of states with near uniform play",
+    bounds=PROBABILITY,
+    dims=(),
+    meaning="Fraction of states in which both agents' probability of their first action is less than 0.25 from 1/2; "
+    "%Nash of Foerster et al. (2018), table 3, for matching pennies.",
+)
 
 
 class MatrixGame(Game):
@@ -100,6 +117,7 @@ class MatrixGame(Game):
         self.observations = (Discrete(1 + joint_actions * memory),) * len(self.action_spaces)
         if memory:
             self.state_names = ("start", *(f"after {name}" for name in joint_names(self.action_spaces)))
+            self.metrics = (TIT_FOR_TAT_SHARE, NEAR_UNIFORM) if self.outcomes.shape[2:] == (2, 2) else ()
         self.symmetric = _is_symmetric(self.outcomes)
         self._optimal = _common_optimum(self.expected_payoff)
         self._tables: dict[tuple[torch.device, torch.dtype], Tensor] = {}
@@ -184,7 +202,7 @@ class MatrixGame(Game):
         Args:
             policies: one per agent, `replicates x 5 x 2`.
         """
-        if not self.memory or self.outcomes.shape[2:] != (2, 2):
+        if not self.metrics:
             return {}
         first = torch.stack([policy[..., 0] for policy in policies], -1)  # replicates x states x agents
 
@@ -192,8 +210,8 @@ class MatrixGame(Game):
             return near.all(-1).to(first.dtype).mean(-1)
 
         return {
-            "tit_for_tat": share((first - first.new_tensor(TIT_FOR_TAT)).abs() < 0.5),
-            "near_uniform": share((first - 0.5).abs() < 0.25),
+            TIT_FOR_TAT_SHARE.name: share((first - first.new_tensor(TIT_FOR_TAT)).abs() < 0.5),
+            NEAR_UNIFORM.name: share((first - 0.5).abs() < 0.25),
         }
 
     def _table(self, device: torch.device, dtype: torch.dtype) -> Tensor:

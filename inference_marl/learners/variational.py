@@ -21,7 +21,39 @@ from inference_marl.inference.schedules import Schedule, positive
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
-from inference_marl.types import Experience, Learner, Memory, Trajectory
+from inference_marl.types import POSITIVE, Experience, Learner, Memory, Metric, Trajectory
+
+ELBO_PARTS = (
+    Metric(
+        "elbo",
+        "ELBO",
+        higher_is_better=True,
+        meaning="Evidence lower bound of the learner's own model where it is, in units of reward: elbo_reward + "
+        "elbo_entropy - elbo_kl. It compares guides of one model and critic, not models or critics.",
+    ),
+    Metric("elbo_reward", "expected value Q", meaning="The critic's expectation under the guide.", tabulated=False),
+    Metric(
+        "elbo_entropy",
+        "weighted entropy (relative to uniform)",
+        meaning="Temperature times the policy's entropy minus that of the uniform policy, so at most 0.",
+        tabulated=False,
+    ),
+    Metric(
+        "elbo_kl",
+        "weighted KL from the model",
+        bounds=POSITIVE,
+        meaning="kl_weight times KL(rho || P), and of a planner that changes the dynamics also theirs.",
+        tabulated=False,
+    ),
+    Metric(
+        "elbo_gap",
+        "ELBO gap",
+        bounds=POSITIVE,
+        higher_is_better=False,
+        meaning="Log-evidence, the ELBO's upper bound, minus the ELBO: the guide's distance from the exact posterior.",
+    ),
+)
+"""What variational learners report of their ELBO, beside beliefs."""
 
 Three = tuple[Tensor, Tensor, Tensor]
 Beliefs = tuple[Three, Three, Tensor | None]
@@ -55,6 +87,8 @@ class VariationalLearner(Learner):
     Raises:
         ValueError: if a number is out of range.
     """
+
+    metrics = ELBO_PARTS
 
     opponent_prior: OpponentPrior
     guide: Guide | TrajectoryGuide
@@ -194,8 +228,8 @@ class VariationalLearner(Learner):
         beliefs, parts, evidence = self._exact_beliefs(obs) if self.exact else self._drawn_beliefs(obs, draws)
         elbo = parts[0] + parts[1] - parts[2]
         found = dict(zip(("policy", "opponent_model", "opponent_prior"), beliefs, strict=True))
-        found |= {"elbo": elbo, **dict(zip(("elbo_reward", "elbo_entropy", "elbo_kl"), parts, strict=True))}
-        found |= {} if evidence is None else {"elbo_gap": evidence - elbo}
+        terms = (elbo, *parts) if evidence is None else (elbo, *parts, evidence - elbo)
+        found |= {metric.name: term for metric, term in zip(ELBO_PARTS, terms, strict=False)}
         return found if types is None else found | {"opponent_type": types}
 
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:

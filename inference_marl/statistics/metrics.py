@@ -19,6 +19,50 @@ from inference_marl.statistics.intervals import (
     proportion_band,
     proportion_difference,
 )
+from inference_marl.types import POSITIVE, PROBABILITY, Metric
+
+REWARD = Metric(
+    "reward",
+    "reward per step",
+    higher_is_better=True,
+    meaning="Mean reward per environment step since the last record, of each agent.",
+)
+RETURN = Metric(
+    "return",
+    "exact return of the joint policy",
+    higher_is_better=True,
+    meaning="Expected return of each agent under the joint policy, from the game's rules: discounted and normalised by "
+    "1 - discount, or summed in games that terminate. A time limit is left out.",
+)
+OPTIMUM_PROBABILITY = Metric(
+    "joint_optimum_probability",
+    "joint probability of the optimum",
+    bounds=PROBABILITY,
+    dims=(),
+    higher_is_better=True,
+    meaning="Probability that the joint policy plays a joint action that is best for every agent at once.",
+)
+SUCCESS_RATE = Metric(
+    "success_rate",
+    "success rate",
+    bounds=PROBABILITY,
+    dims=(),
+    estimate="rate",
+    higher_is_better=True,
+    meaning="Share of the replicates that succeed: whose reward reaches the game's threshold or, in games without one, "
+    "whose joint policy has more than half of its probability on the optimum. Wilson's interval.",
+)
+NASH_CONV = Metric(
+    "nash_conv",
+    "NashConv",
+    bounds=POSITIVE,
+    dims=(),
+    higher_is_better=False,
+    meaning="What all agents together would gain by best responses to the others' policies; 0 in an equilibrium. In "
+    "units of the game's reward, so it cannot be compared between games.",
+)
+OF_PLAY = (REWARD, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
+"""Metrics of any run, where the game has them."""
 
 AVERAGED = ("reward", "return", "joint_optimum_probability", "success", "nash_conv", "elbo", "elbo_gap")
 """Metrics of `metrics.nc` whose means over agents and replicates are reported at several steps."""

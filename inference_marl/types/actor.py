@@ -13,6 +13,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.spaces import Discrete
 from inference_marl.types.binding import Bindable
+from inference_marl.types.metric import Metric
 from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, choose
 
@@ -27,9 +28,11 @@ class Actor(Bindable, torch.nn.Module):
     Attributes:
         seat: its place in the game, once bound.
         heeds_masks: whether it restricts itself to legal actions in games with masks.
+        metrics: what its `beliefs`, and a learner's `learn`, report by name besides beliefs.
     """
 
     heeds_masks: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Initialise the module before any constructor runs, so that a class made of fields may assign submodules."""
@@ -100,9 +103,8 @@ class Actor(Bindable, torch.nn.Module):
 
         `policy`, and with an opponent model also `opponent_model`, `opponent_prior` and `opponent_type`: probabilities
         for discrete actions, `replicates x batch x values`; draws for continuous ones, `replicates x batch x draws x
-        dim`; each marginal over everything else. `elbo` and its parts, `replicates x batch`: `elbo_reward`,
-        `elbo_entropy` (relative to the uniform policy, so at most 0) and `elbo_kl`, weighted, with `elbo = elbo_reward
-        + elbo_entropy - elbo_kl`; and `elbo_gap`, the log-evidence, its upper bound, minus the ELBO.
+        dim`; each marginal over everything else. And the declared `metrics` that are known at `obs`, `replicates x
+        batch`, such as the ELBO.
 
         Args:
             obs: `replicates x batch x event`.
@@ -134,7 +136,7 @@ class Learner(Actor):
         """Record the newest trajectory once, e.g. in replay or counts; draws no random numbers. Nothing by default."""
 
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Perform one update and return diagnostics to record by name, each leading with `replicates`.
+        """Perform one update and return some of the declared `metrics` by name, `replicates` each.
 
         Args:
             newest: the newest trajectory of all agents.

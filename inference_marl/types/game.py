@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inference_marl.described import Described
 from inference_marl.spaces import Space
+from inference_marl.types.metric import Metric
 
 State = dict[str, Tensor]
 """The complete state of a game: named tensors that lead with `replicates x environments`."""
@@ -118,6 +119,7 @@ class Game(Described, ABC):
             have their own discounts.
         symmetric: whether exchanging any two seats changes nothing but the names of states. `False` also where this is
             unknown.
+        metrics: what `scores` returns.
     """
 
     observations: tuple[Space, ...]
@@ -130,6 +132,7 @@ class Game(Described, ABC):
     action_names: tuple[str, ...] | None = None
     discount: float | None = None
     symmetric: bool = False
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def agents(self) -> int:
@@ -184,7 +187,7 @@ class Game(Described, ABC):
         return None
 
     def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Named fractions by which the game's literature judges joint policies; recorded as metrics. Empty by default.
+        """Numbers by which the game's literature judges joint policies, as `metrics` declares; none by default.
 
         Only for games in which every agent observes the `Discrete` state itself and has `Discrete` actions.
 
@@ -192,7 +195,7 @@ class Game(Described, ABC):
             policies: one per agent, in every state, `replicates x states x actions`.
 
         Returns:
-            One number in [0, 1] per replicate, `replicates`, by name.
+            One number per replicate, `replicates`, by the name of its metric.
         """
         return {}
 

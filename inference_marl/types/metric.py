@@ -1,0 +1,79 @@
+"""A quantity that runs measure and report, declared once, where it is produced."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+UNBOUNDED = (-math.inf, math.inf)
+POSITIVE = (0.0, math.inf)
+PROBABILITY = (0.0, 1.0)
+
+STEPS = "environment steps"
+"""Unit of times."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number is called, where it lies, and how it is summarised; tables, figures and files follow it.
+
+    A learner or a game adds a metric by declaring it in its `metrics` and returning it by name.
+
+    Attributes:
+        name: in files, letters, digits and `_`.
+        label: in tables and figures; the name, with spaces, if empty.
+        unit: of its values; empty if they have none, or the game's own.
+        bounds: range of its values, to which intervals are clipped.
+        dims: dimensions besides `replicate` and `step`: `("agent",)`, or none for a number of the joint policy.
+        over: what becomes of the values between two records: their `mean`, or the `last`.
+        estimate: what is reported of the replicates: the `mean` (Student's interval), the `rate` of values that are 0 or
+            1 (Wilson's), the `median` (distribution-free), or the interquartile mean, `iqm` (bootstrap).
+        higher_is_better: which way improvement lies; `None` if neither.
+        meaning: what it is, in a sentence or two, for the glossary.
+        censored: whether a missing value means that the last step came first.
+        tabulated: whether it stands in tables of results; it is recorded and drawn either way.
+
+    Raises:
+        ValueError: if the name is no name, or the bounds are empty.
+    """
+
+    name: str
+    label: str = ""
+    unit: str = ""
+    bounds: tuple[float, float] = UNBOUNDED
+    dims: tuple[str, ...] = ("agent",)
+    over: Literal["mean", "last"] = "mean"
+    estimate: Literal["mean", "rate", "median", "iqm"] = "mean"
+    higher_is_better: bool | None = None
+    meaning: str = ""
+    censored: bool = False
+    tabulated: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"name: got {self.name!r}, expected letters, digits and _")
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds: got {self.bounds} for {self.name}, expected a lower and a higher number")
+        object.__setattr__(self, "label", self.label or self.name.replace("_", " "))
+
+    @property
+    def difference_bounds(self) -> tuple[float, float]:
+        """Range of the difference of two values."""
+        low, high = self.bounds
+        return low - high, high - low
+
+    def attributes(self) -> dict[str, str]:
+        """The declaration as attributes of a stored variable, `from_attributes` reads it back."""
+        content = asdict(self) | {"bounds": [end if math.isfinite(end) else None for end in self.bounds]}
+        return {"long_name": self.label, "units": self.unit, "metric": json.dumps(content)}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
+        """Undo `attributes`."""
+        content = json.loads(attributes["metric"])
+        low, high = content["bounds"]
+        bounds = (-math.inf if low is None else low, math.inf if high is None else high)
+        return cls(**{**content, "bounds": bounds, "dims": tuple(content["dims"])})
