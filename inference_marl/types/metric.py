@@ -29,7 +29,7 @@ class Metric:
         bounds: range of its values, to which intervals are clipped.
         dims: dimensions besides `replicate` and `step`: `("agent",)`, or none for a number of the joint policy.
         over: what becomes of the values between two records: their `mean`, or the `last`.
-        estimate: what is reported of the replicates: the `mean` (Student's interval), the `rate` of values that are 0 or
+        estimate: what is reported of the replicates: the `mean` (Student's interval), the `rate` of values 0 or
             1 (Wilson's), the `median` (distribution-free), or the interquartile mean, `iqm` (bootstrap).
         higher_is_better: which way improvement lies; `None` if neither.
         meaning: what it is, in a sentence or two, for the glossary.
