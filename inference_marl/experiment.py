@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 
 from inference_marl.described import Described, within
-from inference_marl.spaces import Discrete
-from inference_marl.statistics.metrics import METRICS
-from inference_marl.types import Actor, Game, Seat
+from inference_marl.statistics.metrics import OF_AGENTS
+from inference_marl.statistics.summary import PUBLISHABLE
+from inference_marl.types import Actor, Game, Metric, Seat
 
 Levels = Mapping[str, Mapping[str, str]]
 """The level of each factor of an arm, by arm and factor."""
@@ -109,9 +109,8 @@ class Experiment(Described):
             if name not in self.arms and name not in known_levels:
                 raise ValueError(f"published: got {name}, expected one of the arms: {', '.join(self.arms)}")
             for metric in numbers:
-                if not is_metric(metric, self.game):
-                    known = ", ".join(metric_names(self.game))
-                    raise ValueError(f"published.{name}: got {metric}, expected one of {known}")
+                if metric not in (known := reported(self)):
+                    raise ValueError(f"published.{name}: got {metric}, expected one of {', '.join(known)}")
 
     def _check_levels(self) -> None:
         if self.levels and (
@@ -129,6 +128,13 @@ class Experiment(Described):
         for name in names:
             if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name)):
                 raise ValueError(f"{key}: got {what} called {name!r}, expected letters, digits, _ and - only")
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What its run may measure and report, by name: of play, of the game, and of its learners."""
+        actors = [actor for arm in self.arms.values() for actor in (arm if isinstance(arm, list) else [arm])]
+        own = [*self.game.metrics, *(metric for actor in actors for metric in actor.metrics)]
+        return {metric.name: metric for metric in (*PUBLISHABLE, *own)}
 
     def replace(self, **changes: Any) -> Experiment:
         """This experiment with some constructor arguments replaced."""
@@ -184,10 +190,9 @@ class Suite:
         if not runs:
             raise ValueError("runs: got none, expected at least one")
         Experiment.check_names(runs, "runs", "a run")
-        games = [experiment.game for experiment in runs.values()]
         for metric in show:
-            if not any(is_metric(metric, game) for game in games):
-                raise ValueError(f"show: got {metric}, expected one of {', '.join(metric_names(*games))}")
+            if metric not in (known := reported(*runs.values())):
+                raise ValueError(f"show: got {metric}, expected one of {', '.join(known)}")
         self.runs, self.show = dict(runs), list(show)
 
     def describe(self) -> dict[str, Any]:
@@ -198,20 +203,10 @@ class Suite:
         }
 
 
-def is_metric(name: str, game: Game) -> bool:
-    """Whether runs of a game may report a metric of this name."""
-    return name in METRICS or name in metric_names(game)
-
-
-def metric_names(*games: Game) -> list[str]:
-    """Names that runs of these games may report: the metrics of every summary, and the games' own scores."""
-    names = dict.fromkeys(METRICS)
-    for game in games:
-        spaces = list(zip(game.observations, game.action_spaces, strict=True))
-        if game.shared_observation and all(isinstance(space, Discrete) for pair in spaces for space in pair):
-            uniform = [torch.full((1, obs.features, action.features), 1 / action.features) for obs, action in spaces]
-            names |= dict.fromkeys(game.scores(uniform))
-    return list(names)
+def reported(*experiments: Experiment) -> list[str]:
+    """Names that results of these experiments may have; those of single agents of two end in their numbers."""
+    names = dict.fromkeys(name for experiment in experiments for name in experiment.metrics)
+    return [*names, *(f"{name}_{agent}" for name in OF_AGENTS for agent in range(2))]
 
 
 def is_tournament(levels: Levels | None) -> bool:

@@ -5,27 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from inference_marl.analysis.recorded import Recorded
-from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, number
+from inference_marl.analysis.tables import NO_INTERVAL, Section, cell
 from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import (
     SPREAD_FLOOR,
     Numbers,
     as_array,
     discrete_divergence,
-    divergences,
     modelling,
     normal_divergence,
 )
-from inference_marl.statistics.bounds import bounds_of
-from inference_marl.statistics.calibration import calibration
-from inference_marl.statistics.certainty import certainty
-from inference_marl.statistics.changes import belief_change
-from inference_marl.statistics.intervals import Interval, mean_interval, median_interval, proportion_interval
-from inference_marl.statistics.metrics import metric_difference, per_replicate
+from inference_marl.statistics.intervals import Interval
+from inference_marl.statistics.metrics import difference, estimate, in_dataset, per_replicate
+from inference_marl.statistics.quantities import MEASURES
+from inference_marl.types import POSITIVE, Metric
 
 MAX_PAIRS = 6
 """Pairs of learners that are compared; the table says how many are left out."""
@@ -33,26 +32,8 @@ MAX_PAIRS = 6
 RESAMPLES = 200
 """Bootstrap resamples of the replicates of both runs."""
 
-METRICS = {
-    "reward": "reward per step",
-    "joint_optimum_probability": "P(optimum)",
-    "success": "success rate",
-    "elbo": "ELBO",
-    "elbo_gap": "evidence minus ELBO",
-}
-
-LABELS = METRICS | {
-    "entropy": "entropy of rho",
-    "favourite": "largest probability",
-    "spread": "sd of rho",
-    "from_prior": "KL(rho || P)",
-    "from_truth": "KL(truth || rho)",
-    "log_score": "log score",
-    "overconfidence": "overconfidence",
-    "at": "step of largest change",
-    "size": "size of largest change",
-}
-"""What quantities are called, by the names of metrics and of fields of `Certainty` and the like."""
+MAX_DIFFERENCES = 20
+"""Keys of the specifications that are listed; the table says how many are left out."""
 
 
 def comparison(first: Recorded, second: Recorded) -> list[Section]:
@@ -75,14 +56,59 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
         + ("Total variation runs from 0, the same, to 1, nothing in common; KL in nats." if discrete else "")
         + ("" if discrete else "1-Wasserstein is in units of actions; KL, in nats, is that of fitted normals.")
     )
+    distance = Metric("distance", "total variation" if discrete else "1-Wasserstein", bounds=POSITIVE)
+    divergence = Metric("divergence", "KL(first || second)", bounds=POSITIVE)
+    rows = {
+        (pair[0] if pair[0] == pair[1] else ", ".join(pair), words): {
+            metric.label: cell(metric, interval) for metric, interval in zip((distance, divergence), found, strict=True)
+        }
+        for pair in pairs
+        for name, words in {"opponent_model": "opponent model rho", "policy": "policy pi"}.items()
+        if (found := belief_distance(first, second, pair, name)) is not None
+    }
     far = Section(
         f"How far are the beliefs of {names[1]} from those of {names[0]}?",
         explanation,
-        ["", "total variation" if discrete else "1-Wasserstein", "KL(first || second)"],
-        [row for pair in pairs for row in _apart(first, second, pair)],
+        pd.DataFrame.from_dict(rows, orient="index") if rows else None,
         f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else "",
     )
-    return [*(_side_by_side(first, second, pair, names, paired) for pair in pairs), far]
+    return [
+        differences(first, second),
+        *(_side_by_side(first, second, pair, names, paired) for pair in pairs),
+        far,
+    ]
+
+
+def differences(first: Recorded, second: Recorded) -> Section:
+    """What differs in the runs' specifications, and which of their learners have no counterpart."""
+    names, specs = run_names(first, second), [_flat(run.spec) for run in (first, second)]
+    keys = [key for key in dict.fromkeys([*specs[0], *specs[1]]) if specs[0].get(key) != specs[1].get(key)]
+    table = pd.DataFrame(
+        {name: [str(spec.get(key, "-")) for key in keys] for name, spec in zip(names, specs, strict=True)}, index=keys
+    )
+    notes = [f"{len(keys) - MAX_DIFFERENCES} more keys differ."] if len(keys) > MAX_DIFFERENCES else []
+    if first.last_step != second.last_step:
+        notes.append(f"The runs end at different steps, {first.last_step} and {second.last_step}.")
+    matched = {name for pair in learner_pairs(first, second) for name in pair}
+    for run, name in zip((first, second), names, strict=True):
+        alone = [learner for learner in run.learners if learner not in matched]
+        notes += [f"Only in {name}, so not compared: {', '.join(alone)}."] if alone else []
+        notes += [f"Failed in {name}: {', '.join(run.failed)}."] if run.failed else []
+    same = "" if keys else "Nothing: both have the same specification."
+    return Section(
+        "What differs in the specifications?", same, table.head(MAX_DIFFERENCES) if keys else None, " ".join(notes)
+    )
+
+
+def _flat(content: Any, key: str = "") -> dict[str, Any]:
+    """A specification by dotted key, without the constructor's `init_args`."""
+    if not isinstance(content, dict | list):
+        return {key: content}
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    flat: dict[str, Any] = {}
+    for name, value in items:
+        flat |= _flat(value, key if name == "init_args" else f"{key}.{name}".removeprefix("."))
+    return flat
 
 
 def run_names(first: Recorded, second: Recorded) -> tuple[str, str]:
@@ -141,24 +167,19 @@ def are_paired(first: Recorded, second: Recorded) -> bool:
     return one[0] is not None and one == other
 
 
-def quantities(recorded: Recorded, learner: str) -> dict[str, Numbers]:
-    """All of a learner's quantities at the last record, one number per replicate each, by their names in `LABELS`."""
-    found: dict[str, Numbers] = {}
-    for name in METRICS:
+def quantities(recorded: Recorded, learner: str) -> dict[Metric, Numbers]:
+    """All of a learner's quantities at the last record that have one number per replicate."""
+    found: dict[Metric, Numbers] = {}
+    for name, metric in in_dataset(recorded.metrics).items():
         values = per_replicate(recorded.metrics, name, learner)
-        if values is not None:
-            found[name] = values[:, -1]
+        if values is not None and metric.tabulated:
+            found[metric] = values[:, -1]
     posterior = recorded.posterior
-    if posterior is None or learner not in modelling(posterior):
-        return found
-    for each in (
-        certainty(posterior, learner),
-        divergences(posterior, learner),
-        calibration(posterior, learner, -1),
-        belief_change(posterior, learner),
-    ):
-        found |= {name: values for name, values in vars(each).items() if name in LABELS} if each else {}
-    return {name: found[name] for name in LABELS if name in found and not np.isnan(found[name]).all()}
+    measured: dict[Metric, Numbers | Interval] = {}
+    if posterior is not None and learner in modelling(posterior):
+        measured = {metric: each for measure in MEASURES for metric, each in measure(posterior, learner).items()}
+    kept = {metric: each for metric, each in measured.items() if not isinstance(each, Interval)}
+    return {metric: values for metric, values in (found | kept).items() if not np.isnan(values).all()}
 
 
 def _side_by_side(
@@ -167,25 +188,24 @@ def _side_by_side(
     """One pair of learners, a row per quantity that both have."""
     one, other = (quantities(run, learner) for run, learner in zip((first, second), pair, strict=True))
     last, same = max(first.last_step, second.last_step), first.metrics.equals(second.metrics)
-    discrete = first.beliefs.attrs["kind"] == "discrete"
-    rows = []
-    for name in (name for name in one if name in other):
-        both = one[name], other[name]
-        if name == "at":
-            medians = [median_interval(values) for values in both]
-            later = medians[1].mean - medians[0].mean if all(math.isfinite(each.mean) for each in medians) else math.nan
-            rows.append([LABELS[name], *(cell(each, 1, last) for each in medians), number(later, 1)])
-            continue
-        cells = [cell(_interval(name, values, discrete)) for values in both]
-        gap = metric_difference(name, *both, paired, discrete)
-        rows.append([LABELS[name], *cells, cell(Interval(gap.mean, math.nan, math.nan) if same else gap)])
     header = [name if pair[0] == pair[1] else f"{name}: {learner}" for name, learner in zip(names, pair, strict=True)]
+    rows = {}
+    for metric in (metric for metric in one if metric in other):
+        both = [estimate(metric, values) for values in (one[metric], other[metric])]
+        if metric.estimate == "median":  # of censored times, whose differences are unknown
+            known = all(math.isfinite(each.mean) for each in both)
+            gap = Interval(both[1].mean - both[0].mean if known else math.nan, math.nan, math.nan)
+        else:
+            gap = difference(metric, one[metric], other[metric], paired)
+        gap = Interval(gap.mean, math.nan, math.nan) if same else gap
+        cells = [cell(metric, each, last) for each in (*both, gap)]
+        rows[metric.label] = dict(zip([*header, "difference"], cells, strict=True))
     title = f"{pair[0]} in both runs" if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
     explanation = (
         "Means over replicates at the last record of each run with 95 % intervals (steps: medians); the difference is "
         f"the second minus the first, {_how(paired, same)} {NO_INTERVAL}"
     )
-    return Section(f"{title}: the same readings", explanation, ["", *header, "difference"], rows)
+    return Section(f"{title}: the same readings", explanation, pd.DataFrame.from_dict(rows, orient="index"))
 
 
 def _how(paired: bool, same: bool) -> str:
@@ -195,24 +215,6 @@ def _how(paired: bool, same: bool) -> str:
     if paired:
         return "replicate by replicate, as both runs have the same game, seed and number of replicates."
     return "by Welch's t (success: Newcombe's score interval), as the runs' replicates do not pair."
-
-
-def _interval(name: str, values: Numbers, discrete: bool) -> Interval:
-    """The interval that suits a quantity."""
-    if name == "success":
-        return proportion_interval(int(values.sum()), len(values))
-    return mean_interval(values, bounds=bounds_of(name, discrete))
-
-
-def _apart(first: Recorded, second: Recorded, pair: tuple[str, str]) -> list[list[str]]:
-    """Rows with the distances of one pair's opponent models and policies."""
-    label = pair[0] if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}"
-    rows = [[label]]
-    for name, words in {"opponent_model": "opponent model rho", "policy": "policy pi"}.items():
-        distances = belief_distance(first, second, pair, name)
-        if distances is not None:
-            rows.append([f"  {words}", *(cell(interval) for interval in distances)])
-    return rows if len(rows) > 1 else []
 
 
 def belief_distance(

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from inference_marl.analysis.recorded import Recorded
 from inference_marl.experiment import Levels
-
-
-def levels_of(recorded: Recorded) -> Levels:
-    """The level of each factor, by arm; the arm's name is the only one where the run has no levels."""
-    levels: Levels = recorded.spec.get("levels") or {arm: {"arm": arm} for arm in recorded.spec["arms"]}
-    return levels
 
 
 def names_of(levels: Levels) -> tuple[list[str], list[list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ import xarray as xr
 import yaml
 
 from inference_marl.described import InspectError
+from inference_marl.experiment import Levels
+from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
+from inference_marl.statistics.summary import declared
+from inference_marl.types import Metric
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,19 @@ class Recorded:
         return str(self.metrics.attrs.get("experiment", self.folder.name))
 
     @property
+    def game(self) -> str:
+        """What was played."""
+        return str(self.metrics.attrs.get("game", "a game"))
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """How long it took, and with which versions; what differs when the same is run again."""
+        return self.summary.get("made") or self.summary
+
+    @property
     def title(self) -> str:
         """What was run, in a line."""
-        return f"{self.name}: {self.metrics.attrs.get('game', 'a game')}, {self.replicates}, at step {self.last_step}"
+        return f"{self.name}: {self.game}, {self.replicates}, at step {self.last_step}"
 
     @property
     def replicates(self) -> str:
@@ -72,6 +88,31 @@ class Recorded:
         """Names of the arms that have results."""
         names: list[str] = self.metrics["learner"].to_numpy().tolist()
         return names
+
+    @cached_property
+    def declared(self) -> dict[str, Metric]:
+        """What its results may hold, in the order of its table."""
+        return declared(self.metrics)
+
+    def metric(self, name: str) -> Metric:
+        """The declaration of a metric, also of a single agent's."""
+        stem, _, agent = name.rpartition("_")
+        return self.declared.get(name) or self.declared.get(stem if agent.isdecimal() else name) or Metric(name)
+
+    @cached_property
+    def zero_sum(self) -> bool:
+        """Whether the agents' rewards sum to 0."""
+        return is_zero_sum(self.metrics)
+
+    def has_own_learners(self, arm: str) -> bool:
+        """Whether an arm has one learner per seat."""
+        return isinstance((self.spec.get("arms") or {}).get(arm), list)
+
+    @property
+    def levels(self) -> Levels:
+        """The level of each factor, by arm; the arm's name is the only one where the run has no levels."""
+        levels: Levels = self.spec.get("levels") or {arm: {"arm": arm} for arm in self.spec["arms"]}
+        return levels
 
     @property
     def failed(self) -> dict[str, str]:
@@ -98,6 +139,7 @@ def read(run: Path | str | Recorded) -> Recorded:
             f"{folder}: got a run that has not finished (no results yet); go on with: inference-marl resume {folder}"
         )
     metrics = _dataset(folder / "metrics.nc")
+    metrics = _declare(metrics.rename(success="success_rate") if "success" in metrics else metrics)
     posterior, surface = (
         _dataset(path) if (path := folder / name).is_file() else None for name in ("posterior.nc", "surface.nc")
     )
@@ -106,6 +148,16 @@ def read(run: Path | str | Recorded) -> Recorded:
         posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
     results = _mapping(folder / "summary.json", json.loads)
     return Recorded(folder, spec, metrics, posterior, surface, results)
+
+
+def _declare(metrics: xr.Dataset) -> xr.Dataset:
+    """Give variables the declarations that versions before 0.2.0 did not write."""
+    known = {metric.name: metric for metric in (*OF_PLAY, *ELBO_PARTS)}
+    for name, values in metrics.items():
+        if "metric" not in values.attrs:
+            metric = known.get(str(name), Metric(str(name), dims=("agent",) if "agent" in values.dims else ()))
+            values.attrs |= metric.attributes()
+    return metrics
 
 
 def _dataset(path: Path) -> xr.Dataset:

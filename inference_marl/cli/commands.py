@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference_marl.cli.overrides import read_overrides
-from inference_marl.cli.results import compare, draw, look_into, report, report_suite, write_tables
+from inference_marl.cli.results import look_into, show_run, show_suite, write_figures, write_tables
 
 if TYPE_CHECKING:
-    from inference_marl.analysis.report.suite import RunOfSuite
     from inference_marl.experiment import Experiment, Suite
 
 
@@ -28,11 +27,14 @@ def run_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
         print(dump(experiment), end="")
         return
     if not isinstance(experiment, Experiment):
-        _play_suite(experiment, name, options, draw if options.inspect else write_tables)
+        _play_suite(experiment, name, options, write_figures if options.inspect else write_tables)
         return
-    with _failures(report):
+    with _failures(show_run):
         folder = run(experiment, options.out, name, not options.quiet, options.jobs)
-    (look_into if options.inspect else report)(folder)
+    show_run(folder)
+    if options.inspect:
+        print()
+        look_into(folder)
 
 
 def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -40,7 +42,7 @@ def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from inference_marl.runs.run import resume
     from inference_marl.runs.suite import is_suite
 
-    show = partial(report_suite, write=write_tables) if is_suite(options.run) else report
+    show = partial(show_suite, write=write_tables) if is_suite(options.run) else show_run
     with _failures(show):
         folder = resume(options.run, not options.quiet, options.jobs)
     show(folder)
@@ -48,9 +50,7 @@ def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def ablate_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
     """Run a file with factors, and compare its arms."""
-    from inference_marl.analysis.report.ablation import write
-
-    _play(_loaded(options, rest), Path(options.spec).stem, options, compare, lambda run: write(run.folder))
+    _play(_loaded(options, rest), Path(options.spec).stem, options, compare=True)
 
 
 def tournament_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -65,23 +65,18 @@ def tournament_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
         raise
     except ValueError as error:
         raise SpecError(first_line(error)) from error
-    _play(paired, f"{Path(options.spec).stem}_tournament", options, report, write_tables)
+    _play(paired, f"{Path(options.spec).stem}_tournament", options)
 
 
-def _play(
-    experiment: Experiment | Suite,
-    name: str,
-    options: argparse.Namespace,
-    show: Callable[[Path], None],
-    write: Callable[[RunOfSuite], list[Path]],
-) -> None:
-    """Go on with an experiment where it was left, and `show` its folder; or with a suite, see `_play_suite`."""
+def _play(experiment: Experiment | Suite, name: str, options: argparse.Namespace, compare: bool = False) -> None:
+    """Go on with an experiment or a suite where it was left, and show what was found; `compare` as for `show_run`."""
     from inference_marl.experiment import Experiment
     from inference_marl.runs.run import run_or_resume
 
     if not isinstance(experiment, Experiment):
-        _play_suite(experiment, name, options, write)
+        _play_suite(experiment, name, options, partial(write_tables, compare=compare))
         return
+    show = partial(show_run, compare=compare)
     with _failures(show):
         folder, before = run_or_resume(experiment, options.out, name, not options.quiet, options.jobs)
     if before:
@@ -89,9 +84,7 @@ def _play(
     show(folder)
 
 
-def _play_suite(
-    suite: Suite, name: str, options: argparse.Namespace, write: Callable[[RunOfSuite], list[Path]]
-) -> None:
+def _play_suite(suite: Suite, name: str, options: argparse.Namespace, write: Callable[[Path], list[Path]]) -> None:
     """Play what is missing of a suite, tabulate all runs together, and `write` the files of each."""
     from inference_marl.runs.run import run
     from inference_marl.runs.suite import finished
@@ -99,15 +92,15 @@ def _play_suite(
     before = finished(suite, options.out, name)
     if before:
         print(f"Run to their end before, in {Path(options.out) / name}: {', '.join(before)}.\n")
-    with _failures(lambda folder: report_suite(folder, write)):
+    with _failures(lambda folder: show_suite(folder, write)):
         folder = run(suite, options.out, name, not options.quiet, options.jobs)
-    report_suite(folder, write)
+    show_suite(folder, write)
 
 
 def inspect_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
     """Look into a run or a suite, or compare runs."""
     if len(options.runs) == 1:
-        look_into(Path(options.runs[0]))
+        look_into(Path(options.runs[0]), options.full)
         return
     from inference_marl.analysis.report.text import compare_runs
     from inference_marl.runs.suite import check_none

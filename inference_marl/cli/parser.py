@@ -93,6 +93,7 @@ def _add_inspect_and_report(subparsers: Subparsers) -> None:
         "first with each of the others.",
     )
     inspect.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
+    inspect.add_argument("--full", action="store_true", help="every question with its table, instead of one screen")
     inspect.set_defaults(act=inspect_folders)
     report = subparsers.add_parser(
         "report",

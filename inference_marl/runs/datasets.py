@@ -37,7 +37,9 @@ def datasets(experiment: Experiment, recorders: Mapping[str, Recorder]) -> tuple
     metrics = joined([recorder.metrics() for recorder in recorders.values()])
     success = _success(experiment, metrics)
     if success is not None:
-        metrics["success"] = success
+        metrics["success_rate"] = success
+    for name, values in metrics.items():
+        values.attrs = experiment.metrics[str(name)].attributes()
     described = experiment.describe()["init_args"]
     metrics.attrs = {
         "game": _title(described["game"]),

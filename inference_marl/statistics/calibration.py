@@ -12,13 +12,10 @@ import numpy as np
 import xarray as xr
 
 from inference_marl.statistics.beliefs import ROUNDING, Numbers, as_array, favourites, modelling
-from inference_marl.statistics.intervals import Band, Interval
+from inference_marl.statistics.intervals import RESAMPLES, Band, Interval
 
 BINS = 10
 """Number of equal bins of forecast probabilities."""
-
-RESAMPLES = 1000
-"""Bootstrap resamples of the replicates."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
-from inference_marl.statistics.bounds import UNBOUNDED
+from inference_marl.types import UNBOUNDED
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+RESAMPLES = 1000
+"""Bootstrap resamples of the replicates."""
 
 ROUNDING = 1e-6
 """Relative tolerance of equality; absolute for bounded quantities, computed from numbers of order 1."""
@@ -150,13 +153,11 @@ def difference_interval(
     if paired:
         return _student((other - one)[:, None], np.array([size]), level, bounds).intervals()[0]
     gap = float(other.mean() - one.mean()) if len(one) and len(other) else math.nan
-    squared = [float(values.var(ddof=1)) / len(values) if len(values) > 1 else math.nan for values in (one, other)]
-    if not math.sqrt(sum(squared)) > ROUNDING * max(size, float(bounds != UNBOUNDED)):
+    errors = [stats.sem(values) if len(values) > 1 else math.nan for values in (one, other)]
+    if not math.hypot(*errors) > ROUNDING * max(size, float(bounds != UNBOUNDED)):
         return Interval(gap, math.nan, math.nan)
-    counts = len(one), len(other)
-    freedom = sum(squared) ** 2 / sum(each**2 / (count - 1) for each, count in zip(squared, counts, strict=True))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(squared))
-    return Interval(gap, max(gap - half, bounds[0]), min(gap + half, bounds[1]))
+    ends = stats.ttest_ind(other, one, equal_var=False).confidence_interval(level)
+    return Interval(gap, max(float(ends.low), bounds[0]), min(float(ends.high), bounds[1]))
 
 
 def proportion_difference(first: npt.ArrayLike, second: npt.ArrayLike, paired: bool, level: float = 0.95) -> Interval:
@@ -219,12 +220,34 @@ def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     n = len(ordered)
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
-    median = float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2)
-    # Ranks from 1: the k-th smallest is above the median with probability P(Bin(n, 1/2) <= k - 1).
-    counts = np.arange(n // 2)
-    ranks = int((stats.binom.cdf(counts, n, 0.5) <= (1 - level) / 2).sum())
-    low, high = (ordered[ranks - 1], ordered[n - ranks]) if ranks else (math.nan, math.nan)
-    return Interval(median, float(low), float(high))
+    median = float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2)  # of infinities too
+    ends = stats.quantile_test(ordered, p=0.5).confidence_interval(level)
+    return Interval(median, float(ends.low), float(ends.high))
+
+
+def iqm_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Interquartile mean, the mean of the middle half of the replicates, with its percentile bootstrap interval.
+
+    Source: Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical precipice".
+
+    Args:
+        values: one number per replicate.
+        level: coverage, approximate.
+    """
+    check_level(level)
+    data = np.ravel(np.asarray(values, dtype=np.float64))
+    mean = float(stats.trim_mean(data, 0.25)) if len(data) else math.nan
+    if len(data) < 2 or not np.ptp(data) > ROUNDING * np.abs(data).max():
+        return Interval(mean, math.nan, math.nan)
+    found = stats.bootstrap(
+        (data,),
+        lambda drawn, axis: stats.trim_mean(drawn, 0.25, axis),
+        n_resamples=RESAMPLES,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
 def deviation_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:

@@ -1,21 +1,25 @@
-"""Recorded metrics: their names, values per replicate and step, and suitable intervals.
+"""What every run measures of play, and suitable intervals of any metric.
 
-`metrics` is the dataset of `metrics.nc`, dims `learner, replicate, step` and mostly `agent`.
+`metrics` is the dataset of `metrics.nc`, dims `learner, replicate, step` and mostly `agent`; each variable carries its
+declaration in its attributes.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from inference_marl.statistics.beliefs import Numbers, as_array
-from inference_marl.statistics.bounds import bounds_of, difference_bounds
 from inference_marl.statistics.intervals import (
     ROUNDING,
     Band,
     Interval,
     difference_interval,
+    iqm_interval,
     mean_band,
+    mean_interval,
+    median_interval,
     proportion_band,
     proportion_difference,
 )
@@ -36,7 +40,7 @@ RETURN = Metric(
 )
 OPTIMUM_PROBABILITY = Metric(
     "joint_optimum_probability",
-    "joint probability of the optimum",
+    "P(optimum)",
     bounds=PROBABILITY,
     dims=(),
     higher_is_better=True,
@@ -64,18 +68,15 @@ NASH_CONV = Metric(
 OF_PLAY = (REWARD, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
 """Metrics of any run, where the game has them."""
 
-AVERAGED = ("reward", "return", "joint_optimum_probability", "success", "nash_conv", "elbo", "elbo_gap")
-"""Metrics of `metrics.nc` whose means over agents and replicates are reported at several steps."""
 
 OF_AGENTS = ("reward", "return")
-"""Metrics that are also reported for each agent."""
+"""Metrics whose means over agents say nothing in zero-sum games; single agents' are called `reward_0` and so on."""
 
-METRICS = (
-    *("reward", "return", "joint_optimum_probability", "success_rate", "nash_conv", "tit_for_tat", "near_uniform"),
-    *("elbo", "elbo_gap", "return_deviation", "steps_to_98", "steps_to_success", "opponent_model_lead"),
-    *(f"{name}_{agent}" for name in OF_AGENTS for agent in range(2)),
-)
-"""Names allowed in `published`: metrics of `summarise`, and those of single agents of two-player games."""
+
+def in_dataset(metrics: xr.Dataset) -> dict[str, Metric]:
+    """The declarations of a dataset's variables, by name, those of play first."""
+    found = {str(name): Metric.from_attributes(values.attrs) for name, values in metrics.items()}
+    return {metric.name: metric for metric in OF_PLAY if metric.name in found} | found
 
 
 def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:
@@ -101,26 +102,38 @@ def is_zero_sum(metrics: xr.Dataset) -> bool:
     return bool(size > 0 and abs(reward.sum("agent")).max() <= ROUNDING * size)
 
 
-def metric_band(name: str, values: npt.ArrayLike) -> Band:
-    """95 % interval of a metric: Wilson's for `success`, otherwise Student's, clipped to the metric's bounds.
+def estimate(metric: Metric, values: npt.ArrayLike | Interval) -> Interval:
+    """What is reported of one number per replicate, as the metric's `estimate` says, with a 95 % interval.
 
-    `values` are `replicates x steps`, `name` is as in `metrics.nc`.
+    What has been estimated already is returned as it is. NaN among the replicates makes it NaN, except for medians of
+    censored times, where it is an error (`ValueError`).
     """
-    return proportion_band(values) if name == "success" else mean_band(values, bounds=bounds_of(name))
+    if isinstance(values, Interval):
+        return values
+    data = np.ravel(np.asarray(values, dtype=np.float64))
+    if metric.estimate == "median":
+        return median_interval(data)
+    if metric.estimate == "rate":
+        return band(metric, data[:, None]).intervals()[0]
+    return iqm_interval(data) if metric.estimate == "iqm" else mean_interval(data, bounds=metric.bounds)
 
 
-def metric_difference(
-    name: str, first: npt.ArrayLike, second: npt.ArrayLike, paired: bool, discrete: bool = True
-) -> Interval:
-    """95 % interval of the second minus the first sample of a metric, or of another quantity.
+def band(metric: Metric, values: npt.ArrayLike) -> Band:
+    """95 % interval over replicates at each record, `replicates x steps`: Wilson's for rates, otherwise Student's."""
+    if metric.estimate == "rate" and not np.isnan(values).any():
+        return proportion_band(values)
+    return mean_band(values, bounds=metric.bounds)
+
+
+def difference(metric: Metric, first: npt.ArrayLike, second: npt.ArrayLike, paired: bool) -> Interval:
+    """95 % interval of the second minus the first sample: Newcombe's for rates, otherwise Student's or Welch's.
 
     Args:
-        name: as in `metrics.nc`, or as in `inference_marl.statistics.bounds`.
+        metric: what the numbers are.
         first: one number per replicate.
         second: the same.
         paired: whether replicate `r` of both samples used the same random numbers.
-        discrete: for belief quantities, whether the beliefs are probabilities.
     """
-    if name == "success":
+    if metric.estimate == "rate":
         return proportion_difference(first, second, paired)
-    return difference_interval(first, second, paired, bounds=difference_bounds(name, discrete))
+    return difference_interval(first, second, paired, bounds=metric.difference_bounds)

@@ -7,24 +7,75 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from inference_marl.statistics.beliefs import Numbers, as_array
-from inference_marl.statistics.bounds import PROBABILITY
-from inference_marl.statistics.intervals import (
-    Interval,
-    deviation_interval,
-    mean_band,
-    mean_interval,
-    median_interval,
+from inference_marl.statistics.intervals import Interval, deviation_interval, mean_interval, median_interval
+from inference_marl.statistics.metrics import (
+    OF_PLAY,
+    OPTIMUM_PROBABILITY,
+    RETURN,
+    REWARD,
+    SUCCESS_RATE,
+    band,
+    difference,
+    in_dataset,
+    per_replicate,
 )
-from inference_marl.statistics.metrics import AVERAGED, OF_AGENTS, metric_band, metric_difference, per_replicate
 from inference_marl.statistics.time_to_threshold import first_lasting_step, lasting_step_of_mean, learner_lead
+from inference_marl.types import POSITIVE, STEPS, Metric
+
+RETURN_DEVIATION = Metric(
+    "return_deviation",
+    "standard deviation of an agent's return",
+    bounds=POSITIVE,
+    meaning="Over replicates, pooled over agents.",
+)
+STEPS_TO_98 = Metric(
+    "steps_to_98",
+    "steps until P(optimum) stays at 0.98 or above",
+    STEPS,
+    higher_is_better=False,
+    censored=True,
+    meaning="First record from which the mean over replicates of the joint probability of the optimum is at least 0.98 "
+    "to the end; bootstrap.",
+)
+STEPS_TO_SUCCESS = Metric(
+    "steps_to_success",
+    "steps to success",
+    STEPS,
+    estimate="median",
+    higher_is_better=False,
+    censored=True,
+    meaning="First record from which success, judged at each record separately, lasts to the end: median over "
+    "replicates with its distribution-free interval.",
+)
+OPPONENT_MODEL_LEAD = Metric(
+    "opponent_model_lead",
+    "opponent model's lead, in steps",
+    STEPS,
+    meaning="Steps by which the opponent model finds the optimum for good before the opponents' policies do, over the "
+    "replicates in which both do.",
+)
+DERIVED = {RETURN.name: RETURN_DEVIATION, OPTIMUM_PROBABILITY.name: STEPS_TO_98, SUCCESS_RATE.name: STEPS_TO_SUCCESS}
+"""What is read off a whole curve, by the metric it is read from."""
+
+PUBLISHABLE = (*OF_PLAY, *DERIVED.values(), OPPONENT_MODEL_LEAD)
+"""What any run may report, so what `published` may name."""
 
 CHECKPOINTS = 12
 """Number of steps at which `summarise` reports, including the last."""
 
 Row = dict[str, Any]
+
+
+def declared(metrics: xr.Dataset) -> dict[str, Metric]:
+    """Everything that the results of a run may hold, in the order of its table."""
+    found: dict[str, Metric] = {}
+    for name, metric in in_dataset(metrics).items():
+        found |= {name: metric} | ({DERIVED[name].name: DERIVED[name]} if name in DERIVED else {})
+    return found | {OPPONENT_MODEL_LEAD.name: OPPONENT_MODEL_LEAD}
 
 
 def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[Row]:
@@ -38,73 +89,58 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         Rows `{"learner", "metric", "step", "mean", "low", "high", "replicates"}` with 95 % intervals, as JSON: numbers
         that are not finite are `None`. Quantities that a learner or its game lacks have no row.
 
-        At up to `CHECKPOINTS` evenly spaced records, including the last: `reward`, `return`, `elbo` and `elbo_gap`
-        (means over agents), `joint_optimum_probability`, `success_rate` (Wilson), `nash_conv`, and the game's own
-        scores, which are fractions.
-
-        The last record also has `return_deviation`, the standard deviation over replicates of an agent's return;
-        `steps_to_98`, the first record from which the mean of `joint_optimum_probability` is at least 0.98 to the end,
-        else `None`; `steps_to_success`, the median over replicates of the first record from which success, judged at
-        each record separately, lasts to the end, `None` if censored; `opponent_model_lead` in steps, with `replicates`
-        counting those that are not excluded.
+        At up to `CHECKPOINTS` evenly spaced records, including the last: every tabulated metric, averaged over agents.
+        The last record also has what is `DERIVED` from whole curves, and `opponent_model_lead`, with
+        `replicates` counting those that are not excluded.
     """
-    return [
-        each
-        for learner in metrics["learner"].to_numpy().tolist()
-        for each in (*_over_time(metrics, learner), *_at_the_end(metrics, posterior, learner))
-    ]
+    return [each for learner in metrics["learner"].to_numpy().tolist() for each in _of(metrics, posterior, learner)]
 
 
-def _over_time(metrics: xr.Dataset, learner: str) -> Iterator[Row]:
-    count, steps = metrics.sizes["step"], metrics["step"].to_numpy().tolist()
+def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iterator[Row]:
+    count, steps = metrics.sizes["step"], metrics["step"].to_numpy()
     records = sorted({-(-k * count // CHECKPOINTS) - 1 for k in range(1, CHECKPOINTS + 1)})
-    scores = [str(name) for name, found in metrics.items() if name not in AVERAGED and "agent" not in found.dims]
-    for name in (*AVERAGED, *scores):
+    for name, metric in in_dataset(metrics).items():
         values = per_replicate(metrics, name, learner)
-        if values is not None:
-            here = values[:, records]
-            band = mean_band(here, bounds=PROBABILITY) if name in scores else metric_band(name, here)
-            metric = "success_rate" if name == "success" else name
-            for record, interval in zip(records, band.intervals(), strict=True):
-                yield row(interval, len(values), learner=learner, metric=metric, step=steps[record])
-
-
-def _at_the_end(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iterator[Row]:
-    steps = metrics["step"].to_numpy()
-
-    def last(metric: str, interval: Interval, replicates: int) -> Row:
-        return row(interval, replicates, learner=learner, metric=metric, step=int(steps[-1]))
-
-    if per_replicate(metrics, "return", learner) is not None:
-        returns = _of_agents(metrics, "return", learner)
-        yield last("return_deviation", deviation_interval(returns), len(returns))
-    optimum = per_replicate(metrics, "joint_optimum_probability", learner)
-    if optimum is not None:
-        yield last("steps_to_98", lasting_step_of_mean(optimum, 0.98, steps), len(optimum))
-    success, reward = (per_replicate(metrics, name, learner) for name in ("success", "reward"))
-    if success is not None:
-        threshold = metrics.attrs.get("success_reward")
-        # Judged record by record: the moving average of the success rate would add its window.
-        held = success > 0.5 if threshold is None or reward is None else reward >= threshold
-        yield last("steps_to_success", median_interval(first_lasting_step(held, steps)), len(success))
+        if values is None or not metric.tabulated:
+            continue
+        for record, interval in zip(records, band(metric, values[:, records]).intervals(), strict=True):
+            yield row(interval, len(values), learner=learner, metric=name, step=int(steps[record]))
+        if name in DERIVED:
+            interval = _derived(DERIVED[name], metrics, values, learner)
+            yield row(interval, len(values), learner=learner, metric=DERIVED[name].name, step=int(steps[-1]))
     ahead = None if posterior is None else learner_lead(posterior, learner)
     if ahead is not None:
-        yield last("opponent_model_lead", ahead.interval, len(ahead.steps) - ahead.excluded)
+        known = len(ahead.steps) - ahead.excluded
+        yield row(ahead.interval, known, learner=learner, metric=OPPONENT_MODEL_LEAD.name, step=int(steps[-1]))
+
+
+def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str) -> Interval:
+    """What is read off the curves `values`, `replicates x steps`, from which `metric` is derived."""
+    steps = metrics["step"].to_numpy()
+    if metric is RETURN_DEVIATION:
+        return deviation_interval(_of_agents(metrics, RETURN.name, learner))
+    if metric is STEPS_TO_98:
+        return lasting_step_of_mean(values, 0.98, steps)
+    threshold, reward = metrics.attrs.get("success_reward"), per_replicate(metrics, REWARD.name, learner)
+    # Judged record by record: the moving average of the success rate would add its window.
+    held = values > 0.5 if threshold is None or reward is None else reward >= threshold
+    return median_interval(first_lasting_step(held, steps))
 
 
 def summarise_agents(metrics: xr.Dataset) -> list[Row]:
     """Each agent's own numbers at the last record, which averages over agents hide.
 
-    Rows `{"learner", "agent", "metric", "step", "mean", "low", "high", "replicates"}` of `reward` and, where defined,
-    `return`, with Student's 95 % intervals.
+    Rows `{"learner", "agent", "metric", "step", "mean", "low", "high", "replicates"}` of every tabulated metric that
+    agents have one by one, with Student's 95 % intervals.
     """
     step = int(metrics["step"][-1])
     return [
         row(mean_interval(values), len(values), learner=learner, agent=agent, metric=name, step=step)
         for learner in metrics["learner"].to_numpy().tolist()
-        for name in OF_AGENTS
-        if per_replicate(metrics, name, learner) is not None
+        for name, metric in in_dataset(metrics).items()
+        if metric.tabulated and "agent" in metrics[name].dims
         for agent, values in enumerate(_of_agents(metrics, name, learner).T)
+        if not np.isnan(values).all()
     ]
 
 
@@ -131,15 +167,15 @@ def paired_differences(metrics: xr.Dataset, reference: str) -> list[Row]:
         is missing.
     """
     learners, step = metrics["learner"].to_numpy().tolist(), int(metrics["step"][-1])
-    second = "joint_optimum_probability" if "joint_optimum_probability" in metrics else "success"
+    known = in_dataset(metrics)
+    second = OPTIMUM_PROBABILITY.name if OPTIMUM_PROBABILITY.name in known else SUCCESS_RATE.name
     rows = []
     for learner in learners if reference in learners else []:
-        for name in ("reward", second):
+        for name in (REWARD.name, second):
             mine, its = (per_replicate(metrics, name, each) for each in (learner, reference))
             if learner != reference and mine is not None and its is not None:
-                interval = metric_difference(name, its[:, -1], mine[:, -1], paired=True)
-                metric = "success_rate" if name == "success" else name
-                rows.append(row(interval, len(mine), learner=learner, reference=reference, metric=metric, step=step))
+                interval = difference(known[name], its[:, -1], mine[:, -1], paired=True)
+                rows.append(row(interval, len(mine), learner=learner, reference=reference, metric=name, step=step))
     return rows
 
 

@@ -10,10 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from inference_marl.statistics.beliefs import Numbers, optimum_probability
-from inference_marl.statistics.intervals import Band, Interval, check_level, mean_band, mean_interval
-
-RESAMPLES = 1000
-"""Bootstrap resamples of the replicates."""
+from inference_marl.statistics.intervals import RESAMPLES, Band, Interval, check_level, mean_band, mean_interval
 
 
 def first_lasting_step(condition: npt.ArrayLike, steps: npt.ArrayLike) -> Numbers:
@@ -61,14 +58,11 @@ def lasting_step_of_mean(
     first = float(first_lasting_step(data.mean(0) >= threshold, steps)) if replicates else math.nan
     if replicates < 2 or not np.ptp(data, axis=0).max() > 0:
         return Interval(first, math.nan, math.nan)
-    generator = np.random.default_rng(0)
-    drawn = np.empty(RESAMPLES)
-    for chosen in np.array_split(np.arange(RESAMPLES), RESAMPLES // 50):  # bounded memory
-        # How often each replicate is drawn: the replicates of resample i count from i * replicates on.
-        cells = generator.integers(replicates, size=(len(chosen), replicates))
-        cells += replicates * np.arange(len(chosen))[:, None]
-        times = np.bincount(cells.ravel(), minlength=cells.size).reshape(cells.shape).astype(np.float64)
-        drawn[chosen] = first_lasting_step(times @ data / replicates >= threshold, steps)
+    generator, drawn = np.random.default_rng(0), []
+    for _ in range(RESAMPLES // 50):  # bounded memory
+        chosen = generator.integers(replicates, size=(50, replicates))
+        times = np.stack([np.bincount(each, minlength=replicates) for each in chosen])
+        drawn.append(first_lasting_step(times @ data / replicates >= threshold, steps))
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")  # knows infinity
     return Interval(first, float(low), float(high))
 

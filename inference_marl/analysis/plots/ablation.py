@@ -16,12 +16,12 @@ from inference_marl.analysis.levels import groups
 from inference_marl.analysis.plots import drawing
 from inference_marl.analysis.tables import number
 from inference_marl.experiment import Levels
-from inference_marl.statistics.metrics import metric_band, per_replicate
+from inference_marl.statistics.metrics import band, in_dataset, per_replicate
 
 CURVES = {
     "reward": "reward per step",
     "joint_optimum_probability": "joint probability\nof the optimum",
-    "success": "success rate",
+    "success_rate": "success rate",
 }
 """Labels of what is drawn over time; success where the game's optimum is unknown."""
 
@@ -44,7 +44,7 @@ def ablation_curves(metrics: xr.Dataset, levels: Levels) -> Figure:
         metrics: as in `metrics.nc`; cells that it lacks are left out.
         levels: by arm and factor.
     """
-    probability = "joint_optimum_probability" if "joint_optimum_probability" in metrics else "success"
+    probability = "joint_optimum_probability" if "joint_optimum_probability" in metrics else "success_rate"
     shown = [name for name in ("reward", probability) if name in metrics]
     grouped = groups(levels)
     columns = min(len(grouped), 4)
@@ -80,7 +80,7 @@ def _curves(axis: Axes, metrics: xr.Dataset, name: str, cells: Mapping[str, str]
         if values is None:
             axis.plot([], [], **look)  # for the legend
         else:
-            drawing.draw_band(axis, x, metric_band(name, values), **look)
+            drawing.draw_band(axis, x, band(in_dataset(metrics)[name], values), **look)
 
 
 def _legends(figure: Figure, lowest: Sequence[Axes], grouped: Mapping[str, Mapping[str, str]], bands: int) -> None:

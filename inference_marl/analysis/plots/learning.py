@@ -11,13 +11,13 @@ from inference_marl.analysis.plots import drawing
 from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.intervals import mean_band
-from inference_marl.statistics.metrics import OF_AGENTS, is_zero_sum, metric_band, per_replicate
+from inference_marl.statistics.metrics import OF_AGENTS, band, in_dataset, is_zero_sum, per_replicate
 
 CURVES = {
     "reward": "reward per step",
     "return": "exact return of the joint policy",
     "joint_optimum_probability": "joint probability of the optimum",
-    "success": "share of replicates that succeed",
+    "success_rate": "share of replicates that succeed",
 }
 FEWEST, MOST = 20, 0.6
 """Fewest records, and largest fraction of all, that are shown if the time axis ends where all curves have settled."""
@@ -53,7 +53,7 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
     styles = drawing.looks(learners)
     curves = []
     for axis, (name, of_learners) in zip(grid[0], found.items(), strict=True):
-        bands = {learner: metric_band(name, values) for learner, values in of_learners.items()}
+        bands = {learner: band(in_dataset(metrics)[name], values) for learner, values in of_learners.items()}
         curves.append([drawing.draw_band(axis, x, band, **styles[learner]) for learner, band in bands.items()])
         axis.set_ylabel(CURVES[name] + (" (agent 0)" if zero_sum and name in OF_AGENTS else ""))
         if name not in OF_AGENTS:

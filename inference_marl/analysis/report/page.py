@@ -1,41 +1,70 @@
 """A run, or several compared, as one self-contained HTML file: the command `inference-marl report`.
 
 Figures are embedded, styles are inline, and there are no scripts: the file can be mailed, archived, opened offline and
-printed.
+printed. How it looks is in `page.html.jinja` and `page.css`.
 """
 
 from __future__ import annotations
 
 import base64
-import platform
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from html import escape
-from importlib.metadata import PackageNotFoundError, version
-from itertools import count
 from pathlib import Path
-from string import Template
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from inference_marl.analysis.comparison import comparison, run_names
+from inference_marl.analysis.estimates import frame
 from inference_marl.analysis.plots import writing
 from inference_marl.analysis.recorded import Recorded, read
-from inference_marl.analysis.report import ablation, suite, tournament
+from inference_marl.analysis.report import suite
 from inference_marl.analysis.report.findings import findings
-from inference_marl.analysis.report.text import results
-from inference_marl.analysis.tables import Section, as_html
+from inference_marl.analysis.report.tables import Report, ablation_report, results
+from inference_marl.analysis.report.tournament import tournament_report
+from inference_marl.analysis.tables import Section
 from inference_marl.described import InspectError
-from inference_marl.experiment import is_tournament
-from inference_marl.experiment import learners as learners_of
+from inference_marl.experiment import is_tournament, learners
 from inference_marl.runs.files import write_atomically
 from inference_marl.runs.suite import check_none, is_suite
+from inference_marl.runs.versions import versions
 
-PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-"""Markup and styles around the body of a report."""
 
-PACKAGES = ("inference-marl", "torch", "pyro-ppl", "arviz", "numpy", "xarray", "matplotlib")
-"""Packages whose versions the report names, if the run does not."""
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page."""
+
+    path: Path
+    caption: str
+
+    @classmethod
+    def of(cls, path: Path) -> Picture:
+        """A figure that a run wrote, with what it shows."""
+        return cls(path, writing.CAPTIONS.get(path.stem, path.stem.replace("_", " ").capitalize() + "."))
+
+    @property
+    def data(self) -> str:
+        """The file, base64."""
+        return base64.b64encode(self.path.read_bytes()).decode("ascii")
+
+    @property
+    def width(self) -> int:
+        """In CSS pixels, of which there are 96 to the inch; a PNG has its own at byte 16, big-endian."""
+        with self.path.open("rb") as file:
+            return round(int.from_bytes(file.read(20)[16:], "big") * 96 / writing.DPI)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the page: a heading of some level, and what stands below it."""
+
+    level: int
+    section: Section
+    pictures: Sequence[Picture] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
 
 
 def report(runs: Sequence[Path | str], out: Path | str | None = None) -> Path:
@@ -56,179 +85,116 @@ def report(runs: Sequence[Path | str], out: Path | str | None = None) -> Path:
     """
     if not runs:
         raise InspectError("runs: got none, expected the folder of a run, or several")
-    page = _Page()
     if len(runs) == 1 and is_suite(runs[0]):
         played = suite.read(runs[0])
-        return _written(played.folder.name, _suite(page, played), out or played.folder / "report.html")
+        return _write(played.folder.name, _suite(played), out or played.folder / "report.html")
     check_none(runs)
     recorded = [read(run) for run in runs]
-    first, *others = recorded
-    if others:
-        title = f"{len(recorded)} runs compared"
-        body = [f"<h1>{escape(title)}</h1>", page.table(_overview(recorded))]
-        for other in others:
-            names = run_names(first, other)
-            body.append(f"<h2>{escape(' and '.join(names))}</h2>")
-            body += [page.section(section, 3, {}) for section in comparison(first, other)]
-            figure = writing.write_comparison(first, other)
-            body += [] if figure is None else [page.figure(figure, writing.comparison_caption(names))]
-        for each in recorded:
-            body += [f"<h2>{escape(each.name)}</h2>", *_run(page, each, 3)]
-    else:
-        title = first.name
-        body = [f"<h1>{escape(title)}</h1>", *_run(page, first, 2)]
-    return _written(title, body, out or first.folder / ("comparison.html" if others else "report.html"))
+    first = recorded[0]
+    if len(recorded) > 1:
+        return _write(f"{len(recorded)} runs compared", _compared(recorded), out or first.folder / "comparison.html")
+    return _write(first.name, _run(first, 2), out or first.folder / "report.html")
 
 
-def _written(title: str, body: Iterable[str], path: Path | str) -> Path:
-    text = PAGE.substitute(title=escape(title), body="\n".join(body))
-    path = Path(path)
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+def _write(title: str, parts: Iterator[Part], path: Path | str) -> Path:
+    environment = Environment(
+        loader=PackageLoader("inference_marl.analysis.report", "."), autoescape=True, undefined=StrictUndefined
+    )
+    text = environment.get_template("page.html.jinja").render(title=title, parts=list(parts))
+    write_atomically(path := Path(path), lambda beside: beside.write_text(text, encoding="utf-8"))
     return path
 
 
-@dataclass
-class _Page:
-    """Numbers tables and figures as they come."""
-
-    tables: Iterator[int] = field(default_factory=lambda: count(1))
-    figures: Iterator[int] = field(default_factory=lambda: count(1))
-
-    def section(self, section: Section, level: int, pictures: dict[str, Path]) -> str:
-        """Heading, table and the figures that belong to it, which are taken out of `pictures`."""
-        parts = [f"<h{level}>{escape(section.title)}</h{level}>"] if section.title else []
-        if section.rows:
-            parts.append(self.table(section))
-        elif section.explanation:
-            parts.append(f"<p>{escape(section.explanation)}</p>")
-        parts += [f'<p class="note">{escape(section.note)}</p>'] if section.note else []
-        parts += [self.figure(pictures.pop(name)) for name in section.figures if name in pictures]
-        return "<section>\n" + "\n".join(parts) + "\n</section>"
-
-    def table(self, section: Section) -> str:
-        """A numbered table."""
-        return as_html(section, f"<b>Table {next(self.tables)}.</b> {escape(section.explanation or section.title)}")
-
-    def figure(self, path: Path, caption: str = "") -> str:
-        """One picture, embedded."""
-        said = caption or writing.CAPTIONS.get(path.stem, path.stem.replace("_", " ").capitalize() + ".")
-        content = path.read_bytes()
-        # PNG: the width in pixels is a big-endian number at byte 16. A CSS pixel is 1/96 inch.
-        width = round(int.from_bytes(content[16:20], "big") * 96 / writing.DPI)
-        data = base64.b64encode(content).decode("ascii")
-        return (
-            f'<figure><img alt="Chart: {escape(said)}" width="{width}" src="data:image/png;base64,{data}">'
-            f"<figcaption><b>Figure {next(self.figures)}.</b> {escape(said)}</figcaption></figure>"
-        )
+def _compared(recorded: Sequence[Recorded]) -> Iterator[Part]:
+    """Every run with the first, then one by one."""
+    first, *others = recorded
+    rows = [
+        [str(run.folder), run.game, str(run.metrics.sizes["replicate"]), str(run.last_step), ", ".join(run.learners)]
+        for run in recorded
+    ]
+    table = pd.DataFrame(rows, columns=["run", "game", "replicates", "steps", "learners"]).set_index("run")
+    yield Part(2, Section("", "The runs, the first being what the others are compared with.", table))
+    for other in others:
+        names = run_names(first, other)
+        yield Part(2, Section(" and ".join(names)))
+        yield from (Part(3, section) for section in comparison(first, other))
+        figure = writing.write_comparison(first, other)
+        if figure is not None:
+            yield Part(3, Section(""), [Picture(figure, writing.comparison_caption(names))])
+    for run in recorded:
+        yield Part(2, Section(run.name))
+        yield from _run(run, 3)
 
 
-def _suite(page: _Page, played: suite.Played) -> Iterable[str]:
+def _suite(played: suite.Played) -> Iterator[Part]:
     """All runs of a suite together, then one by one."""
-    yield f"<h1>{escape(played.folder.name)}</h1>"
-    yield from (page.section(section, 2, {}) for section in suite.sections(played))
-    yield from (page.figure(path) for path in suite.write(played) if path.suffix == ".png")
+    yield from _tables(suite.suite_report(played), 2)
     for run in played.runs:
-        yield f"<h2>{escape(run.name)}</h2>"
-        yield from _run(page, read(run.folder), 3) if run.summary else ["<p>No results.</p>"]
+        yield Part(2, Section(run.name, "" if run.recorded else "No results."))
+        if run.recorded is not None:
+            yield from _run(run.recorded, 3)
 
 
-def _run(page: _Page, recorded: Recorded, level: int) -> Iterable[str]:
+def _tables(found: Report, level: int) -> Iterator[Part]:
+    """Everything that a report says, and its figures."""
+    yield from (Part(level, section) for section in found.sections)
+    pictures = [Picture.of(path) for path in found.write() if path.suffix == ".png"]
+    yield Part(level, Section(""), pictures)
+
+
+def _run(recorded: Recorded, level: int) -> Iterator[Part]:
     """Everything about one run."""
-    yield _facts(recorded)
-    if _is_tournament(recorded):
-        yield from (page.section(section, level, {}) for section in tournament.sections(recorded))
-        yield from (page.figure(path) for path in tournament.write(recorded) if path.suffix == ".png")
+    yield Part(level, Section(""), facts=_facts(recorded))
+    if is_tournament(recorded.spec.get("levels")):
+        yield from _tables(tournament_report(recorded), level)
     else:
-        yield from _findings(page, recorded, level)
-    spec = escape((recorded.folder / "spec.yaml").read_text(encoding="utf-8").strip())
-    yield (
-        f"<section><h{level}>The experiment</h{level}>\n"
-        f"<p>Fully resolved, as in spec.yaml: every default is written out.</p>\n<pre>{spec}</pre></section>"
-    )
+        yield from _findings(recorded, level)
+    what = "Fully resolved, as in spec.yaml: every default is written out."
+    spec = (recorded.folder / "spec.yaml").read_text(encoding="utf-8").strip()
+    yield Part(level, Section("The experiment", what), code=spec)
 
 
-def _is_tournament(recorded: Recorded) -> bool:
-    return is_tournament(recorded.spec.get("levels"))
-
-
-def _findings(page: _Page, recorded: Recorded, level: int) -> Iterable[str]:
+def _findings(recorded: Recorded, level: int) -> Iterator[Part]:
     """What a run that is no tournament found, with its figures."""
     pictures = {path.stem: path for path in writing.write_all(recorded)}
-    if recorded.spec.get("levels"):
-        ablation.write(recorded)
-    # Whatever else was drawn into the folder comes last; comparisons with other runs have their own report.
-    for path in sorted((recorded.folder / "figures").glob("*.png")):
-        if not path.stem.startswith(writing.COMPARED):
-            pictures.setdefault(path.stem, path)
-    found = results(recorded)
-    found = replace(found, title="Results", explanation=f"{found.title}.")
+    found = results(recorded, frame(recorded))
+    sections = [replace(found, title="Results", explanation=f"{found.title}.")]
     if recorded.spec.get("levels"):
         for name in found.figures:  # many lines in one panel: the ablation has figures of its own
             pictures.pop(name, None)
-        for section in ablation.sections(recorded):
-            yield page.section(section, level, pictures)
-    else:
-        yield page.section(found, level, pictures)
-    for section in findings(recorded):
-        yield page.section(section, level, pictures)
+        compared = ablation_report(recorded)
+        pictures |= {path.stem: path for path in compared.write() if path.suffix == ".png"}
+        sections = list(compared.sections)
+    # Whatever else was drawn into the folder comes last; comparisons with other runs have their own report.
+    for path in sorted((recorded.folder / "figures").glob("*.png")):
+        if not path.stem.startswith(writing.COMPARED) and path.stem not in found.figures:
+            pictures.setdefault(path.stem, path)
+    for section in (*sections, *findings(recorded)):
+        here = [Picture.of(pictures.pop(name)) for name in section.figures if name in pictures]
+        yield Part(level, section, here)
     if pictures:
-        drawn = "\n".join(page.figure(path) for path in pictures.values())
-        yield f"<section><h{level}>Further figures</h{level}>\n{drawn}</section>"
+        yield Part(level, Section("Further figures"), [Picture.of(path) for path in pictures.values()])
 
 
-def _facts(recorded: Recorded) -> str:
+def _facts(recorded: Recorded) -> dict[str, str]:
     """What was run, with what, and how to run it again."""
-    metrics, spec = recorded.metrics, recorded.spec
+    metrics, spec, summary = recorded.metrics, recorded.spec, recorded.summary
     file = f"{recorded.name}.yaml"  # which names the new run; where this one is, readers of the page cannot know
-    paired = _is_tournament(recorded)
+    paired = is_tournament(spec.get("levels"))
     command = shlex.join(["inference-marl", "ablate" if spec.get("levels") and not paired else "run", file])
-    used = recorded.summary.get("versions")
-    versions = [f"Python {platform.python_version()}", *map(_version, PACKAGES)]
+    again = f"save the run's spec.yaml, which is at the end of this page, as {file}; then, where that is: {command}"
+    used = recorded.made.get("versions")
+    known = ", ".join(f"{name} {number}" for name, number in (used or versions()).items())
+    done = datetime.fromtimestamp((recorded.folder / "summary.json").stat().st_mtime, UTC)
+    seconds = recorded.made.get("seconds")
+    took = "" if seconds is None else f"{seconds:,.1f} seconds, "
     facts = {
-        "Game": metrics.attrs.get("game", "-"),
-        "Learners": ", ".join(learners_of(spec["levels"]) if paired else recorded.learners),
+        "Game": recorded.game,
+        "Learners": ", ".join(learners(spec["levels"]) if paired else recorded.learners),
         "Replicates": f"{metrics.sizes['replicate']} independent, all from seed {metrics.attrs.get('seed', '-')}",
         "Steps": f"{recorded.last_step:,} environment steps, {metrics.sizes['step']:,} records",
-        "Time": _time(recorded),
-        "Reproduce": f"save the run's spec.yaml, which is at the end of this page, as {file}; then, where that is: ",
-        "Versions": ", ".join(f"{name} {number}" for name, number in used.items()) if used else ", ".join(versions),
+        "Time": f"{took}finished {done:%Y-%m-%d %H:%M} UTC",
+        "Reproduce": again,
+        "Versions": known if used else f"{known} (of what this report was written with)",
     }
-    facts |= {f"Failed: {arm}": reason for arm, reason in recorded.failed.items()}
-    how = f"<code>{escape(command)}</code>"
-    rows = "\n".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}{how if name == 'Reproduce' else ''}</dd>"
-        for name, value in facts.items()
-    )
-    note = "" if used else '<p class="note">Versions are those this report was written with.</p>'
-    return f'<dl class="facts">\n{rows}\n</dl>\n{note}'
-
-
-def _time(recorded: Recorded) -> str:
-    """How long it took, and when it was done."""
-    done = datetime.fromtimestamp((recorded.folder / "summary.json").stat().st_mtime, UTC)
-    seconds = recorded.summary.get("seconds")
-    took = [] if seconds is None else [f"{seconds:,.1f} seconds"]
-    return ", ".join([*took, f"finished {done:%Y-%m-%d %H:%M} UTC"])
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} not installed"
-
-
-def _overview(recorded: Sequence[Recorded]) -> Section:
-    """The runs by name."""
-    rows = [
-        [
-            str(each.folder),
-            str(each.metrics.attrs.get("game", "-")),
-            str(each.metrics.sizes["replicate"]),
-            str(each.last_step),
-            ", ".join(each.learners),
-        ]
-        for each in recorded
-    ]
-    header = ["run", "game", "replicates", "steps", "learners"]
-    return Section("Runs", "The runs, the first being what the others are compared with.", header, rows)
+    return facts | {f"Failed: {arm}": reason for arm, reason in summary.get("failed", {}).items()}

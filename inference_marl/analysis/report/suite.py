@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from inference_marl.analysis.cross_table import CrossTable, Entry
+import pandas as pd
+
+from inference_marl.analysis.estimates import at_the_end, frame, pivot
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.recorded import read as read_run
 from inference_marl.analysis.report import tournament
-from inference_marl.analysis.report.agents import Row, has_own_learners, name_of, of_agents, published_value
-from inference_marl.analysis.tables import NAMES, Section, as_csv, as_markdown, as_text
+from inference_marl.analysis.report.tables import Report
+from inference_marl.analysis.tables import NO_INTERVAL, Section, failures
 from inference_marl.experiment import is_tournament
-from inference_marl.runs.files import write_text
 from inference_marl.runs.suite import read_index
-from inference_marl.statistics.bounds import PROBABILITY
-from inference_marl.statistics.metrics import OF_AGENTS, is_zero_sum
+from inference_marl.statistics.metrics import NASH_CONV, OF_AGENTS, OPTIMUM_PROBABILITY, RETURN, REWARD, SUCCESS_RATE
+from inference_marl.statistics.summary import STEPS_TO_98, STEPS_TO_SUCCESS
+from inference_marl.types import Metric
 
-NOTATION = (
-    "At each run's last step. Brackets hold the ends of the 95 % interval, ± is half of it; replicates that are all "
-    "alike give none. A dash: not known there."
-)
-"""How to read the tables."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
+NOTATION = f"At each run's last step. Brackets hold the ends of the 95 % interval, ± is half of it. {NO_INTERVAL}"
 OF_ARMS = "Means over agents and replicates; rewards and returns of an arm with one learner per seat are each agent's."
 OF_LEARNERS = "Of a learner, averaged over all opponents, itself included, and over replicates."
-"""What the numbers are averages over, in suites and in suites of tournaments."""
+"""How to read the tables, and what the numbers are averages over, in suites and in suites of tournaments."""
 
-TITLES = {"steps_to_98": "steps until the joint probability of the optimum stays at 0.98 or above"}
-"""Titles that differ from those of a single run."""
+USUAL = tuple(metric.name for metric in (SUCCESS_RATE, RETURN, REWARD, NASH_CONV, STEPS_TO_98, STEPS_TO_SUCCESS))
+"""What is tabulated unless the suite says otherwise."""
 
-DRAWN = ("success_rate", "nash_conv")
+DRAWN = (SUCCESS_RATE.name, NASH_CONV.name)
 """Metrics with a heat map, where they are tabulated."""
-
-EXPLAINED = {
-    "success_rate": "Only where the game has an optimum; Wilson's interval.",
-    "return": "Of one agent, so the welfare per agent.",
-    "nash_conv": "What all agents could gain together by best responses to the others; 0 in an equilibrium. In units "
-    "of the game's reward, so it cannot be compared between games.",
-    "steps_to_98": "The first step from which the mean probability of the optimum stays at 0.98 or above; bootstrap.",
-    "steps_to_success": "Environment steps, median over replicates, with its distribution-free interval.",
-}
-"""Explanations of some metrics."""
 
 ZERO_SUM = "Where the agents' rewards sum to 0, of agent 0: {}."
 """Explanation of rewards and returns in zero-sum games, by name."""
@@ -57,68 +47,62 @@ class RunOfSuite:
         name: in the suite.
         folder: of the run.
         arms: their names; of a tournament those of its learners.
-        rows: as in `summary.json`, at the last step only, with a `name` (the arm's or, of an arm with a learner per
-            seat, that of each of its agents) and the `published` number; of a tournament averages over opponents.
-        failed: why, by arm, of arms that were not played to their end; of a tournament by learner, of those without
-            averages because a pair of theirs failed.
-        summary: `summary.json`; empty if the run has no results.
-        zero_sum: whether its agents' rewards sum to 0, so that rewards and returns are those of agent 0.
+        recorded: what the run left; `None` if it has no results.
     """
 
     name: str
     folder: Path
     arms: list[str]
-    rows: list[dict[str, Any]]
-    failed: dict[str, str]
-    summary: dict[str, Any]
-    zero_sum: bool = False
+    recorded: Recorded | None
 
-    @classmethod
-    def read(cls, name: str, folder: Path, arms: list[str]) -> RunOfSuite:
-        """Read a run's folder; if it has no results, all of its arms have failed."""
-        if not (folder / "summary.json").is_file():
-            return cls(name, folder, arms, [], dict.fromkeys(arms, "no results"), {})
-        recorded = read_run(folder)
-        summary = recorded.summary
-        if is_tournament(summary["levels"]):
-            averages = [{**row, "name": row["learner"]} for row in tournament.averages(recorded)]
-            return cls(name, folder, arms, averages, tournament.missing_averages(recorded), summary)
-        zero_sum = is_zero_sum(recorded.metrics)
-        last = max(row["step"] for row in summary["results"])
-        rows = [row for each in summary["results"] if each["step"] == last for row in _shown(recorded, each, zero_sum)]
-        return cls(name, folder, arms, rows, summary["failed"], summary, zero_sum)
+    @property
+    def is_tournament(self) -> bool:
+        """Whether its arms are pairs of learners."""
+        return self.recorded is not None and is_tournament(self.recorded.spec.get("levels"))
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why arms failed; in a tournament by learner, of those without averages because a pair of theirs failed."""
+        if self.recorded is None:
+            return dict.fromkeys(self.arms, "no results")
+        return tournament.missing_averages(self.recorded) if self.is_tournament else self.recorded.failed
+
+    def estimates(self) -> pd.DataFrame:
+        """Its results at the last step, with a `name` of the row they belong in; of a tournament averages."""
+        if self.recorded is None:
+            return pd.DataFrame()
+        if self.is_tournament:
+            found = tournament.averages(self.recorded)
+            return found.assign(run=self.name, name=found["learner"])
+        return _in_rows(self.recorded, at_the_end(frame(self.recorded))).assign(run=self.name)
 
 
-def _shown(recorded: Recorded, row: Row, zero_sum: bool) -> Iterator[dict[str, Any]]:
-    """A row of `summary.json`, or those of single agents in its place; then each agent's, as metrics of their own."""
-    summary = recorded.summary
-    own, apart = of_agents(summary, row), has_own_learners(recorded.spec, row["learner"])
-    for each in own if own and apart else own[:1] if own and zero_sum else [row]:
-        called = name_of(each) if apart else row["learner"]
-        yield {**each, "name": called, "published": published_value(summary, each, zero_sum)}
-    for each in own:
-        metric, published = f"{each['metric']}_{each['agent']}", published_value(summary, each, zero_sum)
-        yield {**each, "metric": metric, "name": row["learner"], "published": published}
+def _in_rows(recorded: Recorded, found: pd.DataFrame) -> pd.DataFrame:
+    """Means over agents, or those of single agents in their place; then each agent's, as metrics of their own."""
+    known, apart = found["metric"].isin(OF_AGENTS), found["learner"].map(recorded.has_own_learners)
+    mean, agent = found["agent"].isna(), found["agent"].map("{:g}".format)
+    kept = (mean & ~(known & (apart | recorded.zero_sum))) | (~mean & known & apart)
+    kept |= ~mean & known & ~apart & recorded.zero_sum & (found["agent"] == 0)
+    names = found["learner"].where(~apart | mean, found["learner"] + ", agent " + agent)
+    single = found[~mean & known]
+    single = single.assign(name=single["learner"], metric=single["metric"] + "_" + agent[single.index])
+    return pd.concat([found.assign(name=names)[kept], single])
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a suite's folder holds.
-
-    Attributes:
-        folder: the suite's.
-        runs: in the suite's order.
-        show: as in `Suite`.
-    """
+    """What a suite's folder holds: its runs in order, and the metrics that its file asks for."""
 
     folder: Path
     runs: list[RunOfSuite]
     show: list[str]
 
     @property
-    def are_tournaments(self) -> bool:
-        """Whether its runs are tournaments."""
-        return any(is_tournament(run.summary.get("levels")) for run in self.runs)
+    def metrics(self) -> dict[str, Metric]:
+        """Declarations of what any of its runs reports."""
+        declared = {name: each for run in self.runs if run.recorded for name, each in run.recorded.declared.items()}
+        single = {f"{name}_{agent}": declared[name] for name in OF_AGENTS if name in declared for agent in range(2)}
+        return declared | single
 
 
 def read(folder: Path | str) -> Played:
@@ -128,94 +112,86 @@ def read(folder: Path | str) -> Played:
         RunError: if it is not one.
         InspectError: if what a run left cannot be read.
     """
-    content = read_index(Path(folder))
-    runs = [RunOfSuite.read(name, Path(folder) / at["folder"], at["arms"]) for name, at in content["runs"].items()]
+    content, runs = read_index(Path(folder)), []
+    for name, at in content["runs"].items():
+        where = Path(folder) / at["folder"]
+        runs.append(
+            RunOfSuite(name, where, at["arms"], read_run(where) if (where / "summary.json").is_file() else None)
+        )
     return Played(Path(folder), runs, content["show"])
 
 
-def table(played: Played) -> str:
-    """The combined tables of a suite as text, for 120 columns."""
-    return as_text(sections(played))
+def suite_report(played: Played) -> Report:
+    """Arms by runs (of tournaments, learners by runs), a table for each metric that is shown."""
+    found = pd.concat([run.estimates() for run in played.runs])
+
+    def draw() -> Mapping[str, Figure]:
+        from inference_marl.analysis.plots.heat_map import heat_map
+
+        figures = {}
+        for metric in (name for name in _metrics(played, found) if name in DRAWN):
+            rows, columns = _order(played, found[found["metric"] == metric])
+            means = found[found["metric"] == metric].pivot(index="name", columns="run", values="mean")
+            limits = SUCCESS_RATE.bounds if metric == SUCCESS_RATE.name else None
+            label = played.metrics[metric].label
+            means = means.reindex(rows, columns=columns).rename_axis("arm")
+            figures[metric] = heat_map(means, label, played.folder.name, limits, _failed(played, found))
+        return figures
+
+    return Report(played.folder, "suite", sections(played, found), found, draw)
 
 
-def write(played: Played) -> list[Path]:
-    """Write `suite.csv`, `suite.md` and heat maps of the success rate and of NashConv into a suite's folder.
-
-    Returns:
-        The files.
-    """
-    from inference_marl.analysis.plots.heat_map import heat_map  # matplotlib, which the tables do not need
-    from inference_marl.analysis.plots.writing import write_figures
-
-    folder, found = played.folder, cross_tables(played)
-    figures = {
-        cross.metric: heat_map(cross, folder.name, PROBABILITY if cross.metric == "success_rate" else None)
-        for cross in found
-        if cross.metric in DRAWN
-    }
-    return [
-        write_text(folder / "suite.csv", as_csv(record for cross in found for record in cross.records())),
-        write_text(folder / "suite.md", as_markdown(sections(played))),
-        *write_figures(folder, figures),
-    ]
-
-
-def sections(played: Played) -> list[Section]:
+def sections(played: Played, found: pd.DataFrame) -> list[Section]:
     """What the runs are; of tournaments, each one's pairs; a table of arms by runs for each metric; what failed."""
-    of = ("game", "replicates", "steps")
-    rows = [[run.name, *(str(run.summary.get(key, "-")) for key in of)] for run in played.runs]
-    notation = f"{OF_LEARNERS if played.are_tournaments else OF_ARMS} {NOTATION}"
-    if any(row.get("published") is not None for run in played.runs for row in run.rows):
-        notation += tournament.PUBLISHED
-    count = f"{len(rows)} run{'s' if len(rows) > 1 else ''}"
-    head = Section(f"{played.folder.name}: {count}", notation, ["run", *of], rows, names=2)
-    found = cross_tables(played)
-    notes = [f"failed  {run.name}, {arm}: {reason}" for run in played.runs for arm, reason in run.failed.items()]
-    unknown = [metric for metric in played.show if metric not in {cross.metric for cross in found}]
-    notes += [f"not shown, since no run has it: {metric}" for metric in unknown]
-    pairs = [run for run in played.runs if is_tournament(run.summary.get("levels"))]
-    pairwise = [tournament.rewards(read_run(run.folder)) for run in pairs]
-    tables = [cross.section() for cross in found]
-    return [head, *pairwise, *tables, *([Section("\n".join(notes))] if notes else [])]
+    pairs = [run for run in played.runs if run.is_tournament]
+    notation = f"{OF_LEARNERS if pairs else OF_ARMS} {NOTATION} A dash: not known there."
+    notation += tournament.PUBLISHED if found["published"].notna().any() else ""
+    facts = {run.name: run.recorded.summary if run.recorded else {} for run in played.runs}
+    head = pd.DataFrame.from_dict(facts, orient="index").reindex(columns=["game", "replicates", "steps"])
+    count = f"{len(facts)} run{'s' if len(facts) > 1 else ''}"
+    tables = [Section(f"{played.folder.name}: {count}", notation, head.fillna("-").astype(str).rename_axis("run"))]
+    for run in pairs:
+        assert run.recorded is not None
+        against = tournament.table(run.recorded, tournament.pairs(run.recorded), REWARD.name, intervals=False)
+        tables.append(Section(f"reward per step of the row's learner, {run.name}", table=against))
+    metrics = _metrics(played, found)
+    tables += [_table(played, found[found["metric"] == metric], metric) for metric in metrics]
+    failed = {f"{run.name}, {arm}": why for run in played.runs for arm, why in run.failed.items()}
+    unknown = [f"not shown, since no run has it: {metric}" for metric in played.show if metric not in metrics]
+    return [*tables, *failures(failed), *([Section("\n".join(unknown))] if unknown else [])]
 
 
-def cross_tables(played: Played) -> list[CrossTable]:
-    """Arms by runs (of tournaments, learners by runs), for each metric that is shown."""
-    runs = played.runs
-    rows = [(run.name, row) for run in runs for row in run.rows]
-    exact = {run for run, row in rows if row["metric"] == "return"}
-    usual = ["success_rate", "return", "reward", "nash_conv", "steps_to_98", "steps_to_success"]
-    if all(run.name in exact for run in runs if run.rows):
-        usual.remove("reward")  # the same with noise
-    return [
-        _cross_table(metric, played, found)
-        for metric in played.show or usual
-        if (found := [(run, row) for run, row in rows if row["metric"] == metric])
-    ]
+def _metrics(played: Played, found: pd.DataFrame) -> list[str]:
+    """What is tabulated."""
+    known = set(found["metric"])
+    exact = set(found.loc[found["metric"] == RETURN.name, "run"]) == set(found["run"])
+    usual = [name for name in USUAL if not (exact and name == REWARD.name)]  # the same with noise
+    return [name for name in played.show or usual if name in known]
 
 
-def _cross_table(metric: str, played: Played, found: Sequence[tuple[str, dict[str, Any]]]) -> CrossTable:
-    """One metric, from its rows, each with the name of its run."""
-    runs, paired = played.runs, played.are_tournaments
-    names: dict[str, dict[str, None]] = {}
-    for _, row in found:
-        names.setdefault(row["learner"], {})[row["name"]] = None
-    arms = {arm: list(names.get(arm, [arm])) for run in runs for arm in run.arms}
-    failed: dict[tuple[str, str], Entry] = {
-        (name, run.name): {"failed": reason} for run in runs for arm, reason in run.failed.items() for name in arms[arm]
-    }
-    titles = {name: words for name, (_, words) in tournament.SHOWN.items()} if paired else NAMES | TITLES
-    said = [] if paired or metric not in EXPLAINED else [EXPLAINED[metric]]
-    zero_sum = [run.name for run in runs if run.zero_sum]
+def _table(played: Played, found: pd.DataFrame, metric: str) -> Section:
+    rows, columns = _order(played, found)
+    texts = pivot(found, ["name"], "run", played.metrics).reindex(rows, columns=columns).rename_axis(columns=None)
+    for row, run in _failed(played, found):
+        texts.loc[row, run] = "failed"
+    declared = played.metrics[metric]
+    said = "" if metric == OPTIMUM_PROBABILITY.name else declared.meaning
+    zero_sum = [run.name for run in played.runs if run.recorded and run.recorded.zero_sum and not run.is_tournament]
     if metric in OF_AGENTS and zero_sum:
-        said.append(ZERO_SUM.format(", ".join(zero_sum)))
-    return CrossTable(
-        metric=metric,
-        title=titles.get(metric, metric.replace("_", " ")),
-        explanation=" ".join(said),
-        corner="learner" if paired else "arm",
-        across="run",
-        rows=[name for each in arms.values() for name in each],
-        columns=[run.name for run in runs],
-        entries={(row["name"], run): row for run, row in found} | failed,
-    )
+        said = f"{said} {ZERO_SUM.format(', '.join(zero_sum))}"
+    label = declared.label if metric == declared.name else f"{declared.label}, agent {metric.rpartition('_')[2]}"
+    return Section(label, said, texts.fillna("-").rename_axis("arm"))
+
+
+def _order(played: Played, found: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Rows and columns of a table: arms, or their agents, and runs."""
+    names = found.groupby("learner", sort=False)["name"].unique()
+    arms = dict.fromkeys(arm for run in played.runs for arm in run.arms)
+    return [name for arm in arms for name in names.get(arm, [arm])], [run.name for run in played.runs]
+
+
+def _failed(played: Played, found: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Why there is no number, by row and run."""
+    names = found.groupby("learner", sort=False)["name"].unique()
+    failed = ((run.name, arm, why) for run in played.runs for arm, why in run.failed.items())
+    return {(name, run): why for run, arm, why in failed for name in names.get(arm, [arm])}

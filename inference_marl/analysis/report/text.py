@@ -7,17 +7,31 @@ from pathlib import Path
 
 from inference_marl.analysis.comparison import check_comparable, comparison, run_names
 from inference_marl.analysis.recorded import Recorded, read
-from inference_marl.analysis.report.agents import Row, has_own_learners, name_of, of_agents, published_value
-from inference_marl.analysis.report.findings import findings
-from inference_marl.analysis.tables import CENSORED, NAMES, NO_INTERVAL, Section, ends, interval_of, number
-from inference_marl.statistics.metrics import is_zero_sum
+from inference_marl.analysis.report.findings import findings, overview
+from inference_marl.analysis.report.tables import Report, ablation_report, run_report
+from inference_marl.analysis.report.tournament import tournament_report
+from inference_marl.analysis.tables import as_text
+from inference_marl.experiment import is_tournament
 
 
-def inspect_run(run: Path | str | Recorded, print: Callable[[str], object] = print) -> None:
-    """Print what a run found and draw its figures into its folder.
+def report_of(run: Path | str | Recorded, compare: bool = False) -> Report:
+    """The tables that suit a run: of a tournament, of an ablation (or any arms, to `compare` them), or its results.
+
+    Raises:
+        InspectError: if the folder is not a run, or the run is not finished.
+    """
+    recorded = read(run)
+    if is_tournament(recorded.spec.get("levels")):
+        return tournament_report(recorded)
+    return ablation_report(recorded) if compare or recorded.spec.get("levels") else run_report(recorded)
+
+
+def inspect_run(run: Path | str | Recorded, full: bool = False, print: Callable[[str], object] = print) -> None:
+    """Print what a run's learners believe and draw its figures into its folder.
 
     Args:
         run: the folder of a finished run, or what `read` made of it.
+        full: answer every question with its table, instead of all on one screen.
         print: where the text goes, a block of lines at a time, at most about 100 columns wide.
 
     Raises:
@@ -26,11 +40,9 @@ def inspect_run(run: Path | str | Recorded, print: Callable[[str], object] = pri
     from inference_marl.analysis.plots import write_all  # matplotlib, which the tables do not need
 
     recorded = read(run)
-    print(results_table(recorded))
-    for section in findings(recorded):
-        print("\n" + section.text())
+    print(as_text(findings(recorded) if full else overview(recorded)))
     paths = write_all(recorded)
-    print(f"\nFigures in {paths[0].parent}:\n" + "\n".join(f"  {path.name}" for path in paths))
+    print(f"\nFigures in {paths[0].parent}: {', '.join(path.name for path in paths)}")
 
 
 def compare_runs(runs: Sequence[Path | str], print: Callable[[str], object] = print) -> None:
@@ -49,55 +61,6 @@ def compare_runs(runs: Sequence[Path | str], print: Callable[[str], object] = pr
     for other in others:
         check_comparable(first, other)  # before anything is printed
     for other in others:
-        print(" and ".join(run_names(first, other)))
-        for section in comparison(first, other):
-            print("\n" + section.text())
+        print(f"{' and '.join(run_names(first, other))}\n\n{as_text(comparison(first, other))}")
         path = write_comparison(first, other)
         print(f"\nFigure: {path}\n" if path else "")
-
-
-def results_table(run: Path | str | Recorded) -> str:
-    """The results at the last step, every learner under every metric, with published values beside them.
-
-    Args:
-        run: the folder of a finished run, or what `read` made of it.
-
-    Raises:
-        InspectError: if the folder is not a run, or the run is not finished.
-    """
-    return results(read(run)).text()
-
-
-def results(recorded: Recorded) -> Section:
-    """`results_table` as a section.
-
-    Below the mean over agents stand the agents one by one where the arm has a learner per seat; in zero-sum games,
-    where the mean says nothing, they stand in its place.
-    """
-    found, last = recorded.summary, recorded.last_step
-    published = found.get("published") or {}
-    present = {row["metric"] for row in found["results"]}
-    names = NAMES | {metric: metric.replace("_", " ") for metric in sorted(present - NAMES.keys())}
-    zero_sum = is_zero_sum(recorded.metrics)
-    lines: list[Sequence[str]] = []
-    for metric, name in names.items():
-        rows = [row for row in found["results"] if row["metric"] == metric and row["step"] == last]
-        lines += [[name]] if rows else []
-        for row in rows:
-            own = of_agents(found, row) if zero_sum or has_own_learners(recorded.spec, row["learner"]) else []
-            for each in own if zero_sum and own else [row, *own]:
-                reference = published_value(found, each, zero_sum, apart=bool(own))
-                beside = [] if reference is None else [number(reference)]
-                lines.append([f"  {name_of(each)}", *_estimate(each, last), str(each["replicates"]), *beside])
-    header = ["", "mean", "95 % interval", "replicates", *(["published"] if published else [])]
-    notes = [NO_INTERVAL] if any(len(line) > 2 and line[2] == "-" for line in lines) else []
-    if published:
-        source = found.get("source") or "source not given"
-        notes.append(f"published: at the last step of the published experiment, which may not be this one's; {source}")
-    return Section(recorded.title, "", header, lines, " ".join(notes), ("learning_curves", "elbo_parts"))
-
-
-def _estimate(row: Row, last: int) -> list[str]:
-    """Estimate and interval of a results row; a step that was not reached is more than the last one."""
-    interval, digits = interval_of(row, row["metric"]), 1 if row["metric"].startswith(CENSORED) else 3
-    return [number(interval.mean, digits, last), ends(interval, digits, last)]

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from inference_marl.analysis.cross_table import CrossTable, Entry
-from inference_marl.analysis.recorded import Recorded, read
-from inference_marl.analysis.tables import Section, as_csv, as_markdown, as_text, failures, fitted
-from inference_marl.experiment import Levels, learners
-from inference_marl.runs.files import write_text
+from inference_marl.analysis.estimates import ESTIMATE, pivot
+from inference_marl.analysis.recorded import Recorded
+from inference_marl.analysis.report.tables import Report
+from inference_marl.analysis.tables import NO_INTERVAL, Section, failures
+from inference_marl.experiment import learners
 from inference_marl.statistics.beliefs import Numbers, as_array
-from inference_marl.statistics.bounds import PROBABILITY, UNBOUNDED
-from inference_marl.statistics.intervals import mean_interval, proportion_interval
-from inference_marl.statistics.summary import row as summary_row
+from inference_marl.statistics.intervals import mean_interval
+from inference_marl.statistics.metrics import RETURN, REWARD, SUCCESS_RATE, estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 AVERAGE = "all opponents"
 """Name of the column of averages; no arm can be called so."""
 
-SHOWN = {
-    "reward": ("reward", "reward per step of the row's learner"),
-    "return": ("return", "exact return of the row's learner"),
-    "success_rate": ("success", "success rate of the pair"),
-}
-"""Metrics that are tabulated where they are known: their names in `metrics.nc`, and in words."""
+SHOWN = {REWARD: "{} of the row's learner", RETURN: "exact return of the row's learner", SUCCESS_RATE: "{} of the pair"}
+"""Metrics that are tabulated where they are known, and the titles of their tables."""
 
 PUBLISHED = " In parentheses: published."
 """How a table is read that has published numbers."""
@@ -36,119 +33,96 @@ Pair = tuple[str, str]
 """Names of the row's and of the column's learner."""
 
 
-def table(run: Path | str | Recorded) -> str:
-    """The tables as text, for 120 columns.
+def tournament_report(recorded: Recorded) -> Report:
+    """Learners by opponents at the last record, sorted by the average reward."""
+    found = pairs(recorded)
 
-    Raises:
-        InspectError: if the folder is not a run, or the run has no results.
-    """
-    return as_text(sections(read(run), printed=True))
+    def draw() -> Mapping[str, Figure]:
+        from inference_marl.analysis.plots.heat_map import heat_map
 
+        figures = {}
+        for name, rows in found.groupby("metric", sort=False):
+            means = rows.pivot(index="learner", columns="opponent", values="mean").loc[*_order(found)]
+            ends = float(np.nanmin(means)), float(np.nanmax(means))
+            limits = SUCCESS_RATE.bounds if name == SUCCESS_RATE.name else ends
+            title = "tournament" if name == REWARD.name else f"tournament_{name}"
+            figures[title] = heat_map(means, _title(str(name)), recorded.title, limits, _failed(recorded), apart=1)
+        return figures
 
-def write(run: Path | str | Recorded) -> list[Path]:
-    """Write `tournament.csv`, `tournament.md` and heat maps into a run's folder.
-
-    Returns:
-        The files.
-
-    Raises:
-        InspectError: if the folder is not a run, or the run has no results.
-    """
-    from inference_marl.analysis.plots.heat_map import heat_map  # matplotlib, which the tables do not need
-    from inference_marl.analysis.plots.writing import write_figures
-
-    recorded = read(run)
-    folder, found, figures = recorded.folder, cross_tables(recorded), {}
-    for cross in found:
-        means = cross.means()
-        limits = PROBABILITY if cross.metric == "success_rate" else (np.nanmin(means), np.nanmax(means))
-        name = "tournament" if cross.metric == "reward" else f"tournament_{cross.metric}"
-        figures[name] = heat_map(cross, recorded.title, limits)
-    return [
-        write_text(folder / "tournament.csv", as_csv(record for cross in found for record in cross.records())),
-        write_text(folder / "tournament.md", as_markdown(sections(recorded))),
-        *write_figures(folder, figures),
-    ]
+    return Report(recorded.folder, "tournament", sections(recorded, found), found, draw)
 
 
-def sections(recorded: Recorded, printed: bool = False) -> list[Section]:
-    """What was played, a table for each metric, and what failed.
-
-    Args:
-        recorded: the run.
-        printed: in a narrow form: estimates and halves of their intervals apart, opponents by rank where their names
-            are too long, in several tables where that is not enough.
-    """
+def sections(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
+    """What was played, a table for each metric, and what failed."""
     steps = recorded.metrics["step"].to_numpy()
     since = int(steps[-1]) - (int(steps[-2]) if len(steps) > 1 else 0)
     over = f"over the last {since} steps" if since > 1 else "at the last step"
     head = Section(
         recorded.title,
         f"Rows are learners, columns their opponents, sorted by the reward {over} averaged over all opponents, the "
-        "learner itself included. Intervals are 95 % over replicates, of averages over the replicates' own averages; "
-        "replicates that are all alike give none." + PUBLISHED * bool(recorded.summary.get("published")),
+        "learner itself included. Intervals are 95 % over replicates, of averages over the replicates' own averages. "
+        + NO_INTERVAL
+        + PUBLISHED * bool(recorded.summary.get("published")),
     )
-    found = [head]
-    for cross in cross_tables(recorded):
-        if printed and cross.form == "half":
-            found += [_narrow(cross, "alone", ""), _narrow(cross, "half only", ", ± (half of the 95 % interval)")]
-        else:  # halves of Wilson's intervals would mislead
-            found.append(_narrow(cross, cross.form, "") if printed else cross.section())
-    return [*found, *failures(recorded.failed)]
+    names = found["metric"].unique()
+    tables = [Section(_title(name), table=table(recorded, found, name)) for name in names]
+    return [head, *tables, *failures(recorded.failed)]
 
 
-def rewards(recorded: Recorded) -> Section:
-    """Who earns what against whom, without intervals: the first of `sections`' tables, to stand beside other runs'."""
-    return _narrow(cross_tables(recorded)[0], "alone", f", {recorded.name}")
+def table(recorded: Recorded, found: pd.DataFrame, metric: str, intervals: bool = True) -> pd.DataFrame:
+    """One metric of learners by opponents, as text."""
+    rows = found[found["metric"] == metric]
+    order, columns = _order(found)
+    texts = pivot(rows, ["learner"], "opponent", recorded.declared, intervals).reindex(order, columns=columns)
+    for (row, column), _ in _failed(recorded).items():
+        texts.loc[row, column] = "failed"
+    return texts.fillna("-").rename_axis(columns=None)
 
 
-def _narrow(cross: CrossTable, form: str, what: str) -> Section:
-    """A table with opponents called by their ranks, if their names are too long for it."""
-    section = cross.section(form)
-    section = replace(section, title=section.title + what)
-    if len(fitted(section)) == 1:
-        return section
-    ranked = {name: str(rank) for rank, name in enumerate(cross.rows, 1)}
-    return replace(
-        section,
-        explanation=f"{section.explanation} Columns are opponents, by the number of their row.".strip(),
-        header=[ranked.get(name, name) for name in section.header],
-        rows=[[f"{ranked[row[0]]} {row[0]}", *row[1:]] for row in section.rows],
-    )
+def _order(found: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Rows and columns: by average reward, learners without averages last."""
+    reward = found[found["metric"] == REWARD.name]
+    names = dict.fromkeys(reward["learner"])
+    averages = reward[reward["opponent"] == AVERAGE].set_index("learner")["mean"]
+    rows = sorted(names, key=lambda name: averages.get(name, -np.inf), reverse=True)
+    return rows, [AVERAGE, *rows]
 
 
-def cross_tables(recorded: Recorded) -> list[CrossTable]:
-    """Learners by opponents at the last record, for each metric that is known, sorted by the average reward."""
-    order = learners(recorded.summary["levels"])
-    failed: dict[Pair, Entry] = {pair: {"failed": why} for pair, why in _failed(recorded).items()}
-    found = []
-    for metric, (name, words) in SHOWN.items():
-        samples = _samples(recorded, name)
-        if not samples:
-            continue
-        entries = _entries(recorded, metric, samples)
-        if metric == "reward":
-            average = {each: entries[each, AVERAGE]["mean"] for each in order if (each, AVERAGE) in entries}
-            order = sorted(order, key=lambda each: average.get(each, -np.inf), reverse=True)
-        columns = [AVERAGE, *order]
-        found.append(CrossTable(metric, words, "", "learner", "opponent", order, columns, entries | failed, apart=1))
-    return found
+def _title(metric: str) -> str:
+    return next(words.format(each.label) for each, words in SHOWN.items() if each.name == metric)
 
 
-def _entries(recorded: Recorded, metric: str, samples: Mapping[Pair, Numbers]) -> dict[Pair, Entry]:
-    """Estimates and intervals of all pairs, and of the averages of learners that met all opponents."""
-    names, rate = learners(recorded.summary["levels"]), metric == "success_rate"
-    found: dict[Pair, Entry] = {}
-    for pair, values in samples.items():
-        interval = proportion_interval(int(values.sum()), len(values)) if rate else mean_interval(values)
-        found[pair] = summary_row(interval, len(values), step=recorded.last_step)
-    for learner in names:
-        own = [samples[learner, other] for other in names if (learner, other) in samples]
-        if len(own) == len(names):  # averages over different opponents could not be compared
-            interval = mean_interval(np.mean(own, axis=0), bounds=PROBABILITY if rate else UNBOUNDED)
-            published = (recorded.summary.get("published") or {}).get(learner, {}).get(metric)
-            found[learner, AVERAGE] = summary_row(interval, len(own[0]), step=recorded.last_step, published=published)
-    return found
+def pairs(recorded: Recorded) -> pd.DataFrame:
+    """Estimates and intervals of all pairs, and of the averages of learners that met all opponents.
+
+    Columns as in `estimates.frame`, and `opponent`.
+    """
+    names, rows = learners(recorded.levels), []
+    for metric in SHOWN:
+        samples = _samples(recorded, metric.name)
+        for (learner, opponent), values in samples.items():
+            rows.append(_row(recorded, learner, opponent, metric.name, vars(estimate(metric, values)), len(values)))
+        for learner in names if samples else []:
+            own = [samples[learner, other] for other in names if (learner, other) in samples]
+            if len(own) == len(names):  # averages over different opponents could not be compared
+                average = vars(mean_interval(np.mean(own, axis=0), bounds=metric.bounds))
+                rows.append(_row(recorded, learner, AVERAGE, metric.name, average, len(own[0])))
+    columns = ["learner", "opponent", "metric", "step", *ESTIMATE, "replicates", "published"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _row(
+    recorded: Recorded, learner: str, opponent: str, metric: str, numbers: Mapping[str, float], replicates: int
+) -> dict[str, Any]:
+    published = (recorded.summary.get("published") or {}).get(learner, {}).get(metric, np.nan)
+    who = {"learner": learner, "opponent": opponent, "metric": metric, "step": recorded.last_step}
+    return {**who, **numbers, "replicates": replicates, "published": published if opponent == AVERAGE else np.nan}
+
+
+def averages(recorded: Recorded) -> pd.DataFrame:
+    """What each learner earns on average over all opponents, in rows like those of other runs."""
+    found = pairs(recorded)
+    return found[found["opponent"] == AVERAGE].drop(columns="opponent")
 
 
 def missing_averages(recorded: Recorded) -> dict[str, str]:
@@ -161,29 +135,18 @@ def missing_averages(recorded: Recorded) -> dict[str, str]:
 
 def _failed(recorded: Recorded) -> dict[Pair, str]:
     """Why pairs failed."""
-    levels = recorded.summary["levels"]
     found = {}
     for arm, why in recorded.failed.items():
-        row, column = levels[arm]["row"], levels[arm]["column"]
+        row, column = recorded.levels[arm]["row"], recorded.levels[arm]["column"]
         found[row, column] = why
-        if _is_mirrored(levels):
+        if _is_mirrored(recorded):
             found[column, row] = why
     return found
 
 
-def _is_mirrored(levels: Levels) -> bool:
+def _is_mirrored(recorded: Recorded) -> bool:
     """Whether one seating of each pair stands for both."""
-    return len(levels) < len(learners(levels)) ** 2
-
-
-def averages(recorded: Recorded) -> list[dict[str, Any]]:
-    """What each learner earns on average over all opponents, in rows like those of `summary.json`."""
-    return [
-        {"learner": learner, "metric": cross.metric, **cross.entries[learner, AVERAGE]}
-        for cross in cross_tables(recorded)
-        for learner in cross.rows
-        if (learner, AVERAGE) in cross.entries
-    ]
+    return len(recorded.levels) < len(learners(recorded.levels)) ** 2
 
 
 def _samples(recorded: Recorded, name: str) -> dict[Pair, Numbers]:
@@ -191,10 +154,9 @@ def _samples(recorded: Recorded, name: str) -> dict[Pair, Numbers]:
 
     Where one seating stands for both, a learner against itself has the mean of both seats.
     """
-    metrics, levels = recorded.metrics, recorded.summary["levels"]
-    found: dict[Pair, Numbers] = {}
-    mirrored, known = _is_mirrored(levels), set(recorded.learners if name in metrics else [])
-    for arm, at in levels.items():
+    metrics, found = recorded.metrics, {}
+    mirrored, known = _is_mirrored(recorded), set(recorded.learners if name in metrics else [])
+    for arm, at in recorded.levels.items():
         if arm not in known:
             continue
         values = as_array(metrics[name].sel(learner=arm).isel(step=-1), "replicate")

@@ -1,0 +1,151 @@
+"""What commands print of a folder and write into it: the results of a run, and the cells of an ablation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from inference_marl.analysis.estimates import at_the_end, frame, interval, pivot, records, shown
+from inference_marl.analysis.levels import names_of
+from inference_marl.analysis.recorded import Recorded
+from inference_marl.analysis.tables import NO_INTERVAL, Section, as_text, decimals, ends, failures, number
+from inference_marl.runs.files import write_text
+from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
+from inference_marl.statistics.summary import PUBLISHABLE, STEPS_TO_SUCCESS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CURVES, BARS = "ablation_curves", "ablation_elbo"
+"""Names of the figures of an ablation, without suffix."""
+
+REACHED = (REWARD.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name, STEPS_TO_SUCCESS.name)
+"""What the first block of an ablation's table shows."""
+
+WHAT_WAS_REACHED = (
+    "What was reached, means over agents and replicates: ± is half of the 95 % interval (Student's), brackets hold its "
+    f"ends. {NO_INTERVAL}"
+)
+WHAT_DIFFERS = (
+    "The paired difference from the first cell, replicate by replicate; and how far inference came: the ELBO, in units "
+    "of reward, and what it lacks of the evidence, where the learner can compute that. Where models or critics differ, "
+    "a higher ELBO is not better inference: compare the gap."
+)
+
+
+def no_figures() -> Mapping[str, Figure]:
+    """For reports that draw nothing."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command prints of a folder, and the files it writes there.
+
+    Attributes:
+        folder: of a run or a suite.
+        name: of the files, without suffix.
+        sections: tables, as printed.
+        estimates: the tidy frame that the tables are pivots of.
+        draw: makes the figures that belong to the tables, by name.
+    """
+
+    folder: Path
+    name: str
+    sections: Sequence[Section]
+    estimates: pd.DataFrame
+    draw: Callable[[], Mapping[str, Figure]] = no_figures
+
+    def text(self) -> str:
+        """For a terminal, at most 120 columns wide as far as names allow."""
+        return as_text(self.sections)
+
+    def write(self) -> list[Path]:
+        """Write the frame as CSV, the tables as Markdown and LaTeX, and the figures; returns the files."""
+        from inference_marl.analysis.plots.writing import write_figures  # matplotlib, which the tables do not need
+
+        tables = [section for section in self.sections if section.title or section.table is not None]
+        texts = {
+            "csv": self.estimates.to_csv(index=False, lineterminator="\n"),
+            "md": "\n\n".join(section.markdown() for section in tables) + "\n",
+            "tex": "\n".join(section.latex() for section in tables) + "\n",
+        }
+        written = [write_text(self.folder / f"{self.name}.{suffix}", text) for suffix, text in texts.items()]
+        return [*written, *write_figures(self.folder, self.draw())]
+
+
+def run_report(recorded: Recorded) -> Report:
+    """The results of a run at its last step, every learner under every metric."""
+    found = frame(recorded)
+    return Report(recorded.folder, "results", [results(recorded, found), *failures(recorded.failed)], found)
+
+
+def results(recorded: Recorded, found: pd.DataFrame) -> Section:
+    """Estimates, intervals and, beside them, published values.
+
+    Below the mean over agents stand the agents one by one where the arm has a learner per seat; in zero-sum games,
+    where the mean says nothing, they stand in its place.
+    """
+    rows, last, declared = shown(recorded, at_the_end(found)), recorded.last_step, list(recorded.declared)
+    rows = rows.sort_values("metric", key=lambda names: names.map(declared.index), kind="stable")
+    lines = []
+    for row in records(rows):
+        metric = recorded.metric(row.metric)
+        estimate, digits = interval(row), decimals(metric)
+        numbers = number(estimate.mean, digits, last), ends(estimate, digits, last), f"{row.replicates:g}"
+        lines.append((metric.label, row.name, *numbers, "" if pd.isna(row.published) else number(row.published)))
+    columns = ["", "learner", "mean", "95 % interval", "replicates", "published"]
+    table = pd.DataFrame(lines, columns=columns).set_index(["", "learner"])
+    notes = [NO_INTERVAL] if (table["95 % interval"] == "").any() else []
+    if recorded.summary.get("published"):
+        source = recorded.summary.get("source") or "source not given"
+        notes.append(f"published: at the last step of the published experiment, which may not be this one's; {source}")
+    else:
+        del table["published"]
+    return Section(recorded.title, "", table, " ".join(notes), ("learning_curves", "elbo_parts"))
+
+
+def ablation_report(recorded: Recorded) -> Report:
+    """The cells of a design beside each other, and with the first. A cell is an arm of the run."""
+    from inference_marl.analysis.plots import ablation_curves, elbo_bars  # matplotlib, as in `Report.write`
+
+    def draw() -> Mapping[str, Figure]:
+        figures = {CURVES: ablation_curves(recorded.metrics, recorded.levels)}
+        return figures | ({BARS: elbo_bars(recorded.metrics, recorded.levels)} if "elbo" in recorded.metrics else {})
+
+    found = frame(recorded)
+    return Report(recorded.folder, "ablation", ablation(recorded, found), found, draw)
+
+
+def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
+    """What was reached; differences from the first cell, ELBOs, and what games and learners report of their own."""
+    levels, failed = recorded.levels, recorded.failed
+    cells = found[(found["step"] == recorded.last_step) & found["agent"].isna()]
+    paired = cells["reference"].notna()
+    general = {metric.name for metric in PUBLISHABLE}
+    blocks = {
+        WHAT_WAS_REACHED: cells[~paired & cells["metric"].isin(REACHED)],
+        WHAT_DIFFERS: cells[paired | ~cells["metric"].isin(general)].sort_values(
+            "reference", kind="stable", na_position="last"
+        ),
+    }
+    what = f"{len(levels)} cells, {recorded.replicates} each, at step {recorded.last_step}"
+    sections = [Section(f"{recorded.name}: {recorded.metrics.attrs.get('game', 'a game')}, {what}")]
+    first = next(iter(levels))
+    for explanation, rows in blocks.items():
+        labels = [
+            recorded.metric(row.metric).label + ("" if pd.isna(row.reference) else " vs first") for row in records(rows)
+        ]
+        table = pivot(rows.assign(label=labels), ["learner"], "label", recorded.declared).rename_axis(columns=None)
+        table = table.reindex(index=list(levels)).fillna("-")
+        table.loc[list(failed)] = "failed"
+        header, names = names_of(levels)
+        table.index = pd.MultiIndex.from_tuples(map(tuple, names), names=header)
+        compared = explanation is WHAT_DIFFERS
+        note = f"no differences: the first cell failed ({first})" if compared and first in failed else ""
+        sections.append(Section("", explanation, table, note, (CURVES, BARS) if compared else ()))
+    return [*sections, *failures(failed)]
