@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import (
-    SPREAD_FLOOR,
-    Numbers,
-    as_array,
-    discrete_divergence,
-    modelling,
-    normal_divergence,
-)
+from inference_marl.statistics.beliefs import Numbers, modelling
 from inference_marl.statistics.intervals import Interval
 from inference_marl.statistics.metrics import difference, estimate, in_dataset, per_replicate
-from inference_marl.statistics.quantities import MEASURES
+from inference_marl.statistics.quantities import MEASURES, cross_entropy, declaration
 from inference_marl.types import POSITIVE, Metric
 
 MAX_PAIRS = 6
@@ -175,11 +169,10 @@ def quantities(recorded: Recorded, learner: str) -> dict[Metric, Numbers]:
         if values is not None and metric.tabulated:
             found[metric] = values[:, -1]
     posterior = recorded.posterior
-    measured: dict[Metric, Numbers | Interval] = {}
     if posterior is not None and learner in modelling(posterior):
-        measured = {metric: each for measure in MEASURES for metric, each in measure(posterior, learner).items()}
-    kept = {metric: each for metric, each in measured.items() if not isinstance(each, Interval)}
-    return {metric: values for metric, values in (found | kept).items() if not np.isnan(values).all()}
+        measured = [pair for measure in MEASURES for pair in measure(posterior, learner).items()]
+        found |= {declaration(name, posterior): each for name, each in measured if not isinstance(each, Interval)}
+    return {metric: values for metric, values in found.items() if not np.isnan(values).all()}
 
 
 def _side_by_side(
@@ -241,38 +234,39 @@ def belief_distance(
     common = [state for state in found[0]["state"].to_numpy() if state in states]
     if not common or any(belief.isnull().all() for belief in found):
         return None
-    attrs, last = stored[0].attrs, str(found[0].dims[-1])
-    discrete = attrs["kind"] == "discrete"
-    event = (last,) if discrete else ("draw", last)
-    one, other = (as_array(belief.sel(state=common), "replicate", "agent", "state", *event) for belief in found)
-    spread = 0.0 if discrete else SPREAD_FLOOR * (attrs["high"] - attrs["low"])
-    return _bootstrapped(one, other, are_paired(first, second), lambda p, q: _distances(p, q, discrete, spread))
+    one, other = (belief.sel(state=common).astype(np.float64) for belief in found)
+    attrs = stored[0].attrs
+    return _bootstrapped(one, other, are_paired(first, second), lambda p, q: _distances(p, q, attrs))
 
 
-def _distances(p: Numbers, q: Numbers, discrete: bool, spread: float) -> tuple[float, float]:
-    """Distance and divergence of `replicates x agents x states x ...`."""
-    if discrete:
-        p, q = p.mean(0), q.mean(0)
-        total = np.where(np.isnan(p).all(-1), np.nan, np.nansum(np.abs(p - q), -1) / 2)
-        return float(np.nanmean(total)), float(np.nanmean(discrete_divergence(p, q, False)))
-    p, q = (np.concatenate(list(each), axis=-2) for each in (p, q))  # all replicates' draws
-    levels = (np.arange(200) + 0.5) / 200
-    apart = np.abs(np.quantile(p, levels, axis=-2) - np.quantile(q, levels, axis=-2)).mean(0)
-    return float(np.nanmean(apart)), float(np.nanmean(normal_divergence(p, q, False, spread)))
+def _distances(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, Any]) -> tuple[float, float]:
+    """Distance and divergence of the means over replicates or, of draws, of all replicates together."""
+    if attrs["kind"] == "discrete":
+        p, q = p.mean("replicate"), q.mean("replicate")
+        apart = abs(p - q).sum(str(p.dims[-1]), min_count=1) / 2
+    else:
+        p, q = (each.rename(draw="each").stack(draw=("replicate", "each"), create_index=False) for each in (p, q))
+        p, q = (each.transpose(..., each.dims[-2]) for each in (p, q))
+        levels = (np.arange(200) + 0.5) / 200
+        apart = abs(p.quantile(levels, "draw") - q.quantile(levels, "draw"))
+    return float(apart.mean()), float((cross_entropy(p, q, attrs) - cross_entropy(p, p, attrs)).mean())
 
 
 def _bootstrapped(
-    one: Numbers, other: Numbers, paired: bool, measure: Callable[[Numbers, Numbers], tuple[float, float]]
+    one: xr.DataArray,
+    other: xr.DataArray,
+    paired: bool,
+    measure: Callable[[xr.DataArray, xr.DataArray], tuple[float, float]],
 ) -> tuple[Interval, Interval]:
     """Two measures with percentile intervals over replicates of both, resampled in pairs if they are `paired`."""
-    estimate = measure(one, other)
-    if min(len(one), len(other)) < 2:
+    estimate, sizes = measure(one, other), (one.sizes["replicate"], other.sizes["replicate"])
+    if min(sizes) < 2:
         return Interval(estimate[0], math.nan, math.nan), Interval(estimate[1], math.nan, math.nan)
-    rng = np.random.default_rng(0)
-    drawn = []
+    rng, drawn = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
-        chosen = rng.integers(len(one), size=len(one))
-        drawn.append(measure(one[chosen], other[chosen if paired else rng.integers(len(other), size=len(other))]))
+        chosen = rng.integers(sizes[0], size=sizes[0])
+        matched = chosen if paired else rng.integers(sizes[1], size=sizes[1])
+        drawn.append(measure(one.isel(replicate=chosen), other.isel(replicate=matched)))
     low = np.minimum(np.quantile(drawn, 0.025, axis=0), estimate)
     high = np.maximum(np.quantile(drawn, 0.975, axis=0), estimate)
     first, second = (Interval(*map(float, each)) for each in zip(estimate, low, high, strict=True))

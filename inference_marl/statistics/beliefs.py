@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -89,67 +87,6 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
     return probability.mean("state").transpose("learner", "replicate", "step", "agent")
 
 
-@dataclass(frozen=True)
-class Divergences:
-    """How far a learner's opponent model is from its prior and from the truth, see `divergences`.
-
-    Attributes:
-        from_prior: `KL(rho || P)` in nats, `replicates`.
-        from_truth: `KL(opponents' policy || rho)` in nats, `replicates`.
-        log_score: expected `log rho(b)` under the opponents' policy in nats, `replicates`; higher is better. It scores
-            the model as a forecast and, unlike `from_truth`, includes the opponents' entropy.
-        best_log_score: log score of the truth itself, `replicates`, the maximum.
-    """
-
-    from_prior: Numbers
-    from_truth: Numbers
-    log_score: Numbers
-    best_log_score: Numbers
-
-
-def divergences(posterior: xr.Dataset, learner: str, record: int = -1) -> Divergences | None:
-    """Divergences of one learner's opponent model, averaged over states and over agents that have a model.
-
-    Discrete beliefs are exact, with probabilities floored at `PROBABILITY_FLOOR`. Continuous ones are recorded as draws
-    and approximated by a normal with the draws' mean and standard deviation in every dimension, floored at
-    `SPREAD_FLOOR` of the range, which is crude for multimodal beliefs.
-
-    Args:
-        posterior: as in `posterior.nc`.
-        learner: its name.
-        record: index of the record.
-
-    Returns:
-        NaN for a comparison that cannot be made; `None` if the learner has no opponent model.
-    """
-    if "opponent_model" not in posterior:
-        return None
-    here = posterior.sel(learner=learner).isel(step=record)
-    discrete = posterior.attrs["kind"] == "discrete"
-    event = ("opponent_action",) if discrete else ("draw", "opponent_dim")
-    missing = xr.full_like(here["opponent_model"], np.nan)
-    model, prior, truth = (
-        as_array(here.get(name, missing), "agent", "replicate", "state", *event)
-        for name in ("opponent_model", "opponent_prior", "opponent_policy")
-    )
-    modelling = ~np.isnan(model).all(axis=tuple(range(1, model.ndim)))
-    if not modelling.any():
-        return None
-    model, prior, truth = model[modelling], prior[modelling], truth[modelling]
-
-    def compare(p: Numbers, q: Numbers, score: bool = False) -> Numbers:
-        if discrete:
-            value = discrete_divergence(p, q, score)
-        else:
-            spread = SPREAD_FLOOR * (posterior.attrs["high"] - posterior.attrs["low"])
-            value = normal_divergence(p, q, score, spread)
-        mean: Numbers = xr.DataArray(value, dims=("agent", "replicate", "state")).mean(["agent", "state"]).to_numpy()
-        return mean
-
-    scores = (compare(truth, other, score=True) for other in (model, truth))
-    return Divergences(compare(model, prior), compare(truth, model), *scores)
-
-
 def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
     """One agent's beliefs about one of its opponents, in the format of the whole dataset.
 
@@ -190,25 +127,3 @@ def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
         best = posterior[optimum.replace("opponent_", "")].to_numpy()[[opponent], : shape[at]]
         parts[optimum] = (("agent", joint), best)
     return parts.assign_coords({joint: posterior[own].to_numpy()[: shape[at]]}) if own in posterior.coords else parts
-
-
-def discrete_divergence(p: Numbers, q: Numbers, score: bool) -> Numbers:
-    """`E_p[log q]` if `score`, else `KL(p || q)`, over the last dimension; NaN in both is padding."""
-    log_q = np.log(np.maximum(q, PROBABILITY_FLOOR))
-    terms = p * (log_q if score else np.log(np.maximum(p, PROBABILITY_FLOOR)) - log_q)
-    return _sum(terms, np.isnan(p) & np.isnan(q))
-
-
-def normal_divergence(p: Numbers, q: Numbers, score: bool, spread: float) -> Numbers:
-    """As `discrete_divergence`, for normals with independent dimensions fitted to draws `... x draws x dims`."""
-    mean_p, mean_q = p.mean(-2), q.mean(-2)
-    sd_p, sd_q = (np.maximum(draws.std(-2), spread) for draws in (p, q))
-    surprise = (sd_p**2 + (mean_p - mean_q) ** 2) / (2 * sd_q**2)
-    terms = -np.log(sd_q * np.sqrt(2 * np.pi)) - surprise if score else np.log(sd_q / sd_p) + surprise - 0.5
-    return _sum(terms, np.isnan(mean_p) & np.isnan(mean_q))
-
-
-def _sum(terms: Numbers, padding: npt.NDArray[np.bool_]) -> Numbers:
-    """Sum over the last dimension without padding; NaN where all is padding (a state that the agent lacks)."""
-    total: Numbers = np.where(padding.all(-1), np.nan, np.where(padding, 0.0, terms).sum(-1))
-    return total

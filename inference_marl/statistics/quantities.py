@@ -1,26 +1,35 @@
-"""What is measured of a learner's opponent model: every quantity with its declaration, one number per replicate each.
+"""What is measured of a learner's opponent model at the end of a run: every quantity with its declaration.
 
-For continuous actions beliefs are densities, whose entropies and log scores have no bounds.
+Beliefs are averaged over states and over agents that have them. Discrete ones are exact, with probabilities floored at
+`PROBABILITY_FLOOR`. Continuous ones are recorded as draws and approximated by a normal with the draws' mean and
+standard deviation in every dimension, which is crude for multimodal beliefs; their entropies and log scores have no
+bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from itertools import pairwise
 
+import numpy as np
 import xarray as xr
 
-from inference_marl.statistics.beliefs import Numbers, divergences
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, ROUNDING, SPREAD_FLOOR, Numbers, modelling
 from inference_marl.statistics.calibration import calibration
-from inference_marl.statistics.certainty import agreement, certainty
-from inference_marl.statistics.changes import belief_change
 from inference_marl.statistics.intervals import Interval
-from inference_marl.statistics.time_to_threshold import learner_lead
+from inference_marl.statistics.time_to_threshold import first_lasting_step, learner_lead
 from inference_marl.types import POSITIVE, PROBABILITY, STEPS, UNBOUNDED, Metric
 
-Measured = Mapping[Metric, Numbers | Interval]
-"""Quantities: `replicates`, or what has been estimated of all together."""
+Measured = Mapping[str, Numbers | Interval]
+"""Quantities by name: one number per replicate, or what has been estimated of all together."""
+
+SETTLED = 0.1
+"""A belief has settled once this close to its final value: total variation, or fraction of the action range."""
+
+CHANCE_DRAWS = 10_000
+"""Simulated votes used to compute the agreement expected by chance."""
 
 NATS = "nats"
 
@@ -75,52 +84,163 @@ OF_BELIEFS: Mapping[str, Metric] = {metric.name: metric for metric in _DECLARED}
 """All of them, by name."""
 
 
-def _declared(posterior: xr.Dataset, found: Mapping[str, Any]) -> Measured:
-    """Numbers by their declarations; others are left out."""
-    discrete = posterior.attrs["kind"] == "discrete"
-    densities = ("entropy", "entropy_of_truth", "log_score", "best_log_score")
-    return {
-        OF_BELIEFS[name] if discrete or name not in densities else replace(OF_BELIEFS[name], bounds=UNBOUNDED): (
-            Interval(value, float("nan"), float("nan")) if isinstance(value, float | int) else value
-        )
-        for name, value in found.items()
-        if name in OF_BELIEFS
-    }
+def declaration(name: str, posterior: xr.Dataset) -> Metric:
+    """A quantity as it is of these beliefs."""
+    unbounded = name.startswith("entropy") or name.endswith("log_score")
+    bounds = UNBOUNDED if unbounded and posterior.attrs["kind"] == "continuous" else OF_BELIEFS[name].bounds
+    return replace(OF_BELIEFS[name], bounds=bounds)
+
+
+def cross_entropy(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, float | str]) -> xr.DataArray:
+    """`-E_p[log q]` in nats, of probabilities or of normals fitted to draws; NaN in both is padding.
+
+    With itself it is the entropy, minus that of `p` the divergence `KL(p || q)`, negated the log score of `q`.
+
+    Args:
+        p: what happens, with the beliefs' last dimensions.
+        q: what is believed, likewise.
+        attrs: of the dataset of beliefs: `kind` and, for draws, `low` and `high`.
+    """
+    last = str(p.dims[-1])
+    if attrs["kind"] == "discrete":
+        return -(p * np.log(q.clip(PROBABILITY_FLOOR))).sum(last, min_count=1)
+    floor = SPREAD_FLOOR * (float(attrs["high"]) - float(attrs["low"]))
+    (mean_p, sd_p), (mean_q, sd_q) = (
+        (draws.mean("draw", skipna=False), draws.std("draw", skipna=False).clip(floor)) for draws in (p, q)
+    )
+    surprise = (sd_p**2 + (mean_p - mean_q) ** 2) / (2 * sd_q**2)
+    total: xr.DataArray = (np.log(sd_q * np.sqrt(2 * np.pi)) + surprise).sum(last, min_count=1)
+    return total
 
 
 def sureness(posterior: xr.Dataset, learner: str) -> Measured:
-    """How certain rho is, and the truth, see `certainty`."""
-    rho, truth = (certainty(posterior, learner, name) for name in ("opponent_model", "opponent_policy"))
-    unused = "spread" if posterior.attrs["kind"] == "discrete" else "favourite"
-    found = {name: value for name, value in _fields(rho).items() if name != unused}
-    actual = {f"{name}_of_truth": value for name, value in _fields(truth).items() if name != unused}
-    return _declared(posterior, found | actual)
+    """How certain rho is, and the truth."""
+    found: dict[str, Numbers] = {}
+    for suffix, name in {"": "opponent_model", "_of_truth": "opponent_policy"}.items():
+        belief = _at_the_end(posterior, learner, name)
+        if belief is None:
+            continue
+        found[f"entropy{suffix}"] = _mean(cross_entropy(belief, belief, posterior.attrs))
+        if posterior.attrs["kind"] == "discrete":
+            found[f"favourite{suffix}"] = _mean(belief.max("opponent_action"))
+        else:
+            found[f"spread{suffix}"] = _mean(belief.std("draw", skipna=False))
+    return found
 
 
 def distances(posterior: xr.Dataset, learner: str) -> Measured:
-    """How far rho is from the prior and the truth, see `divergences`."""
-    return _declared(posterior, _fields(divergences(posterior, learner)))
+    """How far rho is from the prior and the truth, over the agents that have a model; NaN where one is not known."""
+    rho, *others = (
+        _at_the_end(posterior, learner, name) for name in ("opponent_model", "opponent_prior", "opponent_policy")
+    )
+    if rho is None:
+        return {}
+    having = rho.notnull().any([dim for dim in rho.dims if dim != "agent"])
+    rho, prior, truth = ((xr.full_like(rho, np.nan) if each is None else each).where(having) for each in (rho, *others))
+
+    def crossed(p: xr.DataArray, q: xr.DataArray) -> xr.DataArray:
+        return cross_entropy(p, q, posterior.attrs)
+
+    return {
+        "from_prior": _mean(crossed(rho, prior) - crossed(rho, rho)),
+        "from_truth": _mean(crossed(truth, rho) - crossed(truth, truth)),
+        "log_score": _mean(-crossed(truth, rho)),
+        "best_log_score": _mean(-crossed(truth, truth)),
+    }
 
 
 def calibrated(posterior: xr.Dataset, learner: str) -> Measured:
     """Calibration of rho over the run and at its end, see `calibration`."""
-    whole, end = (_fields(calibration(posterior, learner, record)) for record in (None, -1))
-    found = {"calibration_error": whole.get("error"), "overconfidence": whole.get("overconfidence")}
-    found |= {"error_at_end": end.get("error"), "overconfidence_at_end": end.get("overconfidence")}
-    return _declared(posterior, found) if whole else {}
+    whole, end = (calibration(posterior, learner, record) for record in (None, -1))
+    if whole is None or end is None:
+        return {}
+    return {
+        "calibration_error": whole.error,
+        "overconfidence": whole.overconfidence,
+        "error_at_end": end.error,
+        "overconfidence_at_end": end.overconfidence,
+    }
 
 
 def agreed(posterior: xr.Dataset, learner: str) -> Measured:
-    """Whether the seeds agree on rho, see `agreement`."""
-    found = _fields(agreement(posterior, learner))
-    shares = {name: found[name] for name in ("share", "chance") if found and posterior.attrs["kind"] == "discrete"}
-    return _declared(posterior, shares | {"distance": found["spread"]}) if found else {}
+    """Whether the seeds agree on rho: on its favourite action, and how far each is from the mean of all.
+
+    Tied favourites share a seed's vote. Distances are total variation or, for draws, those of means in units of
+    actions.
+    """
+    belief = _at_the_end(posterior, learner, "opponent_model")
+    if belief is None:
+        return {}
+    if posterior.attrs["kind"] == "continuous":
+        centre = belief.mean("draw")
+        return {"distance": _mean(abs(centre - centre.mean("replicate")))}
+    action = "opponent_action"
+    liked = belief >= belief.max(action) - ROUNDING  # NaN is not
+    voters = liked.any(action).sum("replicate")
+    votes = (liked / liked.sum(action)).sum("replicate").max(action) / voters
+    actions = belief.notnull().any("replicate").sum(action)
+    counts = zip(voters.to_numpy().ravel().tolist(), actions.to_numpy().ravel().tolist(), strict=True)
+    chance = float(np.mean([_chance(*each) for each in counts if each[0]]))
+    apart = abs(belief - belief.mean("replicate")).sum(action, min_count=1) / 2
+    return {
+        "share": Interval(float(votes.where(voters > 0).mean()), np.nan, np.nan),
+        "chance": Interval(chance, np.nan, np.nan),
+        "distance": _mean(apart),
+    }
+
+
+@cache
+def _chance(voters: int, actions: int) -> float:
+    """Expected share of the most common action if each voter picks one at random."""
+    counts = np.random.default_rng(0).multinomial(voters, np.full(actions, 1 / actions), CHANCE_DRAWS)
+    return float(counts.max(-1).mean()) / voters
+
+
+def movement(posterior: xr.Dataset, learner: str) -> xr.Dataset | None:
+    """How far rho moves from record to record, and when it has arrived.
+
+    Discrete beliefs are compared by total variation, in [0, 1]; continuous ones by the 1-Wasserstein distance of their
+    draws (the mean distance of sorted draws, dimension by dimension), in units of actions. As draws are random, the
+    latter is never exactly 0.
+
+    Returns:
+        `change` (`replicate x step`, since the record before), `size` of the largest change, `at`, the step at which it
+        came (infinite if rho never moved), and `settled`, the first step from which rho stays within `SETTLED` of its
+        last. `None` if the learner has no opponent model, or the run has only one record.
+    """
+    if learner not in modelling(posterior) or posterior.sizes["step"] < 2:
+        return None
+    discrete, rho = posterior.attrs["kind"] == "discrete", posterior["opponent_model"].sel(learner=learner)
+    span = 1.0 if discrete else posterior.attrs["high"] - posterior.attrs["low"]
+    if not discrete:
+        rho = rho.transpose(..., "draw").copy(data=np.sort(rho.transpose(..., "draw").to_numpy(), axis=-1))
+    records = [rho.isel(step=record).astype(np.float64) for record in range(rho.sizes["step"])]
+
+    def apart(new: xr.DataArray, old: xr.DataArray) -> Numbers:
+        gap = abs(new - old)
+        return _mean(gap.sum("opponent_action", min_count=1) / 2 if discrete else gap)
+
+    change = np.stack([apart(new, old) for old, new in pairwise(records)], axis=1)
+    from_last = np.stack([apart(each, records[-1]) for each in records], axis=1)
+    steps = posterior["step"].to_numpy()
+    size = change.max(1)
+    return xr.Dataset(
+        {
+            "change": (("replicate", "step"), change),
+            "size": ("replicate", size),
+            "at": ("replicate", np.where(size > ROUNDING * span, steps[1:][change.argmax(1)], np.inf)),
+            "settled": ("replicate", first_lasting_step(from_last <= SETTLED * span, steps)),
+        },
+        {"step": steps[1:]},
+    )
 
 
 def changed(posterior: xr.Dataset, learner: str) -> Measured:
-    """When rho changed, see `belief_change`."""
-    found = _fields(belief_change(posterior, learner))
-    return _declared(posterior, {name: found[name] for name in ("at", "size", "settled") if found})
+    """When rho changed most, by how much, and since when it has settled, see `movement`."""
+    found = movement(posterior, learner)
+    if found is None or not np.isfinite(found["size"]).all():
+        return {}
+    return {name: found[name].to_numpy() for name in ("at", "size", "settled")}
 
 
 def ahead(posterior: xr.Dataset, learner: str) -> Measured:
@@ -128,12 +248,23 @@ def ahead(posterior: xr.Dataset, learner: str) -> Measured:
     found = learner_lead(posterior, learner)
     if found is None:
         return {}
-    return _declared(posterior, {"lead": found.interval, "excluded": found.excluded, "gap": found.mean_gap})
+    excluded = Interval(found.excluded, np.nan, np.nan)
+    return {"lead": found.interval, "excluded": excluded, "gap": found.mean_gap}
 
 
 MEASURES: tuple[Callable[[xr.Dataset, str], Measured], ...] = (sureness, distances, calibrated, agreed, changed, ahead)
 """Everything that is measured, of a learner with an opponent model."""
 
 
-def _fields(found: Any) -> dict[str, Any]:
-    return {} if found is None else dict(vars(found))
+def _at_the_end(posterior: xr.Dataset, learner: str, name: str) -> xr.DataArray | None:
+    """A belief of a learner at the last record; `None` without it."""
+    if name not in posterior:
+        return None
+    belief = posterior[name].sel(learner=learner).isel(step=-1).astype(np.float64)
+    return None if belief.isnull().all() else belief
+
+
+def _mean(values: xr.DataArray) -> Numbers:
+    """Average over all dimensions but the replicates."""
+    array: Numbers = values.mean([dim for dim in values.dims if dim != "replicate"]).to_numpy()
+    return array

@@ -10,8 +10,8 @@ from inference_marl.analysis.plots import drawing
 from inference_marl.analysis.plots.opponents import MAX_LEARNERS, MAX_ROWS, chosen, evenly, some_of
 from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import opponent_types
-from inference_marl.statistics.changes import belief_change
 from inference_marl.statistics.intervals import mean_band
+from inference_marl.statistics.quantities import movement
 
 MAX_LINES = len(drawing.PALETTE)
 """Lines that a panel shows: evenly spaced learners, or the most probable types."""
@@ -32,7 +32,7 @@ def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) ->
         InspectError: if no such learner has an opponent model, or there is one record only.
     """
     shown, left_out = chosen(posterior, learners, MAX_LINES)
-    found = {learner: change for learner in shown if (change := belief_change(posterior, learner)) is not None}
+    found = {learner: change for learner in shown if (change := movement(posterior, learner)) is not None}
     if not found:
         raise InspectError("step: got one record, expected two or more to see a change between them")
     discrete = posterior.attrs["kind"] == "discrete"
@@ -42,8 +42,8 @@ def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) ->
     # As in the other figures, unless there are more learners than colours.
     look = drawing.looks(every if len(every) <= len(drawing.PALETTE) else shown)
     for learner, change in found.items():
-        drawing.draw_band(grid[0][0], times[1:], mean_band(change.curve, bounds=(0, np.inf)), **look[learner])
-        come = (change.at[:, None] <= change.steps).mean(0)
+        drawing.draw_band(grid[0][0], times[1:], mean_band(change["change"], bounds=(0, np.inf)), **look[learner])
+        come = (change["at"] <= change["step"]).mean("replicate")
         grid[0][1].step(times[1:], come, where="post", **look[learner])
     unit = "total variation" if discrete else "1-Wasserstein distance"
     grid[0][0].set(ylabel=f"change of $\\rho$\nsince the last record\n({unit})", ylim=(0, None))

@@ -14,9 +14,19 @@ from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.solution import distances as from_solution
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, decimals, number
 from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, modelling, opponent_types
-from inference_marl.statistics.changes import SETTLED
 from inference_marl.statistics.metrics import estimate, per_replicate
-from inference_marl.statistics.quantities import Measured, agreed, ahead, calibrated, changed, distances, sureness
+from inference_marl.statistics.quantities import (
+    OF_BELIEFS,
+    SETTLED,
+    Measured,
+    agreed,
+    ahead,
+    calibrated,
+    changed,
+    declaration,
+    distances,
+    sureness,
+)
 from inference_marl.types import PROBABILITY, Metric
 
 MAX_ROWS = 40
@@ -52,10 +62,8 @@ class Question:
     def answer(self, posterior: xr.Dataset) -> Section | None:
         """The table with 95 % intervals; `None` if nothing is known."""
         found = {who: self.measure(here, learner) for who, learner, here in self._rows(posterior)}
-        table = pd.DataFrame.from_dict(
-            {who: _texts(measured, int(posterior["step"][-1])) for who, measured in found.items() if measured},
-            orient="index",
-        )
+        texts = {who: _texts(posterior, measured) for who, measured in found.items() if measured}
+        table = pd.DataFrame.from_dict(texts, orient="index")
         explanation = self.discrete if posterior.attrs["kind"] == "discrete" else self.continuous
         return None if table.empty else Section(self.title, explanation, table, figures=self.figures)
 
@@ -73,8 +81,11 @@ class Question:
         ]
 
 
-def _texts(measured: Measured, last: int) -> dict[str, str]:
-    return {metric.label: cell(metric, estimate(metric, value), last) for metric, value in measured.items()}
+def _texts(posterior: xr.Dataset, measured: Measured) -> dict[str, str]:
+    """Estimates with intervals, by label."""
+    last, declared = int(posterior["step"][-1]), [declaration(name, posterior) for name in measured]
+    pairs = zip(declared, measured.values(), strict=True)
+    return {metric.label: cell(metric, estimate(metric, values), last) for metric, values in pairs}
 
 
 QUESTIONS = (
@@ -163,11 +174,11 @@ def overview(recorded: Recorded) -> list[Section]:
         return findings(recorded)
     rows, last = {}, int(posterior["step"][-1])
     for learner in modelling(posterior):
-        measured = {metric: value for each in QUESTIONS for metric, value in each.measure(posterior, learner).items()}
+        measured = {name: each for question in QUESTIONS for name, each in question.measure(posterior, learner).items()}
         rows[learner] = {
-            metric.label: number(estimate(metric, value).mean, decimals(metric), last)
-            for metric, value in measured.items()
-            if metric.name in HEADLINE
+            (metric := OF_BELIEFS[name]).label: number(estimate(metric, measured[name]).mean, decimals(metric), last)
+            for name in HEADLINE
+            if name in measured
         }
     what = (
         f"rho is the model of the opponents' next action, P its prior; at step {last}, means over agents and seeds. "
