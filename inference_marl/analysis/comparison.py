@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -235,39 +236,46 @@ def belief_distance(
     if not common or any(belief.isnull().all() for belief in found):
         return None
     one, other = (belief.sel(state=common).astype(np.float64) for belief in found)
-    attrs = stored[0].attrs
-    return _bootstrapped(one, other, are_paired(first, second), lambda p, q: _distances(p, q, attrs))
+    paired, attrs, rng = are_paired(first, second), stored[0].attrs, np.random.default_rng(0)
+    count, size = one.sizes["replicate"], other.sizes["replicate"]
+    chosen = [(np.arange(count), np.arange(size))]
+    for _ in range(RESAMPLES if min(count, size) > 1 else 0):
+        drawn = rng.integers(count, size=count)
+        chosen.append((drawn, drawn if paired else rng.integers(size, size=size)))
+    distance, divergence = _distances(
+        _pooled(one, [each for each, _ in chosen]), _pooled(other, [each for _, each in chosen]), attrs
+    )
+    return _interval(distance), _interval(divergence)
 
 
-def _distances(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, Any]) -> tuple[float, float]:
-    """Distance and divergence of the means over replicates or, of draws, of all replicates together."""
+def _pooled(belief: xr.DataArray, chosen: Sequence[npt.NDArray[np.int64]]) -> xr.DataArray:
+    """The mean over chosen replicates or, of draws, those of all of them, with a new first dimension `resample`."""
+    if "draw" not in belief.dims:
+        times = np.stack([np.bincount(indices, minlength=belief.sizes["replicate"]) for indices in chosen])
+        weights = xr.DataArray(times / belief.sizes["replicate"], dims=("resample", "replicate"))
+        mean: xr.DataArray = xr.dot(weights, belief, dim="replicate")
+        return mean
+    together = belief.transpose("replicate", "draw", ...)
+    dims = ("resample", "draw", *together.dims[2:])
+    return xr.DataArray(np.stack([np.concatenate(together.to_numpy()[indices]) for indices in chosen]), dims=dims)
+
+
+def _distances(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, Any]) -> tuple[Numbers, Numbers]:
+    """Distance and divergence, by `resample`."""
     if attrs["kind"] == "discrete":
-        p, q = p.mean("replicate"), q.mean("replicate")
         apart = abs(p - q).sum(str(p.dims[-1]), min_count=1) / 2
     else:
-        p, q = (each.rename(draw="each").stack(draw=("replicate", "each"), create_index=False) for each in (p, q))
-        p, q = (each.transpose(..., each.dims[-2]) for each in (p, q))
         levels = (np.arange(200) + 0.5) / 200
         apart = abs(p.quantile(levels, "draw") - q.quantile(levels, "draw"))
-    return float(apart.mean()), float((cross_entropy(p, q, attrs) - cross_entropy(p, p, attrs)).mean())
+    divergence = cross_entropy(p, q, attrs) - cross_entropy(p, p, attrs)
+    over = [dim for dim in divergence.dims if dim != "resample"]
+    return apart.mean([dim for dim in apart.dims if dim != "resample"]).to_numpy(), divergence.mean(over).to_numpy()
 
 
-def _bootstrapped(
-    one: xr.DataArray,
-    other: xr.DataArray,
-    paired: bool,
-    measure: Callable[[xr.DataArray, xr.DataArray], tuple[float, float]],
-) -> tuple[Interval, Interval]:
-    """Two measures with percentile intervals over replicates of both, resampled in pairs if they are `paired`."""
-    estimate, sizes = measure(one, other), (one.sizes["replicate"], other.sizes["replicate"])
-    if min(sizes) < 2:
-        return Interval(estimate[0], math.nan, math.nan), Interval(estimate[1], math.nan, math.nan)
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(RESAMPLES):
-        chosen = rng.integers(sizes[0], size=sizes[0])
-        matched = chosen if paired else rng.integers(sizes[1], size=sizes[1])
-        drawn.append(measure(one.isel(replicate=chosen), other.isel(replicate=matched)))
-    low = np.minimum(np.quantile(drawn, 0.025, axis=0), estimate)
-    high = np.maximum(np.quantile(drawn, 0.975, axis=0), estimate)
-    first, second = (Interval(*map(float, each)) for each in zip(estimate, low, high, strict=True))
-    return first, second
+def _interval(values: Numbers) -> Interval:
+    """The first value, with the percentile interval of the others, widened to contain it."""
+    estimate, drawn = float(values[0]), values[1:]
+    if not len(drawn):
+        return Interval(estimate, math.nan, math.nan)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Interval(estimate, float(min(low, estimate)), float(max(high, estimate)))

@@ -8,6 +8,7 @@ otherwise); where the data do not support one, its ends are NaN.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,7 +157,9 @@ def difference_interval(
     errors = [stats.sem(values) if len(values) > 1 else math.nan for values in (one, other)]
     if not math.hypot(*errors) > ROUNDING * max(size, float(bounds != UNBOUNDED)):
         return Interval(gap, math.nan, math.nan)
-    ends = stats.ttest_ind(other, one, equal_var=False).confidence_interval(level)
+    with warnings.catch_warnings():  # of samples of which one hardly varies
+        warnings.simplefilter("ignore", RuntimeWarning)
+        ends = stats.ttest_ind(other, one, equal_var=False).confidence_interval(level)
     return Interval(gap, max(float(ends.low), bounds[0]), min(float(ends.high), bounds[1]))
 
 
