@@ -18,7 +18,6 @@ from inference_marl.statistics.intervals import (
     difference_interval,
     iqm_interval,
     mean_band,
-    mean_interval,
     median_interval,
     proportion_band,
     proportion_difference,
@@ -105,28 +104,29 @@ def is_zero_sum(metrics: xr.Dataset) -> bool:
 def estimate(metric: Metric, values: npt.ArrayLike | Interval) -> Interval:
     """What is reported of one number per replicate, as the metric's `estimate` says, with a 95 % interval.
 
-    What has been estimated already is returned as it is. NaN among the replicates makes it NaN, except for medians of
-    censored times, where it is an error (`ValueError`).
+    What has been estimated already is returned as it is.
     """
-    if isinstance(values, Interval):
-        return values
-    data = np.ravel(np.asarray(values, dtype=np.float64))
-    if metric.estimate == "median":
-        return median_interval(data)
-    if metric.estimate == "rate":
-        return band(metric, data[:, None]).intervals()[0]
-    return iqm_interval(data) if metric.estimate == "iqm" else mean_interval(data, bounds=metric.bounds)
+    return values if isinstance(values, Interval) else band(metric, np.reshape(values, (-1, 1))).intervals()[0]
 
 
 def band(metric: Metric, values: npt.ArrayLike) -> Band:
-    """95 % interval over replicates at each record, `replicates x steps`: Wilson's for rates, otherwise Student's."""
-    if metric.estimate == "rate" and not np.isnan(values).any():
-        return proportion_band(values)
-    return mean_band(values, bounds=metric.bounds)
+    """`estimate` at each record, of `replicates x steps`.
+
+    NaN among the replicates makes it NaN: a diverged seed is never dropped silently. A rate of numbers that are not all
+    0 or 1, such as means over agents, is a mean.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if metric.estimate == "rate" and np.isin(data, (0, 1)).all():
+        return proportion_band(data)
+    if metric.estimate in ("mean", "rate"):
+        return mean_band(data, bounds=metric.bounds)
+    interval = median_interval if metric.estimate == "median" else iqm_interval
+    found = [Interval(np.nan, np.nan, np.nan) if np.isnan(column).any() else interval(column) for column in data.T]
+    return Band(*np.array([[each.mean, each.low, each.high] for each in found]).T)
 
 
 def difference(metric: Metric, first: npt.ArrayLike, second: npt.ArrayLike, paired: bool) -> Interval:
-    """95 % interval of the second minus the first sample: Newcombe's for rates, otherwise Student's or Welch's.
+    """95 % interval of the second minus the first sample: Newcombe's for rates of 0 and 1, else Student's or Welch's.
 
     Args:
         metric: what the numbers are.
@@ -134,6 +134,6 @@ def difference(metric: Metric, first: npt.ArrayLike, second: npt.ArrayLike, pair
         second: the same.
         paired: whether replicate `r` of both samples used the same random numbers.
     """
-    if metric.estimate == "rate":
+    if metric.estimate == "rate" and np.isin(np.concatenate([np.ravel(first), np.ravel(second)]), (0, 1)).all():
         return proportion_difference(first, second, paired)
     return difference_interval(first, second, paired, bounds=metric.difference_bounds)

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from inference_marl.statistics.beliefs import Numbers, as_array
-from inference_marl.statistics.intervals import Interval, deviation_interval, mean_interval, median_interval
+from inference_marl.statistics.intervals import Interval, deviation_interval, median_interval
 from inference_marl.statistics.metrics import (
     OF_PLAY,
     OPTIMUM_PROBABILITY,
@@ -20,6 +20,7 @@ from inference_marl.statistics.metrics import (
     SUCCESS_RATE,
     band,
     difference,
+    estimate,
     in_dataset,
     per_replicate,
 )
@@ -131,11 +132,11 @@ def summarise_agents(metrics: xr.Dataset) -> list[Row]:
     """Each agent's own numbers at the last record, which averages over agents hide.
 
     Rows `{"learner", "agent", "metric", "step", "mean", "low", "high", "replicates"}` of every tabulated metric that
-    agents have one by one, with Student's 95 % intervals.
+    agents have one by one.
     """
     step = int(metrics["step"][-1])
     return [
-        row(mean_interval(values), len(values), learner=learner, agent=agent, metric=name, step=step)
+        row(estimate(metric, values), len(values), learner=learner, agent=agent, metric=name, step=step)
         for learner in metrics["learner"].to_numpy().tolist()
         for name, metric in in_dataset(metrics).items()
         if metric.tabulated and "agent" in metrics[name].dims

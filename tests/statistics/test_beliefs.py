@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.statistics.beliefs import (
-    about,
-    divergences,
-    modelling,
-    optimum_probability,
-)
+from inference_marl.statistics.beliefs import about, modelling, optimum_probability
 from tests import run_folder
 
 DIMS = ("learner", "replicate", "step", "agent", "state")
@@ -63,48 +58,6 @@ def test_no_known_optimum() -> None:
     posterior = beliefs("discrete", opponent_model=[[[[0.5, 0.5]]]])
     assert optimum_probability(posterior, "opponent_model") is None
     assert optimum_probability(posterior, "opponent_prior") is None
-
-
-def test_discrete_divergences_by_hand() -> None:
-    half, third, sure = [[[[0.5, 0.5]]]], [[[[0.25, 0.75]]]], [[[[1.0, 0.0]]]]
-    found = divergences(beliefs("discrete", opponent_model=half, opponent_prior=third, opponent_policy=sure), "it")
-    assert found is not None
-    assert found.from_prior == pytest.approx([0.5 * math.log(2) + 0.5 * math.log(2 / 3)])
-    assert found.from_truth == pytest.approx([math.log(2)])
-    assert found.log_score == pytest.approx([-math.log(2)])
-    assert found.best_log_score == pytest.approx([0.0])
-
-
-def test_belief_of_zero_is_floored() -> None:
-    found = divergences(beliefs("discrete", opponent_model=[[[[1.0, 0.0]]]], opponent_policy=[[[[0.0, 1.0]]]]), "it")
-    assert found is not None
-    assert found.log_score == pytest.approx([math.log(1e-6)])
-    assert np.isnan(found.from_prior).all()
-
-
-def test_padding_does_not_count() -> None:
-    # Agent 1 has two actions and one state, agent 0 three and two.
-    nan = math.nan
-    model = [[[[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]], [[0.5, 0.5, nan], [nan, nan, nan]]]]
-    truth = [[[[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]], [[1.0, 0.0, nan], [nan, nan, nan]]]]
-    found = divergences(beliefs("discrete", opponent_model=model, opponent_policy=truth), "it")
-    assert found is not None
-    assert found.from_truth == pytest.approx([(0 + math.log(1e6) + math.log(2)) / 3], rel=1e-6)
-
-
-def test_continuous_divergences_by_hand() -> None:
-    # Draws -1, 1 have mean 0 and sd 1; 0, 4 have mean 2 and sd 2.
-    narrow, wide = [[[[[-1.0], [1.0]]]]], [[[[[0.0], [4.0]]]]]
-    found = divergences(beliefs("continuous", opponent_model=narrow, opponent_prior=wide, opponent_policy=wide), "it")
-    assert found is not None
-    assert found.from_prior == pytest.approx([math.log(2) + (1 + 4) / 8 - 0.5])
-    assert found.from_truth == pytest.approx([-math.log(2) + (4 + 4) / 2 - 0.5])
-    assert found.log_score == pytest.approx([-0.5 * math.log(2 * math.pi) - 4.0])
-
-
-def test_divergences_without_a_model() -> None:
-    assert divergences(run_folder.discrete()["posterior"], "wolf_phc") is None
-    assert divergences(beliefs("discrete", opponent_policy=[[[[1.0]]]]), "it") is None
 
 
 def test_beliefs_about_one_of_two_opponents() -> None:

@@ -9,16 +9,16 @@ import pytest
 import xarray as xr
 
 from inference_marl.statistics.intervals import proportion_difference
-from inference_marl.statistics.metrics import METRICS
-from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
+from inference_marl.statistics.summary import PUBLISHABLE, declared, paired_differences, summarise, summarise_agents
 from inference_marl.statistics.time_to_threshold import learner_lead
+from inference_marl.types import PROBABILITY, Metric
 from tests import run_folder
 
 
-def metrics(**data: Any) -> xr.Dataset:
+def metrics(*own: Metric, **data: Any) -> xr.Dataset:
     arrays = {name: np.asarray(value, dtype=float) for name, value in data.items()}
     count = next(iter(arrays.values())).shape[2]
-    return run_folder.metrics_dataset(arrays, np.arange(1, count + 1))
+    return run_folder.metrics_dataset(arrays, np.arange(1, count + 1), declared=own)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_summarise_by_hand() -> None:
     reward = np.zeros((1, 4, 2, 2))
     reward[0, :, 1] = [[0, 2], [1, 3], [2, 4], [3, 5]]  # means over agents 1, 2, 3, 4
     success = [[[0, 1], [0, 1], [1, 1], [0, 0]]]
-    rows = summarise(metrics(reward=reward, success=success, elbo=np.full((1, 4, 2, 2), math.nan)))
+    rows = summarise(metrics(reward=reward, success_rate=success, elbo=np.full((1, 4, 2, 2), math.nan)))
     assert [(row["metric"], row["step"]) for row in rows] == [
         ("reward", 1),
         ("reward", 2),
@@ -82,7 +82,7 @@ def test_paired_differences_by_hand() -> None:
     success = np.zeros((3, 3, 2))
     success[0, :, 1], success[1, :, 1] = [1, 1, 0], [1, 0, 0]
     success[2] = math.nan
-    data = metrics(reward=reward, success=success)
+    data = metrics(reward=reward, success_rate=success)
     rows = paired_differences(data, "rommeo_q")
     assert [(row["learner"], row["reference"], row["metric"], row["step"]) for row in rows] == [
         ("rommeo_q_emp", "rommeo_q", "reward", 2),
@@ -101,7 +101,9 @@ def test_paired_differences_by_hand() -> None:
 
 def test_paired_differences_prefer_the_probability_and_are_valid_json() -> None:
     data = metrics(
-        reward=np.zeros((2, 1, 1, 2)), joint_optimum_probability=np.full((2, 1, 1), 0.5), success=np.ones((2, 1, 1))
+        reward=np.zeros((2, 1, 1, 2)),
+        joint_optimum_probability=np.full((2, 1, 1), 0.5),
+        success_rate=np.ones((2, 1, 1)),
     )
     rows = paired_differences(data, "rommeo_q")
     assert [row["metric"] for row in rows] == ["reward", "joint_optimum_probability"]
@@ -129,7 +131,7 @@ def test_pairs_that_are_alike_narrow_the_interval() -> None:
 
 
 def test_summarise_is_valid_json_when_censored_and_alone() -> None:
-    rows = summarise(metrics(reward=np.zeros((1, 1, 3, 2)), success=np.zeros((1, 1, 3))))
+    rows = summarise(metrics(reward=np.zeros((1, 1, 3, 2)), success_rate=np.zeros((1, 1, 3))))
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     assert rows[-1]["metric"] == "steps_to_success"
     assert rows[-1]["mean"] is None
@@ -157,13 +159,14 @@ def test_what_a_joint_policy_is_worth_by_hand() -> None:
     returns = np.zeros((1, 3, 2, 2))
     returns[0, :, 1] = [[1, -1], [2, -2], [6, 0]]  # means over agents 0, 0, 3
     data = metrics(
+        Metric("tit_for_tat", bounds=PROBABILITY),
         **{"return": returns},
         nash_conv=[[[0, 0.0], [0, 0.1], [0, 3.0]]],
         tit_for_tat=[[[0, 1.0], [0, 0.8], [0, 1.0]]],
         my_own_share=[[[0, 0.2], [0, 0.2], [0, 0.2]]],
     )
     last = {row["metric"]: row for row in summarise(data) if row["step"] == 2}
-    assert list(last) == ["return", "nash_conv", "tit_for_tat", "my_own_share", "return_deviation"]
+    assert list(last) == ["return", "return_deviation", "nash_conv", "tit_for_tat", "my_own_share"]
     assert last["return"]["mean"] == pytest.approx(1)
     # Variances over replicates: of agent 0 (4 + 1 + 9) / 2, of agent 1 (0 + 1 + 1) / 2.
     assert last["return_deviation"]["mean"] == pytest.approx(math.sqrt((7 + 1) / 2))
@@ -191,7 +194,7 @@ def test_steps_to_success_are_judged_by_each_records_own_reward() -> None:
     """Success itself is of a mean over a window, which comes later."""
     reward = np.array([[[0, 9, 9, 9], [0, 0, 9, 9], [0, 9, 0, 9]]])[..., None].repeat(2, -1)
     success = np.array([[[0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]])
-    data = metrics(reward=reward, success=success)
+    data = metrics(reward=reward, success_rate=success)
     for threshold, expected in ((9, 3), (None, 4)):  # medians of 2, 3, 4, and of 3, 4, never
         attrs = {} if threshold is None else {"success_reward": threshold}
         (row,) = [row for row in summarise(data.assign_attrs(attrs)) if row["metric"] == "steps_to_success"]
@@ -223,9 +226,20 @@ def test_agents_by_hand() -> None:
     assert found["rommeo_q_emp", "reward", 1]["low"] is None
 
 
-def test_all_that_is_summarised_may_be_published() -> None:
-    rows = summarise(**run_folder.discrete(3, 4))
-    assert {row["metric"] for row in rows} <= set(METRICS)
-    assert {"return_0", "return_1", "reward_1", "tit_for_tat", "near_uniform", "nash_conv", "steps_to_98"} <= set(
-        METRICS
-    )
+def test_metrics_are_summarised_as_they_are_declared() -> None:
+    """Medians, what is not clipped, and what is recorded but no result; of agents one by one too."""
+    middle, hidden = Metric("middle", bounds=PROBABILITY, estimate="median"), Metric("hidden", tabulated=False)
+    values = np.array([0.0, 0, 0.5, 0.75, 1, 1, 0.25]).reshape(1, 7, 1, 1).repeat(2, -1)
+    data = metrics(middle, hidden, middle=values, hidden=values)
+    (row,) = summarise(data)
+    assert (row["metric"], row["mean"], row["low"], row["high"]) == ("middle", 0.5, 0.0, 1.0)
+    assert [(row["agent"], row["mean"]) for row in summarise_agents(data)] == [(0, 0.5), (1, 0.5)]
+
+
+def test_everything_that_is_summarised_is_declared_in_the_order_of_its_table() -> None:
+    run = run_folder.discrete(3, 4)
+    names = list(declared(run["metrics"]))
+    found = list(dict.fromkeys(row["metric"] for row in summarise(**run)))
+    assert found == [name for name in names if name in found]
+    assert set(names) - set(found) == {"elbo_reward", "elbo_entropy", "elbo_kl"}
+    assert {metric.name for metric in PUBLISHABLE} - set(names) == {"return", "return_deviation", "nash_conv"}
