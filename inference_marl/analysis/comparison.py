@@ -183,14 +183,15 @@ def _side_by_side(
     one, other = (quantities(run, learner) for run, learner in zip((first, second), pair, strict=True))
     last, same = max(first.last_step, second.last_step), first.metrics.equals(second.metrics)
     header = [name if pair[0] == pair[1] else f"{name}: {learner}" for name, learner in zip(names, pair, strict=True)]
-    rows = {}
-    for metric in (metric for metric in one if metric in other):
-        both = [estimate(metric, values) for values in (one[metric], other[metric])]
-        if metric.estimate == "median":  # of censored times, whose differences are unknown
+    theirs, rows = {metric.name: values for metric, values in other.items()}, {}
+    for metric in (metric for metric in one if metric.name in theirs):  # an older run may declare it differently
+        samples = one[metric], theirs[metric.name]
+        both = [estimate(metric, values) for values in samples]
+        if metric.estimate in ("median", "iqm"):  # whose differences have no such interval
             known = all(math.isfinite(each.mean) for each in both)
             gap = Interval(both[1].mean - both[0].mean if known else math.nan, math.nan, math.nan)
         else:
-            gap = difference(metric, one[metric], other[metric], paired)
+            gap = difference(metric, *samples, paired)
         gap = Interval(gap.mean, math.nan, math.nan) if same else gap
         cells = [cell(metric, each, last) for each in (*both, gap)]
         rows[metric.label] = dict(zip([*header, "difference"], cells, strict=True))

@@ -23,7 +23,7 @@ def frame(recorded: Recorded) -> pd.DataFrame:
     """Everything that `summary.json` reports, a row per estimate, with full precision.
 
     Returns:
-        Columns `learner`, one per factor of a design, `agent` (missing: the mean over agents), `reference` (of a paired
+        Columns `learner`, one per factor of a design (`..._level` if its name is another's), `agent` (missing: the mean over agents), `reference` (of a paired
         difference: the learner it is from), `metric`, `step`, `mean`, `low`, `high` (95 %; missing where the replicates
         allow no interval; infinite: later than the last step), `replicates` and `published`.
     """
@@ -37,7 +37,8 @@ def frame(recorded: Recorded) -> pd.DataFrame:
     found["published"] = [_published(recorded, row) for row in records(found)]
     factors = pd.DataFrame.from_dict(recorded.spec.get("levels") or {}, orient="index")
     for place, factor in enumerate(factors.columns, 1):
-        found.insert(place, factor, found["learner"].map(factors[factor]), allow_duplicates=True)
+        name = f"{factor}_level" if factor in found else factor
+        found.insert(place, name, found["learner"].map(factors[factor]))
     return found
 
 

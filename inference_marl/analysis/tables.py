@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from inference_marl.statistics.intervals import Interval
-from inference_marl.types import STEPS, UNBOUNDED, Metric
+from inference_marl.types import SEEDS, STEPS, UNBOUNDED, Metric
 
 WIDTH = 98
 """Columns of printed prose."""
 
 TABLE_WIDTH = 120
 """Columns of a printed table, at most; names alone may be wider."""
+
+LATEX = str.maketrans({letter: f"\\{letter}" for letter in "&%$#_{}"})
+"""Letters of captions that LaTeX would read as commands."""
 
 NO_INTERVAL = "An estimate without an interval: the replicates are too few, or too much alike, to give one."
 
@@ -44,7 +47,7 @@ class Section:
         parts = [self.title, textwrap.fill(self.explanation, WIDTH)]
         if self.table is not None:
             lines = self.table.to_string(na_rep="", line_width=TABLE_WIDTH).splitlines()
-            parts.append("\n" + "\n".join(line.rstrip() for line in lines))
+            parts.append("\n" + "\n".join(line.rstrip(" \\") for line in lines))  # pandas marks lines that go on
         return "\n".join(part for part in (*parts, textwrap.fill(self.note, WIDTH)) if part)
 
     def markdown(self) -> str:
@@ -59,8 +62,9 @@ class Section:
     def latex(self) -> str:
         """The table, with its title as caption."""
         if self.table is None:
-            return f"% {self.title}"
-        return str(_flat(self.table).to_latex(index=False, escape=True, caption=self.title or None))
+            return textwrap.indent(self.title, "% ")
+        caption = self.title.translate(LATEX)
+        return str(_flat(self.table).to_latex(index=False, escape=True, caption=caption or None))
 
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,14 +100,14 @@ def ends(interval: Interval, digits: int = 3, last: int | None = None) -> str:
 
 def decimals(metric: Metric) -> int:
     """How many decimals of a metric are printed."""
-    return 1 if metric.unit == STEPS else 3
+    return {STEPS: 1, SEEDS: 0}.get(metric.unit, 3)
 
 
 def cell(metric: Metric, interval: Interval, last: int | None = None) -> str:
     """An estimate and its interval in one cell: ± half of it, or its ends where it need not be symmetric."""
     digits = decimals(metric)
     estimate, between = number(interval.mean, digits, last), ends(interval, digits, last)
-    if not between or not math.isfinite(interval.mean):
+    if not between:
         return estimate
     if metric.bounds == UNBOUNDED and metric.estimate == "mean" and not metric.censored:
         return f"{estimate} ± {number((interval.high - interval.low) / 2, digits)}"

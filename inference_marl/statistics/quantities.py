@@ -20,7 +20,7 @@ from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, ROUNDING, SPREA
 from inference_marl.statistics.calibration import calibration
 from inference_marl.statistics.intervals import Interval
 from inference_marl.statistics.time_to_threshold import first_lasting_step, learner_lead
-from inference_marl.types import POSITIVE, PROBABILITY, STEPS, UNBOUNDED, Metric
+from inference_marl.types import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric
 
 Measured = Mapping[str, Numbers | Interval]
 """Quantities by name: one number per replicate, or what has been estimated of all together."""
@@ -77,7 +77,7 @@ _DECLARED = (
         STEPS,
         meaning="Steps by which rho finds the optimum for good before the opponents' policies do.",
     ),
-    Metric("excluded", "seeds without lead", meaning="Replicates in which rho or the truth never finds the optimum."),
+    Metric("excluded", "seeds without lead", SEEDS, meaning="Whose rho or truth never finds the optimum for good."),
     Metric("gap", bounds=(-1.0, 1.0), meaning="rho's probability of the optimum minus the truth's, over the run."),
 )
 OF_BELIEFS: Mapping[str, Metric] = {metric.name: metric for metric in _DECLARED}

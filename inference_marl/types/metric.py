@@ -15,6 +15,9 @@ PROBABILITY = (0.0, 1.0)
 STEPS = "environment steps"
 """Unit of times."""
 
+SEEDS = "seeds"
+"""Unit of numbers of replicates."""
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from inference_marl.analysis.comparison import (
     are_paired,
     belief_distance,
     comparison,
+    differences,
     learner_pairs,
     quantities,
     run_names,
@@ -17,7 +20,9 @@ from inference_marl.analysis.comparison import (
 from inference_marl.analysis.plots.comparison import compared_beliefs
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.report.text import compare_runs
+from inference_marl.analysis.tables import Section
 from inference_marl.described import InspectError
+from inference_marl.types import Metric
 from tests import run_folder
 
 
@@ -30,6 +35,17 @@ def recorded(folder: Path, beliefs: list[float] | None = None, **renamed: str) -
         names = [renamed.get(name, name) for name in run["metrics"]["learner"].to_numpy().tolist()]
         run = {name: dataset.assign_coords(learner=names) for name, dataset in run.items()}
     return run_folder.recorded(folder, **run)
+
+
+def table(section: Section) -> pd.DataFrame:
+    assert section.table is not None
+    return section.table
+
+
+def readings(one: Recorded, other: Recorded) -> tuple[pd.DataFrame, str]:
+    """The quantities of the first pair of learners side by side, and how their differences are computed."""
+    section = comparison(one, other)[1]
+    return table(section), section.explanation
 
 
 def test_distance_by_hand(tmp_path: Path) -> None:
@@ -58,33 +74,64 @@ def test_distance_of_draws(tmp_path: Path) -> None:
 
 def test_a_run_does_not_differ_from_itself(tmp_path: Path) -> None:
     one = recorded(tmp_path / "a")
-    sections = comparison(one, one)
-    assert "both runs have the same results" in sections[0].explanation
-    assert {row[3] for row in sections[0].rows} <= {"0.000 -", "0.0"}
-    cells = {cell for row in sections[-1].rows for cell in row[1:]}
-    assert cells == {"0.000 [0.000, 0.000]"}
+    specifications, *_, far = comparison(one, one)
+    assert (specifications.table, specifications.explanation) == (None, "Nothing: both have the same specification.")
+    shown, how = readings(one, one)
+    assert "both runs have the same results" in how
+    assert set(shown["difference"]) <= {"0.000", "0.0"}
+    assert set(table(far).to_numpy().ravel()) == {"0.000 [0.000, 0.000]"}
     assert run_names(one, one) == ("a", "a_again")
+
+
+def test_what_differs_in_the_specifications_comes_first(tmp_path: Path) -> None:
+    learner = {"class_path": "Rommeo", "init_args": {"temperature": 1.0, "guide": {"class_path": "Exact"}}}
+    spec = {"game": {"class_path": "Matrix", "init_args": {"payoff": [1, 2]}}, "arms": {"it": learner}, "seed": 0}
+    changed = {"class_path": "Rommeo", "init_args": {"temperature": 0.5, "guide": {"class_path": "Exact"}}}
+    other = {"game": spec["game"], "arms": {"it": changed}, "seed": None, "steps": 9}
+    one, two = recorded(tmp_path / "a"), recorded(tmp_path / "b")
+    section = differences(replace(one, spec=spec), replace(two, spec=other))
+    assert table(section).T.to_dict("list") == {
+        "arms.it.temperature": ["1.0", "0.5"],
+        "seed": ["0", "None"],
+        "steps": ["-", "9"],
+    }
+    assert table(section).columns.tolist() == ["a", "b"]
+    assert section.note == ""
+    many = {f"key_{i}": i for i in range(25)}
+    section = differences(replace(one, spec=many), replace(two, spec={}))
+    assert len(table(section)) == 20
+    assert section.note == "5 more keys differ."
+
+
+def test_other_steps_and_learners_without_a_counterpart_are_told(tmp_path: Path) -> None:
+    one = recorded(tmp_path / "a", jal="pr2")
+    shorter = {name: dataset.isel(step=slice(5)) for name, dataset in run_folder.discrete(6, 8).items()}
+    other = replace(run_folder.recorded(tmp_path / "b", **shorter), summary={"failed": {"bad": "why"}})
+    assert differences(one, other).note == (
+        "The runs end at different steps, 8 and 5. Only in a, so not compared: pr2. Only in b, so not compared: jal. "
+        "Failed in b: bad."
+    )
 
 
 def test_replicates_pair_where_runs_share_their_random_numbers(tmp_path: Path) -> None:
     one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
     noise = np.array([0.0, 0.1, 0.2, 0.0, 0.1, 0.2], dtype=np.float32)
     shared = np.arange(6, dtype=np.float32)[:, None, None]
-    one.metrics["reward"] = one.metrics["reward"] + shared
-    other.metrics["reward"] = one.metrics["reward"] + 1 + noise[:, None, None]
+    attrs = one.metrics["reward"].attrs
+    one.metrics["reward"] = (one.metrics["reward"] + shared).assign_attrs(attrs)
+    other.metrics["reward"] = (one.metrics["reward"] + 1 + noise[:, None, None]).assign_attrs(attrs)
     assert are_paired(one, other)
-    paired = comparison(one, other)[0]
+    paired, how = readings(one, other)
     half = 2.570582 * math.sqrt(0.008) / math.sqrt(6)  # t_{5, .975}, variance .04 / 5 of the differences
-    assert "replicate by replicate" in paired.explanation
-    assert paired.rows[0][3] == f"1.100 [{1.1 - half:.3f}, {1.1 + half:.3f}]"
+    assert "replicate by replicate" in how
+    assert paired.loc["reward per step", "difference"] == f"1.100 ± {half:.3f}"
     for name, value in {"seed": 1, "game": "another"}.items():
-        foreign = Recorded(**{**vars(other), "metrics": other.metrics.assign_attrs({name: value})})
+        foreign = replace(other, metrics=other.metrics.assign_attrs({name: value}))
         assert not are_paired(one, foreign)
-        welch = comparison(one, foreign)[0]
-        assert "do not pair" in welch.explanation
-        assert welch.rows[0][3] != paired.rows[0][3]
-    fewer = Recorded(**{**vars(other), "metrics": other.metrics.isel(replicate=slice(4))})
-    assert not are_paired(one, fewer)
+        welch, how = readings(one, foreign)
+        assert "do not pair" in how
+        assert welch.loc["reward per step", "difference"] not in ("", paired.loc["reward per step", "difference"])
+    assert not are_paired(one, replace(other, metrics=other.metrics.isel(replicate=slice(4))))
 
 
 def test_distances_of_paired_runs_are_resampled_in_pairs(tmp_path: Path) -> None:
@@ -106,31 +153,45 @@ def test_distances_of_paired_runs_are_resampled_in_pairs(tmp_path: Path) -> None
 
 
 def test_a_belief_that_never_moved_leaves_the_median_alone(tmp_path: Path) -> None:
-    one = recorded(tmp_path / "a")
+    one, other, row = recorded(tmp_path / "a"), recorded(tmp_path / "b"), "largest change at step"
     assert one.posterior is not None
     one.posterior["opponent_model"][0, 0] = 1 / 3
-    row = next(row for row in comparison(one, recorded(tmp_path / "b"))[0].rows if row[0] == "step of largest change")
-    assert "-" not in row[1].split()[0]
-    assert row[1].endswith("> 8]")
+    shown, _ = readings(one, other)
+    assert ">" not in shown.loc[row, "a"].split()[0]
+    assert shown.loc[row, "a"].endswith("> 8]")
     one.posterior["opponent_model"][0] = 1 / 3
-    row = next(row for row in comparison(one, recorded(tmp_path / "c"))[0].rows if row[0] == "step of largest change")
-    assert (row[1], row[3]) == ("> 8 [> 8, > 8]", "-")
+    shown, _ = readings(one, other)
+    assert shown.loc[row, ["a", "difference"]].tolist() == ["> 8 [> 8, > 8]", "-"]
 
 
 def test_readings_of_both_runs_side_by_side(tmp_path: Path) -> None:
     one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b", [1.0, 0.0, 0.0])
     sections = comparison(one, other)
-    table = {row[0]: row[1:] for row in sections[0].rows}
-    assert sections[0].header == ["", "a", "b", "difference"]
-    assert table["reward per step"][2] == "0.000 -"
-    entropy = quantities(one, "rommeo_q")["entropy"].mean()
-    assert table["entropy of rho"][0] == f"{entropy:.3f} -"  # all replicates have come to the same
-    assert table["entropy of rho"][1] == "0.000 -"
-    assert table["largest probability"][1] == "1.000 -"
-    assert max(len(line) for section in sections for line in section.text().splitlines()) <= 100
-    last = sections[-1]
-    assert [row[0] for row in last.rows if len(row) == 1] == ["rommeo_q", "rommeo_q_emp", "jal", "wolf_phc"]
-    assert [row[0].strip() for row in last.rows[-2:]] == ["wolf_phc", "policy pi"]
+    shown, _ = readings(one, other)
+    assert shown.columns.tolist() == ["a", "b", "difference"]
+    assert shown.loc["reward per step", "difference"] == "0.000"
+    entropy = next(values for metric, values in quantities(one, "rommeo_q").items() if metric.name == "entropy").mean()
+    assert shown.loc["entropy of rho", ["a", "b"]].tolist() == [f"{entropy:.3f}", "0.000"], "all have come to the same"
+    assert shown.loc["largest probability", "b"] == "1.000"
+    assert max(len(line) for section in sections for line in section.text().splitlines()) <= 120
+    assert table(sections[-1]).index.tolist() == [
+        *(
+            (name, belief)
+            for name in ("rommeo_q", "rommeo_q_emp", "jal")
+            for belief in ("opponent model rho", "policy pi")
+        ),
+        ("wolf_phc", "policy pi"),
+    ]
+
+
+def test_a_metric_that_runs_declare_differently_is_compared(tmp_path: Path) -> None:
+    """As a run of a version without declarations does."""
+    one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
+    for run, metric in ((one, Metric("odd_play", "odd share", estimate="median")), (other, Metric("odd_play"))):
+        values = run.metrics["joint_optimum_probability"] + (run is other)
+        run.metrics["odd_play"] = values.assign_attrs(metric.attributes())
+    shown, _ = readings(one, other)
+    assert shown.loc["odd share", "difference"] == "1.000"
 
 
 def test_learners_of_the_same_name_or_all_with_all(tmp_path: Path) -> None:
@@ -139,7 +200,11 @@ def test_learners_of_the_same_name_or_all_with_all(tmp_path: Path) -> None:
     assert learner_pairs(one, other) == [("rommeo_q_emp", "rommeo_q_emp"), ("wolf_phc", "wolf_phc")]
     foreign = recorded(tmp_path / "c", rommeo_q="w", rommeo_q_emp="x", jal="y", wolf_phc="z")
     assert len(learner_pairs(one, foreign)) == 16
-    assert comparison(one, foreign)[-1].note == "10 more pairs of learners not shown"
+    sections = comparison(one, foreign)
+    assert sections[0].note == "", "each has counterparts"
+    assert sections[1].title == "rommeo_q and w: the same readings"
+    assert table(sections[1]).columns.tolist() == ["a: rommeo_q", "c: w", "difference"]
+    assert sections[-1].note == "10 more pairs of learners not shown"
 
 
 def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
@@ -172,6 +237,7 @@ def test_command_prints_and_draws_every_pair(tmp_path: Path) -> None:
     text = "\n".join(blocks)
     assert text.startswith("a and b\n")
     assert "a and c\n" in text
+    assert text.count("What differs in the specifications?") == 2
     drawn = sorted(path.name for path in (folders[0] / "figures").iterdir())
     assert drawn == ["compared_with_b.png", "compared_with_c.png"]
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inference_marl.analysis.recorded import read
 from inference_marl.described import InspectError
+from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.statistics.metrics import SUCCESS_RATE
+from inference_marl.types import Metric
 from tests import run_folder
 
 
@@ -17,6 +21,28 @@ def test_what_has_been_read_is_not_read_again(tmp_path: Path) -> None:
     assert recorded.title == "synthetic: MatrixGame(climbing), 2 replicates, at step 3"
     with pytest.raises(InspectError, match=r"run: got a run without posterior\.nc"):
         _ = recorded.beliefs
+
+
+def test_older_files_are_given_declarations_and_todays_names(tmp_path: Path) -> None:
+    run = run_folder.discrete(2, 3)["metrics"]
+    bare = run.rename(success_rate="success").assign(tit_for_tat=run["joint_optimum_probability"])
+    for values in bare.values():
+        values.attrs = {}
+    found = read(run_folder.write(tmp_path / "new", metrics=run))
+    (tmp_path / "new" / "metrics.nc").unlink()
+    bare.to_netcdf(tmp_path / "new" / "metrics.nc", engine="h5netcdf")
+    older = read(tmp_path / "new")
+    assert older.declared == found.declared | {"tit_for_tat": Metric("tit_for_tat", dims=())}
+    assert (older.metric("success_rate"), older.metric("elbo")) == (SUCCESS_RATE, ELBO_PARTS[0])
+
+
+def test_a_metric_is_found_by_its_name_or_that_of_a_single_agent(tmp_path: Path) -> None:
+    own = Metric("score_2", "my score")
+    data = {"reward": np.zeros((1, 2, 3, 2)), "score_2": np.zeros((1, 2, 3))}
+    recorded = run_folder.recorded(tmp_path, metrics=run_folder.metrics_dataset(data, np.arange(3), declared=[own]))
+    assert recorded.metric("reward_1") == recorded.metric("reward")
+    assert recorded.metric("score_2") == own
+    assert recorded.metric("nobody_knows") == Metric("nobody_knows")
 
 
 def test_unfinished_and_foreign_folders(tmp_path: Path) -> None:

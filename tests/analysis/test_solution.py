@@ -64,10 +64,11 @@ def test_a_known_table_is_solved_exactly(tmp_path: Path) -> None:
 def test_the_table_of_distances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Averaged over agents, and over the replicates that the solution was found for."""
     planted = [Distance("full", agent, np.full(2, 0.2 + 0.1 * agent), np.full(2, 0.5)) for agent in (0, 1)]
-    monkeypatch.setattr(findings, "distances", lambda recorded: planted)
+    monkeypatch.setattr(findings, "from_solution", lambda recorded: planted)
     section = findings.solved(run_folder.recorded(tmp_path, metrics=run_folder.discrete(3, 2)["metrics"]))
     assert section is not None
-    assert section.rows == [["full", "0.250 -", "0.500 -"]]
+    assert section.table is not None
+    assert section.table.T.to_dict() == {"full": {"opponent model": "0.250", "policy": "0.500"}}
     assert section.note == "over the first 2 of 3 replicates"
 
 

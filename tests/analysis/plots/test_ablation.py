@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from inference_marl.analysis.levels import groups
 from inference_marl.analysis.plots import ablation_curves, elbo_bars
+from tests import run_folder
 
 GRID = {
     f"{temperature}-{variant}": {"temperature": temperature, "variant": variant}
@@ -56,12 +57,10 @@ def metrics_of(levels: dict[str, dict[str, str]], steps: int = 12, **absent: Non
         "elbo": 3 * one - 3,
         "elbo_gap": 0 * one + 0.5,
     }
-    dims = ("learner", "replicate", "step", "agent")
-    coordinates = {"learner": list(levels), "replicate": range(4), "step": range(1, steps + 1)}
-    dataset = xr.Dataset({name: (dims, value) for name, value in data.items() if name not in absent}, coordinates)
-    dataset["joint_optimum_probability"] = dataset["elbo_gap" if "elbo_gap" in dataset else "reward"].isel(agent=0)
-    dataset.attrs = {"game": "a game", "steps_per_episode": steps}
-    return dataset
+    data["joint_optimum_probability"] = 0 * one[..., 0] + 0.5
+    here = {name: values for name, values in data.items() if name not in absent}
+    settings = {"game": "a game", "steps_per_episode": steps}
+    return run_folder.metrics_dataset(here, np.arange(1, steps + 1), list(levels), **settings)
 
 
 def visible(figure: Figure) -> list[Any]:

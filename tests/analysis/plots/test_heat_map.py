@@ -5,33 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from inference_marl.analysis.cross_table import CrossTable
 from inference_marl.analysis.plots.heat_map import heat_map
 
 
-def cross_table(rows: list[str], columns: list[str], means: list[list[float | None]], **settings: Any) -> CrossTable:
-    entries = {
-        (row, column): {"mean": mean, "low": None, "high": None, "step": 9}
-        for row, line in zip(rows, means, strict=True)
-        for column, mean in zip(columns, line, strict=True)
-        if mean is not None
-    }
-    return CrossTable(
-        **{
-            "metric": "reward",
-            "title": "reward per step",
-            "explanation": "",
-            "corner": "learner",
-            "across": "opponent",
-            "rows": rows,
-            "columns": columns,
-            "entries": entries,
-            **settings,
-        }
+def means(rows: list[str], columns: list[str], numbers: list[list[float | None]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        np.array(numbers, dtype=float), pd.Index(rows, name="learner"), pd.Index(columns, name="opponent")
     )
 
 
@@ -47,11 +31,8 @@ def shades(axis: Axes) -> np.ma.MaskedArray[Any, Any]:
 
 
 def test_every_cell_has_its_number_and_its_shade() -> None:
-    shown = cross_table(["a", "b"], ["a", "b", "c"], [[1.0, -0.5, 3.0], [None, 2.0, 0.25]])
-    failed = {**shown.entries, ("b", "a"): {"failed": "why"}}
-    axis = heat_map(
-        cross_table(["a", "b"], ["a", "b", "c"], [[None] * 3] * 2, entries=failed), "a note", (-1.0, 3.0)
-    ).axes[0]
+    shown = means(["a", "b"], ["a", "b", "c"], [[1.0, -0.5, 3.0], [None, 2.0, 0.25]])
+    axis = heat_map(shown, "reward per step", "a note", (-1.0, 3.0), {("b", "a")}).axes[0]
     assert texts(axis, 3) == [["1.00", "-0.50", "3.00"], ["failed", "2.00", "0.25"]]
     np.testing.assert_allclose(shades(axis).filled(-1), [[0.5, 0.125, 1], [-1, 0.75, 0.3125]])
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
@@ -60,19 +41,20 @@ def test_every_cell_has_its_number_and_its_shade() -> None:
 
 
 def test_without_limits_every_column_has_its_own_colours() -> None:
-    shown = cross_table(["a", "b", "c"], ["x", "y", "z"], [[0.0, 100.0, None], [1.0, 300.0, None], [2.0, 200.0, None]])
-    figure = heat_map(shown, "games")
+    shown = means(["a", "b", "c"], ["x", "y", "z"], [[0.0, 100.0, None], [1.0, 300.0, None], [2.0, 200.0, None]])
+    figure = heat_map(shown, "reward per step", "games")
     np.testing.assert_allclose(
         shades(figure.axes[0]).filled(-1), [[0, 1 / 3, -1], [0.5, 1, -1], [1, 2 / 3, -1]], err_msg="from 0 on"
     )
+    assert texts(figure.axes[0], 3)[0] == ["0.00", "100.0", "-"]
     assert len(figure.axes) == 1, "no colour bar"
     assert figure.get_suptitle() == "reward per step\ngames; every column has its own range of colours"
-    below = cross_table(["a", "b"], ["x"], [[-4.0], [-2.0]])
-    np.testing.assert_allclose(shades(heat_map(below).axes[0]).filled(-1), [[0], [1]])
+    below = means(["a", "b"], ["x"], [[-4.0], [-2.0]])
+    np.testing.assert_allclose(shades(heat_map(below, "").axes[0]).filled(-1), [[0], [1]])
 
 
 def test_columns_that_sum_up_the_others_are_set_apart() -> None:
-    axis = heat_map(cross_table(["a"], ["all", "b", "c"], [[1.0, 2.0, 3.0]], apart=1), "", (0.0, 3.0)).axes[0]
+    axis = heat_map(means(["a"], ["all", "b", "c"], [[1.0, 2.0, 3.0]]), "", "", (0.0, 3.0), apart=1).axes[0]
     assert [line.get_linewidth() for line in axis.lines] == [6, 1]
 
 
@@ -80,8 +62,8 @@ def test_columns_that_sum_up_the_others_are_set_apart() -> None:
 @pytest.mark.parametrize("name", ["a", "a_learner_with_a_long_name"])
 def test_nothing_is_cut_off_and_names_do_not_meet(count: int, name: str) -> None:
     names = [f"{name}_{i}" for i in range(count)]
-    shown = cross_table(names, ["all opponents", *names], [[-20.123] * (count + 1)] * count, apart=1)
-    figure = heat_map(shown, "a note on what is played and for how long", (-21.0, 0.0))
+    shown = means(names, ["all opponents", *names], [[-20.123] * (count + 1)] * count)
+    figure = heat_map(shown, "reward per step", "a note on what is played and for how long", (-21.0, 0.0), apart=1)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     width, height = figure.get_size_inches() * figure.dpi

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from inference_marl.analysis import plots
 from inference_marl.analysis.plots.drawing import histogram, looks, readable_limits, settled, time_axis
 from inference_marl.described import InspectError
-from inference_marl.statistics.changes import belief_change
+from inference_marl.statistics.quantities import movement
 from tests import run_folder
 
 DISCRETE = run_folder.discrete()
@@ -315,10 +315,10 @@ def test_surest_states_are_shown_where_there_are_many() -> None:
 
 
 def test_movement_shows_the_change_and_when_seeds_had_it() -> None:
-    change = belief_change(DISCRETE["posterior"], "rommeo_q")
+    change = movement(DISCRETE["posterior"], "rommeo_q")
     assert change is not None
     left, right = plots.belief_movement(DISCRETE["posterior"]).axes
-    assert left.lines[0].get_ydata() == pytest.approx(change.curve.mean(0))
+    assert left.lines[0].get_ydata() == pytest.approx(change["change"].mean("replicate").to_numpy())
     come = np.asarray(right.lines[0].get_ydata())
     assert come[-1] == 1.0
     assert (np.diff(come) >= 0).all()
