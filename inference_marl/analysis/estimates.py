@@ -23,9 +23,10 @@ def frame(recorded: Recorded) -> pd.DataFrame:
     """Everything that `summary.json` reports, a row per estimate, with full precision.
 
     Returns:
-        Columns `learner`, one per factor of a design (`..._level` if its name is another's), `agent` (missing: the mean over agents), `reference` (of a paired
-        difference: the learner it is from), `metric`, `step`, `mean`, `low`, `high` (95 %; missing where the replicates
-        allow no interval; infinite: later than the last step), `replicates` and `published`.
+        Columns `learner`, one per factor of a design (`..._level` if another column has its name), `agent` (missing:
+        the mean over agents), `reference` (of a paired difference: the learner it is from), `metric`, `step`, `mean`,
+        `low`, `high` (95 %; missing where the replicates allow no interval; infinite: later than the last step),
+        `replicates` and `published`.
     """
     rows = [row for part in ("results", "agents", "differences") for row in recorded.summary.get(part) or []]
     keys = ["learner", "agent", "reference", "metric", "step"]

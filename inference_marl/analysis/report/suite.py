@@ -13,7 +13,7 @@ from inference_marl.analysis.estimates import at_the_end, frame, pivot
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.recorded import read as read_run
 from inference_marl.analysis.report import tournament
-from inference_marl.analysis.report.tables import Report
+from inference_marl.analysis.report.tables import PUBLISHED, Report
 from inference_marl.analysis.tables import NO_INTERVAL, Section, failures
 from inference_marl.experiment import is_tournament
 from inference_marl.runs.suite import read_index
@@ -134,7 +134,7 @@ def suite_report(played: Played) -> Report:
             means = found[found["metric"] == metric].pivot(index="name", columns="run", values="mean")
             limits = SUCCESS_RATE.bounds if metric == SUCCESS_RATE.name else None
             label = played.metrics[metric].label
-            means = means.reindex(rows, columns=columns).rename_axis("arm")
+            means = means.reindex(rows, columns=columns).rename_axis(_rows_are(played))
             figures[metric] = heat_map(means, label, played.folder.name, limits, _failed(played, found))
         return figures
 
@@ -145,7 +145,7 @@ def sections(played: Played, found: pd.DataFrame) -> list[Section]:
     """What the runs are; of tournaments, each one's pairs; a table of arms by runs for each metric; what failed."""
     pairs = [run for run in played.runs if run.is_tournament]
     notation = f"{OF_LEARNERS if pairs else OF_ARMS} {NOTATION} A dash: not known there."
-    notation += tournament.PUBLISHED if found["published"].notna().any() else ""
+    notation += PUBLISHED if found["published"].notna().any() else ""
     facts = {run.name: run.recorded.summary if run.recorded else {} for run in played.runs}
     head = pd.DataFrame.from_dict(facts, orient="index").reindex(columns=["game", "replicates", "steps"])
     count = f"{len(facts)} run{'s' if len(facts) > 1 else ''}"
@@ -171,7 +171,8 @@ def _metrics(played: Played, found: pd.DataFrame) -> list[str]:
 
 def _table(played: Played, found: pd.DataFrame, metric: str) -> Section:
     rows, columns = _order(played, found)
-    texts = pivot(found, ["name"], "run", played.metrics).reindex(rows, columns=columns).rename_axis(columns=None)
+    texts = pivot(found, ["name"], "run", played.metrics).rename_axis(columns=None)
+    texts = texts.reindex(rows, columns=columns).astype(object)  # a column of which nothing is known is no number
     for row, run in _failed(played, found):
         texts.loc[row, run] = "failed"
     declared = played.metrics[metric]
@@ -180,7 +181,12 @@ def _table(played: Played, found: pd.DataFrame, metric: str) -> Section:
     if metric in OF_AGENTS and zero_sum:
         said = f"{said} {ZERO_SUM.format(', '.join(zero_sum))}"
     label = declared.label if metric == declared.name else f"{declared.label}, agent {metric.rpartition('_')[2]}"
-    return Section(label, said, texts.fillna("-").rename_axis("arm"))
+    return Section(label, said, texts.fillna("-").rename_axis(_rows_are(played)))
+
+
+def _rows_are(played: Played) -> str:
+    """What the rows of a table are."""
+    return "learner" if any(run.is_tournament for run in played.runs) else "arm"
 
 
 def _order(played: Played, found: pd.DataFrame) -> tuple[list[str], list[str]]:

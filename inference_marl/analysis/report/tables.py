@@ -36,6 +36,9 @@ WHAT_DIFFERS = (
     "a higher ELBO is not better inference: compare the gap."
 )
 
+PUBLISHED = " In parentheses: published."
+"""How a table is read that has published numbers."""
+
 
 def no_figures() -> Mapping[str, Figure]:
     """For reports that draw nothing."""
@@ -97,7 +100,8 @@ def results(recorded: Recorded, found: pd.DataFrame) -> Section:
         metric = recorded.metric(row.metric)
         estimate, digits = interval(row), decimals(metric)
         numbers = number(estimate.mean, digits, last), ends(estimate, digits, last), f"{row.replicates:g}"
-        lines.append((metric.label, row.name, *numbers, "" if pd.isna(row.published) else number(row.published)))
+        published = "" if pd.isna(row.published) else number(row.published, digits)
+        lines.append((metric.label, row.name, *numbers, published))
     columns = ["", "learner", "mean", "95 % interval", "replicates", "published"]
     table = pd.DataFrame(lines, columns=columns).set_index(["", "learner"])
     notes = [NO_INTERVAL] if (table["95 % interval"] == "").any() else []
@@ -137,15 +141,18 @@ def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
     sections = [Section(f"{recorded.name}: {recorded.metrics.attrs.get('game', 'a game')}, {what}")]
     first = next(iter(levels))
     for explanation, rows in blocks.items():
-        labels = [
-            recorded.metric(row.metric).label + ("" if pd.isna(row.reference) else " vs first") for row in records(rows)
-        ]
-        table = pivot(rows.assign(label=labels), ["learner"], "label", recorded.declared).rename_axis(columns=None)
+        versus = rows["reference"].notna().map({True: " vs first", False: ""})
+        columns = rows["metric"] + versus
+        labels = rows["metric"].map(lambda name: recorded.metric(name).label) + versus
+        table = pivot(rows.assign(column=columns), ["learner"], "column", recorded.declared)
+        table = table.rename(columns=dict(zip(columns, labels, strict=True))).rename_axis(columns=None)
         table = table.reindex(index=list(levels)).fillna("-")
         table.loc[list(failed)] = "failed"
         header, names = names_of(levels)
         table.index = pd.MultiIndex.from_tuples(map(tuple, names), names=header)
         compared = explanation is WHAT_DIFFERS
         note = f"no differences: the first cell failed ({first})" if compared and first in failed else ""
-        sections.append(Section("", explanation, table, note, (CURVES, BARS) if compared else ()))
+        said = explanation + PUBLISHED * bool(rows["published"].notna().any())
+        figures = (CURVES, BARS) if compared else ()
+        sections.append(Section("", said, None if table.empty else table, note, figures))
     return [*sections, *failures(failed)]

@@ -32,7 +32,7 @@ def inspect_run(run: Path | str | Recorded, full: bool = False, print: Callable[
     Args:
         run: the folder of a finished run, or what `read` made of it.
         full: answer every question with its table, instead of all on one screen.
-        print: where the text goes, a block of lines at a time, at most about 100 columns wide.
+        print: where the text goes, a block of lines at a time, at most about 120 columns wide.
 
     Raises:
         InspectError: if the folder is not a run, or the run is not finished.
@@ -40,7 +40,7 @@ def inspect_run(run: Path | str | Recorded, full: bool = False, print: Callable[
     from inference_marl.analysis.plots import write_all  # matplotlib, which the tables do not need
 
     recorded = read(run)
-    print(as_text(findings(recorded) if full else overview(recorded)))
+    print(f"{recorded.title}\n\n{as_text(findings(recorded) if full else overview(recorded))}")
     paths = write_all(recorded)
     print(f"\nFigures in {paths[0].parent}: {', '.join(path.name for path in paths)}")
 

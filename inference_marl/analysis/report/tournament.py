@@ -10,7 +10,7 @@ import pandas as pd
 
 from inference_marl.analysis.estimates import ESTIMATE, pivot
 from inference_marl.analysis.recorded import Recorded
-from inference_marl.analysis.report.tables import Report
+from inference_marl.analysis.report.tables import PUBLISHED, Report
 from inference_marl.analysis.tables import NO_INTERVAL, Section, failures
 from inference_marl.experiment import learners
 from inference_marl.statistics.beliefs import Numbers, as_array
@@ -26,9 +26,6 @@ AVERAGE = "all opponents"
 SHOWN = {REWARD: "{} of the row's learner", RETURN: "exact return of the row's learner", SUCCESS_RATE: "{} of the pair"}
 """Metrics that are tabulated where they are known, and the titles of their tables."""
 
-PUBLISHED = " In parentheses: published."
-"""How a table is read that has published numbers."""
-
 Pair = tuple[str, str]
 """Names of the row's and of the column's learner."""
 
@@ -42,7 +39,8 @@ def tournament_report(recorded: Recorded) -> Report:
 
         figures = {}
         for name, rows in found.groupby("metric", sort=False):
-            means = rows.pivot(index="learner", columns="opponent", values="mean").loc[*_order(found)]
+            order, columns = _order(recorded, found)
+            means = rows.pivot(index="learner", columns="opponent", values="mean").reindex(order, columns=columns)
             ends = float(np.nanmin(means)), float(np.nanmax(means))
             limits = SUCCESS_RATE.bounds if name == SUCCESS_RATE.name else ends
             title = "tournament" if name == REWARD.name else f"tournament_{name}"
@@ -72,19 +70,19 @@ def sections(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
 def table(recorded: Recorded, found: pd.DataFrame, metric: str, intervals: bool = True) -> pd.DataFrame:
     """One metric of learners by opponents, as text."""
     rows = found[found["metric"] == metric]
-    order, columns = _order(found)
-    texts = pivot(rows, ["learner"], "opponent", recorded.declared, intervals).reindex(order, columns=columns)
+    order, columns = _order(recorded, found)
+    texts = pivot(rows, ["learner"], "opponent", recorded.declared, intervals)
+    texts = texts.reindex(order, columns=columns).astype(object)  # a column of which nothing is known is no number
     for (row, column), _ in _failed(recorded).items():
         texts.loc[row, column] = "failed"
     return texts.fillna("-").rename_axis(columns=None)
 
 
-def _order(found: pd.DataFrame) -> tuple[list[str], list[str]]:
+def _order(recorded: Recorded, found: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Rows and columns: by average reward, learners without averages last."""
-    reward = found[found["metric"] == REWARD.name]
-    names = dict.fromkeys(reward["learner"])
-    averages = reward[reward["opponent"] == AVERAGE].set_index("learner")["mean"]
-    rows = sorted(names, key=lambda name: averages.get(name, -np.inf), reverse=True)
+    reward = found[(found["metric"] == REWARD.name) & (found["opponent"] == AVERAGE)]
+    averages = reward.set_index("learner")["mean"]
+    rows = sorted(learners(recorded.levels), key=lambda name: averages.get(name, -np.inf), reverse=True)
     return rows, [AVERAGE, *rows]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import yaml
@@ -16,7 +15,7 @@ from scipy import stats
 
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.analysis.report import suite
-from inference_marl.analysis.report.tournament import AVERAGE, averages, cross_tables, table, write
+from inference_marl.analysis.report.tournament import AVERAGE, averages, pairs, table, tournament_report
 from inference_marl.config.files import build, dump, load_any
 from inference_marl.config.tournament import tournament
 from inference_marl.experiment import Experiment, Suite, entrants, is_tournament
@@ -53,7 +52,7 @@ def played(experiment: Experiment, out: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def paired(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All pairs of the dilemma's learners, one of which has a published reward."""
     return played(tournament(dilemma(published={"nice": {"reward": 1.25}})), tmp_path_factory.mktemp("runs"))
 
@@ -109,62 +108,84 @@ def test_what_cannot_be_paired_is_refused() -> None:
 # ----------------------------------------------------------------------------------------------------------- the tables
 
 
-def entry(matrix: Any, row: str, column: str) -> float:
-    return float(matrix.entries[row, column]["mean"])
+def entry(recorded: Recorded, metric: str, row: str, column: str) -> Any:
+    """The estimate of a pair, as a row of the frame."""
+    found = pairs(recorded)
+    here = (found["metric"] == metric) & (found["learner"] == row) & (found["opponent"] == column)
+    (it,) = found[here].itertuples()
+    return it
 
 
-def test_the_matrix_by_hand(pairs: Path) -> None:
-    reward, exact, nothing = (*cross_tables(read(pairs)), None)
-    assert nothing is None, "interests conflict: there is no success rate"
-    assert (reward.metric, exact.metric) == ("reward", "return")
-    assert [entry(reward, "nice", other) for other in ("nice", "mean")] == [3, 0]
-    assert [entry(reward, "mean", other) for other in ("nice", "mean")] == [4, 1]
+def numbers(recorded: Recorded, metric: str, row: str, *columns: str) -> list[float]:
+    return [entry(recorded, metric, row, column).mean for column in columns]
+
+
+def printed(recorded: Recorded, metric: str) -> pd.DataFrame:
+    return table(recorded, pairs(recorded), metric)
+
+
+def test_the_matrix_by_hand(paired: Path) -> None:
+    recorded = read(paired)
+    assert pairs(recorded)["metric"].unique().tolist() == ["reward", "return"], "interests conflict: there's no success"
+    assert numbers(recorded, "reward", "nice", "nice", "mean") == [3, 0]
+    assert numbers(recorded, "reward", "mean", "nice", "mean") == [4, 1]
     # Against a coin: nice 3 or 0, mean 4 or 1; the coin against itself the mean of all four.
-    assert [entry(exact, row, "mixed") for row in ("nice", "mean", "mixed")] == pytest.approx([1.5, 2.5, 2])
-    assert [entry(exact, "mixed", column) for column in ("nice", "mean")] == pytest.approx([3.5, 0.5])
-    assert entry(exact, "mixed", AVERAGE) == pytest.approx((3.5 + 0.5 + 2) / 3)
-    assert reward.rows == exact.rows == ["mean", "mixed", "nice"], "sorted by the average reward"
-    assert reward.columns == [AVERAGE, "mean", "mixed", "nice"]
+    assert [numbers(recorded, "return", row, "mixed")[0] for row in ("nice", "mean", "mixed")] == pytest.approx(
+        [1.5, 2.5, 2]
+    )
+    expected = [3.5, 0.5, (3.5 + 0.5 + 2) / 3]
+    assert numbers(recorded, "return", "mixed", "nice", "mean", AVERAGE) == pytest.approx(expected)
+    for metric in ("reward", "return"):
+        shown = printed(recorded, metric)
+        assert shown.index.tolist() == ["mean", "mixed", "nice"], "sorted by the average reward"
+        assert shown.columns.tolist() == [AVERAGE, "mean", "mixed", "nice"]
 
 
-def test_entries_and_averages_are_those_of_plain_loops(pairs: Path) -> None:
+def test_entries_and_averages_are_those_of_plain_loops(paired: Path) -> None:
     """Over replicates, of the window since the record before the last; averages within replicates come first."""
-    metrics = xr.load_dataset(pairs / "metrics.nc")["reward"]
-    reward = cross_tables(read(pairs))[0]
+    metrics = xr.load_dataset(paired / "metrics.nc")["reward"]
     own = []
     for column in ("nice", "mean", "mixed"):
         arm, seat = (f"{column}-vs-mixed", 1) if column != "mixed" else ("mixed-vs-mixed", [0, 1])
         values = metrics.sel(learner=arm, step=4, agent=seat).astype("float64")
         values = values.mean("agent") if column == "mixed" else values
         own.append(values.to_numpy())
-        found = reward.entries["mixed", column]
+        found = entry(read(paired), "reward", "mixed", column)
         half = stats.t.ppf(0.975, 29) * values.to_numpy().std(ddof=1) / 30**0.5
-        assert found["mean"] == pytest.approx(float(values.mean()))
-        assert (found["high"] - found["low"]) / 2 == pytest.approx(half)
-        assert (found["replicates"], found["step"]) == (30, 4)
+        assert found.mean == pytest.approx(float(values.mean()))
+        assert (found.high - found.low) / 2 == pytest.approx(half)
+        assert (found.replicates, found.step) == (30, 4)
     average = np.mean(own, axis=0)
-    found = reward.entries["mixed", AVERAGE]
-    assert found["mean"] == pytest.approx(average.mean())
+    found = entry(read(paired), "reward", "mixed", AVERAGE)
+    assert found.mean == pytest.approx(average.mean())
     half = stats.t.ppf(0.975, 29) * average.std(ddof=1) / 30**0.5
-    assert (found["high"] - found["low"]) / 2 == pytest.approx(half)
+    assert (found.high - found.low) / 2 == pytest.approx(half)
 
 
 def test_without_symmetry_rows_are_read_from_the_first_seat(tmp_path: Path) -> None:
-    reward = cross_tables(read(played(tournament(lopsided()), tmp_path)))[0]
-    assert [entry(reward, "first", column) for column in ("first", "second")] == [5, 5]
-    assert [entry(reward, "second", column) for column in ("first", "second")] == [7, 7]
+    recorded = read(played(tournament(lopsided()), tmp_path))
+    assert numbers(recorded, "reward", "first", "first", "second") == [5, 5]
+    assert numbers(recorded, "reward", "second", "first", "second") == [7, 7]
 
 
 def test_where_interests_are_common_success_is_tabulated(tmp_path: Path) -> None:
     arms = {"best": Stationary(probabilities=[1, 0, 0]), "second": Stationary(probabilities=[0, 1, 0])}
     climbing = Experiment(MatrixGame("climbing"), arms, replicates=10, steps=1)
-    success = cross_tables(read(played(tournament(climbing), tmp_path)))[2]
-    assert success.metric == "success_rate"
-    assert [entry(success, "best", column) for column in ("best", "second", AVERAGE)] == [1, 0, 0.5]
+    recorded = read(played(tournament(climbing), tmp_path))
+    assert numbers(recorded, "success_rate", "best", "best", "second", AVERAGE) == [1, 0, 0.5]
     # Wilson's interval for 10 of 10, z = 1.959964: not symmetric, so its ends are printed.
-    assert success.entries["best", "best"]["low"] == pytest.approx(10 / (10 + 1.959964**2))
-    printed = [" ".join(line.split()) for line in table(tmp_path / "test").splitlines()]
-    assert "best 0.500 1.000 [0.722, 1.000] 0.000 [0.000, 0.278]" in printed
+    assert entry(recorded, "success_rate", "best", "best").low == pytest.approx(10 / (10 + 1.959964**2))
+    assert printed(recorded, "success_rate").loc["best"].tolist() == [
+        *("0.500", "1.000 [0.722, 1.000]", "0.000 [0.000, 0.278]")
+    ]
+
+
+def made_up(levels: dict[str, dict[str, str]], data: dict[str, Any], **summary: Any) -> Recorded:
+    """A tournament of arms with these numbers, `learner x replicate x step [x agent]`."""
+    steps = np.arange(1, next(iter(data.values())).shape[2] + 1)
+    arms = [arm for arm in levels if arm not in summary.get("failed", {})]
+    metrics = run_folder.metrics_dataset(data, steps, learners=arms)
+    return Recorded(Path(), {"levels": levels}, metrics, None, None, summary)
 
 
 def test_a_success_rate_is_averaged_within_replicates_and_stays_a_probability() -> None:
@@ -173,19 +194,17 @@ def test_a_success_rate_is_averaged_within_replicates_and_stays_a_probability() 
     success = np.ones((4, 6, 2))
     success[0, 0, -1] = success[1, 0, -1] = 0  # a fails once against a and once against b, in the same replicate
     success[2, :3, -1] = 0
-    coordinates = {"learner": list(levels), "step": [1, 2]}
-    metrics = xr.Dataset({"success": (("learner", "replicate", "step"), success)}, coordinates)
     published = {"b": {"success_rate": 0.75}, "a": {"reward": 1.0}}
-    summary = {"levels": levels, "published": published}
-    (matrix,) = cross_tables(Recorded(Path(), {}, metrics, None, None, summary))
-    found = {learner: matrix.entries[learner, AVERAGE] for learner in "ab"}
+    found = pairs(made_up(levels, {"success_rate": success}, published=published)).set_index(["learner", "opponent"])
+    assert set(found["metric"]) == {"success_rate"}
+    a, b = (found.loc[learner, AVERAGE] for learner in "ab")
     # Of a 0 and five 1: mean 5/6, sd 1/sqrt 6, t_{5, .975} = 2.570582. Of b three 1/2 and three 1: sd .273861.
-    assert found["a"]["mean"] == pytest.approx(5 / 6)
-    assert (found["a"]["low"], found["a"]["high"]) == pytest.approx((5 / 6 - 2.570582 / 6, 1.0))
-    assert found["b"]["mean"] == pytest.approx(0.75)
-    assert found["b"]["low"] == pytest.approx(0.75 - 2.570582 * 0.273861 / 6**0.5, rel=1e-6)
-    assert [found[learner]["published"] for learner in "ab"] == [None, 0.75]
-    assert matrix.entries["b", "a"]["mean"] == pytest.approx(0.5)
+    assert a["mean"] == pytest.approx(5 / 6)
+    assert (a["low"], a["high"]) == pytest.approx((5 / 6 - 2.570582 / 6, 1.0))
+    assert b["mean"] == pytest.approx(0.75)
+    assert b["low"] == pytest.approx(0.75 - 2.570582 * 0.273861 / 6**0.5, rel=1e-6)
+    assert [a["published"], b["published"]] == pytest.approx([np.nan, 0.75], nan_ok=True)
+    assert found.loc[("b", "a"), "mean"] == pytest.approx(0.5)
 
 
 def test_an_ablation_of_two_factors_is_no_tournament() -> None:
@@ -194,29 +213,31 @@ def test_an_ablation_of_two_factors_is_no_tournament() -> None:
     assert is_tournament({"a": {"row": "x", "column": "y"}})
 
 
-def test_the_printed_tables(pairs: Path) -> None:
-    lines = [" ".join(line.split()) for line in table(pairs).splitlines()]
-    assert lines[0].startswith("test: MatrixGame(), 30 replicates, at step 4")
-    assert "sorted by the reward over the last 2 steps averaged over all opponents" in " ".join(lines)
-    start = lines.index("reward per step of the row's learner")
-    assert lines[start + 2] == "learner all opponents mean mixed nice"
-    assert [line.split()[0] for line in lines[start + 3 : start + 6]] == ["mean", "mixed", "nice"]
-    assert lines[start + 5].split()[2:4] == ["(1.250)", "0.000"]
-    halves = lines.index("reward per step of the row's learner, ± (half of the 95 % interval)")
-    assert lines[halves + 5].split()[2] == "-", "nice against mean is always the same"
+def test_the_printed_tables(paired: Path) -> None:
+    recorded = read(paired)
+    text = tournament_report(recorded).text()
+    assert text.startswith("test: MatrixGame(), 30 replicates, at step 4\n")
+    assert "sorted by the reward over the last 2 steps averaged over all opponents" in " ".join(text.split())
+    assert "In parentheses: published." in " ".join(text.split())
+    shown = printed(recorded, "reward")
+    nice = shown.loc["nice"].tolist()
+    assert nice[0].endswith(" (1.250)")
+    assert nice[1] == "0.000", "nice against mean is always the same"
+    assert "reward per step of the row's learner\n\n" in text
 
 
 def test_many_learners_with_long_names_fit() -> None:
     names = [f"a_learner_with_a_name_{i}" for i in range(10)]
     levels = {f"{row}-vs-{column}": {"row": row, "column": column} for row in names for column in names}
     reward = np.random.default_rng(0).uniform(1, 9, (100, 3, 1, 2))
-    metrics = run_folder.metrics_dataset({"reward": reward}, np.array([1]), learners=list(levels))
-    lines = table(Recorded(Path(), {}, metrics, None, None, {"levels": levels})).splitlines()
+    recorded = made_up(levels, {"reward": reward})
+    lines = tournament_report(recorded).text().splitlines()
     assert max(map(len, lines)) <= 120
-    header = next(line for line in lines if line.startswith("learner"))
-    assert header.split() == ["learner", "all", "opponents", *map(str, range(1, 11))]
-    ranked = [line.split()[0] for line in lines if "a_learner" in line][:10]
-    assert ranked == [str(rank) for rank in range(1, 11)]
+    order = printed(recorded, "reward").index.tolist()
+    headers = [name for line in lines if not line.startswith("a_learner") for name in line.split() if name in names]
+    assert headers == order
+    rows = [line.split()[0] for line in lines if line.startswith("a_learner")]
+    assert rows == order * (len(rows) // 10), "every part has all rows"
 
 
 class _Breaking(Stationary):
@@ -240,17 +261,48 @@ def test_a_pair_that_fails_keeps_to_itself(tmp_path: Path) -> None:
     assert str(caught.value).startswith(
         "arms.nice-vs-breaking, step 1: RuntimeError: no; 1 more failed: breaking-vs-br"
     )
-    reward = cross_tables(read(tmp_path / "test"))[0]
-    for pair in (("nice", "breaking"), ("breaking", "nice"), ("breaking", "breaking")):
-        assert "failed" in reward.entries[pair]
-    assert entry(reward, "breaking", "mean") == 1, "it sat in the first seat there"
+    recorded = read(tmp_path / "test")
+    shown = printed(recorded, "reward")
+    assert shown.columns.tolist() == [AVERAGE, "mean", "nice", "breaking"]
     # Averages over different opponents could not be compared.
-    assert [learner for learner in arms if (learner, AVERAGE) in reward.entries] == ["mean"]
-    assert reward.rows == ["mean", "nice", "breaking"]
-    lines = [" ".join(line.split()) for line in table(tmp_path / "test").splitlines()]
-    assert "nice - 0.000 3.000 failed" in lines
-    assert "failed nice-vs-breaking: arms.nice-vs-breaking, step 1: RuntimeError: no" in lines
-    assert len(write(tmp_path / "test")) == 4
+    assert shown.loc["nice"].tolist() == ["-", "0.000", "3.000", "failed"]
+    assert shown.loc["breaking"].tolist() == ["-", "1.000", "failed", "failed"], "it sat in the first seat there"
+    report = tournament_report(recorded)
+    assert "failed  nice-vs-breaking: arms.nice-vs-breaking, step 1: RuntimeError: no" in report.text().splitlines()
+    assert len(report.write()) == 5
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_learners_without_any_average_or_any_pair_have_their_row(tmp_path: Path) -> None:
+    """Of three only one pair was played to its end."""
+    levels = {
+        f"{row}-vs-{column}": {"row": row, "column": column} for row, column in ("aa", "ab", "ac", "bb", "bc", "cc")
+    }
+    failed = {arm: "why" for arm in levels if arm != "a-vs-b"}
+    recorded = made_up(levels, {"reward": np.ones((1, 2, 1, 2))}, failed=failed)
+    shown = printed(recorded, "reward")
+    assert (shown.index.tolist(), shown.columns.tolist()) == (list("abc"), [AVERAGE, *"abc"])
+    assert shown.to_numpy().tolist() == [
+        ["-", "failed", "1.000", "failed"],
+        ["-", "1.000", "failed", "failed"],
+        ["-", "failed", "failed", "failed"],
+    ]
+    (figure,) = tournament_report(recorded).draw().values()
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == [
+        "-",
+        "failed",
+        "1.00",
+        "failed",
+        "-",
+        "1.00",
+        "failed",
+        "failed",
+        "-",
+        "failed",
+        "failed",
+        "failed",
+    ]
 
 
 def test_where_both_seatings_are_played_one_fails_alone(tmp_path: Path) -> None:
@@ -259,28 +311,31 @@ def test_where_both_seatings_are_played_one_fails_alone(tmp_path: Path) -> None:
         ArmError, match=r"^arms.first-vs-breaking, step 1: RuntimeError: no; 1 more failed: breaking-vs"
     ):
         played(tournament(lopsided(arms=arms)), tmp_path)
-    reward = cross_tables(read(tmp_path / "test"))[0]
-    assert "failed" in reward.entries["first", "breaking"]
-    assert entry(reward, "breaking", "first") == 7, "the other seating was played"
+    shown = printed(read(tmp_path / "test"), "reward")
+    assert shown.loc["first", "breaking"] == "failed"
+    assert shown.loc["breaking", "first"] == "7.000", "the other seating was played"
 
 
-def test_the_files(pairs: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(pairs, tmp_path / "test"))
-    paths = write(folder)
-    names = ["tournament.csv", "tournament.md", "figures/tournament.png", "figures/tournament_return.png"]
-    assert [path.relative_to(folder).as_posix() for path in paths] == names
-    rows = list(csv.DictReader(io.StringIO(paths[0].read_text())))
-    assert len(rows) == 2 * 3 * 4
-    (mine,) = [row for row in rows if (row["learner"], row["opponent"], row["metric"]) == ("mean", "nice", "reward")]
-    assert (mine["mean"], mine["low"], mine["replicates"]) == ("4.0", "", "30")
-    (average,) = [
-        row for row in rows if (row["learner"], row["opponent"], row["metric"]) == ("nice", AVERAGE, "reward")
+def test_the_files(paired: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(paired, tmp_path / "test"))
+    report = tournament_report(read(folder))
+    paths = report.write()
+    assert [path.relative_to(folder).as_posix() for path in paths] == [
+        *("tournament.csv", "tournament.md", "tournament.tex"),
+        *("figures/tournament.png", "figures/tournament_return.png"),
     ]
-    assert average["published"] == "1.25"
-    text = paths[1].read_text()
+    rows = pd.read_csv(paths[0])
+    pd.testing.assert_frame_equal(rows, report.estimates, check_dtype=False)
+    assert len(rows) == 2 * 3 * 4
+    reward = rows[rows["metric"] == "reward"].set_index(["learner", "opponent"])
+    assert (reward.loc[("mean", "nice"), "mean"], reward.loc[("mean", "nice"), "replicates"]) == (4.0, 30)
+    assert np.isnan(reward.loc[("mean", "nice"), "low"])
+    assert reward["published"].dropna().to_dict() == {("nice", AVERAGE): 1.25}
+    text = " ".join(paths[1].read_text().split())
     assert "| learner | all opponents | mean | mixed | nice |" in text
     assert "## exact return of the row's learner" in text
-    for path in paths[2:]:
+    assert paths[2].read_text().count(r"\begin{tabular}") == 2
+    for path in paths[3:]:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -295,18 +350,27 @@ def test_tournaments_of_a_suite_are_tabulated_by_their_averages(tmp_path: Path) 
     both = tournament(Suite({"dilemma": dilemma(published={"nice": {"reward": 1.25}}), "lopsided": lopsided()}))
     folder = run_experiment(both, tmp_path, "test", progress=False)
     found = suite.read(folder)
-    rows = {row["learner"]: row for row in averages(read(folder / "dilemma")) if row["metric"] == "return"}
-    success, matrix = suite.cross_tables(found)
-    assert (success.metric, matrix.metric) == ("success_rate", "return")
-    assert success.means()[3:, 1].tolist() == [0, 0.5], "lopsided has an optimum: second against second"
-    assert matrix.rows == ["nice", "mean", "mixed", "first", "second"]
-    assert matrix.means()[:3, 0].tolist() == [rows[learner]["mean"] for learner in ("nice", "mean", "mixed")]
-    assert matrix.means()[3:, 1].tolist() == [5, 7]
-    text = suite.table(found)
-    assert "averaged over all opponents" in text
-    assert "reward per step of the row's learner, lopsided" in text, "every tournament's own pairs"
-    lines = [line.split() for line in text.splitlines()]
-    assert ["mixed", "1.956", "0.400", "2.067", "3.400"] in lines, "against mean, mixed and nice"
+    rows = averages(read(folder / "dilemma"))
+    rows = rows[rows["metric"] == "return"].set_index("learner")["mean"]
+    report = suite.suite_report(found)
+    values = report.estimates.pivot(index="name", columns=["metric", "run"], values="mean")
+    for name in ("nice", "mean", "mixed"):
+        assert values.loc[name, ("return", "dilemma")] == rows[name]
+    assert values.loc[["first", "second"], ("return", "lopsided")].tolist() == [5, 7]
+    assert values.loc[["first", "second"], ("success_rate", "lopsided")].tolist() == [0, 0.5], "second against second"
+    shown = {section.title: section.table for section in report.sections if section.table is not None}
+    assert list(shown)[1:] == [
+        "reward per step of the row's learner, dilemma",
+        "reward per step of the row's learner, lopsided",  # every tournament's own pairs
+        "success rate",
+        "exact return of the joint policy",
+    ]
+    returns = shown["exact return of the joint policy"]
+    assert (returns.index.name, returns.index.tolist()) == ("learner", ["nice", "mean", "mixed", "first", "second"])
+    against = shown["reward per step of the row's learner, dilemma"]
+    assert against.columns.tolist() == [AVERAGE, "mean", "mixed", "nice"]
+    assert against.loc["mixed"].tolist() == ["1.956", "0.400", "2.067", "3.400"]
+    assert "averaged over all opponents" in report.text()
 
 
 def test_a_suite_says_which_learners_have_no_averages_and_why(tmp_path: Path) -> None:
@@ -317,12 +381,13 @@ def test_a_suite_says_which_learners_have_no_averages_and_why(tmp_path: Path) ->
     }
     with pytest.raises(ArmError, match=r"^runs.dilemma.arms.nice-vs-breaking, step 1"):
         run_experiment(tournament(Suite({"dilemma": dilemma(arms=arms)})), tmp_path, "test", progress=False)
-    lines = [" ".join(line.split()) for line in suite.table(suite.read(tmp_path / "test")).splitlines()]
-    assert "reward per step of the row's learner" not in lines
-    assert "exact return of the row's learner" in lines
-    assert {"nice failed", "breaking failed", "mean 2.000"} <= set(lines)
-    assert "failed dilemma, nice: arms.nice-vs-breaking, step 1: RuntimeError: no" in lines
-    assert "failed dilemma, breaking: arms.nice-vs-breaking, step 1: RuntimeError: no" in lines
+    report = suite.suite_report(suite.read(tmp_path / "test"))
+    shown = {section.title: section.table for section in report.sections if section.table is not None}
+    returns = shown["exact return of the joint policy"]
+    assert returns["dilemma"].to_dict() == {"nice": "failed", "breaking": "failed", "mean": "2.000"}
+    lines = report.text().splitlines()
+    assert "failed  dilemma, nice: arms.nice-vs-breaking, step 1: RuntimeError: no" in lines
+    assert "failed  dilemma, breaking: arms.nice-vs-breaking, step 1: RuntimeError: no" in lines
 
 
 def test_a_file_of_a_suite_can_be_a_tournament(tmp_path: Path) -> None:
