@@ -1,8 +1,9 @@
-"""Synthetic folders of finished runs: what `run.py` would write, with curves that look like learning."""
+"""Synthetic folders of finished runs: what a run would write, with curves that look like learning."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import xarray as xr
 
 from inference_marl.analysis.recorded import Recorded
+from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.statistics.metrics import OF_PLAY
 from inference_marl.statistics.summary import summarise, summarise_agents
+from inference_marl.types import Metric
 
 SUCCESS = {"rommeo_q": 0.95, "rommeo_q_emp": 0.2, "jal": 0.1, "wolf_phc": 0.15}
 
@@ -37,11 +41,19 @@ def recorded(folder: Path, **datasets: xr.Dataset) -> Recorded:
 
 
 def metrics_dataset(
-    data: dict[str, Any], steps: np.ndarray, learners: list[str] | None = None, **attrs: Any
+    data: dict[str, Any],
+    steps: np.ndarray,
+    learners: list[str] | None = None,
+    declared: Sequence[Metric] = (),
+    **attrs: Any,
 ) -> xr.Dataset:
-    """`metrics.nc` of arrays `learner x replicate x step [x agent]`."""
+    """`metrics.nc` of arrays `learner x replicate x step [x agent]`; what no run has may be `declared`."""
     dims = ("learner", "replicate", "step", "agent")
-    variables = {name: (dims[: value.ndim], value.astype(np.float32)) for name, value in data.items()}
+    known = {metric.name: metric for metric in (*OF_PLAY, *ELBO_PARTS, *declared)}
+    variables = {
+        name: (dims[: value.ndim], value.astype(np.float32), known.get(name, Metric(name)).attributes())
+        for name, value in data.items()
+    }
     first = next(iter(data.values()))
     coords = {
         "learner": learners or list(SUCCESS)[: first.shape[0]],
@@ -112,7 +124,7 @@ def discrete(replicates: int = 8, records: int = 40, seed: int = 0) -> dict[str,
     data = {
         "reward": np.stack([noisy] * 2, -1),
         "joint_optimum_probability": optimum,
-        "success": optimum > 0.5,
+        "success_rate": optimum > 0.5,
         **parts,
     }
     metrics = metrics_dataset(data, steps, game="MatrixGame(climbing)", steps_per_episode=1)
@@ -189,7 +201,7 @@ def continuous(replicates: int = 6, records: int = 20, draws: int = 8, seed: int
     data = {
         "reward": np.stack([reward] * 2, -1),
         "joint_optimum_probability": inside,
-        "success": reward > 9,
+        "success_rate": reward > 9,
         **parts,
     }
     metrics = metrics_dataset(data, steps, game="MaxOfTwoQuadratics(text)", steps_per_episode=25)
