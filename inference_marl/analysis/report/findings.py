@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inference_marl.analysis.arviz import SEEDS_AGREE, summary
+from inference_marl.analysis.arviz import summary
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.solution import distances as from_solution
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, decimals, number
@@ -191,13 +191,13 @@ def overview(recorded: Recorded) -> list[Section]:
 def believed(recorded: Recorded) -> Section:
     """What each agent believes of each opponent, and in which state."""
     table = summary(recorded)
-    shown, discrete = _shortened(table), SEEDS_AGREE not in table
+    shown, discrete = _shortened(table), "opponent_action" in table.index.names
     what = (
         "Each row is rho's probability of one action of an opponent, summarised by ArviZ: mean, sd and highest-density "
         "interval over replicates (their spread, not the error of the mean)."
         if discrete
         else "Each row is one dimension of an opponent's action in rho's draws, all replicates together, summarised "
-        "by ArviZ; r_hat near 1 says that the seeds agree."
+        "by ArviZ; sd_seeds is the sd of the replicates' means, small beside sd if the seeds agree."
     )
     by_state = "state" in table.index.names
     cut = f" States with the {'surest' if discrete else 'narrowest'} beliefs come first." if by_state else ""
@@ -216,18 +216,16 @@ def _shortened(table: pd.DataFrame) -> pd.DataFrame:
     """At most `MAX_ROWS` rows: of every learner the states with the surest beliefs, then the likeliest actions."""
     if len(table) <= MAX_ROWS:
         return table
-    discrete = SEEDS_AGREE not in table
-    learners = len(table.index.unique("learner"))
-    if "state" in table.index.names:
-        groups = [name for name in table.index.names if name not in ("opponent_action", "opponent_dim")]
+    *groups, last = table.index.names
+    discrete, learners = last == "opponent_action", len(table.index.unique("learner"))
+    if "state" in groups:
         sureness = table["mean"].groupby(groups).max() if discrete else -table["sd"].groupby(groups).mean()
         ranked = sureness.groupby(["learner", "state"]).mean()
-        count = max(1, int(MAX_ROWS / learners / (len(table) / len(ranked))))
-        kept = ranked.groupby("learner", group_keys=False).nlargest(count)
+        count = max(1, MAX_ROWS * len(ranked) // (learners * len(table)))
+        surest = ranked.groupby("learner", group_keys=False).nlargest(count).index
         states = pd.MultiIndex.from_frame(table.index.to_frame()[["learner", "state"]])
-        table = table[states.isin(kept.index)]
+        table = table[states.isin(surest)]
     if discrete and len(table) > MAX_ROWS:
-        groups = [name for name in table.index.names if name != "opponent_action"]
         count = max(1, MAX_ROWS // len(table.groupby(groups)))
         table = table[table.groupby(groups)["mean"].rank(ascending=False, method="first") <= count]
     # Every learner has its share, so that the others' rows leave none out.
