@@ -10,6 +10,7 @@ from pyro.distributions.transforms import AffineTransform, ConditionalSpline, Ta
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
+from inference_marl.described import expect, interval
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.spaces import Box, Discrete, encode
@@ -29,8 +30,7 @@ class Tabular(Conditional):
 
     def __init__(self, scale: float = 0.0) -> None:
         super().__init__()
-        if scale < 0:
-            raise ValueError(f"scale: got {scale}, expected a number that is not negative")
+        expect("a number that is not negative", scale=scale)
         self.scale = scale
 
     def setup(self) -> None:
@@ -44,7 +44,31 @@ class Tabular(Conditional):
         return dist.Categorical(logits=Vindex(self.logits)[(self.seat.rows, *parents, slice(None))])
 
 
-class CategoricalNetwork(Conditional):
+class NetworkConditional(Conditional):
+    """Base: the distribution's parameters come from a multilayer perceptron over the parents' features.
+
+    Args:
+        hidden: widths of the hidden layers.
+
+    Raises:
+        ValueError: if a width is not positive.
+    """
+
+    def __init__(self, hidden: Sequence[int] = (100, 100)) -> None:
+        super().__init__()
+        self.hidden = check_widths(hidden)
+
+    def make_network(self, outputs: int) -> None:
+        """Create the network; called by `setup`."""
+        self.network = MLP(self.seat, sum(parent.features for parent in self.parents), outputs, self.hidden)
+
+    def outputs(self, parents: Sequence[Tensor]) -> Tensor:
+        """The network's, `[extra x] replicates x batch x outputs`."""
+        outputs: Tensor = self.network(encode(self.parents, parents, self.seat.dtype))
+        return outputs
+
+
+class CategoricalNetwork(NetworkConditional):
     """Logits from a multilayer perceptron over the parents' features.
 
     Args:
@@ -53,17 +77,13 @@ class CategoricalNetwork(Conditional):
 
     targets = (Discrete,)
 
-    def __init__(self, hidden: Sequence[int] = (100, 100)) -> None:
-        super().__init__()
-        self.hidden = check_widths(hidden)
-
     def setup(self) -> None:
         """Create the network."""
-        self.network = MLP(self.seat, sum(p.features for p in self.parents), self.target.features, self.hidden)
+        self.make_network(self.target.features)
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """A categorical with batch shape `[extra x] replicates x batch`."""
-        return dist.Categorical(logits=self.network(encode(self.parents, parents, self.seat.dtype)))
+        return dist.Categorical(logits=self.outputs(parents))
 
 
 class _ClampedTanh(TanhTransform):
@@ -74,24 +94,34 @@ class _ClampedTanh(TanhTransform):
         return torch.atanh(y.clamp(-1 + eps, 1 - eps))
 
 
-def squash(box: Box, dtype: torch.dtype, device: torch.device) -> list[torch.distributions.Transform]:
-    """Transforms from the reals into `box`, with cached values, so that sampling and scoring agree exactly.
+def squashed(
+    conditional: Conditional, base: dist.TorchDistribution, *first: torch.distributions.Transform
+) -> dist.TorchDistribution:
+    """A distribution over the reals, transformed and then squashed into the box that a conditional is over.
+
+    Transforms cache values, so that sampling and scoring agree exactly.
 
     Raises:
+        TypeError: if the target is no box, which `bind` refuses for classes that declare their targets.
         ValueError: if the box is unbounded.
     """
+    box, seat = conditional.target, conditional.seat
+    if not isinstance(box, Box):
+        raise TypeError(f"{type(conditional).__name__}: got target {box}, expected a Box")
     if not box.bounded:
         raise ValueError(f"got {box}, expected a box with finite edges: nothing is squashed into another")
     centre: float | Tensor
     half_width: float | Tensor
     if isinstance(box.low, tuple) or isinstance(box.high, tuple):
-        centre, half_width = box.scale(dtype, device)
+        centre, half_width = box.scale(seat.dtype, seat.device)
     else:  # Python floats, whose logarithm torch does not round to the floating type
         centre, half_width = (box.high + box.low) / 2, (box.high - box.low) / 2
-    return [_ClampedTanh(cache_size=1), AffineTransform(centre, half_width, cache_size=1)]
+    into = [_ClampedTanh(cache_size=1), AffineTransform(centre, half_width, cache_size=1)]
+    transformed: dist.TorchDistribution = dist.TransformedDistribution(base, [*first, *into])
+    return transformed
 
 
-class TanhNormalNetwork(Conditional):
+class TanhNormalNetwork(NetworkConditional):
     """A normal squashed into the box, with mean and scale from a multilayer perceptron::
 
         u ~ Normal(mean(parents), exp(log_std(parents)));  target = centre + half_width tanh(u)
@@ -112,28 +142,22 @@ class TanhNormalNetwork(Conditional):
     targets = (Box,)
 
     def __init__(self, hidden: Sequence[int] = (100, 100), log_std: tuple[float, float] = (-5.0, 1.0)) -> None:
-        super().__init__()
-        self.hidden = check_widths(hidden)
-        if not log_std[0] < log_std[1]:
-            raise ValueError(f"log_std: got {log_std}, expected [low, high] with low < high")
-        self.log_std = tuple(log_std)
+        super().__init__(hidden)
+        self.log_std = interval("log_std", log_std)
 
     def setup(self) -> None:
         """Create the network, with two outputs per dimension of the target."""
-        self.network = MLP(self.seat, sum(p.features for p in self.parents), 2 * self.target.features, self.hidden)
+        self.make_network(2 * self.target.features)
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """Batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
-        output = self.network(encode(self.parents, parents, self.seat.dtype))
-        mean, log_std = output.chunk(2, dim=-1)
+        mean, log_std = self.outputs(parents).chunk(2, dim=-1)
         base = dist.Normal(mean, log_std.clamp(*self.log_std).exp())
-        squashed: dist.TorchDistribution = dist.TransformedDistribution(
-            base, squash(as_box(self), self.seat.dtype, self.seat.device)
-        ).to_event(1)
-        return squashed
+        independent: dist.TorchDistribution = squashed(self, base).to_event(1)
+        return independent
 
 
-class SplineFlow(Conditional):
+class SplineFlow(NetworkConditional):
     """A conditional rational-spline flow, squashed into the box: multimodal densities::
 
         u ~ Normal(0, 1);  target = centre + half_width tanh(spline(u; parents))
@@ -151,37 +175,22 @@ class SplineFlow(Conditional):
     targets = (Box,)
 
     def __init__(self, hidden: Sequence[int] = (100, 100), bins: int = 8, bound: float = 3.0) -> None:
-        super().__init__()
-        self.hidden = check_widths(hidden)
-        if bins < 2 or bound <= 0:
-            raise ValueError(f"bins, bound: got {bins}, {bound}, expected at least 2 and a positive number")
+        super().__init__(hidden)
+        expect("an integer of at least 2", bins=bins)
+        expect("a positive number", bound=bound)
         self.bins, self.bound = bins, bound
 
     def setup(self) -> None:
         """Create the network; the spline has `4 bins - 1` parameters per dimension."""
         dim = self.target.features
         self.widths = [dim * self.bins, dim * self.bins, dim * (self.bins - 1), dim * self.bins]
-        self.network = MLP(self.seat, sum(p.features for p in self.parents), sum(self.widths), self.hidden)
+        self.make_network(sum(self.widths))
         # The network is applied before the spline, whose own hypernetwork is then a split of its output.
         self.spline = ConditionalSpline(lambda context: context.split(self.widths, -1), dim, self.bins, self.bound)
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """Batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
-        context = self.network(encode(self.parents, parents, self.seat.dtype))
+        context = self.outputs(parents)
         zeros = context.new_zeros(*context.shape[:-1], self.target.features)
         base = dist.Normal(zeros, torch.ones_like(zeros)).to_event(1)
-        transforms = [self.spline.condition(context), *squash(as_box(self), self.seat.dtype, self.seat.device)]
-        flow: dist.TorchDistribution = dist.TransformedDistribution(base, transforms)
-        return flow
-
-
-def as_box(conditional: Conditional) -> Box:
-    """The target of a conditional over a box.
-
-    Raises:
-        TypeError: for any other target, which `bind` refuses for classes that declare their targets.
-    """
-    box = conditional.target
-    if not isinstance(box, Box):
-        raise TypeError(f"{type(conditional).__name__}: got target {box}, expected a Box")
-    return box
+        return squashed(self, base, self.spline.condition(context))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Literal, Protocol, Self
 
 import pyro
@@ -19,6 +19,7 @@ from inference_marl.guides.conditionals import Tabular
 from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters
 from inference_marl.inference.exact import Solution, smooth
 from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.tables import tabulate
 from inference_marl.spaces import Discrete, Space
 from inference_marl.types import Seat
 
@@ -75,8 +76,6 @@ class TrajectoryGuide(PyroPart):
         enumerate: bool = True,
     ) -> None:
         super().__init__()
-        if dynamics not in ("kept", "inferred"):
-            raise ValueError(f"dynamics: got {dynamics!r}, expected kept or inferred")
         self.opponent_model = opponent_model
         self.policy = policy
         self.dynamics = dynamics
@@ -185,22 +184,12 @@ class TrajectoryGuide(PyroPart):
     def tables(self, model: ReadsTrajectory) -> Solution:
         """All factors at every step and state, for `exact.evaluate`; values are empty. Discrete spaces only."""
         seat, horizon = self.seat, self.horizon
-        spaces = [seat.observation, seat.action, seat.opponent_action]
-        shape = [space.features for space in spaces]
-        grid = torch.meshgrid(*(torch.arange(size, device=seat.device) for size in shape), indexing="ij")
-        state, action, opponent_action = (index.reshape(-1, 1, 1) for index in grid)
-        states = torch.arange(shape[0], device=seat.device).view(-1, 1, 1)
-
-        def table(distribution: dist.TorchDistribution, *sizes: int) -> Tensor:
-            probs: Tensor = distribution.expand((math.prod(sizes), seat.replicates, 1)).probs
-            by_replicate: Tensor = probs.squeeze(-2).movedim(0, 1).unflatten(1, sizes)
-            return by_replicate
-
-        rho = [table(self.believe(t, states, model), shape[0]) for t in range(horizon)]
-        # One identical row per own action: the policy does not condition on it.
-        pi = [table(self.choose(t, state, opponent_action), *shape)[:, :, 0].mT for t in range(horizon)]
-        moves = [table(self.move(t, state, action, opponent_action, model), *shape) for t in range(horizon - 1)]
-        last = moves[-1] if moves else rho[0].new_zeros(seat.replicates, *shape, shape[0])
+        state, action, opponent_action = seat.spaces
+        rho = [tabulate(partial(self.believe, t, model=model), seat, [state]) for t in range(horizon)]
+        pi = [tabulate(partial(self.choose, t), seat, [state, opponent_action]).mT for t in range(horizon)]
+        moves = [tabulate(partial(self.move, t, model=model), seat, seat.spaces) for t in range(horizon - 1)]
+        sizes = (state.features, action.features, opponent_action.features, state.features)
+        last = moves[-1] if moves else rho[0].new_zeros(seat.replicates, *sizes)
         empty = rho[0].new_empty(0)
         return Solution(empty, empty, torch.stack(pi, 1), torch.stack(rho, 1), torch.stack([*moves, last], 1))
 
@@ -225,11 +214,8 @@ class ExactTrajectory(TrajectoryGuide):
     def setup(self) -> None:
         """Allocate the solution; raises `IncompatibleError` if a space is not discrete."""
         seat = self.seat
-        for space in (seat.observation, seat.action, seat.opponent_action):
-            if not isinstance(space, Discrete):
-                raise IncompatibleError(
-                    f"ExactTrajectory got a game with {space}, expected Discrete spaces; use TrajectoryGuide"
-                )
+        if not seat.is_discrete:
+            raise IncompatibleError(f"ExactTrajectory got {seat.spaces}, expected Discrete spaces; use TrajectoryGuide")
         for name in ("opponent_model", "policy", "bend"):
             delattr(self, name)
         for name in ("pi", "rho", *(["moves"] if self.dynamics == "inferred" else [])):

@@ -3,15 +3,65 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
-from numbers import Real
-from types import NoneType, UnionType
-from typing import Any, Self, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+from functools import cache
+from numbers import Integral, Real
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Literal, Self, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 Made = TypeVar("Made")
+
+RANGES: Mapping[str, tuple[type, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        "a finite number": (Real, lambda number: -math.inf < number < math.inf),
+        "a positive number": (Real, lambda number: 0 < number < math.inf),
+        "a number that is not negative": (Real, lambda number: 0 <= number < math.inf),
+        "a number in [0, 1]": (Real, lambda number: 0 <= number <= 1),
+        "a number in [0, 1)": (Real, lambda number: 0 <= number < 1),
+        "a number in (0, 1]": (Real, lambda number: 0 < number <= 1),
+        "a number in (0, 1)": (Real, lambda number: 0 < number < 1),
+        "a positive integer": (Integral, lambda number: number >= 1),
+        "an integer that is not negative": (Integral, lambda number: number >= 0),
+        "an integer of at least 2": (Integral, lambda number: number >= 2),
+    }
+)
+"""What `expect` knows, in the words of its messages. NaN is in no range, and neither is infinity."""
+
+
+def expect(what: str, also: str = "", /, **numbers: Any) -> None:
+    """Check the range of numbers, in constructors.
+
+    Args:
+        what: a key of `RANGES`.
+        also: what the message adds, such as a hint. If it says `or null`, `None` is accepted.
+        numbers: arguments by name.
+
+    Raises:
+        ValueError: `name: got number, expected what also`.
+    """
+    kind, fits = RANGES[what]
+    for name, number in numbers.items():
+        if number is None and "or null" in also:
+            continue
+        if not isinstance(number, kind) or isinstance(number, bool) or not fits(number):
+            raise ValueError(f"{name}: got {number!r}, expected {what}{also}")
+
+
+def interval(name: str, ends: float | Sequence[float], *, strictly: bool = True) -> tuple[float, float]:
+    """The ends of `[low, high]`, or twice the number if `ends` is one.
+
+    Raises:
+        ValueError: unless they are finite and in order, `strictly` or not.
+    """
+    pair: tuple[Any, ...] = tuple(ends) if isinstance(ends, Sequence) else (ends, ends)
+    finite = len(pair) == 2 and all(isinstance(end, Real) and math.isfinite(end) for end in pair)
+    if not finite or pair[0] > pair[1] or (strictly and pair[0] == pair[1]):
+        raise ValueError(f"{name}: got {ends}, expected [low, high] with low {'<' if strictly else '<='} high")
+    return float(pair[0]), float(pair[1])
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -44,17 +94,27 @@ def _check_fields(cls: type, given: dict[str, Any]) -> None:
     every = fields(cls) if is_dataclass(cls) else ()
     declared = {each.name: each for each in every if each.init and each.name in given}
     for base in cls.__mro__:
-        hidden = [name for name in declared if name in vars(base)]
+        hidden = [name for name in getattr(base, "__dataclass_fields__", ()) if name in declared and name in vars(base)]
         if hidden:
             raise TypeError(f"{base.__name__}.{hidden[0]}: got a field of its base, expected @hyperparameters above it")
     for name, each in declared.items():
         kinds = get_args(each.type) if get_origin(each.type) in (Union, UnionType) else (each.type,)
         if not all(isinstance(kind, type) for kind in kinds):
-            continue  # containers, and one of several words: their class checks them
+            continue  # containers, which their class checks, and one of several words
         accepted = tuple(Real if kind is float else kind for kind in kinds)
         if not isinstance(given[name], accepted):
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
             raise ValueError(f"{name}: got {given[name]!r}, expected {names}")
+
+
+@cache
+def _words(init: Callable[..., None]) -> dict[str, tuple[Any, ...]]:
+    """The arguments of a constructor that are declared as one of several words."""
+    try:
+        hints = get_type_hints(init)
+    except (AttributeError, NameError, TypeError):  # of what is there for type checkers only
+        return {}
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
 class Described:
@@ -62,6 +122,9 @@ class Described:
 
     `describe` returns `{"class_path": ..., "init_args": {...}}`, the format of experiment files. Only subclasses of
     this class are ever instantiated from one.
+
+    Raises:
+        ValueError: if an argument declared as a `Literal` is none of its words.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -74,6 +137,9 @@ class Described:
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
         _check_fields(cls, given)
+        for name, known in _words(cls.__init__).items():
+            if given[name] not in known:
+                raise ValueError(f"{name}: got {given[name]!r}, expected {' or '.join(map(str, known))}")
         for name, parameter in bound.signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(name)

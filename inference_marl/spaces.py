@@ -10,12 +10,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from inference_marl.described import expect
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ class Discrete:
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"Discrete.n: got {self.n}, expected a positive integer")
+        expect("a positive integer", **{"Discrete.n": self.n})
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -97,7 +98,7 @@ class Box:
         edges = [_edge(name, value, sizes) for name, value in (("low", low), ("high", high))]
         pairs = torch.broadcast_tensors(*(torch.tensor(edge, dtype=torch.float64) for edge in edges))
         if not bool((pairs[0] < pairs[1]).all()):
-            raise ValueError(f"Box: got low = {low}, high = {high}, expected low < high")
+            raise ValueError(f"Box.low: got {low} with high = {high}, expected low < high")
         for name, value in zip(("low", "high", "shape"), (*edges, sizes), strict=True):
             object.__setattr__(self, name, value)
 
@@ -111,10 +112,10 @@ class Box:
         """Width of `encode`'s last dimension: the number of coordinates."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def bounded(self) -> bool:
         """Whether every coordinate is bounded on both sides."""
-        return _bounded(self)
+        return all(bool(edge.isfinite().all()) for edge in self.edges(torch.float64, torch.device("cpu")))
 
     @property
     def log_size(self) -> float:
@@ -174,11 +175,6 @@ def _edge(name: str, value: float | Sequence[float], shape: tuple[int, ...]) -> 
     if (len(value),) != shape:
         raise ValueError(f"Box.{name}: got {len(value)} numbers, expected one, or one per dimension of {shape}")
     return value[0] if len(set(value)) == 1 else tuple(value)
-
-
-@cache
-def _bounded(box: Box) -> bool:
-    return all(bool(edge.isfinite().all()) for edge in box.edges(torch.float64, torch.device("cpu")))
 
 
 @cache

@@ -7,11 +7,11 @@ import pyro.distributions as dist
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, within
+from inference_marl.described import IncompatibleError, expect, within
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.optimise import Optimiser, check_step_size
 from inference_marl.inference.plates import ONE_STEP
-from inference_marl.inference.replay import Ring
+from inference_marl.inference.replay import Ring, entries_of
 from inference_marl.inference.svi import elbo_loss, no_guide
 from inference_marl.models.priors import OpponentPrior
 
@@ -46,9 +46,7 @@ class Amortised(OpponentPrior):
         max_gradient_norm: float | None = None,
     ) -> None:
         super().__init__()
-        for name, number in [("window", window), ("batch_size", batch_size), ("steps", steps)]:
-            if number < 1:
-                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        expect("a positive integer", window=window, batch_size=batch_size, steps=steps)
         check_step_size(learning_rate, max_gradient_norm)
         self.conditional = conditional
         self.window, self.batch_size, self.steps = window, batch_size, steps
@@ -69,9 +67,7 @@ class Amortised(OpponentPrior):
                 "as TanhNormalNetwork, CategoricalNetwork or Tabular",
                 key="conditional",
             )
-        obs, target = self.parents[0], self.target
-        entries = {"obs": (obs.event_shape, obs.stored(self.seat.dtype))}
-        entries["opponent_action"] = (target.event_shape, target.stored(self.seat.dtype))
+        entries = entries_of({"obs": self.parents[0], "opponent_action": self.target}, self.seat.dtype)
         self.observed = Ring(self.seat, self.window, entries)
         self.optimiser = Optimiser(
             "opponent prior",

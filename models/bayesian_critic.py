@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -14,15 +13,17 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.nn.functional import pad
 
+from inference_marl.described import expect
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.critics import NetworkCritic
 from inference_marl.spaces import encode
+from inference_marl.types import Counting
 
 MEMORY = 0.05
 """Minimum weight of the newest minibatch in the running mean of squared features, which drift during learning."""
 
 
-class BayesianCritic(NetworkCritic):
+class BayesianCritic(Counting, NetworkCritic):
     """`NetworkCritic` with a prior on its last layer, and a guide in place of the empty one::
 
         model:  w ~ Normal(initial, prior_scale)             # site `critic_weight`, one vector per replicate
@@ -76,15 +77,11 @@ class BayesianCritic(NetworkCritic):
         particles: int = 8,
     ) -> None:
         super().__init__(hidden, learning_rate, target_rate, initial, max_gradient_norm)
-        for name, scale in [("prior_scale", prior_scale), ("noise_scale", noise_scale)]:
-            if not scale > 0:
-                raise ValueError(f"{name}: got {scale}, expected a positive number")
-        for name, number in [("resample_every", resample_every), ("memory", memory), ("particles", particles)]:
-            if number is not None and number < 1:
-                raise ValueError(f"{name}: got {number}, expected a positive integer")
+        expect("a positive number", prior_scale=prior_scale, noise_scale=noise_scale)
+        expect("a positive integer", resample_every=resample_every, particles=particles)
+        expect("a positive integer", ", or null to remember everything", memory=memory)
         self.prior_scale, self.noise_scale = prior_scale, noise_scale
         self.resample_every, self.memory, self.particles = resample_every, memory, particles
-        self.updates = 0
         self._expects = False
 
     def setup(self) -> None:
@@ -170,11 +167,3 @@ class BayesianCritic(NetworkCritic):
         self.updates += 1
         if self.updates % self.resample_every == 0:
             self.noise.normal_()
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The number of updates, for `state_dict`."""
-        return {"updates": self.updates}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore from `get_extra_state`."""
-        self.updates = state["updates"]

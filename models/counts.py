@@ -8,11 +8,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.spaces import Discrete
+from inference_marl.types import Counting
 
 
-class TabularCounts(OpponentPrior):
+class TabularCounts(Counting, OpponentPrior):
     """Counts of each joint action in each state, over the last `window` observations or all of them.
 
     Args:
@@ -24,15 +26,15 @@ class TabularCounts(OpponentPrior):
 
     targets = (Discrete,)
     conditions = (Discrete,)
+    counters = ("position",)
+    position: int = 0
     counts: Tensor
     recent: Tensor
 
     def __init__(self, window: int | None = None) -> None:
         super().__init__()
-        if window is not None and window < 1:
-            raise ValueError(f"window: got {window}, expected a positive integer, or null to remember everything")
+        expect("a positive integer", ", or null to remember everything", window=window)
         self.window = window
-        self.position = 0
 
     def setup(self) -> None:
         """Start with no observations; `counts` is `replicates x states x opponent_actions`."""
@@ -62,14 +64,6 @@ class TabularCounts(OpponentPrior):
     def counts_at(self, obs: Tensor) -> Tensor:
         """Counts at the given states, `replicates x batch x opponent_actions`."""
         return self.counts[self.seat.rows, obs]
-
-    def get_extra_state(self) -> dict[str, int]:
-        """The window's position, for `state_dict`."""
-        return {"position": self.position}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Restore from `get_extra_state`."""
-        self.position = state["position"]
 
 
 class EmpiricalFrequency(TabularCounts):
@@ -118,10 +112,8 @@ class EmpiricalFrequency(TabularCounts):
         exponent: float = 1.0,
     ) -> None:
         super().__init__(window)
-        if smoothing < 0:
-            raise ValueError(f"smoothing: got {smoothing}, expected a number that is not negative")
-        if not exponent > 0:
-            raise ValueError(f"exponent: got {exponent}, expected a positive number")
+        expect("a number that is not negative", smoothing=smoothing)
+        expect("a positive number", exponent=exponent)
         self.smoothing, self.exponent = smoothing, exponent
         self.initial = initial
 
@@ -164,8 +156,7 @@ class DirichletMultinomial(TabularCounts):
 
     def __init__(self, concentration: float = 1.0, window: int | None = None) -> None:
         super().__init__(window)
-        if concentration <= 0:
-            raise ValueError(f"concentration: got {concentration}, expected a positive number")
+        expect("a positive number", concentration=concentration)
         self.concentration = concentration
 
     def posterior(self, obs: Tensor) -> dist.Dirichlet:
@@ -184,8 +175,7 @@ class DirichletMultinomial(TabularCounts):
         """
         from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
-        if not 0 < level < 1:
-            raise ValueError(f"level: got {level}, expected a number between 0 and 1")
+        expect("a number in (0, 1)", level=level)
         own = self.posterior(obs).concentration
         rest = own.sum(-1, keepdim=True) - own
         ends = stats.beta.interval(level, own.double().cpu().numpy(), rest.double().cpu().numpy())

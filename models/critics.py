@@ -13,16 +13,16 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, expect, interval
 from inference_marl.inference.conditional import PyroPart
 from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.inference.optimise import Optimiser, check_step_size
 from inference_marl.inference.plates import ONE_STEP
-from inference_marl.inference.schedules import Schedule, as_rate
+from inference_marl.inference.schedules import Schedule, as_schedule, expect_first
 from inference_marl.inference.svi import elbo_loss
-from inference_marl.inference.tables import check_finite, mean_per_cell, move
+from inference_marl.inference.tables import check_finite, mean_per_cell, move, random_table
 from inference_marl.spaces import Discrete, encode
-from inference_marl.types import Seat
+from inference_marl.types import Counting, Seat
 
 
 class Critic(PyroPart):
@@ -38,8 +38,7 @@ class Critic(PyroPart):
 
     def __init__(self, target_rate: float = 1.0) -> None:
         super().__init__()
-        if not 0 < target_rate <= 1:
-            raise ValueError(f"target_rate: got {target_rate}, expected a number in (0, 1]; 1 for no target critic")
+        expect("a number in (0, 1]", "; 1 for no target critic", target_rate=target_rate)
         self.target_rate = target_rate
 
     def bind(self, seat: Seat) -> Self:
@@ -83,7 +82,7 @@ class Critic(PyroPart):
         return values.movedim((0, 1), (-2, -1))
 
 
-class TabularCritic(Critic):
+class TabularCritic(Counting, Critic):
     """One number per replicate, state, action and joint opponent action, moved towards the target's mean.
 
     In every cell that the batch visits, the update is `Q <- Q + rate (mean target - Q)`: for one datum the gradient
@@ -114,28 +113,20 @@ class TabularCritic(Critic):
         rate_over: Literal["updates", "visits"] = "updates",
     ) -> None:
         super().__init__(target_rate)
-        low, high = initial if isinstance(initial, Sequence) else (initial, initial)
-        if low > high:
-            raise ValueError(f"initial: got {initial}, expected [low, high] with low <= high")
-        self.initial = (float(low), float(high))
-        self.rate = as_rate("rate", rate)
-        if rate_over not in ("updates", "visits"):
-            raise ValueError(f"rate_over: got {rate_over!r}, expected updates or visits")
+        expect_first("a number in (0, 1]", rate=rate)
+        self.initial = interval("initial", initial, strictly=False)
+        self.rate = as_schedule(rate)
         self.rate_over = rate_over
-        self.updates = 0
 
     def setup(self) -> None:
         """Draw the initial table."""
-        seat = self.seat
-        spaces = (seat.observation, seat.action, seat.opponent_action)
-        if not all(isinstance(space, Discrete) for space in spaces):
+        states, actions, opponent_actions = spaces = self.seat.spaces
+        if not self.seat.is_discrete:
             raise IncompatibleError(
-                f"TabularCritic got states {spaces[0]} and actions {spaces[1]}, {spaces[2]}, expected Discrete spaces; "
-                "use NetworkCritic"
+                f"TabularCritic got states {states} and actions {actions}, {opponent_actions}, expected Discrete "
+                "spaces; use NetworkCritic"
             )
-        shape = (seat.replicates, *(space.features for space in spaces))
-        low, high = self.initial
-        values = torch.rand(shape, device=seat.device, dtype=seat.dtype) * (high - low) + low
+        values = random_table(self.seat, self.initial, *(space.features for space in spaces))
         self.register_buffer("values", values)
         if self.rate_over == "visits":
             self.register_buffer("visits", torch.zeros_like(values, dtype=torch.int64))
@@ -173,14 +164,6 @@ class TabularCritic(Critic):
         visits.scatter_(1, cell, before + 1)
         return self.rate.at(before, self.values.dtype)
 
-    def get_extra_state(self) -> dict[str, int]:
-        """The number of updates, for `state_dict`."""
-        return {"updates": self.updates}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Restore from `get_extra_state`."""
-        self.updates = state["updates"]
-
 
 class NetworkCritic(Critic):
     """A multilayer perceptron over the features of state, own action and opponents' joint action.
@@ -209,6 +192,7 @@ class NetworkCritic(Critic):
         super().__init__(target_rate)
         self.hidden = check_widths(hidden)
         check_step_size(learning_rate, max_gradient_norm)
+        expect("a finite number", initial=initial)
         self.learning_rate = learning_rate
         self.initial = initial
         self.max_gradient_norm = max_gradient_norm
@@ -216,7 +200,7 @@ class NetworkCritic(Critic):
     def setup(self) -> None:
         """Create the network and its optimiser."""
         seat = self.seat
-        self.spaces = (seat.observation, seat.action, seat.opponent_action)
+        self.spaces = seat.spaces
         self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
         nn.init.constant_(self.network.last.bias, self.initial)
         self.optimiser = Optimiser(

@@ -9,11 +9,14 @@ import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, expect
 from inference_marl.inference.conditional import Conditional
 from inference_marl.models.critics import Critic
 from inference_marl.spaces import Discrete, separate_actions
-from inference_marl.types import Dynamics, Experience, Game, Seat
+from inference_marl.types import Dynamics, Experience, Game
+
+LEARNED = "dynamics that are learned (DirichletTransition, GaussianEnsemble)"
+"""What there is for games that do not give their rules."""
 
 
 class TransitionModel(Conditional):
@@ -36,8 +39,8 @@ class InitialState(Conditional):
 
     def setup(self) -> None:
         """Look up the distribution; raises `IncompatibleError` if the game does not provide its rules as tables."""
-        initial = _rules(self.seat, type(self).__name__).initial
-        self.register_buffer("logits", initial.to(self.seat.device, self.seat.dtype).log())
+        rules, _ = self.seat.known_rules(self, LEARNED)
+        self.register_buffer("logits", rules.initial.to(self.seat.device, self.seat.dtype).log())
 
     def forward(self) -> dist.TorchDistribution:
         """Categorical over states, batch shape `()`."""
@@ -61,7 +64,7 @@ class KnownTransition(TransitionModel):
 
     def table(self) -> Tensor:
         """Transition probabilities, float64, `states x actions x opponent_actions x states`."""
-        rules = _rules(self.seat, type(self).__name__)
+        rules, _ = self.seat.known_rules(self, LEARNED)
         _check_goes_on(rules, type(self).__name__)
         transition, _ = rules.seen_by(self.seat.index)
         # A one-shot game has no next state; any will do, since a horizon of 1 never uses it.
@@ -149,8 +152,7 @@ class DirichletTransition(TransitionModel):
 
     def __init__(self, concentration: float = 0.5) -> None:
         super().__init__()
-        if concentration <= 0:
-            raise ValueError(f"concentration: got {concentration}, expected a positive number")
+        expect("a positive number", concentration=concentration)
         self.concentration = concentration
 
     def setup(self) -> None:
@@ -159,9 +161,8 @@ class DirichletTransition(TransitionModel):
         Raises:
             IncompatibleError: if the game is known to end before its horizon.
         """
-        rules = None if self.seat.game is None else self.seat.game.dynamics()
-        if rules is not None:
-            _check_goes_on(rules, type(self).__name__)
+        if self.seat.rules is not None:
+            _check_goes_on(self.seat.rules, type(self).__name__)
         sizes = [space.features for space in (*self.parents, self.target)]
         counts = torch.zeros(self.seat.replicates, *sizes, device=self.seat.device, dtype=self.seat.dtype)
         self.register_buffer("counts", counts)
@@ -202,15 +203,12 @@ class KnownReward(Critic):
             IncompatibleError: if the game provides neither tables nor a function.
         """
         game = self.seat.game
-        dynamics = None if game is None else game.dynamics()
-        if dynamics is None and (game is None or type(game).expected_reward is Game.expected_reward):
-            name = "no game" if game is None else type(game).__name__
-            raise IncompatibleError(
-                f"KnownReward got {name}, which does not give its rewards, expected a game that does, or TabularCritic "
-                "or NetworkCritic to learn them"
-            )
-        reward = None if dynamics is None else dynamics.seen_by(self.seat.index)[1]
-        self.register_buffer("values", None if reward is None else reward.to(self.seat.device, self.seat.dtype).clone())
+        if game is not None and self.seat.rules is None and type(game).expected_reward is not Game.expected_reward:
+            self.register_buffer("values", None)
+            return
+        rules, _ = self.seat.known_rules(self, "a game with `expected_reward`, or a critic that learns the rewards")
+        _, reward = rules.seen_by(self.seat.index)
+        self.register_buffer("values", reward.to(self.seat.device, self.seat.dtype).clone())
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Rewards `[extra x] replicates x batch`."""
@@ -226,17 +224,6 @@ class KnownReward(Critic):
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """Do nothing: the rewards are known."""
-
-
-def _rules(seat: Seat, name: str) -> Dynamics:
-    dynamics = None if seat.game is None else seat.game.dynamics()
-    if dynamics is None:
-        game = "no game" if seat.game is None else type(seat.game).__name__
-        raise IncompatibleError(
-            f"{name} got {game}, which does not give its rules as tables, expected a tabular game such as "
-            "StochasticGame, or dynamics that are learned (DirichletTransition, GaussianEnsemble)"
-        )
-    return dynamics
 
 
 def _check_goes_on(rules: Dynamics, name: str) -> None:

@@ -11,11 +11,12 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from inference_marl.described import expect, interval
 from inference_marl.inference.distributions import MixtureOfNormals
 from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.inference.optimise import Optimiser, check_step_size
 from inference_marl.inference.plates import ONE_STEP
-from inference_marl.inference.replay import Ring
+from inference_marl.inference.replay import Ring, entries_of
 from inference_marl.inference.svi import elbo_loss, no_guide
 from inference_marl.models.dynamics import TransitionModel
 from inference_marl.spaces import Box, Space, encode
@@ -58,13 +59,9 @@ class GaussianEnsemble(TransitionModel):
         max_gradient_norm: float | None = None,
     ) -> None:
         super().__init__()
-        for name, number in [("members", members), ("window", window), ("batch_size", batch_size), ("steps", steps)]:
-            if number < 1:
-                raise ValueError(f"{name}: got {number}, expected a positive integer")
-        if not log_std[0] < log_std[1]:
-            raise ValueError(f"log_std: got {log_std}, expected [low, high] with low < high")
+        expect("a positive integer", members=members, window=window, batch_size=batch_size, steps=steps)
         check_step_size(learning_rate, max_gradient_norm)
-        self.members, self.hidden, self.log_std = members, check_widths(hidden), tuple(log_std)
+        self.members, self.hidden, self.log_std = members, check_widths(hidden), interval("log_std", log_std)
         self.window, self.batch_size, self.steps = window, batch_size, steps
         self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm
 
@@ -74,8 +71,7 @@ class GaussianEnsemble(TransitionModel):
         crowd = replace(self.seat, replicates=self.seat.replicates * self.members)
         inputs = sum(space.features for space in self.parents)
         self.network = MLP(crowd, inputs, 2 * self.target.features, self.hidden)
-        kept = {name: (space.event_shape, space.stored(self.seat.dtype)) for name, space in self._spaces().items()}
-        self.memory = Ring(self.seat, self.window, kept)
+        self.memory = Ring(self.seat, self.window, entries_of(self._spaces(), self.seat.dtype))
         self.optimiser = Optimiser(
             "transition",
             self.network.parameters(),

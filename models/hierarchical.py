@@ -9,8 +9,8 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from inference_marl.described import IncompatibleError
-from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.described import IncompatibleError, expect
+from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import OpenPlates, Plates
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.models.counts import TabularCounts
@@ -55,12 +55,8 @@ class HierarchicalDirichlet(TabularCounts):
         particles: int = 4,
     ) -> None:
         super().__init__(window)
-        if not strength > 0:
-            raise ValueError(f"strength: got {strength}, expected a positive number")
-        for name, number in [("steps", steps), ("particles", particles)]:
-            if number < 1:
-                raise ValueError(f"{name}: got {number}, expected a positive integer")
-        check_step_size(learning_rate, None)
+        expect("a positive number", strength=strength, learning_rate=learning_rate)
+        expect("a positive integer", steps=steps, particles=particles)
         self.strength, self.steps, self.learning_rate, self.particles = strength, steps, learning_rate, particles
 
     def setup(self) -> None:

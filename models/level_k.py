@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, expect
 from inference_marl.inference.conditional import Reads
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.spaces import Discrete
@@ -45,12 +45,8 @@ class LevelK(OpponentPrior):
         self, level: int = 1, temperature: float = 1.0, interests: Literal["common", "opposed"] = "common"
     ) -> None:
         super().__init__()
-        if level < 0:
-            raise ValueError(f"level: got {level}, expected an integer that is not negative")
-        if not temperature > 0:
-            raise ValueError(f"temperature: got {temperature}, expected a positive number")
-        if interests not in ("common", "opposed"):
-            raise ValueError(f"interests: got {interests!r}, expected common or opposed")
+        expect("an integer that is not negative", level=level)
+        expect("a positive number", temperature=temperature)
         self.level, self.temperature, self.interests = level, temperature, interests
 
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:

@@ -13,7 +13,7 @@ from pyro.nn import PyroModuleList
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import within
+from inference_marl.described import expect, within
 from inference_marl.inference.conditional import Reads
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.priors import OpponentPrior
@@ -66,8 +66,7 @@ class OpponentTypes(OpponentPrior):
             len(weights) != len(types) or not all(weight > 0 and math.isfinite(weight) for weight in weights)
         ):
             raise ValueError(f"weights: got {list(weights)}, expected one positive number per type: {len(types)}")
-        if not 0 <= forget < 1:
-            raise ValueError(f"forget: got {forget}, expected a number in [0, 1)")
+        expect("a number in [0, 1)", forget=forget)
         self.priors = PyroModuleList(types)
         self.weights = tuple(weights or [1.0] * len(types))
         self.forget = forget

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.inference.conditional import PyroPart
 
 
@@ -45,6 +46,7 @@ class BernoulliOptimality(Optimality):
 
     def __init__(self, upper: float) -> None:
         super().__init__()
+        expect("a finite number", upper=upper)
         self.upper = upper
         self.offset = upper
 

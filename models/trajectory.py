@@ -10,7 +10,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.tables import tabulate
 from inference_marl.models.critics import Critic
 from inference_marl.models.dynamics import InitialState, TransitionModel
 from inference_marl.models.optimality import Optimality
@@ -60,8 +62,7 @@ class TrajectoryModel:
     kl_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise ValueError(f"horizon: got {self.horizon}, expected a positive integer")
+        expect("a positive integer", horizon=self.horizon)
         if self.transition is None and self.horizon > 1:
             raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
 
@@ -80,17 +81,12 @@ class TrajectoryModel:
         The reward is the log-probability of being optimal. All lead with `replicates`; discrete spaces only.
         """
         seat = self.seat
-        spaces = (seat.observation, seat.action, seat.opponent_action)
-        shape = [space.features for space in spaces]
-        states = torch.arange(shape[0], device=seat.device).expand(seat.replicates, -1)
+        states = torch.arange(seat.observation.features, device=seat.device).expand(seat.replicates, -1)
         reward = self.reward.table(states) - self.optimality.offset
         log_prior = self.opponent_prior(states).logits.expand(*states.shape, -1)
         if self.transition is None:
-            return reward, reward.new_zeros(*reward.shape, shape[0]), log_prior
-        grid = torch.meshgrid(*(torch.arange(size, device=seat.device) for size in shape), indexing="ij")
-        state, action, opponent_action = (index.reshape(-1, 1, 1) for index in grid)
-        moves: Tensor = self.transition(state, action, opponent_action).expand((len(state), seat.replicates, 1)).probs
-        return reward, moves.squeeze(-2).movedim(0, 1).unflatten(1, shape), log_prior
+            return reward, reward.new_zeros(*reward.shape, states.shape[1]), log_prior
+        return reward, tabulate(self.transition, seat, seat.spaces), log_prior
 
     def __call__(self, obs: Tensor) -> None:
         """The generative process from `obs`, `replicates x batch x event`; with `initial`, only its shape matters."""

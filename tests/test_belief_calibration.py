@@ -113,7 +113,7 @@ def test_intervals_by_hand() -> None:
 def test_a_level_is_a_probability(level: float) -> None:
     seat = Seat(0, (Discrete(1),) * 2, (Discrete(2), Discrete(2)), 1)
     prior = DirichletMultinomial().bind(seat, seat.opponent_action, [seat.observation])
-    with pytest.raises(ValueError, match=rf"^level: got {level}, expected a number between 0 and 1$"):
+    with pytest.raises(ValueError, match=rf"^level: got {level}, expected a number in \(0, 1\)$"):
         prior.interval(torch.zeros(1, 1, dtype=torch.int64), level)
 
 

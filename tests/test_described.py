@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import re
+from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
 
-from inference_marl.described import IncompatibleError, hyperparameters
+from inference_marl.described import RANGES, Described, IncompatibleError, expect, hyperparameters, interval
 from inference_marl.experiment import Experiment
-from inference_marl.games import MatrixGame
-from inference_marl.guides import OpponentFirst, Optimal
-from inference_marl.inference.schedules import Linear
+from inference_marl.games import MatrixGame, RiskyBridge
+from inference_marl.guides import OpponentFirst, Optimal, SplineFlow
+from inference_marl.inference.schedules import Constant, InverseTime, Linear
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.tabular import Boltzmann, IndependentQ
-from inference_marl.models import TabularCritic, Uniform
+from inference_marl.models import BayesianCritic, EmpiricalFrequency, LevelK, TabularCritic, Uniform
 from inference_marl.types import Seat, most_probable
 
 
@@ -48,6 +51,100 @@ def test_arguments_of_another_class_are_refused(changes: dict[str, Any], complai
 @pytest.mark.parametrize("number", [1, 2.0, np.float32(0.5), np.float64(0.5), Linear(1.0, 0.5, 3)])
 def test_numbers_of_every_kind_are_numbers(number: Any) -> None:
     assert rommeo(temperature=number).describe()["init_args"]["temperature"] is not None
+
+
+IN_RANGE: dict[str, tuple[list[Any], list[Any]]] = {
+    "a finite number": ([-1e300, 0, 0.5, 1e300], []),
+    "a positive number": ([5e-324, 1, 1e300], [0, -1, -0.0]),
+    "a number that is not negative": ([0, 0.0, 5e-324, 1e300], [-5e-324, -1]),
+    "a number in [0, 1]": ([0, 0.5, 1], [-1e-9, 1 + 1e-9]),
+    "a number in [0, 1)": ([0, 0.5, 1 - 1e-9], [-1e-9, 1, 2]),
+    "a number in (0, 1]": ([1e-9, 0.5, 1], [0, -1, 1 + 1e-9]),
+    "a number in (0, 1)": ([1e-9, 0.5, 1 - 1e-9], [0, 1, -1, 2]),
+    "a positive integer": ([1, 2**70], [0, -1, 1.0, 2.5]),
+    "an integer that is not negative": ([0, 1], [-1, 0.0]),
+    "an integer of at least 2": ([2, 3], [1, 0, 2.0]),
+}
+"""Numbers inside every range and outside, ends among them."""
+
+
+def test_every_range_is_tested() -> None:
+    assert set(IN_RANGE) == set(RANGES)
+
+
+@pytest.mark.parametrize("what", RANGES)
+def test_numbers_out_of_range_are_refused(what: str) -> None:
+    inside, outside = IN_RANGE[what]
+    for number in inside:
+        expect(what, it=number)
+        expect(what, it=number, other=number)
+    for number in [*outside, math.nan, math.inf, -math.inf, None, "1", True, [1], torch.tensor(1.0), 1j]:
+        with pytest.raises(ValueError, match=f"^{re.escape(f'it: got {number!r}, expected {what}; choose another')}$"):
+            expect(what, "; choose another", fine=inside[0], it=number)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_a_range_takes_numbers_of_every_kind(number: Any) -> None:
+    expect("a number in (0, 1)", it=number)
+    expect("a positive integer", it=np.int64(3))
+    with pytest.raises(ValueError, match="expected a positive integer"):
+        expect("a positive integer", it=number)
+
+
+def test_none_is_in_range_where_the_message_says_so() -> None:
+    expect("a positive integer", ", or null for all", window=None)
+    with pytest.raises(ValueError, match=r"^window: got 0, expected a positive integer, or null for all$"):
+        expect("a positive integer", ", or null for all", window=0)
+
+
+def test_intervals() -> None:
+    assert interval("ends", [0, 1]) == interval("ends", (0, 1), strictly=False) == (0.0, 1.0)
+    assert interval("ends", [1, 1], strictly=False) == interval("ends", 1, strictly=False) == (1.0, 1.0)
+    for ends in ([1, 1], [1, 0], 1, [0], [0, 1, 2], [0, math.nan], [-math.inf, 0], ["a", "b"], "ab"):
+        with pytest.raises(ValueError, match=r"^ends: got .*, expected \[low, high\] with low < high$"):
+            interval("ends", ends)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^ends: got \[1, 0\], expected \[low, high\] with low <= high$"):
+        interval("ends", [1, 0], strictly=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: Boltzmann(math.inf), "^temperature: got inf, expected a positive number"),
+        (lambda: rommeo(temperature=math.inf), "^temperature: got inf at update 0, expected a number"),
+        (lambda: LevelK(temperature=math.inf), "^temperature: got inf, expected a positive number"),
+        (lambda: EmpiricalFrequency(smoothing=math.nan), "^smoothing: got nan, expected a number that is not negative"),
+        (lambda: rommeo(guide_learning_rate=math.nan), "^guide_learning_rate: got nan, expected a positive number"),
+        (
+            lambda: rommeo(max_gradient_norm=math.inf),
+            "^max_gradient_norm: got inf, expected a positive number, or",
+        ),
+        (lambda: BayesianCritic(noise_scale=math.inf), "^noise_scale: got inf, expected a positive number"),
+        (lambda: TabularCritic(initial=math.nan), "^initial: got nan, expected"),
+        (lambda: IndependentQ(exploration=Boltzmann(), initial=(0.0, math.nan)), "^initial: got .*nan.*, expected"),
+        (lambda: Constant(math.nan), "^value: got nan, expected a finite number"),
+        (lambda: InverseTime(scale=math.nan), "^scale: got nan, expected a positive number"),
+        (lambda: SplineFlow(bound=math.nan), "^bound: got nan, expected a positive number"),
+        (lambda: RiskyBridge(horizon=2.5), "^horizon: got 2.5, expected a positive integer, or null"),  # type: ignore[arg-type]
+    ],
+)
+def test_neither_nan_nor_infinity_passes_for_a_number(make: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        make()
+
+
+def test_one_of_several_words() -> None:
+    class Door(Described):
+        def __init__(self, side: Literal["left", "right"] = "left", turns: Literal[1, 2] = 1) -> None:
+            self.side = side
+
+    assert Door("right").side == "right"
+    with pytest.raises(ValueError, match=r"^side: got 'up', expected left or right$"):
+        Door("up")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^turns: got 3, expected 1 or 2$"):
+        Door(turns=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^initial: got 'uniformly', expected dirichlet or uniform$"):
+        EmpiricalFrequency(initial="uniformly")  # type: ignore[arg-type]
 
 
 def test_a_subclass_that_hides_a_field_says_so() -> None:

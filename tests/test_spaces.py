@@ -191,9 +191,12 @@ def test_uniform_on_a_box_has_its_volume_as_density() -> None:
     ("make", "message"),
     [
         (lambda: Discrete(0), "Discrete.n: got 0, expected a positive integer"),
-        (lambda: Box(1.0, 1.0), "got low = 1.0, high = 1.0, expected low < high"),
-        (lambda: Box([0.0, 0.0], [1.0, -1.0], 2), r"got low = \[0.0, 0.0\], high = \[1.0, -1.0\], expected low < high"),
-        (lambda: Box(math.nan, 1.0), "got low = nan, high = 1.0, expected low < high"),
+        (lambda: Box(1.0, 1.0), "^Box.low: got 1.0 with high = 1.0, expected low < high"),
+        (
+            lambda: Box([0.0, 0.0], [1.0, -1.0], 2),
+            r"^Box.low: got \[0.0, 0.0\] with high = \[1.0, -1.0\], expected low < high",
+        ),
+        (lambda: Box(math.nan, 1.0), "^Box.low: got nan with high = 1.0, expected low < high"),
         (lambda: Box(0.0, 1.0, 0), "^Box.shape: got 0, expected positive integers"),
         (lambda: Box(0.0, 1.0, (3, 0)), r"^Box.shape: got \(3, 0\), expected positive integers"),
         (lambda: Box(0.0, 1.0, ()), r"^Box.shape: got \(\), expected positive integers"),

@@ -9,7 +9,6 @@ by default, as in section 5.2 of the ROMMEO paper.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
@@ -17,9 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from inference_marl.described import expect, hyperparameters
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import Game, Observed, State, Step
+from inference_marl.types import Game, State, Step
 
 
 class DifferentialGame(Game, ABC):
@@ -41,12 +41,9 @@ class DifferentialGame(Game, ABC):
     terminates = False
 
     def __init__(self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
-        if agents < 2:
-            raise ValueError(f"agents: got {agents}, expected an integer of at least 2")
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(f"low: got {low} with high = {high}, expected finite numbers with low < high")
-        if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
+        expect("an integer of at least 2", agents=agents)
+        expect("a finite number", low=low, high=high)
+        expect("a positive integer", ", or null for a game without end", horizon=horizon)
         self.action_spaces = (Box(low, high),) * agents
         self.observations = (Discrete(1),) * agents
         self.horizon = horizon
@@ -64,10 +61,6 @@ class DifferentialGame(Game, ABC):
     ) -> State:
         """The only state."""
         return {"obs": torch.zeros(replicates, environments, dtype=torch.int64, device=device)}
-
-    def observe(self, state: State) -> Observed:
-        """Zeros for every agent: int64, `replicates x environments`."""
-        return Observed((state["obs"],) * self.agents)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
         """Pay for one joint action, see `Game.step`; outside the action space the formula still applies.
@@ -137,18 +130,9 @@ class MaxOfTwoQuadratics(DifferentialGame):
         horizon: int | None = 25,
     ) -> None:
         super().__init__(agents=agents, low=low, high=high, horizon=horizon)
-        for name, value in {
-            "local_width": local_width,
-            "global_width": global_width,
-            "local_height": local_height,
-            "global_height": global_height,
-            "offset": offset,
-            "optimum_radius": optimum_radius,
-        }.items():
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name}: got {value}, expected a positive number")
-        if variant not in ("text", "code"):
-            raise ValueError(f"variant: got {variant!r}, expected 'text' or 'code'")
+        expect("a positive number", local_width=local_width, global_width=global_width)
+        expect("a positive number", local_height=local_height, global_height=global_height)
+        expect("a positive number", offset=offset, optimum_radius=optimum_radius)
         if not 0 < success_reward <= offset:
             raise ValueError(
                 f"success_reward: got {success_reward}, expected more than 0, the local hill's top, and at "
@@ -193,14 +177,19 @@ def _squared_distance(coordinates: Sequence[Tensor], centre: Sequence[float]) ->
     return total
 
 
+@hyperparameters
 class TwoAgentGame(DifferentialGame, ABC):
     """A differential game of two agents with actions `a` and `b`; a subclass defines `rewards`.
 
     Arguments and errors are those of `DifferentialGame`.
     """
 
-    def __init__(self, *, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
-        super().__init__(agents=2, low=low, high=high, horizon=horizon)
+    low: float = -10.0
+    high: float = 10.0
+    horizon: int | None = 25
+
+    def __post_init__(self) -> None:
+        super().__init__(low=self.low, high=self.high, horizon=self.horizon)
 
     @abstractmethod
     def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,6 +211,7 @@ class ZeroSum(TwoAgentGame):
         return a * b, -a * b
 
 
+@hyperparameters
 class MatchingPenniesContinuous(TwoAgentGame):
     """`r^1 = (a - 1/2) (b - 1/2)`, `r^2 = -r^1`: the only pure equilibrium is (1/2, 1/2).
 
@@ -238,18 +228,7 @@ class MatchingPenniesContinuous(TwoAgentGame):
         ValueError: if an argument is out of range.
     """
 
-    def __init__(
-        self,
-        *,
-        variant: Literal["zero_sum", "code"] = "zero_sum",
-        low: float = -10.0,
-        high: float = 10.0,
-        horizon: int | None = 25,
-    ) -> None:
-        super().__init__(low=low, high=high, horizon=horizon)
-        if variant not in ("zero_sum", "code"):
-            raise ValueError(f"variant: got {variant!r}, expected 'zero_sum' or 'code'")
-        self.variant = variant
+    variant: Literal["zero_sum", "code"] = "zero_sum"
 
     def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """`((a - 1/2) (b - 1/2), -(a - 1/2) (b - 1/2))`, without the minus for `code`."""
@@ -280,6 +259,7 @@ class Trigonometric(TwoAgentGame):
         return b.cos() * a, a.sin() * b
 
 
+@hyperparameters
 class Wolf(TwoAgentGame):
     """Mixed strategies of a 2 x 2 game: `a` and `b` are the probabilities of the first row and column.
 
@@ -295,8 +275,8 @@ class Wolf(TwoAgentGame):
     with non-linear dynamics'. Arguments and errors are those of `DifferentialGame`.
     """
 
-    def __init__(self, *, low: float = 0.0, high: float = 1.0, horizon: int | None = 25) -> None:
-        super().__init__(low=low, high=high, horizon=horizon)
+    low: float = 0.0
+    high: float = 1.0
 
     def rewards(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """The expanded bilinear forms: `(2 + a - b - 2 a b, 1 + a - b + 2 a b)`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.games.stochastic import StochasticGame
 
 MOVES = {"stay": (0, 0), "up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
@@ -67,13 +67,9 @@ class MeetingGrid(StochasticGame):
         horizon: int | None = 10,
         discount: float | None = None,
     ) -> None:
-        for name, size in {"width": width, "height": height}.items():
-            if size < 1:
-                raise ValueError(f"{name}: got {size}, expected a positive integer")
-        if not 0 <= slip < 1:
-            raise ValueError(f"slip: got {slip}, expected a probability below 1")
-        if not 0 <= step_cost < math.inf:
-            raise ValueError(f"step_cost: got {step_cost}, expected a number that is not negative")
+        expect("a positive integer", width=width, height=height)
+        expect("a number in [0, 1)", slip=slip)
+        expect("a number that is not negative", step_cost=step_cost)
         grid = [(row, column) for row in range(height) for column in range(width)]
         closed = {_number("walls", cell, grid) for cell in walls or ()}
         self.cells = tuple(cell for number, cell in enumerate(grid) if number not in closed)
@@ -94,8 +90,7 @@ class MeetingGrid(StochasticGame):
         """The common reward, `states x actions x actions`."""
         value = torch.full((len(self.cells),), 1.0 if goals is None else 0.0, dtype=torch.float64)
         for row, column, worth in goals or ():
-            if not math.isfinite(worth):
-                raise ValueError(f"goals: got the value {worth} at {(row, column)}, expected a finite number")
+            expect("a finite number", f" as the value of {(row, column)}", goals=worth)
             value[_number("goals", (row, column), self.cells)] = worth
         effort = step_cost * torch.tensor([float(change != (0, 0)) for change in MOVES.values()], dtype=torch.float64)
         return value.diag().view(-1, 1, 1) - (effort[:, None] + effort)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.games.actions import check_actions
 from inference_marl.games.payoffs import check_unused, named_outcomes, outcomes_of
+from inference_marl.games.tables import Kept
 from inference_marl.spaces import Discrete, joint_action, joint_names
-from inference_marl.types import PROBABILITY, Dynamics, Game, Metric, Observed, State, Step, check_discount
+from inference_marl.types import PROBABILITY, Dynamics, Game, Metric, State, Step
 
 TIT_FOR_TAT = ((1.0, 1.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0))
 """Each agent's probability of action 0 under tit-for-tat, which starts with it and then copies the opponent.
@@ -91,11 +93,10 @@ class MatrixGame(Game):
         stochastic: bool = False,
         discount: float | None = None,
     ) -> None:
-        check_discount(discount)
+        expect("a positive integer", ", or null for a game without end", horizon=horizon)
+        expect("a number in [0, 1)", ", or null for none", discount=discount)
         if discount is not None and horizon == 1:
             raise ValueError(f"discount: got {discount} with horizon = 1, expected none: nothing follows a single step")
-        if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
         if memory not in (0, 1):
             raise ValueError(f"memory: got {memory}, expected 0 or 1; longer memories are not supported")
         if memory == 1 and horizon == 1:
@@ -120,12 +121,8 @@ class MatrixGame(Game):
             self.metrics = (TIT_FOR_TAT_SHARE, NEAR_UNIFORM) if self.outcomes.shape[2:] == (2, 2) else ()
         self.symmetric = _is_symmetric(self.outcomes)
         self._optimal = _common_optimum(self.expected_payoff)
-        self._tables: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-        self._constants: dict[object, Tensor] = {}
-
-    def __getstate__(self) -> dict[str, object]:
-        """Exclude the cached tensors, which are recreated when needed."""
-        return {**self.__dict__, "_tables": {}, "_constants": {}}
+        self._tables: dict[tuple[torch.device, torch.dtype], Tensor] = Kept()
+        self._constants: dict[object, Tensor] = Kept()
 
     @property
     def expected_payoff(self) -> Tensor:
@@ -140,10 +137,6 @@ class MatrixGame(Game):
             "obs": self._constant((replicates, environments), 0, torch.int64, device),
             "rewards": self._constant((replicates, environments, self.agents), 0, dtype, device),
         }
-
-    def observe(self, state: State) -> Observed:
-        """The same for every agent: int64, `replicates x environments`."""
-        return Observed((state["obs"],) * self.agents)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
         """Pay for one joint action, see `Game.step`.

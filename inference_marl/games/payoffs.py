@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from inference_marl.described import expect
+from inference_marl.games.tables import numbers
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,7 @@ def named_outcomes(payoff: str, k: float, actions: int, common: bool | None, sto
     else:
         check_unused(payoff, k=(k, -100.0))
     if payoff == "pure_coordination":
-        if actions < 1:
-            raise ValueError(f"actions: got {actions}, expected a positive integer")
+        expect("a positive integer", actions=actions)
         values = pure_coordination(actions)
     else:
         check_unused(payoff, actions=(actions, 2))
@@ -141,7 +142,7 @@ def named_outcomes(payoff: str, k: float, actions: int, common: bool | None, sto
 
 def outcomes_of(payoff: list[Any], common: bool | None, stochastic: bool) -> Tensor:
     """Convert nested lists to one tensor, float64, `outcomes x agents x A1 x ... x An`."""
-    tensor = _numbers(payoff)
+    tensor = numbers("payoff", payoff)
     got = f"payoff: got shape {tuple(tensor.shape)} with stochastic = {stochastic}"
     outcomes = "outcomes x " if stochastic else ""
     if not stochastic:
@@ -167,16 +168,3 @@ def outcomes_of(payoff: list[Any], common: bool | None, stochastic: bool) -> Ten
     if common is not False:
         tensor = tensor.unsqueeze(1).expand(-1, dims, *shape)
     return tensor.contiguous()
-
-
-def _numbers(payoff: list[Any]) -> Tensor:
-    try:
-        tensor = torch.as_tensor(payoff, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"payoff: got {payoff!r} ({error}), expected nested lists of numbers, equally long at every "
-            "depth; correct the lists"
-        ) from error
-    if tensor.numel() == 0 or not bool(tensor.isfinite().all()):
-        raise ValueError(f"payoff: got {payoff!r}, expected at least one number, all finite")
-    return tensor

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.spaces import Discrete, Space
 from inference_marl.types import Game, State
 
@@ -36,8 +37,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
     """
 
     def __init__(self, game: Game, *, max_steps: int | None = None) -> None:
-        if max_steps is not None and max_steps < 1:
-            raise ValueError(f"max_steps: got {max_steps}, expected a positive integer, or None for the game's horizon")
+        expect("a positive integer", ", or null for the game's horizon", max_steps=max_steps)
         limits = [limit for limit in (max_steps, game.horizon) if limit is not None]
         if not limits:
             raise ValueError(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box
-from inference_marl.types import Game, Observed, State, Step
+from inference_marl.types import Game, State, Step
 
 
 class Rendezvous(Game):
@@ -47,15 +47,10 @@ class Rendezvous(Game):
         cost: float = 0.1,
         horizon: int | None = 20,
     ) -> None:
-        if not 0 < speed < math.inf:
-            raise ValueError(f"speed: got {speed}, expected a positive number")
-        for name, value in {"noise": noise, "cost": cost}.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}: got {value}, expected a number that is not negative")
-        if dim < 1:
-            raise ValueError(f"dim: got {dim}, expected a positive integer")
-        if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
+        expect("a positive integer", dim=dim)
+        expect("a positive number", speed=speed)
+        expect("a number that is not negative", noise=noise, cost=cost)
+        expect("a positive integer", ", or null for a game without end", horizon=horizon)
         self.speed, self.noise, self.cost = speed, noise, cost
         self.horizon = horizon
         self.action_spaces = (Box(-1.0, 1.0, dim),) * 2
@@ -67,10 +62,6 @@ class Rendezvous(Game):
         """Draw uniformly random positions."""
         shape = (replicates, environments, self.observations[0].features)
         return {"obs": 2 * torch.rand(shape, dtype=dtype, device=device) - 1}
-
-    def observe(self, state: State) -> Observed:
-        """Both positions, the first agent's first, for both agents: `replicates x environments x (2 dim)`."""
-        return Observed((state["obs"],) * 2)
 
     def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor:
         """Deterministic rewards, `... x 2`, differentiable in observations `... x (2 dim)` and actions `... x dim`."""

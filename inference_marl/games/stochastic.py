@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from inference_marl.described import expect
 from inference_marl.games.actions import check_actions
+from inference_marl.games.tables import Kept, index, numbers
 from inference_marl.spaces import Discrete
-from inference_marl.types import Dynamics, Game, Observed, State, Step, check_discount
+from inference_marl.types import Dynamics, Game, State, Step
 
 ROUNDING = 1e-6
 """Tolerance within which probabilities sum to 1: files hold rounded numbers."""
@@ -57,8 +58,8 @@ class StochasticGame(Game):
         state_names: Sequence[str] | None = None,
         discount: float | None = None,
     ) -> None:
-        if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon: got {horizon}, expected a positive integer, or None for a game without end")
+        expect("a positive integer", ", or null for a game without end", horizon=horizon)
+        expect("a number in [0, 1)", ", or null for none", discount=discount)
         initial = _probabilities("initial", initial)
         if initial.dim() != 1:
             raise ValueError(f"initial: got shape {tuple(initial.shape)}, expected one number per state")
@@ -76,15 +77,11 @@ class StochasticGame(Game):
         sizes = tuple(transition.shape[1:-1])
         self._dynamics = Dynamics(initial, transition, _rewards(reward, states, sizes))
         self.horizon = horizon
-        self.discount = check_discount(discount)
+        self.discount = discount
         self.state_names = None if state_names is None else tuple(state_names)
         self.action_spaces = tuple(map(Discrete, sizes))
         self.observations = (Discrete(states),) * len(sizes)
-        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
-
-    def __getstate__(self) -> dict[str, object]:
-        """Exclude the cached tables, which are recreated when needed."""
-        return {**self.__dict__, "_tables": {}}
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = Kept()
 
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
@@ -95,10 +92,6 @@ class StochasticGame(Game):
             "obs": _draw(initial.expand(replicates, environments, -1)),
             "rewards": torch.zeros(replicates, environments, self.agents, dtype=dtype, device=device),
         }
-
-    def observe(self, state: State) -> Observed:
-        """The state, for every agent: int64, `replicates x environments`."""
-        return Observed((state["obs"],) * self.agents)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
         """Pay for one joint action and draw the next state, see `Game.step`.
@@ -180,11 +173,8 @@ class RiskyBridge(StochasticGame):
         safe: float = 1.0,
         horizon: int | None = 3,
     ) -> None:
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability: got {probability}, expected a number between 0 and 1")
-        for name, value in {"prize": prize, "loss": loss, "safe": safe}.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name}: got {value}, expected a finite number")
+        expect("a number in [0, 1]", probability=probability)
+        expect("a finite number", prize=prize, loss=loss, safe=safe)
         names = ["bank", "path", "across", "river", "home"]
         bank, path, across, river, home = range(5)
         transition = torch.zeros(5, 2, 2, 5, dtype=torch.float64)
@@ -214,23 +204,23 @@ def _cumulative(probabilities: Tensor) -> Tensor:
 
 def _probabilities(name: str, values: Any) -> Tensor:
     """Convert nested lists to float64 `... x n`, whose rows are distributions with possibly missing mass."""
-    tensor = _numbers(name, values)
+    tensor = numbers(name, values)
     negative = (tensor < 0).nonzero()
     if len(negative):
         at = negative[0].tolist()
-        raise ValueError(f"{name}: got {tensor[tuple(at)]:g} at {_index(at)}, expected probabilities, from 0 to 1")
+        raise ValueError(f"{name}: got {tensor[tuple(at)]:g} at {index(at)}, expected probabilities, from 0 to 1")
     totals = tensor.sum(-1, keepdim=True)
     above = (totals.squeeze(-1) > 1 + ROUNDING).nonzero()
     if len(above):
         at = above[0].tolist()
-        row = f"the row at {_index(at)}" if at else "a row"
+        row = f"the row at {index(at)}" if at else "a row"
         raise ValueError(f"{name}: got {row} with the sum {totals[tuple(at)].item():g}, expected at most 1; correct it")
     return torch.where(totals > 1 - ROUNDING, tensor / totals, tensor)
 
 
 def _rewards(values: Any, states: int, sizes: tuple[int, ...]) -> Tensor:
     """One table for each agent, float64, `agents x states x A1 x ... x An`."""
-    tensor = _numbers("reward", values)
+    tensor = numbers("reward", values)
     each = (len(sizes), states, *sizes)
     if tensor.shape == each[1:]:
         return tensor.expand(each)
@@ -240,40 +230,3 @@ def _rewards(values: Any, states: int, sizes: tuple[int, ...]) -> Tensor:
             "table per agent; make it fit transition"
         )
     return tensor
-
-
-def _numbers(name: str, values: Any) -> Tensor:
-    """Convert nested lists to a new float64 tensor."""
-    try:
-        tensor = torch.as_tensor(values, dtype=torch.float64).cpu().clone()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{name}: got {_misfit(values)}, expected nested lists of numbers, equally long at every depth; correct "
-            "the lists"
-        ) from error
-    if tensor.numel() == 0 or tensor.dim() == 0:
-        raise ValueError(f"{name}: got {values!r}, expected nested lists of at least one number")
-    wrong = tensor.isfinite().logical_not().nonzero()
-    if len(wrong):
-        at = wrong[0].tolist()
-        raise ValueError(f"{name}: got {tensor[tuple(at)]} at {_index(at)}, expected finite numbers")
-    return tensor
-
-
-def _misfit(values: Any) -> str:
-    """Describe the first entry of irregular lists that differs from the first one at its depth."""
-    level: list[tuple[tuple[int, ...], Any]] = [((), values)]
-    while level and isinstance(level[0][1], list | tuple):
-        first = level[0][1]
-        for at, value in level:
-            if not isinstance(value, list | tuple):
-                return f"{value!r} at {_index(at)}"
-            if len(value) != len(first):
-                return f"{len(value)} entries at {_index(at)} and {len(first)} at {_index(level[0][0])}"
-        level = [((*at, i), entry) for at, value in level for i, entry in enumerate(value)]
-    at, value = next(((at, value) for at, value in level if not isinstance(value, int | float)), ((), values))
-    return f"{value!r} at {_index(at)}" if at else repr(value)
-
-
-def _index(at: Sequence[int]) -> str:
-    return "".join(f"[{i}]" for i in at)

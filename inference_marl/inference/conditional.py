@@ -27,9 +27,6 @@ class local_parameters(ContextDecorator):  # noqa: N801 (a context manager, call
     depth: ClassVar[int] = 0
     """How many times it was entered."""
 
-    def _recreate_cm(self) -> local_parameters:
-        return local_parameters()
-
     def __enter__(self) -> None:
         if local_parameters.depth == 0:
             self._setting = pyro.settings.context(module_local_params=True)

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from inference_marl.inference.objectives import optimal_value
+from inference_marl.described import expect
+from inference_marl.inference.objectives import Parts, optimal_value
 from inference_marl.types import Dynamics
 
 MAX_ITERATIONS = 100_000
@@ -58,19 +59,6 @@ class Solution:
     transition: Tensor
 
 
-class Parts(NamedTuple):
-    """The terms of a guide's ELBO, from every state on, `... x states`; the ELBO is `reward + entropy - kl`."""
-
-    reward: Tensor
-    entropy: Tensor
-    kl: Tensor
-
-    @property
-    def elbo(self) -> Tensor:
-        """Evidence lower bound, `... x states`."""
-        return self.reward + self.entropy - self.kl
-
-
 def soft_q_iteration(
     reward: Tensor,
     transition: Tensor,
@@ -95,8 +83,7 @@ def soft_q_iteration(
         ValueError: if a number is out of range, or there is no fixed point.
     """
     _check(reward, transition, log_prior, temperature, kl_weight)
-    if not 0 <= discount <= 1:
-        raise ValueError(f"discount: got {discount}, expected a number in [0, 1]")
+    expect("a number in [0, 1]", discount=discount)
     if horizon is not None:
         return _backward(reward, transition, log_prior, temperature, kl_weight, discount, horizon, "kept")
     v = torch.zeros_like(reward[..., 0, 0])
@@ -202,8 +189,7 @@ def _backward(
     horizon: int,
     dynamics: DynamicsOf,
 ) -> Solution:
-    if horizon < 1:
-        raise ValueError(f"horizon: got {horizon}, expected a positive integer")
+    expect("a positive integer", horizon=horizon)
     if dynamics not in ("kept", "inferred"):
         raise ValueError(f"dynamics: got {dynamics!r}, expected kept or inferred")
     solution = _solution(reward, transition, log_prior, temperature, kl_weight)
@@ -282,6 +268,4 @@ def _check(reward: Tensor, transition: Tensor, log_prior: Tensor, temperature: f
             f"log_prior: got shape {tuple(log_prior.shape)} for rewards of shape {tuple(reward.shape)}, expected "
             "... x states x opponent_actions"
         )
-    for name, weight in [("temperature", temperature), ("kl_weight", kl_weight)]:
-        if not weight > 0:
-            raise ValueError(f"{name}: got {weight}, expected a positive number")
+    expect("a positive number", temperature=temperature, kl_weight=kl_weight)

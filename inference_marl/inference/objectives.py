@@ -19,29 +19,38 @@ from inference_marl.inference.plates import ONE_STEP
 
 
 @dataclass(frozen=True)
-class OneStep:
-    """Expectations over one step of play under a guide, per datum.
-
-    Enumerated (discrete) sites are summed out exactly; others are represented by the trace's single draw.
+class Parts:
+    """The terms of a guide's ELBO, `...`, such as per datum or from every state on.
 
     Attributes:
-        reward: `E[log p(o=1 | s, a, b)]`, the critic's value, `replicates x batch`.
+        reward: `E[log p(o=1 | s, a, b)]`: the critic's value, or the sum of rewards.
         entropy: minus the weighted KL of the policy from the model's uniform policy, at most 0 in expectation.
-        kl: the weighted KL of the opponent model from the opponent prior.
-        action, opponent_action: for a discrete site its marginal probabilities, `replicates x batch x actions`; for a
-            continuous one the draw, `replicates x batch x dim`.
+        kl: the weighted KL of the opponent model from the opponent prior, and of inferred dynamics from the model's.
     """
 
     reward: Tensor
     entropy: Tensor
     kl: Tensor
-    action: Tensor
-    opponent_action: Tensor
 
     @property
     def elbo(self) -> Tensor:
         """ROMMEO's objective (Tian et al. 2019, Eq. 7) with Pyro's normalised uniform policy."""
         return self.reward + self.entropy - self.kl
+
+
+@dataclass(frozen=True)
+class OneStep(Parts):
+    """Expectations over one step of play under a guide, per datum, `replicates x batch`.
+
+    Enumerated (discrete) sites are summed out exactly; others are represented by the trace's single draw.
+
+    Attributes:
+        action, opponent_action: for a discrete site its marginal probabilities, `replicates x batch x actions`; for a
+            continuous one the draw, `replicates x batch x dim`.
+    """
+
+    action: Tensor
+    opponent_action: Tensor
 
 
 def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) -> OneStep:

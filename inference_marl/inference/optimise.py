@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from inference_marl.described import expect
 
 
 class NonFiniteError(ArithmeticError):
@@ -32,12 +33,10 @@ class NonFiniteError(ArithmeticError):
         return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
 
 
-def check_step_size(learning_rate: float, max_gradient_norm: float | None, name: str = "learning_rate") -> None:
+def check_step_size(learning_rate: float, max_gradient_norm: float | None) -> None:
     """Check that the learning rate and the gradient norm, if any, are positive (`ValueError`)."""
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"{name}: got {learning_rate}, expected a positive number")
-    if max_gradient_norm is not None and not max_gradient_norm > 0:
-        raise ValueError(f"max_gradient_norm: got {max_gradient_norm}, expected a positive number, or null for none")
+    expect("a positive number", learning_rate=learning_rate)
+    expect("a positive number", ", or null for none", max_gradient_norm=max_gradient_norm)
 
 
 class Optimiser(nn.Module):

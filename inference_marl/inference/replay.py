@@ -9,10 +9,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from inference_marl.spaces import Space
 from inference_marl.types import Seat, Transition
 
 Entries = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Event shape and type of named tensors."""
+
+
+def entries_of(spaces: Mapping[str, Space], dtype: torch.dtype) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Those of values of named spaces; `dtype` is the floating type."""
+    return {name: (space.event_shape, space.stored(dtype)) for name, space in spaces.items()}
 
 
 class Ring(nn.Module):
@@ -142,11 +148,10 @@ class Replay(Ring):
 
     def __init__(self, seat: Seat, capacity: int, keys: int = 1) -> None:
         self.seat_index = seat.index
-        entries: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        spaces: dict[str, Space] = {}
         for agent, (seen, done) in enumerate(zip(seat.observations, seat.action_spaces, strict=True)):
-            entries[f"obs_{agent}"] = entries[f"next_obs_{agent}"] = (seen.event_shape, seen.stored(seat.dtype))
-            entries[f"action_{agent}"] = (done.event_shape, done.stored(seat.dtype))
-        entries["rewards"] = ((len(seat.action_spaces),), seat.dtype)
+            spaces |= {f"obs_{agent}": seen, f"next_obs_{agent}": seen, f"action_{agent}": done}
+        entries = entries_of(spaces, seat.dtype) | {"rewards": ((len(seat.action_spaces),), seat.dtype)}
         entries |= {"terminated": ((), torch.bool), "ended": ((), torch.bool)}
         super().__init__(seat, capacity, entries, keys)
         self.agents = len(seat.action_spaces)

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
-from inference_marl.types import Dynamics, check_discount
+from inference_marl.described import IncompatibleError, expect
+from inference_marl.types import Dynamics
 
 TIE = 1e-12
 """Smallest increase of a value, relative to the largest, with which the search for a best response continues."""
@@ -42,7 +42,7 @@ def discount_factor(transition: Tensor, discount: float | None) -> float:
         IncompatibleError: if there is none and the game may go on forever.
     """
     if discount is not None:
-        check_discount(discount)
+        expect("a number in [0, 1)", discount=discount)
         return discount
     # If from every state the game ends within as many steps as there are states with positive probability, whatever
     # the agents do, then it ends with probability 1 (Bertsekas and Tsitsiklis 1991).
@@ -61,10 +61,9 @@ def state_values(dynamics: Dynamics, policies: Sequence[Tensor], discount: float
     """V^i(s), the value of every state to every agent, not normalised, `replicates x agents x states`."""
     gamma = discount_factor(dynamics.transition, discount)
     _check_shapes(dynamics, policies)
-    device = policies[0].device
-    joint = _joint(policies)
-    onward = dynamics.transition.flatten(1, -2).transpose(1, 2).to(device)
-    rewards = dynamics.reward.flatten(2).transpose(0, 1).to(device)
+    dynamics, joint = dynamics.to(policies[0].device), _joint(policies)
+    onward = dynamics.transition.flatten(1, -2).transpose(1, 2)
+    rewards = dynamics.reward.flatten(2).transpose(0, 1)
     return _solve((onward @ joint).permute(2, 0, 1), (rewards @ joint).permute(2, 1, 0), gamma)
 
 
@@ -98,8 +97,7 @@ def nash_conv(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | 
 def _best_response_values(dynamics: Dynamics, policies: Sequence[Tensor], agent: int, gamma: float) -> Tensor:
     """Values of the best response to the others, `replicates x states`."""
     others = [policy for other, policy in enumerate(policies) if other != agent]
-    device = policies[0].device
-    transition, reward = (table.to(device) for table in dynamics.seen_by(agent))
+    transition, reward = dynamics.to(policies[0].device).seen_by(agent)
     _check_shapes(dynamics, policies)
     weight = _joint(others)
     moves = torch.einsum("sbr,sabt->rsat", weight, transition)

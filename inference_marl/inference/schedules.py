@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inference_marl.described import Described
+from inference_marl.described import Described, expect
 
 
 class Schedule(Described, ABC):
@@ -28,6 +28,7 @@ class Constant(Schedule):
     """The same `value` at every step."""
 
     def __init__(self, value: float) -> None:
+        expect("a finite number", value=value)
         self.value = value
 
     def __call__(self, step: int) -> float:
@@ -48,12 +49,12 @@ class ExponentialDecay(Schedule):
         delay: steps before the decay begins.
 
     Raises:
-        ValueError: if `rate` or `delay` is negative.
+        ValueError: if `rate` or `delay` is negative, or a number is not finite.
     """
 
     def __init__(self, start: float, rate: float, floor: float = 0.0, delay: int = 0) -> None:
-        if rate < 0 or delay < 0:
-            raise ValueError(f"rate, delay: got {rate}, {delay}, expected numbers that are not negative")
+        expect("a number that is not negative", rate=rate, delay=delay)
+        expect("a finite number", start=start, floor=floor)
         self.start, self.rate, self.floor, self.delay = start, rate, floor, delay
 
     def __call__(self, step: int) -> float:
@@ -71,12 +72,12 @@ class InverseTime(Schedule):
         scale: steps after which the value has halved, positive.
 
     Raises:
-        ValueError: if `scale` is not positive.
+        ValueError: if `scale` is not positive, or a number is not finite.
     """
 
     def __init__(self, start: float = 1.0, scale: float = 1e4) -> None:
-        if scale <= 0:
-            raise ValueError(f"scale: got {scale}, expected a positive number")
+        expect("a positive number", scale=scale)
+        expect("a finite number", start=start)
         self.start, self.scale = start, scale
 
     def __call__(self, step: int) -> float:
@@ -88,12 +89,12 @@ class Linear(Schedule):
     """Linear interpolation from `start` to `end` over `steps` steps, then `end`.
 
     Raises:
-        ValueError: if `steps` is not positive.
+        ValueError: if `steps` is not positive, or a number is not finite.
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:
-        if steps < 1:
-            raise ValueError(f"steps: got {steps}, expected a positive integer")
+        expect("a positive integer", steps=steps)
+        expect("a finite number", start=start, end=end)
         self.start, self.end, self.steps = start, end, steps
 
     def __call__(self, step: int) -> float:
@@ -105,11 +106,11 @@ def positive(step: int, **schedules: float | Schedule) -> tuple[float, ...]:
     """The values of numbers and schedules at `step`, in the given order.
 
     Raises:
-        ValueError: if one is not positive, by its name.
+        ValueError: if one is not positive, or not finite, by its name.
     """
     values = {name: current(schedule, step) for name, schedule in schedules.items()}
     for name, value in values.items():
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(
                 f"{name}: got {value} at update {step}, expected a number that stays positive; for almost none of it, "
                 "a small one such as 1e-3"
@@ -122,20 +123,11 @@ def current(number: float | Schedule, step: int) -> float:
     return number(step) if isinstance(number, Schedule) else number
 
 
-def check_rate(name: str, rate: float | Schedule) -> None:
-    """Refuse a learning rate that is not in (0, 1] at the first step (`ValueError`, naming it)."""
-    if not 0 < current(rate, 0) <= 1:
-        raise ValueError(f"{name}: got {current(rate, 0)} at the first update, expected a number in (0, 1]")
+def expect_first(what: str, **schedules: float | Schedule) -> None:
+    """As `described.expect`, of numbers and of the first values of schedules."""
+    expect(what, " at the first update", **{name: current(each, 0) for name, each in schedules.items()})
 
 
 def as_schedule(value: float | Schedule) -> Schedule:
     """Return a schedule unchanged, and a number as a constant schedule."""
     return value if isinstance(value, Schedule) else Constant(value)
-
-
-def as_rate(name: str, rate: float | Schedule) -> Schedule:
-    """A learning rate as a schedule; refused as by `check_rate`."""
-    schedule = as_schedule(rate)
-    if not 0 < schedule(0) <= 1:
-        raise ValueError(f"{name}: got {schedule(0)} at the first update, expected a number in (0, 1]")
-    return schedule

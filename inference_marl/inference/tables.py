@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.spaces import Space
+from inference_marl.types import Seat
+
+
+def random_table(seat: Seat, ends: tuple[float, float], *shape: int) -> Tensor:
+    """Uniform draws between both ends, `replicates x shape`."""
+    low, high = ends
+    drawn: Tensor = torch.rand(seat.replicates, *shape, device=seat.device, dtype=seat.dtype) * (high - low) + low
+    return drawn
+
+
+def tabulate(conditional: Callable[..., dist.TorchDistribution], seat: Seat, spaces: Sequence[Space]) -> Tensor:
+    """Probabilities given every combination of values of discrete spaces, `replicates x spaces x values`."""
+    sizes = [space.features for space in spaces]
+    grid = torch.meshgrid(*(torch.arange(size, device=seat.device) for size in sizes), indexing="ij")
+    given = conditional(*(values.reshape(-1, 1, 1) for values in grid))
+    flat: Tensor = given.expand((math.prod(sizes), seat.replicates, 1)).probs
+    return flat.squeeze(-2).movedim(0, 1).reshape(seat.replicates, *sizes, -1)
 
 
 def mean_per_cell(cells: int, cell: Tensor, target: Tensor) -> Tensor:

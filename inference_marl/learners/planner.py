@@ -11,11 +11,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference_marl.described import hyperparameters, within
+from inference_marl.described import expect, hyperparameters, within
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.exact import evaluate, smooth
-from inference_marl.learners.variational import Beliefs, VariationalLearner, at_least
+from inference_marl.learners.variational import Beliefs, VariationalLearner
 from inference_marl.models import Critic, TransitionModel
 from inference_marl.models.trajectory import TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -55,7 +55,7 @@ class Planner(VariationalLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("horizon", self.horizon, 1)
+        expect("a positive integer", horizon=self.horizon)
         if self.transition is None and self.horizon > 1:
             raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
 
@@ -71,10 +71,8 @@ class Planner(VariationalLearner):
             self.reward = self.reward.bind(seat)
         if self.transition is not None:
             with within("transition"):
-                parents = [seat.observation, seat.action, seat.opponent_action]
-                self.transition = self.transition.bind(seat, seat.observation, parents)
-        spaces = (seat.observation, seat.action, seat.opponent_action)
-        self.exact = all(isinstance(space, Discrete) for space in spaces)
+                self.transition = self.transition.bind(seat, seat.observation, seat.spaces)
+        self.exact = seat.is_discrete
         with within("guide"):
             self.guide = self.guide.bind(seat, self.horizon)
         self._solve()

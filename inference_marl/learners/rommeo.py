@@ -11,15 +11,15 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters, within
+from inference_marl.described import expect, hyperparameters, within
 from inference_marl.guides import ClosedForm, Guide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
 from inference_marl.inference.objectives import OneStep, one_step, optimal_value, soft_value, td_target
-from inference_marl.learners.variational import Beliefs, VariationalLearner, at_least
+from inference_marl.learners.variational import Beliefs, VariationalLearner
 from inference_marl.models import ControlModel, Critic
 from inference_marl.spaces import Discrete
-from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory, check_discount
+from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory
 
 
 @hyperparameters
@@ -64,8 +64,8 @@ class Rommeo(VariationalLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_discount(self.discount)
-        at_least("warmup", self.warmup, 0)
+        expect("a number in [0, 1)", discount=self.discount)
+        expect("an integer that is not negative", warmup=self.warmup)
 
     def setup(self) -> None:
         """Bind prior, critic and guide to the seat, and create the replay and the guide's optimiser.

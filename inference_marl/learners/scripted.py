@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import expect, hyperparameters
 from inference_marl.inference.conditional import Conditional
 from inference_marl.models import Fixed, Uniform
 from inference_marl.spaces import Discrete
@@ -60,8 +60,7 @@ class Stationary(Actor):
         concentration = self.concentration
         if concentration is not None and self.probabilities is not None:
             raise ValueError(f"concentration: got {concentration} beside probabilities, expected only one of the two")
-        if concentration is not None and not concentration > 0:
-            raise ValueError(f"concentration: got {concentration}, expected a positive number")
+        expect("a positive number", ", or null for probabilities", concentration=concentration)
         if concentration is not None:
             self.strategy = _Drawn(concentration)
         else:

@@ -11,17 +11,17 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, hyperparameters, within
+from inference_marl.described import IncompatibleError, expect, hyperparameters, within
 from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.optimise import Optimiser, check_step_size, frozen
+from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Replay
 from inference_marl.inference.schedules import Schedule, positive
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
-from inference_marl.types import POSITIVE, Experience, Learner, Memory, Metric, Trajectory
+from inference_marl.types import POSITIVE, Counting, Experience, Learner, Memory, Metric, Trajectory
 
 ELBO_PARTS = (
     Metric(
@@ -61,7 +61,7 @@ Beliefs = tuple[Three, Three, Tensor | None]
 
 
 @hyperparameters
-class VariationalLearner(Learner):
+class VariationalLearner(Counting, Learner):
     """Base: an opponent prior, a guide, their weights, replay, and an optimiser of the guide's parameters, if any.
 
     Args:
@@ -78,7 +78,6 @@ class VariationalLearner(Learner):
         max_gradient_norm: clip each replicate's guide gradient; `None` for no clipping.
 
     Attributes:
-        updates: number of updates made, for schedules.
         exact: whether beliefs are sums and not draws, since all spaces are discrete.
         elbo: Pyro's estimator of the guide's ELBO.
         optimiser: of the guide's parameters; `None` if it has none.
@@ -107,12 +106,11 @@ class VariationalLearner(Learner):
     transitions: Replay | None = field(init=False)
 
     def __post_init__(self) -> None:
-        at_least("replay", self.replay, 1)
-        at_least("batch_size", self.batch_size, 1)
-        at_least("guide_steps", self.guide_steps, 0)
-        at_least("particles", self.particles, 1)
-        check_step_size(self.guide_learning_rate, self.max_gradient_norm, "guide_learning_rate")
-        self.updates = 0
+        expect("a positive integer", ", or null to learn from the newest trajectory only", replay=self.replay)
+        expect("a positive integer", batch_size=self.batch_size, particles=self.particles)
+        expect("an integer that is not negative", guide_steps=self.guide_steps)
+        expect("a positive number", guide_learning_rate=self.guide_learning_rate)
+        expect("a positive number", ", or null for none", max_gradient_norm=self.max_gradient_norm)
         self.likelihood = self.optimality or ExponentialOptimality()
         self.weights()
 
@@ -192,8 +190,7 @@ class VariationalLearner(Learner):
     def store(self, newest: Trajectory) -> None:
         """Update the prior and fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""
         newest.check_all_act(type(self).__name__)
-        for step in newest.steps:
-            seen = step.seen_by(self.seat)
+        for seen in newest.seen_by(self.seat):
             self.opponent_prior.observe_given(self.model, seen.obs, seen.opponent_action)
         if self.transitions is not None:
             self.transitions.add(newest.flat)
@@ -237,17 +234,3 @@ class VariationalLearner(Learner):
 
     def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
         raise NotImplementedError(f"{type(self).__name__}._drawn_beliefs is not defined")
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The number of updates, for `state_dict`."""
-        return {"updates": self.updates}
-
-    def set_extra_state(self, state: Any) -> None:
-        """Restore from `get_extra_state`."""
-        self.updates = state["updates"]
-
-
-def at_least(name: str, number: int | None, least: int) -> None:
-    """Refuse an integer below `least` (`ValueError`); `None` passes."""
-    if number is not None and number < least:
-        raise ValueError(f"{name}: got {number}, expected an integer of at least {least}")

@@ -5,8 +5,8 @@ Shapes: `[time x] replicates x environments x event` in play, `replicates x batc
 """
 
 from inference_marl.types.actor import Actor, Learner, most_probable
-from inference_marl.types.binding import Bindable, kept_streams, own_stream, seed_streams
-from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step, check_discount
+from inference_marl.types.binding import Bindable, Counting, kept_streams, own_stream, seed_streams
+from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step
 from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric
 from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose
@@ -19,6 +19,7 @@ __all__ = [
     "UNBOUNDED",
     "Actor",
     "Bindable",
+    "Counting",
     "Decision",
     "Dynamics",
     "Experience",
@@ -35,7 +36,6 @@ __all__ = [
     "Step",
     "Trajectory",
     "Transition",
-    "check_discount",
     "choose",
     "kept_streams",
     "most_probable",

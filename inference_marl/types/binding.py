@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -41,6 +41,27 @@ def seed_streams(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+class Counting:
+    """Mixin of modules that count, so that `state_dict` holds what they have counted.
+
+    Attributes:
+        counters: names of the attributes that are counters.
+        updates: number of updates made.
+    """
+
+    counters: ClassVar[tuple[str, ...]] = ("updates",)
+    updates: int = 0
+
+    def get_extra_state(self) -> dict[str, int]:
+        """The counters, for `state_dict`."""
+        return {name: getattr(self, name) for name in self.counters}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Restore from `get_extra_state`."""
+        for name in self.counters:
+            setattr(self, name, state[name])
 
 
 class Bindable(Described):

@@ -79,6 +79,10 @@ class Dynamics:
     transition: Tensor
     reward: Tensor
 
+    def to(self, device: torch.device) -> Dynamics:
+        """The same on another device."""
+        return Dynamics(self.initial.to(device), self.transition.to(device), self.reward.to(device))
+
     def seen_by(self, agent: int) -> tuple[Tensor, Tensor]:
         """One agent's view, with its opponents' joint action as one index (the last opponent's varies fastest).
 
@@ -88,13 +92,6 @@ class Dynamics:
         """
         transition = self.transition.movedim(1 + agent, 1).flatten(2, -2)
         return transition, self.reward[agent].movedim(1 + agent, 1).flatten(2)
-
-
-def check_discount(discount: float | None) -> float | None:
-    """Return the discount; `ValueError` if it is neither `None` nor in [0, 1)."""
-    if discount is not None and not 0 <= discount < 1:
-        raise ValueError(f"discount: got {discount}, expected a number in [0, 1)")
-    return discount
 
 
 class Game(Described, ABC):
@@ -154,9 +151,11 @@ class Game(Described, ABC):
         part of the state, never of an observation; other games ignore it.
         """
 
-    @abstractmethod
     def observe(self, state: State) -> Observed:
-        """What each agent observes in a state."""
+        """What each agent observes in a state: its entry `obs`, in games with `shared_observation`."""
+        if not self.shared_observation:
+            raise NotImplementedError(f"{type(self).__name__}.observe is not defined")
+        return Observed((state["obs"],) * self.agents)
 
     @abstractmethod
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:

@@ -8,8 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from inference_marl.spaces import Space, joint_space
-from inference_marl.types.game import Game
+from inference_marl.described import IncompatibleError
+from inference_marl.spaces import Discrete, Space, joint_space
+from inference_marl.types.game import Dynamics, Game
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,44 @@ class Seat:
         """The other agents, in seat order."""
         return tuple(agent for agent in range(len(self.action_spaces)) if agent != self.index)
 
-    @property
+    @cached_property
     def opponent_action(self) -> Space:
         """The space of the opponents' joint action."""
         return joint_space([self.action_spaces[agent] for agent in self.opponents])
+
+    @property
+    def spaces(self) -> tuple[Space, Space, Space]:
+        """Those of the observation, the agent's own action and the opponents' joint action."""
+        return self.observation, self.action, self.opponent_action
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether all `spaces` are `Discrete`."""
+        return all(isinstance(space, Discrete) for space in self.spaces)
+
+    @property
+    def rules(self) -> Dynamics | None:
+        """The game's rules as tables, where it gives them."""
+        return None if self.game is None else self.game.dynamics()
+
+    def known_rules(self, who: object, otherwise: str) -> tuple[Dynamics, float | None]:
+        """The game's rules as tables, and its discount, for a part that needs them.
+
+        Args:
+            who: the part.
+            otherwise: what a message suggests in its place.
+
+        Raises:
+            IncompatibleError: if the game does not give them.
+        """
+        rules = self.rules
+        if self.game is None or rules is None:
+            game = "no game" if self.game is None else type(self.game).__name__
+            raise IncompatibleError(
+                f"{type(who).__name__} got {game}, which does not give its rules as tables, expected a tabular game "
+                f"such as MatrixGame or StochasticGame, or {otherwise}"
+            )
+        return rules, self.game.discount
 
     @cached_property
     def rows(self) -> Tensor:

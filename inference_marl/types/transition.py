@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -83,21 +83,10 @@ class Experience:
 
     def of_environment(self, environment: int) -> Experience:
         """The same of one environment, `replicates x 1`."""
-
-        def one(value: Tensor) -> Tensor:
-            return value[:, environment, None]
-
-        others = tuple(one(action) for action in self.opponent_actions)
-        return Experience(
-            self.seat,
-            one(self.obs),
-            one(self.action),
-            others,
-            one(self.reward),
-            one(self.next_obs),
-            one(self.terminated),
-            one(self.ended),
-        )
+        names = ("obs", "action", "reward", "next_obs", "terminated", "ended")
+        others = tuple(action[:, environment, None] for action in self.opponent_actions)
+        own = {name: getattr(self, name)[:, environment, None] for name in names}
+        return replace(self, opponent_actions=others, **own)
 
 
 @dataclass(slots=True)
@@ -178,6 +167,10 @@ class Trajectory:
         if self._stacked is None:
             self._stacked = _merged(self.steps, torch.stack)
         return self._stacked
+
+    def seen_by(self, seat: Seat) -> Iterator[Experience]:
+        """One agent's view of each step in turn."""
+        return (step.seen_by(seat) for step in self.steps)
 
     def check_all_act(self, who: str) -> None:
         """Refuse trajectories in which agents may be out, for learners that would learn from their meaningless actions.

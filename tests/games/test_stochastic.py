@@ -233,7 +233,7 @@ def changed(value: Any, *at: int) -> list[Any]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"horizon": 0}, "^horizon: got 0, expected a positive integer, or None"),
+        ({"horizon": 0}, "^horizon: got 0, expected a positive integer, or null"),
         ({"initial": [0.5, 0.4]}, "^initial: got a row with the sum 0.9, expected 1"),
         ({"initial": [0.5, 0.6]}, "^initial: got a row with the sum 1.1, expected at most 1"),
         ({"initial": [1.5, -0.5]}, r"^initial: got -0.5 at \[1\], expected probabilities"),
@@ -331,7 +331,7 @@ class TestRiskyBridge:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"probability": 1.2}, "probability: got 1.2, expected a number between 0 and 1"),
+            ({"probability": 1.2}, r"probability: got 1.2, expected a number in \[0, 1\]"),
             ({"prize": math.inf}, "prize: got inf, expected a finite number"),
             ({"loss": math.nan}, "loss: got nan, expected a finite number"),
             ({"horizon": -1}, "horizon: got -1, expected a positive integer"),

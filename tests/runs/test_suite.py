@@ -147,7 +147,7 @@ def test_an_arm_can_be_left_out_of_a_single_experiment(tmp_path: Path) -> None:
         ([("runs.climbing.arms.wolf.rte", 1)], "runs.climbing.arms.wolf.rte: got an unknown key, expected one of"),
         ([("runs.climbing.stepz", 1)], "runs.climbing.stepz: got an unknown key, expected one of game"),
         ([("steps", "many")], "steps: got many, expected int (in runs.climbing)"),
-        ([("arms.wolf.rate", -1.0)], "arms.wolf.rate: got -1.0 at the first update, expected"),
+        ([("arms.wolf.rate", -1.0)], "arms.wolf.rate: got -1.0, expected"),
         ([("runs.other.steps", 1)], "runs.other: got an unknown run, expected one of climbing, penalty"),
         ([("runs.other", None)], "runs.other: got an unknown run, expected one of climbing, penalty"),
         ([("arms.other", None)], "arms.other: got an unknown arm to leave out, expected one of iql, wolf, sheep"),

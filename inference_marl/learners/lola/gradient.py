@@ -11,13 +11,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, hyperparameters
+from inference_marl.described import IncompatibleError, expect, hyperparameters
 from inference_marl.inference.returns import discount_factor
 from inference_marl.inference.tables import check_finite
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
 from inference_marl.learners.tabular.base import TabularLearner
 from inference_marl.play import Functional
-from inference_marl.types import Actor, Dynamics, Experience, Memory, Trajectory
+from inference_marl.types import Actor, Experience, Memory, Trajectory
 
 
 class FreeLogits(torch.nn.Module):
@@ -80,15 +80,9 @@ class ExactGradientLearner(TabularLearner):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._counted: Trajectory | None = None
-        for name in ("step_size", "init_scale"):
-            if not (number := getattr(self, name)) >= 0:
-                raise ValueError(f"{name}: got {number}, expected a number that is not negative")
-        if self.update_every < 1:
-            raise ValueError(f"update_every: got {self.update_every}, expected a positive integer")
-        if not 0 <= self.forget < 1:
-            raise ValueError(f"forget: got {self.forget}, expected a number in [0, 1)")
-        if self.gradients not in ("closed", "autograd"):
-            raise ValueError(f"gradients: got {self.gradients!r}, expected closed or autograd")
+        expect("a number that is not negative", step_size=self.step_size, init_scale=self.init_scale)
+        expect("a positive integer", update_every=self.update_every)
+        expect("a number in [0, 1)", forget=self.forget)
 
     def setup(self) -> None:
         """Check the seat and draw the logits.
@@ -105,9 +99,7 @@ class ExactGradientLearner(TabularLearner):
                 "choose another learner, or a game of two"
             )
         rules, self.discount = self.known_rules()
-        self.dynamics = Dynamics(
-            rules.initial.to(seat.device), rules.transition.to(seat.device), rules.reward.to(seat.device)
-        )
+        self.dynamics = rules.to(seat.device)
         try:
             discount_factor(rules.transition, self.discount)
         except ValueError as error:
@@ -147,8 +139,8 @@ class ExactGradientLearner(TabularLearner):
         """
         opponent = peers[self.seat.opponents[0]]
         if not isinstance(opponent, Functional) and newest is not self._counted:
-            for step in newest.steps:
-                self.update(step.seen_by(self.seat))
+            for seen in newest.seen_by(self.seat):
+                self.update(seen)
         self._counted = newest
         self.updates += 1
         if self.updates % self.update_every == 0:

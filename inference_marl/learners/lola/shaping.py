@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import expect, hyperparameters
 from inference_marl.learners.lola.derivatives import Derivatives
 from inference_marl.learners.lola.gradient import ExactGradientLearner
 
@@ -25,10 +25,7 @@ class OpponentShapingLearner(ExactGradientLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.opponent_step_size >= 0:
-            raise ValueError(
-                f"opponent_step_size: got {self.opponent_step_size}, expected a number that is not negative"
-            )
+        expect("a number that is not negative", opponent_step_size=self.opponent_step_size)
 
 
 @hyperparameters
@@ -63,8 +60,7 @@ class Lola(OpponentShapingLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.order < 1:
-            raise ValueError(f"order: got {self.order}, expected a positive integer; order 0 is NaiveGradient")
+        expect("a positive integer", "; order 0 is NaiveGradient", order=self.order)
 
     def direction(self, at: Derivatives) -> Tensor:
         """The step of the learner's order."""
@@ -127,9 +123,7 @@ class StableOpponentShaping(OpponentShapingLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("a", "b"):
-            if not 0 < (number := getattr(self, name)) < 1:
-                raise ValueError(f"{name}: got {number}, expected a number between 0 and 1")
+        expect("a number in (0, 1)", a=self.a, b=self.b)
 
     def direction(self, at: Derivatives) -> Tensor:
         """The direction of algorithm 1."""

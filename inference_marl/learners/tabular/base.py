@@ -5,27 +5,26 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, hyperparameters
+from inference_marl.described import IncompatibleError, expect, hyperparameters, interval
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.schedules import Schedule, check_rate, current
-from inference_marl.inference.tables import check_finite, draw, mean_per_cell, move
+from inference_marl.inference.schedules import Schedule, current, expect_first
+from inference_marl.inference.tables import check_finite, draw, mean_per_cell, move, random_table
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.spaces import Discrete
-from inference_marl.types import Actor, Decision, Dynamics, Experience, Learner, Memory, Trajectory, check_discount
+from inference_marl.types import Actor, Counting, Decision, Dynamics, Experience, Learner, Memory, Trajectory
 
 
 @hyperparameters
-class TabularLearner(Learner):
+class TabularLearner(Counting, Learner):
     """Base: plays probabilities computed from tables. A subclass defines `setup`, `forward` and `update`.
 
     Attributes:
-        updates: number of updates made, for schedules.
         states, actions, opponent_actions: sizes of the spaces, once bound.
     """
 
@@ -36,31 +35,18 @@ class TabularLearner(Learner):
 
     def setup(self) -> None:
         """Check the seat; raises `IncompatibleError` if observations or actions are not discrete."""
-        spaces = {
-            "observations": self.seat.observation,
-            "actions": self.seat.action,
-            "opponents' actions": self.seat.opponent_action,
-        }
+        spaces = dict(zip(("observations", "actions", "opponents' actions"), self.seat.spaces, strict=True))
         for what, space in spaces.items():
             if not isinstance(space, Discrete):
                 raise IncompatibleError(
                     f"{type(self).__name__} got {what} {space}, expected Discrete: it learns tables; choose a learner "
                     "with networks, or a game with finitely many states and actions"
                 )
-        self.states, self.actions, self.opponent_actions = (space.features for space in spaces.values())
+        self.states, self.actions, self.opponent_actions = (space.features for space in self.seat.spaces)
 
     def known_rules(self) -> tuple[Dynamics, float | None]:
-        """The game's rules and discount; `IncompatibleError` if the game does not provide its rules as tables."""
-        game = self.seat.game
-        rules = None if game is None else game.dynamics()
-        if game is None or rules is None:
-            name = "no game" if game is None else type(game).__name__
-            raise IncompatibleError(
-                f"{type(self).__name__} got {name}, which does not give its rules as tables, expected a tabular game "
-                "such as MatrixGame or StochasticGame: it knows the payoffs; choose a learner that learns them, such "
-                "as JointActionLearner"
-            )
-        return rules, game.discount
+        """The game's rules and discount; `IncompatibleError` if the game does not give its rules as tables."""
+        return self.seat.known_rules(self, "a learner that does not have to know them, such as JointActionLearner")
 
     def table(self, name: str, *shape: int, fill: float = 0.0) -> None:
         """Register a constant buffer `replicates x shape`."""
@@ -114,8 +100,7 @@ class TabularLearner(Learner):
             NonFiniteError: if a reward is not finite.
             IncompatibleError: if agents may be out of the game.
         """
-        for step in newest.steps:
-            seen = step.seen_by(self.seat)
+        for seen in newest.seen_by(self.seat):
             check_finite("reward", seen.reward)
             self.update(seen)
             self.updates += 1
@@ -126,14 +111,6 @@ class TabularLearner(Learner):
         """The policy and, if there is one, the belief about the opponents."""
         model = self.belief(obs)
         return {"policy": self(obs)} | ({} if model is None else {"opponent_model": model})
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The number of updates, for `state_dict`."""
-        return {"updates": self.updates}
-
-    def set_extra_state(self, state: Any) -> None:
-        """Restore from `get_extra_state`."""
-        self.updates = state["updates"]
 
 
 @hyperparameters
@@ -163,25 +140,15 @@ class ValueLearner(TabularLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = self.initial_range
-        if low > high:
-            raise ValueError(f"initial: got {self.initial}, expected [low, high] with low <= high")
-        check_discount(self.discount)
-        check_rate("rate", self.rate)
-
-    @property
-    def initial_range(self) -> tuple[float, float]:
-        """Range from which initial values are drawn."""
-        low, high = self.initial if isinstance(self.initial, Sequence) else (self.initial, self.initial)
-        return float(low), float(high)
+        interval("initial", self.initial, strictly=False)
+        expect("a number in [0, 1)", discount=self.discount)
+        expect_first("a number in (0, 1]", rate=self.rate)
 
     def setup(self) -> None:
         """Check the seat and draw the table, `replicates x states x columns`."""
         super().setup()
-        seat, (low, high) = self.seat, self.initial_range
-        shape = (seat.replicates, self.states, self.columns)
-        values = torch.rand(shape, device=seat.device, dtype=seat.dtype) * (high - low) + low
-        self.register_buffer("values", values)
+        ends = interval("initial", self.initial, strictly=False)
+        self.register_buffer("values", random_table(self.seat, ends, self.states, self.columns))
 
     @property
     def columns(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Described
-from inference_marl.inference.schedules import Schedule, as_schedule
+from inference_marl.inference.schedules import Schedule, as_schedule, expect_first
 
 
 class Exploration(Described, ABC):
@@ -30,9 +30,8 @@ class Boltzmann(Exploration):
     """
 
     def __init__(self, temperature: float | Schedule = 1.0) -> None:
+        expect_first("a positive number", temperature=temperature)
         self.temperature = as_schedule(temperature)
-        if not self.temperature(0) > 0:
-            raise ValueError(f"temperature: got {self.temperature(0)} at the first step, expected a positive number")
 
     def __call__(self, values: Tensor, step: int) -> Tensor:
         """The softmax of `values / temperature`, which is bounded away from 0."""
@@ -50,9 +49,8 @@ class EpsilonGreedy(Exploration):
     """
 
     def __init__(self, epsilon: float | Schedule = 0.1) -> None:
+        expect_first("a number in [0, 1]", epsilon=epsilon)
         self.epsilon = as_schedule(epsilon)
-        if not 0 <= self.epsilon(0) <= 1:
-            raise ValueError(f"epsilon: got {self.epsilon(0)} at the first step, expected a number in [0, 1]")
 
     def __call__(self, values: Tensor, step: int) -> Tensor:
         """Probabilities of the epsilon-greedy policy."""

@@ -8,7 +8,7 @@ from dataclasses import field
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import expect, hyperparameters
 from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.types import Experience
@@ -48,8 +48,7 @@ class FMQ(IndependentQ):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight >= 0:
-            raise ValueError(f"weight: got {self.weight}, expected a number that is not negative")
+        expect("a number that is not negative", weight=self.weight)
         if not self.initial_maximum < math.inf:
             raise ValueError(f"initial_maximum: got {self.initial_maximum}, expected a number, or minus infinity")
 

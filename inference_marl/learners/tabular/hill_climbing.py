@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Schedule, check_rate, current
+from inference_marl.inference.schedules import Schedule, current, expect_first
 from inference_marl.inference.tables import mean_per_cell
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -54,13 +54,7 @@ class PHC(IndependentQ):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.exploration = self._mixing = EpsilonGreedy(self.epsilon)
-        check_rate("policy_rate", self.policy_rate)
-        for name, got, known in [
-            ("initial_policy", self.initial_policy, ("uniform", "random")),
-            ("step", self.step, ("every_action", "played_action")),
-        ]:
-            if got not in known:
-                raise ValueError(f"{name}: got {got!r}, expected {' or '.join(known)}")
+        expect_first("a number in (0, 1]", policy_rate=self.policy_rate)
 
     def setup(self) -> None:
         """Check the seat and create the tables: values and `strategy`, `replicates x states x actions`."""
@@ -130,11 +124,11 @@ class WoLFPHC(PHC):
     visits: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        check_rate("policy_rate_losing", self.policy_rate_losing)
+        rates = {"policy_rate_winning": self.policy_rate_winning, "policy_rate_losing": self.policy_rate_losing}
+        expect_first("a number in (0, 1]", **rates)
         self.policy_rate = self.policy_rate_losing
         super().__post_init__()
-        check_rate("policy_rate_winning", self.policy_rate_winning)
-        winning, losing = (current(rate, 0) for rate in (self.policy_rate_winning, self.policy_rate_losing))
+        winning, losing = (current(rate, 0) for rate in rates.values())
         if winning > losing:
             raise ValueError(
                 f"policy_rate_winning: got {winning} at the first update, expected at most policy_rate_losing = "

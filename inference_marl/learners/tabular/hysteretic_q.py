@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Schedule, check_rate, current
+from inference_marl.inference.schedules import Schedule, current, expect_first
 from inference_marl.learners.tabular.base import ValueLearner
 
 
@@ -30,7 +30,7 @@ class HystereticQ(ValueLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rate("negative_rate", self.negative_rate)
+        expect_first("a number in (0, 1]", negative_rate=self.negative_rate)
 
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
         """`rate`, or `negative_rate` for negative errors."""

@@ -69,8 +69,7 @@ class JointActionLearner(JointValueLearner):
     def store(self, newest: Trajectory) -> None:
         """Update the prior with the opponents' actions."""
         super().store(newest)
-        for step in newest.steps:
-            seen = step.seen_by(self.seat)
+        for seen in newest.seen_by(self.seat):
             self.prior.observe(seen.obs, seen.opponent_action)
 
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:

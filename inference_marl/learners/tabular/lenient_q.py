@@ -7,7 +7,7 @@ from dataclasses import field
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import expect, hyperparameters
 from inference_marl.inference.schedules import current
 from inference_marl.inference.tables import mean_per_cell, move
 from inference_marl.learners.tabular.base import ValueLearner
@@ -54,12 +54,9 @@ class LenientQ(ValueLearner):
         super().__post_init__()
         self.exploration = EpsilonGreedy(0.0)
         for name in ("max_temperature", "min_temperature", "selection_moderation", "leniency_moderation"):
-            if not (number := getattr(self, name)) > 0:
-                raise ValueError(f"{name}: got {number}, expected a positive number")
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay: got {self.decay}, expected a number in (0, 1]")
-        if not 0 <= self.diffusion <= 1:
-            raise ValueError(f"diffusion: got {self.diffusion}, expected a number in [0, 1]")
+            expect("a positive number", **{name: getattr(self, name)})
+        expect("a number in (0, 1]", decay=self.decay)
+        expect("a number in [0, 1]", diffusion=self.diffusion)
 
     def setup(self) -> None:
         """Draw the table; all temperatures, `replicates x states x actions`, start at their maximum."""

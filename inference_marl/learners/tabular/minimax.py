@@ -9,10 +9,10 @@ import torch
 from scipy import optimize, sparse  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import expect, hyperparameters
 from inference_marl.inference.returns import discount_factor
 from inference_marl.learners.tabular.base import TabularLearner
-from inference_marl.types import Decision, Experience, Memory, check_discount
+from inference_marl.types import Decision, Experience, Memory
 
 TOLERANCE = 1e-10
 """Smallest change of a value, relative to the size of the values, that counts."""
@@ -49,7 +49,7 @@ class Minimax(TabularLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_discount(self.discount)
+        expect("a number in [0, 1)", ", or null for the game's", discount=self.discount)
 
     def setup(self) -> None:
         """Solve the game.

@@ -50,9 +50,6 @@ class PR2Q(JointValueLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        models = ("counts", "soft", "counts_over_pairs")
-        if self.opponent_model not in models:
-            raise ValueError(f"opponent_model: got {self.opponent_model!r}, expected one of {', '.join(models)}")
         if self.opponent_temperature is not None and self.opponent_model != "soft":
             raise ValueError(
                 f"opponent_temperature: got one with opponent_model = {self.opponent_model}, expected none: counts "
@@ -90,8 +87,7 @@ class PR2Q(JointValueLearner):
     def store(self, newest: Trajectory) -> None:
         """Count the opponents' responses."""
         super().store(newest)
-        for step in newest.steps:
-            seen = step.seen_by(self.seat)
+        for seen in newest.seen_by(self.seat):
             self.frequencies.observe(seen.obs * self.actions + seen.action, seen.opponent_action)
 
     def _situations(self, obs: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def test_a_reward_that_is_not_finite_changes_nothing_and_is_named() -> None:
     [
         (
             lambda: IndependentQ(exploration=Boltzmann(0.0)),
-            "temperature: got 0.0 at the first step, expected a positive number",
+            "temperature: got 0.0, expected a positive number at the first update",
         ),
         (lambda: IndependentQ(exploration=EpsilonGreedy(1.5)), "epsilon: got 1.5"),
         (lambda: IndependentQ(exploration=Boltzmann(), rate=0.0), "rate: got 0.0"),

@@ -110,7 +110,7 @@ def test_environments_of_one_step_move_the_frequency_once() -> None:
     ("make", "message"),
     [
         (lambda: RecursiveFMQ(epsilon=-0.1), "epsilon: got -0.1"),
-        (lambda: RecursiveFMQ(frequency_rate=0.0), "frequency_rate: got 0.0 at the first update, expected a number"),
+        (lambda: RecursiveFMQ(frequency_rate=0.0), "frequency_rate: got 0.0, expected a number"),
         (lambda: RecursiveFMQ(rate=1.5), "rate: got 1.5"),
     ],
 )
