@@ -9,9 +9,8 @@ from typing import Any, Literal
 import torch
 
 from inference_marl.described import Described, within
-from inference_marl.spaces import Discrete
-from inference_marl.statistics.metrics import METRICS
-from inference_marl.types import Actor, Game, Seat
+from inference_marl.statistics.metrics import METRICS, OF_PLAY
+from inference_marl.types import Actor, Game, Metric, Seat
 
 Levels = Mapping[str, Mapping[str, str]]
 """The level of each factor of an arm, by arm and factor."""
@@ -29,7 +28,9 @@ class Experiment(Described):
         environments: copies of the game that each replicate plays at once.
         seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
             two arms has the same initial values where both draw them, so replicates can be compared in pairs.
-        record_every: steps between records of metrics and beliefs.
+        record_every: steps between records of metrics.
+        beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`.
+        record_actions: whether the actions that are played are recorded, at every step.
         draws: draws per recorded belief and replicate, for continuous actions.
         success_window: records over which the reward is averaged before success is judged, in games that define success
             by reward.
@@ -44,8 +45,12 @@ class Experiment(Described):
         source: where the published numbers are from.
         levels: the level of each factor, by arm and factor, for tables and figures; see `ablation`.
 
+    Attributes:
+        metrics: everything that may be measured in its runs, by name: what is measured in any run, and what the game
+            and the actors declare.
+
     Raises:
-        ValueError: if a number is out of range, or the name of an arm is invalid.
+        ValueError: if a number is out of range, the name of an arm is invalid, or a metric is declared in two ways.
     """
 
     def __init__(
@@ -66,10 +71,14 @@ class Experiment(Described):
         published: dict[str, dict[str, float]] | None = None,
         source: str = "",
         levels: dict[str, dict[str, str]] | None = None,
+        beliefs_every: int | None = None,
+        record_actions: bool = True,
     ) -> None:
         self.game, self.arms = game, dict(arms)
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
+        self.beliefs_every = record_every if beliefs_every is None else beliefs_every
+        self.record_actions = record_actions
         self.checkpoint_every, self.threads = checkpoint_every, threads
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
@@ -82,6 +91,7 @@ class Experiment(Described):
                 if not isinstance(each, Actor):
                     got = type(each).__name__
                     raise ValueError(f"arms.{name}: got a {got}, expected a learner or other actor, or a list of them")
+        self.metrics = self._declared()
         self._check_published()
         self._check_levels()
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -100,8 +110,23 @@ class Experiment(Described):
                 raise ValueError(f"{name}: got {number!r}, expected a positive integer")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
-        if self.steps < self.record_every:
-            raise ValueError(f"record_every: got {self.record_every}, expected at most steps = {self.steps}")
+        for name in ("record_every", "beliefs_every"):
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < 0:
+                raise ValueError(f"{name}: got {number!r}, expected a positive integer, or 0 for none")
+            if self.steps < number:
+                raise ValueError(f"{name}: got {number}, expected at most steps = {self.steps}")
+
+    def _declared(self) -> dict[str, Metric]:
+        """Everything that may be measured in its runs, by name."""
+        found = {metric.name: metric for metric in (*OF_PLAY, *self.game.metrics)}
+        for name, arm in self.arms.items():
+            for metric in (metric for actor in (arm if isinstance(arm, list) else [arm]) for metric in actor.metrics):
+                if metric.dims != ("agent",):
+                    raise ValueError(f"arms.{name}: got {metric.name} with dims {metric.dims}, expected ('agent',)")
+                if found.setdefault(metric.name, metric) != metric:
+                    raise ValueError(f"arms.{name}: got another {metric.name} than is declared elsewhere, expected one")
+        return found
 
     def _check_published(self) -> None:
         known_levels = {level for at in self.levels.values() for level in at.values()}
@@ -205,13 +230,7 @@ def is_metric(name: str, game: Game) -> bool:
 
 def metric_names(*games: Game) -> list[str]:
     """Names that runs of these games may report: the metrics of every summary, and the games' own scores."""
-    names = dict.fromkeys(METRICS)
-    for game in games:
-        spaces = list(zip(game.observations, game.action_spaces, strict=True))
-        if game.shared_observation and all(isinstance(space, Discrete) for pair in spaces for space in pair):
-            uniform = [torch.full((1, obs.features, action.features), 1 / action.features) for obs, action in spaces]
-            names |= dict.fromkeys(game.scores(uniform))
-    return list(names)
+    return list(dict.fromkeys([*METRICS, *(metric.name for game in games for metric in game.metrics)]))
 
 
 def is_tournament(levels: Levels | None) -> bool:

@@ -112,7 +112,7 @@ def discrete(replicates: int = 8, records: int = 40, seed: int = 0) -> dict[str,
     data = {
         "reward": np.stack([noisy] * 2, -1),
         "joint_optimum_probability": optimum,
-        "success": optimum > 0.5,
+        "success_rate": optimum > 0.5,
         **parts,
     }
     metrics = metrics_dataset(data, steps, game="MatrixGame(climbing)", steps_per_episode=1)
@@ -189,7 +189,7 @@ def continuous(replicates: int = 6, records: int = 20, draws: int = 8, seed: int
     data = {
         "reward": np.stack([reward] * 2, -1),
         "joint_optimum_probability": inside,
-        "success": reward > 9,
+        "success_rate": reward > 9,
         **parts,
     }
     metrics = metrics_dataset(data, steps, game="MaxOfTwoQuadratics(text)", steps_per_episode=25)

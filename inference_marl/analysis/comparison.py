@@ -36,7 +36,7 @@ RESAMPLES = 200
 METRICS = {
     "reward": "reward per step",
     "joint_optimum_probability": "P(optimum)",
-    "success": "success rate",
+    "success_rate": "success rate",
     "elbo": "ELBO",
     "elbo_gap": "evidence minus ELBO",
 }
@@ -199,7 +199,7 @@ def _how(paired: bool, same: bool) -> str:
 
 def _interval(name: str, values: Numbers, discrete: bool) -> Interval:
     """The interval that suits a quantity."""
-    if name == "success":
+    if name == "success_rate":
         return proportion_interval(int(values.sum()), len(values))
     return mean_interval(values, bounds=bounds_of(name, discrete))
 

@@ -98,6 +98,8 @@ def read(run: Path | str | Recorded) -> Recorded:
             f"{folder}: got a run that has not finished (no results yet); go on with: inference-marl resume {folder}"
         )
     metrics = _dataset(folder / "metrics.nc")
+    if "success" in metrics:  # its name in older folders
+        metrics = metrics.rename(success="success_rate")
     posterior, surface = (
         _dataset(path) if (path := folder / name).is_file() else None for name in ("posterior.nc", "surface.nc")
     )
@@ -105,6 +107,8 @@ def read(run: Path | str | Recorded) -> Recorded:
     if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
         posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
     results = _mapping(folder / "summary.json", json.loads)
+    # Where older folders have what differs between two runs of one experiment.
+    results.setdefault("made", {key: results[key] for key in ("seconds", "versions") if key in results})
     return Recorded(folder, spec, metrics, posterior, surface, results)
 
 

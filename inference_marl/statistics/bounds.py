@@ -10,7 +10,7 @@ PROBABILITY = (0.0, 1.0)
 
 BOUNDS = {
     "joint_optimum_probability": PROBABILITY,
-    "success": PROBABILITY,
+    "success_rate": PROBABILITY,
     "nash_conv": POSITIVE,
     "elbo_gap": POSITIVE,
     "entropy": POSITIVE,

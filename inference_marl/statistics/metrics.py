@@ -64,7 +64,7 @@ NASH_CONV = Metric(
 OF_PLAY = (REWARD, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
 """Metrics of any run, where the game has them."""
 
-AVERAGED = ("reward", "return", "joint_optimum_probability", "success", "nash_conv", "elbo", "elbo_gap")
+AVERAGED = ("reward", "return", "joint_optimum_probability", "success_rate", "nash_conv", "elbo", "elbo_gap")
 """Metrics of `metrics.nc` whose means over agents and replicates are reported at several steps."""
 
 OF_AGENTS = ("reward", "return")
@@ -102,11 +102,11 @@ def is_zero_sum(metrics: xr.Dataset) -> bool:
 
 
 def metric_band(name: str, values: npt.ArrayLike) -> Band:
-    """95 % interval of a metric: Wilson's for `success`, otherwise Student's, clipped to the metric's bounds.
+    """95 % interval of a metric: Wilson's for `success_rate`, otherwise Student's, clipped to the metric's bounds.
 
     `values` are `replicates x steps`, `name` is as in `metrics.nc`.
     """
-    return proportion_band(values) if name == "success" else mean_band(values, bounds=bounds_of(name))
+    return proportion_band(values) if name == "success_rate" else mean_band(values, bounds=bounds_of(name))
 
 
 def metric_difference(
@@ -121,6 +121,6 @@ def metric_difference(
         paired: whether replicate `r` of both samples used the same random numbers.
         discrete: for belief quantities, whether the beliefs are probabilities.
     """
-    if name == "success":
+    if name == "success_rate":
         return proportion_difference(first, second, paired)
     return difference_interval(first, second, paired, bounds=difference_bounds(name, discrete))

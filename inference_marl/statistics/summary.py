@@ -64,9 +64,8 @@ def _over_time(metrics: xr.Dataset, learner: str) -> Iterator[Row]:
         if values is not None:
             here = values[:, records]
             band = mean_band(here, bounds=PROBABILITY) if name in scores else metric_band(name, here)
-            metric = "success_rate" if name == "success" else name
             for record, interval in zip(records, band.intervals(), strict=True):
-                yield row(interval, len(values), learner=learner, metric=metric, step=steps[record])
+                yield row(interval, len(values), learner=learner, metric=name, step=steps[record])
 
 
 def _at_the_end(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iterator[Row]:
@@ -81,7 +80,7 @@ def _at_the_end(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str)
     optimum = per_replicate(metrics, "joint_optimum_probability", learner)
     if optimum is not None:
         yield last("steps_to_98", lasting_step_of_mean(optimum, 0.98, steps), len(optimum))
-    success, reward = (per_replicate(metrics, name, learner) for name in ("success", "reward"))
+    success, reward = (per_replicate(metrics, name, learner) for name in ("success_rate", "reward"))
     if success is not None:
         threshold = metrics.attrs.get("success_reward")
         # Judged record by record: the moving average of the success rate would add its window.
@@ -131,15 +130,14 @@ def paired_differences(metrics: xr.Dataset, reference: str) -> list[Row]:
         is missing.
     """
     learners, step = metrics["learner"].to_numpy().tolist(), int(metrics["step"][-1])
-    second = "joint_optimum_probability" if "joint_optimum_probability" in metrics else "success"
+    second = "joint_optimum_probability" if "joint_optimum_probability" in metrics else "success_rate"
     rows = []
     for learner in learners if reference in learners else []:
         for name in ("reward", second):
             mine, its = (per_replicate(metrics, name, each) for each in (learner, reference))
             if learner != reference and mine is not None and its is not None:
                 interval = metric_difference(name, its[:, -1], mine[:, -1], paired=True)
-                metric = "success_rate" if name == "success" else name
-                rows.append(row(interval, len(mine), learner=learner, reference=reference, metric=metric, step=step))
+                rows.append(row(interval, len(mine), learner=learner, reference=reference, metric=name, step=step))
     return rows
 
 

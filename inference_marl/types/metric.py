@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -29,8 +29,8 @@ class Metric:
         bounds: range of its values, to which intervals are clipped.
         dims: dimensions besides `replicate` and `step`: `("agent",)`, or none for a number of the joint policy.
         over: what becomes of the values between two records: their `mean`, or the `last`.
-        estimate: what is reported of the replicates: the `mean` (Student's interval), the `rate` of values that are 0 or
-            1 (Wilson's), the `median` (distribution-free), or the interquartile mean, `iqm` (bootstrap).
+        estimate: what is reported of the replicates: the `mean` (Student's interval), the `rate` of values that are 0
+            or 1 (Wilson's), the `median` (distribution-free), or the interquartile mean, `iqm` (bootstrap).
         higher_is_better: which way improvement lies; `None` if neither.
         meaning: what it is, in a sentence or two, for the glossary.
         censored: whether a missing value means that the last step came first.
@@ -77,3 +77,18 @@ class Metric:
         low, high = content["bounds"]
         bounds = (-math.inf if low is None else low, math.inf if high is None else high)
         return cls(**{**content, "bounds": bounds, "dims": tuple(content["dims"])})
+
+
+def check_declared(names: Iterable[str], declared: Iterable[str]) -> None:
+    """Refuse values of metrics that nobody declares; `declared` are the names of those that somebody does.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    known = list(declared)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"metrics: got {name}, which is not declared, expected one of {', '.join(known) or 'none'}; add "
+                f'Metric("{name}") to the `metrics` of the class that returns it'
+            )

@@ -40,7 +40,7 @@ def test_summarise_by_hand() -> None:
     reward = np.zeros((1, 4, 2, 2))
     reward[0, :, 1] = [[0, 2], [1, 3], [2, 4], [3, 5]]  # means over agents 1, 2, 3, 4
     success = [[[0, 1], [0, 1], [1, 1], [0, 0]]]
-    rows = summarise(metrics(reward=reward, success=success, elbo=np.full((1, 4, 2, 2), math.nan)))
+    rows = summarise(metrics(reward=reward, success_rate=success, elbo=np.full((1, 4, 2, 2), math.nan)))
     assert [(row["metric"], row["step"]) for row in rows] == [
         ("reward", 1),
         ("reward", 2),
@@ -82,7 +82,7 @@ def test_paired_differences_by_hand() -> None:
     success = np.zeros((3, 3, 2))
     success[0, :, 1], success[1, :, 1] = [1, 1, 0], [1, 0, 0]
     success[2] = math.nan
-    data = metrics(reward=reward, success=success)
+    data = metrics(reward=reward, success_rate=success)
     rows = paired_differences(data, "rommeo_q")
     assert [(row["learner"], row["reference"], row["metric"], row["step"]) for row in rows] == [
         ("rommeo_q_emp", "rommeo_q", "reward", 2),
@@ -101,7 +101,9 @@ def test_paired_differences_by_hand() -> None:
 
 def test_paired_differences_prefer_the_probability_and_are_valid_json() -> None:
     data = metrics(
-        reward=np.zeros((2, 1, 1, 2)), joint_optimum_probability=np.full((2, 1, 1), 0.5), success=np.ones((2, 1, 1))
+        reward=np.zeros((2, 1, 1, 2)),
+        joint_optimum_probability=np.full((2, 1, 1), 0.5),
+        success_rate=np.ones((2, 1, 1)),
     )
     rows = paired_differences(data, "rommeo_q")
     assert [row["metric"] for row in rows] == ["reward", "joint_optimum_probability"]
@@ -129,7 +131,7 @@ def test_pairs_that_are_alike_narrow_the_interval() -> None:
 
 
 def test_summarise_is_valid_json_when_censored_and_alone() -> None:
-    rows = summarise(metrics(reward=np.zeros((1, 1, 3, 2)), success=np.zeros((1, 1, 3))))
+    rows = summarise(metrics(reward=np.zeros((1, 1, 3, 2)), success_rate=np.zeros((1, 1, 3))))
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     assert rows[-1]["metric"] == "steps_to_success"
     assert rows[-1]["mean"] is None
@@ -191,7 +193,7 @@ def test_steps_to_success_are_judged_by_each_records_own_reward() -> None:
     """Success itself is of a mean over a window, which comes later."""
     reward = np.array([[[0, 9, 9, 9], [0, 0, 9, 9], [0, 9, 0, 9]]])[..., None].repeat(2, -1)
     success = np.array([[[0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]])
-    data = metrics(reward=reward, success=success)
+    data = metrics(reward=reward, success_rate=success)
     for threshold, expected in ((9, 3), (None, 4)):  # medians of 2, 3, 4, and of 3, 4, never
         attrs = {} if threshold is None else {"success_reward": threshold}
         (row,) = [row for row in summarise(data.assign_attrs(attrs)) if row["metric"] == "steps_to_success"]

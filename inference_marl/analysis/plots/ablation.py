@@ -21,7 +21,7 @@ from inference_marl.statistics.metrics import metric_band, per_replicate
 CURVES = {
     "reward": "reward per step",
     "joint_optimum_probability": "joint probability\nof the optimum",
-    "success": "success rate",
+    "success_rate": "success rate",
 }
 """Labels of what is drawn over time; success where the game's optimum is unknown."""
 
@@ -44,7 +44,7 @@ def ablation_curves(metrics: xr.Dataset, levels: Levels) -> Figure:
         metrics: as in `metrics.nc`; cells that it lacks are left out.
         levels: by arm and factor.
     """
-    probability = "joint_optimum_probability" if "joint_optimum_probability" in metrics else "success"
+    probability = "joint_optimum_probability" if "joint_optimum_probability" in metrics else "success_rate"
     shown = [name for name in ("reward", probability) if name in metrics]
     grouped = groups(levels)
     columns = min(len(grouped), 4)

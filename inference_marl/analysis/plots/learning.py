@@ -17,7 +17,7 @@ CURVES = {
     "reward": "reward per step",
     "return": "exact return of the joint policy",
     "joint_optimum_probability": "joint probability of the optimum",
-    "success": "share of replicates that succeed",
+    "success_rate": "share of replicates that succeed",
 }
 FEWEST, MOST = 20, 0.6
 """Fewest records, and largest fraction of all, that are shown if the time axis ends where all curves have settled."""

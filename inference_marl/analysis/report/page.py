@@ -182,7 +182,7 @@ def _facts(recorded: Recorded) -> str:
     file = f"{recorded.name}.yaml"  # which names the new run; where this one is, readers of the page cannot know
     paired = _is_tournament(recorded)
     command = shlex.join(["inference-marl", "ablate" if spec.get("levels") and not paired else "run", file])
-    used = recorded.summary.get("versions")
+    used = recorded.summary.get("made", {}).get("versions")
     versions = [f"Python {platform.python_version()}", *map(_version, PACKAGES)]
     facts = {
         "Game": metrics.attrs.get("game", "-"),
@@ -206,7 +206,7 @@ def _facts(recorded: Recorded) -> str:
 def _time(recorded: Recorded) -> str:
     """How long it took, and when it was done."""
     done = datetime.fromtimestamp((recorded.folder / "summary.json").stat().st_mtime, UTC)
-    seconds = recorded.summary.get("seconds")
+    seconds = recorded.summary.get("made", {}).get("seconds")
     took = [] if seconds is None else [f"{seconds:,.1f} seconds"]
     return ", ".join([*took, f"finished {done:%Y-%m-%d %H:%M} UTC"])
 

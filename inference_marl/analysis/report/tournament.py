@@ -25,7 +25,7 @@ AVERAGE = "all opponents"
 SHOWN = {
     "reward": ("reward", "reward per step of the row's learner"),
     "return": ("return", "exact return of the row's learner"),
-    "success_rate": ("success", "success rate of the pair"),
+    "success_rate": ("success_rate", "success rate of the pair"),
 }
 """Metrics that are tabulated where they are known: their names in `metrics.nc`, and in words."""
 

@@ -66,9 +66,9 @@ def test_results_are_those_of_the_summary_beside_the_published(tmp_path: Path) -
 
 def test_what_was_not_reached_is_more_than_the_last_step(tmp_path: Path) -> None:
     run = run_folder.discrete(10, 12)
-    run["metrics"]["success"][:] = 0.0
-    run["metrics"]["success"][0, :7, 4:] = 1.0
-    run["metrics"]["success"][1, :3, 4:] = 1.0
+    run["metrics"]["success_rate"][:] = 0.0
+    run["metrics"]["success_rate"][0, :7, 4:] = 1.0
+    run["metrics"]["success_rate"][1, :3, 4:] = 1.0
     lines = results_table(run_folder.write(tmp_path / "run", **run)).splitlines()
     start = lines.index("steps to lasting success (median)")
     cells = [re.split(r"  +", line.strip()) for line in lines[start + 1 : start + 4]]

@@ -174,7 +174,7 @@ def test_a_success_rate_is_averaged_within_replicates_and_stays_a_probability() 
     success[0, 0, -1] = success[1, 0, -1] = 0  # a fails once against a and once against b, in the same replicate
     success[2, :3, -1] = 0
     coordinates = {"learner": list(levels), "step": [1, 2]}
-    metrics = xr.Dataset({"success": (("learner", "replicate", "step"), success)}, coordinates)
+    metrics = xr.Dataset({"success_rate": (("learner", "replicate", "step"), success)}, coordinates)
     published = {"b": {"success_rate": 0.75}, "a": {"reward": 1.0}}
     summary = {"levels": levels, "published": published}
     (matrix,) = cross_tables(Recorded(Path(), {}, metrics, None, None, summary))
