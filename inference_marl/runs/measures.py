@@ -94,8 +94,11 @@ class Measures:
         return found
 
     def _here(self, value: Tensor, obs: Tensor) -> Tensor:
-        """What is known in every state, where the agents are, `replicates x environments x ...`."""
-        return value[self.seats[0].rows, obs] if self.everywhere else value
+        """What is known in every state, where the agents are, `replicates x environments x ...`.
+
+        In games of one state that is one place for all environments.
+        """
+        return value[self.seats[0].rows, obs] if self.everywhere and value.shape[1] > 1 else value
 
     def _rules(self) -> Dynamics | None:
         """The game's rules, on the device, where returns are defined."""
@@ -142,8 +145,9 @@ def _one_shot(reward: Tensor, policies: Sequence[Tensor]) -> tuple[Tensor, Tenso
     played = [policy.squeeze(1).double() for policy in policies]
     own = []  # what each of an agent's actions pays: the others' are summed out, the last one's first
     for agent in range(len(played)):
-        pays = reward[agent, 0].movedim(agent, 0).unsqueeze(0)
-        for policy in reversed(played[:agent] + played[agent + 1 :]):
+        pays, *others = reward[agent, 0].movedim(agent, 0), *reversed(played[:agent] + played[agent + 1 :])
+        pays = torch.tensordot(others[0], pays, ([1], [-1])) if others else pays.unsqueeze(0)
+        for policy in others[1:]:
             pays = torch.einsum("r...b,rb->r...", pays, policy)
         own.append(pays)
     returns = torch.stack([(pays * policy).sum(-1) for pays, policy in zip(own, played, strict=True)], dim=-1)

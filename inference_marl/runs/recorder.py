@@ -93,7 +93,9 @@ class Recorder:
         for key, total in self.sums.items():
             name, _, agent = key.partition("/")
             dims = 2 if self.declared[name].dims and not agent else 1
-            value = as_numbers((total.mean(1) if total.dim() > dims else total) / self.times[key])
+            if total.dim() > dims:
+                total = total.mean(1) if total.shape[1] > 1 else total[:, 0]
+            value = as_numbers(total if self.times[key] == 1 else total / self.times[key])
             if agent:
                 columns = record.setdefault(name, np.full((self.replicates, self.agents), math.nan, np.float32))
                 columns[:, int(agent)] = value
