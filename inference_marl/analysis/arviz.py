@@ -107,7 +107,9 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
     for name, group in tree.children.items():
         here = group.to_dataset()
         if name != "constant_data":
-            here = here.sel(learner=_known(tree, "learner", learner), step=_known(tree, "step", step), drop=True)
+            here = here.sel(learner=_known(tree, "learner", learner), drop=True)
+            # Metrics have steps of their own: NaN if not at this one.
+            here = here.reindex(step=[_known(tree, "step", step)]).isel(step=0, drop=True)
             here = here.isel(state=0, drop=True) if here.sizes.get("state") == 1 else here
         if name in ("posterior", "prior", "sample_stats"):
             here = here.rename(replicate="draw" if discrete else "chain")
@@ -219,7 +221,7 @@ def _summary(beliefs: xr.Dataset) -> pd.DataFrame:
 
 
 def _labels(tree: xr.DataTree, dim: str) -> list[Any]:
-    labels: list[Any] = tree["sample_stats"][dim].to_numpy().tolist()
+    labels: list[Any] = tree["posterior" if "posterior" in tree.children else "sample_stats"][dim].to_numpy().tolist()
     return labels
 
 

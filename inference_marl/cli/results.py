@@ -99,5 +99,6 @@ def look_into(folder: Path) -> None:
         _crosstable(recorded)
     else:
         inspect_run(recorded)
-    kept = ("spec.yaml", "summary.json", "metrics.nc", "posterior.nc", "surface.nc", "checkpoints", "figures")
+    datasets = ("metrics.nc", "posterior.nc", "actions.nc", "surface.nc")
+    kept = ("spec.yaml", "summary.json", *datasets, "checkpoints", "figures")
     print(f"\nThe run is in {folder}: {', '.join(name for name in kept if (folder / name).exists())}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,9 @@ LAST = {
     "opponent_type": ("type", "type"),
 }
 """What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
+
+IN_MEMORY = 2**27
+"""Bytes of a dataset that is summarised in memory."""
 
 Recorders = Mapping[str, Recorder]
 
@@ -90,16 +94,19 @@ def write_results(
 
 
 def _summaries(experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """Tables of what the datasets say, read from them as far as is needed."""
-    with xr.open_dataset(folder / "metrics.nc", engine="h5netcdf", cache=False) as metrics:
-        found = {
+    """Tables of what the datasets say; what is too large for memory is read as far as is needed, again and again."""
+    with ExitStack() as opened:
+
+        def read(name: str) -> xr.Dataset:
+            found = opened.enter_context(xr.open_dataset(folder / name, engine="h5netcdf", cache=False))
+            return found.load() if found.nbytes < IN_MEMORY else found
+
+        metrics = read("metrics.nc")
+        return {
+            "results": summarise(metrics, read("posterior.nc") if experiment.beliefs_every else None),
             "agents": summarise_agents(metrics),
             "differences": paired_differences(metrics, next(iter(experiment.arms))),
         }
-        if not experiment.beliefs_every:
-            return {"results": summarise(metrics), **found}
-        with xr.open_dataset(folder / "posterior.nc", engine="h5netcdf", cache=False) as posterior:
-            return {"results": summarise(metrics, posterior), **found}
 
 
 def _attributes(experiment: Experiment) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def findings(recorded: Recorded) -> list[Section]:
     posterior = recorded.posterior
     if posterior is None or not modelling(posterior):
         why = "No learner of this run has an opponent model, so there are no beliefs to show."
+        why = "This run did not record beliefs." if posterior is None else why
         found = [Section("Beliefs", why), evidence(recorded)]
     else:
         of_beliefs = (certain, accuracy, calibrated, agreed, changed, ahead, types)
