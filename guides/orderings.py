@@ -101,7 +101,6 @@ class Guide(PyroPart):
                     values[site] = pyro.sample(site, self.factor(site, model, obs, *values.values()), infer=infer)
         return values["action"], values["opponent_action"]
 
-
     def tables(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor]:
         """`log pi` and `log rho`, which broadcast to `replicates x batch x actions x opponent_actions`.
 
