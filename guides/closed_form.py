@@ -9,6 +9,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.inference.conditional import Conditional, Reads
+from inference_marl.inference.distributions import logsumexp
 from inference_marl.spaces import Discrete
 
 
@@ -63,15 +64,35 @@ class Optimal(ClosedForm):
 
     def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> dist.TorchDistribution:
         """A categorical with batch shape `[extra x] replicates x batch`."""
-        reference, weight = self._reference(self.site, obs, model)
-        q = model.q_table(obs)  # replicates x batch x (this site) x (the other site)
-        q = q if self.site == "action" else q.transpose(-1, -2)
         if self.is_first:
-            return dist.Categorical(logits=reference + self._remaining_value(obs, q, model, other) / weight)
-        logits = reference.unsqueeze(-1) + q / weight if reference.dim() else q / weight
-        columns = torch.arange(q.shape[1], device=obs.device)
+            reference, weight = self._reference(self.site, obs, model)
+            value = self._remaining_value(obs, self._values(obs, model), model, other)
+            return dist.Categorical(logits=reference + value / weight)
+        columns = torch.arange(obs.shape[1], device=obs.device)
         (earlier,) = others
-        return dist.Categorical(logits=Vindex(logits)[self.seat.rows, columns, :, earlier])
+        return dist.Categorical(logits=Vindex(self._scores(obs, model))[self.seat.rows, columns, :, earlier])
+
+    def both(self, obs: Tensor, model: Reads, second: Optimal) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of this site, sampled first, and of the second given all its values, if that is optimal.
+
+        `replicates x batch x first` and `replicates x batch x first x second`.
+        """
+        reference, weight = self._reference(self.site, obs, model)
+        scores = second._scores(obs, model)
+        normaliser = logsumexp(scores, -2, keepdim=True)
+        value = second._reference(second.site, obs, model)[1] * normaliser.squeeze(-2)
+        return (reference + value / weight).log_softmax(-1), (scores - normaliser).mT
+
+    def _values(self, obs: Tensor, model: Reads) -> Tensor:
+        """`Q`, `replicates x batch x (this site) x (the other site)`."""
+        q = model.q_table(obs)
+        return q if self.site == "action" else q.mT
+
+    def _scores(self, obs: Tensor, model: Reads) -> Tensor:
+        """Unnormalised log-probabilities of the second site, likewise."""
+        reference, weight = self._reference(self.site, obs, model)
+        scores = self._values(obs, model) / weight
+        return reference.unsqueeze(-1) + scores if reference.dim() else scores
 
     def _reference(self, site: str, obs: Tensor, model: Reads) -> tuple[Tensor, float]:
         """Log-reference of a site, broadcasting with `replicates x batch x values`, and its weight."""
@@ -84,7 +105,7 @@ class Optimal(ClosedForm):
         reference, weight = self._reference("opponent_action" if self.site == "action" else "action", obs, model)
         if isinstance(other, Optimal):
             scores = q / weight + (reference.unsqueeze(-2) if reference.dim() else reference)
-            return weight * torch.logsumexp(scores, dim=-1)
+            return weight * logsumexp(scores, -1)
         values = torch.arange(q.shape[2], device=obs.device).view(-1, 1, 1)
         closed = {"model": model, "other": self} if isinstance(other, ClosedForm) else {}
         second = _categorical(other(obs, values, **closed), type(other).__name__)

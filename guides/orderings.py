@@ -6,12 +6,13 @@ from typing import ClassVar, Self
 
 import pyro
 import pyro.distributions as dist
+import torch
 from pyro import poutine
 from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
-from inference_marl.guides.closed_form import ClosedForm
+from inference_marl.guides.closed_form import ClosedForm, Optimal
 from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.spaces import Discrete
@@ -99,6 +100,34 @@ class Guide(PyroPart):
                 with poutine.scale(scale=weights[site]):
                     values[site] = pyro.sample(site, self.factor(site, model, obs, *values.values()), infer=infer)
         return values["action"], values["opponent_action"]
+
+    def tables(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor]:
+        """`log pi` and `log rho`, which broadcast to `replicates x batch x actions x opponent_actions`.
+
+        Only for discrete sites; `obs` is `replicates x batch x event`.
+        """
+        first, second = self.order
+        one, other = getattr(self, FACTORS[first]), getattr(self, FACTORS[second])
+        if isinstance(one, Optimal) and isinstance(other, Optimal):
+            before, after = one.both(obs, model, other)
+        else:
+            spaces = {"action": self.seat.action, "opponent_action": self.seat.opponent_action}
+            sizes = [spaces[site].features for site in self.order]
+            values = torch.arange(sizes[0], device=obs.device).view(-1, 1, 1)
+            before = log_probabilities(self.factor(first, model, obs), sizes[0])
+            after = log_probabilities(self.factor(second, model, obs, values), sizes[1])
+            after = after.expand(sizes[0], *obs.shape[:2], sizes[1]).movedim(0, -2)
+        before = before.unsqueeze(-1)
+        return (before, after) if first == "action" else (after.mT, before.mT)
+
+
+def log_probabilities(distribution: dist.TorchDistribution, size: int) -> Tensor:
+    """Of the values `0 .. size - 1`, in the last dimension."""
+    if isinstance(distribution, dist.Categorical):
+        logits: Tensor = distribution.logits
+        return logits
+    values = torch.arange(size).view(-1, *[1] * len(distribution.batch_shape))
+    return distribution.log_prob(values).movedim(0, -1)
 
 
 class OpponentFirst(Guide):

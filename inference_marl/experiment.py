@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from inference_marl.described import Described, within
+from inference_marl.described import Described, expect, within
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, Game, Metric, Seat
@@ -29,7 +29,9 @@ class Experiment(Described):
         environments: copies of the game that each replicate plays at once.
         seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
             two arms has the same initial values where both draw them, so replicates can be compared in pairs.
-        record_every: steps between records of metrics and beliefs.
+        record_every: steps between records of metrics.
+        beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`.
+        record_actions: whether the actions that are played are recorded, at every step.
         draws: draws per recorded belief and replicate, for continuous actions.
         success_window: records over which the reward is averaged before success is judged, in games that define success
             by reward.
@@ -44,8 +46,12 @@ class Experiment(Described):
         source: where the published numbers are from.
         levels: the level of each factor, by arm and factor, for tables and figures; see `ablation`.
 
+    Attributes:
+        metrics: everything that may be measured in its runs, by name: what is measured in any run, and what the game
+            and the actors declare.
+
     Raises:
-        ValueError: if a number is out of range, or the name of an arm is invalid.
+        ValueError: if a number is out of range, the name of an arm is invalid, or a metric is declared in two ways.
     """
 
     def __init__(
@@ -66,10 +72,14 @@ class Experiment(Described):
         published: dict[str, dict[str, float]] | None = None,
         source: str = "",
         levels: dict[str, dict[str, str]] | None = None,
+        beliefs_every: int | None = None,
+        record_actions: bool = True,
     ) -> None:
         self.game, self.arms = game, dict(arms)
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
+        self.beliefs_every = record_every if beliefs_every is None else beliefs_every
+        self.record_actions = record_actions
         self.checkpoint_every, self.threads = checkpoint_every, threads
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
@@ -82,6 +92,7 @@ class Experiment(Described):
                 if not isinstance(each, Actor):
                     got = type(each).__name__
                     raise ValueError(f"arms.{name}: got a {got}, expected a learner or other actor, or a list of them")
+        self.metrics = self._declared()
         self._check_published()
         self._check_levels()
         cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
@@ -91,17 +102,25 @@ class Experiment(Described):
             self.__dict__["_given"]["device"] = self.device.type  # a run's file says what was used
 
     def _check_numbers(self) -> None:
-        for name in (
-            *("replicates", "steps", "environments", "record_every"),
-            *("draws", "success_window", "checkpoint_every", "threads"),
-        ):
-            number = getattr(self, name)
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name}: got {number!r}, expected a positive integer")
+        counts = ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every")
+        expect("a positive integer", **{name: getattr(self, name) for name in (*counts, "threads")})
+        expect("an integer that is not negative", ", 0 to record none", beliefs_every=self.beliefs_every)
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
-        if self.steps < self.record_every:
-            raise ValueError(f"record_every: got {self.record_every}, expected at most steps = {self.steps}")
+        for name in ("record_every", "beliefs_every"):
+            if self.steps < (number := getattr(self, name)):
+                raise ValueError(f"{name}: got {number}, expected at most steps = {self.steps}")
+
+    def _declared(self) -> dict[str, Metric]:
+        """Everything that may be measured in its runs, by name."""
+        found = {metric.name: metric for metric in (*PUBLISHABLE, *self.game.metrics)}
+        for name, arm in self.arms.items():
+            for metric in (metric for actor in (arm if isinstance(arm, list) else [arm]) for metric in actor.metrics):
+                if metric.dims != ("agent",):
+                    raise ValueError(f"arms.{name}: got {metric.name} with dims {metric.dims}, expected ('agent',)")
+                if found.setdefault(metric.name, metric) != metric:
+                    raise ValueError(f"arms.{name}: got another {metric.name} than is declared elsewhere, expected one")
+        return found
 
     def _check_published(self) -> None:
         known_levels = {level for at in self.levels.values() for level in at.values()}
@@ -128,13 +147,6 @@ class Experiment(Described):
         for name in names:
             if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name)):
                 raise ValueError(f"{key}: got {what} called {name!r}, expected letters, digits, _ and - only")
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        """What its run may measure and report, by name: of play, of the game, and of its learners."""
-        actors = [actor for arm in self.arms.values() for actor in (arm if isinstance(arm, list) else [arm])]
-        own = [*self.game.metrics, *(metric for actor in actors for metric in actor.metrics)]
-        return {metric.name: metric for metric in (*PUBLISHABLE, *own)}
 
     def replace(self, **changes: Any) -> Experiment:
         """This experiment with some constructor arguments replaced."""

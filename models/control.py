@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -53,6 +54,10 @@ class ControlModel:
         """`P(b | s)`, batch shape `[extra x] replicates x batch`."""
         return self.prior.given(self, obs)
 
+    def at(self, obs: Tensor) -> AtOnce:
+        """This model at `obs` alone, where what guides read of it is computed once."""
+        return AtOnce(self, self.opponent_prior(obs), self.q_table(obs))
+
     def q(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """The critic's value, `[extra x] replicates x batch`."""
         value: Tensor = self.critic(obs, action, opponent_action)
@@ -75,3 +80,29 @@ class ControlModel:
             with poutine.scale(scale=self.temperature):
                 action = pyro.sample("action", self.seat.action.uniform(self.seat.dtype, self.seat.device))
             self.optimality(self.q(obs, action, opponent_action))
+
+
+class AtOnce(NamedTuple):
+    """What guides read of a model at one place, of discrete spaces; it takes any `obs` for that place."""
+
+    model: ControlModel
+    prior: dist.TorchDistribution
+    table: Tensor
+
+    @property
+    def temperature(self) -> float:
+        """The model's."""
+        return self.model.temperature
+
+    @property
+    def kl_weight(self) -> float:
+        """The model's."""
+        return self.model.kl_weight
+
+    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+        """`P(b | s)`, already known."""
+        return self.prior
+
+    def q_table(self, obs: Tensor) -> Tensor:
+        """`Q(s, ., .)`, already known."""
+        return self.table

@@ -182,7 +182,7 @@ def state(name: str) -> dict[str, np.ndarray]:
         arm = Arm.start(experiment, "it")
         for _ in range(STEPS):
             arm.advance()
-    found = {"reward": arm.since_record.mean(1)}
+    found = {"reward": arm.recorder.sums["reward"].mean(1)}
     for agent, actor in enumerate(arm.actors):
         tensors = {key: value for key, value in actor.state_dict().items() if isinstance(value, torch.Tensor)}
         found |= {f"{agent}.{key_of_old(key, agent)}": value for key, value in tensors.items()}

@@ -147,6 +147,8 @@ def read(run: Path | str | Recorded) -> Recorded:
     if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
         posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
     results = _mapping(folder / "summary.json", json.loads)
+    # Where older folders have what differs between two runs of one experiment.
+    results.setdefault("made", {key: results[key] for key in ("seconds", "versions") if key in results})
     return Recorded(folder, spec, metrics, posterior, surface, results)
 
 

@@ -10,7 +10,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.play import Collector, GameSimulator, update
-from inference_marl.types import Actor, kept_streams, seed_streams
+from inference_marl.types import BELIEFS, Actor, check_declared, kept_streams, seed_streams
 
 _PASSED: WeakSet[Experiment] = WeakSet()
 
@@ -47,13 +47,14 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     """Play one joint action of one replicate, learn from it, and ask for beliefs.
 
     Raises:
-        ValueError: if a loss is not finite.
+        ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.
     """
     simulator = GameSimulator(experiment.game, 1, experiment.environments, experiment.device, experiment.dtype)
     collector = Collector(simulator, actors)
     try:
-        update(actors, collector.collect())
+        said = update(actors, collector.collect())
     except NonFiniteError as error:
         raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite losses") from error
-    for actor, obs, memory in zip(actors, collector.observe().obs, collector.memories, strict=True):
-        actor.beliefs(obs, memory, experiment.draws)
+    for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
+        believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
+        check_declared([*said[agent], *(believed.keys() - set(BELIEFS))], [metric.name for metric in actor.metrics])

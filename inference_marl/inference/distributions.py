@@ -1,7 +1,8 @@
-"""Distributions missing from Pyro."""
+"""Distributions missing from Pyro, and arithmetic of their logarithms."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -46,3 +47,14 @@ class MixtureOfNormals(dist.MixtureSameFamily):  # type: ignore[misc]  # Pyro ma
             coordinates.append(z.squeeze(-1) - (below - below.detach()) / density.detach())
             log_weight = log_weight + normal.log_prob(coordinates[-1].unsqueeze(-1))
         return torch.stack(coordinates, -1)
+
+
+def logsumexp(values: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """`torch.logsumexp` of a dimension that has a finite value, several times faster where most terms vanish.
+
+    Processors are slow near the smallest numbers there are, so terms are kept above them.
+    """
+    highest = values.detach().amax(dim, keepdim=True)
+    terms = (values - highest).clamp_min(math.log(torch.finfo(values.dtype).tiny)).exp()
+    found = terms.sum(dim, keepdim=True).log() + highest
+    return found if keepdim else found.squeeze(dim)

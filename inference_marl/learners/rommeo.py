@@ -9,13 +9,14 @@ from functools import partial
 
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from inference_marl.described import expect, hyperparameters, within
 from inference_marl.guides import ClosedForm, Guide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
-from inference_marl.inference.objectives import OneStep, one_step, optimal_value, soft_value, td_target
+from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
 from inference_marl.learners.variational import Beliefs, VariationalLearner
 from inference_marl.models import ControlModel, Critic
 from inference_marl.spaces import Discrete
@@ -107,7 +108,7 @@ class Rommeo(VariationalLearner):
         """
         if self._warming_up:
             return self._uniform().expand(obs.shape[:2]), memory
-        return (dist.Categorical(probs=self._at(obs)[1].action) if self.exact else None), memory
+        return (dist.Categorical(probs=self._exact_beliefs(obs)[0][0]) if self.exact else None), memory
 
     @local_parameters()
     @torch.no_grad()
@@ -155,32 +156,33 @@ class Rommeo(VariationalLearner):
             value = soft_value(model, guide, data.next_obs, model.temperature, self.seat.action.log_size)
         return value + self.likelihood.offset
 
-    def _at(self, obs: Tensor) -> tuple[ControlModel, OneStep]:
-        """The current model, and one step of play under it and the guide."""
-        model = self.model
-        return model, one_step(model, partial(self.guide, model=model), obs)
-
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
-        model, step = self._at(obs)
-        prior = model.opponent_prior(obs)
+        model, log_size = self.model.at(obs), self.seat.action.log_size
+        _, prior, q = model
+        trace = poutine.trace(self.likelihood).get_trace(q)
+        trace.compute_log_prob()
+        reward = trace.nodes["optimality"]["log_prob"]
+        log_pi, log_rho = self.guide.tables(obs, model)
+        alpha, beta = model.temperature, model.kl_weight
+        step = table_step(log_pi, log_rho, prior.logits.unsqueeze(-2), reward, alpha, beta, log_size)
         policy = self._uniform().probs.expand_as(step.action) if self._warming_up else step.action
-        beliefs = (policy, step.opponent_action, prior.probs.expand_as(step.opponent_action))
-        return beliefs, (step.reward, step.entropy, step.kl), self._evidence(model, obs, prior.logits)
+        # The logits are normalised: `probs` would do so again, at ten times the cost.
+        probabilities = prior.probs if "probs" in vars(prior) else prior.logits.exp()
+        beliefs = (policy, step.opponent_action, probabilities.expand_as(step.opponent_action))
+        # The ELBO of the optimal guide in this order, in closed form (Eq. 9).
+        value = optimal_value(q, prior.logits, alpha, beta, policy_first=self.guide.order[0] == "action")
+        evidence = value - alpha * log_size - self.likelihood.offset
+        return beliefs, (step.reward, step.entropy, step.kl), evidence
 
     def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
         wide, apart = _repeat(obs, draws), (obs.shape[1], draws)
-        model, step = self._at(wide)
+        model = self.model
+        step = one_step(model, partial(self.guide, model=model), wide)
         prior = model.opponent_prior(wide).expand(wide.shape[:2]).sample()
         policy = self._uniform().sample(wide.shape[:2]) if self._warming_up else step.action
         first, second, third = (each.unflatten(1, apart) for each in (policy, step.opponent_action, prior))
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl))
         return (first, second, third), (reward, entropy, kl), None
-
-    def _evidence(self, model: ControlModel, obs: Tensor, log_prior: Tensor) -> Tensor:
-        """The ELBO of the optimal guide in this order, in closed form (Eq. 9), `replicates x batch`."""
-        policy_first = self.guide.order[0] == "action"
-        value = optimal_value(model.q_table(obs), log_prior, model.temperature, model.kl_weight, policy_first)
-        return value - model.temperature * self.seat.action.log_size - self.likelihood.offset
 
 
 def _repeat(obs: Tensor, times: int) -> Tensor:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyro
 import torch
-from torch import Tensor
 
 from inference_marl.described import first_line
 from inference_marl.experiment import Experiment
@@ -21,8 +20,10 @@ from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.play import Collector, GameSimulator, update
 from inference_marl.runs import checkpoint
 from inference_marl.runs.errors import ArmError, RunError
-from inference_marl.runs.recorder import Recorder
-from inference_marl.types import Actor, kept_streams, seed_streams
+from inference_marl.runs.measures import Measures
+from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact, records_of
+from inference_marl.statistics.metrics import REWARD
+from inference_marl.types import Actor, Transition, kept_streams, seed_streams
 
 
 @dataclass
@@ -33,26 +34,34 @@ class Arm:
     name: str
     actors: list[Actor]
     collector: Collector
+    measures: Measures
     recorder: Recorder
-    since_record: Tensor
     step: int = 0
 
     @classmethod
     @local_parameters()
-    def start(cls, experiment: Experiment, name: str, replicates: int | None = None) -> Arm:
-        """Seed the random numbers, the same for every arm, and make the arm's actors."""
+    def start(cls, experiment: Experiment, name: str, replicates: int | None = None, folder: Path | None = None) -> Arm:
+        """Seed the random numbers, the same for every arm, and make the arm's actors.
+
+        Args:
+            experiment: what is run.
+            name: the arm's.
+            replicates: their number, if not the experiment's.
+            folder: the run's; `None` records nothing.
+        """
         seed_streams(experiment.seed, experiment.device)
         seats = experiment.seats(replicates)
         shape = (seats[0].replicates, experiment.environments)
         actors = experiment.bind(name, replicates)
         simulator = GameSimulator(experiment.game, *shape, experiment.device, experiment.dtype)
+        records = None if folder is None else records_of(folder, name)
         return cls(
             experiment,
             name,
             actors,
             Collector(simulator, actors),
-            Recorder(experiment.game, seats, experiment.steps // experiment.record_every, experiment.draws),
-            torch.zeros(*shape, len(seats), device=experiment.device, dtype=experiment.dtype),
+            Measures(experiment.game, seats, experiment.draws),
+            Recorder(records, experiment.metrics, shape[0], len(seats)),
         )
 
     @classmethod
@@ -62,10 +71,12 @@ class Arm:
         Raises:
             RunError: if the file is not this arm's checkpoint.
         """
-        arm = cls.start(experiment, name)
+        arm = cls.start(experiment, name, folder=folder)
         path = checkpoint.checkpoint_of(folder, name)
         if path.exists():
             arm.restore(path)
+        else:
+            arm.recorder.cut()  # what was recorded before the first checkpoint
         return arm
 
     def advance(self) -> None:
@@ -76,22 +87,46 @@ class Arm:
         """
         try:
             newest = self.collector.collect()
-            update(self.actors, newest)
+            said = update(self.actors, newest)
         except NonFiniteError as error:
             raise ArmError(
                 f"arms.{self.name}, agent {error.agent}, step {self.step + 1}: {error}. The last checkpoint is kept; "
                 "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
             ) from error
         self.step += 1
-        self.since_record = self.since_record + newest.steps[0].rewards
-        if self.step % self.experiment.record_every == 0:
-            self.record()
+        self.recorder.note(REWARD.name, newest.steps[0].rewards)
+        for agent, diagnostics in enumerate(said):
+            for name, value in diagnostics.items():
+                self.recorder.note(name, value, agent)
+        if self.experiment.record_actions:
+            self.recorder.append("actions", self._played(newest.steps[0]))
+        self.record()
+
+    def _played(self, step: Transition) -> dict[str, Values]:
+        """What was played, as it is recorded: each agent's actions, and whether the episode was over then."""
+        dtype = compact(self.experiment.game.action_spaces)
+        found = {"ended": step.ended.cpu().numpy()}
+        for agent, action in enumerate(step.actions):
+            flat = action.reshape(*action.shape[:2], -1) if dtype.kind == "f" else action
+            found[f"action.{agent}"] = flat.detach().cpu().numpy().astype(dtype)
+        return found
 
     def record(self) -> None:
-        """Keep the metrics since the last record, and the current beliefs."""
-        reward = self.since_record.mean(1) / self.experiment.record_every
-        self.recorder.record(self.collector.observe().obs, self.actors, self.collector.memories, reward)
-        self.since_record = torch.zeros_like(self.since_record)
+        """Make the records that are due at this step: the metrics since the last one, and the current beliefs."""
+        every = self.experiment.beliefs_every
+        metrics, beliefs = self.step % self.experiment.record_every == 0, bool(every) and self.step % every == 0
+        if not (metrics or beliefs):
+            return
+        obs = self.collector.observe().obs
+        believed = self.measures.beliefs(obs, self.actors, self.collector.memories)
+        if metrics:
+            for name, value, agent in self.measures.metrics(believed, obs):
+                self.recorder.note(name, value, agent)
+            self.recorder.commit()
+        if beliefs:
+            self.recorder.everywhere = self.measures.everywhere
+            kept = self.measures.kept(believed)
+            self.recorder.append("beliefs", {name: as_numbers(value) for name, value in kept.items()})
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: tensors, numbers and strings only."""
@@ -100,7 +135,6 @@ class Arm:
             "actors": [actor.state_dict() for actor in self.actors],
             "collector": self.collector.state_dict(),
             "recorder": self.recorder.state_dict(),
-            "since_record": self.since_record,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if self.experiment.device.type == "cuda" else None,
         }
@@ -117,12 +151,13 @@ class Arm:
             for actor, saved in zip(self.actors, content["actors"], strict=True):
                 actor.load_state_dict(saved)
             self.collector.load_state_dict(content["collector"])
-            self.recorder.load_state_dict(content["recorder"])
+            self.recorder.load_state_dict(content["recorder"], device)
             self.step = content["step"]
-            self.since_record = content["since_record"].to(device)
             torch.set_rng_state(content["rng"])
             if content["cuda_rng"] is not None:
                 torch.cuda.set_rng_state(content["cuda_rng"])
+        except RunError:  # of the records
+            raise
         except Exception as error:
             raise checkpoint.no_checkpoint(path, error) from error
 

@@ -13,7 +13,7 @@ from inference_marl.described import first_line
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """Number of the layout that checkpoints are written and read in, the state of learners included; 0.1.0 had none."""
 
 
@@ -36,7 +36,7 @@ def read(path: Path) -> dict[str, Any]:
     """What was written to a checkpoint, on the CPU.
 
     Raises:
-        RunError: if it is the checkpoint of another version or of a finished run, or the file is no checkpoint.
+        RunError: if it is the checkpoint of another version, or the file is no checkpoint.
     """
     content = _load(path)
     if "step" not in content:
@@ -48,24 +48,7 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: got a checkpoint written by inference-marl {what}, expected one of this version: go on with "
             "that version, or delete it to start the arm anew"
         )
-    if "recorder" not in content:
-        raise RunError(
-            f"{path}: got the checkpoint of a finished run, whose records were moved to its results "
-            "(metrics.nc, posterior.nc), expected one with records: put summary.json back, or start a new run"
-        )
     return content
-
-
-def slim(folder: Path) -> None:
-    """Take the records out of a finished run's checkpoints: the results hold them, and they are most of the size.
-
-    Raises:
-        RunError: if a file there is not a checkpoint.
-    """
-    for path in (folder / "checkpoints").glob("*.pt"):
-        content = _load(path)
-        if content.pop("recorder", None) is not None:
-            write_atomically(path, partial(torch.save, content))
 
 
 def no_checkpoint(path: Path, error: Exception) -> RunError:

@@ -8,13 +8,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from inference_marl.experiment import Experiment
-from inference_marl.runs.arm import Arm
-from inference_marl.runs.checkpoint import slim
+from inference_marl.runs import checkpoint
 from inference_marl.runs.datasets import write_results
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import play_in_processes, play_in_turn
 from inference_marl.runs.folder import is_finished, locked
 from inference_marl.runs.progress import progress_bar
+from inference_marl.runs.recorder import Recorder, records_of, remove
 
 
 def complete(runs: Mapping[Path, Experiment], progress: bool = True, jobs: int = 1) -> dict[Path, ArmError]:
@@ -37,7 +37,7 @@ def complete(runs: Mapping[Path, Experiment], progress: bool = True, jobs: int =
     todo = {}
     for folder, experiment in runs.items():
         if is_finished(folder):
-            slim(folder)  # in case the run was cut off just before
+            remove(folder)  # in case the run was cut off just before
         else:
             todo[folder] = experiment
     if not todo:
@@ -84,18 +84,25 @@ def _complete(runs: Mapping[Path, Experiment], progress: bool, jobs: int) -> dic
     return errors
 
 
+def _recorded(experiment: Experiment, folder: Path, name: str) -> Recorder:
+    """The records of an arm that was played to its end."""
+    found = Recorder(records_of(folder, name), experiment.metrics, experiment.replicates, experiment.game.agents)
+    found.load_state_dict(checkpoint.read(checkpoint.checkpoint_of(folder, name))["recorder"])
+    return found
+
+
 def _conclude(experiment: Experiment, folder: Path, why: Mapping[str, str], seconds: float) -> ArmError | None:
     """Write the results of the arms that did not fail; returns what to say of those that did."""
     failed = {name: why[name] for name in experiment.arms if name in why}
     done = [name for name in experiment.arms if name not in failed]
-    recorders = {name: Arm.from_checkpoint(experiment, name, folder).recorder for name in done}
-    if recorders:
+    if done:
+        recorders = {name: _recorded(experiment, folder, name) for name in done}
         write_results(experiment, folder, recorders, seconds, failed)
     if not failed:
-        slim(folder)
+        remove(folder)
         return None
     first, *others = failed.values()
     also = f"; {len(others)} more failed: {', '.join(list(failed)[1:])}" if others else ""
     error = ArmError(f"{first}{also}")
-    error.folder = folder if recorders else None
+    error.folder = folder if done else None
     return error

@@ -1,9 +1,15 @@
-"""The files of a finished run: datasets with named dimensions, and their summary."""
+"""The files of a finished run: datasets with named dimensions, and their summary.
+
+What was recorded is copied block by block, so memory does not grow with the length of a run.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +19,41 @@ import xarray as xr
 
 from inference_marl.experiment import Experiment
 from inference_marl.runs.files import write_atomically, write_text
-from inference_marl.runs.recorder import Recorder
+from inference_marl.runs.measures import joint_belief, optimum_mask
+from inference_marl.runs.netcdf import COMPRESSED, Part, Variable, write_variables
+from inference_marl.runs.recorder import Recorder, Values, compact
 from inference_marl.runs.versions import versions
 from inference_marl.spaces import Box, Discrete, joint_names
+from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
 from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
-from inference_marl.types import Game
+from inference_marl.types import Game, Seat
 
+LAST = {
+    "policy": ("action", "action_dim"),
+    "opponent_model": ("opponent_action", "opponent_dim"),
+    "opponent_prior": ("opponent_action", "opponent_dim"),
+    "opponent_policy": ("opponent_action", "opponent_dim"),
+    "opponent_type": ("type", "type"),
+}
+"""What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
 
-def datasets(experiment: Experiment, recorders: Mapping[str, Recorder]) -> tuple[xr.Dataset, xr.Dataset]:
-    """Metrics and beliefs of all arms: what `metrics.nc` and `posterior.nc` hold."""
-    game = experiment.game
-    steps = np.arange(1, experiment.steps // experiment.record_every + 1) * experiment.record_every
-    names = list(recorders)
+IN_MEMORY = 2**27
+"""Bytes of a dataset that is summarised in memory."""
 
-    def joined(parts: list[xr.Dataset]) -> xr.Dataset:
-        # What is recorded gets a learner; what the game says, such as where its optimum is, has none.
-        named = [
-            part.map(lambda value: value.expand_dims("learner") if "step" in value.dims else value) for part in parts
-        ]
-        merged = xr.concat(named, dim="learner", data_vars="minimal", coords="minimal", compat="equals", join="outer")
-        return merged.assign_coords(step=steps, learner=names)
-
-    metrics = joined([recorder.metrics() for recorder in recorders.values()])
-    success = _success(experiment, metrics)
-    if success is not None:
-        metrics["success_rate"] = success
-    for name, values in metrics.items():
-        values.attrs = experiment.metrics[str(name)].attributes()
-    described = experiment.describe()["init_args"]
-    metrics.attrs = {
-        "game": _title(described["game"]),
-        "seed": experiment.seed,
-        "steps_per_episode": game.horizon or experiment.steps,
-        "success_window": experiment.success_window,
-    }
-    if game.success_reward is not None:
-        metrics.attrs["success_reward"] = game.success_reward
-    posterior = joined(_of_as_many_states([recorder.beliefs() for recorder in recorders.values()]))
-    posterior.attrs = _belief_attributes(game)
-    _label_actions(posterior, experiment)
-    if game.state_names is not None and all(recorder.everywhere for recorder in recorders.values()):
-        posterior.coords["state"] = list(game.state_names)
-    return metrics, posterior
+Recorders = Mapping[str, Recorder]
 
 
 def write_results(
     experiment: Experiment,
     folder: Path,
-    recorders: Mapping[str, Recorder],
+    recorders: Recorders,
     seconds: float,
     failed: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `metrics.nc`, `posterior.nc`, `surface.nc` (differential games) and, last, `summary.json`.
+    """Write the run's datasets and, last, `summary.json`.
+
+    `metrics.nc` is always there, `posterior.nc` and `actions.nc` where beliefs and actions are recorded, `surface.nc`
+    for differential games. All but `made` in the summary is the same however often a run was stopped and resumed.
 
     Args:
         experiment: what was run.
@@ -73,42 +62,174 @@ def write_results(
         seconds: that it took.
         failed: why, by name, of the other arms.
     """
-    metrics, posterior = datasets(experiment, recorders)
-    metrics.attrs["experiment"] = folder.name
-    _write_dataset(folder / "metrics.nc", metrics)
-    _write_dataset(folder / "posterior.nc", posterior)
+    attributes = _attributes(experiment) | {"experiment": folder.name}
+    _write_metrics(folder / "metrics.nc", experiment, recorders, attributes)
+    if experiment.beliefs_every:
+        _write_beliefs(folder / "posterior.nc", experiment, recorders)
+    if experiment.record_actions:
+        _write_actions(folder / "actions.nc", experiment, recorders)
     surface = _surface(experiment.game)
     if surface is not None:
-        _write_dataset(folder / "surface.nc", surface)
+        encoding = dict.fromkeys(surface.data_vars, COMPRESSED)
+        write_atomically(
+            folder / "surface.nc", lambda path: surface.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+        )
     summary = {
-        "experiment": metrics.attrs["experiment"],
-        "game": metrics.attrs["game"],
+        "experiment": attributes["experiment"],
+        "game": attributes["game"],
         "replicates": experiment.replicates,
         "steps": experiment.steps,
-        "seconds": round(seconds, 3),
         "published": experiment.published,
         "source": experiment.source,
-        "results": summarise(metrics, posterior),
-        "agents": summarise_agents(metrics),
+        **_summaries(experiment, folder),
         "levels": experiment.levels,
-        "differences": paired_differences(metrics, next(iter(experiment.arms))),
         "failed": dict(failed or {}),
-        "versions": versions(),
+        "made": {
+            "seconds": round(seconds, 3),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        },
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
 
 
-def _success(experiment: Experiment, metrics: xr.Dataset) -> xr.DataArray | None:
+def _summaries(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """Tables of what the datasets say; what is too large for memory is read as far as is needed, again and again."""
+    with ExitStack() as opened:
+
+        def read(name: str) -> xr.Dataset:
+            found = opened.enter_context(xr.open_dataset(folder / name, engine="h5netcdf", cache=False))
+            return found.load() if found.nbytes < IN_MEMORY else found
+
+        metrics = read("metrics.nc")
+        return {
+            "results": summarise(metrics, read("posterior.nc") if experiment.beliefs_every else None),
+            "agents": summarise_agents(metrics),
+            "differences": paired_differences(metrics, next(iter(experiment.arms))),
+        }
+
+
+def _attributes(experiment: Experiment) -> dict[str, Any]:
+    """What `metrics.nc` says of the experiment."""
+    game = experiment.game
+    attributes = {
+        "game": _title(experiment.describe()["init_args"]["game"]),
+        "seed": experiment.seed,
+        "steps_per_episode": game.horizon or experiment.steps,
+        "success_window": experiment.success_window,
+    }
+    return attributes if game.success_reward is None else {**attributes, "success_reward": game.success_reward}
+
+
+def _coordinates(recorders: Recorders, stream: str, every: int) -> dict[str, Any]:
+    records = max(recorder.counts[stream] for recorder in recorders.values())
+    agents = next(iter(recorders.values())).agents
+    steps = np.arange(1, records + 1) * every
+    return {"learner": list(recorders), "step": steps, "agent": np.arange(agents)}
+
+
+def _write_metrics(path: Path, experiment: Experiment, recorders: Recorders, attributes: dict[str, Any]) -> None:
+    coordinates = _coordinates(recorders, "metrics", experiment.record_every)
+    names = dict.fromkeys(name for recorder in recorders.values() for name in recorder.columns["metrics"])
+    variables = {}
+    for name in names:
+        metric = experiment.metrics[name]
+        parts = [
+            Part.of(recorder, learner, "metrics", name)
+            for learner, recorder in enumerate(recorders.values())
+            if name in recorder.columns["metrics"]
+        ]
+        variables[name] = Variable(("learner", "replicate", "step", *metric.dims), parts, metric.attributes())
+    parts = _success(experiment, list(recorders.values()))
+    if parts:
+        variables[SUCCESS_RATE.name] = Variable(("learner", "replicate", "step"), parts, SUCCESS_RATE.attributes())
+    replicates = np.arange(experiment.replicates)
+    write_variables(path, xr.Dataset(coords={**coordinates, "replicate": replicates}, attrs=attributes), variables)
+
+
+def _success(experiment: Experiment, recorders: Sequence[Recorder]) -> list[Part]:
     """1 where a replicate succeeds: by mean reward if the game says from which, else by P(optimum) above 1/2."""
-    threshold = experiment.game.success_reward
-    if threshold is not None:
-        window = experiment.success_window
-        recent = metrics["reward"].mean("agent").rolling(step=window, min_periods=1).mean()
-        return (recent >= threshold).astype("float32")
-    if "joint_optimum_probability" in metrics:
-        probability = metrics["joint_optimum_probability"]
-        return (probability > 0.5).astype("float32").where(probability.notnull())
-    return None
+    threshold, window = experiment.game.success_reward, experiment.success_window
+
+    def by_reward(recorder: Recorder, start: int, stop: int) -> Values:
+        before = min(start, window - 1)
+        reward = recorder.rows("metrics", REWARD.name, start - before, stop).mean(-1, dtype=np.float64)
+        padded = np.concatenate([np.zeros((window - 1 - before, *reward.shape[1:])), reward])
+        total = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0).sum(-1)
+        count = np.minimum(np.arange(start, stop) + 1, window)
+        reached: Values = (total / count[:, None] >= threshold).astype(np.float32)
+        return reached
+
+    def by_optimum(recorder: Recorder, start: int, stop: int) -> Values:
+        probability = recorder.rows("metrics", OPTIMUM_PROBABILITY.name, start, stop)
+        return np.where(np.isnan(probability), probability, probability > 0.5)
+
+    source, read = (OPTIMUM_PROBABILITY.name, by_optimum) if threshold is None else (REWARD.name, by_reward)
+    return [
+        Part(learner, recorder.counts["metrics"], (recorder.replicates,), np.dtype(np.float32), partial(read, recorder))
+        for learner, recorder in enumerate(recorders)
+        if source in recorder.columns["metrics"]
+    ]
+
+
+def _write_beliefs(path: Path, experiment: Experiment, recorders: Recorders) -> None:
+    game, seats = experiment.game, experiment.seats()
+    variables = {}
+    for name, (discrete, continuous) in LAST.items():
+        parts = [
+            part
+            for learner, recorder in enumerate(recorders.values())
+            for seat in seats
+            if (part := _belief(recorder, learner, name, seat)) is not None
+        ]
+        drawn = isinstance(seats[0].action, Box) and discrete != continuous
+        last = ("draw", continuous) if drawn else (discrete,)
+        if parts:
+            variables[name] = Variable(("learner", "replicate", "step", "agent", "state", *last), parts)
+    sizes = {dim: size for variable in variables.values() for dim, size in variable.sizes.items()}
+    skeleton = xr.Dataset(
+        _optimum(game, seats),
+        _coordinates(recorders, "beliefs", experiment.beliefs_every) | _action_names(sizes, experiment),
+        _belief_attributes(game),
+    )
+    if game.state_names is not None and all(recorder.everywhere for recorder in recorders.values()):
+        skeleton.coords["state"] = list(game.state_names)
+    write_variables(path, skeleton, variables)
+
+
+def _belief(recorder: Recorder, learner: int, name: str, seat: Seat) -> Part | None:
+    """One agent's; what the opponents really do follows from their policies."""
+    columns = recorder.columns["beliefs"]
+    if name != "opponent_policy":
+        column = f"{name}.{seat.index}"
+        return Part.of(recorder, learner, "beliefs", column, seat.index) if column in columns else None
+    if not seat.opponents:
+        return None
+
+    def read(start: int, stop: int) -> Values:
+        others = [recorder.rows("beliefs", f"policy.{agent}", start, stop) for agent in seat.opponents]
+        joint: Values = joint_belief(seat, [torch.from_numpy(policy) for policy in others]).numpy()
+        return joint
+
+    shape = (*columns[f"policy.{seat.opponents[0]}"][1][:-1], seat.opponent_action.features)
+    return Part(learner, recorder.counts["beliefs"], shape, np.dtype(np.float32), read, seat.index)
+
+
+def _write_actions(path: Path, experiment: Experiment, recorders: Recorders) -> None:
+    """What was played at every step: what is recorded of beliefs at step `t` was followed by the actions at `t + 1`."""
+    spaces, dims = experiment.game.action_spaces, ("learner", "replicate", "environment", "step")
+    parts = [
+        Part.of(recorder, learner, "actions", f"action.{agent}", agent)
+        for learner, recorder in enumerate(recorders.values())
+        for agent in range(len(spaces))
+    ]
+    ended = [Part.of(recorder, learner, "actions", "ended") for learner, recorder in enumerate(recorders.values())]
+    last = () if compact(spaces).kind == "u" else ("action_dim",)
+    variables = {
+        "actions": Variable((*dims, "agent", *last), parts, {"long_name": "action played"}),
+        "ended": Variable(dims, ended, {"long_name": "whether the episode was over then", "dtype": "bool"}),
+    }
+    write_variables(path, xr.Dataset(coords=_coordinates(recorders, "actions", 1)), variables)
 
 
 def _title(described: Mapping[str, Any]) -> str:
@@ -125,23 +246,48 @@ def _belief_attributes(game: Game) -> dict[str, Any]:
     return attributes if radius is None else {**attributes, "optimum_radius": radius}
 
 
-def _of_as_many_states(beliefs: list[xr.Dataset]) -> list[xr.Dataset]:
-    """Beliefs of all arms, padded: one whose actors have memories is recorded where they are, others in every state."""
-    most = max(part.sizes["state"] for part in beliefs)
-    return [part.pad(state=(0, most - size)) if (size := part.sizes["state"]) < most else part for part in beliefs]
-
-
-def _label_actions(posterior: xr.Dataset, experiment: Experiment) -> None:
-    """Name actions as the game does, by letters if they mean the same for every agent."""
-    game, seats = experiment.game, experiment.seats()
+def _action_names(sizes: Mapping[str, int], experiment: Experiment) -> dict[str, list[str]]:
+    """Names of actions as the game gives them, by letters if they mean the same for every agent."""
+    game, seats, found = experiment.game, experiment.seats(), {}
     for dim, groups in {
         "action": [[seat.action] for seat in seats],
         "opponent_action": [[seat.action_spaces[agent] for agent in seat.opponents] for seat in seats],
     }.items():
-        if dim in posterior.sizes and all(isinstance(space, Discrete) for group in groups for space in group):
+        if dim in sizes and all(isinstance(space, Discrete) for group in groups for space in group):
             named = sorted((joint_names(group, game.action_names) for group in groups), key=len)
             alike = all(names == named[-1][: len(names)] for names in named)
-            posterior.coords[dim] = named[-1] if alike else [str(number) for number in range(len(named[-1]))]
+            found[dim] = named[-1] if alike else [str(number) for number in range(len(named[-1]))]
+    return found
+
+
+def _optimum(game: Game, seats: Sequence[Seat]) -> dict[str, Any]:
+    """Where the optimum is, for the one state that a stateless game has."""
+    mask = optimum_mask(game, [seat.action_spaces[seat.index] for seat in seats], torch.device("cpu"))
+    if mask is not None:
+        own, opponents = [], []
+        for seat in seats:
+            own.append(mask.movedim(seat.index, 0).flatten(1).any(1).to(torch.int8).numpy())
+            opponents.append(mask.any(seat.index).flatten().to(torch.int8).numpy())
+        return {
+            "optimal_action": (("agent", "action"), _pad(own, 0)),
+            "optimal_opponent_action": (("agent", "opponent_action"), _pad(opponents, 0)),
+        }
+    optimum = getattr(game, "optimum", None)
+    if optimum is None:
+        return {}
+    points = [np.atleast_1d(np.asarray(point, dtype=np.float32)) for point in optimum]
+    others = [np.concatenate([points[agent] for agent in seat.opponents]) for seat in seats]
+    return {
+        "optimal_action": (("agent", "action_dim"), _pad(points, np.nan)),
+        "optimal_opponent_action": (("agent", "opponent_dim"), _pad(others, np.nan)),
+    }
+
+
+def _pad(rows: Sequence[np.ndarray[Any, Any]], missing: float) -> np.ndarray[Any, Any]:
+    padded = np.full((len(rows), max(len(row) for row in rows)), missing, dtype=rows[0].dtype)
+    for agent, row in enumerate(rows):
+        padded[agent, : len(row)] = row
+    return padded
 
 
 def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
@@ -162,9 +308,3 @@ def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
     values = rewards.reshape(points, points, 2).permute(2, 0, 1).numpy()
     coordinates = {"action_0": axes[0].numpy(), "action_1": axes[1].numpy(), "agent": [0, 1]}
     return xr.Dataset({"payoff": (("agent", "action_0", "action_1"), values)}, coords=coordinates)
-
-
-def _write_dataset(path: Path, dataset: xr.Dataset) -> None:
-    squeeze = {"zlib": True, "complevel": 1, "shuffle": True}
-    encoding = {name: squeeze for name, variable in dataset.data_vars.items() if variable.dtype.kind == "f"}
-    write_atomically(path, lambda beside: dataset.to_netcdf(beside, engine="h5netcdf", encoding=encoding))

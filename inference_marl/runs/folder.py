@@ -19,6 +19,9 @@ from inference_marl.experiment import Experiment
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_text
 
+ADDED = {"beliefs_every": None, "record_actions": True}
+"""Keys that files of older versions lack, with what they then mean."""
+
 
 def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
     """A new run's folder, with `spec.yaml` in it and nothing played yet; a number is added to `name` if it exists.
@@ -50,6 +53,8 @@ def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
 def _content(text: str) -> Any:
     """What a `spec.yaml` means: classes by their present names, and arms in their order, as tables have them."""
     content = with_public_names(yaml.safe_load(text))
+    if isinstance(content, dict):
+        content = ADDED | content
     if isinstance(content, dict) and isinstance(content.get("arms"), dict):
         content["arms"] = list(content["arms"].items())
     return content

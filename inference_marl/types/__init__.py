@@ -4,14 +4,15 @@ Shapes: `[time x] replicates x environments x event` in play, `replicates x batc
 (particles, enumerated sites) appear on the left only.
 """
 
-from inference_marl.types.actor import Actor, Learner, most_probable
+from inference_marl.types.actor import BELIEFS, Actor, Learner, most_probable
 from inference_marl.types.binding import Bindable, Counting, kept_streams, own_stream, seed_streams
 from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step
-from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric
+from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric, check_declared
 from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose
 
 __all__ = [
+    "BELIEFS",
     "POSITIVE",
     "PROBABILITY",
     "SEEDS",
@@ -36,6 +37,7 @@ __all__ = [
     "Step",
     "Trajectory",
     "Transition",
+    "check_declared",
     "choose",
     "kept_streams",
     "most_probable",

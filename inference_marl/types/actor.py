@@ -17,6 +17,9 @@ from inference_marl.types.metric import Metric
 from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, choose
 
+BELIEFS = ("policy", "opponent_model", "opponent_prior", "opponent_type")
+"""What `Actor.beliefs` returns by name, beside metrics."""
+
 
 class Actor(Bindable, torch.nn.Module):
     """Controls one seat of a game, for all replicates at once.

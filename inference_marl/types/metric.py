@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -80,3 +80,18 @@ class Metric:
         low, high = content["bounds"]
         bounds = (-math.inf if low is None else low, math.inf if high is None else high)
         return cls(**{**content, "bounds": bounds, "dims": tuple(content["dims"])})
+
+
+def check_declared(names: Iterable[str], declared: Iterable[str]) -> None:
+    """Refuse values of metrics that nobody declares; `declared` are the names of those that somebody does.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    known = list(declared)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"metrics: got {name}, which is not declared, expected one of {', '.join(known) or 'none'}; add "
+                f'Metric("{name}") to the `metrics` of the class that returns it'
+            )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference_marl.config.files import build
 from inference_marl.games import MeetingGrid
-from inference_marl.runs.recorder import MAX_STATES
+from inference_marl.runs.measures import MAX_STATES
 from inference_marl.spaces import Discrete
 
 CPU = torch.device("cpu")

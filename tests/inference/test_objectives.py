@@ -25,7 +25,8 @@ from inference_marl.guides import (
     TanhNormalNetwork,
 )
 from inference_marl.inference.conditional import Conditional
-from inference_marl.inference.objectives import one_step, optimal_value, soft_value, td_target
+from inference_marl.inference.distributions import logsumexp
+from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import (
@@ -377,3 +378,35 @@ def test_renaming_actions_renames_the_result(
     torch.testing.assert_close(after.action, before.action[..., own])
     torch.testing.assert_close(after.opponent_action, before.opponent_action[..., theirs])
     torch.testing.assert_close(after.elbo, before.elbo)
+
+
+@pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
+@pytest.mark.parametrize("rho", [Optimal, Tabular, Empirical])
+@pytest.mark.parametrize("pi", [Optimal, Tabular])
+def test_tables_and_traces_give_the_same_step(order: type[Guide], rho: type, pi: type) -> None:
+    """Also where the opponents have more actions than the agent, actions are excluded, or are all but excluded."""
+    seat = a_seat(2, 3, 2, states=2)
+    prior = Fixed([1.0, 0.0, 2.0, 0.0, 0.0, 1.0]) if rho is not Tabular else None
+    model = a_model(seat, 0.7, 1.3, prior, spread=400.0)
+    guide, obs = order(rho(), pi()).bind(seat), the_states(seat)
+    for parameter in guide.parameters():
+        torch.nn.init.normal_(parameter, std=300.0)
+    expected = one_step(model, partial(guide, model=model), obs)
+    at = model.at(obs)
+    log_prior = at.prior.expand(obs.shape).logits.unsqueeze(-2)
+    found = table_step(*guide.tables(obs, at), log_prior, at.table, 0.7, 1.3, math.log(2))
+    for name in ("reward", "entropy", "kl", "action", "opponent_action"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), msg=name)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_logsumexp_is_torchs(scale: float) -> None:
+    values = (scale * torch.randn(4, 3, 5)).requires_grad_()
+    values.data[0, 1, 2] = -math.inf
+    for dim in (-1, 1):
+        torch.testing.assert_close(logsumexp(values, dim), torch.logsumexp(values, dim), rtol=0, atol=0)
+        assert logsumexp(values, dim, keepdim=True).shape == torch.logsumexp(values, dim, keepdim=True).shape
+        mine, theirs = (
+            torch.autograd.grad(sums(values, dim).sum(), values)[0] for sums in (logsumexp, torch.logsumexp)
+        )
+        torch.testing.assert_close(mine, theirs)

@@ -18,7 +18,7 @@ from inference_marl.learners import Stationary
 from inference_marl.models import (
     DirichletMultinomial,
 )
-from inference_marl.runs.recorder import _one_shot
+from inference_marl.runs.measures import _one_shot
 from inference_marl.spaces import Discrete
 from inference_marl.types import Decision, Game, Memory, Observed, State, Step
 from tests.runs.small_runs import (
@@ -27,7 +27,6 @@ from tests.runs.small_runs import (
     Drawing,
     climbing,
     dataset,
-    results,
     rommeo_ac,
     rommeo_q,
     run,
@@ -50,7 +49,7 @@ def test_metrics_have_named_dimensions(whole: Path) -> None:
     assert metrics["step"].values.tolist() == [1, 2, 3, 4, 5, 6]
     for name in ("reward", "elbo", "elbo_reward", "elbo_entropy", "elbo_kl"):
         assert metrics[name].dims == ("learner", "replicate", "step", "agent"), name
-    for name in ("joint_optimum_probability", "success", "nash_conv"):
+    for name in ("joint_optimum_probability", "success_rate", "nash_conv"):
         assert metrics[name].dims == ("learner", "replicate", "step"), name
     parts = metrics["elbo_reward"] + metrics["elbo_entropy"] - metrics["elbo_kl"]
     np.testing.assert_allclose(metrics["elbo"], parts, rtol=1e-4, atol=1e-4)
@@ -88,7 +87,7 @@ def test_beliefs_of_continuous_actions_are_draws(tmp_path: Path) -> None:
 
 def test_the_summary_holds_intervals(tmp_path: Path) -> None:
     summary = json.loads((run(climbing(replicates=8), tmp_path) / "summary.json").read_text())
-    assert {"experiment", "game", "replicates", "steps", "seconds", "results"} <= set(summary)
+    assert {"experiment", "game", "replicates", "steps", "made", "results"} <= set(summary)
     rows = summary["results"]
     assert {"reward", "joint_optimum_probability", "success_rate", "elbo"} <= {row["metric"] for row in rows}
     assert {row["learner"] for row in rows} == {"a", "b"}
@@ -107,7 +106,7 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
         ours = metrics.sel(learner=name)
         assert (ours["reward"] == reward).all()
         assert (ours["joint_optimum_probability"] == optimum).all()
-        assert (ours["success"] == optimum).all()
+        assert (ours["success_rate"] == optimum).all()
 
 
 def test_worth_of_a_one_shot_game_by_hand(tmp_path: Path) -> None:
@@ -196,7 +195,7 @@ def test_success_is_judged_by_reward_over_a_window(tmp_path: Path) -> None:
     experiment = Experiment(MaxOfTwoQuadratics(), {"a": _Fixed()}, steps=9, record_every=3, success_window=2)
     metrics = dataset(run(experiment, tmp_path), "metrics.nc")
     assert metrics["reward"].squeeze().values == pytest.approx(np.full((3, 2), 20 / 3))
-    assert metrics["success"].values.tolist() == [[[0, 0, 0]]]
+    assert metrics["success_rate"].values.tolist() == [[[0, 0, 0]]]
     assert metrics.attrs["success_window"] == 2
     assert metrics.attrs["success_reward"] == 9
 
@@ -317,13 +316,15 @@ def test_actors_that_can_only_draw_have_no_policy_to_record(game: Game, tmp_path
     found = metrics["joint_optimum_probability"].notnull().all(["replicate", "step"])
     assert found.values.tolist() == [False, False, True]
     if isinstance(game, MatrixGame):
-        assert metrics["success"].notnull().all(["replicate", "step"]).values.tolist() == [False, False, True]
+        assert metrics["success_rate"].notnull().all(["replicate", "step"]).values.tolist() == [False, False, True]
     silent = run(experiment.replace(arms={"both": Drawing()}), tmp_path)
     assert dataset(silent, "posterior.nc")["policy"].isnull().all()
 
 
 def test_a_run_says_with_what_it_was_made(whole: Path) -> None:
-    found = results(whole)[2]["versions"]
+    made = json.loads((whole / "summary.json").read_text())["made"]
+    assert set(made) == {"seconds", "finished", "versions"}
+    found = made["versions"]
     assert set(found) == {"python", "inference_marl", "torch", "pyro", "numpy"}
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert (found["torch"], found["numpy"]) == (torch.__version__, np.__version__)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 import yaml
 
@@ -36,7 +35,7 @@ from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import play_in_turn
 from inference_marl.runs.run import resume, run
 from inference_marl.runs.suite import finished
-from inference_marl.types import Actor
+from inference_marl.types import PROBABILITY, Actor, Metric
 from tests.runs.small_runs import Breaking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -369,16 +368,16 @@ def test_an_interrupted_suite_says_what_to_resume(tmp_path: Path, monkeypatch: p
         played(tmp_path, scripted())
 
 
-def test_a_run_that_was_cut_off_before_its_checkpoints_were_slimmed(
+def test_a_run_that_was_cut_off_before_its_records_were_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("inference_marl.runs.completion.slim", lambda folder: None)
+        patch.setattr("inference_marl.runs.completion.remove", lambda folder: None)
         folder = played(tmp_path, scripted())
-    checkpoint = folder / "climbing" / "checkpoints" / "best.pt"
-    assert "recorder" in torch.load(checkpoint, weights_only=True)
+    records = folder / "climbing" / "records"
+    assert (records / "best" / "metrics" / "reward").is_file()
     played(tmp_path, scripted())
-    assert "recorder" not in torch.load(checkpoint, weights_only=True)
+    assert not records.exists()
 
 
 def test_an_index_that_cannot_be_read_says_what_to_do(copied: Path, tmp_path: Path) -> None:
@@ -543,6 +542,8 @@ def test_a_failed_pair_has_failed_where_another_run_has_its_agents(tmp_path: Pat
 
 class _Scored(MatrixGame):
     """Says how often both choose their first action."""
+
+    metrics = (Metric("both_first", bounds=PROBABILITY, dims=()),)
 
     def scores(self, policies: Any) -> Any:
         return {"both_first": policies[0][:, 0, 0] * policies[1][:, 0, 0]}

@@ -160,6 +160,7 @@ def findings(recorded: Recorded) -> list[Section]:
     posterior = recorded.posterior
     if posterior is None or not modelling(posterior):
         why = "No learner of this run has an opponent model, so there are no beliefs to show."
+        why = "This run did not record beliefs." if posterior is None else why
         found: list[Section | None] = [Section("Beliefs", why), evidence(recorded)]
     else:
         answers = [question.answer(posterior) for question in QUESTIONS]

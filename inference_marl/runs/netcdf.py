@@ -1,0 +1,132 @@
+"""Datasets that are written block by block, from records that need not fit into memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5netcdf  # type: ignore[import-untyped, unused-ignore]
+import numpy as np
+import xarray as xr
+
+from inference_marl.runs.files import write_atomically
+from inference_marl.runs.recorder import Recorder, Values
+
+BLOCK = 2**20
+"""Bytes of a block, which is compressed by itself."""
+
+COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
+
+
+@dataclass(frozen=True)
+class Part:
+    """The records of one arm, or of one agent of it.
+
+    Attributes:
+        learner: the arm's place.
+        records: their number.
+        shape: of each.
+        dtype: of its numbers.
+        read: gives those from one record to another, `records x shape`.
+        agent: whose they are, if they have no dimension for agents.
+    """
+
+    learner: int
+    records: int
+    shape: Sequence[int]
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], Values]
+    agent: int | None = None
+
+    @classmethod
+    def of(cls, recorder: Recorder, learner: int, stream: str, name: str, agent: int | None = None) -> Part:
+        """A quantity as it was recorded."""
+        _, shape, dtype = recorder.columns[stream][name]
+        return cls(
+            learner, recorder.counts[stream], shape, np.dtype(dtype), partial(recorder.rows, stream, name), agent
+        )
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable with the dimensions `learner`, `step` and, of several parts per learner, `agent`.
+
+    Attributes:
+        dims: its dimensions; without these three, those of every part's records.
+        parts: its values, NaN where there are none.
+        attributes: of the stored variable.
+    """
+
+    dims: tuple[str, ...]
+    parts: Sequence[Part]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def of_records(self) -> tuple[str, ...]:
+        """Dimensions of a part's record."""
+        taken = ("learner", "step") if self.parts[0].agent is None else ("learner", "step", "agent")
+        return tuple(dim for dim in self.dims if dim not in taken)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The largest size of each dimension of the records."""
+        shapes = zip(*(part.shape for part in self.parts), strict=True)
+        return dict(zip(self.of_records, map(max, shapes), strict=True))
+
+    def write(self, file: h5netcdf.File, name: str) -> None:
+        """Add it to a file that has its dimensions."""
+        shape = [file.dimensions[dim].size for dim in self.dims]
+        dtype = self.parts[0].dtype
+        block = max(1, BLOCK // (math.prod(self.sizes.values()) * dtype.itemsize))
+        chunks = {"learner": 1, "step": min(block, file.dimensions["step"].size)}
+        chunks |= {} if self.parts[0].agent is None else {"agent": 1}
+        variable = file.create_variable(
+            name,
+            self.dims,
+            np.int8 if dtype.kind == "b" else dtype,
+            fillvalue=np.nan if dtype.kind == "f" else None,
+            chunks=tuple(chunks.get(dim, size) for dim, size in zip(self.dims, shape, strict=True)),
+            compression="gzip",
+            compression_opts=COMPRESSED["complevel"],
+            shuffle=COMPRESSED["shuffle"],
+        )
+        for key, value in self.attributes.items():
+            variable.attrs[key] = value
+        for part in self.parts:
+            for start in range(0, part.records, block):
+                self._write_block(variable, part, start, min(start + block, part.records))
+
+    def _write_block(self, variable: Any, part: Part, start: int, stop: int) -> None:
+        ends = dict(zip(self.of_records, part.shape, strict=True))
+        at: dict[str, Any] = {dim: slice(end) for dim, end in ends.items()}
+        at |= {
+            "learner": part.learner,
+            "step": slice(start, stop),
+            **({} if part.agent is None else {"agent": part.agent}),
+        }
+        variable[tuple(at[dim] for dim in self.dims)] = np.moveaxis(
+            part.read(start, stop), 0, self.dims.index("step") - 1
+        )
+
+
+def write_variables(path: Path, skeleton: xr.Dataset, variables: Mapping[str, Variable]) -> None:
+    """Write a dataset: attributes, coordinates and small variables from `skeleton`, the others block by block."""
+
+    def write(beside: Path) -> None:
+        skeleton.to_netcdf(beside, engine="h5netcdf")
+        with h5netcdf.File(beside, "a") as file:
+            sizes: dict[str, int] = {}
+            for variable in variables.values():
+                for dim, size in variable.sizes.items():
+                    sizes[dim] = max(size, sizes.get(dim, 0))
+            for dim, size in sizes.items():
+                if dim not in file.dimensions:
+                    file.dimensions[dim] = size
+            for name, variable in variables.items():
+                variable.write(file, name)
+
+    write_atomically(path, write)
