@@ -62,10 +62,12 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
     recorded = read(run)
     stored, metrics = recorded.beliefs, recorded.metrics
     learner = _known(metrics, "learner", learner or next(iter(modelling(stored)), recorded.learners[0]))
-    at = {"learner": learner, "step": _known(metrics, "step", step)}
+    at = {"learner": learner, "step": _known(stored, "step", step)}
+    # Metrics have steps of their own, and may have none at this one.
+    measured = metrics.reindex(step=stored["step"])
     levels = (recorded.spec.get("levels") or {}).get(learner, {})
     factors = {f"factor_{name}": level for name, level in levels.items()}
-    beliefs, played = (_present(each.sel(at).assign_coords(factors)) for each in (stored, metrics))
+    beliefs, played = (_present(each.sel(at).assign_coords(factors)) for each in (stored, measured))
     version = recorded.made.get("versions", {}).get("inference_marl", "unknown")
     library = {"inference_library": "inference_marl", "inference_library_version": version}
     attributes = {**metrics.attrs, **stored.attrs, **library, "spec": yaml.safe_dump(recorded.spec, sort_keys=False)}

@@ -15,7 +15,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from inference_marl.analysis.arviz import load as groups
 from inference_marl.analysis.arviz import to_arviz
 from inference_marl.analysis.recorded import read
 from inference_marl.cli import main
@@ -239,10 +238,9 @@ def test_beliefs_have_steps_of_their_own(whole: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(posterior["opponent_model"], every["opponent_model"])
     np.testing.assert_array_equal(metrics["elbo"], dataset(whole, "metrics.nc")["elbo"].sel(step=[3, 6]))
     assert main(["report", str(folder)]) == 0
-    assert groups(folder)["posterior"]["step"].values.tolist() == [2, 4, 6]
     for step, missing in ((4, True), (6, False)):
         found = to_arviz(folder, step=step)
-        assert bool(np.isnan(found["sample_stats"]["reward"]).all()) == missing
+        assert ("sample_stats" in found.groups()) != missing
     with pytest.raises(InspectError, match=r"^step: got 3, which was not recorded, expected one of 2, 4, 6"):
         to_arviz(folder, step=3)
 
