@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,23 +13,24 @@ from matplotlib.transforms import ScaledTranslation
 
 from inference_marl.analysis.levels import groups
 from inference_marl.analysis.plots import drawing
-from inference_marl.analysis.tables import number
+from inference_marl.analysis.plots.learning import ELBO, elbo_part, metric_curves
+from inference_marl.analysis.tables import NAMES, number
 from inference_marl.experiment import Levels
-from inference_marl.statistics.metrics import metric_band, per_replicate
+from inference_marl.statistics.beliefs import Numbers
 
 CURVES = {
-    "reward": "reward per step",
+    "reward": NAMES["reward"],
     "joint_optimum_probability": "joint probability\nof the optimum",
-    "success": "success rate",
+    "success": NAMES["success_rate"],
 }
 """Labels of what is drawn over time; success where the game's optimum is unknown."""
 
-PARTS = (
-    (r"expected value $Q$ under $\rho$ and $\pi$", "elbo_reward", 1, drawing.PALETTE[2]),
-    ("weighted entropy (relative to uniform)", "elbo_entropy", 1, drawing.PALETTE[1]),
-    (r"$-$ weighted KL from the model", "elbo_kl", -1, drawing.PALETTE[0]),
-)
-"""The parts of the ELBO, both weights included: label, metric, sign and colour."""
+PARTS = {
+    "elbo_reward": r"expected value $Q$ under $\rho$ and $\pi$",
+    "elbo_entropy": "weighted entropy (relative to uniform)",
+    "elbo_kl": ELBO["elbo_kl"]["label"],
+}
+"""What the parts of the ELBO are called, both weights included."""
 
 READABLE = 10.0
 """Cells that reach beyond so many times the smallest of a panel are cut off, so that the smallest can be read."""
@@ -48,58 +48,38 @@ def ablation_curves(metrics: xr.Dataset, levels: Levels) -> Figure:
     shown = [name for name in ("reward", probability) if name in metrics]
     grouped = groups(levels)
     columns = min(len(grouped), 4)
-    bands = -(-len(grouped) // columns)
-    figure, grid = drawing.panels(bands * len(shown), columns, (3.4, 2.2), sharey=False)
-    x, label = drawing.time_axis(metrics)
-    for row, name in enumerate(shown):
-        every = [axis for axes in grid[row :: len(shown)] for axis in axes]
-        axes = every[: len(grouped)]
-        for axis, (panel, cells) in zip(axes, grouped.items(), strict=True):
-            _curves(axis, metrics, name, cells)
-            if row == 0 and panel:
-                drawing.title(axis, textwrap.fill(panel, 44))
+    figure, grid = drawing.tiles((len(shown), len(grouped)), columns, (3.4, 2.2))
+    for name, axes in zip(shown, grid, strict=True):
+        for axis, cells in zip(axes, grouped.values(), strict=True):
+            looks = drawing.looks(cells.values()).values()
+            metric_curves(axis, metrics, name, dict(zip(cells, looks, strict=True)))
         for axis in axes[::columns]:
             axis.set_ylabel(CURVES[name])
-        for axis in every[len(grouped) :]:
-            axis.set_visible(False)
-        _share_y(axes, drawing.PROBABILITY_AXIS if name == probability else None, columns)
-    lowest = axes
-    drawing.label_time([[axis for row_axes in grid for axis in row_axes], lowest], x, label)
-    for axis in lowest:
-        axis.tick_params(labelbottom=True)
-    _legends(figure, lowest, grouped, bands)
-    drawing.heading(figure, metrics, "mean and 95 % interval")
-    return figure
+        _share_y(axes, columns, drawing.PROBABILITY_AXIS if name == probability else None)
+    drawing.titles(grid[0], [textwrap.fill(panel, 44) for panel in grouped])
+    drawing.label_time(grid, *drawing.time_axis(metrics))
+    _legends(figure, grid[-1], columns, grouped)
+    return drawing.finish(figure, metrics, "mean and 95 % interval")
 
 
-def _curves(axis: Axes, metrics: xr.Dataset, name: str, cells: Mapping[str, str]) -> None:
-    """One metric of some cells, by arm and label."""
-    x, known = drawing.time_axis(metrics)[0], metrics["learner"].to_numpy().tolist()
-    for (arm, _), look in zip(cells.items(), drawing.looks(cells.values()).values(), strict=True):
-        values = per_replicate(metrics, name, arm) if arm in known else None
-        if values is None:
-            axis.plot([], [], **look)  # for the legend
-        else:
-            drawing.draw_band(axis, x, metric_band(name, values), **look)
-
-
-def _legends(figure: Figure, lowest: Sequence[Axes], grouped: Mapping[str, Mapping[str, str]], bands: int) -> None:
-    """One legend if all panels have the same cells, else one below each column of panels."""
-    if len({tuple(cells.values()) for cells in grouped.values()}) == 1:
-        drawing.shared_legend(figure, lowest[0])
-        return
-    figure.set_figheight(figure.get_figheight() + bands * 0.19 * max(map(len, grouped.values())))
-    for axis in lowest:
-        below = axis.transAxes + ScaledTranslation(0, -0.45, figure.dpi_scale_trans)
-        axis.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0, handlelength=2.8)
-
-
-def _share_y(axes: Sequence[Axes], limits: tuple[float, float] | None, columns: int) -> None:
+def _share_y(axes: Sequence[Axes], columns: int, limits: tuple[float, float] | None) -> None:
     """One range for all panels of a metric, with its numbers at the left only."""
-    low, high = limits or (min(axis.get_ylim()[0] for axis in axes), max(axis.get_ylim()[1] for axis in axes))
+    ends = limits or [axis.get_ylim() for axis in axes]
     for i, axis in enumerate(axes):
-        axis.set_ylim(low, high)
+        axis.set_ylim(np.min(ends), np.max(ends))
         axis.tick_params(labelleft=i % columns == 0)
+
+
+def _legends(figure: Figure, axes: Sequence[Axes], columns: int, grouped: Mapping[str, Mapping[str, str]]) -> None:
+    """One legend if all panels have the same cells, else one below each."""
+    if len({tuple(cells.values()) for cells in grouped.values()}) == 1:
+        drawing.shared_legend(figure, axes[0])
+        return
+    bands = -(-len(grouped) // columns)
+    figure.set_figheight(figure.get_figheight() + bands * 0.19 * max(map(len, grouped.values())))
+    for axis in axes:
+        below = axis.transAxes + ScaledTranslation(0, -0.45, figure.dpi_scale_trans)
+        axis.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0)
 
 
 @drawing.styled
@@ -117,76 +97,64 @@ def elbo_bars(metrics: xr.Dataset, levels: Levels) -> Figure:
         metrics: as in `metrics.nc`; cells that it lacks, or that have no ELBO, are left out.
         levels: by arm and factor.
     """
-    known = metrics["learner"].to_numpy().tolist()
     grouped = groups(levels)
     columns = min(len(grouped), 2)
     counts = [len(cells) for cells in grouped.values()]
     tallest = [max(counts[start : start + columns]) for start in range(0, len(counts), columns)]
     size = (5.6, 0.36 * sum(tallest) / len(tallest) + 0.4)
     heights = [count + 1 for count in tallest]
-    figure, axes, lowest = drawing.tiles(len(grouped), columns, size, sharex=False, heights=heights)
+    figure, (axes,) = drawing.tiles((1, len(grouped)), columns, size, sharex=False, height_ratios=heights)
     notes = []
     for i, (axis, cells) in enumerate(zip(axes, grouped.values(), strict=True)):
-        spans = {
-            arm: span for y, arm in enumerate(cells) if arm in known and (span := _decomposition(axis, y, metrics, arm))
-        }
         axis.set_yticks(range(len(cells)), list(cells.values()))
         axis.set_ylim(tallest[i // columns] - 0.4, -0.6)
         axis.grid(False, axis="y")
         axis.axvline(0, color="#999999", linewidth=0.7, zorder=0.5)
-        notes.append(_cut_off(axis, metrics, cells, spans))
-    for axis, panel, note in zip(axes, grouped, notes, strict=True):
-        drawing.title(axis, panel, note if any(notes) else None)
-    for axis in lowest:
+        notes.append(_decompositions(axis, metrics, cells))
+    drawing.titles(axes, list(grouped), notes)
+    for axis in axes[-columns:]:
         axis.set_xlabel("in units of reward")
-    drawing.shared_legend(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
-    drawing.heading(figure, metrics, f"at step {int(metrics['step'][-1])}, mean over agents and replicates")
-    return figure
+    what = f"at step {int(metrics['step'][-1])}, mean over agents and replicates"
+    return drawing.finish(figure, metrics, what, *axes)
 
 
-def _decomposition(axis: Axes, y: int, metrics: xr.Dataset, arm: str) -> tuple[float, float] | None:
-    """Draw one cell's parts and marks; returns the ends of what they span, `None` if it has no ELBO."""
-    elbo = _last(metrics, "elbo", arm)
-    if elbo is None:
-        return None
-    seen = axis.get_legend_handles_labels()[1]
-    start, ends = 0.0, [0.0, elbo]
-    for i, (label, name, sign, colour) in enumerate(PARTS):
-        part = sign * (_last(metrics, name, arm) or 0.0)
-        here = y + 0.26 * (i - 1)
-        axis.barh(here, part, 0.24, left=start, color=colour, label=None if label in seen else label)
-        start += part
-        ends.append(start)
-    solid = {"marker": "D", "markersize": 4.5, "color": "black"}
-    marks: list[tuple[str, float, dict[str, Any]]] = [("ELBO", elbo, solid)]
-    gap = _last(metrics, "elbo_gap", arm)
-    if gap is not None:
-        hollow = {"marker": "o", "markersize": 8.5, "markerfacecolor": "none", "markeredgecolor": "black"}
-        marks.append(("evidence (the ELBO of the best guide)", elbo + gap, hollow))
-    for label, x, look in marks:
-        axis.plot(x, y + 0.26, linestyle="none", label=None if label in seen else label, **look)
-        ends.append(x)
-    return min(ends), max(ends)
-
-
-def _cut_off(
-    axis: Axes, metrics: xr.Dataset, cells: Mapping[str, str], spans: Mapping[str, tuple[float, float]]
-) -> str:
-    """Fit the x axis to cells that can be read beside each other; returns words about the others."""
-    if not spans:
+def _decompositions(axis: Axes, metrics: xr.Dataset, cells: Mapping[str, str]) -> str:
+    """Draw the parts and marks of cells that have an ELBO, a row each; returns words about those that are cut off."""
+    rows = np.flatnonzero(np.isfinite(_last(metrics, "elbo", cells)))
+    if not len(rows):
         return ""
-    reach = {arm: max(-low, high) for arm, (low, high) in spans.items()}
-    smallest = min((far for far in reach.values() if far > 0), default=1.0)
-    shown = [arm for arm in spans if reach[arm] <= READABLE * smallest]
-    low, high = min(spans[arm][0] for arm in shown), max(spans[arm][1] for arm in shown)
-    margin = 0.03 * ((high - low) or 1.0)
-    axis.set_xlim(low - margin, high + margin)
-    beyond = [f"{cells[arm]} {number(_last(metrics, 'elbo', arm) or 0.0, 2)}" for arm in spans if arm not in shown]
-    more = f" and {len(beyond) - 2} more" if len(beyond) > 2 else ""
-    return f"beyond the axis: ELBO of {', '.join(beyond[:2])}{more}" if beyond else ""
+    elbo, gap = _last(metrics, "elbo", cells)[rows], _last(metrics, "elbo_gap", cells)[rows]
+    ends = [np.zeros(len(rows))]
+    for i, (name, label) in enumerate(PARTS.items()):
+        part = np.nan_to_num(_last(metrics, name, cells)[rows])
+        axis.barh(rows + 0.26 * (i - 1), part, 0.24, left=ends[-1], color=ELBO[name]["color"], label=label)
+        ends.append(ends[-1] + part)
+    axis.plot(elbo, rows + 0.26, "kD", markersize=4.5, label="ELBO")
+    if np.isfinite(gap).any():
+        label = "evidence (the ELBO of the best guide)"
+        axis.plot(elbo + gap, rows + 0.26, "ko", markersize=8.5, markerfacecolor="none", label=label)
+    low, high = (end([*ends, elbo, elbo + gap], axis=0) for end in (np.nanmin, np.nanmax))
+    beyond = _cut_off(axis, low, high)
+    labels = np.array(list(cells.values()))[rows]
+    words = [f"{label} {number(value, 2)}" for label, value in zip(labels[beyond], elbo[beyond], strict=True)]
+    more = f" and {len(words) - 2} more" if len(words) > 2 else ""
+    return f"beyond the axis: ELBO of {', '.join(words[:2])}{more}" if words else ""
 
 
-def _last(metrics: xr.Dataset, name: str, arm: str) -> float | None:
-    """Mean over agents and replicates at the last record."""
-    values = per_replicate(metrics, name, arm)
-    return None if values is None or not np.isfinite(values[:, -1]).all() else float(values[:, -1].mean())
+def _cut_off(axis: Axes, low: Numbers, high: Numbers) -> Numbers:
+    """Fit the x axis to rows that can be read beside each other; returns which of them cannot."""
+    reach = np.maximum(-low, high)
+    readable = reach <= READABLE * reach[reach > 0].min(initial=np.inf)
+    start, end = low[readable].min(), high[readable].max()
+    margin = 0.03 * ((end - start) or 1.0)
+    axis.set_xlim(start - margin, end + margin)
+    return ~readable
+
+
+def _last(metrics: xr.Dataset, name: str, cells: Mapping[str, str]) -> Numbers:
+    """Means over agents and replicates at the last record, by cell; NaN where there is none."""
+    known = metrics["learner"].to_numpy()
+    found = [elbo_part(metrics, name, arm) if arm in known else None for arm in cells]
+    means: Numbers = np.array([np.nan if values is None else values[:, -1].mean() for values in found])
+    means[~np.isfinite(means)] = np.nan
+    return means

@@ -1,16 +1,21 @@
-"""Heat maps of cross tables: learners by opponents, arms by games."""
+"""Heat maps: of learners by opponents and arms by games, and of beliefs by states."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from inference_marl.analysis.cross_table import CrossTable
 from inference_marl.analysis.plots import drawing
-from inference_marl.analysis.plots.states import SHADES
 from inference_marl.analysis.tables import number
-from inference_marl.statistics.beliefs import Numbers
+from inference_marl.described import InspectError
+from inference_marl.statistics.beliefs import Numbers, about
 
 CELL = (0.62, 0.34)
 """Width and height of a cell, in inches."""
@@ -18,8 +23,18 @@ CELL = (0.62, 0.34)
 LETTER = 0.066
 """Width of a letter of an axis' labels, in inches."""
 
+SLANTED = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
+"""Look of names that are wider than a cell."""
+
 DARK = 0.55
 """Fraction of the colour range above which text is white."""
+
+MAX_STATES, MAX_ACTIONS, MAX_LEARNERS, MAX_PAIRS = 16, 12, 3, 4
+"""What beliefs by state show: states where the opponent model is most certain, the opponents' first actions, learners
+(three heat maps each, unless they are named), and pairs of an agent and one of its opponents (a row each)."""
+
+SHORT = {"opponent_model": r"$\rho$", "opponent_prior": "$P$", "opponent_policy": "actual"}
+"""What beliefs are called above their heat maps."""
 
 
 @drawing.styled
@@ -33,24 +48,38 @@ def heat_map(table: CrossTable, note: str = "", limits: tuple[float, float] | No
             negative) to its largest number.
     """
     means = table.means()
-    low, high = limits or (np.minimum(_least(means), 0), -_least(-means))
-    shade = (means - low) / np.maximum(high - np.asarray(low), 1e-12)
+    low, high = limits or (np.fmin(np.fmin.reduce(means), 0), np.fmax.reduce(means))
+    shade = (means - low) / np.maximum(np.subtract(high, low), 1e-12)
     names = max(map(len, table.columns)) * LETTER
-    above = 0.5 + (names * 0.71 if names > CELL[0] else 0.2)
+    slanted = names > CELL[0]
+    above = 0.5 + (names * 0.71 if slanted else 0.2)
     width = CELL[0] * len(table.columns) + LETTER * max(map(len, table.rows)) + 1.2
     figure, ((axis,),) = drawing.panels(1, 1, (width, CELL[1] * len(table.rows) + above))
-    shades = SHADES.with_extremes(bad="#f0f0f0")
-    picture = axis.imshow(np.ma.masked_invalid(shade), cmap=shades, vmin=0, vmax=1, aspect="auto")
+    picture = shaded(axis, shade, table.rows, table.columns, **SLANTED if slanted else {})
+    axis.set(facecolor="#f0f0f0", ylabel=table.corner, xlabel=table.across)
+    axis.xaxis.tick_top()
+    axis.xaxis.set_label_position("top")
+    axis.spines[:].set_visible(False)
     _fill(axis, table, means, shade)
-    _label(axis, table, slanted=names > CELL[0])
     if limits:
         bar = figure.colorbar(picture, ax=axis, aspect=16, fraction=0.06)
-        ticks = np.linspace(0, 1, 3)
-        bar.set_ticks(ticks.tolist(), labels=[number(limits[0] + tick * (limits[1] - limits[0]), 2) for tick in ticks])
+        bar.set_ticks(
+            [0, 0.5, 1], labels=[number(limits[0] + tick * (limits[1] - limits[0]), 2) for tick in (0, 0.5, 1)]
+        )
         bar.outline.set_visible(False)
     own = "" if limits else "every column has its own range of colours"
     drawing.name_above(figure, f"{table.title}\n{'; '.join(part for part in (note, own) if part)}")
     return figure
+
+
+def shaded(axis: Axes, shares: Numbers, rows: Sequence[str], columns: Sequence[str], **look: Any) -> AxesImage:
+    """Cells in shades of numbers from 0 to 1, with names of rows and, in some look, of columns."""
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, **look)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.tick_params(length=0)
+    axis.grid(False)
+    return picture
 
 
 def _fill(axis: Axes, table: CrossTable, means: Numbers, shade: Numbers) -> None:
@@ -65,22 +94,56 @@ def _fill(axis: Axes, table: CrossTable, means: Numbers, shade: Numbers) -> None
         axis.axhline(i - 0.5, color="white", linewidth=1)
 
 
-def _label(axis: Axes, table: CrossTable, slanted: bool) -> None:
-    """Names of rows at the left and of columns at the top."""
-    axis.set_yticks(range(len(table.rows)), list(table.rows))
-    axis.set_xticks(range(len(table.columns)), list(table.columns))
-    axis.xaxis.tick_top()
-    axis.xaxis.set_label_position("top")
-    if slanted:
-        for label in axis.get_xticklabels():
-            label.set(rotation=45, ha="left", rotation_mode="anchor")
-    axis.set(ylabel=table.corner, xlabel=table.across)
-    axis.tick_params(length=0)
-    axis.grid(False)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+@drawing.styled
+def beliefs_by_state(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
+    """Opponent model, prior and the opponents' actual policy at the last record: heat maps of states by actions.
+
+    Means over replicates of discrete beliefs; a row per agent and opponent of it, three heat maps per learner.
+
+    Args:
+        posterior: as in `posterior.nc`, with several states and discrete actions.
+        learners: which arms; as many as there is room for if `None`.
+
+    Raises:
+        InspectError: if no such learner has an opponent model, or beliefs have one state only or are continuous.
+    """
+    shown, left_out = drawing.modellers(posterior, learners, MAX_LEARNERS)
+    if posterior.attrs["kind"] != "discrete" or posterior.sizes["state"] < 2:
+        raise InspectError("posterior: got beliefs in one state or about continuous actions, expected several states")
+    agents, actions = posterior.sizes["agent"], posterior.sizes["opponent_action"]
+    pairs = [(agent, other) for agent in range(agents) for other in range(agents) if other != agent]
+    columns = [(learner, name) for learner in shown for name in SHORT if name in posterior]
+    final = posterior.isel(step=[-1])
+    states = _surest(final, shown)
+    size = (max(1.15, 0.55 + 0.28 * min(actions, MAX_ACTIONS)), 0.6 + 0.22 * len(states))
+    figure, grid = drawing.panels(len(pairs[:MAX_PAIRS]), len(columns), size, sharex="row")
+    for axes, (agent, opponent) in zip(grid, pairs, strict=False):
+        beliefs = about(final, agent, opponent).isel(agent=0, step=0, state=states).mean("replicate")
+        for axis, (learner, name) in zip(axes, columns, strict=True):
+            values = beliefs[name].sel(learner=learner).isel(opponent_action=slice(MAX_ACTIONS))
+            ticks = [values[dim].to_numpy().astype(str).tolist() for dim in ("state", "opponent_action")]
+            picture = shaded(axis, values.transpose("state", "opponent_action").to_numpy(), *ticks)
+        axes[0].set_ylabel(f"agent {agent} on agent {opponent}" if agents > 2 else f"agent {agent}")
+    _head(grid[0], columns)
+    figure.supxlabel("opponent's action", fontsize=9)
+    figure.colorbar(picture, ax=grid, label="probability", shrink=0.8, aspect=24)
+    cut = drawing.not_shown(final.sizes["state"], MAX_STATES, "states with less sure beliefs")
+    cut += f"; first {MAX_ACTIONS} actions" if actions > MAX_ACTIONS else ""
+    cut += drawing.not_shown(len(pairs), MAX_PAIRS, "more pairs of agents")
+    return drawing.finish(figure, posterior, f"means at the last record{cut}{left_out}")
 
 
-def _least(values: Numbers) -> Numbers:
-    """The smallest number of every column; 0 where there is none."""
-    return np.array([np.nanmin(column) if np.isfinite(column).any() else 0.0 for column in values.T])
+def _head(axes: list[Axes], columns: list[tuple[str, str]]) -> None:
+    """What the columns are: beliefs, and learners above the first of theirs."""
+    for axis, (learner, name) in zip(axes, columns, strict=True):
+        drawing.note_above(axis, SHORT[name], 0.5, fontsize=9, ha="center")
+        if name == columns[0][1]:
+            axis.set_title(learner, loc="left", pad=18)
+
+
+def _surest(final: xr.Dataset, learners: list[str]) -> list[int]:
+    """Sorted indices of the states in which the opponent models are most certain, on average over replicates."""
+    model = final["opponent_model"].sel(learner=learners)
+    sure = model.max("opponent_action").mean([dim for dim in model.dims if dim not in ("state", "opponent_action")])
+    order = np.argsort(-sure.fillna(0).to_numpy(), kind="stable")
+    return sorted(order[:MAX_STATES].tolist())

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from inference_marl.analysis.plots import drawing
+from inference_marl.analysis.plots.drawing import DASHES, PALETTE
+from inference_marl.analysis.tables import NAMES
 from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import Numbers
-from inference_marl.statistics.intervals import mean_band
+from inference_marl.statistics.intervals import FloatArray
 from inference_marl.statistics.metrics import OF_AGENTS, is_zero_sum, metric_band, per_replicate
 
 CURVES = {
-    "reward": "reward per step",
-    "return": "exact return of the joint policy",
-    "joint_optimum_probability": "joint probability of the optimum",
+    **{name: NAMES[name] for name in ("reward", "return", "joint_optimum_probability")},
     "success": "share of replicates that succeed",
 }
 FEWEST, MOST = 20, 0.6
 """Fewest records, and largest fraction of all, that are shown if the time axis ends where all curves have settled."""
 
 ELBO: dict[str, dict[str, Any]] = {
-    "elbo": {"label": "ELBO", "color": "#000000", "linewidth": 2.0},
-    "elbo_reward": {"label": "expected value $Q$", "color": "#009E73", "linestyle": (0, (6, 1.5, 1.5, 1.5))},
-    "elbo_entropy": {
-        "label": "+ weighted entropy (relative to uniform)",
-        "color": "#D55E00",
-        "linestyle": (0, (5, 1.5)),
-    },
-    "elbo_kl": {"label": r"$-$ weighted KL from the model", "color": "#0072B2", "linestyle": (0, (1.5, 1.2))},
+    "elbo": {"label": "ELBO", "color": PALETTE[6], "linewidth": 2.0},
+    "elbo_reward": {"label": "expected value $Q$", "color": PALETTE[2], "linestyle": DASHES[3]},
+    "elbo_entropy": {"label": "+ weighted entropy (relative to uniform)", "color": PALETTE[1], "linestyle": DASHES[1]},
+    "elbo_kl": {"label": r"$-$ weighted KL from the model", "color": PALETTE[0], "linestyle": DASHES[2]},
 }
+"""Look of the ELBO and of the parts that add up to it, see `elbo_part`."""
 
 
 @drawing.styled
@@ -47,38 +46,46 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
     """
     learners = metrics["learner"].to_numpy().tolist()
     zero_sum = is_zero_sum(metrics)
-    found = _shown(metrics.isel(agent=[0]) if zero_sum else metrics, learners)
-    figure, grid = drawing.panels(1, len(found), (3.3, 2.7), sharey=False)
+    shown = metrics.isel(agent=[0]) if zero_sum else metrics
+    names = _known(shown, learners)
+    figure, (axes,) = drawing.panels(1, len(names), (3.3, 2.7), sharey=False)
     x, label = drawing.time_axis(metrics)
     styles = drawing.looks(learners)
     curves = []
-    for axis, (name, of_learners) in zip(grid[0], found.items(), strict=True):
-        bands = {learner: metric_band(name, values) for learner, values in of_learners.items()}
-        curves.append([drawing.draw_band(axis, x, band, **styles[learner]) for learner, band in bands.items()])
+    for axis, name in zip(axes, names, strict=True):
+        curves.append(metric_curves(axis, shown, name, styles))
         axis.set_ylabel(CURVES[name] + (" (agent 0)" if zero_sum and name in OF_AGENTS else ""))
         if name not in OF_AGENTS:
             axis.set_ylim(drawing.PROBABILITY_AXIS)
     over = drawing.settled(curves)
     end = max(2 * over + 1, FEWEST)
     is_cut = over > 0 and end < MOST * len(x)
-    drawing.label_time(grid, x[:end] if is_cut else x, label)
+    drawing.label_time([axes], x[:end] if is_cut else x, label)
     if len(learners) > 1:
-        drawing.shared_legend(figure, grid[0][0])
+        drawing.shared_legend(figure, axes[0])
     else:
-        drawing.title(grid[0][0], learners[0])
+        drawing.titles(axes[:1], learners)
     cut = f"; settled by {x[over]:,g}, run to {x[-1]:,g}" if is_cut else ""
-    drawing.heading(figure, metrics, f"mean and 95 % interval{cut}")
-    return figure
+    return drawing.finish(figure, metrics, f"mean and 95 % interval{cut}")
 
 
-def _shown(metrics: xr.Dataset, learners: list[str]) -> dict[str, dict[str, Numbers]]:
-    """What is drawn, `replicates x steps`, by metric and learner."""
-    found = {
-        name: {each: values for each in learners if (values := per_replicate(metrics, name, each)) is not None}
-        for name in CURVES
-    }
-    del found["reward" if len(found["return"]) == len(learners) else "return"]
-    return {name: values for name, values in found.items() if values}
+def _known(metrics: xr.Dataset, learners: list[str]) -> list[str]:
+    """The metrics that some learner has; of reward and exact return the latter if all have it."""
+    counts = {name: sum(per_replicate(metrics, name, each) is not None for each in learners) for name in CURVES}
+    del counts["reward" if counts["return"] == len(learners) else "return"]
+    return [name for name, count in counts.items() if count]
+
+
+def metric_curves(axis: Axes, metrics: xr.Dataset, name: str, looks: Mapping[str, Any]) -> list[FloatArray]:
+    """Draw one metric of some learners over time and return their means; those without it are in the legend alone."""
+    x, known, means = drawing.time_axis(metrics)[0], metrics["learner"].to_numpy(), []
+    for learner, look in looks.items():
+        values = per_replicate(metrics, name, learner) if learner in known else None
+        if values is None:
+            axis.plot([], [], **look)
+        else:
+            means.append(drawing.draw_band(axis, x, metric_band(name, values), **look))
+    return means
 
 
 @drawing.styled
@@ -96,34 +103,27 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
     Raises:
         InspectError: if no learner has an ELBO.
     """
-    learners = with_elbo(metrics)
+    every = metrics["learner"].to_numpy().tolist()
+    learners = [learner for learner in every if elbo_part(metrics, "elbo", learner) is not None]
     if not learners:
         raise InspectError("metrics: got no learner with an ELBO, expected at least one")
     columns = -(-len(learners) // -(-len(learners) // 3))
-    figure, axes, lowest = drawing.tiles(len(learners), columns, (3.6, 2.7))
+    figure, (axes,) = drawing.tiles((1, len(learners)), columns, (3.6, 2.7))
     x, label = drawing.time_axis(metrics)
     notes = []
     for axis, learner in zip(axes, learners, strict=True):
-        curves = []
-        for name, look in ELBO.items():
-            values = per_replicate(metrics, name, learner)
-            if values is not None:
-                curves.append(drawing.draw_band(axis, x, mean_band(-values if name == "elbo_kl" else values), **look))
+        parts = {name: values for name in ELBO if (values := elbo_part(metrics, name, learner)) is not None}
+        curves = [drawing.draw_band(axis, x, metric_band(name, parts[name]), **ELBO[name]) for name in parts]
         axis.axhline(0, color="#999999", linewidth=0.7, zorder=0.5)
         notes.append(drawing.readable_limits(axis, curves))
-    for axis, learner, note in zip(axes, learners, notes, strict=True):
-        drawing.title(axis, learner, note if any(notes) else None)
-    for axis in lowest:
-        axis.tick_params(labelbottom=True)
+    drawing.titles(axes, learners, notes)
     for axis in axes[::columns]:
         axis.set_ylabel("in units of reward")
-    drawing.label_time([axes, lowest], x, label)
-    drawing.shared_legend(figure, axes[0])
-    drawing.heading(figure, metrics, "mean over agents and replicates, 95 % interval")
-    return figure
+    drawing.label_time([axes, axes[-columns:]], x, label)
+    return drawing.finish(figure, metrics, "mean over agents and replicates, 95 % interval", axes[0])
 
 
-def with_elbo(metrics: xr.Dataset) -> list[str]:
-    """The learners that have an ELBO."""
-    names: list[str] = metrics["learner"].to_numpy().tolist()
-    return [name for name in names if per_replicate(metrics, "elbo", name) is not None]
+def elbo_part(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:
+    """The ELBO or what one of its parts adds to it, `replicates x steps`; `None` if the learner lacks it."""
+    values = per_replicate(metrics, name, learner)
+    return -values if values is not None and name == "elbo_kl" else values

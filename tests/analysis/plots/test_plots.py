@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from inference_marl.analysis import plots
-from inference_marl.analysis.plots.drawing import histogram, looks, readable_limits, settled, time_axis
+from inference_marl.analysis.plots.drawing import looks, readable_limits, settled, time_axis
+from inference_marl.analysis.plots.opponents import histogram
 from inference_marl.described import InspectError
 from inference_marl.statistics.changes import belief_change
 from tests import run_folder
