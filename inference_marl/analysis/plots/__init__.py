@@ -4,10 +4,9 @@ Every function takes datasets of a run's folder and returns a matplotlib `Figure
 Means are over replicates, bands are 95 % confidence intervals of the mean.
 """
 
-from inference_marl.analysis.plots.ablation import ablation_curves, elbo_bars
 from inference_marl.analysis.plots.calibration import reliability
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
-from inference_marl.analysis.plots.learning import elbo_parts, learning_curves
+from inference_marl.analysis.plots.learning import ablation_curves, elbo_bars, elbo_parts, learning_curves
 from inference_marl.analysis.plots.opponents import (
     belief_movement,
     beliefs,

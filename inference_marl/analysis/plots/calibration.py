@@ -36,8 +36,7 @@ def reliability(posterior: xr.Dataset, learners: list[str] | None = None) -> Fig
     """
     shown, left_out = drawing.modellers(posterior, learners)
     discrete = posterior.attrs["kind"] == "discrete"
-    figure, grid = drawing.panels(2, len(shown), (2.7, 2.0), sharey="row", height_ratios=(2.4, 1))
-    upper, lower = grid
+    figure, (upper, lower) = drawing.panels(2, len(shown), (2.7, 2.0), sharey="row", height_ratios=(2.4, 1))
     notes = []
     for above, below, learner in zip(upper, lower, shown, strict=True):
         found = calibration(posterior, learner)
@@ -62,7 +61,7 @@ def reliability(posterior: xr.Dataset, learners: list[str] | None = None) -> Fig
     for axis in lower:
         axis.set_xlabel(r"probability under $\rho$" if discrete else "nominal coverage, and rank (below)")
     what = "whole run" if discrete else "coverage: whole run, ranks: last record"
-    return drawing.finish(figure, posterior, what + left_out, upper[0])
+    return drawing.finish(figure, what + left_out, upper[0], of=posterior)
 
 
 def _diagonal(axis: Axes, found: Calibration) -> None:

@@ -43,7 +43,9 @@ def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
     agents = min(one.sizes["agent"], opponents.MAX_ROWS // 2)
     figure, grid = drawing.panels(2 * agents, len(pairs), (3.0, 2.1), sharex="row", sharey="row")
     upper, lower = grid[:agents], grid[agents:]
-    what, at_the_end = _axis_labels(one)
+    discrete = one.attrs["kind"] == "discrete"
+    what = "P(opponents' optimum)" if "optimal_opponent_action" in one else "P(first action)"
+    what = what if discrete else "opponents' mean action"
     for agent in range(agents):
         for above, below, pair in zip(upper[agent], lower[agent], pairs, strict=True):
             for i, (run, name, learner) in enumerate(zip(runs, names, pair, strict=True)):
@@ -51,23 +53,15 @@ def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
                 _over_time(above, here, name, drawing.look(i))
                 _at_the_end(below, here, 0.34 * (i - 0.5), drawing.look(i))
         upper[agent][0].set_ylabel(f"agent {agent}\n{what}")
-        lower[agent][0].set_ylabel(f"agent {agent}\n{at_the_end}, at the end")
+        lower[agent][0].set_ylabel(f"agent {agent}\n{'probability' if discrete else 'density'}, at the end")
     drawing.label_time(upper, *max((drawing.time_axis(run) for run in runs), key=lambda found: float(found[0][-1])))
     drawing.titles(grid[0], [pair[0] if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}" for pair in pairs])
     for axis in lower[-1]:
         axis.set_xlabel("opponents' action")
-    drawing.shared_legend(figure, upper[0][0], lower[-1][0])
     cut = drawing.not_shown(len(every), MAX_COLUMNS, "more pairs of learners")
     cut += drawing.not_shown(one.sizes["agent"], agents, "more agents")
-    drawing.name_above(figure, f"{names[0]} and {names[1]}, mean and 95 % interval{cut}")
-    return figure
-
-
-def _axis_labels(posterior: xr.Dataset) -> tuple[str, str]:
-    """What is drawn over time, and what at the end."""
-    if posterior.attrs["kind"] == "continuous":
-        return "opponents' mean action", "density"
-    return "P(opponents' optimum)" if "optimal_opponent_action" in posterior else "P(first action)", "probability"
+    what = f"{names[0]} and {names[1]}, mean and 95 % interval{cut}"
+    return drawing.finish(figure, what, upper[0][0], lower[-1][0])
 
 
 def _over_time(axis: Axes, run: xr.Dataset, name: str, look: dict[str, Any]) -> None:

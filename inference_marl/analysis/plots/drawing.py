@@ -72,21 +72,19 @@ NOTE = "#666666"
 """Colour of notes."""
 
 
-def panels(rows: int, columns: int, size: tuple[float, float], **shared: Any) -> tuple[Figure, Panels]:
-    """A figure with `rows x columns` panels, each about `size` (width, height) in inches if they fit.
+def panels(
+    rows: int, count: int, size: tuple[float, float], columns: int | None = None, **shared: Any
+) -> tuple[Figure, Panels]:
+    """A figure with `rows x count` panels, each about `size` (width, height) in inches if they fit.
 
-    All share both axes unless `shared`, which goes to `Figure.subplots`, says otherwise.
+    With `columns`, so many of each row are side by side, and the others below. All share both axes unless `shared`,
+    which goes to `Figure.subplots`, says otherwise.
     """
-    width = min(max(size[0] * columns + 0.4, MIN_WIDTH), MAX_WIDTH)
-    figure = Figure(figsize=(width, size[1] * rows + 0.8), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **{"sharex": True, "sharey": True, **shared})
-
-
-def tiles(shape: tuple[int, int], columns: int, size: tuple[float, float], **shared: Any) -> tuple[Figure, Panels]:
-    """Panels of this shape, at most so many of each row side by side and the others below them."""
-    rows, count = shape
+    columns = columns or count
     bands = -(-count // columns)
-    figure, grid = panels(bands * rows, columns, size, sharey=False, **shared)
+    width = min(max(size[0] * columns + 0.4, MIN_WIDTH), MAX_WIDTH)
+    figure = Figure(figsize=(width, size[1] * bands * rows + 0.8), layout="constrained")
+    grid = figure.subplots(bands * rows, columns, squeeze=False, **{"sharex": True, "sharey": True, **shared})
     axes = grid.reshape(bands, rows, columns).swapaxes(0, 1).reshape(rows, -1)
     for axis in axes[:, count:].flat:
         axis.set_visible(False)
@@ -119,19 +117,33 @@ def modellers(posterior: xr.Dataset, named: list[str] | None, most: int = MAX_LE
     return some_of(having, named, most)
 
 
-def finish(figure: Figure, dataset: xr.Dataset, what: str, *legend: Axes) -> Figure:
-    """Put a legend of some panels below, and what a figure is of at the top, so that it can leave its folder."""
+def finish(figure: Figure, what: str, *legend: Axes, of: xr.Dataset | None = None) -> Figure:
+    """Put what a figure shows, and of which run, at the top, and a legend for the labels of some panels below."""
+    if of is not None:
+        count = of.sizes["replicate"]
+        game = [str(of.attrs["game"])] if "game" in of.attrs else []
+        what = ", ".join([*game, f"{count} replicate{'s' if count > 1 else ''}", what])
+    figure.suptitle(what, x=0.01, ha="left", fontsize=8, color=NOTE)
     if legend:
-        shared_legend(figure, *legend)
-    count = dataset.sizes["replicate"]
-    game = [str(dataset.attrs["game"])] if "game" in dataset.attrs else []
-    name_above(figure, ", ".join([*game, f"{count} replicate{'s' if count > 1 else ''}", what]))
+        _legend(figure, *legend)
     return figure
 
 
-def name_above(figure: Figure, text: str) -> None:
-    """Small grey letters at the top."""
-    figure.suptitle(text, x=0.01, ha="left", fontsize=8, color=NOTE)
+def _legend(figure: Figure, *axes: Axes) -> None:
+    """One legend below all panels, with the labels of some of them, in as many columns as fit.
+
+    The figure grows with each further row of the legend, so that the panels keep their size.
+    """
+    found = [axis.get_legend_handles_labels() for axis in axes]
+    unique = {label: handle for handles, labels in found for label, handle in zip(labels, handles, strict=True)}
+    letters = [len(re.sub(r"\\[a-z]+", "x", label).replace("$", "")) for label in unique]
+    widths = [0.95 + 0.062 * count for count in letters]  # inches: the handle, the gaps and the letters
+    room = figure.get_figwidth() + 0.35  # the last column has no gap after it
+    fit = len(unique) if sum(widths) < room else int(room / max(widths))
+    rows = -(-len(unique) // max(1, fit))
+    figure.set_figheight(figure.get_figheight() + 0.22 * (rows - 1))
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": -(-len(unique) // rows), "labelspacing": 0.6}
+    figure.legend(list(unique.values()), list(unique), **place)
 
 
 def titles(axes: Iterable[Axes], texts: Sequence[str], notes: Sequence[str] = ()) -> None:
@@ -221,20 +233,3 @@ def readable_limits(axis: Axes, curves: Sequence[FloatArray], share: float = 0.1
     axis.set_ylim(low - margin, high + margin)
     beyond = [end for end in (early.min(), early.max()) if not low - margin <= end <= high + margin]
     return "first records reach " + " and ".join(f"{end:,.0f}" for end in beyond) if beyond else ""
-
-
-def shared_legend(figure: Figure, *axes: Axes) -> None:
-    """One legend below all panels, with the labels of some of them, in as many columns as fit.
-
-    The figure grows with each further row of the legend, so that the panels keep their size.
-    """
-    found = [axis.get_legend_handles_labels() for axis in axes]
-    unique = {label: handle for handles, labels in found for label, handle in zip(labels, handles, strict=True)}
-    letters = [len(re.sub(r"\\[a-z]+", "x", label).replace("$", "")) for label in unique]
-    widths = [0.95 + 0.062 * count for count in letters]  # inches: the handle, the gaps and the letters
-    room = figure.get_figwidth() + 0.35  # the last column has no gap after it
-    fit = len(unique) if sum(widths) < room else int(room / max(widths))
-    rows = -(-len(unique) // max(1, fit))
-    figure.set_figheight(figure.get_figheight() + 0.22 * (rows - 1))
-    place: dict[str, Any] = {"loc": "outside lower center", "ncols": -(-len(unique) // rows), "labelspacing": 0.6}
-    figure.legend(list(unique.values()), list(unique), **place)

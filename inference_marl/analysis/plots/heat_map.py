@@ -17,11 +17,8 @@ from inference_marl.analysis.tables import number
 from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import Numbers, about
 
-CELL = (0.62, 0.34)
-"""Width and height of a cell, in inches."""
-
-LETTER = 0.066
-"""Width of a letter of an axis' labels, in inches."""
+CELL, LETTER = (0.62, 0.34), 0.066
+"""Width and height of a cell, and width of a letter of an axis' labels, in inches."""
 
 SLANTED = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
 """Look of names that are wider than a cell."""
@@ -63,13 +60,10 @@ def heat_map(table: CrossTable, note: str = "", limits: tuple[float, float] | No
     _fill(axis, table, means, shade)
     if limits:
         bar = figure.colorbar(picture, ax=axis, aspect=16, fraction=0.06)
-        bar.set_ticks(
-            [0, 0.5, 1], labels=[number(limits[0] + tick * (limits[1] - limits[0]), 2) for tick in (0, 0.5, 1)]
-        )
+        bar.set_ticks([0, 0.5, 1], labels=[number(tick, 2) for tick in np.linspace(*limits, 3)])
         bar.outline.set_visible(False)
     own = "" if limits else "every column has its own range of colours"
-    drawing.name_above(figure, f"{table.title}\n{'; '.join(part for part in (note, own) if part)}")
-    return figure
+    return drawing.finish(figure, f"{table.title}\n{'; '.join(part for part in (note, own) if part)}")
 
 
 def shaded(axis: Axes, shares: Numbers, rows: Sequence[str], columns: Sequence[str], **look: Any) -> AxesImage:
@@ -124,21 +118,16 @@ def beliefs_by_state(posterior: xr.Dataset, learners: list[str] | None = None) -
             ticks = [values[dim].to_numpy().astype(str).tolist() for dim in ("state", "opponent_action")]
             picture = shaded(axis, values.transpose("state", "opponent_action").to_numpy(), *ticks)
         axes[0].set_ylabel(f"agent {agent} on agent {opponent}" if agents > 2 else f"agent {agent}")
-    _head(grid[0], columns)
+    for axis, (learner, name) in zip(grid[0], columns, strict=True):
+        drawing.note_above(axis, SHORT[name], 0.5, fontsize=9, ha="center")
+        if name == columns[0][1]:  # the first of the learner's
+            axis.set_title(learner, loc="left", pad=18)
     figure.supxlabel("opponent's action", fontsize=9)
     figure.colorbar(picture, ax=grid, label="probability", shrink=0.8, aspect=24)
     cut = drawing.not_shown(final.sizes["state"], MAX_STATES, "states with less sure beliefs")
     cut += f"; first {MAX_ACTIONS} actions" if actions > MAX_ACTIONS else ""
     cut += drawing.not_shown(len(pairs), MAX_PAIRS, "more pairs of agents")
-    return drawing.finish(figure, posterior, f"means at the last record{cut}{left_out}")
-
-
-def _head(axes: list[Axes], columns: list[tuple[str, str]]) -> None:
-    """What the columns are: beliefs, and learners above the first of theirs."""
-    for axis, (learner, name) in zip(axes, columns, strict=True):
-        drawing.note_above(axis, SHORT[name], 0.5, fontsize=9, ha="center")
-        if name == columns[0][1]:
-            axis.set_title(learner, loc="left", pad=18)
+    return drawing.finish(figure, f"means at the last record{cut}{left_out}", of=posterior)
 
 
 def _surest(final: xr.Dataset, learners: list[str]) -> list[int]:

@@ -17,11 +17,11 @@ from inference_marl.statistics.bounds import POSITIVE, PROBABILITY
 from inference_marl.statistics.changes import belief_change
 from inference_marl.statistics.intervals import FloatArray, mean_band
 
-MAX_ROWS = 6
-"""Rows (agents, or dimensions of their opponents' actions) that a figure shows; it says how many it leaves out."""
+Looks = Mapping[Any, Mapping[str, Any]]
 
-MAX_LINES = len(drawing.PALETTE)
-"""Lines that a panel shows: evenly spaced learners, or the most probable types."""
+MAX_ROWS, MAX_LINES = 6, len(drawing.PALETTE)
+"""Rows (agents, or dimensions of their opponents' actions) that a figure shows, and lines that a panel shows: evenly
+spaced learners, or the most probable types; figures say how many they leave out."""
 
 
 @drawing.styled
@@ -49,7 +49,7 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
             best = posterior["optimal_opponent_action"].rename(opponent_dim="part").isel(at)
             axis.axhline(float(best), color="#999999", linewidth=0.8, zorder=0.5)
     what = "mean and 95 % interval" if replicate is None else f"replicate {replicate} alone"
-    return drawing.finish(panels.figure, posterior, what + panels.left_out + left_out, panels.axes[0, 0])
+    return drawing.finish(panels.figure, what + panels.left_out + left_out, panels.axes[0, 0], of=posterior)
 
 
 class _Panels:
@@ -77,11 +77,7 @@ class _Panels:
 
 
 def _over_time(
-    panels: _Panels,
-    curves: xr.Dataset,
-    looks: Mapping[Any, Mapping[str, Any]],
-    bounds: tuple[float, float],
-    replicate: int | None = None,
+    panels: _Panels, curves: xr.Dataset, looks: Looks, bounds: tuple[float, float], replicate: int | None = None
 ) -> None:
     """Mean and 95 % interval, or one replicate alone, of curves `learner x replicate x step x agent x part`."""
     x, label = drawing.time_axis(curves)
@@ -121,12 +117,9 @@ def range_of(posterior: xr.Dataset) -> tuple[float, float]:
 def _tracked_name(posterior: xr.Dataset, agent: int, part: int) -> str:
     if posterior.attrs["kind"] == "continuous":
         return "opponents' mean action" + (f" (dim {part})" if posterior.sizes["opponent_dim"] > 1 else "")
-    names = posterior["opponent_action"].to_numpy()
-    if "optimal_opponent_action" in posterior:
-        names = names[posterior["optimal_opponent_action"].isel(agent=agent).to_numpy().astype(bool)]
-    else:
-        names = names[:1]
-    return f"P(opponent plays {' or '.join(map(str, names))})"
+    names, best = posterior["opponent_action"].to_numpy(), posterior.get("optimal_opponent_action")
+    followed = names[:1] if best is None else names[best.isel(agent=agent).to_numpy().astype(bool)]
+    return f"P(opponent plays {' or '.join(map(str, followed))})"
 
 
 @drawing.styled
@@ -155,7 +148,7 @@ def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
     _over_time(panels, curves.assign_attrs(posterior.attrs), looks, PROBABILITY)
     panels.name_rows(lambda agent, _: f"agent {agent}\nP(opponents' type)")
     cut = drawing.not_shown(len(names), MAX_LINES, "less likely types") + panels.left_out + left_out
-    return drawing.finish(panels.figure, posterior, f"mean and 95 % interval{cut}", *panels.axes.flat)
+    return drawing.finish(panels.figure, f"mean and 95 % interval{cut}", *panels.axes.flat, of=posterior)
 
 
 @drawing.styled
@@ -188,8 +181,8 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
         axis.set_xlabel("opponents' action")
     unit, dims = "probability" if discrete else "density", last.sizes["part"]
     panels.name_rows(lambda agent, part: f"agent {agent}{f', dim {part}' if dims > 1 else ''}\n{unit}")
-    what = "mean and 95 % interval" if discrete else "all draws"
-    return drawing.finish(panels.figure, posterior, f"at the end, {what}{panels.left_out}{left_out}", panels.axes[0, 0])
+    what = f"at the end, {'mean and 95 % interval' if discrete else 'all draws'}{panels.left_out}{left_out}"
+    return drawing.finish(panels.figure, what, panels.axes[0, 0], of=posterior)
 
 
 @drawing.styled
@@ -223,7 +216,7 @@ def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) ->
     left.set(ylabel=f"change of $\\rho$\nsince the last record\n({unit})", ylim=(0, None))
     right.set(ylabel="share of seeds whose\nlargest change has come", ylim=drawing.PROBABILITY_AXIS)
     drawing.label_time([[left, right]], times, label)
-    return drawing.finish(figure, posterior, "mean and 95 % interval" + left_out, left)
+    return drawing.finish(figure, "mean and 95 % interval" + left_out, left, of=posterior)
 
 
 def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look: Mapping[str, Any]) -> FloatArray:

@@ -53,20 +53,15 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
     figure.colorbar(shading, ax=axes, label="reward of agent 0", shrink=0.8, aspect=22)
     fullest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
-    return drawing.finish(figure, posterior, f"bold: median, thin: single replicates{left_out}", fullest)
+    return drawing.finish(figure, f"bold: median, thin: single replicates{left_out}", fullest, of=posterior)
 
 
 def _paths(axis: Axes, posterior: xr.Dataset) -> None:
     """Paths of one learner: `posterior` without `learner`."""
     halo = [Stroke(linewidth=3.4, foreground="white"), Normal()]
     policy = _mean_action(posterior, "policy", "action_dim")
-    thin: dict[str, Any] = {
-        "color": PATH,
-        "linewidth": 0.5,
-        "alpha": 0.5,
-        "label": r"policies $\pi$, single replicates",
-    }
-    axis.plot(*policy[_spread(len(policy), THIN_PATHS)].T, **thin)
+    thin = policy[_spread(len(policy), THIN_PATHS)]
+    axis.plot(*thin.T, color=PATH, linewidth=0.5, alpha=0.5, label=r"policies $\pi$, single replicates")
     median = np.median(policy, axis=0)
     axis.plot(*median.T, color=PATH, linewidth=2.0, path_effects=halo, label=r"policies $\pi$, median")
     if "opponent_model" in posterior:
@@ -82,8 +77,7 @@ def _mean_action(posterior: xr.Dataset, name: str, dim: str) -> Numbers:
     """`replicates x records x agents`, at up to `PATH_POINTS` records."""
     records = _spread(posterior.sizes["step"], PATH_POINTS)
     mean = posterior[name].isel({"step": records, dim: 0}).mean(["draw", "state"])
-    array: Numbers = mean.transpose("replicate", "step", "agent").to_numpy()
-    return array
+    return np.asarray(mean.transpose("replicate", "step", "agent"))
 
 
 def _spread(count: int, most: int) -> Numbers:
