@@ -1,4 +1,4 @@
-"""Figures of how well beliefs are calibrated."""
+"""Figures of how well beliefs are calibrated, and of how they change."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from inference_marl.analysis.plots import drawing
 from inference_marl.analysis.tables import number
 from inference_marl.described import InspectError
+from inference_marl.statistics.bounds import POSITIVE
 from inference_marl.statistics.calibration import Calibration, calibration, ranks
-from inference_marl.statistics.intervals import mean_interval
+from inference_marl.statistics.changes import belief_change
+from inference_marl.statistics.intervals import mean_band, mean_interval
 
 BARS = "#c3d9e8"
 RANK_BINS = 10
@@ -73,3 +75,37 @@ def _diagonal(axis: Axes, found: Calibration) -> None:
     outcome, lengths = found.outcome.mean[real], drawing.error_lengths(found.outcome)[:, real]
     axis.errorbar(found.forecast[real], outcome, lengths, **look)
     axis.set(xlim=(-0.02, 1.02), ylim=drawing.PROBABILITY_AXIS)
+
+
+@drawing.styled
+def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
+    """How far opponent models change from record to record (left), and when each seed's changes most (right).
+
+    Total variation for discrete beliefs, 1-Wasserstein distance of draws for continuous ones; averaged over agents and
+    states. The right panel shows the fraction of seeds whose largest change has happened.
+
+    Args:
+        posterior: as in `posterior.nc`, with two records or more.
+        learners: which arms; as many as there is room for if `None`.
+
+    Raises:
+        InspectError: if no such learner has an opponent model, or there is one record only.
+    """
+    shown, left_out = drawing.modellers(posterior, learners, len(drawing.PALETTE))
+    found = {learner: change for learner in shown if (change := belief_change(posterior, learner)) is not None}
+    if not found:
+        raise InspectError("step: got one record, expected two or more to see a change between them")
+    figure, ((left, right),) = drawing.panels(1, 2, (3.4, 2.6), sharey=False)
+    times, label = drawing.time_axis(posterior)
+    every = posterior["learner"].to_numpy().tolist()
+    # As in the other figures, unless there are more learners than colours.
+    look = drawing.looks(every if len(every) <= len(drawing.PALETTE) else shown)
+    for learner, change in found.items():
+        drawing.draw_band(left, times[1:], mean_band(change.curve, bounds=POSITIVE), **look[learner])
+        come = (change.at[:, None] <= change.steps).mean(0)
+        right.step(times[1:], come, where="post", **look[learner])
+    unit = "total variation" if posterior.attrs["kind"] == "discrete" else "1-Wasserstein distance"
+    left.set(ylabel=f"change of $\\rho$\nsince the last record\n({unit})", ylim=(0, None))
+    right.set(ylabel="share of seeds whose\nlargest change has come", ylim=drawing.PROBABILITY_AXIS)
+    drawing.label_time([[left, right]], times, label)
+    return drawing.finish(figure, "mean and 95 % interval" + left_out, left, of=posterior)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +19,7 @@ from inference_marl.statistics.beliefs import modelling
 from inference_marl.statistics.intervals import Band, FloatArray
 
 Panels = npt.NDArray[Any]  # `rows x columns` of Axes
+Look = Mapping[str, Any]  # colour, dashes and so on of a line, and its label
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -72,9 +73,7 @@ NOTE = "#666666"
 """Colour of notes."""
 
 
-def panels(
-    rows: int, count: int, size: tuple[float, float], columns: int | None = None, **shared: Any
-) -> tuple[Figure, Panels]:
+def panels(rows: int, count: int, size: tuple[float, float], columns: int = 0, **shared: Any) -> tuple[Figure, Panels]:
     """A figure with `rows x count` panels, each about `size` (width, height) in inches if they fit.
 
     With `columns`, so many of each row are side by side, and the others below. All share both axes unless `shared`,
@@ -141,7 +140,7 @@ def _legend(figure: Figure, *axes: Axes) -> None:
     room = figure.get_figwidth() + 0.35  # the last column has no gap after it
     fit = len(unique) if sum(widths) < room else int(room / max(widths))
     rows = -(-len(unique) // max(1, fit))
-    figure.set_figheight(figure.get_figheight() + 0.22 * (rows - 1))
+    figure.set_figheight(figure.get_figheight() + 0.22 * (rows - 1))  # inches a row
     place: dict[str, Any] = {"loc": "outside lower center", "ncols": -(-len(unique) // rows), "labelspacing": 0.6}
     figure.legend(list(unique.values()), list(unique), **place)
 

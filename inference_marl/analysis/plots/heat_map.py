@@ -20,12 +20,6 @@ from inference_marl.statistics.beliefs import Numbers, about
 CELL, LETTER = (0.62, 0.34), 0.066
 """Width and height of a cell, and width of a letter of an axis' labels, in inches."""
 
-SLANTED = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
-"""Look of names that are wider than a cell."""
-
-DARK = 0.55
-"""Fraction of the colour range above which text is white."""
-
 MAX_STATES, MAX_ACTIONS, MAX_LEARNERS, MAX_PAIRS = 16, 12, 3, 4
 """What beliefs by state show: states where the opponent model is most certain, the opponents' first actions, learners
 (three heat maps each, unless they are named), and pairs of an agent and one of its opponents (a row each)."""
@@ -48,11 +42,12 @@ def heat_map(table: CrossTable, note: str = "", limits: tuple[float, float] | No
     low, high = limits or (np.fmin(np.fmin.reduce(means), 0), np.fmax.reduce(means))
     shade = (means - low) / np.maximum(np.subtract(high, low), 1e-12)
     names = max(map(len, table.columns)) * LETTER
-    slanted = names > CELL[0]
-    above = 0.5 + (names * 0.71 if slanted else 0.2)
+    above, look = 0.7, {}
+    if names > CELL[0]:
+        above, look = 0.5 + names * 0.71, {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
     width = CELL[0] * len(table.columns) + LETTER * max(map(len, table.rows)) + 1.2
     figure, ((axis,),) = drawing.panels(1, 1, (width, CELL[1] * len(table.rows) + above))
-    picture = shaded(axis, shade, table.rows, table.columns, **SLANTED if slanted else {})
+    picture = shaded(axis, shade, table.rows, table.columns, **look)
     axis.set(facecolor="#f0f0f0", ylabel=table.corner, xlabel=table.across)
     axis.xaxis.tick_top()
     axis.xaxis.set_label_position("top")
@@ -80,7 +75,7 @@ def _fill(axis: Axes, table: CrossTable, means: Numbers, shade: Numbers) -> None
     """The number of every cell, and white lines between cells, a broad one beside columns that are set apart."""
     for (i, j), mean in np.ndenumerate(means):
         text = table.text(table.rows[i], table.columns[j], "alone") if np.isnan(mean) else number(mean, 2)
-        colour = "white" if shade[i, j] > DARK else "#333333"
+        colour = "white" if shade[i, j] > 0.55 else "#333333"  # legible on dark cells and on light ones
         axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
     for j in range(1, len(table.columns)):
         axis.axvline(j - 0.5, color="white", linewidth=6 if j == table.apart else 1)

@@ -1,27 +1,35 @@
-"""Figures of what learners believe about their opponents: over time, at the end, and how it changes."""
+"""Figures of what learners believe about their opponents: over time, at the end, and over the reward surface."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import MaxNLocator
 
 from inference_marl.analysis.plots import drawing
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import as_array, opponent_types, optimum_probability
-from inference_marl.statistics.bounds import POSITIVE, PROBABILITY
-from inference_marl.statistics.changes import belief_change
+from inference_marl.statistics.beliefs import Numbers, as_array, opponent_types, optimum_probability
+from inference_marl.statistics.bounds import PROBABILITY
 from inference_marl.statistics.intervals import FloatArray, mean_band
 
-Looks = Mapping[Any, Mapping[str, Any]]
+MAX_ROWS, MAX_TYPES = 6, len(drawing.PALETTE)
+"""Rows (agents, or dimensions of their opponents' actions) and most probable types of opponents that a figure shows; it
+says how many it leaves out."""
 
-MAX_ROWS, MAX_LINES = 6, len(drawing.PALETTE)
-"""Rows (agents, or dimensions of their opponents' actions) that a figure shows, and lines that a panel shows: evenly
-spaced learners, or the most probable types; figures say how many they leave out."""
+THIN_PATHS, PATH_POINTS = 20, 60
+"""Replicates whose paths are drawn, and records that these go through; with more, noise hides their direction."""
+
+PATH = drawing.PALETTE[1]
+SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.linspace(0.35, 1.0, 256)))
 
 
 @drawing.styled
@@ -42,21 +50,19 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
     shown, left_out = drawing.modellers(posterior, learners)
     tracked = tracked_beliefs(posterior)
     panels = _Panels(tracked["opponent_model"].sel(learner=shown), shown, (3.0, 2.0))
-    _over_time(panels, tracked, drawing.ROLES, range_of(posterior), replicate)
-    panels.name_rows(lambda agent, part: f"agent {agent}\n{_tracked_name(posterior, agent, part)}")
-    if posterior.attrs["kind"] == "continuous" and "optimal_opponent_action" in posterior:
-        for axis, _, at in panels:
-            best = posterior["optimal_opponent_action"].rename(opponent_dim="part").isel(at)
-            axis.axhline(float(best), color="#999999", linewidth=0.8, zorder=0.5)
+    _over_time(panels, tracked, drawing.ROLES, replicate)
+    for axes, (agent, part) in zip(panels.axes, panels.rows, strict=True):
+        axes[0].set_ylabel(f"agent {agent}\n{_tracked_name(posterior, agent, part)}")
+        if posterior.attrs["kind"] == "continuous" and "optimal_opponent_action" in posterior:
+            best = float(posterior["optimal_opponent_action"].isel(agent=agent, opponent_dim=part))
+            for axis in axes:
+                axis.axhline(best, color="#999999", linewidth=0.8, zorder=0.5)
     what = "mean and 95 % interval" if replicate is None else f"replicate {replicate} alone"
     return drawing.finish(panels.figure, what + panels.left_out + left_out, panels.axes[0, 0], of=posterior)
 
 
 class _Panels:
-    """A column of panels for each learner, and a row for each agent and part that has `values`.
-
-    Iterating gives every panel with its learner, and with its agent and part for `isel`.
-    """
+    """A column of panels for each learner, and a row for each agent and part that has `values`."""
 
     def __init__(self, values: xr.DataArray, learners: list[str], size: tuple[float, float], **shared: Any) -> None:
         having = values.notnull().any([dim for dim in values.dims if dim not in ("agent", "part")])
@@ -66,28 +72,23 @@ class _Panels:
         self.figure, self.axes = drawing.panels(len(self.rows), len(learners), size, **shared)
         drawing.titles(self.axes[0], learners)
 
-    def __iter__(self) -> Iterator[tuple[Axes, str, dict[str, int]]]:
+    def with_values(self, dataset: xr.Dataset) -> Iterator[tuple[Axes, xr.Dataset]]:
+        """Every panel and what the dataset has of its learner, agent and part."""
         for (i, j), axis in np.ndenumerate(self.axes):
-            yield axis, self.learners[j], dict(zip(("agent", "part"), self.rows[i], strict=True))
-
-    def name_rows(self, name: Callable[[int, int], str]) -> None:
-        """Name rows at the left, by agent and part."""
-        for axes, row in zip(self.axes, self.rows, strict=True):
-            axes[0].set_ylabel(name(*row))
+            agent, part = self.rows[i]
+            yield axis, dataset.sel(learner=self.learners[j]).isel(agent=agent, part=part)
 
 
-def _over_time(
-    panels: _Panels, curves: xr.Dataset, looks: Looks, bounds: tuple[float, float], replicate: int | None = None
-) -> None:
+def _over_time(panels: _Panels, curves: xr.Dataset, looks: Mapping[Any, drawing.Look], replicate: int | None) -> None:
     """Mean and 95 % interval, or one replicate alone, of curves `learner x replicate x step x agent x part`."""
     x, label = drawing.time_axis(curves)
-    for axis, learner, at in panels:
-        for name, values in curves.sel(learner=learner).isel(at).items():
-            here = as_array(values, "replicate", "step")
-            if not np.isnan(here).all():
-                band = mean_band(here if replicate is None else here[[replicate]], bounds=bounds)
+    for axis, here in panels.with_values(curves):
+        for name in here:
+            values = as_array(here[name], "replicate", "step")
+            if not np.isnan(values).all():
+                band = mean_band(values if replicate is None else values[[replicate]], bounds=range_of(curves))
                 drawing.draw_band(axis, x, band, **looks[name])
-        if bounds == PROBABILITY:
+        if curves.attrs["kind"] == "discrete":
             axis.set_ylim(drawing.PROBABILITY_AXIS)
     drawing.label_time(panels.axes, x, label)
 
@@ -126,7 +127,7 @@ def _tracked_name(posterior: xr.Dataset, agent: int, part: int) -> str:
 def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
     """Probabilities of the opponents' latent types over time, a column per learner with types, a row per agent.
 
-    Averaged over states. Of many types the `MAX_LINES` most probable ones at the end are shown.
+    Averaged over states. Of many types the `MAX_TYPES` most probable ones at the end are shown.
 
     Args:
         posterior: as in `posterior.nc`.
@@ -142,12 +143,13 @@ def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
     panels = _Panels(values.expand_dims(part=1), learners, (3.0, 2.0))
     names = opponent_types(posterior)
     likeliest = values.isel(step=-1).mean([dim for dim in values.dims if dim not in ("step", "type")])
-    shown = sorted(np.argsort(-likeliest.fillna(0).to_numpy())[:MAX_LINES].tolist())
+    shown = sorted(np.argsort(-likeliest.fillna(0).to_numpy())[:MAX_TYPES].tolist())
     curves = xr.Dataset({kind: values.isel(type=kind, drop=True).mean("state") for kind in shown}).expand_dims(part=1)
     looks = {kind: {**drawing.look(i), "label": names[kind]} for i, kind in enumerate(shown)}
-    _over_time(panels, curves.assign_attrs(posterior.attrs), looks, PROBABILITY)
-    panels.name_rows(lambda agent, _: f"agent {agent}\nP(opponents' type)")
-    cut = drawing.not_shown(len(names), MAX_LINES, "less likely types") + panels.left_out + left_out
+    _over_time(panels, curves.assign_attrs({**posterior.attrs, "kind": "discrete"}), looks, None)
+    for axes, (agent, _) in zip(panels.axes, panels.rows, strict=True):
+        axes[0].set_ylabel(f"agent {agent}\nP(opponents' type)")
+    cut = drawing.not_shown(len(names), MAX_TYPES, "less likely types") + panels.left_out + left_out
     return drawing.finish(panels.figure, f"mean and 95 % interval{cut}", *panels.axes.flat, of=posterior)
 
 
@@ -169,57 +171,24 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
     discrete, limits = posterior.attrs["kind"] == "discrete", range_of(posterior)
     last = by_part(posterior).isel(step=-1)
     panels = _Panels(last["opponent_model"].sel(learner=shown), shown, (2.7, 1.9), sharey=discrete)
-    for axis, learner, at in panels:
-        for i, (name, values) in enumerate(last.sel(learner=learner).isel(at).items()):
+    for axis, here in panels.with_values(last):
+        for i, (name, values) in enumerate(here.items()):
             if discrete:
                 draw_bars(axis, values, 0.27 * (i - 1), 0.25, drawing.ROLES[str(name)])
             else:
                 draw_density(axis, values, limits, drawing.ROLES[str(name)], filled=name == "opponent_model")
         if not discrete:
             axis.set(xlim=limits, ylim=(0, None))
+    for axes, (agent, part) in zip(panels.axes, panels.rows, strict=True):
+        dim = f", dim {part}" if last.sizes["part"] > 1 else ""
+        axes[0].set_ylabel(f"agent {agent}{dim}\n{'probability' if discrete else 'density'}")
     for axis in panels.axes[-1]:
         axis.set_xlabel("opponents' action")
-    unit, dims = "probability" if discrete else "density", last.sizes["part"]
-    panels.name_rows(lambda agent, part: f"agent {agent}{f', dim {part}' if dims > 1 else ''}\n{unit}")
     what = f"at the end, {'mean and 95 % interval' if discrete else 'all draws'}{panels.left_out}{left_out}"
     return drawing.finish(panels.figure, what, panels.axes[0, 0], of=posterior)
 
 
-@drawing.styled
-def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """How far opponent models change from record to record (left), and when each seed's changes most (right).
-
-    Total variation for discrete beliefs, 1-Wasserstein distance of draws for continuous ones; averaged over agents and
-    states. The right panel shows the fraction of seeds whose largest change has happened.
-
-    Args:
-        posterior: as in `posterior.nc`, with two records or more.
-        learners: which arms; as many as there is room for if `None`.
-
-    Raises:
-        InspectError: if no such learner has an opponent model, or there is one record only.
-    """
-    shown, left_out = drawing.modellers(posterior, learners, MAX_LINES)
-    found = {learner: change for learner in shown if (change := belief_change(posterior, learner)) is not None}
-    if not found:
-        raise InspectError("step: got one record, expected two or more to see a change between them")
-    figure, ((left, right),) = drawing.panels(1, 2, (3.4, 2.6), sharey=False)
-    times, label = drawing.time_axis(posterior)
-    every = posterior["learner"].to_numpy().tolist()
-    # As in the other figures, unless there are more learners than colours.
-    look = drawing.looks(every if len(every) <= len(drawing.PALETTE) else shown)
-    for learner, change in found.items():
-        drawing.draw_band(left, times[1:], mean_band(change.curve, bounds=POSITIVE), **look[learner])
-        come = (change.at[:, None] <= change.steps).mean(0)
-        right.step(times[1:], come, where="post", **look[learner])
-    unit = "total variation" if posterior.attrs["kind"] == "discrete" else "1-Wasserstein distance"
-    left.set(ylabel=f"change of $\\rho$\nsince the last record\n({unit})", ylim=(0, None))
-    right.set(ylabel="share of seeds whose\nlargest change has come", ylim=drawing.PROBABILITY_AXIS)
-    drawing.label_time([[left, right]], times, label)
-    return drawing.finish(figure, "mean and 95 % interval" + left_out, left, of=posterior)
-
-
-def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look: Mapping[str, Any]) -> FloatArray:
+def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look: drawing.Look) -> FloatArray:
     """Bars of actions' probabilities, `replicate x state x opponent_action`; returns where they stand."""
     band = mean_band(as_array(values.mean("state"), "replicate", "opponent_action"), bounds=PROBABILITY)
     x, names = np.arange(len(band.mean)), values["opponent_action"].to_numpy().tolist()
@@ -234,7 +203,7 @@ def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look
 
 
 def draw_density(
-    axis: Axes, values: xr.DataArray, limits: tuple[float, float], look: Mapping[str, Any], filled: bool = False
+    axis: Axes, values: xr.DataArray, limits: tuple[float, float], look: drawing.Look, filled: bool = False
 ) -> None:
     """Histogram of all draws."""
     draws = values.to_numpy()[np.isfinite(values)]
@@ -246,9 +215,9 @@ def draw_density(
 
 
 def histogram(draws: FloatArray, span: float) -> tuple[FloatArray, FloatArray]:
-    """Density of finite draws, `bins`, in equal bins over their own range, and edges of the bins, `bins + 1`.
+    """Density of draws in equal bins over their own range, and the bins' edges, for an axis of this span.
 
-    Their number is Rice's, `2 n^(1/3)`, or less, so that none is narrower than 1 / 100 of the axis' span.
+    There are `2 n^(1/3)` bins (Rice's rule), or less, so that none is narrower than 1 / 100 of the axis.
     """
     low, high = float(draws.min()), float(draws.max())
     narrowest = span / 100
@@ -257,3 +226,66 @@ def histogram(draws: FloatArray, span: float) -> tuple[FloatArray, FloatArray]:
     count = max(1, min(round(2 * len(draws) ** (1 / 3)), int((high - low) / narrowest + 1e-9)))
     density, edges = np.histogram(draws, count, (low, high), density=True)
     return density, edges
+
+
+@drawing.styled
+def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
+    """The reward surface of agent 0 with the paths that learners take over it, a panel per learner (Fig. 2a).
+
+    A point of a path is the pair of both agents' mean actions at one record: those of their policies, and those that
+    their opponent models predict. Thin: replicates' policies. Bold: the median, coordinate by coordinate.
+
+    Args:
+        payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
+        posterior: as in `posterior.nc`, for continuous actions.
+        learners: which arms; up to `MAX_LEARNERS` of them if `None`.
+    """
+    shown, left_out = drawing.some_of(posterior["learner"].to_numpy().tolist(), learners)
+    figure, (axes,) = drawing.panels(1, len(shown), (3.2, 2.9))
+    x, y = payoff["action_0"].to_numpy(), payoff["action_1"].to_numpy()
+    height = payoff["payoff"].isel(agent=0).transpose("action_1", "action_0").to_numpy()
+    levels = MaxNLocator(14).tick_values(float(np.quantile(height, 0.05)), float(height.max()))
+    for axis, learner in zip(axes, shown, strict=True):
+        axis.contourf(x, y, height, levels=levels, cmap=SHADES, extend="min")
+        axis.contour(x, y, height, levels=levels, colors="#777777", linewidths=0.3, linestyles="solid")
+        _paths(axis, posterior.sel(learner=learner))
+        if "optimal_action" in posterior:
+            best = posterior["optimal_action"].isel(action_dim=0).to_numpy()
+            axis.plot(*best, "o", markersize=13, markerfacecolor="none", color="#000000", label="optimum")
+        axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel="action of agent 0", aspect="equal")
+        axis.grid(False)
+    axes[0].set_ylabel("action of agent 1")
+    drawing.titles(axes, shown)
+    shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
+    figure.colorbar(shading, ax=axes, label="reward of agent 0", shrink=0.8, aspect=22)
+    fullest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    return drawing.finish(figure, f"bold: median, thin: single replicates{left_out}", fullest, of=posterior)
+
+
+def _paths(axis: Axes, posterior: xr.Dataset) -> None:
+    """Paths of one learner: `posterior` without `learner`."""
+    halo = [Stroke(linewidth=3.4, foreground="white"), Normal()]
+    policy = _mean_action(posterior, "policy", "action_dim")
+    thin = policy[_spread(len(policy), THIN_PATHS)]
+    axis.plot(*thin.T, color=PATH, linewidth=0.5, alpha=0.5, label=r"policies $\pi$, single replicates")
+    median = np.median(policy, axis=0)
+    axis.plot(*median.T, color=PATH, linewidth=2.0, path_effects=halo, label=r"policies $\pi$, median")
+    if "opponent_model" in posterior:
+        model = np.median(_mean_action(posterior, "opponent_model", "opponent_dim"), axis=0)
+        if not np.isnan(model).all():
+            # Agent 1's model is about agent 0, whose action is the first coordinate.
+            look = {**drawing.ROLES["opponent_model"], "label": r"opponent models $\rho$, median"}
+            axis.plot(*model[:, ::-1].T, **look, path_effects=halo)
+    axis.plot(*median[0], "*", markersize=13, color="#000000", markeredgecolor="white", zorder=5, label="start")
+
+
+def _mean_action(posterior: xr.Dataset, name: str, dim: str) -> Numbers:
+    """`replicates x records x agents`, at up to `PATH_POINTS` records."""
+    records = _spread(posterior.sizes["step"], PATH_POINTS)
+    mean = posterior[name].isel({"step": records, dim: 0}).mean(["draw", "state"])
+    return np.asarray(mean.transpose("replicate", "step", "agent"))
+
+
+def _spread(count: int, most: int) -> Numbers:
+    """Up to so many indices, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int))

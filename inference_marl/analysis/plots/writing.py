@@ -10,12 +10,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from inference_marl.analysis.comparison import run_names
-from inference_marl.analysis.plots import opponents
-from inference_marl.analysis.plots.calibration import reliability
+from inference_marl.analysis.plots.calibration import belief_movement, reliability
 from inference_marl.analysis.plots.comparison import compared_beliefs
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
 from inference_marl.analysis.plots.learning import elbo_parts, learning_curves
-from inference_marl.analysis.plots.paths import surface
+from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, opponent_types_over_time, surface
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.described import InspectError
 from inference_marl.runs.files import write_atomically
@@ -67,17 +66,17 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
     if posterior is not None:
         posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})
         if modelling(posterior):
-            figures["beliefs"] = opponents.beliefs(posterior)
-            figures["beliefs_replicate_0"] = opponents.beliefs(posterior, replicate=0)
-            figures["opponent_actions"] = opponents.opponent_action_bars(posterior)
+            figures["beliefs"] = beliefs(posterior)
+            figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
+            figures["opponent_actions"] = opponent_action_bars(posterior)
             if posterior.attrs["kind"] == "discrete" and posterior.sizes["state"] > 1:
                 figures["beliefs_by_state"] = beliefs_by_state(posterior)
             if "opponent_policy" in posterior:
                 figures["calibration"] = reliability(posterior)
             if posterior.sizes["step"] > 1:
-                figures["belief_change"] = opponents.belief_movement(posterior)
+                figures["belief_change"] = belief_movement(posterior)
         if "opponent_type" in posterior:
-            figures["opponent_types"] = opponents.opponent_types_over_time(posterior)
+            figures["opponent_types"] = opponent_types_over_time(posterior)
         if recorded.surface is not None:
             figures["surface"] = surface(recorded.surface, posterior)
     return write_figures(recorded.folder, figures)
