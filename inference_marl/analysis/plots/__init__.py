@@ -4,12 +4,10 @@ Every function takes datasets of a run's folder and returns a matplotlib `Figure
 Means are over replicates, bands are 95 % confidence intervals of the mean.
 """
 
-from inference_marl.analysis.plots.ablation import ablation_curves, elbo_bars
-from inference_marl.analysis.plots.calibration import reliability
-from inference_marl.analysis.plots.learning import elbo_parts, learning_curves
-from inference_marl.analysis.plots.movement import belief_movement, opponent_types_over_time
-from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, surface
-from inference_marl.analysis.plots.states import beliefs_by_state
+from inference_marl.analysis.plots.calibration import belief_movement, reliability
+from inference_marl.analysis.plots.heat_map import beliefs_by_state
+from inference_marl.analysis.plots.learning import ablation_curves, elbo_bars, elbo_parts, learning_curves
+from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, opponent_types_over_time, surface
 from inference_marl.analysis.plots.writing import write_all
 
 __all__ = [

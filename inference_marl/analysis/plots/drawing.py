@@ -1,26 +1,25 @@
-"""What all figures share: style, colours, time axes, bands and axis limits. No pyplot, so no global state."""
+"""What all figures share: style, panels, who is shown, time axes, bands and legends. No pyplot, so no global state."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
-from typing import Any, Literal, ParamSpec
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from inference_marl.described import InspectError
+from inference_marl.statistics.beliefs import modelling
 from inference_marl.statistics.intervals import Band, FloatArray
 
-Arguments = ParamSpec("Arguments")
-
-Share = bool | Literal["row", "col", "all", "none"]
-"""Which panels share an axis."""
-
+Panels = npt.NDArray[Any]  # `rows x columns` of Axes
+Look = Mapping[str, Any]  # colour, dashes and so on of a line, and its label
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -38,8 +37,11 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
+    "legend.handlelength": 2.8,
     "figure.facecolor": "white",
 }
+styled = mpl.rc_context(STYLE)
+"""Decorator of figures: they are drawn with `STYLE` on top of the user's settings, and leave those alone."""
 
 # Okabe and Ito's colour-blind-safe palette without its yellow, which is too light for lines; then, for figures of many
 # lines, wine and olive of Tol's muted scheme, grey, brown and indigo.
@@ -47,243 +49,86 @@ PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
     *("#882255", "#999933", "#8C8C8C", "#8C564B", "#332288"),
 )
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+GAPS = (0.0, 0.23, 0.44, 0.29)
+"""Share of a line that is not drawn, with each of the dashes."""
+
+ROLES: dict[str, dict[str, Any]] = {
+    "opponent_model": {"color": PALETTE[0], "label": r"opponent model $\rho$", "linewidth": 2.0},
+    "opponent_prior": {"color": PALETTE[4], "label": "opponent prior $P$", "linestyle": DASHES[2]},
+    "opponent_policy": {"color": PALETTE[6], "label": "opponents' actual policy", "linestyle": DASHES[1]},
+}
+"""Look of each belief about the opponents, the same in every figure."""
+
 MIN_WIDTH, MAX_WIDTH = 5.4, 14.0
 """Of a figure, in inches: what a legend in two columns needs, and what a screen shows without shrinking it."""
-
-LEGEND_ROW = 0.22
-"""Height of one row of a legend, in inches."""
 
 PROBABILITY_AXIS = (-0.03, 1.03)
 """Limits of axes of probabilities."""
 
-GREY = {"fontsize": 8, "color": "#666666"}
-"""Look of notes."""
+MAX_LEARNERS = 5
+"""Columns of learners that a figure shows unless they are named: evenly spaced ones if there are more."""
 
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
-INK = (1.0, 0.77, 0.56, 0.71)
-"""Share of a line that is drawn, with each of the dashes."""
-
-ROLES: dict[str, dict[str, Any]] = {
-    "opponent_model": {"color": "#0072B2", "label": r"opponent model $\rho$", "linewidth": 2.0},
-    "opponent_prior": {"color": "#E69F00", "label": "opponent prior $P$", "linestyle": (0, (1.5, 1.2))},
-    "opponent_policy": {"color": "#000000", "label": "opponents' actual policy", "linestyle": (0, (5, 1.5))},
-}
-"""Look of each belief about the opponents, the same in every figure."""
+NOTE = "#666666"
+"""Colour of notes."""
 
 
-def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Draw with `STYLE` on top of the user's settings, and leave those alone."""
+def panels(rows: int, count: int, size: tuple[float, float], columns: int = 0, **shared: Any) -> tuple[Figure, Panels]:
+    """A figure with `rows x count` panels, each about `size` (width, height) in inches if they fit.
 
-    @wraps(draw)
-    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
-        with mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return wrapped
-
-
-def panels(
-    rows: int,
-    columns: int,
-    size: tuple[float, float],
-    sharex: Share = True,
-    sharey: Share = True,
-    heights: Sequence[float] | None = None,
-) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with `rows x columns` axes, each about `size` (width, height) in inches if they fit.
-
-    `heights` are the relative heights of the rows, all the same if `None`.
+    With `columns`, so many of each row are side by side, and the others below. All share both axes unless `shared`,
+    which goes to `Figure.subplots`, says otherwise.
     """
+    columns = columns or count
+    bands = -(-count // columns)
     width = min(max(size[0] * columns + 0.4, MIN_WIDTH), MAX_WIDTH)
-    figure = Figure(figsize=(width, size[1] * rows + 0.8), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False, height_ratios=heights)
-    return figure, [list(row) for row in grid]
-
-
-def tiles(
-    count: int,
-    columns: int,
-    size: tuple[float, float],
-    sharex: Share = True,
-    heights: Sequence[float] | None = None,
-) -> tuple[Figure, list[Axes], list[Axes]]:
-    """As many `panels` as are asked for, in rows of so many columns, and those of them with none below."""
-    figure, grid = panels(-(-count // columns), columns, size, sharex, False, heights)
-    axes = [axis for row in grid for axis in row]
-    for axis in axes[count:]:
+    figure = Figure(figsize=(width, size[1] * bands * rows + 0.8), layout="constrained")
+    grid = figure.subplots(bands * rows, columns, squeeze=False, **{"sharex": True, "sharey": True, **shared})
+    axes = grid.reshape(bands, rows, columns).swapaxes(0, 1).reshape(rows, -1)
+    for axis in axes[:, count:].flat:
         axis.set_visible(False)
-    return figure, axes[:count], axes[:count][-columns:]
+    return figure, axes[:, :count]
 
 
-def name_above(figure: Figure, text: str) -> None:
-    """What the figure is of, in small grey letters at the top."""
-    figure.suptitle(text, x=0.01, ha="left", **GREY)
+def not_shown(count: int, most: int, what: str) -> str:
+    """Words about what is left out where there are more than so many."""
+    return f"; {count - most} {what} not shown" if count > most else ""
 
 
-def name_columns(grid: Sequence[Sequence[Axes]], names: Iterable[str]) -> None:
-    """A title for every column of panels."""
-    for axis, name in zip(grid[0], names, strict=True):
-        title(axis, name)
+def some_of(every: list[str], named: list[str] | None = None, most: int = MAX_LEARNERS) -> tuple[list[str], str]:
+    """The named learners, or evenly spaced ones, so that in a grid not all have the same level; and who is left out."""
+    if named is not None:
+        return named, ""
+    count = min(most, len(every))
+    shown = [every[i * len(every) // count] for i in range(count)]
+    return shown, f"; {count} of {len(every)} learners, evenly spaced" if count < len(every) else ""
 
 
-def heading(figure: Figure, dataset: xr.Dataset, extra: str = "") -> None:
-    """Game and number of replicates at the top, so that a figure can leave its folder."""
-    count = dataset.sizes["replicate"]
-    parts = [str(dataset.attrs["game"])] if "game" in dataset.attrs else []
-    parts += [f"{count} replicates" if count > 1 else "1 replicate", *([extra] if extra else [])]
-    name_above(figure, ", ".join(parts))
+def modellers(posterior: xr.Dataset, named: list[str] | None, most: int = MAX_LEARNERS) -> tuple[list[str], str]:
+    """`some_of` the learners that have an opponent model; refuses (`InspectError`) others, and runs without any."""
+    having = modelling(posterior)
+    wanted = having if named is None else named
+    if not wanted or not set(wanted) <= set(having):
+        raise InspectError(
+            f"learners: got {named or 'a run'} without an opponent model, expected some of: "
+            f"{', '.join(having) or 'none in this run has one'}"
+        )
+    return some_of(having, named, most)
 
 
-def looks(learners: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dashes of every learner; both differ, so that figures survive greyscale. There are 48 different looks.
-
-    Lines with more gaps are drawn above those with fewer, so that of two that coincide both are seen.
-    """
-    found = {}
-    for i, learner in enumerate(learners):
-        k = (i + i // len(PALETTE)) % len(DASHES)
-        colour = PALETTE[i % len(PALETTE)]
-        found[learner] = {"color": colour, "linestyle": DASHES[k], "zorder": 3 - INK[k], "label": learner}
-    return found
-
-
-def time_axis(dataset: xr.Dataset) -> tuple[FloatArray, str]:
-    """Positions of the records: in episodes if an episode has several steps and the run several episodes.
-
-    Returns:
-        Positions, `steps`, and the label of the axis.
-    """
-    steps = dataset["step"].to_numpy().astype(np.float64)
-    length = int(dataset.attrs.get("steps_per_episode", 1))
-    if 1 < length < steps[-1]:
-        return steps / length, f"episode ({length} steps each)"
-    return steps, "environment step"
+def finish(figure: Figure, what: str, *legend: Axes, of: xr.Dataset | None = None) -> Figure:
+    """Put what a figure shows, and of which run, at the top, and a legend for the labels of some panels below."""
+    if of is not None:
+        count = of.sizes["replicate"]
+        game = [str(of.attrs["game"])] if "game" in of.attrs else []
+        what = ", ".join([*game, f"{count} replicate{'s' if count > 1 else ''}", what])
+    figure.suptitle(what, x=0.01, ha="left", fontsize=8, color=NOTE)
+    if legend:
+        _legend(figure, *legend)
+    return figure
 
 
-def label_time(grid: Sequence[Sequence[Axes]], x: FloatArray, label: str) -> None:
-    """Label the time axis below the last row and fit every panel to it."""
-    for axis in grid[-1]:
-        axis.set_xlabel(label)
-    for axis in (axis for row in grid for axis in row):
-        # From 0 on if the first record is early.
-        axis.set_xlim(0 if x[0] < 0.05 * x[-1] else float(x[0]), float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-
-
-def settled(panels: Iterable[Sequence[FloatArray]], share: float = 0.02) -> int:
-    """The first record from which every curve stays where it ends, within a fraction of its panel's range.
-
-    Args:
-        panels: the curves of each, each `steps`; NaN where one has none.
-        share: fraction of the range of the panel's curves.
-    """
-    first = 0
-    for curves in panels:
-        stacked = np.stack(curves)
-        known = stacked[np.isfinite(stacked)]
-        if len(known):
-            away = np.abs(stacked - stacked[:, -1:]) > share * np.ptp(known)
-            first = max(first, int(np.max(np.nonzero(away.any(0))[0], initial=-1)) + 1)
-    return first
-
-
-def draw_band(axis: Axes, x: FloatArray, band: Band, **look: Any) -> FloatArray:
-    """The mean over replicates and its 95 % interval, shaded; a single replicate has no band.
-
-    Args:
-        axis: where.
-        x: positions, `steps`.
-        band: fields of shape `steps`.
-        **look: colour, dashes, label and so on of the line.
-
-    Returns:
-        The mean, `steps`.
-    """
-    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) == 1 else {}
-    axis.plot(x, band.mean, **marker, **look)
-    if np.isfinite(band.low).any():
-        axis.fill_between(x, band.low, band.high, color=look.get("color"), alpha=0.15, linewidth=0)
-    return band.mean
-
-
-def draw_bars(axis: Axes, x: FloatArray, width: float, band: Band, **look: Any) -> None:
-    """Bars of means over replicates, with 95 % intervals."""
-    axis.bar(x, band.mean, width, **look)
-    axis.errorbar(x, band.mean, error_lengths(band), fmt="none", ecolor="#888888", elinewidth=1.0, capsize=2)
-
-
-def error_lengths(band: Band) -> FloatArray:
-    """How far an interval reaches below and above its mean, `2 x ...`; 0 where there is none."""
-    lengths: FloatArray = np.nan_to_num(np.stack([band.mean - band.low, band.high - band.mean])).clip(0)
-    return lengths
-
-
-def name_actions(axis: Axes, names: Sequence[str]) -> None:
-    """Name the bars of actions' probabilities, at most 16 of them."""
-    every = max(1, -(-len(names) // 16))
-    axis.set_xticks(range(0, len(names), every), names[::every])
-    axis.grid(False, axis="x")
-    axis.set_ylim(0, 1.03)
-
-
-def readable_limits(axis: Axes, curves: Sequence[FloatArray], share: float = 0.1) -> str:
-    """Fit the y axis to curves whose first records may be huge.
-
-    An annealed temperature multiplies the entropy term by hundreds at first. If leaving out the first `share` of the
-    records more than halves the range, the axis is fitted to the rest.
-
-    Args:
-        axis: where the curves are drawn.
-        curves: each `steps`.
-        share: fraction of the records that may be cut off.
-
-    Returns:
-        What is cut off, in words, possibly empty.
-    """
-    stacked = np.stack([np.asarray(curve, dtype=np.float64) for curve in curves])
-    early = stacked[np.isfinite(stacked)]
-    late = stacked[:, int(share * stacked.shape[1]) :]
-    late = late[np.isfinite(late)]
-    if not len(late):
-        return ""
-    cut = np.ptp(late) < np.ptp(early) / 2
-    low, high = (late.min(), late.max()) if cut else (early.min(), early.max())
-    margin = 0.06 * max(high - low, 1e-3 * max(1.0, abs(high)))
-    low, high = low - margin, high + margin
-    axis.set_ylim(low, high)
-    ends = [end for end, beyond in ((early.min(), early.min() < low), (early.max(), early.max() > high)) if beyond]
-    return "first records reach " + " and ".join(f"{end:,.0f}" for end in ends) if ends else ""
-
-
-def title(axis: Axes, text: str, note: str | None = None) -> None:
-    """A panel's title with, in small grey letters below it, a note; an empty note takes room too."""
-    axis.set_title(text, loc="left", pad=6 if note is None else 16)
-    if note:
-        at = axis.annotate(note, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points")
-        at.set(fontsize=7.5, color="#666666")
-
-
-def histogram(draws: FloatArray, span: float) -> tuple[FloatArray, FloatArray]:
-    """Density of draws in equal bins over their own range, none too narrow to see.
-
-    Args:
-        draws: finite numbers, at least one.
-        span: range of the axis.
-
-    Returns:
-        Densities, `bins`, and edges, `bins + 1`. The number of bins is Rice's, `2 n^(1/3)`, or less, so that no bin is
-        narrower than 1 / 100 of the axis.
-    """
-    low, high = float(draws.min()), float(draws.max())
-    narrowest = span / 100
-    if high - low < narrowest:
-        low, high = (low + high - narrowest) / 2, (low + high + narrowest) / 2
-    count = max(1, min(round(2 * len(draws) ** (1 / 3)), int((high - low) / narrowest + 1e-9)))
-    density, edges = np.histogram(draws, count, (low, high), density=True)
-    return density, edges
-
-
-def shared_legend(figure: Figure, *axes: Axes) -> None:
+def _legend(figure: Figure, *axes: Axes) -> None:
     """One legend below all panels, with the labels of some of them, in as many columns as fit.
 
     The figure grows with each further row of the legend, so that the panels keep their size.
@@ -295,12 +140,95 @@ def shared_legend(figure: Figure, *axes: Axes) -> None:
     room = figure.get_figwidth() + 0.35  # the last column has no gap after it
     fit = len(unique) if sum(widths) < room else int(room / max(widths))
     rows = -(-len(unique) // max(1, fit))
-    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (rows - 1))
-    figure.legend(
-        list(unique.values()),
-        list(unique),
-        loc="outside lower center",
-        ncols=-(-len(unique) // rows),
-        handlelength=2.8,
-        labelspacing=0.6,
-    )
+    figure.set_figheight(figure.get_figheight() + 0.22 * (rows - 1))  # inches a row
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": -(-len(unique) // rows), "labelspacing": 0.6}
+    figure.legend(list(unique.values()), list(unique), **place)
+
+
+def titles(axes: Iterable[Axes], texts: Sequence[str], notes: Sequence[str] = ()) -> None:
+    """A title for every panel and, in small grey letters below it, a note; all leave room for notes if one has one."""
+    for axis, text, note in zip(axes, texts, notes or [""] * len(texts), strict=True):
+        axis.set_title(text, loc="left", pad=16 if any(notes) else 6)
+        note_above(axis, note, 0, fontsize=7.5, color=NOTE)
+
+
+def note_above(axis: Axes, text: str, x: float, **look: Any) -> None:
+    """Small letters right above a panel, from a fraction of its width on."""
+    if text:
+        axis.annotate(text, (x, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", **look)
+
+
+def look(i: int) -> dict[str, Any]:
+    """Colour and dashes of a line; both differ, so that figures survive greyscale. There are 48 different looks."""
+    return {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[(i + i // len(PALETTE)) % len(DASHES)]}
+
+
+def looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Looks of labelled lines, those with more gaps above those with fewer: so both of two that coincide are seen."""
+    found = {label: {**look(i), "label": label} for i, label in enumerate(labels)}
+    return {label: {**each, "zorder": 2 + GAPS[DASHES.index(each["linestyle"])]} for label, each in found.items()}
+
+
+def time_axis(dataset: xr.Dataset) -> tuple[FloatArray, str]:
+    """Positions of the records, in episodes if these have several steps and the run has several; and their label."""
+    steps = dataset["step"].to_numpy().astype(np.float64)
+    length = int(dataset.attrs.get("steps_per_episode", 1))
+    if 1 < length < steps[-1]:
+        return steps / length, f"episode ({length} steps each)"
+    return steps, "environment step"
+
+
+def label_time(rows: Iterable[Iterable[Axes]], x: FloatArray, label: str) -> None:
+    """Label the time axis below the last row and fit every panel to it."""
+    start = 0 if x[0] < 0.05 * x[-1] else float(x[0])  # from 0 on if the first record is early
+    for row in rows:
+        for axis in row:
+            axis.set_xlim(start, float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1)
+            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    for axis in row:
+        axis.set_xlabel(label)
+        axis.tick_params(labelbottom=True)
+
+
+def settled(panels: Iterable[Sequence[FloatArray]], share: float = 0.02) -> int:
+    """The first record from which every curve, `steps`, stays where it ends, within a fraction of its panel's range."""
+    first = 0
+    for curves in panels:
+        stacked = np.stack(curves)
+        known = stacked[np.isfinite(stacked)]
+        if len(known):
+            away = np.abs(stacked - stacked[:, -1:]) > share * np.ptp(known)
+            first = max([first, *(np.flatnonzero(away.any(0)) + 1).tolist()])
+    return first
+
+
+def draw_band(axis: Axes, x: FloatArray, band: Band, **look: Any) -> FloatArray:
+    """Draw the mean over replicates and its 95 % interval, shaded; returns the mean, `steps`."""
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) == 1 else {}
+    axis.plot(x, band.mean, **marker, **look)
+    if np.isfinite(band.low).any():
+        axis.fill_between(x, band.low, band.high, color=look.get("color"), alpha=0.15, linewidth=0)
+    return band.mean
+
+
+def error_lengths(band: Band) -> FloatArray:
+    """How far an interval reaches below and above its mean, `2 x ...`; 0 where there is none."""
+    lengths: FloatArray = np.nan_to_num(np.stack([band.mean - band.low, band.high - band.mean])).clip(0)
+    return lengths
+
+
+def readable_limits(axis: Axes, curves: Sequence[FloatArray], share: float = 0.1) -> str:
+    """Fit the y axis to curves, each `steps`, without the first `share` of the records if these double the range.
+
+    An annealed temperature multiplies the entropy term by hundreds at first. Returns words about what is cut off.
+    """
+    stacked = np.stack(curves)
+    early, late = (part[np.isfinite(part)] for part in (stacked, stacked[:, int(share * stacked.shape[1]) :]))
+    if not len(late):
+        return ""
+    fitted = late if np.ptp(late) < np.ptp(early) / 2 else early
+    low, high = float(fitted.min()), float(fitted.max())
+    margin = 0.06 * max(high - low, 1e-3 * max(1.0, abs(high)))
+    axis.set_ylim(low - margin, high + margin)
+    beyond = [end for end in (early.min(), early.max()) if not low - margin <= end <= high + margin]
+    return "first records reach " + " and ".join(f"{end:,.0f}" for end in beyond) if beyond else ""

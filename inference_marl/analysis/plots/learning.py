@@ -1,37 +1,60 @@
-"""Figures of learning: rewards and success over time, and the ELBO's parts."""
+"""Figures of learning, of a run's learners and of an ablation's cells: rewards, success and the ELBO's parts."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
+from inference_marl.analysis.levels import groups
 from inference_marl.analysis.plots import drawing
+from inference_marl.analysis.plots.drawing import DASHES, PALETTE
+from inference_marl.analysis.tables import number
 from inference_marl.described import InspectError
+from inference_marl.experiment import Levels
+from inference_marl.learners.variational import ELBO_PARTS
 from inference_marl.statistics.beliefs import Numbers
-from inference_marl.statistics.intervals import mean_band
-from inference_marl.statistics.metrics import OF_AGENTS, band, in_dataset, is_zero_sum, per_replicate
+from inference_marl.statistics.intervals import FloatArray, mean_band
+from inference_marl.statistics.metrics import (
+    OF_AGENTS,
+    OPTIMUM_PROBABILITY,
+    RETURN,
+    REWARD,
+    SUCCESS_RATE,
+    band,
+    in_dataset,
+    is_zero_sum,
+    per_replicate,
+)
+from inference_marl.statistics.summary import PUBLISHABLE
+from inference_marl.types import PROBABILITY
 
-CURVES = {
-    "reward": "reward per step",
-    "return": "exact return of the joint policy",
-    "joint_optimum_probability": "joint probability of the optimum",
-    "success_rate": "share of replicates that succeed",
-}
+CURVES = (REWARD.name, RETURN.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name)
+"""What is drawn over time of every run, where it is known; then what the game and the learners measure of their own."""
+
 FEWEST, MOST = 20, 0.6
 """Fewest records, and largest fraction of all, that are shown if the time axis ends where all curves have settled."""
 
 ELBO: dict[str, dict[str, Any]] = {
-    "elbo": {"label": "ELBO", "color": "#000000", "linewidth": 2.0},
-    "elbo_reward": {"label": "expected value $Q$", "color": "#009E73", "linestyle": (0, (6, 1.5, 1.5, 1.5))},
-    "elbo_entropy": {
-        "label": "+ weighted entropy (relative to uniform)",
-        "color": "#D55E00",
-        "linestyle": (0, (5, 1.5)),
-    },
-    "elbo_kl": {"label": r"$-$ weighted KL from the model", "color": "#0072B2", "linestyle": (0, (1.5, 1.2))},
+    "elbo": {"label": "ELBO", "color": PALETTE[6], "linewidth": 2.0},
+    "elbo_reward": {"label": "expected value $Q$", "color": PALETTE[2], "linestyle": DASHES[3]},
+    "elbo_entropy": {"label": "+ weighted entropy (relative to uniform)", "color": PALETTE[1], "linestyle": DASHES[1]},
+    "elbo_kl": {"label": r"$-$ weighted KL from the model", "color": PALETTE[0], "linestyle": DASHES[2]},
 }
+"""Look of the ELBO and of the parts that add up to it, see `_elbo_part`."""
+
+PARTS = {name: ELBO[name]["label"].removeprefix("+ ") for name in ("elbo_reward", "elbo_entropy", "elbo_kl")}
+PARTS["elbo_reward"] += r" under $\rho$ and $\pi$"
+"""What bars of the parts are called."""
+
+READABLE = 10.0
+"""Cells that reach beyond so many times the smallest of a panel are cut off, so that the smallest can be read."""
 
 
 @drawing.styled
@@ -47,38 +70,45 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
     """
     learners = metrics["learner"].to_numpy().tolist()
     zero_sum = is_zero_sum(metrics)
-    found = _shown(metrics.isel(agent=[0]) if zero_sum else metrics, learners)
-    figure, grid = drawing.panels(1, len(found), (3.3, 2.7), sharey=False)
+    shown = metrics.isel(agent=[0]) if zero_sum else metrics
+    counts = {name: sum(per_replicate(shown, name, each) is not None for each in learners) for name in _drawn(metrics)}
+    counts[REWARD.name if counts.get(RETURN.name) == len(learners) else RETURN.name] = 0
+    names = [name for name, count in counts.items() if count]
+    figure, (axes,) = drawing.panels(1, len(names), (3.3, 2.7), sharey=False)
     x, label = drawing.time_axis(metrics)
-    styles = drawing.looks(learners)
     curves = []
-    for axis, (name, of_learners) in zip(grid[0], found.items(), strict=True):
-        bands = {learner: band(in_dataset(metrics)[name], values) for learner, values in of_learners.items()}
-        curves.append([drawing.draw_band(axis, x, band, **styles[learner]) for learner, band in bands.items()])
-        axis.set_ylabel(CURVES[name] + (" (agent 0)" if zero_sum and name in OF_AGENTS else ""))
-        if name not in OF_AGENTS:
+    for axis, name in zip(axes, names, strict=True):
+        curves.append(_metric_curves(axis, shown, name, drawing.looks(learners)))
+        metric = in_dataset(metrics)[name]
+        axis.set_ylabel(metric.label + (" (agent 0)" if zero_sum and name in OF_AGENTS else ""))
+        if metric.bounds == PROBABILITY:
             axis.set_ylim(drawing.PROBABILITY_AXIS)
     over = drawing.settled(curves)
     end = max(2 * over + 1, FEWEST)
     is_cut = over > 0 and end < MOST * len(x)
-    drawing.label_time(grid, x[:end] if is_cut else x, label)
-    if len(learners) > 1:
-        drawing.shared_legend(figure, grid[0][0])
-    else:
-        drawing.title(grid[0][0], learners[0])
+    drawing.label_time([axes], x[:end] if is_cut else x, label)
+    alone = len(learners) == 1
+    drawing.titles(axes[:1], learners if alone else [""])
     cut = f"; settled by {x[over]:,g}, run to {x[-1]:,g}" if is_cut else ""
-    drawing.heading(figure, metrics, f"mean and 95 % interval{cut}")
-    return figure
+    return drawing.finish(figure, f"mean and 95 % interval{cut}", *() if alone else axes[:1], of=metrics)
 
 
-def _shown(metrics: xr.Dataset, learners: list[str]) -> dict[str, dict[str, Numbers]]:
-    """What is drawn, `replicates x steps`, by metric and learner."""
-    found = {
-        name: {each: values for each in learners if (values := per_replicate(metrics, name, each)) is not None}
-        for name in CURVES
-    }
-    del found["reward" if len(found["return"]) == len(learners) else "return"]
-    return {name: values for name, values in found.items() if values}
+def _drawn(metrics: xr.Dataset) -> list[str]:
+    general = {metric.name for metric in (*PUBLISHABLE, *ELBO_PARTS)}
+    own = [name for name, metric in in_dataset(metrics).items() if metric.tabulated and name not in general]
+    return [*(name for name in CURVES if name in metrics), *own]
+
+
+def _metric_curves(axis: Axes, metrics: xr.Dataset, name: str, looks: Mapping[str, Any]) -> list[FloatArray]:
+    """Draw one metric of some learners over time and return their means; those without it are in the legend alone."""
+    x, means = drawing.time_axis(metrics)[0], []
+    for learner, look in looks.items():
+        values = per_replicate(metrics, name, learner)
+        if values is None:
+            axis.plot([], [], **look)
+        else:
+            means.append(drawing.draw_band(axis, x, band(in_dataset(metrics)[name], values), **look))
+    return means
 
 
 @drawing.styled
@@ -96,34 +126,133 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
     Raises:
         InspectError: if no learner has an ELBO.
     """
-    learners = with_elbo(metrics)
+    every = metrics["learner"].to_numpy().tolist()
+    learners = [learner for learner in every if _elbo_part(metrics, "elbo", learner) is not None]
     if not learners:
         raise InspectError("metrics: got no learner with an ELBO, expected at least one")
     columns = -(-len(learners) // -(-len(learners) // 3))
-    figure, axes, lowest = drawing.tiles(len(learners), columns, (3.6, 2.7))
+    figure, (axes,) = drawing.panels(1, len(learners), (3.6, 2.7), columns, sharey=False)
     x, label = drawing.time_axis(metrics)
     notes = []
     for axis, learner in zip(axes, learners, strict=True):
-        curves = []
-        for name, look in ELBO.items():
-            values = per_replicate(metrics, name, learner)
-            if values is not None:
-                curves.append(drawing.draw_band(axis, x, mean_band(-values if name == "elbo_kl" else values), **look))
+        parts = {name: values for name in ELBO if (values := _elbo_part(metrics, name, learner)) is not None}
+        curves = [drawing.draw_band(axis, x, mean_band(parts[name]), **ELBO[name]) for name in parts]
         axis.axhline(0, color="#999999", linewidth=0.7, zorder=0.5)
         notes.append(drawing.readable_limits(axis, curves))
-    for axis, learner, note in zip(axes, learners, notes, strict=True):
-        drawing.title(axis, learner, note if any(notes) else None)
-    for axis in lowest:
-        axis.tick_params(labelbottom=True)
+    drawing.titles(axes, learners, notes)
     for axis in axes[::columns]:
         axis.set_ylabel("in units of reward")
-    drawing.label_time([axes, lowest], x, label)
-    drawing.shared_legend(figure, axes[0])
-    drawing.heading(figure, metrics, "mean over agents and replicates, 95 % interval")
-    return figure
+    drawing.label_time([axes, axes[-columns:]], x, label)
+    return drawing.finish(figure, "mean over agents and replicates, 95 % interval", axes[0], of=metrics)
 
 
-def with_elbo(metrics: xr.Dataset) -> list[str]:
-    """The learners that have an ELBO."""
-    names: list[str] = metrics["learner"].to_numpy().tolist()
-    return [name for name in names if per_replicate(metrics, "elbo", name) is not None]
+def _elbo_part(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:
+    """The ELBO or what one of its parts adds to it, `replicates x steps`; `None` if the learner lacks it."""
+    values = per_replicate(metrics, name, learner)
+    return -values if values is not None and name == "elbo_kl" else values
+
+
+@drawing.styled
+def ablation_curves(metrics: xr.Dataset, levels: Levels) -> Figure:
+    """Reward and the joint probability of the optimum (or the success rate) over time, in panels of a few cells each.
+
+    Args:
+        metrics: as in `metrics.nc`; cells that it lacks are left out.
+        levels: by arm and factor.
+    """
+    probability = OPTIMUM_PROBABILITY.name if OPTIMUM_PROBABILITY.name in metrics else SUCCESS_RATE.name
+    shown = [name for name in (REWARD.name, probability) if name in metrics]
+    grouped = groups(levels)
+    columns = min(len(grouped), 4)
+    figure, grid = drawing.panels(len(shown), len(grouped), (3.4, 2.2), columns, sharey=False)
+    metrics = metrics.reindex(learner=list(levels))
+    for name, axes in zip(shown, grid, strict=True):
+        for axis, cells in zip(axes, grouped.values(), strict=True):
+            looks = drawing.looks(cells.values()).values()
+            _metric_curves(axis, metrics, name, dict(zip(cells, looks, strict=True)))
+        for axis in axes[::columns]:
+            axis.set_ylabel(in_dataset(metrics)[name].label)
+        ends = drawing.PROBABILITY_AXIS if name == probability else [axis.get_ylim() for axis in axes]
+        for i, axis in enumerate(axes):  # one range, with its numbers at the left only
+            axis.set_ylim(np.min(ends), np.max(ends))
+            axis.tick_params(labelleft=i % columns == 0)
+    drawing.titles(grid[0], [textwrap.fill(panel, 44) for panel in grouped])
+    drawing.label_time(grid, *drawing.time_axis(metrics))
+    if len({tuple(cells.values()) for cells in grouped.values()}) == 1:
+        return drawing.finish(figure, "mean and 95 % interval", grid[0][0], of=metrics)
+    longest = max(map(len, grouped.values()))  # room for a legend below each
+    figure.set_figheight(figure.get_figheight() + -(-len(grouped) // columns) * 0.19 * longest)
+    for axis in grid[-1]:
+        below = axis.transAxes + ScaledTranslation(0, -0.45, figure.dpi_scale_trans)
+        axis.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0)
+    return drawing.finish(figure, "mean and 95 % interval", of=metrics)
+
+
+@drawing.styled
+def elbo_bars(metrics: xr.Dataset, levels: Levels) -> Figure:
+    """The ELBO of every cell at the last record, and the three parts that add up to it.
+
+    Each part starts where the one before it ends, so that the last one ends at the ELBO. Where the learner can compute
+    the evidence, it is marked too: the distance between the two is the guide's gap.
+
+    ELBOs of different models or critics do not compare inference, and may differ a hundredfold: every panel has its own
+    range, and a cell that reaches more than `READABLE` times as far as the panel's smallest is cut off, with its ELBO
+    above the panel.
+
+    Args:
+        metrics: as in `metrics.nc`; cells that it lacks, or that have no ELBO, are left out.
+        levels: by arm and factor.
+    """
+    metrics, grouped = metrics.reindex(learner=list(levels)), groups(levels)
+    columns = min(len(grouped), 2)
+    counts = [len(cells) for cells in grouped.values()]
+    tallest = [max(counts[start : start + columns]) for start in range(0, len(counts), columns)]
+    size = (5.6, 0.36 * sum(tallest) / len(tallest) + 0.4)
+    shared = {"sharex": False, "sharey": False, "height_ratios": [count + 1 for count in tallest]}
+    figure, (axes,) = drawing.panels(1, len(grouped), size, columns, **shared)
+    notes = []
+    for i, (axis, cells) in enumerate(zip(axes, grouped.values(), strict=True)):
+        axis.set_yticks(range(len(cells)), list(cells.values()))
+        axis.set_ylim(tallest[i // columns] - 0.4, -0.6)
+        axis.grid(False, axis="y")
+        axis.axvline(0, color="#999999", linewidth=0.7, zorder=0.5)
+        notes.append(_decompositions(axis, metrics, cells))
+    drawing.titles(axes, list(grouped), notes)
+    for axis in axes[-columns:]:
+        axis.set_xlabel("in units of reward")
+    what = f"at step {int(metrics['step'][-1])}, mean over agents and replicates"
+    return drawing.finish(figure, what, *axes, of=metrics)
+
+
+def _decompositions(axis: Axes, metrics: xr.Dataset, cells: Mapping[str, str]) -> str:
+    """Draw the parts and marks of cells that have an ELBO, a row each; returns words about those that are cut off."""
+    rows = np.flatnonzero(np.isfinite(_last(metrics, "elbo", cells)))
+    if not len(rows):
+        return ""
+    elbo, gap = _last(metrics, "elbo", cells)[rows], _last(metrics, "elbo_gap", cells)[rows]
+    ends = [np.zeros(len(rows))]
+    for i, (name, label) in enumerate(PARTS.items()):
+        part = np.nan_to_num(_last(metrics, name, cells)[rows])
+        axis.barh(rows + 0.26 * (i - 1), part, 0.24, left=ends[-1], color=ELBO[name]["color"], label=label)
+        ends.append(ends[-1] + part)
+    axis.plot(elbo, rows + 0.26, "kD", markersize=4.5, label="ELBO")
+    if np.isfinite(gap).any():
+        label = "evidence (the ELBO of the best guide)"
+        axis.plot(elbo + gap, rows + 0.26, "ko", markersize=8.5, markerfacecolor="none", label=label)
+    low, high = (end([*ends, elbo, elbo + gap], axis=0) for end in (np.nanmin, np.nanmax))
+    reach = np.maximum(-low, high)
+    readable = reach <= READABLE * reach[reach > 0].min(initial=np.inf)
+    start, end = low[readable].min(), high[readable].max()
+    margin = 0.03 * ((end - start) or 1.0)
+    axis.set_xlim(start - margin, end + margin)
+    labels = np.array(list(cells.values()))[rows]
+    words = [f"{label} {number(value, 2)}" for label, value in zip(labels[~readable], elbo[~readable], strict=True)]
+    more = f" and {len(words) - 2} more" if len(words) > 2 else ""
+    return f"beyond the axis: ELBO of {', '.join(words[:2])}{more}" if words else ""
+
+
+def _last(metrics: xr.Dataset, name: str, cells: Mapping[str, str]) -> Numbers:
+    """Means over agents and replicates at the last record, by cell; NaN where there is none."""
+    found = [_elbo_part(metrics, name, arm) for arm in cells]
+    means = [np.nan if values is None else float(values[:, -1].mean()) for values in found]
+    return np.array([mean if np.isfinite(mean) else np.nan for mean in means])

@@ -1,8 +1,9 @@
-"""Figures of what learners believe about their opponents."""
+"""Figures of what learners believe about their opponents: over time, at the end, and over the reward surface."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,22 +17,18 @@ from matplotlib.ticker import MaxNLocator
 
 from inference_marl.analysis.plots import drawing
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import Numbers, modelling, optimum_probability
-from inference_marl.statistics.intervals import mean_band
+from inference_marl.statistics.beliefs import Numbers, as_array, opponent_types, optimum_probability
+from inference_marl.statistics.intervals import FloatArray, mean_band
+from inference_marl.types import PROBABILITY
 
-MAX_ROWS = 6
-"""Rows (agents, or dimensions of their opponents' actions) that a figure shows; it says how many it leaves out."""
+MAX_ROWS, MAX_TYPES = 6, len(drawing.PALETTE)
+"""Rows (agents, or dimensions of their opponents' actions) and most probable types of opponents that a figure shows; it
+says how many it leaves out."""
 
-MAX_LEARNERS = 5
-"""Columns of learners that a figure shows unless they are named: evenly spaced ones if there are more."""
+THIN_PATHS, PATH_POINTS = 20, 60
+"""Replicates whose paths are drawn, and records that these go through; with more, noise hides their direction."""
 
-THIN_PATHS = 20
-"""Replicates whose paths are drawn on a reward surface."""
-
-PATH_POINTS = 60
-"""Records that a path goes through; with more, the noise of the draws hides its direction."""
-
-PATH = "#D55E00"
+PATH = drawing.PALETTE[1]
 SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.linspace(0.35, 1.0, 256)))
 
 
@@ -50,31 +47,110 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
     Raises:
         InspectError: if no such learner has an opponent model.
     """
-    shown, left_out = chosen(posterior, learners)
-    tracked = {name: tracked_belief(posterior, name) for name in drawing.ROLES if name in posterior}
-    rows, more = _rows(tracked["opponent_model"].sel(learner=shown))
-    discrete = posterior.attrs["kind"] == "discrete"
-    bounds = (0.0, 1.0) if discrete else (posterior.attrs["low"], posterior.attrs["high"])
-    figure, grid = drawing.panels(len(rows), len(shown), (3.0, 2.0))
-    x, label = drawing.time_axis(posterior)
-    for axis, learner, (agent, part) in _cells(grid, shown, rows):
-        for name, values in tracked.items():
-            here = values.sel(learner=learner).isel(agent=agent, part=part).transpose("replicate", "step").to_numpy()
-            if not np.isnan(here).all():
-                one = here if replicate is None else here[[replicate]]
-                drawing.draw_band(axis, x, mean_band(one, bounds=bounds), **drawing.ROLES[name])
-        if discrete:
-            axis.set_ylim(drawing.PROBABILITY_AXIS)
-        elif "optimal_opponent_action" in posterior:
+    shown, left_out = drawing.modellers(posterior, learners)
+    tracked = tracked_beliefs(posterior)
+    panels = _Panels(tracked["opponent_model"].sel(learner=shown), shown, (3.0, 2.0))
+    _over_time(panels, tracked, drawing.ROLES, replicate)
+    for axes, (agent, part) in zip(panels.axes, panels.rows, strict=True):
+        axes[0].set_ylabel(f"agent {agent}\n{_tracked_name(posterior, agent, part)}")
+        if posterior.attrs["kind"] == "continuous" and "optimal_opponent_action" in posterior:
             best = float(posterior["optimal_opponent_action"].isel(agent=agent, opponent_dim=part))
-            axis.axhline(best, color="#999999", linewidth=0.8, zorder=0.5)
-    _name_rows(posterior, grid, rows)
-    drawing.name_columns(grid, shown)
-    drawing.label_time(grid, x, label)
-    drawing.shared_legend(figure, grid[0][0])
+            for axis in axes:
+                axis.axhline(best, color="#999999", linewidth=0.8, zorder=0.5)
     what = "mean and 95 % interval" if replicate is None else f"replicate {replicate} alone"
-    drawing.heading(figure, posterior, what + more + left_out)
-    return figure
+    return drawing.finish(panels.figure, what + panels.left_out + left_out, panels.axes[0, 0], of=posterior)
+
+
+class _Panels:
+    """A column of panels for each learner, and a row for each agent and part that has `values`."""
+
+    def __init__(self, values: xr.DataArray, learners: list[str], size: tuple[float, float], **shared: Any) -> None:
+        having = values.notnull().any([dim for dim in values.dims if dim not in ("agent", "part")])
+        pairs = np.argwhere(having.transpose("agent", "part").to_numpy()).tolist()
+        self.learners, self.rows = learners, pairs[:MAX_ROWS]
+        self.left_out = drawing.not_shown(len(pairs), MAX_ROWS, "more rows")
+        self.figure, self.axes = drawing.panels(len(self.rows), len(learners), size, **shared)
+        drawing.titles(self.axes[0], learners)
+
+    def with_values(self, dataset: xr.Dataset) -> Iterator[tuple[Axes, xr.Dataset]]:
+        """Every panel and what the dataset has of its learner, agent and part."""
+        for (i, j), axis in np.ndenumerate(self.axes):
+            agent, part = self.rows[i]
+            yield axis, dataset.sel(learner=self.learners[j]).isel(agent=agent, part=part)
+
+
+def _over_time(panels: _Panels, curves: xr.Dataset, looks: Mapping[Any, drawing.Look], replicate: int | None) -> None:
+    """Mean and 95 % interval, or one replicate alone, of curves `learner x replicate x step x agent x part`."""
+    x, label = drawing.time_axis(curves)
+    for axis, here in panels.with_values(curves):
+        for name in here:
+            values = as_array(here[name], "replicate", "step")
+            if not np.isnan(values).all():
+                band = mean_band(values if replicate is None else values[[replicate]], bounds=range_of(curves))
+                drawing.draw_band(axis, x, band, **looks[name])
+        if curves.attrs["kind"] == "discrete":
+            axis.set_ylim(drawing.PROBABILITY_AXIS)
+    drawing.label_time(panels.axes, x, label)
+
+
+def tracked_beliefs(posterior: xr.Dataset) -> xr.Dataset:
+    """What `beliefs` follows: every belief, `learner x replicate x step x agent x part`."""
+    found = by_part(posterior)
+    if posterior.attrs["kind"] == "continuous":
+        return found.mean(["draw", "state"], keep_attrs=True)
+    if "optimal_opponent_action" in posterior:
+        probabilities = {name: optimum_probability(posterior, str(name)) for name in found}
+        return xr.Dataset(probabilities, attrs=posterior.attrs).expand_dims(part=1)
+    return found.isel(opponent_action=0, drop=True).mean("state", keep_attrs=True)
+
+
+def by_part(posterior: xr.Dataset) -> xr.Dataset:
+    """The beliefs about opponents; `part` is the dimension of their actions, one for discrete ones."""
+    found = posterior[[name for name in drawing.ROLES if name in posterior]]
+    return found.expand_dims(part=1) if posterior.attrs["kind"] == "discrete" else found.rename(opponent_dim="part")
+
+
+def range_of(posterior: xr.Dataset) -> tuple[float, float]:
+    """Range of `tracked_beliefs`: that of probabilities, or of continuous actions."""
+    return PROBABILITY if posterior.attrs["kind"] == "discrete" else (posterior.attrs["low"], posterior.attrs["high"])
+
+
+def _tracked_name(posterior: xr.Dataset, agent: int, part: int) -> str:
+    if posterior.attrs["kind"] == "continuous":
+        return "opponents' mean action" + (f" (dim {part})" if posterior.sizes["opponent_dim"] > 1 else "")
+    names, best = posterior["opponent_action"].to_numpy(), posterior.get("optimal_opponent_action")
+    followed = names[:1] if best is None else names[best.isel(agent=agent).to_numpy().astype(bool)]
+    return f"P(opponent plays {' or '.join(map(str, followed))})"
+
+
+@drawing.styled
+def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
+    """Probabilities of the opponents' latent types over time, a column per learner with types, a row per agent.
+
+    Averaged over states. Of many types the `MAX_TYPES` most probable ones at the end are shown.
+
+    Args:
+        posterior: as in `posterior.nc`.
+
+    Raises:
+        InspectError: if no learner's prior has types.
+    """
+    values = posterior.get("opponent_type", xr.DataArray()).astype(np.float64)
+    having = values.notnull().any([dim for dim in values.dims if dim != "learner"])
+    if not having.any():
+        raise InspectError("opponent_type: got no learner whose prior has types, expected at least one")
+    learners, left_out = drawing.some_of(having["learner"].to_numpy()[having.to_numpy()].tolist())
+    panels = _Panels(values.expand_dims(part=1), learners, (3.0, 2.0))
+    names = opponent_types(posterior)
+    likeliest = values.isel(step=-1).mean([dim for dim in values.dims if dim not in ("step", "type")])
+    shown = sorted(np.argsort(-likeliest.fillna(0).to_numpy())[:MAX_TYPES].tolist())
+    curves = xr.Dataset({kind: values.isel(type=kind, drop=True).mean("state") for kind in shown}).expand_dims(part=1)
+    looks = {kind: {**drawing.look(i), "label": names[kind]} for i, kind in enumerate(shown)}
+    _over_time(panels, curves.assign_attrs({**posterior.attrs, "kind": "discrete"}), looks, None)
+    for axes, (agent, _) in zip(panels.axes, panels.rows, strict=True):
+        axes[0].set_ylabel(f"agent {agent}\nP(opponents' type)")
+    cut = drawing.not_shown(len(names), MAX_TYPES, "less likely types") + panels.left_out + left_out
+    return drawing.finish(panels.figure, f"mean and 95 % interval{cut}", *panels.axes.flat, of=posterior)
 
 
 @drawing.styled
@@ -91,28 +167,65 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
     Raises:
         InspectError: if no such learner has an opponent model.
     """
-    shown, left_out = chosen(posterior, learners)
-    discrete = posterior.attrs["kind"] == "discrete"
-    last = {name: posterior[name].isel(step=-1) for name in drawing.ROLES if name in posterior}
-    model = last["opponent_model"].sel(learner=shown)
-    rows, more = _rows(model.expand_dims(part=1) if discrete else model.rename(opponent_dim="part"))
-    figure, grid = drawing.panels(len(rows), len(shown), (2.7, 1.9), sharey=discrete)
-    for axis, learner, (agent, part) in _cells(grid, shown, rows):
-        here = {name: values.sel(learner=learner).isel(agent=agent) for name, values in last.items()}
-        if discrete:
-            _bars(axis, here)
-        else:
-            _densities(axis, posterior, {name: values.isel(opponent_dim=part) for name, values in here.items()})
-    drawing.name_columns(grid, shown)
-    for axis in grid[-1]:
+    shown, left_out = drawing.modellers(posterior, learners)
+    discrete, limits = posterior.attrs["kind"] == "discrete", range_of(posterior)
+    last = by_part(posterior).isel(step=-1)
+    panels = _Panels(last["opponent_model"].sel(learner=shown), shown, (2.7, 1.9), sharey=discrete)
+    for axis, here in panels.with_values(last):
+        for i, (name, values) in enumerate(here.items()):
+            if discrete:
+                draw_bars(axis, values, 0.27 * (i - 1), 0.25, drawing.ROLES[str(name)])
+            else:
+                draw_density(axis, values, limits, drawing.ROLES[str(name)], filled=name == "opponent_model")
+        if not discrete:
+            axis.set(xlim=limits, ylim=(0, None))
+    for axes, (agent, part) in zip(panels.axes, panels.rows, strict=True):
+        dim = f", dim {part}" if last.sizes["part"] > 1 else ""
+        axes[0].set_ylabel(f"agent {agent}{dim}\n{'probability' if discrete else 'density'}")
+    for axis in panels.axes[-1]:
         axis.set_xlabel("opponents' action")
-    for row, (agent, part) in zip(grid, rows, strict=True):
-        dim = f", dim {part}" if not discrete and posterior.sizes["opponent_dim"] > 1 else ""
-        row[0].set_ylabel(f"agent {agent}{dim}\n{'probability' if discrete else 'density'}")
-    drawing.shared_legend(figure, grid[0][0])
-    what = "mean and 95 % interval" if discrete else "all draws"
-    drawing.heading(figure, posterior, f"at the end, {what}{more}{left_out}")
-    return figure
+    what = f"at the end, {'mean and 95 % interval' if discrete else 'all draws'}{panels.left_out}{left_out}"
+    return drawing.finish(panels.figure, what, panels.axes[0, 0], of=posterior)
+
+
+def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look: drawing.Look) -> FloatArray:
+    """Bars of actions' probabilities, `replicate x state x opponent_action`; returns where they stand."""
+    band = mean_band(as_array(values.mean("state"), "replicate", "opponent_action"), bounds=PROBABILITY)
+    x, names = np.arange(len(band.mean)), values["opponent_action"].to_numpy().tolist()
+    ends: dict[str, Any] = {"ecolor": "#888888", "elinewidth": 1.0, "capsize": 2}
+    looks = {"color": look["color"], "label": look.get("label"), "yerr": drawing.error_lengths(band), "error_kw": ends}
+    axis.bar(x + shift, band.mean, width, **looks)
+    every = -(-len(names) // 16)  # as many names as there is room for
+    axis.set_xticks(x[::every], names[::every])
+    axis.grid(False, axis="x")
+    axis.set_ylim(0, 1.03)
+    return x + shift
+
+
+def draw_density(
+    axis: Axes, values: xr.DataArray, limits: tuple[float, float], look: drawing.Look, filled: bool = False
+) -> None:
+    """Histogram of all draws."""
+    draws = values.to_numpy()[np.isfinite(values)]
+    if draws.size:
+        density, edges = histogram(draws, limits[1] - limits[0])
+        if filled:
+            axis.stairs(density, edges, fill=True, color=look["color"], alpha=0.25)
+        axis.stairs(density, edges, **look)
+
+
+def histogram(draws: FloatArray, span: float) -> tuple[FloatArray, FloatArray]:
+    """Density of draws in equal bins over their own range, and the bins' edges, for an axis of this span.
+
+    There are `2 n^(1/3)` bins (Rice's rule), or less, so that none is narrower than 1 / 100 of the axis.
+    """
+    low, high = float(draws.min()), float(draws.max())
+    narrowest = span / 100
+    if high - low < narrowest:
+        low, high = (low + high - narrowest) / 2, (low + high + narrowest) / 2
+    count = max(1, min(round(2 * len(draws) ** (1 / 3)), int((high - low) / narrowest + 1e-9)))
+    density, edges = np.histogram(draws, count, (low, high), density=True)
+    return density, edges
 
 
 @drawing.styled
@@ -120,21 +233,19 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     """The reward surface of agent 0 with the paths that learners take over it, a panel per learner (Fig. 2a).
 
     A point of a path is the pair of both agents' mean actions at one record: those of their policies, and those that
-    their opponent models predict. Thin: replicates' policies. Bold: the median over replicates,
-    coordinate by coordinate.
+    their opponent models predict. Thin: replicates' policies. Bold: the median, coordinate by coordinate.
 
     Args:
         payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
         posterior: as in `posterior.nc`, for continuous actions.
         learners: which arms; up to `MAX_LEARNERS` of them if `None`.
     """
-    every = posterior["learner"].to_numpy().tolist()
-    shown = evenly(every, MAX_LEARNERS) if learners is None else learners
-    figure, grid = drawing.panels(1, len(shown), (3.2, 2.9))
+    shown, left_out = drawing.some_of(posterior["learner"].to_numpy().tolist(), learners)
+    figure, (axes,) = drawing.panels(1, len(shown), (3.2, 2.9))
     x, y = payoff["action_0"].to_numpy(), payoff["action_1"].to_numpy()
     height = payoff["payoff"].isel(agent=0).transpose("action_1", "action_0").to_numpy()
     levels = MaxNLocator(14).tick_values(float(np.quantile(height, 0.05)), float(height.max()))
-    for axis, learner in zip(grid[0], shown, strict=True):
+    for axis, learner in zip(axes, shown, strict=True):
         axis.contourf(x, y, height, levels=levels, cmap=SHADES, extend="min")
         axis.contour(x, y, height, levels=levels, colors="#777777", linewidths=0.3, linestyles="solid")
         _paths(axis, posterior.sel(learner=learner))
@@ -143,24 +254,20 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
             axis.plot(*best, "o", markersize=13, markerfacecolor="none", color="#000000", label="optimum")
         axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel="action of agent 0", aspect="equal")
         axis.grid(False)
-        drawing.title(axis, learner)
-    grid[0][0].set_ylabel("action of agent 1")
+    axes[0].set_ylabel("action of agent 1")
+    drawing.titles(axes, shown)
     shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
-    figure.colorbar(shading, ax=grid[0], label="reward of agent 0", shrink=0.8, aspect=22)
-    drawing.shared_legend(figure, max(grid[0], key=lambda axis: len(axis.get_legend_handles_labels()[1])))
-    more = some_of(every, shown) if learners is None else ""
-    drawing.heading(figure, posterior, f"bold: median, thin: single replicates{more}")
-    return figure
+    figure.colorbar(shading, ax=axes, label="reward of agent 0", shrink=0.8, aspect=22)
+    fullest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
+    return drawing.finish(figure, f"bold: median, thin: single replicates{left_out}", fullest, of=posterior)
 
 
 def _paths(axis: Axes, posterior: xr.Dataset) -> None:
     """Paths of one learner: `posterior` without `learner`."""
     halo = [Stroke(linewidth=3.4, foreground="white"), Normal()]
     policy = _mean_action(posterior, "policy", "action_dim")
-    shown = np.unique(np.linspace(0, len(policy) - 1, THIN_PATHS).astype(int))
-    for i, path in enumerate(policy[shown]):
-        label = r"policies $\pi$, single replicates" if i == 0 else None
-        axis.plot(*path.T, color=PATH, linewidth=0.5, alpha=0.5, label=label)
+    thin = policy[_spread(len(policy), THIN_PATHS)]
+    axis.plot(*thin.T, color=PATH, linewidth=0.5, alpha=0.5, label=r"policies $\pi$, single replicates")
     median = np.median(policy, axis=0)
     axis.plot(*median.T, color=PATH, linewidth=2.0, path_effects=halo, label=r"policies $\pi$, median")
     if "opponent_model" in posterior:
@@ -174,98 +281,11 @@ def _paths(axis: Axes, posterior: xr.Dataset) -> None:
 
 def _mean_action(posterior: xr.Dataset, name: str, dim: str) -> Numbers:
     """`replicates x records x agents`, at up to `PATH_POINTS` records."""
-    records = np.unique(np.linspace(0, posterior.sizes["step"] - 1, PATH_POINTS).astype(int))
+    records = _spread(posterior.sizes["step"], PATH_POINTS)
     mean = posterior[name].isel({"step": records, dim: 0}).mean(["draw", "state"])
-    array: Numbers = mean.transpose("replicate", "step", "agent").to_numpy()
-    return array
+    return np.asarray(mean.transpose("replicate", "step", "agent"))
 
 
-def _bars(axis: Axes, beliefs: dict[str, xr.DataArray]) -> None:
-    """Bars of one agent's beliefs, `replicate x state x opponent_action`."""
-    for i, (name, values) in enumerate(beliefs.items()):
-        band = mean_band(values.mean("state").transpose("replicate", "opponent_action").to_numpy(), bounds=(0, 1))
-        at = np.arange(len(band.mean)) + 0.27 * (i - 1)
-        drawing.draw_bars(axis, at, 0.25, band, color=drawing.ROLES[name]["color"], label=drawing.ROLES[name]["label"])
-    drawing.name_actions(axis, next(iter(beliefs.values()))["opponent_action"].to_numpy().tolist())
-
-
-def _densities(axis: Axes, posterior: xr.Dataset, beliefs: dict[str, xr.DataArray]) -> None:
-    """Histograms of one agent's beliefs about one dimension, `replicate x state x draw`."""
-    low, high = posterior.attrs["low"], posterior.attrs["high"]
-    for name, values in beliefs.items():
-        draws = values.to_numpy().ravel()
-        draws = draws[np.isfinite(draws)]
-        if not len(draws):
-            continue
-        counts, edges = drawing.histogram(draws, high - low)
-        if name == "opponent_model":
-            axis.stairs(counts, edges, fill=True, color=drawing.ROLES[name]["color"], alpha=0.25)
-        axis.stairs(counts, edges, **drawing.ROLES[name])
-    axis.set(xlim=(low, high), ylim=(0, None))
-
-
-def tracked_belief(posterior: xr.Dataset, name: str) -> xr.DataArray:
-    """What `beliefs` follows: `learner x replicate x step x agent x part`."""
-    if posterior.attrs["kind"] == "continuous":
-        return posterior[name].mean(["draw", "state"]).rename(opponent_dim="part")
-    probability = optimum_probability(posterior, name)
-    if probability is None:
-        probability = posterior[name].isel(opponent_action=0, drop=True).mean("state")
-    return probability.expand_dims(part=1)
-
-
-def _rows(model: xr.DataArray) -> tuple[list[tuple[int, int]], str]:
-    """The (agent, part) pairs that have a model, and words about those left out."""
-    having = model.notnull().any([dim for dim in model.dims if dim not in ("agent", "part")])
-    pairs = [(int(agent), int(part)) for agent, part in np.argwhere(having.transpose("agent", "part").to_numpy())]
-    return pairs[:MAX_ROWS], f"; {len(pairs) - MAX_ROWS} more rows not shown" if len(pairs) > MAX_ROWS else ""
-
-
-def _cells(
-    grid: list[list[Axes]], learners: list[str], rows: list[tuple[int, int]]
-) -> Iterator[tuple[Axes, str, tuple[int, int]]]:
-    for axes, row in zip(grid, rows, strict=True):
-        for axis, learner in zip(axes, learners, strict=True):
-            yield axis, learner, row
-
-
-def _name_rows(posterior: xr.Dataset, grid: list[list[Axes]], rows: list[tuple[int, int]]) -> None:
-    for axes, (agent, part) in zip(grid, rows, strict=True):
-        if posterior.attrs["kind"] == "continuous":
-            dim = f" (dim {part})" if posterior.sizes["opponent_dim"] > 1 else ""
-            axes[0].set_ylabel(f"agent {agent}\nopponents' mean action{dim}")
-            continue
-        names = posterior["opponent_action"].to_numpy()
-        if "optimal_opponent_action" in posterior:
-            names = names[posterior["optimal_opponent_action"].isel(agent=agent).to_numpy().astype(bool)]
-        else:
-            names = names[:1]
-        axes[0].set_ylabel(f"agent {agent}\nP(opponent plays {' or '.join(map(str, names))})")
-
-
-def chosen(posterior: xr.Dataset, learners: list[str] | None, most: int = MAX_LEARNERS) -> tuple[list[str], str]:
-    """The named learners, or up to `most` of those that have an opponent model, and words about the others.
-
-    Raises:
-        InspectError: if one of them has none, or nobody has.
-    """
-    having = modelling(posterior)
-    wanted = having if learners is None else learners
-    if not wanted or not set(wanted) <= set(having):
-        raise InspectError(
-            f"learners: got {learners or 'a run'} without an opponent model, expected some of: "
-            f"{', '.join(having) or 'none in this run has one'}"
-        )
-    shown = evenly(wanted, most) if learners is None else wanted
-    return shown, some_of(wanted, shown)
-
-
-def evenly(learners: list[str], most: int) -> list[str]:
-    """Up to so many, evenly spaced from the first on, so that in a grid not all have the same level."""
-    count = min(most, len(learners))
-    return [learners[i * len(learners) // count] for i in range(count)]
-
-
-def some_of(every: list[str], shown: list[str]) -> str:
-    """Words about learners that are left out."""
-    return f"; {len(shown)} of {len(every)} learners, evenly spaced" if len(shown) < len(every) else ""
+def _spread(count: int, most: int) -> Numbers:
+    """Up to so many indices, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int))

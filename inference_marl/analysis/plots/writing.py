@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from inference_marl.analysis.comparison import run_names
-from inference_marl.analysis.plots.calibration import reliability
+from inference_marl.analysis.plots.calibration import belief_movement, reliability
 from inference_marl.analysis.plots.comparison import compared_beliefs
-from inference_marl.analysis.plots.learning import elbo_parts, learning_curves, with_elbo
-from inference_marl.analysis.plots.movement import belief_movement, opponent_types_over_time
-from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, surface
-from inference_marl.analysis.plots.states import beliefs_by_state
+from inference_marl.analysis.plots.heat_map import beliefs_by_state
+from inference_marl.analysis.plots.learning import elbo_parts, learning_curves
+from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, opponent_types_over_time, surface
 from inference_marl.analysis.recorded import Recorded, read
+from inference_marl.described import InspectError
 from inference_marl.runs.files import write_atomically
 from inference_marl.statistics.beliefs import modelling
 
@@ -60,7 +61,7 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
     recorded = read(run)
     metrics, posterior = recorded.metrics, recorded.posterior
     figures = {"learning_curves": learning_curves(metrics)}
-    if with_elbo(metrics):
+    with suppress(InspectError):  # no learner has an ELBO
         figures["elbo_parts"] = elbo_parts(metrics)
     if posterior is not None:
         posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})

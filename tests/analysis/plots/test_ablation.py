@@ -101,13 +101,13 @@ def test_bars_add_up_to_the_elbo() -> None:
     ] * 2
     for i, cell in enumerate(GRID):
         axis, y = axes[i // 3], i % 3
-        value, entropy, divergence = axis.patches[3 * y : 3 * y + 3]
+        value, entropy, divergence = axis.patches[y::3]
         assert (value.get_x(), value.get_width()) == pytest.approx((0, 3 * i)), cell
         assert (entropy.get_x(), entropy.get_width()) == pytest.approx((3 * i, -1))
         assert (divergence.get_x(), divergence.get_width()) == pytest.approx((3 * i - 1, -2))
-        elbo, evidence = [line for line in axis.lines if line.get_linestyle() == "None"][2 * y : 2 * y + 2]
-        assert elbo.get_xdata()[0] == divergence.get_x() + divergence.get_width() == 3 * i - 3
-        assert evidence.get_xdata()[0] == 3 * i - 2.5
+        elbo, evidence = (line.get_xdata()[y] for line in axis.lines if line.get_linestyle() == "None")
+        assert elbo == divergence.get_x() + divergence.get_width() == 3 * i - 3
+        assert evidence == 3 * i - 2.5
 
 
 def test_a_range_of_bars_shows_the_small_ones() -> None:

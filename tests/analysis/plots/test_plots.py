@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from inference_marl.analysis import plots
-from inference_marl.analysis.plots.drawing import histogram, looks, readable_limits, settled, time_axis
+from inference_marl.analysis.plots.drawing import looks, readable_limits, settled, time_axis
+from inference_marl.analysis.plots.opponents import histogram
 from inference_marl.described import InspectError
 from inference_marl.statistics.quantities import movement
 from tests import run_folder
@@ -145,6 +146,8 @@ def test_learners_without_an_opponent_model_are_refused() -> None:
         plots.beliefs(DISCRETE["posterior"], learners=["wolf_phc"])
     with pytest.raises(InspectError, match="none in this run has one"):
         plots.opponent_action_bars(DISCRETE["posterior"].drop_vars("opponent_model"))
+    with pytest.raises(InspectError, match="got no opponent_policy"):
+        plots.reliability(DISCRETE["posterior"].drop_vars("opponent_policy"))
     with pytest.raises(InspectError, match="no learner with an ELBO"):
         plots.elbo_parts(CONTINUOUS["metrics"].sel(learner=["wolf_phc"]))
 
