@@ -181,9 +181,9 @@ def test_figure1_as_in_the_paper(tmp_path: Path) -> None:
     check_near(at_end(metrics, "joint_optimum_probability", "fmq"), 0.66, 0.03)
     check_near(at_end(metrics, "joint_optimum_probability", "wolf_phc"), 0.147, 0.03)
     check(at_end(metrics, "joint_optimum_probability", "pr2"), 0.10, 0.30)
-    check(at_end(metrics, "success", "jal"), 0, 0.03)
+    check(at_end(metrics, "success_rate", "jal"), 0, 0.03)
     check_near(at_end(metrics, "reward", "jal"), -25.5, 0.5)
-    check_near(at_end(metrics, "success", "jal_faithful"), 0.16, 0.03)
+    check_near(at_end(metrics, "success_rate", "jal_faithful"), 0.16, 0.03)
 
 
 def default_rommeo_q() -> Learner:
@@ -251,8 +251,8 @@ def test_convergence_rates(tmp_path: Path) -> None:
     for run, experiment in runs.items():
         metrics = play(tmp_path, experiment)
         for learner, rate in published[run].items():
-            check_near(at_end(metrics, "success", learner), rate, 0.05)
-        check(at_end(metrics, "success", "rommeo_q"), low=0.99)
+            check_near(at_end(metrics, "success_rate", learner), rate, 0.05)
+        check(at_end(metrics, "success_rate", "rommeo_q"), low=0.99)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from inference_marl.models import (
 )
 from inference_marl.runs.recorder import _one_shot
 from inference_marl.spaces import Discrete
-from inference_marl.types import Decision, Game, Memory, Observed, State, Step
+from inference_marl.types import Decision, Game, Memory, Metric, Observed, State, Step
 from tests.runs.small_runs import (
     RESULTS,
     Alternating,
@@ -50,13 +50,20 @@ def test_metrics_have_named_dimensions(whole: Path) -> None:
     assert metrics["step"].values.tolist() == [1, 2, 3, 4, 5, 6]
     for name in ("reward", "elbo", "elbo_reward", "elbo_entropy", "elbo_kl"):
         assert metrics[name].dims == ("learner", "replicate", "step", "agent"), name
-    for name in ("joint_optimum_probability", "success", "nash_conv"):
+    for name in ("joint_optimum_probability", "success_rate", "nash_conv"):
         assert metrics[name].dims == ("learner", "replicate", "step"), name
     parts = metrics["elbo_reward"] + metrics["elbo_entropy"] - metrics["elbo_kl"]
     np.testing.assert_allclose(metrics["elbo"], parts, rtol=1e-4, atol=1e-4)
     assert metrics["elbo"].sel(learner="a").notnull().all()
     assert metrics["elbo"].sel(learner="b", agent=0).notnull().all()
     assert metrics["elbo"].sel(learner="b", agent=1).isnull().all()  # a scripted player has none
+
+
+def test_metrics_carry_their_declarations(whole: Path) -> None:
+    metrics = dataset(whole, "metrics.nc")
+    for name, values in metrics.items():
+        assert Metric.from_attributes(values.attrs) == climbing().metrics[str(name)]
+        assert set(Metric.from_attributes(values.attrs).dims) == set(values.dims) - {"learner", "replicate", "step"}
 
 
 def test_beliefs_have_named_dimensions(whole: Path) -> None:
@@ -107,7 +114,7 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
         ours = metrics.sel(learner=name)
         assert (ours["reward"] == reward).all()
         assert (ours["joint_optimum_probability"] == optimum).all()
-        assert (ours["success"] == optimum).all()
+        assert (ours["success_rate"] == optimum).all()
 
 
 def test_worth_of_a_one_shot_game_by_hand(tmp_path: Path) -> None:
@@ -196,7 +203,7 @@ def test_success_is_judged_by_reward_over_a_window(tmp_path: Path) -> None:
     experiment = Experiment(MaxOfTwoQuadratics(), {"a": _Fixed()}, steps=9, record_every=3, success_window=2)
     metrics = dataset(run(experiment, tmp_path), "metrics.nc")
     assert metrics["reward"].squeeze().values == pytest.approx(np.full((3, 2), 20 / 3))
-    assert metrics["success"].values.tolist() == [[[0, 0, 0]]]
+    assert metrics["success_rate"].values.tolist() == [[[0, 0, 0]]]
     assert metrics.attrs["success_window"] == 2
     assert metrics.attrs["success_reward"] == 9
 
@@ -317,7 +324,7 @@ def test_actors_that_can_only_draw_have_no_policy_to_record(game: Game, tmp_path
     found = metrics["joint_optimum_probability"].notnull().all(["replicate", "step"])
     assert found.values.tolist() == [False, False, True]
     if isinstance(game, MatrixGame):
-        assert metrics["success"].notnull().all(["replicate", "step"]).values.tolist() == [False, False, True]
+        assert metrics["success_rate"].notnull().all(["replicate", "step"]).values.tolist() == [False, False, True]
     silent = run(experiment.replace(arms={"both": Drawing()}), tmp_path)
     assert dataset(silent, "posterior.nc")["policy"].isnull().all()
 
