@@ -1,9 +1,9 @@
 """Numbers that must not change while the code around them does.
 
 `golden/states.npz` holds the state of learners after 30 steps, on games with random starts, replay, peers and several
-states among them; `golden/*.txt` is what commands print. Both were written by commit 2f2e242, from before the package
-was arranged in rooms. A commit that must change one writes it anew (`python tests/test_golden.py write`) and says which
-value changed, and why.
+states among them. It was written by commit 2f2e242, from before the package was arranged in rooms. `golden/*.txt` is
+what commands print: the same numbers as then, in tables of pandas. A commit that must change one writes it anew
+(`python tests/test_golden.py write`) and says which value changed, and why.
 """
 
 from __future__ import annotations
@@ -201,6 +201,8 @@ def printed(name: str, folder: Path, capture: Callable[[], str]) -> str:
     """What a command prints, without where and how long it ran."""
     command, file, *rest = COMMANDS[name]
     assert main([command, str(EXPERIMENTS / file), *rest, "--out", str(folder), "--quiet"]) == 0
+    if "--inspect" in rest:
+        assert main(["inspect", "--full", str(folder / name)]) == 0
     lines = capture().replace(str(folder), "OUT").splitlines()
     return "\n".join(line.rstrip() for line in lines if "OUT" not in line) + "\n"
 

@@ -78,6 +78,7 @@ def differences(first: Recorded, second: Recorded) -> Section:
     """What differs in the runs' specifications, and which of their learners have no counterpart."""
     names, specs = run_names(first, second), [_flat(run.spec) for run in (first, second)]
     keys = [key for key in dict.fromkeys([*specs[0], *specs[1]]) if specs[0].get(key) != specs[1].get(key)]
+    keys.sort(key=lambda key: not (key in specs[0] and key in specs[1]))  # what one run lacks may be long
     table = pd.DataFrame(
         {name: [str(spec.get(key, "-")) for key in keys] for name, spec in zip(names, specs, strict=True)}, index=keys
     )

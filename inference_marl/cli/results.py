@@ -13,7 +13,8 @@ def show_run(folder: Path, compare: bool = False) -> None:
     report = report_of(folder, compare)
     print(report.text())
     print(f"\nResults are in {folder}: {_names(folder, report.write())}")
-    print(f"Look further with: inference-marl inspect {folder}")
+    if report.name != "tournament":  # of which inspect prints the same
+        print(f"Look further with: inference-marl inspect {folder}")
 
 
 def show_suite(folder: Path, write: Callable[[Path], list[Path]]) -> None:

@@ -171,7 +171,7 @@ def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.Captur
             ["SPEC [--out DIR] [--jobs N] [--quiet] [--KEY VALUE ...]", "against every arm", "dotted path"],
         ),
         (["resume"], ["RUN", "the folder of a run", "--quiet", "--jobs"]),
-        (["inspect"], ["RUN", "the folder of a run"]),
+        (["inspect"], ["RUN", "the folder of a run", "--full", "one screen"]),
         (["list"], ["usage: inference-marl list"]),
     ],
 )
@@ -192,7 +192,7 @@ def test_errors_in_the_program_are_not_hidden(file: Path, monkeypatch: pytest.Mo
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("inference_marl.cli.commands.report", broken)
+    monkeypatch.setattr("inference_marl.cli.commands.show_run", broken)
     with pytest.raises(ZeroDivisionError):
         main(["run", "small.yaml", "--quiet"])
 

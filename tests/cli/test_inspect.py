@@ -7,15 +7,19 @@ import pytest
 from inference_marl.cli import main
 
 
-def test_inspect_prints_results_and_writes_figures(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", "runs/small"]) == 0
-    output = capsys.readouterr()
-    assert "reward" in output.out
-    assert "opponent model" in output.out.lower()
+@pytest.mark.parametrize("full", [False, True])
+def test_inspect_tells_beliefs_and_writes_figures(
+    recorded: Path, capsys: pytest.CaptureFixture[str], full: bool
+) -> None:
+    assert main(["inspect", "runs/small", *(["--full"] if full else [])]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("small: MatrixGame(climbing), 2 replicates, at step 3\n")
+    assert "What do the agents believe" in output
+    assert ("summarised by ArviZ" in output) == full
     figures = recorded / "figures"
     assert list(figures.iterdir())
     for figure in figures.iterdir():
-        assert figure.name in output.out
+        assert figure.name in output
 
 
 def test_list_names_what_files_can_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,8 +33,22 @@ def test_list_names_what_files_can_name(capsys: pytest.CaptureFixture[str]) -> N
     assert not [line for line in lines if line.strip().startswith("_")]
 
 
-def test_inspect_lists_what_is_there(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_beliefs_says_so(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (recorded / "posterior.nc").unlink()
     assert main(["inspect", "runs/small"]) == 0
-    last = capsys.readouterr().out.rstrip().splitlines()[-1]
-    assert last == "The run is in runs/small: spec.yaml, summary.json, metrics.nc, checkpoints, figures"
+    output = capsys.readouterr().out
+    assert "No learner of this run has an opponent model" in output
+    assert output.splitlines()[-1] == "Figures in runs/small/figures: learning_curves.png, elbo_parts.png"
+
+
+def test_runs_are_compared(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "small.yaml", "--quiet", "--seed", "1", "--arms.b", "null"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", "runs/small", "runs/small-2"]) == 0
+    output = capsys.readouterr().out
+    lines = output.splitlines()
+    assert lines[0] == "small and small-2"
+    (seed,) = (line.split() for line in lines if line.startswith("seed"))
+    assert seed == ["seed", "0", "1"]
+    assert "Only in small, so not compared: b." in " ".join(output.split())
+    assert "a in both runs: the same readings" in lines

@@ -16,16 +16,19 @@ from tests.cli.files import ROOT, SPEC, printed_spec
 def test_run_writes_a_folder_under_runs_and_says_where(finished: tuple[Path, str]) -> None:
     folder, output = finished
     assert "reward" in output
-    last = output.rstrip().splitlines()[-1]
-    assert last == "Results are in runs/small; look at them with: inference-marl inspect runs/small"
-    assert (folder / "summary.json").is_file()
+    assert output.splitlines()[-2:] == [
+        "Results are in runs/small: results.csv, results.md, results.tex",
+        "Look further with: inference-marl inspect runs/small",
+    ]
+    for name in ("summary.json", "results.csv", "results.md", "results.tex"):
+        assert (folder / name).is_file()
 
 
 def test_run_can_inspect_at_once(file: Path, drawn: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "small.yaml", "--quiet", "--inspect", "--arms.b", "null"]) == 0
     output = capsys.readouterr().out
-    assert "summarised by ArviZ" in output
-    assert output.rstrip().splitlines()[-1].startswith("The run is in runs/small:")
+    assert output.index("reward per step") < output.index("What do the agents believe of their opponents?")
+    assert output.rstrip().splitlines()[-1].startswith("Figures in runs/small/figures: ")
     assert list((file.parent / "runs" / "small" / "figures").glob("*.png"))
 
 

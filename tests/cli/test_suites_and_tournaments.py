@@ -1,5 +1,6 @@
 """Suites, and the command tournament."""
 
+import html
 import re
 from pathlib import Path
 
@@ -17,11 +18,11 @@ def test_a_suite_prints_its_runs_together_and_where_each_is(several: Path, capsy
     lines = output.out.splitlines()
     assert lines[0] == "several: 2 runs"
     assert lines[-5:] == [
-        "Results of all runs together are in runs/several: suite.csv, suite.md, figures/success_rate.png, "
+        "Results of all runs together are in runs/several: suite.csv, suite.md, suite.tex, figures/success_rate.png, "
         "figures/nash_conv.png",
         "",
-        "climbing is in runs/several/climbing",
-        "short is in runs/several/short",
+        "climbing is in runs/several/climbing: results.csv, results.md, results.tex",
+        "short is in runs/several/short: results.csv, results.md, results.tex",
         "Look into one with: inference-marl inspect FOLDER",
     ]
     assert "replicates, at step" not in output.out, "no run's own table"
@@ -30,7 +31,8 @@ def test_a_suite_prints_its_runs_together_and_where_each_is(several: Path, capsy
     assert again == f"Run to their end before, in runs/several: climbing, short.\n\n{output.out}"
     assert main(["inspect", "runs/several/short"]) == 0
     assert main(["ablate", "several.yaml", "--quiet", "--jobs", "1"]) == 0
-    assert "short is in runs/several/short: ablation.csv, figures/ablation_curves.png" in capsys.readouterr().out
+    said = "short is in runs/several/short: ablation.csv, ablation.md, ablation.tex, figures/ablation_curves.png"
+    assert said in capsys.readouterr().out
 
 
 def test_a_suite_can_be_inspected_and_reported(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +50,7 @@ def test_a_suite_can_be_inspected_and_reported(several: Path, capsys: pytest.Cap
     headings = re.findall(r"<h2>(.*)</h2>", text)
     assert headings[0] == "several: 2 runs"
     assert headings[-2:] == ["climbing", "short"]
-    assert "NashConv: what best responses would gain, summed" in headings
+    assert "NashConv" in headings
     assert text.count("<h3>Results</h3>") == 2
 
 
@@ -92,7 +94,7 @@ def test_a_failed_arm_of_a_suite_is_status_1_with_the_results_of_the_others(
     (line,) = output.err.splitlines()
     assert line.startswith("inference-marl: runs.climbing.arms.b, step ")
     assert "failed  climbing, b: arms.b, step " in output.out
-    assert "short is in runs/several/short\n" in output.out
+    assert "short is in runs/several/short: results.csv, " in output.out
 
 
 def test_an_interrupted_suite_says_how_to_go_on(
@@ -108,7 +110,8 @@ def test_an_interrupted_suite_says_how_to_go_on(
     assert main(["resume", "runs/several", "--quiet"]) == 0
     output = capsys.readouterr().out
     assert output.startswith("several: 2 runs")
-    assert output.endswith("short is in runs/several/short\nLook into one with: inference-marl inspect FOLDER\n")
+    last = "short is in runs/several/short: results.csv, results.md, results.tex"
+    assert output.endswith(f"{last}\nLook into one with: inference-marl inspect FOLDER\n")
 
 
 def test_a_tournament_prints_its_matrix_and_says_where_it_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,20 +123,21 @@ def test_a_tournament_prints_its_matrix_and_says_where_it_is(file: Path, capsys:
     lines = [" ".join(line.split()) for line in output.out.splitlines()]
     # Stag hunt [[4, 1], [3, 2]]: who hunts a stag gets 4 with another, 1 alone; who hunts a hare 3 or 2.
     assert {"hare 2.500 2.000 3.000", "stag 2.500 1.000 4.000"} <= set(lines)
-    assert lines[-1].startswith("Results are in runs/players_tournament: tournament.csv, tournament.md, figures/tourna")
+    assert lines[-1] == (
+        "Results are in runs/players_tournament: tournament.csv, tournament.md, tournament.tex, "
+        "figures/tournament.png, figures/tournament_return.png, figures/tournament_success_rate.png"
+    )
     assert main(command) == 0
     again = capsys.readouterr().out
     assert again == f"This experiment was run to its end before, in runs/players_tournament. It found:\n\n{output.out}"
     assert main(["resume", "runs/players_tournament", "--quiet"]) == 0
     assert capsys.readouterr().out == output.out
     assert main(["inspect", "runs/players_tournament"]) == 0
-    inspected = capsys.readouterr().out
-    assert inspected.startswith(output.out)
-    assert inspected.splitlines()[-1].startswith("The run is in runs/players_tournament: spec.yaml, ")
+    assert capsys.readouterr().out == output.out
     assert main(["report", "runs/players_tournament"]) == 0
     capsys.readouterr()
-    page = (file.parent / "runs" / "players_tournament" / "report.html").read_text()
-    assert "<h2>reward per step of the row&#x27;s learner</h2>" in page
+    page = html.unescape((file.parent / "runs" / "players_tournament" / "report.html").read_text())
+    assert "<h2>reward per step of the row's learner</h2>" in page
     assert "<dd>hare, stag</dd>" in page
     assert "inference-marl run players_tournament.yaml" in page
     assert page.count("<img ") == 3
@@ -144,6 +148,9 @@ def test_a_tournament_prints_its_matrix_and_says_where_it_is(file: Path, capsys:
     assert main([*command, "--runs", "{one: {}, two: {arms.hare: null}}", "--out", "elsewhere"]) == 0
     output = capsys.readouterr().out
     assert "Results of all runs together are in elsewhere/players_tournament: " in output
-    assert "one is in elsewhere/players_tournament/one: tournament.csv, tournament.md, figures/tournament.png" in output
+    assert (
+        "one is in elsewhere/players_tournament/one: tournament.csv, tournament.md, tournament.tex, figures/tour"
+        in output
+    )
     assert "reward per step of the row's learner, one" in output
-    assert "exact return of the row's learner, one" not in output, "a run's other tables are in its folder"
+    assert "return of the row's learner" not in output, "a run's other tables are in its folder"

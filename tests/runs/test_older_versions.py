@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import xarray as xr
 import yaml
 
+from inference_marl.analysis.estimates import frame
+from inference_marl.analysis.recorded import read
+from inference_marl.analysis.report.tables import run_report
 from inference_marl.cli import main
 from inference_marl.config.files import dump, load
 from inference_marl.experiment import Experiment
@@ -15,10 +19,12 @@ from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.inference.schedules import ExponentialDecay
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.tabular import FMQ, Boltzmann
+from inference_marl.learners.variational import ELBO_PARTS
 from inference_marl.models import EmpiricalFrequency, TabularCritic
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.folder import begun
 from inference_marl.runs.run import resume, run_or_resume
+from inference_marl.statistics.summary import PUBLISHABLE
 from tests.runs.small_runs import climbing, cut_after
 
 OLD_NAMES = {
@@ -50,14 +56,31 @@ def four_arms() -> Experiment:
 
 
 def test_a_finished_run_is_inspected_and_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", str(folder)]) == 0
+    assert main(["resume", str(folder), "--quiet"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "rommeo_q -1.750 [-31.980, 28.480] 4 11.000" in lines
+    assert "reward per step rommeo_q -1.750 [-31.980, 28.480] 4 11.000" in lines
+    assert main(["inspect", str(folder), "--full"]) == 0
+    assert "Does the opponent model think ahead?" in capsys.readouterr().out
     assert (folder / "figures" / "beliefs.png").is_file()
     assert main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     assert "-31.980" in page
     assert "<img " in page
+
+
+def test_a_finished_run_without_declarations_is_read_like_any_other(folder: Path) -> None:
+    with xr.open_dataset(folder / "metrics.nc", engine="h5netcdf") as stored:
+        assert "success" in stored
+        assert not any("metric" in values.attrs for values in stored.values())
+    recorded = read(folder)
+    known = {metric.name: metric for metric in (*PUBLISHABLE, *ELBO_PARTS)}
+    assert recorded.declared == {name: known[name] for name in recorded.declared}
+    assert {"reward", "success_rate", "steps_to_success", "elbo"} <= set(recorded.declared)
+    found = frame(recorded)
+    last = found[(found["step"] == 6) & (found["learner"] == "rommeo_q") & found["agent"].isna()]
+    assert last.set_index("metric").loc["reward", ["mean", "published"]].tolist() == [-1.75, 11.0]
+    (table,) = (section.table for section in run_report(recorded).sections if section.table is not None)
+    assert "P(optimum)" in table.index.unique(0)
 
 
 def test_a_finished_run_is_recognised_and_left_as_it_is(folder: Path) -> None:

@@ -20,7 +20,7 @@ from inference_marl.models import (
 )
 from inference_marl.runs.measures import _one_shot
 from inference_marl.spaces import Discrete
-from inference_marl.types import Decision, Game, Memory, Observed, State, Step
+from inference_marl.types import Decision, Game, Memory, Metric, Observed, State, Step
 from tests.runs.small_runs import (
     RESULTS,
     Alternating,
@@ -56,6 +56,13 @@ def test_metrics_have_named_dimensions(whole: Path) -> None:
     assert metrics["elbo"].sel(learner="a").notnull().all()
     assert metrics["elbo"].sel(learner="b", agent=0).notnull().all()
     assert metrics["elbo"].sel(learner="b", agent=1).isnull().all()  # a scripted player has none
+
+
+def test_metrics_carry_their_declarations(whole: Path) -> None:
+    metrics = dataset(whole, "metrics.nc")
+    for name, values in metrics.items():
+        assert Metric.from_attributes(values.attrs) == climbing().metrics[str(name)]
+        assert set(Metric.from_attributes(values.attrs).dims) == set(values.dims) - {"learner", "replicate", "step"}
 
 
 def test_beliefs_have_named_dimensions(whole: Path) -> None:

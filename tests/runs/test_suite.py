@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import json
 import os
 import shutil
@@ -17,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import yaml
 
 from inference_marl.analysis.report import suite
+from inference_marl.analysis.report.tables import Report
 from inference_marl.config.build import SpecError
 from inference_marl.config.check import play_one_step
 from inference_marl.config.files import build, build_suite, dump, load, load_any
@@ -428,11 +428,12 @@ def test_an_arm_that_fails_keeps_to_itself(tmp_path: Path) -> None:
         "runs.all.arms.bad, step 1: RuntimeError: shapes cannot be multiplied (arms of some failed as well)"
     )
     assert caught.value.folder == tmp_path / "test"
-    text = suite.table(suite.read(tmp_path / "test"))
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.split() == ["arm", "all", "some", "none"])
-    assert lines[start + 1].split() == ["bad", "failed", "failed", "-"]
-    assert lines[start + 2].split()[:2] == ["good", "-"]
+    report = suite.suite_report(suite.read(tmp_path / "test"))
+    success = tables(report)["success rate"]
+    assert success.columns.tolist() == ["all", "some", "none"]
+    assert success.loc["bad"].tolist() == ["failed", "failed", "-"]
+    assert success.loc["good"].tolist()[0] == "-"
+    lines = report.text().splitlines()
     assert "failed  some, bad: arms.bad, step 1: RuntimeError: shapes cannot be multiplied" in lines
     assert "failed  all, bad: no results" in lines
 
@@ -440,39 +441,63 @@ def test_an_arm_that_fails_keeps_to_itself(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def test_the_tables_by_hand(tmp_path: Path) -> None:
-    read = suite.read(played(tmp_path, scripted()))
-    found = {matrix.metric: matrix for matrix in suite.cross_tables(read)}
-    assert list(found) == ["success_rate", "return", "nash_conv", "steps_to_98", "steps_to_success"]
-    returns = found["return"].means()
+def tables(report: Report) -> dict[str, pd.DataFrame]:
+    """By title."""
+    return {section.title: section.table for section in report.sections if section.table is not None}
+
+
+def report_of(folder: Path) -> Report:
+    return suite.suite_report(suite.read(folder))
+
+
+def means(report: Report, metric: str, what: str = "mean") -> pd.DataFrame:
+    """The estimates of one metric, rows by runs."""
+    found = report.estimates[report.estimates["metric"] == metric]
+    return found.pivot(index="name", columns="run", values=what)
+
+
+def test_the_tables_by_hand(whole: Path) -> None:
+    report = report_of(whole)
+    shown = tables(report)
+    assert list(shown) == [
+        "test: 2 runs",
+        "success rate",
+        "exact return of the joint policy",
+        "NashConv",
+        "steps until P(optimum) stays at 0.98 or above",
+        "steps to success",
+    ]
+    runs = shown["test: 2 runs"].to_dict("index")
+    assert runs["climbing"] == {"game": "MatrixGame(climbing)", "replicates": "40", "steps": "2"}
+    assert runs["pennies"] == {"game": "MatrixGame(matching_pennies)", "replicates": "40", "steps": "2"}
+    for table in list(shown.values())[1:]:
+        assert (table.index.name, table.index.tolist()) == ("arm", ["best", "half", "heads"])
+    returns = means(report, "return").loc[["best", "half", "heads"]]
     # (A, A) 11, (A, C) and (C, A) 0, (C, C) 5, each 1/4: 4. Heads against heads: agent 0 gains 1, agent 1 loses it.
     np.testing.assert_allclose(returns, [[11, np.nan], [4, np.nan], [np.nan, 1]], atol=1e-6)
-    assert found["return"].explanation.endswith("Where the agents' rewards sum to 0, of agent 0: pennies.")
-    assert "rewards sum to 0" not in found["nash_conv"].explanation
+    said = {section.title: section.explanation for section in report.sections}
+    assert said["exact return of the joint policy"].endswith("Where the agents' rewards sum to 0, of agent 0: pennies.")
+    assert "rewards sum to 0" not in said["NashConv"]
     # Against half A and half C: A pays 5.5, B -15, C 2.5, so each gains 5.5 - 4. Heads against heads: one gains 2.
-    np.testing.assert_allclose(found["nash_conv"].means(), [[0, np.nan], [3, np.nan], [np.nan, 2]], atol=1e-6)
-    text = suite.table(read)
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "climbing MatrixGame(climbing) 40 2" in lines
-    assert "pennies MatrixGame(matching_pennies) 40 2" in lines
-    start = lines.index("success rate")
-    assert lines[start + 3 : start + 7] == [
-        "arm climbing pennies",
-        "best 1.000 [0.912, 1.000] -",
-        "half 0.000 [0.000, 0.088] (0.250) -",  # of success: more likely than not at the optimum
-        "heads - -",
+    gains = means(report, "nash_conv").loc[["best", "half", "heads"]]
+    np.testing.assert_allclose(gains, [[0, np.nan], [3, np.nan], [np.nan, 2]], atol=1e-6)
+    assert shown["success rate"].to_numpy().tolist() == [
+        ["1.000 [0.912, 1.000]", "-"],
+        ["0.000 [0.000, 0.088] (0.250)", "-"],  # of success: more likely than not at the optimum
+        ["-", "-"],
     ]
-    start = lines.index("steps until the joint probability of the optimum stays at 0.98 or above")
-    assert lines[start + 4 : start + 6] == ["best 1 -", "half > 2 -"]
+    reached = shown["steps until P(optimum) stays at 0.98 or above"]
+    assert reached["climbing"].tolist() == ["1.0", "> 2", "-"]
+    assert reached["pennies"].tolist() == ["-"] * 3
 
 
 def test_what_is_shown_can_be_chosen(tmp_path: Path) -> None:
-    chosen = Suite(scripted().runs, ["reward_1", "tit_for_tat", "reward"])
-    read = suite.read(played(tmp_path, chosen))
-    first, second = suite.cross_tables(read)  # nobody has tit_for_tat
-    assert (first.metric, second.metric) == ("reward_1", "reward")
-    assert first.means()[2, 1] == -1, "agent 1 of matching pennies wants them to differ"
-    assert second.means()[2, 1] == 1, "the mean over agents would be 0"
+    chosen = Suite(scripted().runs, ["reward_1", "opponent_model_lead", "reward"])
+    report = report_of(played(tmp_path, chosen))
+    assert list(tables(report))[1:] == ["reward per step, agent 1", "reward per step"]
+    assert means(report, "reward_1").loc["heads", "pennies"] == -1, "agent 1 of matching pennies wants them to differ"
+    assert means(report, "reward").loc["heads", "pennies"] == 1, "the mean over agents would be 0"
+    assert report.text().endswith("not shown, since no run has it: opponent_model_lead")
 
 
 def mixed_pairs(published: dict[str, dict[str, float]]) -> Experiment:
@@ -484,10 +509,10 @@ def mixed_pairs(published: dict[str, dict[str, float]]) -> Experiment:
 
 
 def test_what_no_run_has_is_said(tmp_path: Path) -> None:
-    one = Suite({"climbing": scripted().runs["climbing"]}, show=["elbo", "return"])
-    lines = suite.table(suite.read(played(tmp_path, one))).splitlines()
+    one = Suite({"climbing": scripted().runs["climbing"]}, show=["opponent_model_lead", "return"])
+    lines = report_of(played(tmp_path, one)).text().splitlines()
     assert lines[0] == "test: 1 run"
-    assert lines[-1] == "not shown, since no run has it: elbo"
+    assert lines[-1] == "not shown, since no run has it: opponent_model_lead"
 
 
 def test_agents_with_a_learner_each_have_a_row_each(tmp_path: Path) -> None:
@@ -498,18 +523,18 @@ def test_agents_with_a_learner_each_have_a_row_each(tmp_path: Path) -> None:
     }
     other = Experiment(MatrixGame("stag_hunt"), {"pair": Stationary(probabilities=[1, 0])}, replicates=3, steps=2)
     runs = {"dilemma": mixed_pairs(published), "stags": other}
-    read = suite.read(played(tmp_path, Suite(runs, ["return", "return_1", "nash_conv"])))
-    returns, second, nash_conv = suite.cross_tables(read)
-    assert returns.rows == ["nice", "pair, agent 0", "pair, agent 1", "pair", "mean"]
-    np.testing.assert_allclose(returns.means(), [[3, np.nan], [0, np.nan], [4, np.nan], [np.nan, 4], [1, np.nan]])
+    report = report_of(played(tmp_path, Suite(runs, ["return", "return_1", "nash_conv"])))
+    returns, second, nash_conv = list(tables(report).values())[1:]
+    rows = ["nice", "pair, agent 0", "pair, agent 1", "pair", "mean"]
+    assert returns.index.tolist() == rows
+    expected = [[3, np.nan], [0, np.nan], [4, np.nan], [np.nan, 4], [1, np.nan]]
+    np.testing.assert_allclose(means(report, "return").loc[rows], expected)
     # Of an arm whose agents are alike what is published of each stands beside their mean.
-    given = [returns.entries[row, "dilemma"]["published"] for row in ("nice", *returns.rows[1:3], "mean")]
+    given = means(report, "return", "published").loc[["nice", *rows[1:3], "mean"], "dilemma"].tolist()
     assert given == pytest.approx([2.8, 0.5, 3.5, 1.5])
-    assert second.rows == nash_conv.rows == ["nice", "pair", "mean"]
-    assert (second.means()[1, 0], second.entries["pair", "dilemma"]["published"]) == (4, 3.5)
-    lines = [" ".join(line.split()) for line in suite.table(read).splitlines()]
-    assert "pair, agent 1 4.000 (3.500) -" in lines
-    assert "rewards sum to 0" not in suite.table(read)
+    assert second.index.tolist() == nash_conv.index.tolist() == ["nice", "pair", "mean"]
+    assert second.loc["pair", "dilemma"] == returns.loc["pair, agent 1", "dilemma"] == "4.000 (3.500)"
+    assert "rewards sum to 0" not in report.text()
 
 
 def test_a_pair_in_a_zero_sum_game_has_a_row_for_each_agent(tmp_path: Path) -> None:
@@ -519,10 +544,9 @@ def test_a_pair_in_a_zero_sum_game_has_a_row_for_each_agent(tmp_path: Path) -> N
     }
     published = {"heads": {"return": 0.75}, "pair": {"return_1": -0.5}}
     pennies = Experiment(MatrixGame("matching_pennies"), arms, replicates=3, steps=1, published=published)
-    (returns,) = suite.cross_tables(suite.read(played(tmp_path, Suite({"pennies": pennies}, ["return"]))))
-    assert returns.rows == ["pair, agent 0", "pair, agent 1", "heads"]
-    assert returns.means()[:, 0].tolist() == [1, -1, 1]
-    assert [returns.entries[row, "pennies"]["published"] for row in returns.rows] == [None, -0.5, 0.75]
+    report = report_of(played(tmp_path, Suite({"pennies": pennies}, ["return"])))
+    returns = tables(report)["exact return of the joint policy"]["pennies"]
+    assert returns.to_dict() == {"pair, agent 0": "1.000", "pair, agent 1": "-1.000 (-0.500)", "heads": "1.000 (0.750)"}
 
 
 def test_a_failed_pair_has_failed_where_another_run_has_its_agents(tmp_path: Path) -> None:
@@ -535,15 +559,32 @@ def test_a_failed_pair_has_failed_where_another_run_has_its_agents(tmp_path: Pat
     }
     with pytest.raises(ArmError):
         played(tmp_path, Suite(runs, ["return"]))
-    (returns,) = suite.cross_tables(suite.read(tmp_path / "test"))
-    assert returns.rows == ["pair, agent 0", "pair, agent 1", "alone"]
-    assert [returns.text(row, "bad") for row in returns.rows[:2]] == ["failed", "failed"]
+    returns = tables(report_of(tmp_path / "test"))["exact return of the joint policy"]
+    assert returns.index.tolist() == ["pair, agent 0", "pair, agent 1", "alone"]
+    assert returns["bad"].tolist()[:2] == ["failed", "failed"]
+
+
+def test_a_suite_of_which_nothing_was_played_to_its_end_says_so(tmp_path: Path) -> None:
+    runs = {name: Experiment(MatrixGame("climbing"), {"bad": Breaking()}, replicates=2, steps=2) for name in "xy"}
+    with pytest.raises(ArmError):
+        played(tmp_path, Suite(runs))
+    report = report_of(tmp_path / "test")
+    assert tables(report)["test: 2 runs"].to_numpy().tolist() == [["-"] * 3] * 2
+    assert report.text().endswith("failed  x, bad: no results\nfailed  y, bad: no results")
+    assert [path.name for path in report.write()] == ["suite.csv", "suite.md", "suite.tex"]
+
+
+def test_three_agents_stand_beside_two(tmp_path: Path) -> None:
+    three = Experiment(MatrixGame(np.ones((2, 2, 2)).tolist(), common=True), {"a": [Stationary()] * 3}, steps=1)
+    two = Experiment(MatrixGame("stag_hunt"), {"a": Stationary()}, steps=1)
+    returns = tables(report_of(played(tmp_path, Suite({"three": three, "two": two}, ["return"]))))
+    assert returns["exact return of the joint policy"].index.tolist() == [*(f"a, agent {i}" for i in range(3)), "a"]
 
 
 class _Scored(MatrixGame):
     """Says how often both choose their first action."""
 
-    metrics = (Metric("both_first", bounds=PROBABILITY, dims=()),)
+    metrics = (*MatrixGame.metrics, Metric("both_first", "P(both first)", bounds=PROBABILITY, dims=()))
 
     def scores(self, policies: Any) -> Any:
         return {"both_first": policies[0][:, 0, 0] * policies[1][:, 0, 0]}
@@ -558,36 +599,36 @@ def test_scores_of_a_games_own_can_be_shown_and_published(tmp_path: Path) -> Non
         published={"half": {"both_first": 0.5}},
     )
     hunt = Experiment(MatrixGame("stag_hunt"), {"half": Stationary(probabilities=[1, 1])}, replicates=3, steps=1)
-    (share,) = suite.cross_tables(suite.read(played(tmp_path, Suite({"scored": scored, "hunt": hunt}, ["both_first"]))))
-    assert share.title == "both first"
-    assert [share.text("half", run) for run in ("scored", "hunt")] == ["0.250 (0.500)", "-"]
+    report = report_of(played(tmp_path, Suite({"scored": scored, "hunt": hunt}, ["both_first"])))
+    assert tables(report)["P(both first)"].to_numpy().tolist() == [["0.250 (0.500)", "-"]]
     with pytest.raises(ValueError, match=r"^show: got both_first, expected one of reward, "):
         Suite({"hunt": hunt}, ["both_first"])
-    with pytest.raises(ValueError, match=r"^published.a: got both_last, expected one of reward, .*, both_first$"):
+    with pytest.raises(ValueError, match=r"^published.a: got both_last, expected one of reward, .*, both_first, "):
         Experiment(_Scored("stag_hunt"), {"a": Stationary()}, published={"a": {"both_last": 0.5}})
 
 
 def test_reward_stands_in_where_no_return_is_known(tmp_path: Path) -> None:
     quadratics = Experiment(MaxOfTwoQuadratics(), {"a": Stationary()}, replicates=2, steps=2)
-    read = suite.read(played(tmp_path, Suite({"quadratics": quadratics, **scripted().runs})))
-    metrics = [matrix.metric for matrix in suite.cross_tables(read)]
-    assert metrics[:3] == ["success_rate", "return", "reward"]
+    report = report_of(played(tmp_path, Suite({"quadratics": quadratics, **scripted().runs})))
+    assert list(tables(report))[1:4] == ["success rate", "exact return of the joint policy", "reward per step"]
 
 
 def test_the_files_say_what_the_tables_say(copied: Path) -> None:
-    read = suite.read(copied)
-    paths = suite.write(read)
-    names = ["suite.csv", "suite.md", "figures/success_rate.png", "figures/nash_conv.png"]
-    assert [path.relative_to(read.folder).as_posix() for path in paths] == names
-    rows = list(csv.DictReader(io.StringIO(paths[0].read_text())))
-    (half,) = [row for row in rows if (row["arm"], row["run"], row["metric"]) == ("half", "climbing", "success_rate")]
-    assert (half["mean"], half["published"], half["replicates"], half["step"]) == ("0.0", "0.25", "40", "2")
+    report = report_of(copied)
+    paths = report.write()
+    names = ["suite.csv", "suite.md", "suite.tex", "figures/success_rate.png", "figures/nash_conv.png"]
+    assert [path.relative_to(copied).as_posix() for path in paths] == names
+    rows = pd.read_csv(paths[0])
+    pd.testing.assert_frame_equal(rows, report.estimates.reset_index(drop=True), check_dtype=False)
+    (half,) = rows[(rows["learner"] == "half") & (rows["metric"] == "success_rate")].itertuples()
+    assert (half.run, half.mean, half.published, half.replicates, half.step) == ("climbing", 0.0, 0.25, 40, 2)
     # Wilson's interval for 0 of 40, z = 1.959964: up to z^2 / (n + z^2).
-    assert float(half["high"]) == pytest.approx(1.959964**2 / (40 + 1.959964**2))
-    text = paths[1].read_text()
+    assert half.high == pytest.approx(1.959964**2 / (40 + 1.959964**2))
+    text = " ".join(paths[1].read_text().split())
     assert "| best | 1.000 [0.912, 1.000] | - |" in text
     assert "## success rate" in text
-    for path in paths[2:]:
+    assert r"\caption{success rate}" in paths[2].read_text()
+    for path in paths[3:]:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -595,11 +636,11 @@ def test_wide_tables_are_printed_in_parts(tmp_path: Path) -> None:
     game, arm = MatrixGame("climbing"), Stationary()
     names = [f"a_run_with_a_long_name_{i}" for i in range(5)]
     runs = {name: Experiment(game, {"a": arm}, replicates=4, steps=1) for name in names}
-    read = suite.read(played(tmp_path, Suite(runs, ["success_rate"])))
-    lines = suite.table(read).splitlines()
+    lines = report_of(played(tmp_path, Suite(runs, ["success_rate"]))).text().splitlines()
     assert max(map(len, lines)) <= 120
-    headers = [line.split() for line in lines if line.startswith("arm ")]
-    assert [name for header in headers for name in header[1:]] == list(runs)
+    table = lines[lines.index("success rate") :]
+    headers = [name for line in table if line.startswith("  ") for name in line.split()]
+    assert headers == list(runs)
 
 
 # --------------------------------------------------------------------------------------------------------- a real kill

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from inference_marl.analysis.estimates import at_the_end, frame, pivot
+from inference_marl.analysis.estimates import ESTIMATE, at_the_end, frame, pivot
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.recorded import read as read_run
 from inference_marl.analysis.report import tournament
@@ -70,7 +70,8 @@ class RunOfSuite:
     def estimates(self) -> pd.DataFrame:
         """Its results at the last step, with a `name` of the row they belong in; of a tournament averages."""
         if self.recorded is None:
-            return pd.DataFrame()
+            numbers = dict.fromkeys([*ESTIMATE, "published"], "float64")
+            return pd.DataFrame(columns=["learner", "metric", *numbers, "run", "name"]).astype(numbers)
         if self.is_tournament:
             found = tournament.averages(self.recorded)
             return found.assign(run=self.name, name=found["learner"])
@@ -147,9 +148,10 @@ def sections(played: Played, found: pd.DataFrame) -> list[Section]:
     notation = f"{OF_LEARNERS if pairs else OF_ARMS} {NOTATION} A dash: not known there."
     notation += PUBLISHED if found["published"].notna().any() else ""
     facts = {run.name: run.recorded.summary if run.recorded else {} for run in played.runs}
-    head = pd.DataFrame.from_dict(facts, orient="index").reindex(columns=["game", "replicates", "steps"])
+    what = ["game", "replicates", "steps"]
+    head = pd.DataFrame({key: [str(fact.get(key, "-")) for fact in facts.values()] for key in what}, list(facts))
     count = f"{len(facts)} run{'s' if len(facts) > 1 else ''}"
-    tables = [Section(f"{played.folder.name}: {count}", notation, head.fillna("-").astype(str).rename_axis("run"))]
+    tables = [Section(f"{played.folder.name}: {count}", notation, head.rename_axis("run"))]
     for run in pairs:
         assert run.recorded is not None
         against = tournament.table(run.recorded, tournament.pairs(run.recorded), REWARD.name, intervals=False)

@@ -6,6 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import xarray as xr
 import yaml
@@ -13,7 +14,8 @@ import yaml
 from inference_marl.analysis.plots import learning_curves
 from inference_marl.analysis.recorded import read
 from inference_marl.analysis.report.findings import findings
-from inference_marl.analysis.report.page import _Page, report
+from inference_marl.analysis.report.page import Part, _write, report
+from inference_marl.analysis.report.tables import run_report
 from inference_marl.analysis.tables import Section
 from inference_marl.cli import main
 from inference_marl.described import InspectError
@@ -29,6 +31,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.headings: list[str] = []
+        self.cells: list[str] = []
         self.text = ""
         self.feed(path.read_text())
         self.close()
@@ -37,6 +40,8 @@ class Page(HTMLParser):
         self.tags.append(tag)
         if tag not in {"meta", "img"}:
             self.open.append(tag)
+        if tag in {"td", "th"}:
+            self.cells.append("")
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_endtag(self, tag: str) -> None:
@@ -45,6 +50,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] in {"h1", "h2", "h3"}:
             self.headings.append(data)
+        if self.open and self.open[-1] in {"td", "th"}:
+            self.cells[-1] += data
         if "style" not in self.open:
             self.text += data
 
@@ -78,13 +85,15 @@ def test_report_has_everything_of_the_run(folder: Path, page: Page) -> None:
     recorded = read(folder)
     assert page.headings[:2] == ["synthetic", "Results"]
     assert [section.title for section in findings(recorded)] == page.headings[2:-1]
-    for section in findings(recorded):
-        assert all(cell.strip() in page.text for row in section.rows for cell in row)
+    for section in (*run_report(recorded).sections, *findings(recorded)):
+        if section.table is not None:
+            assert all(text in page.cells for text in section.table.fillna("").to_numpy().ravel())
         assert section.explanation in page.text
+        assert section.note in page.text
     assert (folder / "spec.yaml").read_text().strip() in page.text  # with its markup, so escaped in the file
     assert "inference-marl run synthetic.yaml" in page.text
     assert "all from seed 0" in page.text
-    for package in ("Python", "inference-marl", "torch", "pyro-ppl", "arviz", "numpy"):
+    for package in ("python", "inference_marl", "torch", "pyro", "numpy"):
         assert re.search(rf"{package} \d", page.text)
 
 
@@ -95,11 +104,14 @@ def test_every_figure_is_embedded_once_with_words(folder: Path, page: Page) -> N
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert len(page.of("alt")) == len(drawn)
     assert all(len(alt) > 30 for alt in page.of("alt"))
-    assert page.tags.count("figcaption") == len(drawn)
-    assert page.tags.count("caption") == page.tags.count("table")
-    assert set(page.of("scope")) == {"col", "row", "rowgroup"}
+    assert page.tags.count("figcaption") == len(drawn) + page.tags.count("table")
+    for number in range(1, len(drawn) + 1):
+        assert page.text.count(f"Figure {number}.") == 1
+    for number in range(1, page.tags.count("table") + 1):
+        assert page.text.count(f"Table {number}.") == 1
 
 
+@pytest.mark.usefixtures("page")
 def test_report_needs_nothing_from_outside(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     bare = re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
@@ -131,19 +143,21 @@ def test_ablation_comes_first(tmp_path: Path) -> None:
     assert "2 cells" in found.headings[1]
     assert found.text.index("What was reached") < found.text.index("Learning curves of the ablation's cells: means")
     assert "inference-marl ablate synthetic.yaml" in found.text
-    assert (folder / "ablation.csv").is_file()
+    assert {path.name for path in folder.glob("ablation.*")} == {"ablation.csv", "ablation.md", "ablation.tex"}
 
 
-def test_a_row_may_have_several_names() -> None:
-    rows = [["x<b>&", "1", "<i>"], ["y", "10", "3.0"]]
-    section = Section("", "What it is.", ["factor", "level", "reward"], rows, names=2)
-    text = _Page().table(section)
-    heads = [f'<th scope="row" class="name">{name}</th>' for name in ("y", "10")]
-    assert f"<tr>{''.join(heads)}<td>3.0</td></tr>" in text
-    assert text.count('scope="row"') == 4
-    assert '<th scope="row" class="name">x&lt;b&gt;&amp;</th>' in text
-    assert "<td>&lt;i&gt;</td>" in text
-    assert '<th scope="col" class="name">level</th><th scope="col">reward</th>' in text
+def test_names_and_cells_are_no_markup(tmp_path: Path) -> None:
+    index = pd.MultiIndex.from_tuples([("x<b>&", "1"), ("y", "10")], names=["<factor>", "level"])
+    table = pd.DataFrame({"<reward>": ["<i>", "3.0"], "long": ["x" * 150, None]}, index)
+    section = Section("<h6>A & B", "What <it> is.", table, "A <note>.")
+    path = _write("<title>", iter([Part(2, section, facts={"<fact>": "<b>"}, code="<code>")]), tmp_path / "page.html")
+    page = Page(path)
+    assert page.open == []
+    assert page.headings == ["<title>", "<h6>A & B"]
+    assert {"x<b>&", "1", "y", "10", "<factor>", "level", "<reward>", "<i>", "3.0", "x" * 150} <= set(page.cells)
+    for text in ("What <it> is.", "A <note>.", "<fact>", "<code>"):
+        assert text in page.text
+    assert not {"i", "it", "note", "h6"} & set(page.tags)
 
 
 @pytest.mark.usefixtures("unrendered")
@@ -162,7 +176,7 @@ def test_report_of_several_runs_compares_them(folder: Path, tmp_path: Path) -> N
     path = report([first, other])
     assert path == first / "comparison.html"
     found = Page(path)
-    assert found.headings[:2] == ["2 runs compared", "run and other"]
+    assert found.headings[:3] == ["2 runs compared", "run and other", "What differs in the specifications?"]
     assert "How far are the beliefs of other from those of run?" in found.headings
     assert found.headings.count("Results") == 2
     assert found.headings.count("Are the beliefs calibrated?") == 2
