@@ -81,7 +81,9 @@ def recording(replicates: int, steps: int, pairs: int) -> float:
     def seconds_of(record_every: int, beliefs_every: int, record_actions: bool) -> float:
         experiment = Experiment(
             *(MatrixGame("climbing"), {"learner": rommeo_q()}, replicates, steps),
-            **{"record_every": record_every, "beliefs_every": beliefs_every, "record_actions": record_actions},
+            record_every=record_every,
+            beliefs_every=beliefs_every,
+            record_actions=record_actions,
             device="cpu",
         )
         with tempfile.TemporaryDirectory() as folder:
