@@ -42,6 +42,7 @@ from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
 from inference_marl.models import Amortised, EmpiricalFrequency, NetworkCritic, TabularCritic
 from inference_marl.play.learning import update
+from inference_marl.runs.arm import play
 from inference_marl.types import Learner, Seat, Trajectory, Transition
 
 WIDTH, BATCH, RATE, GAMMA, ALPHA, TAU = 100, 512, 1e-2, 0.95, 0.1, 0.01
@@ -72,9 +73,9 @@ def run_rate(learner: Learner, replicates: int, steps: int, record_every: int = 
 
 
 def recording(replicates: int, steps: int, pairs: int) -> float:
-    """Processor time of a run that records metrics at every step and beliefs at every tenth, beside one of few records.
+    """Processor time of an arm with metrics at every step and beliefs at every tenth, beside one with few records.
 
-    Median of ratios of whole runs, timed in turn.
+    Playing, learning, recording and checkpoints, without the tables at the end. Median of ratios, timed in turn.
     """
 
     def seconds_of(record_every: int, beliefs_every: int, record_actions: bool) -> float:
@@ -85,9 +86,9 @@ def recording(replicates: int, steps: int, pairs: int) -> float:
             record_actions=record_actions,
             device="cpu",
         )
-        with tempfile.TemporaryDirectory() as out:
+        with tempfile.TemporaryDirectory() as folder:
             start = time.process_time()
-            run(experiment, Path(out), progress=False)
+            play(experiment, "learner", Path(folder), lambda found, made: None)
             return time.process_time() - start
 
     return statistics.median(seconds_of(1, 10, True) / seconds_of(steps, 0, False) for _ in range(pairs))
@@ -290,9 +291,7 @@ def main() -> None:
         print(f"{replicates:>10,} {steps:>6} {rate:>13,.0f} {1e6 / rate:>27.2f}")
 
     ratio = recording(1000, 300, 1 if quick else 5)
-    print(
-        f"\nMetrics at every step and beliefs at every tenth: {ratio:.2f} times the processor time of hardly any record"
-    )
+    print(f"\nMetrics at every step, beliefs at every tenth: {ratio:.2f} times the processor time of hardly any record")
 
     steps = 200 if quick else 1000
     print(f"\nTabular learners on the climbing game: seed-steps/s of a loop in numpy, and of runs of {steps} steps")

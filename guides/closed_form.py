@@ -72,16 +72,17 @@ class Optimal(ClosedForm):
         (earlier,) = others
         return dist.Categorical(logits=Vindex(self._scores(obs, model))[self.seat.rows, columns, :, earlier])
 
-    def both(self, obs: Tensor, model: Reads, second: Optimal) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of this site, sampled first, and of the second given all its values, if that is optimal.
+    def both(self, obs: Tensor, model: Reads, second: Optimal) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities of this site, sampled first, and of the second, optimal too, given all its values.
 
-        `replicates x batch x first` and `replicates x batch x first x second`.
+        `replicates x batch x first` and `replicates x batch x first x second`; and the second's value for each of the
+        first, `replicates x batch x first`.
         """
         reference, weight = self._reference(self.site, obs, model)
         scores = second._scores(obs, model)
         normaliser = logsumexp(scores, -2, keepdim=True)
         value = second._reference(second.site, obs, model)[1] * normaliser.squeeze(-2)
-        return (reference + value / weight).log_softmax(-1), (scores - normaliser).mT
+        return (reference + value / weight).log_softmax(-1), (scores - normaliser).mT, value
 
     def _values(self, obs: Tensor, model: Reads) -> Tensor:
         """`Q`, `replicates x batch x (this site) x (the other site)`."""

@@ -101,24 +101,25 @@ class Guide(PyroPart):
                     values[site] = pyro.sample(site, self.factor(site, model, obs, *values.values()), infer=infer)
         return values["action"], values["opponent_action"]
 
-    def tables(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor]:
+    def tables(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor, Tensor | None]:
         """`log pi` and `log rho`, which broadcast to `replicates x batch x actions x opponent_actions`.
 
-        Only for discrete sites; `obs` is `replicates x batch x event`.
+        Only for discrete sites; `obs` is `replicates x batch x event`. And the best value of the second site for each
+        value of the first, where that is known, as `optimal_value` takes it.
         """
         first, second = self.order
         one, other = getattr(self, FACTORS[first]), getattr(self, FACTORS[second])
         if isinstance(one, Optimal) and isinstance(other, Optimal):
-            before, after = one.both(obs, model, other)
+            before, after, value = one.both(obs, model, other)
         else:
             spaces = {"action": self.seat.action, "opponent_action": self.seat.opponent_action}
             sizes = [spaces[site].features for site in self.order]
             values = torch.arange(sizes[0], device=obs.device).view(-1, 1, 1)
             before = log_probabilities(self.factor(first, model, obs), sizes[0])
             after = log_probabilities(self.factor(second, model, obs, values), sizes[1])
-            after = after.expand(sizes[0], *obs.shape[:2], sizes[1]).movedim(0, -2)
+            after, value = after.expand(sizes[0], *obs.shape[:2], sizes[1]).movedim(0, -2), None
         before = before.unsqueeze(-1)
-        return (before, after) if first == "action" else (after.mT, before.mT)
+        return (before, after, value) if first == "action" else (after.mT, before.mT, value)
 
 
 def log_probabilities(distribution: dist.TorchDistribution, size: int) -> Tensor:

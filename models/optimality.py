@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from inference_marl.described import expect
@@ -24,6 +25,13 @@ class Optimality(PyroPart):
         """Add the site under the name `site`; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
+    def log_prob(self, q: Tensor) -> Tensor:
+        """The log-density that the site adds, elementwise."""
+        trace = poutine.trace(self).get_trace(q)
+        trace.compute_log_prob()
+        found: Tensor = trace.nodes["optimality"]["log_prob"]
+        return found
+
 
 class ExponentialOptimality(Optimality):
     """`p(o = 1 | s, a, b)` proportional to `exp(Q)` (Tian et al. 2019, Eq. 4): a factor; rewards may be unbounded."""
@@ -31,6 +39,10 @@ class ExponentialOptimality(Optimality):
     def forward(self, q: Tensor, site: str = "optimality") -> None:
         """Add `q` to the log-density."""
         pyro.factor(site, q)
+
+    def log_prob(self, q: Tensor) -> Tensor:
+        """The value itself."""
+        return q
 
 
 class BernoulliOptimality(Optimality):

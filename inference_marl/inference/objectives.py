@@ -185,7 +185,12 @@ def td_target(reward: Tensor, discount: float, terminated: Tensor, next_value: T
 
 
 def optimal_value(
-    q: Tensor, log_prior: Tensor, temperature: float, kl_weight: float = 1.0, policy_first: bool = False
+    q: Tensor,
+    log_prior: Tensor,
+    temperature: float,
+    kl_weight: float = 1.0,
+    policy_first: bool = False,
+    second: Tensor | None = None,
 ) -> Tensor:
     """Closed-form soft value of a table, `...` (Tian et al. 2019, Eq. 9, here for any KL weight and both orders).
 
@@ -199,9 +204,12 @@ def optimal_value(
         temperature: alpha, positive.
         kl_weight: beta, positive.
         policy_first: the order of the guide's factors.
+        second: the inner sum, if it is known: S(b) or, with the policy first, that over b.
     """
     if policy_first:
-        opponent_value = kl_weight * logsumexp(log_prior.unsqueeze(-2) + q / kl_weight, -1)
-        return temperature * logsumexp(opponent_value / temperature, -1)
-    policy_value = temperature * logsumexp(q / temperature, -2)
-    return kl_weight * logsumexp(log_prior + policy_value / kl_weight, -1)
+        if second is None:
+            second = kl_weight * logsumexp(log_prior.unsqueeze(-2) + q / kl_weight, -1)
+        return temperature * logsumexp(second / temperature, -1)
+    if second is None:
+        second = temperature * logsumexp(q / temperature, -2)
+    return kl_weight * logsumexp(log_prior + second / kl_weight, -1)

@@ -9,7 +9,6 @@ from functools import partial
 
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from inference_marl.described import expect, hyperparameters, within
@@ -159,18 +158,17 @@ class Rommeo(VariationalLearner):
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
         model, log_size = self.model.at(obs), self.seat.action.log_size
         _, prior, q = model
-        trace = poutine.trace(self.likelihood).get_trace(q)
-        trace.compute_log_prob()
-        reward = trace.nodes["optimality"]["log_prob"]
-        log_pi, log_rho = self.guide.tables(obs, model)
+        log_pi, log_rho, second = self.guide.tables(obs, model)
         alpha, beta = model.temperature, model.kl_weight
-        step = table_step(log_pi, log_rho, prior.logits.unsqueeze(-2), reward, alpha, beta, log_size)
+        step = table_step(
+            log_pi, log_rho, prior.logits.unsqueeze(-2), self.likelihood.log_prob(q), alpha, beta, log_size
+        )
         policy = self._uniform().probs.expand_as(step.action) if self._warming_up else step.action
         # The logits are normalised: `probs` would do so again, at ten times the cost.
         probabilities = prior.probs if "probs" in vars(prior) else prior.logits.exp()
         beliefs = (policy, step.opponent_action, probabilities.expand_as(step.opponent_action))
         # The ELBO of the optimal guide in this order, in closed form (Eq. 9).
-        value = optimal_value(q, prior.logits, alpha, beta, policy_first=self.guide.order[0] == "action")
+        value = optimal_value(q, prior.logits, alpha, beta, self.guide.order[0] == "action", second)
         evidence = value - alpha * log_size - self.likelihood.offset
         return beliefs, (step.reward, step.entropy, step.kl), evidence
 

@@ -394,9 +394,16 @@ def test_tables_and_traces_give_the_same_step(order: type[Guide], rho: type, pi:
     expected = one_step(model, partial(guide, model=model), obs)
     at = model.at(obs)
     log_prior = at.prior.expand(obs.shape).logits.unsqueeze(-2)
-    found = table_step(*guide.tables(obs, at), log_prior, at.table, 0.7, 1.3, math.log(2))
+    log_pi, log_rho, second = guide.tables(obs, at)
+    found = table_step(log_pi, log_rho, log_prior, at.table, 0.7, 1.3, math.log(2))
     for name in ("reward", "entropy", "kl", "action", "opponent_action"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), msg=name)
+    if second is not None:
+        best = (
+            optimal_value(at.table, log_prior.squeeze(-2), 0.7, 1.3, order is PolicyFirst, known)
+            for known in (None, second)
+        )
+        torch.testing.assert_close(*best)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
