@@ -53,8 +53,7 @@ class Autoregressive(Conditional):
         self.opponents: list[Space] = [seat.action_spaces[agent] for agent in seat.opponents]
         factors = []
         with within("factor"):
-            learns = type(self.factor).observe is not Conditional.observe
-            if learns or isinstance(self.factor, ClosedForm | Autoregressive):
+            if self.factor.learns_from_play or isinstance(self.factor, ClosedForm | Autoregressive):
                 raise IncompatibleError(
                     f"got {type(self.factor).__name__}, expected a conditional over one opponent's action that is "
                     "fitted, such as Tabular, CategoricalNetwork or TanhNormalNetwork"

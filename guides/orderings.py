@@ -56,7 +56,7 @@ class Guide(PyroPart):
         for site in self.order:
             with within(FACTORS[site]):
                 factor: Conditional = getattr(self, FACTORS[site])
-                if type(factor).observe is not Conditional.observe:
+                if factor.learns_from_play:
                     raise IncompatibleError(
                         f"got {type(factor).__name__}, which learns from what it is shown, but a guide shows it "
                         "nothing; expected a factor that is fitted, or Empirical (rho := P) and this as opponent prior"

@@ -17,7 +17,7 @@ from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm, Empirical
 from inference_marl.guides.conditionals import Tabular
 from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters
-from inference_marl.inference.exact import Solution, smooth
+from inference_marl.inference.exact import Factors, smooth
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.tables import tabulate
 from inference_marl.spaces import Discrete, Space
@@ -108,8 +108,7 @@ class TrajectoryGuide(PyroPart):
             with within(name):
                 factor: Conditional = getattr(self, name)
                 takes_the_prior = isinstance(factor, Empirical) and name == "opponent_model"
-                closed = isinstance(factor, ClosedForm) and not takes_the_prior
-                if closed or type(factor).observe is not Conditional.observe:
+                if factor.learns_from_play or (isinstance(factor, ClosedForm) and not takes_the_prior):
                     raise IncompatibleError(
                         f"got {type(factor).__name__}, which a guide of trajectories cannot fit, expected a "
                         "conditional with parameters such as Tabular or CategoricalNetwork, or the whole guide in "
@@ -181,8 +180,8 @@ class TrajectoryGuide(PyroPart):
         return InferDict(enumerate="parallel") if self.enumerate and isinstance(space, Discrete) else None
 
     @torch.no_grad()
-    def tables(self, model: ReadsTrajectory) -> Solution:
-        """All factors at every step and state, for `exact.evaluate`; values are empty. Discrete spaces only."""
+    def tables(self, model: ReadsTrajectory) -> Factors:
+        """All factors at every step and state, for `exact.evaluate`. Discrete spaces only."""
         seat, horizon = self.seat, self.horizon
         state, action, opponent_action = seat.spaces
         rho = [tabulate(partial(self.believe, t, model=model), seat, [state]) for t in range(horizon)]
@@ -190,8 +189,7 @@ class TrajectoryGuide(PyroPart):
         moves = [tabulate(partial(self.move, t, model=model), seat, seat.spaces) for t in range(horizon - 1)]
         sizes = (state.features, action.features, opponent_action.features, state.features)
         last = moves[-1] if moves else rho[0].new_zeros(seat.replicates, *sizes)
-        empty = rho[0].new_empty(0)
-        return Solution(empty, empty, torch.stack(pi, 1), torch.stack(rho, 1), torch.stack([*moves, last], 1))
+        return Factors(torch.stack(pi, 1), torch.stack(rho, 1), torch.stack([*moves, last], 1))
 
 
 class ExactTrajectory(TrajectoryGuide):
@@ -225,15 +223,8 @@ class ExactTrajectory(TrajectoryGuide):
     def solve(self, model: ReadsTrajectory) -> None:
         """Recompute the factors from the current model."""
         reward, transition, log_prior = model.tables()
-        found = smooth(
-            reward,
-            transition,
-            log_prior,
-            model.horizon,
-            dynamics=self.dynamics,
-            temperature=model.temperature,
-            kl_weight=model.kl_weight,
-        )
+        weights = {"temperature": model.temperature, "kl_weight": model.kl_weight}
+        found = smooth(reward, transition, log_prior, model.horizon, dynamics=self.dynamics, **weights)
         self.pi, self.rho = found.policy, found.opponent_model
         if self.dynamics == "inferred":
             self.moves = found.transition
@@ -257,10 +248,9 @@ class ExactTrajectory(TrajectoryGuide):
         return dist.Categorical(logits=row.log())
 
     @torch.no_grad()
-    def tables(self, model: ReadsTrajectory) -> Solution:
+    def tables(self, model: ReadsTrajectory) -> Factors:
         """The current factors."""
-        empty = self.rho.new_empty(0)
         if self.dynamics == "inferred":
-            return Solution(empty, empty, self.pi, self.rho, self.moves)
+            return Factors(self.pi, self.rho, self.moves)
         kept = model.tables()[1].unsqueeze(1)
-        return Solution(empty, empty, self.pi, self.rho, kept.expand(-1, self.horizon, -1, -1, -1, -1))
+        return Factors(self.pi, self.rho, kept.expand(-1, self.horizon, -1, -1, -1, -1))

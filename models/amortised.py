@@ -69,12 +69,7 @@ class Amortised(OpponentPrior):
             )
         entries = entries_of({"obs": self.parents[0], "opponent_action": self.target}, self.seat.dtype)
         self.observed = Ring(self.seat, self.window, entries)
-        self.optimiser = Optimiser(
-            "opponent prior",
-            parameters,
-            learning_rate=self.learning_rate,
-            max_gradient_norm=self.max_gradient_norm,
-        )
+        self.optimiser = Optimiser("opponent prior", parameters, self.learning_rate, self.max_gradient_norm)
 
     @property
     def full_support(self) -> bool:
@@ -91,11 +86,7 @@ class Amortised(OpponentPrior):
         self.observed.push({"obs": obs, "opponent_action": opponent_action})
 
     def fit(self) -> None:
-        """Take gradient steps on the stored observations.
-
-        Raises:
-            NonFiniteError: if the loss is not finite.
-        """
+        """Take gradient steps on the stored observations."""
         for _ in range(self.steps):
             batch = self.observed.sample(self.batch_size)
             data = batch["obs"], batch["opponent_action"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from inference_marl.described import expect
-from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.svi import estimator
 from inference_marl.models.critics import NetworkCritic
 from inference_marl.spaces import encode
 from inference_marl.types import Counting
@@ -92,9 +92,7 @@ class BayesianCritic(Counting, NetworkCritic):
         self.prior_mean[-1] = self.initial
         self.register_buffer("second_moment", torch.zeros_like(mean))
         self.register_buffer("noise", torch.randn_like(mean))
-        self.elbo = TraceMeanField_ELBO(
-            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=len(ONE_STEP)
-        )
+        self.elbo = estimator(TraceMeanField_ELBO, self.particles)
 
     @property
     def data(self) -> int:
@@ -155,11 +153,7 @@ class BayesianCritic(Counting, NetworkCritic):
         return norm
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """Take one Adam step on minus the ELBO, with a new draw every `resample_every` steps.
-
-        Raises:
-            NonFiniteError: if the loss is not finite.
-        """
+        """Take one Adam step on minus the ELBO, with a new draw every `resample_every` steps."""
         super().fit(obs, action, opponent_action, target)
         with torch.no_grad():
             squares = self._features(obs, action, opponent_action).square().mean(-2, keepdim=True)

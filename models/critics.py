@@ -58,7 +58,11 @@ class Critic(PyroPart):
         return nullcontext()
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """Move values towards `target`, `replicates x batch`, at the given data."""
+        """Move values towards `target`, `replicates x batch`, at the given data.
+
+        Raises:
+            NonFiniteError: if the loss or a target is not finite.
+        """
         raise NotImplementedError(f"{type(self).__name__}.fit is not defined")
 
     def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
@@ -142,11 +146,7 @@ class TabularCritic(Counting, Critic):
 
     @torch.no_grad()
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """Move each visited cell the fraction `rate` of the way to the mean of its targets.
-
-        Raises:
-            NonFiniteError: if a target is not finite.
-        """
+        """Move each visited cell the fraction `rate` of the way to the mean of its targets."""
         check_finite("critic", target)
         _, states, actions, opponent_actions = self.values.shape
         cells = states * actions * opponent_actions
@@ -203,12 +203,7 @@ class NetworkCritic(Critic):
         self.spaces = seat.spaces
         self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
         nn.init.constant_(self.network.last.bias, self.initial)
-        self.optimiser = Optimiser(
-            "critic",
-            self.network.parameters(),
-            learning_rate=self.learning_rate,
-            max_gradient_norm=self.max_gradient_norm,
-        )
+        self.optimiser = Optimiser("critic", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
 
     def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The guide of `likelihood`: empty, since values are point estimates."""
@@ -219,10 +214,6 @@ class NetworkCritic(Critic):
         return value.squeeze(-1)
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
-        """Take one Adam step on the likelihood.
-
-        Raises:
-            NonFiniteError: if the loss is not finite.
-        """
+        """Take one Adam step on the likelihood."""
         data = obs, action, opponent_action, target
         self.optimiser.step(elbo_loss(self.elbo, self.likelihood, self.approximation, obs.shape[1], *data))

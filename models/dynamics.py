@@ -29,7 +29,7 @@ class TransitionModel(Conditional):
         """Take in new transitions, `replicates x batch`; draws no random numbers. Nothing by default."""
 
     def fit(self) -> None:
-        """Take gradient steps on the stored transitions. Nothing by default."""
+        """Take gradient steps on the stored transitions; `NonFiniteError` if the loss is not. Nothing by default."""
 
 
 class InitialState(Conditional):

@@ -72,12 +72,7 @@ class GaussianEnsemble(TransitionModel):
         inputs = sum(space.features for space in self.parents)
         self.network = MLP(crowd, inputs, 2 * self.target.features, self.hidden)
         self.memory = Ring(self.seat, self.window, entries_of(self._spaces(), self.seat.dtype))
-        self.optimiser = Optimiser(
-            "transition",
-            self.network.parameters(),
-            learning_rate=self.learning_rate,
-            max_gradient_norm=self.max_gradient_norm,
-        )
+        self.optimiser = Optimiser("transition", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
 
     def _spaces(self) -> dict[str, Space]:
         names = ("obs", "action", "opponent_action", "next_obs")
@@ -101,11 +96,7 @@ class GaussianEnsemble(TransitionModel):
         self.memory.push({name: getattr(data, name) for name in self._spaces()})
 
     def fit(self) -> None:
-        """Fit every member to its own draws of the stored transitions.
-
-        Raises:
-            NonFiniteError: if the loss is not finite.
-        """
+        """Fit every member to its own draws of the stored transitions."""
         for _ in range(self.steps):
             drawn = self.memory.sample(self.members * self.batch_size)
             crowd = {

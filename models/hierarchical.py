@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from inference_marl.described import IncompatibleError, expect
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import OpenPlates, Plates
-from inference_marl.inference.svi import elbo_loss
+from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models.counts import TabularCounts
 
 
@@ -76,10 +76,8 @@ class HierarchicalDirichlet(TabularCounts):
         grid = torch.cartesian_prod(*(torch.arange(n, device=self.seat.device) for n in actions))
         self.register_buffer("played", one_hot(grid.view(-1, len(actions)), actions[0]).to(self.seat.dtype))
         self.log_concentration = nn.Parameter(self.counts.new_zeros(*self.counts.shape[:2], actions[0]))
-        self.elbo = TraceMeanField_ELBO(
-            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=len(self.plates)
-        )
-        self.optimiser = Optimiser("opponent prior", [self.log_concentration], learning_rate=self.learning_rate)
+        self.elbo = estimator(TraceMeanField_ELBO, self.particles, self.plates)
+        self.optimiser = Optimiser("opponent prior", [self.log_concentration], self.learning_rate)
 
     def _each(self, counts: Tensor) -> Tensor:
         """Each opponent's own counts, `... x opponents x actions`, from counts of joint actions."""
@@ -105,11 +103,7 @@ class HierarchicalDirichlet(TabularCounts):
             pyro.sample("common_strategy", dist.Dirichlet(self.log_concentration.exp().unsqueeze(-2)))
 
     def fit(self) -> None:
-        """Fit `q(mu)` to the remembered observations.
-
-        Raises:
-            NonFiniteError: if the loss is not finite.
-        """
+        """Fit `q(mu)` to the remembered observations."""
         for _ in range(self.steps):
             self.optimiser.step(elbo_loss(self.elbo, self.likelihood, self.approximation, self.counts.shape[1]))
 

@@ -30,7 +30,7 @@ class OpponentPrior(Conditional):
         self.observe(obs, opponent_action)
 
     def fit(self) -> None:
-        """Take gradient steps on the observations. Does nothing by default."""
+        """Take gradient steps on the observations; `NonFiniteError` if the loss is not. Nothing by default."""
 
     def types(self, obs: Tensor) -> Tensor | None:
         """Probabilities of the opponents' types, `replicates x batch x types`; `None` for a prior without types."""

@@ -13,7 +13,7 @@ import importlib
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any
 
@@ -35,6 +35,17 @@ from inference_marl.types import Actor, Game, Learner
 
 class SpecError(ValueError):
     """An experiment file, or an override, that cannot be built; the message is one line and begins with the key."""
+
+
+@contextlib.contextmanager
+def as_spec_errors() -> Iterator[None]:
+    """Raise what parts say of values that they refuse as `SpecError`, in one line."""
+    try:
+        yield
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise SpecError(first_line(error)) from error
 
 
 def actors_of(config: Any, key: str) -> Actor | list[Actor]:

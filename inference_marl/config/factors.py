@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from inference_marl.config.build import SpecError, actors_of, is_number
+from inference_marl.config.build import SpecError, actors_of, as_spec_errors, is_number
 from inference_marl.config.check import check
 from inference_marl.config.overrides import blamed, override
 from inference_marl.described import first_line, plain
@@ -47,15 +47,11 @@ def ablation(
         SpecError: if a factor is malformed, or an arm cannot be built; the message begins with the key.
     """
     described = experiment.describe()["init_args"]["arms"]
-    try:
+    with as_spec_errors():
         designed = cells(described, plain(factors), design)
         arms = {name: cell.build() for name, cell in designed.items()}
         crossed = experiment.replace(arms=arms, levels={name: cell.levels for name, cell in designed.items()})
         check(crossed)
-    except SpecError:
-        raise
-    except ValueError as error:
-        raise SpecError(first_line(error)) from error
     return crossed
 
 

@@ -15,11 +15,10 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from inference_marl.config.build import SpecError, actors_of, check_names, construct, explain, named
+from inference_marl.config.build import SpecError, actors_of, as_spec_errors, check_names, construct, explain, named
 from inference_marl.config.check import check
 from inference_marl.config.factors import cells
 from inference_marl.config.overrides import blamed, override, resolve_likes
-from inference_marl.described import first_line
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.types import Actor, Game
 
@@ -111,7 +110,7 @@ def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made 
     if "runs" in settings:
         raise SpecError("runs: got a suite of several runs, expected one experiment; build it with build_suite")
     factors, design = settings.pop("factors", None), settings.pop("design", "grid")
-    try:
+    with as_spec_errors():
         hints = check_names(Experiment, settings, "", also=("factors", "design", "runs"))
         game = construct(Game, settings.pop("game"), "game")
         described = {name: arm for name, arm in resolve_likes(settings.pop("arms")).items() if name not in without}
@@ -129,10 +128,6 @@ def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made 
         settings = _settings({name: named(hints[name], value, name) for name, value in settings.items()})
         experiment = Experiment(game=game, arms=arms, **settings)
         check(experiment)
-    except SpecError:
-        raise
-    except ValueError as error:
-        raise SpecError(first_line(error)) from error
     return experiment
 
 
@@ -190,10 +185,8 @@ def build_suite(config: Mapping[str, Any], overrides: Overrides = ()) -> Suite:
     }
     if not (isinstance(show, Sequence) and not isinstance(show, str)):
         raise SpecError(f"show: got {show!r}, expected a list of metrics")
-    try:
+    with as_spec_errors():
         return Suite(built, show)
-    except ValueError as error:
-        raise SpecError(first_line(error)) from error
 
 
 def _shared_out(

@@ -63,11 +63,7 @@ class DifferentialGame(Game, ABC):
         return {"obs": torch.zeros(replicates, environments, dtype=torch.int64, device=device)}
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action, see `Game.step`; outside the action space the formula still applies.
-
-        Raises:
-            ValueError: if the number or the shapes of the actions do not fit.
-        """
+        """Pay for one joint action, see `Game.step`; outside the action space the formula still applies."""
         obs = state["obs"]
         check_actions(self.action_spaces, actions, obs.shape)
         rewards = self.payoffs(torch.cat(list(actions), dim=-1))

@@ -139,12 +139,7 @@ class MatrixGame(Game):
         }
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action, see `Game.step`.
-
-        Raises:
-            ValueError: if the number or the shapes of the actions do not fit.
-            IndexError: if actions are not integers or (on the CPU) too large.
-        """
+        """Pay for one joint action, see `Game.step`."""
         obs = state["obs"]
         shape = obs.shape
         check_actions(self.action_spaces, actions, shape)

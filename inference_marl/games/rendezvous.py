@@ -71,11 +71,7 @@ class Rendezvous(Game):
         return torch.stack([common, common], dim=-1)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action and move, see `Game.step`; outside the action space the formulas still apply.
-
-        Raises:
-            ValueError: if the number or the shapes of the actions do not fit.
-        """
+        """Pay for one joint action and move, see `Game.step`; outside the action space the formulas still apply."""
         obs = state["obs"]
         check_actions(self.action_spaces, actions, obs.shape[:-1])
         moved = obs + self.speed * torch.cat(list(actions), dim=-1) + self.noise * torch.randn_like(obs)

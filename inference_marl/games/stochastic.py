@@ -94,12 +94,7 @@ class StochasticGame(Game):
         }
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action and draw the next state, see `Game.step`.
-
-        Raises:
-            ValueError: if the number or the shapes of the actions do not fit.
-            IndexError: if actions are not integers or (on the CPU) too large.
-        """
+        """Pay for one joint action and draw the next state, see `Game.step`."""
         obs = state["obs"]
         check_actions(self.action_spaces, actions, obs.shape)
         _, transition, reward = self._on(obs.device, state["rewards"].dtype)

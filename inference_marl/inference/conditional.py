@@ -144,6 +144,11 @@ class Conditional(PyroPart):
         """
 
     @property
+    def learns_from_play(self) -> bool:
+        """Whether it observes anything."""
+        return type(self).observe is not Conditional.observe
+
+    @property
     def full_support(self) -> bool:
         """Whether every value has positive probability, so that any fitted guide has a finite ELBO."""
         return True

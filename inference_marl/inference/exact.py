@@ -39,12 +39,10 @@ DynamicsOf = Literal["kept", "inferred"]
 
 
 @dataclass(frozen=True)
-class Solution:
-    """Values and optimal factors. With a horizon, every field has the dimension `horizon` before `states`.
+class Factors:
+    """A guide. With a horizon, every field has the dimension `horizon` before `states`.
 
     Attributes:
-        q: Q(s, a, b), `... x states x actions x opponent_actions`.
-        v: V(s), `... x states`.
         policy: pi(a | s, b), `... x states x actions x opponent_actions`, summing to 1 over actions (Eq. 10).
         opponent_model: rho(b | s), `... x states x opponent_actions` (Eq. 11).
         transition: the guide's dynamics, `... x states x actions x opponent_actions x states`: the game's if they are
@@ -52,11 +50,22 @@ class Solution:
             horizon.
     """
 
-    q: Tensor
-    v: Tensor
     policy: Tensor
     opponent_model: Tensor
     transition: Tensor
+
+
+@dataclass(frozen=True)
+class Solution(Factors):
+    """The optimal factors, and values.
+
+    Attributes:
+        q: Q(s, a, b), `... x states x actions x opponent_actions`.
+        v: V(s), `... x states`.
+    """
+
+    q: Tensor
+    v: Tensor
 
 
 def soft_q_iteration(
@@ -136,15 +145,14 @@ def evaluate(
     reward: Tensor,
     transition: Tensor,
     log_prior: Tensor,
-    guide: Solution,
+    guide: Factors,
     *,
     temperature: float = 1.0,
     kl_weight: float = 1.0,
 ) -> Parts:
     """The ELBO of any trajectory guide, from every initial state, by backward recursion (Eq. 32, by term).
 
-    Tables and weights are those of the model, as in the module. `guide` provides `policy`, `opponent_model` and
-    `transition`, all with a horizon; `q` and `v` are not read.
+    Tables and weights are those of the model, as in the module. The guide's have a horizon.
 
     Returns:
         Parts at the first step, `... x states`. The KL divergence of inferred dynamics is part of `kl`.
@@ -159,11 +167,7 @@ def evaluate(
         moves = guide.transition.select(-5, step)
         bent = _divergence(moves, transition) if step + 1 < horizon else torch.zeros_like(reward)
         policy_ratio = _log_ratio(guide.policy.select(-4, step), torch.full_like(reward, uniform))
-        now = (
-            joint * reward,
-            -temperature * policy_ratio * rho.unsqueeze(-2),
-            joint * bent,
-        )
+        now = (joint * reward, -temperature * policy_ratio * rho.unsqueeze(-2), joint * bent)
         if step + 1 < horizon:
             flows = [joint * (moves @ value[..., None, None, :, None]).squeeze(-1) for value in after]
         else:
@@ -216,11 +220,11 @@ def _solution(q: Tensor, moves: Tensor, log_prior: Tensor, temperature: float, k
     """The optimal factors of one step, Eq. 9-11."""
     policy_value = temperature * torch.logsumexp(q / temperature, dim=-2)
     return Solution(
-        q,
-        optimal_value(q, log_prior, temperature, kl_weight),
-        torch.softmax(q / temperature, dim=-2),
-        torch.softmax(log_prior + policy_value / kl_weight, dim=-1),
-        moves,
+        policy=torch.softmax(q / temperature, dim=-2),
+        opponent_model=torch.softmax(log_prior + policy_value / kl_weight, dim=-1),
+        transition=moves,
+        q=q,
+        v=optimal_value(q, log_prior, temperature, kl_weight),
     )
 
 

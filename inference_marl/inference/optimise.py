@@ -59,7 +59,6 @@ class Optimiser(nn.Module):
         self,
         what: str,
         parameters: Iterable[nn.Parameter],
-        *,
         learning_rate: float | Tensor,
         max_gradient_norm: float | None = None,
     ) -> None:

@@ -13,10 +13,16 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
 from inference_marl.inference.conditional import local_parameters
+from inference_marl.inference.plates import ONE_STEP, Plates
 
 
 def no_guide(*args: Any) -> None:
     """The guide of a model without latent variables: its ELBO is the log-likelihood."""
+
+
+def estimator(kind: Callable[..., Any], particles: int, plates: Plates = ONE_STEP) -> Any:
+    """Pyro's estimator of an ELBO from `particles` draws at once, in extra dimensions left of the plates."""
+    return kind(num_particles=particles, vectorize_particles=True, max_plate_nesting=len(plates))
 
 
 def elbo_loss(

@@ -15,7 +15,7 @@ from inference_marl.described import expect, hyperparameters, within
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.exact import evaluate, smooth
-from inference_marl.learners.variational import Beliefs, VariationalLearner
+from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
 from inference_marl.models import Critic, TransitionModel
 from inference_marl.models.trajectory import TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -124,11 +124,9 @@ class Planner(VariationalLearner):
         if isinstance(self.seat.action, Discrete):
             return Decision(self._first_step(obs)[0].argmax(-1), memory)
         # Candidates are compared by their mean over plans: the best single plan would be the luckiest.
-        candidates = self._sample(obs.repeat_interleave(16, dim=1)).action
-        plans = self._sample(obs.repeat_interleave(16 * 16, dim=1), candidates.repeat_interleave(16, dim=1))
-        value = plans.parts[0].unflatten(1, (obs.shape[1], 16, 16)).mean(-1)
-        best = value.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, candidates.shape[-1])
-        return Decision(candidates.unflatten(1, (obs.shape[1], 16)).gather(2, best).squeeze(2), memory)
+        candidates = self._sample(repeat(obs, 16)).action
+        plans = self._sample(repeat(obs, 16 * 16), repeat(candidates, 16))
+        return Decision(best_of(candidates, plans.parts[0].unflatten(1, (obs.shape[1], 16, 16)).mean(-1)), memory)
 
     def store(self, newest: Trajectory) -> None:
         """Pass the trajectory to the prior, the replay and the transition model."""
@@ -154,7 +152,7 @@ class Planner(VariationalLearner):
         return torch.arange(seat.observation.features, device=seat.device).expand(seat.replicates, -1)
 
     def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
-        wide = obs.repeat_interleave(draws, dim=1)
+        wide = repeat(obs, draws)
         apart = (obs.shape[1], draws)
         plan, model = self._sample(wide), self.model
         if isinstance(self.seat.action, Discrete):

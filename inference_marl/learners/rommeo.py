@@ -16,7 +16,7 @@ from inference_marl.guides import ClosedForm, Guide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
 from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
-from inference_marl.learners.variational import Beliefs, VariationalLearner
+from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
 from inference_marl.models import ControlModel, Critic
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory
@@ -124,11 +124,10 @@ class Rommeo(VariationalLearner):
         with self.critic.expected():
             if self.exact:
                 return Decision(self.beliefs(obs, memory, draws=1)["policy"].argmax(-1), memory)
-            wide, model = _repeat(obs, 32), self.model
+            wide, model = repeat(obs, 32), self.model
             actions, opponent_actions = self.guide(wide, model)
             values = model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
-        best = values.argmax(-1)[..., None, None].expand(*obs.shape[:2], 1, actions.shape[-1])
-        return Decision(actions.unflatten(1, (obs.shape[1], 32)).gather(2, best).squeeze(2), memory)
+        return Decision(best_of(actions, values), memory)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
@@ -173,7 +172,7 @@ class Rommeo(VariationalLearner):
         return beliefs, (step.reward, step.entropy, step.kl), evidence
 
     def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
-        wide, apart = _repeat(obs, draws), (obs.shape[1], draws)
+        wide, apart = repeat(obs, draws), (obs.shape[1], draws)
         model = self.model
         step = one_step(model, partial(self.guide, model=model), wide)
         prior = model.opponent_prior(wide).expand(wide.shape[:2]).sample()
@@ -181,8 +180,3 @@ class Rommeo(VariationalLearner):
         first, second, third = (each.unflatten(1, apart) for each in (policy, step.opponent_action, prior))
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl))
         return (first, second, third), (reward, entropy, kl), None
-
-
-def _repeat(obs: Tensor, times: int) -> Tensor:
-    """Each datum `times` in a row: `replicates x batch x event` to `replicates x (batch times) x event`."""
-    return obs.repeat_interleave(times, dim=1)

@@ -15,10 +15,9 @@ from inference_marl.described import IncompatibleError, expect, hyperparameters,
 from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import Optimiser, frozen
-from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Replay
 from inference_marl.inference.schedules import Schedule, positive
-from inference_marl.inference.svi import elbo_loss
+from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
 from inference_marl.types import POSITIVE, Counting, Experience, Learner, Memory, Metric, Trajectory
@@ -169,19 +168,10 @@ class VariationalLearner(Counting, Learner):
                 "closed form",
                 key="opponent_prior",
             )
-        self.elbo = (TraceEnum_ELBO if enumerates else Trace_ELBO)(
-            num_particles=self.particles, vectorize_particles=True, max_plate_nesting=len(ONE_STEP)
-        )
-        self.optimiser = (
-            Optimiser(
-                "guide",
-                parameters,
-                learning_rate=self.guide_learning_rate,
-                max_gradient_norm=self.max_gradient_norm,
-            )
-            if parameters
-            else None
-        )
+        self.elbo = estimator(TraceEnum_ELBO if enumerates else Trace_ELBO, self.particles)
+        self.optimiser = None
+        if parameters:
+            self.optimiser = Optimiser("guide", parameters, self.guide_learning_rate, self.max_gradient_norm)
         fitted = {id(parameter) for parameter in parameters}
         self._of_model = tuple(parameter for parameter in self.parameters() if id(parameter) not in fitted)
         self.transitions = Replay(self.seat, self.replay) if self.replay else None
@@ -234,3 +224,18 @@ class VariationalLearner(Counting, Learner):
 
     def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
         raise NotImplementedError(f"{type(self).__name__}._drawn_beliefs is not defined")
+
+
+def repeat(data: Tensor, times: int) -> Tensor:
+    """Each datum `times` in a row: `replicates x batch x event` to `replicates x (batch times) x event`."""
+    return data.repeat_interleave(times, dim=1)
+
+
+def best_of(actions: Tensor, values: Tensor) -> Tensor:
+    """The action of highest value for each datum, from repeated ones, `replicates x (batch times) x dim`.
+
+    `values` are `replicates x batch x times`.
+    """
+    best = values.argmax(-1)[..., None, None].expand(*values.shape[:2], 1, actions.shape[-1])
+    chosen: Tensor = actions.unflatten(1, values.shape[1:]).gather(2, best).squeeze(2)
+    return chosen

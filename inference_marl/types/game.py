@@ -159,7 +159,12 @@ class Game(Described, ABC):
 
     @abstractmethod
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Play one joint action: one tensor per agent, `replicates x environments x event`."""
+        """Play one joint action: one tensor per agent, `replicates x environments x event`.
+
+        Raises:
+            ValueError: if the number or the shapes of the actions do not fit.
+            IndexError: in tabular games, if actions are not integers or (on the CPU) too large.
+        """
 
     def is_optimal(self, actions: Sequence[Tensor]) -> Tensor | None:
         """Which joint actions are best for every agent at once, bool `...`; `None` if none are, or this is unknown.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inference_marl.games import MatrixGame, RiskyBridge
 from inference_marl.inference import exact
-from inference_marl.inference.exact import Solution, evaluate, log_evidence, seen_by, smooth, soft_q_iteration
+from inference_marl.inference.exact import Factors, evaluate, log_evidence, seen_by, smooth, soft_q_iteration
 from inference_marl.inference.objectives import optimal_value
 
 F64: dict[str, Any] = {"dtype": torch.float64}
@@ -79,7 +79,7 @@ def test_the_best_guides_elbo_is_its_value(dynamics: Any, temperature: float, kl
     assert (parts.kl >= 0).all()
 
 
-def perturbed(guide: Solution, seed: int, size: float, bend: bool) -> Solution:
+def perturbed(guide: Factors, seed: int, size: float, bend: bool) -> Factors:
     generator = torch.Generator().manual_seed(seed)
 
     def tilt(table: Tensor, dim: int) -> Tensor:
@@ -87,7 +87,7 @@ def perturbed(guide: Solution, seed: int, size: float, bend: bool) -> Solution:
         return (table.log() + size * noise).softmax(dim)
 
     moves = tilt(guide.transition, -1) if bend else guide.transition
-    return Solution(guide.q, guide.v, tilt(guide.policy, -2), tilt(guide.opponent_model, -1), moves)
+    return Factors(tilt(guide.policy, -2), tilt(guide.opponent_model, -1), moves)
 
 
 @settings(max_examples=30, deadline=None)
@@ -176,7 +176,7 @@ def test_what_follows_the_last_step_counts_for_nothing() -> None:
     found = smooth(reward, transition, log_prior, 3)
     moves = found.transition.clone()
     moves[-1] = moves[-1].flip(-1)
-    other = Solution(found.q, found.v, found.policy, found.opponent_model, moves)
+    other = Factors(found.policy, found.opponent_model, moves)
     torch.testing.assert_close(evaluate(reward, transition, log_prior, other).elbo, found.v[0])
 
 
@@ -204,7 +204,7 @@ def test_luck_looks_better_than_it_is() -> None:
     earned = {}
     for way in ("kept", "inferred"):
         found = smooth(reward, transition, log_prior, 3, dynamics=way, temperature=0.1)  # type: ignore[arg-type]
-        really = Solution(found.q, found.v, found.policy, found.opponent_model, transition.expand_as(found.transition))
+        really = Factors(found.policy, found.opponent_model, transition.expand_as(found.transition))
         start = dynamics.initial
         earned[way] = (float(found.v[0] @ start), float(evaluate(reward, transition, log_prior, really).reward @ start))
     assert earned["inferred"][0] > earned["kept"][0] + 1
