@@ -82,8 +82,8 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
 
 def _present(dataset: xr.Dataset) -> xr.Dataset:
     """What one arm has at one step, with all its labels and without what only pads it to the size of others."""
-    here = dataset[[name for name, values in dataset.items() if values.notnull().any()]]
-    here = here.assign_coords({dim: here[dim] for dim in ("replicate", "agent")})
+    labelled = dataset.assign_coords({dim: dataset[dim] for dim in ("replicate", "agent")})
+    here = labelled[[name for name, values in labelled.items() if values.notnull().any()]]
     if "opponent_model" in here:
         here = here.dropna("agent", how="all", subset=["opponent_model"])
     if "state" in here.sizes:

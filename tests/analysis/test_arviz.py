@@ -98,6 +98,7 @@ def test_groups_have_the_names_and_the_numbers_of_the_run(kind: str, runs: dict[
             assert (samples(found[variable], *dims) == samples(here[variable], *SAMPLED[kind])).all()
     stats = group(data, "sample_stats")
     elbo = recorded.metrics["elbo"].sel(learner="rommeo_q", step=25)
+    assert stats.attrs["sample_dims"] == (["chain", "draw"] if OLD else ["replicate"])
     assert (stats["elbo"].squeeze().to_numpy() == elbo.to_numpy()).all()
     assert {"elbo_reward", "elbo_entropy", "elbo_kl", "reward", "success_rate"} <= set(stats.data_vars)
 
@@ -109,6 +110,7 @@ def test_seeds_are_not_chains(kind: str, runs: dict[str, Path]) -> None:
         found = group(data, name)
         assert found.sizes.get("chain", 1) == 1
         assert OLD or "chain" not in found.dims
+        assert "replicate" in found.coords
         count = 8 if kind == "discrete" else 6
         assert sorted(set(found["replicate"].to_numpy().tolist())) == list(range(count))
 
@@ -150,6 +152,22 @@ def test_an_arm_has_only_what_it_knows(discrete: Path) -> None:
     assert not {"prior", *PREDICTIONS} & set(data.groups() if OLD else data.children)
     assert "elbo" not in group(data, "sample_stats")
     assert to_arviz(discrete).posterior["learner"].item() == "rommeo_q"
+
+
+def test_an_arm_of_which_nothing_is_known_has_no_beliefs(tmp_path: Path) -> None:
+    run = run_folder.discrete(2, 3)
+    posterior = run["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
+    run["posterior"] = posterior.where(posterior["learner"] != "wolf_phc")
+    data = to_arviz(run_folder.write(tmp_path / "run", **run), "wolf_phc")
+    assert set(data.groups() if OLD else data.children) == {"sample_stats"}
+
+
+def test_what_was_read_stays_as_it_was(discrete: Path) -> None:
+    recorded = read(discrete)
+    metrics, beliefs = recorded.metrics.copy(deep=True), recorded.beliefs.copy(deep=True)
+    to_arviz(recorded)
+    xr.testing.assert_identical(recorded.metrics, metrics)
+    xr.testing.assert_identical(recorded.beliefs, beliefs)
 
 
 def test_agents_without_opponent_models_are_left_out_where_others_have_one(tmp_path: Path) -> None:
