@@ -16,6 +16,7 @@ import yaml
 from inference_marl.described import InspectError
 from inference_marl.experiment import Levels
 from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.statistics.forecasts import forecast_scores
 from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
 from inference_marl.statistics.summary import declared
 from inference_marl.types import Metric
@@ -113,6 +114,17 @@ class Recorded:
         """The level of each factor, by arm; the arm's name is the only one where the run has no levels."""
         levels: Levels = self.spec.get("levels") or {arm: {"arm": arm} for arm in self.spec["arms"]}
         return levels
+
+    @cached_property
+    def actions(self) -> xr.Dataset | None:
+        """`actions.nc`; `None` if the run has none."""
+        path = self.folder / "actions.nc"
+        return _dataset(path) if path.is_file() else None
+
+    @cached_property
+    def forecast_scores(self) -> xr.DataArray | None:
+        """See `inference_marl.statistics.forecasts.forecast_scores`; `None` without recorded beliefs or actions."""
+        return forecast_scores(self.posterior, self.actions) if self.posterior is not None and self.actions else None
 
     @property
     def failed(self) -> dict[str, str]:

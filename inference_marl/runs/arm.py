@@ -22,6 +22,7 @@ from inference_marl.runs import checkpoint
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.measures import Measures
 from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact, records_of
+from inference_marl.spaces import Discrete
 from inference_marl.statistics.metrics import REWARD
 from inference_marl.types import Actor, Transition, kept_streams, seed_streams
 
@@ -103,9 +104,12 @@ class Arm:
         self.record()
 
     def _played(self, step: Transition) -> dict[str, Values]:
-        """What was played, as it is recorded: each agent's actions, and whether the episode was over then."""
-        dtype = compact(self.experiment.game.action_spaces)
+        """What was played, as it is recorded: each agent's actions, in which state, and where the episode ended."""
+        game = self.experiment.game
+        dtype = compact(game.action_spaces)
         found = {"ended": step.ended.cpu().numpy()}
+        if game.shared_observation and isinstance(game.observations[0], Discrete) and game.observations[0].n > 1:
+            found["state"] = step.obs[0].cpu().numpy().astype(compact(game.observations[:1]))
         for agent, action in enumerate(step.actions):
             flat = action.reshape(*action.shape[:2], -1) if dtype.kind == "f" else action
             found[f"action.{agent}"] = flat.detach().cpu().numpy().astype(dtype)

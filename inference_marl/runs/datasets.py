@@ -229,6 +229,9 @@ def _write_actions(path: Path, experiment: Experiment, recorders: Recorders) -> 
         "actions": Variable((*dims, "agent", *last), parts, {"long_name": "action played"}),
         "ended": Variable(dims, ended, {"long_name": "whether the episode was over then", "dtype": "bool"}),
     }
+    if all("state" in recorder.columns["actions"] and recorder.everywhere for recorder in recorders.values()):
+        states = [Part.of(recorder, learner, "actions", "state") for learner, recorder in enumerate(recorders.values())]
+        variables["state"] = Variable(dims, states, {"long_name": "state in which the actions were taken"})
     write_variables(path, xr.Dataset(coords=_coordinates(recorders, "actions", 1)), variables)
 
 

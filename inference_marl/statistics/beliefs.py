@@ -87,6 +87,13 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
     return probability.mean("state").transpose("learner", "replicate", "step", "agent")
 
 
+def action_sizes(posterior: xr.Dataset) -> list[int]:
+    """How many actions, or dimensions of its action, each agent has: as many as its recorded policy."""
+    real, own = posterior["policy"].notnull(), "action" if posterior.attrs["kind"] == "discrete" else "action_dim"
+    sizes: list[int] = real.any([dim for dim in real.dims if dim not in ("agent", own)]).sum(own).to_numpy().tolist()
+    return sizes
+
+
 def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
     """One agent's beliefs about one of its opponents, in the format of the whole dataset.
 
@@ -107,8 +114,7 @@ def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
     own, joint = (
         ("action", "opponent_action") if posterior.attrs["kind"] == "discrete" else ("action_dim", "opponent_dim")
     )
-    real = posterior["policy"].notnull()
-    sizes = real.any([dim for dim in real.dims if dim not in ("agent", own)]).sum(own).to_numpy().tolist()
+    sizes = action_sizes(posterior)
     others = [other for other in range(agents) if other != agent]
     shape, at = [sizes[other] for other in others], others.index(opponent)
     names = [name for name in BELIEFS if name in here]

@@ -37,7 +37,7 @@ def test_a_run_without_beliefs_says_so(recorded: Path, capsys: pytest.CaptureFix
     (recorded / "posterior.nc").unlink()
     assert main(["inspect", "runs/small"]) == 0
     output = capsys.readouterr().out
-    assert "No learner of this run has an opponent model" in output
+    assert "This run did not record beliefs" in output
     assert output.splitlines()[-1] == "Figures in runs/small/figures: learning_curves.png, elbo_parts.png"
 
 

@@ -257,7 +257,9 @@ def test_beliefs_can_be_off(whole: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 def test_rhythms_out_of_range_are_refused() -> None:
     assert climbing(record_every=2).beliefs_every == 2, "that of the metrics, as in older files"
-    with pytest.raises(ValueError, match=r"^beliefs_every: got -1, expected a positive integer, or 0 for none"):
+    with pytest.raises(
+        ValueError, match=r"^beliefs_every: got -1, expected an integer that is not negative, 0 to record none"
+    ):
         climbing(beliefs_every=-1)
     with pytest.raises(ValueError, match=r"^beliefs_every: got 7, expected at most steps = 6"):
         climbing(beliefs_every=7)

@@ -14,7 +14,8 @@ from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.solution import distances as from_solution
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, decimals, number
 from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, modelling, opponent_types
-from inference_marl.statistics.metrics import estimate, per_replicate
+from inference_marl.statistics.forecasts import FORECAST_SCORE
+from inference_marl.statistics.metrics import difference, estimate, per_replicate
 from inference_marl.statistics.quantities import (
     OF_BELIEFS,
     SETTLED,
@@ -164,7 +165,8 @@ def findings(recorded: Recorded) -> list[Section]:
         found: list[Section | None] = [Section("Beliefs", why), evidence(recorded)]
     else:
         answers = [question.answer(posterior) for question in QUESTIONS]
-        found = [believed(recorded), *answers, types(posterior), evidence(recorded), solved(recorded)]
+        others = (predicted(recorded), types(posterior), evidence(recorded), solved(recorded))
+        found = [believed(recorded), *answers, *others]
     return [section for section in found if section is not None]
 
 
@@ -186,7 +188,8 @@ def overview(recorded: Recorded) -> list[Section]:
         "With --full: what each number means, intervals, single agents, and the beliefs themselves."
     )
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
-    return [Section("What do the agents believe of their opponents?", what, table)]
+    found = [Section("What do the agents believe of their opponents?", what, table), predicted(recorded)]
+    return [section for section in found if section is not None]
 
 
 def believed(recorded: Recorded) -> Section:
@@ -231,6 +234,26 @@ def _shortened(table: pd.DataFrame) -> pd.DataFrame:
         table = table[table.groupby(groups)["mean"].rank(ascending=False, method="first") <= count]
     # Every learner has its share, so that the others' rows leave none out.
     return table.groupby("learner", sort=False).head(max(1, MAX_ROWS // learners))
+
+
+def predicted(recorded: Recorded) -> Section | None:
+    """How well rho, the prior and a uniform guess forecast what the opponents did next."""
+    scores, posterior = recorded.forecast_scores, recorded.posterior
+    if scores is None or posterior is None:
+        return None
+    rows, metric = {}, FORECAST_SCORE
+    for learner in modelling(posterior):
+        here = scores.sel(learner=learner).mean(["agent", "step"])
+        of = {str(symbol): here.sel(forecaster=symbol).to_numpy() for symbol in here["forecaster"].to_numpy()}
+        rows[learner] = {symbol: cell(metric, estimate(metric, values)) for symbol, values in of.items()}
+        if "P" in of:
+            rows[learner]["rho minus P"] = cell(metric, difference(metric, of["P"], of["rho"], paired=True))
+    what = (
+        "Log-probability (continuous: log-density), in nats, that each belief gave what the opponents played at the "
+        "step after it was recorded: mean over records, environments and agents; higher is better. Learners whose "
+        "opponents differ forecast different things, so compare within rows."
+    )
+    return Section("Who predicts better?", what, pd.DataFrame.from_dict(rows, orient="index"))
 
 
 def types(posterior: xr.Dataset) -> Section | None:

@@ -62,7 +62,7 @@ def test_inspect_is_one_screen_unless_everything_is_asked_for(tmp_path: Path) ->
 def test_runs_without_beliefs(tmp_path: Path, full: bool) -> None:
     run = run_folder.discrete(3, 6)
     text = inspected(run_folder.write(tmp_path / "bare", metrics=run["metrics"]), full)
-    assert "No learner of this run has an opponent model" in text
+    assert "This run did not record beliefs" in text
     assert "Figures in " in text
 
 

@@ -1,0 +1,109 @@
+"""Beliefs as forecasts: how probable they made what the opponents did next.
+
+A belief that is recorded at step t is scored by the actions of step t + 1, which it could not know: leave-future-out,
+one step ahead. Replicates are independent, steps of one replicate are not, so intervals are over replicates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, SPREAD_FLOOR, action_sizes
+from inference_marl.types import Metric
+
+FORECASTERS = {"rho": "opponent_model", "P": "opponent_prior"}
+"""Beliefs that are scored, by their symbols."""
+
+UNIFORM = "uniform"
+"""The forecast of someone who knows nothing: all joint actions alike."""
+
+FORECAST_SCORE = Metric(
+    "forecast_score",
+    "log score of the next action",
+    "nats",
+    higher_is_better=True,
+    meaning="Log-probability (of continuous actions: log-density) that a belief gave what the opponents played at the "
+    "next step; mean over records, environments and agents.",
+)
+
+
+def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray | None:
+    """One-step-ahead log scores of rho, P and a uniform guess, in nats.
+
+    Probabilities below `PROBABILITY_FLOOR` count as that; draws are approximated by a normal in every dimension, with a
+    standard deviation of at least `SPREAD_FLOOR` of the range.
+
+    Args:
+        posterior: as in `posterior.nc`.
+        actions: as in `actions.nc`.
+
+    Returns:
+        `forecaster x learner x replicate x agent x step`, where `step` is that of the belief; means over environments.
+        NaN where a learner has no such belief; `None` if none is followed by recorded actions.
+    """
+    steps = [step for step in posterior["step"].to_numpy().tolist() if step + 1 in actions["step"].to_numpy()]
+    known = {symbol: name for symbol, name in FORECASTERS.items() if name in posterior}
+    if not steps or "rho" not in known:
+        return None
+    played = actions.sel(step=[step + 1 for step in steps]).assign_coords(step=steps)
+    if "state" not in played and posterior.sizes["state"] > 1:
+        # Beliefs are those where the agents were; after the end of an episode they act somewhere else.
+        played["ended"] = actions["ended"].sel(step=steps)
+    discrete, beliefs = posterior.attrs["kind"] == "discrete", posterior.sel(step=steps)
+    of_agents = []
+    for agent in range(posterior.sizes["agent"]):
+        others = [other for other in range(posterior.sizes["agent"]) if other != agent]
+        score = _of_probabilities if discrete else _of_draws
+        found = {
+            symbol: score(beliefs[name].isel(agent=agent), played, others, posterior) for symbol, name in known.items()
+        }
+        found[UNIFORM] = xr.full_like(found["rho"], -_log_size(posterior, others)).where(found["rho"].notnull())
+        of_agents.append(xr.concat(found.values(), xr.DataArray(list(found), dims="forecaster", name="forecaster")))
+    scores = xr.concat(of_agents, "agent", coords="minimal", compat="override")
+    return scores.transpose("forecaster", "learner", "replicate", "agent", "step")
+
+
+def _of_probabilities(
+    belief: xr.DataArray, played: xr.Dataset, others: list[int], posterior: xr.Dataset
+) -> xr.DataArray:
+    """Log-probability of the opponents' joint action, in which the last agent's runs fastest."""
+    sizes, taken = action_sizes(posterior), played["actions"].astype(np.int64)
+    joint = xr.zeros_like(taken.isel(agent=0, drop=True))
+    for other in others:
+        joint = joint * sizes[other] + taken.isel(agent=other, drop=True)
+    here = _where_played(belief.drop_vars("opponent_action", errors="ignore"), played).astype(np.float64)
+    chosen = here.isel(opponent_action=joint.sel(learner=here["learner"]))
+    logarithm: xr.DataArray = xr.ufuncs.log(chosen.clip(PROBABILITY_FLOOR))
+    return logarithm.mean("environment")
+
+
+def _of_draws(belief: xr.DataArray, played: xr.Dataset, others: list[int], posterior: xr.Dataset) -> xr.DataArray:
+    """Log-density of the opponents' actions under the normals fitted to the draws."""
+    sizes = action_sizes(posterior)
+    taken = [played["actions"].isel(agent=other, drop=True, action_dim=slice(sizes[other])) for other in others]
+    actual = xr.concat(taken, "action_dim").rename(action_dim="opponent_dim")
+    here = _where_played(belief, played).astype(np.float64).isel(opponent_dim=slice(actual.sizes["opponent_dim"]))
+    floor = SPREAD_FLOOR * (posterior.attrs["high"] - posterior.attrs["low"])
+    mean, sd = here.mean("draw"), here.std("draw").clip(floor)
+    density = -np.log(sd * np.sqrt(2 * np.pi)) - (actual - mean) ** 2 / (2 * sd**2)
+    mean_density: xr.DataArray = density.sum("opponent_dim", skipna=False).mean("environment")
+    return mean_density
+
+
+def _where_played(belief: xr.DataArray, played: xr.Dataset) -> xr.DataArray:
+    """A belief in the states in which actions were taken: `environment` in the place of `state`."""
+    belief = belief.drop_vars("state", errors="ignore")
+    if "state" in played:
+        return belief.isel(state=played["state"].astype(np.int64).sel(learner=belief["learner"]))
+    if belief.sizes["state"] == 1:
+        return belief.isel(state=0, drop=True).expand_dims(environment=played.sizes["environment"])
+    return belief.rename(state="environment").where(~played["ended"].astype(bool))
+
+
+def _log_size(posterior: xr.Dataset, others: list[int]) -> float:
+    """Logarithm of the number of joint actions, or of the volume of their space."""
+    sizes = [action_sizes(posterior)[other] for other in others]
+    if posterior.attrs["kind"] == "discrete":
+        return float(np.log(sizes).sum())
+    return float(sum(sizes) * np.log(posterior.attrs["high"] - posterior.attrs["low"]))
