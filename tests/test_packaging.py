@@ -88,7 +88,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / PACKAGE).rglob("*.py")}
     for room in ("models", "guides"):
         files |= {f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / room).rglob("*.py")}
-    assert names == files | {f"{PACKAGE}/py.typed", f"{PACKAGE}/analysis/report/page.html"}
+    page = {f"{PACKAGE}/analysis/report/{name}" for name in ("page.html.jinja", "page.css")}
+    assert names == files | {f"{PACKAGE}/py.typed", *page}
     assert {f"{PACKAGE}/models/__init__.py", f"{PACKAGE}/guides/__init__.py"} <= names
 
 
