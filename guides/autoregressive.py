@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -33,6 +33,8 @@ class Autoregressive(Conditional):
     Args:
         factor: template of the conditional over each opponent's own action.
     """
+
+    factors: Any  # a PyroModuleList, which is not generic
 
     def __init__(self, factor: Conditional) -> None:
         super().__init__()
@@ -64,13 +66,9 @@ class Autoregressive(Conditional):
         self.factors = PyroModuleList(factors)
 
     @property
-    def _conditionals(self) -> list[Conditional]:
-        return [cast(Conditional, factor) for factor in self.factors]
-
-    @property
     def full_support(self) -> bool:
         """Whether every factor has full support."""
-        return all(factor.full_support for factor in self._conditionals)
+        return all(factor.full_support for factor in self.factors)
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
         """Batch shape `[extra x] replicates x batch`, over the opponents' joint action."""
@@ -79,17 +77,17 @@ class Autoregressive(Conditional):
         # Enumerated values are the same for all replicates; the factors' distributions are not.
         batch_shape = torch.broadcast_shapes((self.seat.replicates, 1), *shapes)
         if isinstance(self.target, Box):
-            return _InTurn(self._conditionals, parents, self.target, batch_shape)
+            return _InTurn(list(self.factors), parents, self.target, batch_shape)
         return dist.Categorical(logits=self._joint_logits(parents, batch_shape))
 
     def _joint_logits(self, parents: Sequence[Tensor], batch_shape: torch.Size) -> Tensor:
         """`batch_shape x joint actions`, the last opponent's action running fastest."""
         joint = torch.zeros(*batch_shape, 1, dtype=self.seat.dtype, device=self.seat.device)
-        for position, factor in enumerate(self._conditionals):
+        for position, factor in enumerate(self.factors):
             # All combinations of the earlier actions at once, in one new leftmost dimension.
             every = torch.arange(joint.shape[-1], device=joint.device).view(-1, *[1] * len(batch_shape))
             earlier = separate_actions(self.opponents[:position], every)
-            logits = cast(dist.Categorical, factor(*parents, *earlier)).expand((len(every), *batch_shape)).logits
+            logits = factor(*parents, *earlier).expand((len(every), *batch_shape)).logits
             joint = (joint.unsqueeze(-1) + logits.movedim(0, -2)).flatten(-2)
         return joint
 

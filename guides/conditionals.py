@@ -49,9 +49,6 @@ class NetworkConditional(Conditional):
 
     Args:
         hidden: widths of the hidden layers.
-
-    Raises:
-        ValueError: if a width is not positive.
     """
 
     def __init__(self, hidden: Sequence[int] = (100, 100)) -> None:
@@ -133,9 +130,6 @@ class TanhNormalNetwork(NetworkConditional):
     Args:
         hidden: widths of the hidden layers.
         log_std: lower and upper bound of the log standard deviation before squashing.
-
-    Raises:
-        ValueError: if a width is not positive or the bounds are not in order.
     """
 
     bounded = True

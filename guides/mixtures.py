@@ -25,11 +25,8 @@ class TanhNormalMixture(NetworkConditional):
     components that have collapsed onto one mode.
 
     Args:
-        components: number of normals.
+        components: number of normals, at least 1.
         hidden, log_std: see `TanhNormalNetwork`.
-
-    Raises:
-        ValueError: if `components` or a width is not positive, or the bounds are not in order.
     """
 
     bounded = True

@@ -124,7 +124,8 @@ class Described:
     this class are ever instantiated from one.
 
     Raises:
-        ValueError: if an argument declared as a `Literal` is none of its words.
+        ValueError: from any constructor, if an argument is out of the range that is documented for it, or none of the
+            words that its type allows; the message begins with its name.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -29,11 +29,8 @@ class Amortised(OpponentPrior):
             lets the prior follow the policy into a local optimum and hold the opponent model there.
         batch_size: observations drawn from the window per step.
         steps: gradient steps per update.
-        learning_rate: Adam's step size.
+        learning_rate: Adam's step size, positive.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
-
-    Raises:
-        ValueError: if `window`, `batch_size`, `steps`, `learning_rate` or `max_gradient_norm` is not positive.
     """
 
     def __init__(

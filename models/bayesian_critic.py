@@ -49,15 +49,12 @@ class BayesianCritic(Counting, NetworkCritic):
 
     Args:
         hidden, learning_rate, target_rate, initial, max_gradient_norm: see `NetworkCritic`.
-        prior_scale: prior standard deviation of the weights.
-        noise_scale: standard deviation of a target around its mean, in units of reward.
+        prior_scale: prior standard deviation of the weights, positive.
+        noise_scale: standard deviation of a target around its mean, in units of reward, positive.
         resample_every: updates between draws of the weights.
         memory: maximum number of transitions that the posterior represents; `None` for all. Set it to the replay's
             capacity if data are forgotten; a smaller number keeps the critic exploring.
         particles: draws of the weights per gradient step.
-
-    Raises:
-        ValueError: if a number is not positive.
     """
 
     noise: Tensor

@@ -19,9 +19,6 @@ class TabularCounts(Counting, OpponentPrior):
 
     Args:
         window: observations remembered per replicate, over all states; `None` for all.
-
-    Raises:
-        ValueError: if `window` is not positive.
     """
 
     targets = (Discrete,)
@@ -95,13 +92,10 @@ class EmpiricalFrequency(TabularCounts):
 
     Args:
         window: as in `TabularCounts`; `None` in the paper's Algorithm 1, 50 in the authors' code.
-        smoothing: added to every count. 0 is the paper's; an action not seen within the window then has probability 0,
-            which only closed-form guides can follow.
+        smoothing: added to every count, not negative. 0 is the paper's; an action not seen within the window then has
+            probability 0, which only closed-form guides can follow.
         initial: `dirichlet` draws the initial distribution from Dirichlet(1, ..., 1), `uniform` takes its mean.
         exponent: positive; 1 is the paper's.
-
-    Raises:
-        ValueError: if `window` or `exponent` is not positive or `smoothing` is negative.
     """
 
     def __init__(
@@ -149,9 +143,6 @@ class DirichletMultinomial(TabularCounts):
     Args:
         concentration: of the symmetric Dirichlet, positive: 1 is uniform, 1/2 Jeffreys'.
         window: as in `TabularCounts`.
-
-    Raises:
-        ValueError: if `concentration` or `window` is not positive.
     """
 
     def __init__(self, concentration: float = 1.0, window: int | None = None) -> None:

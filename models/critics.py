@@ -101,9 +101,6 @@ class TabularCritic(Counting, Critic):
             moved it). With `InverseTime(1, 1)` over visits, the rate `1 / (1 + visits)`, a value is the sample mean of
             its targets, which averages out noise (if targets do not drift, as in one-shot games); unvisited cells keep
             their initial, possibly optimistic value.
-
-    Raises:
-        ValueError: if `initial`, `rate` or `rate_over` is invalid.
     """
 
     values: Tensor
@@ -170,13 +167,10 @@ class NetworkCritic(Critic):
 
     Args:
         hidden: widths of the hidden layers.
-        learning_rate: Adam's step size on the likelihood.
+        learning_rate: Adam's step size on the likelihood, positive.
         target_rate: see `Critic`.
         initial: added to every initial value; optimistic above every reward.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
-
-    Raises:
-        ValueError: if a width, `learning_rate` or `max_gradient_norm` is not positive.
     """
 
     elbo: Trace_ELBO | TraceMeanField_ELBO = Trace_ELBO()

@@ -141,9 +141,6 @@ class DirichletTransition(TransitionModel):
 
     Args:
         concentration: of the symmetric Dirichlet, positive; small if each action leads to few states.
-
-    Raises:
-        ValueError: if `concentration` is not positive.
     """
 
     targets = (Discrete,)

@@ -38,11 +38,8 @@ class GaussianEnsemble(TransitionModel):
         window: transitions remembered per replicate.
         batch_size: transitions that each member independently draws per step.
         steps: gradient steps per call of `fit`.
-        learning_rate: Adam's step size.
+        learning_rate: Adam's step size, positive.
         max_gradient_norm: clip each member's gradient; `None` for no clipping.
-
-    Raises:
-        ValueError: if a number is out of range.
     """
 
     targets = (Box,)

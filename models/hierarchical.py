@@ -36,11 +36,8 @@ class HierarchicalDirichlet(TabularCounts):
             opponent's own actions. Small values treat them separately, large ones as identical.
         window: joint observations remembered per replicate; `None` for all.
         steps: gradient steps per update.
-        learning_rate: Adam's step size, on the logarithm of the concentration.
+        learning_rate: Adam's step size on the logarithm of the concentration, positive.
         particles: draws of `mu` per gradient.
-
-    Raises:
-        ValueError: if a number is not positive.
     """
 
     plates = Plates(("replicate", "state", "opponent"))

@@ -32,11 +32,8 @@ class LevelK(OpponentPrior):
 
     Args:
         level: number of responses; 0 is the uniform distribution.
-        temperature: of the responses, in units of reward.
+        temperature: of the responses, in units of reward, positive.
         interests: `common` if opponents share the learner's values (+ above), `opposed` for the opposite (-).
-
-    Raises:
-        ValueError: if `level` is negative, `temperature` is not positive, or `interests` is unknown.
     """
 
     targets = (Discrete,)

@@ -32,9 +32,6 @@ class DifferentialGame(Game, ABC):
         agents: number of agents.
         low, high: bounds of the actions.
         horizon: steps per episode; `None` if unlimited.
-
-    Raises:
-        ValueError: if an argument is out of range.
     """
 
     shared_observation = True
@@ -219,9 +216,6 @@ class MatchingPenniesContinuous(TwoAgentGame):
     Args:
         variant: `zero_sum`, or `code` to pay both agents the same.
         low, high, horizon: see `DifferentialGame`.
-
-    Raises:
-        ValueError: if an argument is out of range.
     """
 
     variant: Literal["zero_sum", "code"] = "zero_sum"

@@ -26,13 +26,10 @@ class Rendezvous(Game):
 
     Args:
         dim: dimension of the space.
-        speed: distance covered by a step at full velocity, in units of position.
+        speed: distance covered by a step at full velocity, in units of position, positive.
         noise: standard deviation of the disturbance per step and coordinate, in units of position.
-        cost: of squared velocity, in units of reward.
+        cost: of squared velocity, in units of reward, not negative.
         horizon: steps per episode; `None` if unlimited.
-
-    Raises:
-        ValueError: if an argument is out of range.
     """
 
     shared_observation = True

@@ -147,14 +147,11 @@ class RiskyBridge(StochasticGame):
     The time limit leaves room for one failed attempt to agree. The game never terminates.
 
     Args:
-        probability: of landing on the other side.
+        probability: of landing on the other side, in [0, 1].
         prize: reward for landing there.
         loss: reward for landing in the river.
         safe: reward for walking around.
         horizon: steps per episode; `None` if unlimited.
-
-    Raises:
-        ValueError: if an argument is out of range.
     """
 
     action_names = ("walk", "jump")

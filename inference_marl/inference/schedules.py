@@ -47,9 +47,6 @@ class ExponentialDecay(Schedule):
         rate: decay per step, not negative.
         floor: the value in the limit.
         delay: steps before the decay begins.
-
-    Raises:
-        ValueError: if `rate` or `delay` is negative, or a number is not finite.
     """
 
     def __init__(self, start: float, rate: float, floor: float = 0.0, delay: int = 0) -> None:
@@ -70,9 +67,6 @@ class InverseTime(Schedule):
     Args:
         start: the value at step 0.
         scale: steps after which the value has halved, positive.
-
-    Raises:
-        ValueError: if `scale` is not positive, or a number is not finite.
     """
 
     def __init__(self, start: float = 1.0, scale: float = 1e4) -> None:
@@ -86,11 +80,7 @@ class InverseTime(Schedule):
 
 
 class Linear(Schedule):
-    """Linear interpolation from `start` to `end` over `steps` steps, then `end`.
-
-    Raises:
-        ValueError: if `steps` is not positive, or a number is not finite.
-    """
+    """Linear interpolation from `start` to `end` over `steps` steps, then `end`."""
 
     def __init__(self, start: float, end: float, steps: int) -> None:
         expect("a positive integer", steps=steps)

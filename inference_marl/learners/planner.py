@@ -60,11 +60,7 @@ class Planner(VariationalLearner):
             raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
 
     def setup(self) -> None:
-        """Bind the parts to the seat, and create the replay and the guide's optimiser.
-
-        Raises:
-            IncompatibleError: if a part does not fit the seat or the others.
-        """
+        """Bind the parts to the seat, and create the replay and the guide's optimiser."""
         seat = self.seat
         self.bind_prior()
         with within("reward"):

@@ -68,11 +68,7 @@ class Rommeo(VariationalLearner):
         expect("an integer that is not negative", warmup=self.warmup)
 
     def setup(self) -> None:
-        """Bind prior, critic and guide to the seat, and create the replay and the guide's optimiser.
-
-        Raises:
-            IncompatibleError: if a part does not fit the seat or the others.
-        """
+        """Bind prior, critic and guide to the seat, and create the replay and the guide's optimiser."""
         seat = self.seat
         self.bind_prior()
         self.exact = isinstance(seat.action, Discrete)

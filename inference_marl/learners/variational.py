@@ -81,9 +81,6 @@ class VariationalLearner(Counting, Learner):
         elbo: Pyro's estimator of the guide's ELBO.
         optimiser: of the guide's parameters; `None` if it has none.
         transitions: the replay, or `None`.
-
-    Raises:
-        ValueError: if a number is out of range.
     """
 
     metrics = ELBO_PARTS

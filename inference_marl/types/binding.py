@@ -74,7 +74,11 @@ class Bindable(Described):
     seat: Seat
 
     def setup(self) -> None:
-        """Create parameters and buffers, given `self.seat`. Does nothing by default."""
+        """Create parameters and buffers, given `self.seat`. Does nothing by default.
+
+        Raises:
+            IncompatibleError: if a part does not fit the seat or the others.
+        """
 
     def _bound(self, **context: Any) -> Self:
         """A copy with these attributes, set up under its own random stream."""

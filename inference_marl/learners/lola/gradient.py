@@ -52,20 +52,17 @@ class ExactGradientLearner(TabularLearner):
     2018, section 4.3) in its exact form.
 
     Args:
-        step_size: delta, the learning rate.
+        step_size: delta, the learning rate, not negative.
         init_scale: standard deviation of the initial logits, which are normal with mean 0.
         update_every: updates per step of the policy.
         forget: fraction of a state's counts of an estimated opponent forgotten at every visit to the state, so that
-            about its last `1 / forget` visits count; 0 weighs all equally.
+            about its last `1 / forget` visits count, in [0, 1); 0 weighs all equally.
         gradients: `closed` form, or the equivalent `autograd`, which is always used against differentiable learners
             with other parameters than free logits.
 
     Attributes:
         logits: theta, `replicates x states x (actions - 1)`.
         counts: of an estimated opponent's actions, `replicates x states x opponent_actions`.
-
-    Raises:
-        ValueError: if a number is out of range.
     """
 
     reads_peers: ClassVar[bool] = True
@@ -178,24 +175,21 @@ class ExactGradientLearner(TabularLearner):
             return logarithms[..., :-1] - logarithms[..., -1:], free_logits
         if isinstance(opponent.module, FreeLogits):
             return opponent.parameters_by_name["logits"], free_logits
-        replicates = self.seat.replicates
-        names, shapes, flat = [], [], []
-        for name, parameter in opponent.parameters_by_name.items():
+        replicates, given = self.seat.replicates, opponent.parameters_by_name
+        for name, parameter in given.items():
             if parameter.shape[:1] != (replicates,):
                 raise IncompatibleError(
                     f"{type(self).__name__} got a {type(opponent.module).__name__} for an opponent whose parameter "
                     f"{name} has shape {tuple(parameter.shape)}, expected one that leads with {replicates} replicates: "
                     "it looks at the learning of every replicate by itself"
                 )
-            names.append(name)
-            shapes.append(parameter.shape)
-            flat.append(parameter.reshape(replicates, -1))
+        flat = [parameter.reshape(replicates, -1) for parameter in given.values()]
         states = torch.arange(self.states, device=self.seat.device).expand(replicates, -1)
         sizes = [part.shape[1] for part in flat]
 
         def policy(parameters: Tensor) -> Tensor:
-            parts = zip(names, parameters.split(sizes, 1), shapes, strict=True)
-            imagined = opponent.at({name: part.view(shape) for name, part, shape in parts})
+            parts = zip(given.items(), parameters.split(sizes, 1), strict=True)
+            imagined = opponent.at({name: part.view(own.shape) for (name, own), part in parts})
             distribution, _ = imagined.policy(states, {})
             played: Tensor = distribution.probs  # type: ignore[union-attr]
             return played

@@ -127,9 +127,6 @@ class ValueLearner(TabularLearner):
         rate: learning rate in (0, 1]; number or schedule over updates.
         discount: gamma in [0, 1).
         initial: initial values: a number, or `[low, high]` for uniform draws.
-
-    Raises:
-        ValueError: if a number is out of range.
     """
 
     exploration: Exploration

@@ -24,9 +24,6 @@ class Boltzmann(Exploration):
 
     Args:
         temperature: positive, in units of reward; number or schedule over updates.
-
-    Raises:
-        ValueError: if the temperature is not positive at the first step.
     """
 
     def __init__(self, temperature: float | Schedule = 1.0) -> None:
@@ -43,9 +40,6 @@ class EpsilonGreedy(Exploration):
 
     Args:
         epsilon: in [0, 1]; number or schedule over updates.
-
-    Raises:
-        ValueError: if epsilon is out of range at the first step.
     """
 
     def __init__(self, epsilon: float | Schedule = 0.1) -> None:

@@ -39,9 +39,6 @@ class PHC(IndependentQ):
         step: `every_action`, the step above, or `played_action`, that of mapr2: only the probability of the action just
             played changes, by `delta` if it is the best and else by `-delta / (actions - 1)`; then all are shifted up
             by any negative one's deficit, and normalised.
-
-    Raises:
-        ValueError: if an argument is out of range.
     """
 
     exploration: Exploration = field(init=False)

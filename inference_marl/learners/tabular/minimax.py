@@ -38,9 +38,6 @@ class Minimax(TabularLearner):
     Attributes:
         strategy: `states x actions`, the same for all replicates.
         value: V, the guaranteed value of each state, float64, `states`.
-
-    Raises:
-        ValueError: if the discount is out of range.
     """
 
     discount: float | None = None
