@@ -12,7 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference_marl.analysis.arviz import summary, to_arviz
+    from inference_marl.analysis.arviz import compare_forecasts, forecasts, summary, to_arviz
+    from inference_marl.analysis.recorded import read
     from inference_marl.config.factors import ablation
     from inference_marl.config.files import dump, load
     from inference_marl.config.tournament import tournament
@@ -25,8 +26,11 @@ __all__ = [
     "Suite",
     "__version__",
     "ablation",
+    "compare_forecasts",
     "dump",
+    "forecasts",
     "load",
+    "read",
     "resume",
     "run",
     "summary",
@@ -39,8 +43,11 @@ _WHERE = {
     "Suite": "experiment",
     "__version__": "runs.versions",
     "ablation": "config.factors",
+    "compare_forecasts": "analysis.arviz",
     "dump": "config.files",
+    "forecasts": "analysis.arviz",
     "load": "config.files",
+    "read": "analysis.recorded",
     "resume": "runs.run",
     "run": "runs.run",
     "summary": "analysis.arviz",

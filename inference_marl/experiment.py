@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import Any, Literal
 
 import torch
@@ -147,6 +148,14 @@ class Experiment(Described):
         for name in names:
             if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name)):
                 raise ValueError(f"{key}: got {what} called {name!r}, expected letters, digits, _ and - only")
+
+    def _repr_html_(self) -> str:
+        """For notebooks: its arms, and how long they are played."""
+        named = {name: arm if isinstance(arm, list) else [arm] for name, arm in self.arms.items()}
+        rows = [(name, ", ".join(type(actor).__name__ for actor in arm)) for name, arm in named.items()]
+        facts = f"{type(self.game).__name__}, {self.replicates} replicates, {self.steps:,} steps, seed {self.seed}"
+        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(classes)}</td></tr>" for name, classes in rows)
+        return f"<p>{escape(facts)}</p><table>{cells}</table>"
 
     def replace(self, **changes: Any) -> Experiment:
         """This experiment with some constructor arguments replaced."""

@@ -200,6 +200,80 @@ def _summary(beliefs: xr.Dataset) -> pd.DataFrame:
     return xr.Dataset(columns).to_dataframe(rows)[list(columns)].dropna(subset="mean")
 
 
+def forecasts(run: Path | str | Recorded, learner: str | None = None) -> dict[str, Any]:
+    """How well rho, the prior P and a uniform guess forecast the opponents' next actions, for `arviz.compare`.
+
+    The expected log predictive density is leave-future-out, one step ahead (`statistics.forecasts`). Its pointwise
+    values are the replicates, which are independent, each summed over agents and records; so standard errors are honest
+    and `n_data_points` counts replicates.
+
+    Args:
+        run: a run's folder, or what `read` made of it.
+        learner: which arm; the first with an opponent model if `None`.
+
+    Returns:
+        ArviZ's `ELPDData` by symbol: `rho`, `P` and `uniform`. ArviZ 0.23 knows no leave-future-out and calls it `loo`.
+
+    Raises:
+        InspectError: as `to_arviz`, or if no belief of the learner was followed by recorded actions.
+    """
+    recorded = read(run)
+    scores = _scores(recorded, learner or next(iter(modelling(recorded.beliefs)), None))
+    pointwise = scores.sum(["agent", "step"]).dropna("forecaster", how="all")
+    return {
+        str(symbol): _elpd(pointwise.sel(forecaster=symbol, drop=True)) for symbol in pointwise["forecaster"].values
+    }
+
+
+def compare_forecasts(run: Path | str | Recorded, learners: Sequence[str], agent: int = 0) -> dict[str, Any]:
+    """As `forecasts`, of several learners' opponent models in one seat, for `arviz.compare`.
+
+    Raises:
+        InspectError: as `forecasts`, or if the learners' opponents did not play the same actions: then they forecast
+            different things, and scores cannot be compared. Scripted opponents do.
+    """
+    recorded, first = read(run), learners[0]
+    scores = {learner: _scores(recorded, learner) for learner in learners}
+    assert recorded.actions is not None  # as there are scores
+    others = recorded.actions["actions"].drop_isel(agent=agent)
+    for learner in learners:
+        if not others.sel(learner=learner).equals(others.sel(learner=first).assign_coords(learner=learner)):
+            raise InspectError(
+                f"learners: got {first} and {learner}, whose opponents played different actions, expected arms against "
+                "the same fixed opponents, such as scripted ones"
+            )
+    rho = {learner: each.sel(forecaster="rho", drop=True).isel(agent=agent) for learner, each in scores.items()}
+    return {learner: _elpd(each.sum("step")) for learner, each in rho.items()}
+
+
+def _scores(recorded: Recorded, learner: str | None) -> xr.DataArray:
+    """A learner's forecast scores, `forecaster x replicate x agent x step`."""
+    learner, scores = _known(recorded.metrics, "learner", learner), recorded.forecast_scores
+    if scores is None or learner not in modelling(recorded.beliefs):
+        raise InspectError(
+            f"{recorded.folder}: got no recorded belief of {learner} about its opponents that is followed by recorded "
+            "actions, expected a learner with an opponent model, and a run with beliefs_every and record_actions"
+        )
+    return scores.sel(learner=learner, drop=True)
+
+
+def _elpd(pointwise: xr.DataArray) -> Any:
+    """ArviZ's container of an expected log predictive density with these pointwise values, `replicate`."""
+    count = pointwise.sizes["replicate"]
+    total, error = float(pointwise.sum()), float(np.sqrt(count) * pointwise.std())
+    with _arviz() as az:
+        if int(az.__version__.split(".")[0]) >= 1:
+            from arviz_stats.utils import ELPDDataLFO  # type: ignore[import-not-found, unused-ignore]
+
+            numbers = {"elpd": total, "se": error, "p": np.nan, "n_samples": 1, "n_data_points": count}
+            how = {"scale": "log", "warning": False, "good_k": None, "elpd_i": pointwise}  # exact: fit at every record
+            return ELPDDataLFO(
+                **numbers, **how, forecast_horizon=1, min_observations=1, refits=np.array([]), n_refits=0
+            )
+        names = ["elpd_loo", "se", "p_loo", "n_samples", "n_data_points", "warning", "loo_i", "scale"]
+        return az.stats.ELPDData([total, error, np.nan, 1, count, False, pointwise, "log"], names)
+
+
 def _known(dataset: xr.Dataset, dim: str, value: Any) -> Any:
     """`value` if it is one of the dimension's labels; the last label if it is `None`."""
     labels = dataset[dim].to_numpy().tolist()

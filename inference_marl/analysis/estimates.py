@@ -1,13 +1,10 @@
-"""All results of a run as one tidy frame, of which every table is a pivot."""
+"""Rows of a run's tidy frame (`Recorded.frame`), and the tables that are pivots of it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from inference_marl.analysis.recorded import Recorded
@@ -16,54 +13,10 @@ from inference_marl.statistics.intervals import Interval
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.types import Metric
 
-ESTIMATE = ["mean", "low", "high"]
-
-
-def frame(recorded: Recorded) -> pd.DataFrame:
-    """Everything that `summary.json` reports, a row per estimate, with full precision.
-
-    Returns:
-        Columns `learner`, one per factor of a design (`..._level` if another column has its name), `agent` (missing:
-        the mean over agents), `reference` (of a paired difference: the learner it is from), `metric`, `step`, `mean`,
-        `low`, `high` (95 %; missing where the replicates allow no interval; infinite: later than the last step),
-        `replicates` and `published`.
-    """
-    rows = [row for part in ("results", "agents", "differences") for row in recorded.summary.get(part) or []]
-    keys = ["learner", "agent", "reference", "metric", "step"]
-    found = pd.DataFrame(rows).reindex(columns=[*keys, *ESTIMATE, "replicates"])
-    found[ESTIMATE] = found[ESTIMATE].astype(np.float64)
-    censored = found["metric"].map(lambda name: recorded.metric(name).censored).astype(bool)
-    found.loc[censored & found["mean"].isna(), "mean"] = math.inf
-    found.loc[censored & found["low"].notna() & found["high"].isna(), "high"] = math.inf
-    found["published"] = [_published(recorded, row) for row in records(found)]
-    factors = pd.DataFrame.from_dict(recorded.spec.get("levels") or {}, orient="index")
-    for place, factor in enumerate(factors.columns, 1):
-        name = f"{factor}_level" if factor in found else factor
-        found.insert(place, name, found["learner"].map(factors[factor]))
-    return found
-
 
 def records(found: pd.DataFrame) -> Iterator[Any]:
     """The rows of a frame, with columns as attributes."""
     return iter(found.itertuples(index=False))
-
-
-def _published(recorded: Recorded, row: Any) -> float:
-    """The published number that belongs beside a row, or NaN.
-
-    Beside agent 0 of a zero-sum game it is that of `return_0`, else of `return`, which cannot be a mean there. Beside a
-    mean over agents that have no rows of their own, it may be the mean of what is published of single agents.
-    """
-    numbers: Mapping[str, float] = (recorded.summary.get("published") or {}).get(row.learner, {})
-    metric, agent = row.metric, row.agent
-    if not pd.isna(row.reference):
-        return math.nan
-    if not pd.isna(agent):
-        of_all = numbers.get(metric, math.nan) if recorded.zero_sum and agent == 0 else math.nan
-        return numbers.get(f"{metric}_{agent:g}", of_all)
-    single = [number for name, number in numbers.items() if name.removeprefix(f"{metric}_").isdecimal()]
-    apart = recorded.zero_sum or recorded.has_own_learners(row.learner)
-    return numbers.get(metric, fmean(single) if single and not apart else math.nan)
 
 
 def at_the_end(found: pd.DataFrame) -> pd.DataFrame:

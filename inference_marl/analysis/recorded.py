@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 import yaml
 
@@ -20,6 +24,9 @@ from inference_marl.statistics.forecasts import forecast_scores
 from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
 from inference_marl.statistics.summary import declared
 from inference_marl.types import Metric
+
+ESTIMATE = ["mean", "low", "high"]
+"""Columns of an estimate."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,55 @@ class Recorded:
         if self.posterior is None:
             raise InspectError(f"{self.folder}: got a run without posterior.nc, expected one that records beliefs")
         return self.posterior
+
+    def frame(self) -> pd.DataFrame:
+        """Everything that `summary.json` reports as one tidy frame, a row per estimate, with full precision.
+
+        Returns:
+            Columns `learner`, one per factor of a design (`..._level` if another column has its name), `agent`
+            (missing: the mean over agents), `reference` (of a paired difference: the learner it is from), `metric`,
+            `step`, `mean`, `low`, `high` (95 %; missing where the replicates allow no interval; infinite: later than
+            the last step), `replicates` and `published`.
+        """
+        rows = [row for part in ("results", "agents", "differences") for row in self.summary.get(part) or []]
+        keys = ["learner", "agent", "reference", "metric", "step"]
+        found = pd.DataFrame(rows).reindex(columns=[*keys, *ESTIMATE, "replicates"])
+        found[ESTIMATE] = found[ESTIMATE].astype(np.float64)
+        censored = found["metric"].map(lambda name: self.metric(name).censored).astype(bool)
+        found.loc[censored & found["mean"].isna(), "mean"] = math.inf
+        found.loc[censored & found["low"].notna() & found["high"].isna(), "high"] = math.inf
+        found["published"] = [self._published(row) for row in found.itertuples(index=False)]
+        factors = pd.DataFrame.from_dict(self.spec.get("levels") or {}, orient="index")
+        for place, factor in enumerate(factors.columns, 1):
+            name = f"{factor}_level" if factor in found else factor
+            found.insert(place, name, found["learner"].map(factors[factor]))
+        return found
+
+    def _published(self, row: Any) -> float:
+        """The published number that belongs beside a row of the frame, or NaN.
+
+        Beside agent 0 of a zero-sum game it is that of `return_0`, else of `return`, which cannot be a mean there.
+        Beside a mean over agents that have no rows of their own, it may be the mean of what is published of single
+        agents.
+        """
+        numbers: dict[str, float] = (self.summary.get("published") or {}).get(row.learner, {})
+        metric, agent = row.metric, row.agent
+        if not pd.isna(row.reference):
+            return math.nan
+        if not pd.isna(agent):
+            of_all = numbers.get(metric, math.nan) if self.zero_sum and agent == 0 else math.nan
+            return numbers.get(f"{metric}_{agent:g}", of_all)
+        single = [number for name, number in numbers.items() if name.removeprefix(f"{metric}_").isdecimal()]
+        apart = self.zero_sum or self.has_own_learners(row.learner)
+        return numbers.get(metric, fmean(single) if single and not apart else math.nan)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: estimates at the last step, means over agents."""
+        found = self.frame()
+        last = found[(found["step"] == self.last_step) & found["agent"].isna() & found["reference"].isna()]
+        table = last.set_index(["learner", "metric"])["mean"].unstack(sort=False)
+        table = table.rename(columns=lambda name: self.metric(name).label).rename_axis(columns=None)
+        return f"<p>{escape(self.title)}</p>{table.to_html(border=0, na_rep='-', float_format='{:.3f}'.format)}"
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ REWARD = Metric(
 )
 RETURN = Metric(
     "return",
-    "exact return of the joint policy",
+    "exact return, no time limit",
     higher_is_better=True,
     meaning="Expected return of each agent under the joint policy, from the game's rules: discounted and normalised by "
     "1 - discount, or summed in games that terminate. A time limit is left out.",

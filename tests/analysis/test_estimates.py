@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from inference_marl.analysis.estimates import at_the_end, cells, frame, pivot, shown
+from inference_marl.analysis.estimates import at_the_end, cells, pivot, shown
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
 from inference_marl.types import Metric
@@ -42,7 +42,7 @@ def opposed(learners: tuple[str, ...] = ("a",), shift: float = 0.0) -> xr.Datase
 
 
 def test_the_frame_has_every_estimate_once() -> None:
-    found = frame(recorded(opposed(("a", "b"))))
+    found = recorded(opposed(("a", "b"))).frame()
     assert found.columns.tolist() == [
         *("learner", "agent", "reference", "metric", "step"),
         *("mean", "low", "high", "replicates", "published"),
@@ -64,7 +64,7 @@ def test_what_was_not_reached_is_infinite_and_what_is_unknown_missing() -> None:
     success = np.zeros((2, 8, 4))
     success[0, :4, 1:] = 1
     metrics = run_folder.metrics_dataset({"reward": reward, "success_rate": success}, np.arange(1, 5))
-    found = frame(recorded(metrics))
+    found = recorded(metrics).frame()
     one, other = found[found["metric"] == "steps_to_success"].itertuples()
     # Four replicates succeed from step 2 on; of those that never do there is no interval that ends.
     assert (one.mean, one.low, one.high) == (math.inf, 2.0, math.inf)
@@ -76,7 +76,7 @@ def test_what_was_not_reached_is_infinite_and_what_is_unknown_missing() -> None:
 @pytest.mark.parametrize("factor", ["variant", "learner", "metric", "agent", "step", "mean", "published"])
 def test_levels_have_columns_of_their_own(factor: str) -> None:
     levels = {"a": {factor: "full", "critic": "x"}, "b": {factor: "none", "critic": "y"}}
-    found = frame(recorded(opposed(("a", "b")), levels=levels))
+    found = recorded(opposed(("a", "b")), levels=levels).frame()
     assert not found.columns.duplicated().any()
     (column,) = (name for name in found.columns[1:] if name.startswith(factor) and set(found[name]) == {"full", "none"})
     assert (found["learner"].map({"a": "full", "b": "none"}) == found[column]).all()
@@ -105,14 +105,14 @@ def test_where_a_published_number_stands(
 ) -> None:
     published = {"a": numbers, "b": {"return": 77.0}}
     arms: dict[str, Any] = {"a": SEATED if apart else None}
-    found = at_the_end(frame(recorded(opposed(shift=0.0 if zero_sum else 1.0), arms, published=published)))
+    found = at_the_end(recorded(opposed(shift=0.0 if zero_sum else 1.0), arms, published=published).frame())
     found = found[found["metric"] == "return"]
     here = found[found["agent"].isna() if agent is None else found["agent"] == agent]
     assert here["published"].tolist() == pytest.approx([expected], nan_ok=True)
 
 
 def test_a_difference_has_nothing_published() -> None:
-    found = frame(recorded(opposed(("a", "b")), published={"b": {"reward": 5.0}}))
+    found = recorded(opposed(("a", "b")), published={"b": {"reward": 5.0}}).frame()
     assert found.loc[found["reference"].notna(), "published"].isna().all()
 
 
@@ -129,14 +129,14 @@ def test_agents_are_shown_one_by_one_where_their_mean_says_too_little(
     shift: float, arm: Any, expected: dict[str, list[str]]
 ) -> None:
     run = recorded(opposed(shift=shift), {"a": arm})
-    rows = shown(run, at_the_end(frame(run)))
+    rows = shown(run, at_the_end(run.frame()))
     found = {name: rows.loc[rows["metric"] == name, "name"].tolist() for name in ("reward", "return", "nash_conv")}
     assert found == {"nash_conv": ["a"]} | expected
 
 
 def test_agents_of_which_only_the_mean_is_known_are_shown_by_it() -> None:
     run = recorded(opposed(), agents=[])
-    rows = shown(run, at_the_end(frame(run)))
+    rows = shown(run, at_the_end(run.frame()))
     assert rows.loc[rows["metric"] == "reward", "name"].tolist() == ["a"]
 
 
@@ -154,4 +154,4 @@ def test_a_table_is_a_pivot_in_the_order_of_the_rows() -> None:
 
 def test_a_run_without_results_has_an_empty_frame() -> None:
     nothing = Recorded(Path("run"), {"arms": {}}, opposed(), None, None, {})
-    assert frame(nothing).empty
+    assert nothing.frame().empty

@@ -8,7 +8,6 @@ import torch
 import xarray as xr
 import yaml
 
-from inference_marl.analysis.estimates import frame
 from inference_marl.analysis.recorded import read
 from inference_marl.analysis.report.tables import run_report
 from inference_marl.cli import main
@@ -76,7 +75,7 @@ def test_a_finished_run_without_declarations_is_read_like_any_other(folder: Path
     known = {metric.name: metric for metric in (*PUBLISHABLE, *ELBO_PARTS)}
     assert recorded.declared == {name: known[name] for name in recorded.declared}
     assert {"reward", "success_rate", "steps_to_success", "elbo"} <= set(recorded.declared)
-    found = frame(recorded)
+    found = recorded.frame()
     last = found[(found["step"] == 6) & (found["learner"] == "rommeo_q") & found["agent"].isna()]
     assert last.set_index("metric").loc["reward", ["mean", "published"]].tolist() == [-1.75, 11.0]
     (table,) = (section.table for section in run_report(recorded).sections if section.table is not None)

@@ -462,7 +462,7 @@ def test_the_tables_by_hand(whole: Path) -> None:
     assert list(shown) == [
         "test: 2 runs",
         "success rate",
-        "exact return of the joint policy",
+        "exact return, no time limit",
         "NashConv",
         "steps until P(optimum) stays at 0.98 or above",
         "steps to success",
@@ -476,7 +476,7 @@ def test_the_tables_by_hand(whole: Path) -> None:
     # (A, A) 11, (A, C) and (C, A) 0, (C, C) 5, each 1/4: 4. Heads against heads: agent 0 gains 1, agent 1 loses it.
     np.testing.assert_allclose(returns, [[11, np.nan], [4, np.nan], [np.nan, 1]], atol=1e-6)
     said = {section.title: section.explanation for section in report.sections}
-    assert said["exact return of the joint policy"].endswith("Where the agents' rewards sum to 0, of agent 0: pennies.")
+    assert said["exact return, no time limit"].endswith("Where the agents' rewards sum to 0, of agent 0: pennies.")
     assert "rewards sum to 0" not in said["NashConv"]
     # Against half A and half C: A pays 5.5, B -15, C 2.5, so each gains 5.5 - 4. Heads against heads: one gains 2.
     gains = means(report, "nash_conv").loc[["best", "half", "heads"]]
@@ -545,7 +545,7 @@ def test_a_pair_in_a_zero_sum_game_has_a_row_for_each_agent(tmp_path: Path) -> N
     published = {"heads": {"return": 0.75}, "pair": {"return_1": -0.5}}
     pennies = Experiment(MatrixGame("matching_pennies"), arms, replicates=3, steps=1, published=published)
     report = report_of(played(tmp_path, Suite({"pennies": pennies}, ["return"])))
-    returns = tables(report)["exact return of the joint policy"]["pennies"]
+    returns = tables(report)["exact return, no time limit"]["pennies"]
     assert returns.to_dict() == {"pair, agent 0": "1.000", "pair, agent 1": "-1.000 (-0.500)", "heads": "1.000 (0.750)"}
 
 
@@ -559,7 +559,7 @@ def test_a_failed_pair_has_failed_where_another_run_has_its_agents(tmp_path: Pat
     }
     with pytest.raises(ArmError):
         played(tmp_path, Suite(runs, ["return"]))
-    returns = tables(report_of(tmp_path / "test"))["exact return of the joint policy"]
+    returns = tables(report_of(tmp_path / "test"))["exact return, no time limit"]
     assert returns.index.tolist() == ["pair, agent 0", "pair, agent 1", "alone"]
     assert returns["bad"].tolist()[:2] == ["failed", "failed"]
 
@@ -578,7 +578,7 @@ def test_three_agents_stand_beside_two(tmp_path: Path) -> None:
     three = Experiment(MatrixGame(np.ones((2, 2, 2)).tolist(), common=True), {"a": [Stationary()] * 3}, steps=1)
     two = Experiment(MatrixGame("stag_hunt"), {"a": Stationary()}, steps=1)
     returns = tables(report_of(played(tmp_path, Suite({"three": three, "two": two}, ["return"]))))
-    assert returns["exact return of the joint policy"].index.tolist() == [*(f"a, agent {i}" for i in range(3)), "a"]
+    assert returns["exact return, no time limit"].index.tolist() == [*(f"a, agent {i}" for i in range(3)), "a"]
 
 
 class _Scored(MatrixGame):
@@ -610,7 +610,7 @@ def test_scores_of_a_games_own_can_be_shown_and_published(tmp_path: Path) -> Non
 def test_reward_stands_in_where_no_return_is_known(tmp_path: Path) -> None:
     quadratics = Experiment(MaxOfTwoQuadratics(), {"a": Stationary()}, replicates=2, steps=2)
     report = report_of(played(tmp_path, Suite({"quadratics": quadratics, **scripted().runs})))
-    assert list(tables(report))[1:4] == ["success rate", "exact return of the joint policy", "reward per step"]
+    assert list(tables(report))[1:4] == ["success rate", "exact return, no time limit", "reward per step"]
 
 
 def test_the_files_say_what_the_tables_say(copied: Path) -> None:

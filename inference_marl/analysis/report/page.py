@@ -17,7 +17,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from inference_marl.analysis.comparison import comparison, run_names
-from inference_marl.analysis.estimates import frame
 from inference_marl.analysis.plots import writing
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.analysis.report import suite
@@ -157,7 +156,7 @@ def _run(recorded: Recorded, level: int) -> Iterator[Part]:
 def _findings(recorded: Recorded, level: int) -> Iterator[Part]:
     """What a run that is no tournament found, with its figures."""
     pictures = {path.stem: path for path in writing.write_all(recorded)}
-    found = results(recorded, frame(recorded))
+    found = results(recorded, recorded.frame())
     sections = [replace(found, title="Results", explanation=f"{found.title}.")]
     if recorded.spec.get("levels"):
         for name in found.figures:  # many lines in one panel: the ablation has figures of its own

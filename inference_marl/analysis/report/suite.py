@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from inference_marl.analysis.estimates import ESTIMATE, at_the_end, frame, pivot
-from inference_marl.analysis.recorded import Recorded
+from inference_marl.analysis.estimates import at_the_end, pivot
+from inference_marl.analysis.recorded import ESTIMATE, Recorded
 from inference_marl.analysis.recorded import read as read_run
 from inference_marl.analysis.report import tournament
 from inference_marl.analysis.report.tables import PUBLISHED, Report
@@ -75,7 +75,7 @@ class RunOfSuite:
         if self.is_tournament:
             found = tournament.averages(self.recorded)
             return found.assign(run=self.name, name=found["learner"])
-        return _in_rows(self.recorded, at_the_end(frame(self.recorded))).assign(run=self.name)
+        return _in_rows(self.recorded, at_the_end(self.recorded.frame())).assign(run=self.name)
 
 
 def _in_rows(recorded: Recorded, found: pd.DataFrame) -> pd.DataFrame:

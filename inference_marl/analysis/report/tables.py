@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from inference_marl.analysis.estimates import at_the_end, frame, interval, pivot, records, shown
+from inference_marl.analysis.estimates import at_the_end, interval, pivot, records, shown
 from inference_marl.analysis.levels import names_of
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.tables import NO_INTERVAL, Section, as_text, decimals, ends, failures, number
@@ -83,7 +83,7 @@ class Report:
 
 def run_report(recorded: Recorded) -> Report:
     """The results of a run at its last step, every learner under every metric."""
-    found = frame(recorded)
+    found = recorded.frame()
     return Report(recorded.folder, "results", [results(recorded, found), *failures(recorded.failed)], found)
 
 
@@ -121,7 +121,7 @@ def ablation_report(recorded: Recorded) -> Report:
         figures = {CURVES: ablation_curves(recorded.metrics, recorded.levels)}
         return figures | ({BARS: elbo_bars(recorded.metrics, recorded.levels)} if "elbo" in recorded.metrics else {})
 
-    found = frame(recorded)
+    found = recorded.frame()
     return Report(recorded.folder, "ablation", ablation(recorded, found), found, draw)
 
 

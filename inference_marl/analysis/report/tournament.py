@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from inference_marl.analysis.estimates import ESTIMATE, pivot
-from inference_marl.analysis.recorded import Recorded
+from inference_marl.analysis.estimates import pivot
+from inference_marl.analysis.recorded import ESTIMATE, Recorded
 from inference_marl.analysis.report.tables import PUBLISHED, Report
 from inference_marl.analysis.tables import NO_INTERVAL, Section, failures
 from inference_marl.experiment import learners
@@ -93,7 +93,7 @@ def _title(metric: str) -> str:
 def pairs(recorded: Recorded) -> pd.DataFrame:
     """Estimates and intervals of all pairs, and of the averages of learners that met all opponents.
 
-    Columns as in `estimates.frame`, and `opponent`.
+    Columns as in `Recorded.frame`, and `opponent`.
     """
     names, rows = learners(recorded.levels), []
     for metric in SHOWN:

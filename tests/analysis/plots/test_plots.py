@@ -237,7 +237,7 @@ def test_the_exact_return_stands_for_the_reward_where_all_have_it() -> None:
     reward = np.arange(24.0).reshape(2, 2, 3, 2)
     exact = reward + 0.5
     axis = plots.learning_curves(curves_of("a", "b", **{"reward": reward, "return": exact})).axes[0]
-    assert axis.get_ylabel() == "exact return of the joint policy"
+    assert axis.get_ylabel() == "exact return, no time limit"
     assert axis.lines[1].get_ydata() == pytest.approx(exact[1].mean((0, 2)))
     exact[1] = np.nan
     figure = plots.learning_curves(curves_of("a", "b", **{"reward": reward, "return": exact}))

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from inference_marl.analysis.estimates import at_the_end, frame
+from inference_marl.analysis.estimates import at_the_end
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.analysis.report.tables import WHAT_DIFFERS, Report, ablation_report, run_report
 from inference_marl.config.factors import ablation as factorial
@@ -70,7 +70,7 @@ def tables(report: Report) -> list[pd.DataFrame]:
 
 def of_arms(folder: Path, metric: str, paired: bool = False) -> Mapping[str, Any]:
     """The estimates of one metric at the end, or the differences from the first arm, by arm."""
-    found = frame(read(folder))
+    found = read(folder).frame()
     found = found[(found["step"] == found["step"].max()) & (found["reference"].notna() == paired)]
     rows = found[(found["metric"] == metric) & found["agent"].isna()]
     return {row.learner: row for row in rows.itertuples()}
@@ -135,7 +135,7 @@ def test_worth_is_told_in_order_and_agents_of_zero_sum_games_one_by_one(tmp_path
     table = results(read(run_folder.write(tmp_path / "run", **worth())))
     assert table.index.unique(0).tolist() == [
         "reward per step",
-        "exact return of the joint policy",
+        "exact return, no time limit",
         "standard deviation of an agent's return",
         "NashConv",
         "share of tit-for-tat",
@@ -144,7 +144,7 @@ def test_worth_is_told_in_order_and_agents_of_zero_sum_games_one_by_one(tmp_path
     reward = table.loc["reward per step"]
     assert reward["mean"].to_dict() == {"rommeo_q, agent 0": "1.000", "rommeo_q, agent 1": "-1.000"}
     assert reward["published"].tolist() == ["11.000", ""], "of the reward: of a mean it can be no number but 0"
-    assert table.loc["exact return of the joint policy", "mean"].tolist() == ["0.500", "-0.500"]
+    assert table.loc["exact return, no time limit", "mean"].tolist() == ["0.500", "-0.500"]
     assert table.loc["standard deviation of an agent's return", "mean"].to_dict() == {"rommeo_q": "0.500"}
     assert table.loc["odd play", "mean"].to_dict() == {"rommeo_q": "0.200"}
 
@@ -163,7 +163,7 @@ def test_agents_are_told_one_by_one_where_their_learners_differ(tmp_path: Path) 
         of_both = dict.fromkeys(("rommeo_q", "alike"), numbers)
         table = results(replace(recorded, summary=recorded.summary | {"published": of_both}))
         assert len(table.loc["standard deviation of an agent's return"]) == 2
-        found: dict[str, str] = table.loc["exact return of the joint policy", "published"].to_dict()
+        found: dict[str, str] = table.loc["exact return, no time limit", "published"].to_dict()
         return found
 
     rows = published({"return": 0.1, "return_1": -0.4})

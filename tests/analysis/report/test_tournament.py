@@ -363,9 +363,9 @@ def test_tournaments_of_a_suite_are_tabulated_by_their_averages(tmp_path: Path) 
         "reward per step of the row's learner, dilemma",
         "reward per step of the row's learner, lopsided",  # every tournament's own pairs
         "success rate",
-        "exact return of the joint policy",
+        "exact return, no time limit",
     ]
-    returns = shown["exact return of the joint policy"]
+    returns = shown["exact return, no time limit"]
     assert (returns.index.name, returns.index.tolist()) == ("learner", ["nice", "mean", "mixed", "first", "second"])
     against = shown["reward per step of the row's learner, dilemma"]
     assert against.columns.tolist() == [AVERAGE, "mean", "mixed", "nice"]
@@ -383,7 +383,7 @@ def test_a_suite_says_which_learners_have_no_averages_and_why(tmp_path: Path) ->
         run_experiment(tournament(Suite({"dilemma": dilemma(arms=arms)})), tmp_path, "test", progress=False)
     report = suite.suite_report(suite.read(tmp_path / "test"))
     shown = {section.title: section.table for section in report.sections if section.table is not None}
-    returns = shown["exact return of the joint policy"]
+    returns = shown["exact return, no time limit"]
     assert returns["dilemma"].to_dict() == {"nice": "failed", "breaking": "failed", "mean": "2.000"}
     lines = report.text().splitlines()
     assert "failed  dilemma, nice: arms.nice-vs-breaking, step 1: RuntimeError: no" in lines

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from inference_marl.statistics.forecasts import forecast_scores
+from tests import run_folder
+
+
+def played(values: Any, **more: Any) -> xr.Dataset:
+    """`actions.nc` of the learner `it`; `values` are `replicate x environment x step x agent [x action_dim]`."""
+    array = np.asarray(values)[None]
+    dims = ("learner", "replicate", "environment", "step", "agent", "action_dim")
+    dataset = xr.Dataset({"actions": (dims[: array.ndim], array)})
+    for name, value in more.items():
+        dataset[name] = (dims[:4], np.asarray(value)[None])
+    ended = xr.zeros_like(dataset["actions"].isel(agent=0, drop=True), dtype=bool)
+    dataset["ended"] = dataset.get("ended", ended if array.ndim == 5 else ended.isel(action_dim=0, drop=True))
+    return dataset.assign_coords(learner=["it"], step=np.arange(1, array.shape[3] + 1))
+
+
+def believed(**beliefs: Any) -> xr.Dataset:
+    """One replicate and state, two agents with two actions; each belief is `step x agent x action`."""
+    values = {name: np.asarray(value)[None, :, :, None] for name, value in beliefs.items()}
+    shape = next(iter(values.values())).shape
+    return run_folder.beliefs("discrete", policy=np.full(shape, 0.5), **values)
+
+
+def test_a_belief_is_scored_by_the_next_action() -> None:
+    rho = [[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5]]]
+    prior = [[[0.6, 0.4], [0.5, 0.5]], [[0.3, 0.7], [0.5, 0.5]]]
+    # Agent 1 plays 1, then 0, then 1: the belief of step 1 meets 0, that of step 2 meets 1.
+    actions = played(np.stack([np.zeros(3, int), [1, 0, 1]], -1)[None, None])
+    found = forecast_scores(believed(opponent_model=rho, opponent_prior=prior), actions)
+    assert found is not None
+    assert found.dims == ("forecaster", "learner", "replicate", "agent", "step")
+    assert found.sel(forecaster="rho", agent=0).values.ravel() == pytest.approx(np.log([0.9, 0.8]))
+    assert found.sel(forecaster="P", agent=0).values.ravel() == pytest.approx(np.log([0.6, 0.7]))
+    assert found.sel(forecaster="uniform").values == pytest.approx(-math.log(2))
+
+
+def test_a_last_belief_that_nothing_follows_is_not_scored() -> None:
+    posterior = believed(opponent_model=[[[0.9, 0.1]] * 2] * 2)
+    scored = forecast_scores(posterior, played(np.zeros((1, 1, 2, 2), int)))
+    assert scored is not None
+    assert scored["step"].values.tolist() == [1]
+    assert forecast_scores(posterior.isel(step=[-1]), played(np.zeros((1, 1, 2, 2), int))) is None
+    assert forecast_scores(posterior.drop_vars("opponent_model"), played(np.zeros((1, 1, 3, 2), int))) is None
+
+
+def test_environments_are_averaged_and_impossible_actions_are_floored() -> None:
+    posterior = believed(opponent_model=[[[1.0, 0.0], [0.5, 0.5]]])
+    actions = np.zeros((1, 2, 2, 2), int)
+    actions[0, 1, 1, 1] = 1  # in the second environment agent 1 does what agent 0 holds impossible
+    found = forecast_scores(posterior, played(actions))
+    assert found is not None
+    assert float(found.sel(forecaster="rho").isel(agent=0).squeeze()) == pytest.approx(math.log(1e-6) / 2)
+
+
+def test_joint_actions_of_two_opponents_run_fastest_in_the_last() -> None:
+    policy = np.full((1, 1, 3, 1, 3), 0.5)
+    policy[:, :, [0, 2], :, 2] = math.nan  # agent 1 has three actions, the others two
+    joint = np.arange(1.0, 7.0) / 21
+    model = np.broadcast_to(joint, (1, 1, 3, 1, 6)).copy()
+    posterior = run_folder.beliefs("discrete", opponent_model=model, policy=policy)
+    actions = np.zeros((1, 1, 2, 3), int)
+    actions[..., 1, :] = [0, 2, 1]
+    found = forecast_scores(posterior, played(actions))
+    assert found is not None
+    rho = found.sel(forecaster="rho").squeeze()
+    assert float(rho.isel(agent=0)) == pytest.approx(math.log(joint[2 * 2 + 1]))  # agents 1 and 2
+    assert float(rho.isel(agent=2)) == pytest.approx(math.log(joint[0 * 3 + 2]))  # agents 0 and 1
+    assert found.sel(forecaster="uniform").squeeze().values == pytest.approx([-math.log(6), -math.log(4), -math.log(6)])
+
+
+def test_in_several_states_the_belief_is_that_of_the_state_in_which_they_acted() -> None:
+    model = np.zeros((1, 1, 2, 2, 2))
+    model[..., 0, :], model[..., 1, :] = [0.9, 0.1], [0.2, 0.8]
+    posterior = run_folder.beliefs("discrete", opponent_model=model, policy=np.full_like(model, 0.5))
+    actions = np.zeros((1, 1, 2, 2), int)
+    found = forecast_scores(posterior, played(actions, state=[[[0, 1]]]))
+    assert found is not None
+    assert found.sel(forecaster="rho").values == pytest.approx(math.log(0.2))
+
+
+def test_where_agents_were_the_end_of_an_episode_breaks_the_thread() -> None:
+    model = np.zeros((1, 2, 2, 2, 2))  # `state` counts two environments
+    model[..., 0, :], model[..., 1, :] = [0.9, 0.1], [0.2, 0.8]
+    posterior = run_folder.beliefs("discrete", opponent_model=model, policy=np.full_like(model, 0.5))
+    ended = [[[False, False, False], [True, False, False]]]  # the second environment's first episode ends at step 1
+    found = forecast_scores(posterior, played(np.zeros((1, 2, 3, 2), int), ended=ended))
+    assert found is not None
+    rho = found.sel(forecaster="rho").isel(agent=0).squeeze().values
+    assert rho == pytest.approx([math.log(0.9), (math.log(0.9) + math.log(0.2)) / 2])
+
+
+def test_draws_are_scored_as_normals() -> None:
+    draws = np.array([-0.5, 0.5]).reshape(1, 1, 1, 1, 2, 1)
+    model = np.concatenate([draws, draws], axis=2)
+    posterior = run_folder.beliefs("continuous", opponent_model=model, policy=model)
+    actions = np.zeros((1, 1, 2, 2, 1))
+    actions[..., 1, 1, 0] = 0.25
+    found = forecast_scores(posterior, played(actions))
+    assert found is not None
+    density = -math.log(0.5 * math.sqrt(2 * math.pi)) - 0.25**2 / (2 * 0.25)
+    assert float(found.sel(forecaster="rho").isel(agent=0).squeeze()) == pytest.approx(density)
+    assert found.sel(forecaster="uniform").values == pytest.approx(-math.log(2))
+
+
+def test_learners_without_a_model_have_no_score() -> None:
+    posterior = run_folder.discrete(3, 4)["posterior"]
+    actions = xr.concat([played(np.zeros((3, 1, 4, 2), int))] * 4, "learner").assign_coords(
+        learner=posterior["learner"]
+    )
+    found = forecast_scores(posterior, actions)
+    assert found is not None
+    assert found.sel(learner="wolf_phc").isnull().all()
+    assert found.sel(learner="rommeo_q").notnull().all()
