@@ -240,7 +240,6 @@ if __name__ == "__main__":
                 if key in old.files and (value is None or not np.array_equal(value, old[key], equal_nan=True)):
                     print(f"changed: {key}")
     if sys.argv[1:] == ["write"]:
-        np.savez_compressed(GOLDEN / "states.npz", **new)
         for name in COMMANDS:
             out = io.StringIO()
             with contextlib.redirect_stdout(out), tempfile.TemporaryDirectory() as folder:
