@@ -210,18 +210,13 @@ def movement(posterior: xr.Dataset, learner: str) -> xr.Dataset | None:
     """
     if learner not in modelling(posterior) or posterior.sizes["step"] < 2:
         return None
-    discrete, rho = posterior.attrs["kind"] == "discrete", posterior["opponent_model"].sel(learner=learner)
+    discrete = posterior.attrs["kind"] == "discrete"
     span = 1.0 if discrete else posterior.attrs["high"] - posterior.attrs["low"]
-    if not discrete:
-        rho = rho.transpose(..., "draw").copy(data=np.sort(rho.transpose(..., "draw").to_numpy(), axis=-1))
-    records = [rho.isel(step=record).astype(np.float64) for record in range(rho.sizes["step"])]
-
-    def apart(new: xr.DataArray, old: xr.DataArray) -> Numbers:
-        gap = abs(new - old)
-        return _mean(gap.sum("opponent_action", min_count=1) / 2 if discrete else gap)
-
-    change = np.stack([apart(new, old) for old, new in pairwise(records)], axis=1)
-    from_last = np.stack([apart(each, records[-1]) for each in records], axis=1)
+    event = ("opponent_action",) if discrete else ("opponent_dim", "draw")
+    values = posterior["opponent_model"].sel(learner=learner).transpose("step", "replicate", "agent", "state", *event)
+    rho = values.to_numpy() if discrete else np.sort(values.to_numpy(), axis=-1)
+    change = np.stack([_apart(new, old, discrete) for old, new in pairwise(rho)], axis=1)
+    from_last = np.stack([_apart(each, rho[-1], discrete) for each in rho], axis=1)
     steps = posterior["step"].to_numpy()
     size = change.max(1)
     return xr.Dataset(
@@ -233,6 +228,17 @@ def movement(posterior: xr.Dataset, learner: str) -> xr.Dataset | None:
         },
         {"step": steps[1:]},
     )
+
+
+def _apart(new: Numbers, old: Numbers, discrete: bool) -> Numbers:
+    """Distance of two records, `replicates x agents x states x ...`, averaged over all that exists but replicates."""
+    gap = np.abs(new.astype(np.float64) - old)
+    total = np.where(np.isnan(gap).all(-1), np.nan, np.nansum(gap, -1) / (2 if discrete else gap.shape[-1]))
+    flat = total.reshape(len(gap), -1)
+    known = ~np.isnan(flat)
+    with np.errstate(invalid="ignore"):  # a replicate without any belief has no distance
+        mean: Numbers = np.where(known, flat, 0.0).sum(1) / known.sum(1)
+    return mean
 
 
 def changed(posterior: xr.Dataset, learner: str) -> Measured:
