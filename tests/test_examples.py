@@ -16,6 +16,7 @@ import torch
 import inference_marl
 from inference_marl import Experiment, dump, load, resume, run
 from inference_marl.analysis.recorded import read
+from inference_marl.analysis.report.text import report_of
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -91,9 +92,11 @@ arms:
       opponent_prior: my_priors.Stubborn
       guide: {class_path: OpponentFirst, init_args: {opponent_model: Optimal, policy: Optimal}}
       critic: TabularCritic
+  surprised: {like: stubborn, class_path: my_metrics.Surprised}
 """
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # in ArviZ 0.23
 def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
@@ -114,3 +117,9 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert played == [None, Path("runs/stag_hunt"), None]
     (tmp_path / "users.yaml").write_text(USERS)
     assert run(load(tmp_path / "users.yaml"), name="users", progress=False) == Path("runs/users")
+    report = report_of("runs/users")
+    assert re.search(r"surprise at the reward +surprised +-?\d", report.text()), "a metric of one's own, by its label"
+    csv, *_ = report.write()
+    assert {"surprised,,,surprise,1", "surprised,0.0,,surprise,3"} <= {
+        line.rsplit(",", 5)[0] for line in csv.read_text().splitlines()
+    }

@@ -148,6 +148,8 @@ def _run(recorded: Recorded, level: int) -> Iterator[Part]:
         yield from _tables(tournament_report(recorded), level)
     else:
         yield from _findings(recorded, level)
+    explained = {metric.label: metric.meaning for metric in recorded.declared.values() if metric.meaning}
+    yield Part(level, Section("What the metrics mean"), facts=explained)
     what = "Fully resolved, as in spec.yaml: every default is written out."
     spec = (recorded.folder / "spec.yaml").read_text(encoding="utf-8").strip()
     yield Part(level, Section("The experiment", what), code=spec)
