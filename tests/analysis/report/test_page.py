@@ -84,7 +84,11 @@ def test_report_has_everything_of_the_run(folder: Path, page: Page) -> None:
     assert page.open == []
     recorded = read(folder)
     assert page.headings[:2] == ["synthetic", "Results"]
-    assert [section.title for section in findings(recorded)] == page.headings[2:-1]
+    assert [section.title for section in findings(recorded)] == page.headings[2:-2]
+    assert page.headings[-2:] == ["What the metrics mean", "The experiment"]
+    for metric in recorded.declared.values():
+        assert metric.label in page.text
+        assert metric.meaning in page.text
     for section in (*run_report(recorded).sections, *findings(recorded)):
         if section.table is not None:
             assert all(text in page.cells for text in section.table.fillna("").to_numpy().ravel())
