@@ -268,7 +268,7 @@ def _distances(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, Any]) -> tu
         apart = abs(p - q).sum(str(p.dims[-1]), min_count=1) / 2
     else:
         levels = (np.arange(200) + 0.5) / 200
-        apart = abs(p.quantile(levels, "draw") - q.quantile(levels, "draw"))
+        apart = abs(p.quantile(levels, "draw", skipna=False) - q.quantile(levels, "draw", skipna=False))
     divergence = cross_entropy(p, q, attrs) - cross_entropy(p, p, attrs)
     over = [dim for dim in divergence.dims if dim != "resample"]
     return apart.mean([dim for dim in apart.dims if dim != "resample"]).to_numpy(), divergence.mean(over).to_numpy()

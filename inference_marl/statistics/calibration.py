@@ -72,6 +72,8 @@ def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) 
         for name in ("opponent_model", "opponent_policy")
     )
     model, truth = (each.reshape(replicates, -1, each.shape[-1]) for each in (model, truth))
+    if not (np.isfinite(model).any(-1) & np.isfinite(truth).any(-1)).any():
+        return None
     if posterior.attrs["kind"] == "discrete":
         sums, overconfidence = _discrete(model, truth)
     else:

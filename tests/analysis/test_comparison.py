@@ -70,6 +70,11 @@ def test_distance_of_draws(tmp_path: Path) -> None:
     found = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
     assert found is not None
     assert found[0].mean == pytest.approx(1.5, rel=1e-4)
+    for recorded in (one, other):  # an agent without draws does not count, and is no warning
+        recorded.beliefs["opponent_model"][:, :, :, 1] = math.nan
+    found = belief_distance(one, other, ("rommeo_q", "rommeo_q"))
+    assert found is not None
+    assert found[0].mean == pytest.approx(1.5, rel=1e-4)
 
 
 def test_a_run_does_not_differ_from_itself(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ def test_coverage_of_wide_narrow_and_calibrated_draws(spread: float, sign: int) 
     mean, error = found.overconfidence.mean(), found.overconfidence.std() / 20
     # 5 standard errors of the mean of 400 replicates: fails with probability 6e-7 if the law holds.
     assert abs(mean) < 5 * error if sign == 0 else sign * mean > 5 * error
+
+
+@pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
+def test_no_truth_no_calibration(make: Any) -> None:
+    """Of an agent whose opponents cannot say what their policy is, while it is known of those without a model."""
+    posterior = make(3, 4)["posterior"]
+    posterior["opponent_model"][:, :, :, 1] = math.nan
+    posterior["opponent_policy"][:, :, :, 0] = math.nan
+    assert calibration(posterior, "rommeo_q") is None
 
 
 def test_no_model_no_calibration() -> None:
