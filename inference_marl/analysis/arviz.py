@@ -20,6 +20,7 @@ import yaml
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import about, modelling
+from inference_marl.statistics.forecasts import total_scores
 
 LEVEL = 0.95
 """Mass of the highest-density intervals in `summary`."""
@@ -218,8 +219,7 @@ def forecasts(run: Path | str | Recorded, learner: str | None = None) -> dict[st
         InspectError: as `to_arviz`, or if no belief of the learner was followed by recorded actions.
     """
     recorded = read(run)
-    scores = _scores(recorded, learner or next(iter(modelling(recorded.beliefs)), None))
-    pointwise = scores.sum(["agent", "step"]).dropna("forecaster", how="all")
+    pointwise = _total_scores(recorded, learner or next(iter(modelling(recorded.beliefs)), None))
     return {
         str(symbol): _elpd(pointwise.sel(forecaster=symbol, drop=True)) for symbol in pointwise["forecaster"].values
     }
@@ -228,39 +228,50 @@ def forecasts(run: Path | str | Recorded, learner: str | None = None) -> dict[st
 def compare_forecasts(run: Path | str | Recorded, learners: Sequence[str], agent: int = 0) -> dict[str, Any]:
     """As `forecasts`, of several learners' opponent models in one seat, for `arviz.compare`.
 
+    Args:
+        run: a run's folder, or what `read` made of it.
+        learners: which arms, at least one.
+        agent: whose opponent model.
+
+    Returns:
+        ArviZ's `ELPDData` of rho by learner.
+
     Raises:
-        InspectError: as `forecasts`, or if the learners' opponents did not play the same actions: then they forecast
-            different things, and scores cannot be compared. Scripted opponents do.
+        InspectError: as `forecasts`, if there is no such agent, or if the learners' opponents did not play the same
+            actions: then they forecast different things, and scores cannot be compared. Scripted opponents do.
     """
-    recorded, first = read(run), learners[0]
-    scores = {learner: _scores(recorded, learner) for learner in learners}
-    assert recorded.actions is not None  # as there are scores
+    recorded = read(run)
+    agent = _known(recorded.beliefs, "agent", agent)
+    pointwise = {learner: _total_scores(recorded, learner, agent) for learner in learners}
+    if not pointwise:
+        raise InspectError("learners: got none, expected at least one")
+    assert recorded.actions is not None  # since there are scores
     others = recorded.actions["actions"].drop_isel(agent=agent)
     for learner in learners:
-        if not others.sel(learner=learner).equals(others.sel(learner=first).assign_coords(learner=learner)):
+        if not others.sel(learner=learner, drop=True).equals(others.sel(learner=learners[0], drop=True)):
             raise InspectError(
-                f"learners: got {first} and {learner}, whose opponents played different actions, expected arms against "
-                "the same fixed opponents, such as scripted ones"
+                f"learners: got {learners[0]} and {learner}, whose opponents played different actions, expected arms "
+                "against the same fixed opponents, such as scripted ones"
             )
-    rho = {learner: each.sel(forecaster="rho", drop=True).isel(agent=agent) for learner, each in scores.items()}
-    return {learner: _elpd(each.sum("step")) for learner, each in rho.items()}
+    return {learner: _elpd(each.sel(forecaster="rho", drop=True)) for learner, each in pointwise.items()}
 
 
-def _scores(recorded: Recorded, learner: str | None) -> xr.DataArray:
-    """A learner's forecast scores, `forecaster x replicate x agent x step`."""
+def _total_scores(recorded: Recorded, learner: str | None, agent: int | None = None) -> xr.DataArray:
+    """A learner's summed forecast scores, of all its agents or of one, `forecaster x replicate`."""
     learner, scores = _known(recorded.metrics, "learner", learner), recorded.forecast_scores
     if scores is None or learner not in modelling(recorded.beliefs):
         raise InspectError(
             f"{recorded.folder}: got no recorded belief of {learner} about its opponents that is followed by recorded "
             "actions, expected a learner with an opponent model, and a run with beliefs_every and record_actions"
         )
-    return scores.sel(learner=learner, drop=True)
+    sums, _ = total_scores(scores if agent is None else scores.isel(agent=[agent]), learner)
+    return sums
 
 
 def _elpd(pointwise: xr.DataArray) -> Any:
     """ArviZ's container of an expected log predictive density with these pointwise values, `replicate`."""
     count = pointwise.sizes["replicate"]
-    total, error = float(pointwise.sum()), float(np.sqrt(count) * pointwise.std())
+    total, error = float(pointwise.sum(skipna=False)), float(np.sqrt(count) * pointwise.std(skipna=False))
     with _arviz() as az:
         if int(az.__version__.split(".")[0]) >= 1:
             from arviz_stats.utils import ELPDDataLFO  # type: ignore[import-not-found, unused-ignore]

@@ -40,16 +40,18 @@ def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray 
 
     Returns:
         `forecaster x learner x replicate x agent x step`, where `step` is that of the belief; means over environments.
-        NaN where a learner has no such belief; `None` if none is followed by recorded actions.
+        NaN where a belief is missing or is no number. `uniform` has a number wherever an agent that models its
+        opponents could have been scored. `None` if no belief is followed by recorded actions.
     """
     steps = [step for step in posterior["step"].to_numpy().tolist() if step + 1 in actions["step"].to_numpy()]
     known = {symbol: name for symbol, name in FORECASTERS.items() if name in posterior}
     if not steps or "rho" not in known:
         return None
     played = actions.sel(step=[step + 1 for step in steps]).assign_coords(step=steps)
+    played["scored"] = xr.ones_like(played["ended"], dtype=bool)
     if "state" not in played and posterior.sizes["state"] > 1:
         # Beliefs are those where the agents were; after the end of an episode they act somewhere else.
-        played["ended"] = actions["ended"].sel(step=steps)
+        played["scored"] = ~actions["ended"].sel(step=steps).astype(bool)
     discrete, beliefs = posterior.attrs["kind"] == "discrete", posterior.sel(step=steps)
     of_agents = []
     for agent in range(posterior.sizes["agent"]):
@@ -58,10 +60,31 @@ def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray 
         found = {
             symbol: score(beliefs[name].isel(agent=agent), played, others, posterior) for symbol, name in known.items()
         }
-        found[UNIFORM] = xr.full_like(found["rho"], -_log_size(posterior, others)).where(found["rho"].notnull())
+        possible = found["rho"].notnull().any(["replicate", "step"]) & played["scored"].any("environment")
+        found[UNIFORM] = xr.full_like(found["rho"], -_log_size(posterior, others)).where(possible)
         of_agents.append(xr.concat(found.values(), xr.DataArray(list(found), dims="forecaster", name="forecaster")))
     scores = xr.concat(of_agents, "agent", coords="minimal", compat="override")
     return scores.transpose("forecaster", "learner", "replicate", "agent", "step")
+
+
+def total_scores(scores: xr.DataArray, learner: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """A learner's scores, added up over its agents that have a model and over records.
+
+    A belief that is missing or no number where it could have been scored makes its replicate's sum NaN: a forecaster
+    never gains by falling silent.
+
+    Args:
+        scores: see `forecast_scores`.
+        learner: its name.
+
+    Returns:
+        Sums in nats, `forecaster x replicate`, without forecasters that the learner lacks; and over how many scores,
+        `replicate`.
+    """
+    here = scores.sel(learner=learner, drop=True)
+    possible = here.sel(forecaster=UNIFORM, drop=True).notnull()
+    sums = here.dropna("forecaster", how="all").where(possible, 0.0).sum(["agent", "step"], skipna=False)
+    return sums, possible.sum(["agent", "step"])
 
 
 def _of_probabilities(
@@ -74,8 +97,7 @@ def _of_probabilities(
         joint = joint * sizes[other] + taken.isel(agent=other, drop=True)
     here = _where_played(belief.drop_vars("opponent_action", errors="ignore"), played).astype(np.float64)
     chosen = here.isel(opponent_action=joint.sel(learner=here["learner"]))
-    logarithm: xr.DataArray = xr.ufuncs.log(chosen.clip(PROBABILITY_FLOOR))
-    return logarithm.mean("environment")
+    return _over_environments(xr.ufuncs.log(chosen.clip(PROBABILITY_FLOOR)), played)
 
 
 def _of_draws(belief: xr.DataArray, played: xr.Dataset, others: list[int], posterior: xr.Dataset) -> xr.DataArray:
@@ -85,10 +107,16 @@ def _of_draws(belief: xr.DataArray, played: xr.Dataset, others: list[int], poste
     actual = xr.concat(taken, "action_dim").rename(action_dim="opponent_dim")
     here = _where_played(belief, played).astype(np.float64).isel(opponent_dim=slice(actual.sizes["opponent_dim"]))
     floor = SPREAD_FLOOR * (posterior.attrs["high"] - posterior.attrs["low"])
-    mean, sd = here.mean("draw"), here.std("draw").clip(floor)
+    mean, sd = here.mean("draw", skipna=False), here.std("draw", skipna=False).clip(floor)
     density = -np.log(sd * np.sqrt(2 * np.pi)) - (actual - mean) ** 2 / (2 * sd**2)
-    mean_density: xr.DataArray = density.sum("opponent_dim", skipna=False).mean("environment")
-    return mean_density
+    return _over_environments(density.sum("opponent_dim", skipna=False), played)
+
+
+def _over_environments(score: xr.DataArray, played: xr.Dataset) -> xr.DataArray:
+    """Mean over the environments that are scored; NaN if there is none, or one of them has no number."""
+    scored = played["scored"].sel(learner=score["learner"])
+    mean: xr.DataArray = score.where(scored, 0.0).sum("environment", skipna=False) / scored.sum("environment")
+    return mean.where(scored.any("environment"))
 
 
 def _where_played(belief: xr.DataArray, played: xr.Dataset) -> xr.DataArray:
@@ -98,7 +126,7 @@ def _where_played(belief: xr.DataArray, played: xr.Dataset) -> xr.DataArray:
         return belief.isel(state=played["state"].astype(np.int64).sel(learner=belief["learner"]))
     if belief.sizes["state"] == 1:
         return belief.isel(state=0, drop=True).expand_dims(environment=played.sizes["environment"])
-    return belief.rename(state="environment").where(~played["ended"].astype(bool))
+    return belief.rename(state="environment")
 
 
 def _log_size(posterior: xr.Dataset, others: list[int]) -> float:

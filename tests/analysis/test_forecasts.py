@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from inference_marl.analysis.arviz import compare_forecasts, forecasts
 from inference_marl.analysis.recorded import read
@@ -66,6 +68,25 @@ def test_arms_whose_opponents_differ_are_not_compared(folder: Path) -> None:
         compare_forecasts(folder, ["counting", "self_play"])
     with pytest.raises(InspectError, match=r"^learner: got 'nobody', which was not recorded"):
         compare_forecasts(folder, ["counting", "nobody"])
+    with pytest.raises(InspectError, match=r"^agent: got 2, which was not recorded, expected one of 0, 1"):
+        compare_forecasts(folder, ["counting", "ignorant"], agent=2)
+
+
+def test_a_belief_that_is_no_number_is_no_good_forecast(folder: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "diverged"
+    shutil.copytree(folder, copied)
+    with xr.open_dataset(folder / "posterior.nc", engine="h5netcdf") as posterior:
+        broken = posterior.load()
+    broken["opponent_model"].loc[{"learner": "counting", "replicate": 3, "step": 40}] = np.nan
+    broken.to_netcdf(copied / "posterior.nc", engine="h5netcdf")
+    found = forecasts(copied, "counting")
+    for name, missing in {"rho": True, "P": False, "uniform": False}.items():
+        total = found[name]["elpd_loo"] if "elpd_loo" in dir(found[name]) else found[name].elpd
+        assert math.isnan(total) == missing
+    section = predicted(read(copied))
+    assert section is not None
+    assert section.table is not None
+    assert section.table.loc["counting", ["rho", "rho minus P"]].tolist() == ["-", "-"]
 
 
 def test_inspect_says_who_predicts_better(folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.statistics.forecasts import forecast_scores
+from inference_marl.statistics.forecasts import forecast_scores, total_scores
 from tests import run_folder
 
 
@@ -120,3 +120,24 @@ def test_learners_without_a_model_have_no_score() -> None:
     assert found is not None
     assert found.sel(learner="wolf_phc").isnull().all()
     assert found.sel(learner="rommeo_q").notnull().all()
+
+
+def test_a_forecaster_never_gains_by_falling_silent() -> None:
+    posterior = run_folder.discrete(3, 4)["posterior"]
+    actions = xr.concat([played(np.zeros((3, 1, 4, 2), int))] * 4, "learner").assign_coords(
+        learner=posterior["learner"]
+    )
+    posterior["opponent_prior"].loc[{"learner": "jal"}] = np.nan  # has a model, but no prior
+    posterior["opponent_model"].loc[{"learner": "rommeo_q", "replicate": 1, "step": 2}] = np.nan  # has diverged
+    posterior["opponent_model"].loc[{"learner": "rommeo_q_emp", "agent": 1}] = np.nan  # of one agent only
+    scores = forecast_scores(posterior, actions)
+    assert scores is not None
+    sums, count = total_scores(scores, "jal")
+    assert sums["forecaster"].values.tolist() == ["rho", "uniform"]
+    sums, count = total_scores(scores, "rommeo_q")
+    assert np.isnan(sums.sel(forecaster="rho")).values.tolist() == [False, True, False]
+    assert sums.sel(forecaster="uniform").values == pytest.approx(-6 * math.log(3))
+    assert count.values.tolist() == [6, 6, 6]
+    sums, count = total_scores(scores, "rommeo_q_emp")
+    assert count.values.tolist() == [3, 3, 3]
+    assert np.isfinite(sums.sel(forecaster=["rho", "uniform"])).all()

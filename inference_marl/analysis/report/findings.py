@@ -14,7 +14,7 @@ from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.solution import distances as from_solution
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, decimals, number
 from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, modelling, opponent_types
-from inference_marl.statistics.forecasts import FORECAST_SCORE
+from inference_marl.statistics.forecasts import FORECAST_SCORE, total_scores
 from inference_marl.statistics.metrics import difference, estimate, per_replicate
 from inference_marl.statistics.quantities import (
     OF_BELIEFS,
@@ -243,8 +243,9 @@ def predicted(recorded: Recorded) -> Section | None:
         return None
     rows, metric = {}, FORECAST_SCORE
     for learner in modelling(posterior):
-        here = scores.sel(learner=learner).mean(["agent", "step"])
-        of = {str(symbol): here.sel(forecaster=symbol).to_numpy() for symbol in here["forecaster"].to_numpy()}
+        sums, count = total_scores(scores, learner)
+        means = (sums / count).transpose("forecaster", "replicate")
+        of = dict(zip(means["forecaster"].to_numpy().tolist(), means.to_numpy(), strict=True))
         rows[learner] = {symbol: cell(metric, estimate(metric, values)) for symbol, values in of.items()}
         if "P" in of:
             rows[learner]["rho minus P"] = cell(metric, difference(metric, of["P"], of["rho"], paired=True))
