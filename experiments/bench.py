@@ -42,7 +42,7 @@ from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
 from inference_marl.models import Amortised, EmpiricalFrequency, NetworkCritic, TabularCritic
 from inference_marl.play.learning import update
-from inference_marl.runs.arm import play
+from inference_marl.runs.job import Job, execute
 from inference_marl.types import Learner, Seat, Trajectory, Transition
 
 WIDTH, BATCH, RATE, GAMMA, ALPHA, TAU = 100, 512, 1e-2, 0.95, 0.1, 0.01
@@ -88,7 +88,7 @@ def recording(replicates: int, steps: int, pairs: int) -> float:
         )
         with tempfile.TemporaryDirectory() as folder:
             start = time.process_time()
-            play(experiment, "learner", Path(folder), lambda found, made: None)
+            execute(Job.of(experiment, "learner", Path(folder)))
             return time.process_time() - start
 
     return statistics.median(seconds_of(1, 10, True) / seconds_of(steps, 0, False) for _ in range(pairs))

@@ -37,7 +37,7 @@ class Experiment(Described):
         success_window: records over which the reward is averaged before success is judged, in games that define success
             by reward.
         checkpoint_every: steps between checkpoints; each arm's end is always one.
-        device: where tensors live; `auto` takes CUDA if available.
+        device: where tensors live; `auto` takes CUDA if it is there where an arm is played.
         dtype: floating type.
         threads: torch's CPU threads. A second one helps large networks on an idle machine, but not tables; where cores
             are shared it is much slower.
@@ -81,11 +81,9 @@ class Experiment(Described):
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.beliefs_every = record_every if beliefs_every is None else beliefs_every
         self.record_actions = record_actions
-        self.checkpoint_every, self.threads = checkpoint_every, threads
+        self.checkpoint_every, self.device, self.threads = checkpoint_every, device, threads
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: got cuda, but torch sees none here; expected cpu or auto")
         self.check_names(arms)
         for name, arm in self.arms.items():
             seated: list[Any] = arm if isinstance(arm, list) else [arm]
@@ -96,11 +94,7 @@ class Experiment(Described):
         self.metrics = self._declared()
         self._check_published()
         self._check_levels()
-        cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-        self.device = torch.device("cuda" if cuda else "cpu")
         self.dtype = torch.float32 if dtype == "float32" else torch.float64
-        if device == "auto":
-            self.__dict__["_given"]["device"] = self.device.type  # a run's file says what was used
 
     def _check_numbers(self) -> None:
         counts = ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every")
@@ -161,8 +155,8 @@ class Experiment(Described):
         """This experiment with some constructor arguments replaced."""
         return Experiment(**{**self.__dict__["_given"], **changes})
 
-    def seats(self, replicates: int | None = None) -> list[Seat]:
-        """One seat per agent of the game."""
+    def seats(self, replicates: int | None = None, device: torch.device = torch.device("cpu")) -> list[Seat]:
+        """One seat per agent of the game, for so many replicates if not the experiment's."""
         return [
             Seat(
                 index=agent,
@@ -170,20 +164,20 @@ class Experiment(Described):
                 action_spaces=self.game.action_spaces,
                 replicates=replicates or self.replicates,
                 environments=self.environments,
-                device=self.device,
+                device=device,
                 dtype=self.dtype,
                 game=self.game,
             )
             for agent in range(self.game.agents)
         ]
 
-    def bind(self, arm: str, replicates: int | None = None) -> list[Actor]:
-        """The arm's learners, one working copy per seat.
+    def bind(self, arm: str, replicates: int | None = None, device: torch.device = torch.device("cpu")) -> list[Actor]:
+        """The arm's learners, one working copy per seat, as `seats` has them.
 
         Raises:
             IncompatibleError: if a part does not fit the game or another part; names its key.
         """
-        described, seats = self.arms[arm], self.seats(replicates)
+        described, seats = self.arms[arm], self.seats(replicates, device)
         with within(f"arms.{arm}"):
             if not isinstance(described, list):
                 return [described.bind(seat) for seat in seats]

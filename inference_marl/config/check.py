@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import WeakSet
 
+import torch
+
 from inference_marl.described import IncompatibleError, first_line, within
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
@@ -16,7 +18,7 @@ _PASSED: WeakSet[Experiment] = WeakSet()
 
 
 def check(experiment: Experiment) -> None:
-    """Bind every arm for one replicate and play one step, so that what does not fit is found now.
+    """Bind every arm for one replicate and play one step, on the CPU, so that what does not fit is found now.
 
     What has passed once is not checked again, and the random numbers are left as they were.
 
@@ -28,9 +30,9 @@ def check(experiment: Experiment) -> None:
         raise ValueError("arms: got none, expected at least one")
     if experiment in _PASSED:
         return
-    with kept_streams(experiment.device), local_parameters():
+    with kept_streams(torch.device("cpu")), local_parameters():
         for name in experiment.arms:
-            seed_streams(experiment.seed, experiment.device)
+            seed_streams(experiment.seed, torch.device("cpu"))
             try:
                 actors = experiment.bind(name, replicates=1)
                 with within(f"arms.{name}"):
@@ -49,7 +51,7 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     Raises:
         ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.
     """
-    simulator = GameSimulator(experiment.game, 1, experiment.environments, experiment.device, experiment.dtype)
+    simulator = GameSimulator(experiment.game, 1, experiment.environments, dtype=experiment.dtype)
     collector = Collector(simulator, actors)
     try:
         said = update(actors, collector.collect())

@@ -1,30 +1,24 @@
-"""One arm of an experiment while it is played.
-
-An arm goes on from its checkpoint if it has one, so whatever stopped it, playing it again ends in the same result.
-"""
+"""One arm of an experiment while it is played."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pyro
 import torch
 
-from inference_marl.described import first_line
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.play import Collector, GameSimulator, update
-from inference_marl.runs import checkpoint
-from inference_marl.runs.errors import ArmError, RunError
+from inference_marl.runs.errors import ArmError
 from inference_marl.runs.measures import Measures
-from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact, records_of
+from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact
 from inference_marl.spaces import Discrete
 from inference_marl.statistics.metrics import REWARD
-from inference_marl.types import Actor, Transition, kept_streams, seed_streams
+from inference_marl.types import Actor, Transition, seed_streams
 
 
 @dataclass
@@ -33,6 +27,7 @@ class Arm:
 
     experiment: Experiment
     name: str
+    device: torch.device
     actors: list[Actor]
     collector: Collector
     measures: Measures
@@ -41,44 +36,39 @@ class Arm:
 
     @classmethod
     @local_parameters()
-    def start(cls, experiment: Experiment, name: str, replicates: int | None = None, folder: Path | None = None) -> Arm:
+    def start(
+        cls,
+        experiment: Experiment,
+        name: str,
+        replicates: int | None = None,
+        records: Path | None = None,
+        device: torch.device = torch.device("cpu"),
+        before_writing: Callable[[], object] | None = None,
+    ) -> Arm:
         """Seed the random numbers, the same for every arm, and make the arm's actors.
 
         Args:
             experiment: what is run.
             name: the arm's.
             replicates: their number, if not the experiment's.
-            folder: the run's; `None` records nothing.
+            records: the folder of its records; `None` records nothing.
+            device: where tensors live.
+            before_writing: see `Recorder`.
         """
-        seed_streams(experiment.seed, experiment.device)
-        seats = experiment.seats(replicates)
+        seed_streams(experiment.seed, device)
+        seats = experiment.seats(replicates, device)
         shape = (seats[0].replicates, experiment.environments)
-        actors = experiment.bind(name, replicates)
-        simulator = GameSimulator(experiment.game, *shape, experiment.device, experiment.dtype)
-        records = None if folder is None else records_of(folder, name)
+        actors = experiment.bind(name, replicates, device)
+        simulator = GameSimulator(experiment.game, *shape, device, experiment.dtype)
         return cls(
             experiment,
             name,
+            device,
             actors,
             Collector(simulator, actors),
             Measures(experiment.game, seats, experiment.draws),
-            Recorder(records, experiment.metrics, shape[0], len(seats)),
+            Recorder(records, experiment.metrics, shape[0], len(seats), before_writing=before_writing),
         )
-
-    @classmethod
-    def from_checkpoint(cls, experiment: Experiment, name: str, folder: Path) -> Arm:
-        """As the arm's checkpoint in a run's folder says, or at its start if there is none.
-
-        Raises:
-            RunError: if the file is not this arm's checkpoint.
-        """
-        arm = cls.start(experiment, name, folder=folder)
-        path = checkpoint.checkpoint_of(folder, name)
-        if path.exists():
-            arm.restore(path)
-        else:
-            arm.recorder.cut()  # what was recorded before the first checkpoint
-        return arm
 
     def advance(self) -> None:
         """Play one joint action in every environment, and learn from it.
@@ -132,79 +122,30 @@ class Arm:
             kept = self.measures.kept(believed)
             self.recorder.append("beliefs", {name: as_numbers(value) for name, value in kept.items()})
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint: tensors, numbers and strings only."""
-        content = {
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds: tensors, numbers and strings only."""
+        return {
             "step": self.step,
+            "device": self.device.type,
             "actors": [actor.state_dict() for actor in self.actors],
             "collector": self.collector.state_dict(),
             "recorder": self.recorder.state_dict(),
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.experiment.device.type == "cuda" else None,
+            "cuda_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
-        checkpoint.write(path, content)
 
-    def restore(self, path: Path) -> None:
-        """Undo `save`. Only tensors and plain containers are read: loading executes no code.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`.
 
         Raises:
-            RunError: if the file does not hold this arm's checkpoint.
+            RunError: if there are fewer records than it says.
+            Exception: if it is another arm's.
         """
-        content, device = checkpoint.read(path), self.experiment.device
-        try:
-            for actor, saved in zip(self.actors, content["actors"], strict=True):
-                actor.load_state_dict(saved)
-            self.collector.load_state_dict(content["collector"])
-            self.recorder.load_state_dict(content["recorder"], device)
-            self.step = content["step"]
-            torch.set_rng_state(content["rng"])
-            if content["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(content["cuda_rng"])
-        except RunError:  # of the records
-            raise
-        except Exception as error:
-            raise checkpoint.no_checkpoint(path, error) from error
-
-
-def play(experiment: Experiment, name: str, folder: Path, report: Callable[[int, int], object]) -> None:
-    """Play an arm to its end and leave its checkpoint there.
-
-    Raises:
-        ArmError: if the arm cannot go on, whatever its parts raise; its last checkpoint is kept.
-        RunError: if what is in the checkpoint's place is none.
-    """
-    device = experiment.device
-    with kept_streams(device), pyro.validation_enabled(False), local_parameters(), _threads(experiment.threads):
-        with _as_arm_error(f"arms.{name}"):
-            arm = Arm.from_checkpoint(experiment, name, folder)
-        found = arm.step
-        report(found, 0)
-        while arm.step < experiment.steps:
-            with _as_arm_error(f"arms.{name}, step {arm.step + 1}"):
-                arm.advance()
-            if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
-                arm.save(checkpoint.checkpoint_of(folder, name))
-            report(found, arm.step - found)
-
-
-@contextmanager
-def _as_arm_error(where: str) -> Iterator[None]:
-    """What the parts of an arm raise is the arm's failure; the other arms can still be played."""
-    try:
-        yield
-    except RunError:
-        raise
-    except ValueError as error:  # a part that refuses what the game has led to, in words of its own
-        raise ArmError(f"{where}: {first_line(error)}") from error
-    except Exception as error:
-        raise ArmError(f"{where}: {type(error).__name__}: {first_line(error)}") from error
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        for actor, saved in zip(self.actors, state["actors"], strict=True):
+            actor.load_state_dict(saved)
+        self.collector.load_state_dict(state["collector"])
+        self.recorder.load_state_dict(state["recorder"], self.device)
+        self.step = state["step"]
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"])

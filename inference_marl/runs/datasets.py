@@ -21,7 +21,8 @@ from inference_marl.experiment import Experiment
 from inference_marl.runs.files import write_atomically, write_text
 from inference_marl.runs.measures import joint_belief, optimum_mask
 from inference_marl.runs.netcdf import COMPRESSED, Part, Variable, write_variables
-from inference_marl.runs.recorder import Recorder, Values, compact
+from inference_marl.runs.recorder import Values, compact
+from inference_marl.runs.records import Records
 from inference_marl.runs.versions import versions
 from inference_marl.spaces import Box, Discrete, joint_names
 from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
@@ -40,15 +41,15 @@ LAST = {
 IN_MEMORY = 2**27
 """Bytes of a dataset that is summarised in memory."""
 
-Recorders = Mapping[str, Recorder]
+RecordsOf = Mapping[str, Records]
 
 
 def write_results(
     experiment: Experiment,
     folder: Path,
-    recorders: Recorders,
-    seconds: float,
-    failed: Mapping[str, str] | None = None,
+    recorded: RecordsOf,
+    failed: Mapping[str, str],
+    how: Mapping[str, Any],
 ) -> None:
     """Write the run's datasets and, last, `summary.json`.
 
@@ -58,16 +59,16 @@ def write_results(
     Args:
         experiment: what was run.
         folder: the run's folder.
-        recorders: what the arms that were played to their end have recorded.
-        seconds: that it took.
+        recorded: what the arms that were played to their end have recorded.
         failed: why, by name, of the other arms.
+        how: what `made` says of this time, beside when and with which versions.
     """
     attributes = _attributes(experiment) | {"experiment": folder.name}
-    _write_metrics(folder / "metrics.nc", experiment, recorders, attributes)
+    _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
     if experiment.beliefs_every:
-        _write_beliefs(folder / "posterior.nc", experiment, recorders)
+        _write_beliefs(folder / "posterior.nc", experiment, recorded)
     if experiment.record_actions:
-        _write_actions(folder / "actions.nc", experiment, recorders)
+        _write_actions(folder / "actions.nc", experiment, recorded)
     surface = _surface(experiment.game)
     if surface is not None:
         encoding = dict.fromkeys(surface.data_vars, COMPRESSED)
@@ -83,9 +84,9 @@ def write_results(
         "source": experiment.source,
         **_summaries(experiment, folder),
         "levels": experiment.levels,
-        "failed": dict(failed or {}),
+        "failed": dict(failed),
         "made": {
-            "seconds": round(seconds, 3),
+            **how,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
         },
@@ -121,66 +122,64 @@ def _attributes(experiment: Experiment) -> dict[str, Any]:
     return attributes if game.success_reward is None else {**attributes, "success_reward": game.success_reward}
 
 
-def _coordinates(recorders: Recorders, stream: str, every: int) -> dict[str, Any]:
-    records = max(recorder.counts[stream] for recorder in recorders.values())
-    agents = next(iter(recorders.values())).agents
-    steps = np.arange(1, records + 1) * every
-    return {"learner": list(recorders), "step": steps, "agent": np.arange(agents)}
+def _coordinates(recorded: RecordsOf, agents: int, stream: str, every: int) -> dict[str, Any]:
+    steps = np.arange(1, max(records.counts[stream] for records in recorded.values()) + 1) * every
+    return {"learner": list(recorded), "step": steps, "agent": np.arange(agents)}
 
 
-def _write_metrics(path: Path, experiment: Experiment, recorders: Recorders, attributes: dict[str, Any]) -> None:
-    coordinates = _coordinates(recorders, "metrics", experiment.record_every)
-    names = dict.fromkeys(name for recorder in recorders.values() for name in recorder.columns["metrics"])
+def _write_metrics(path: Path, experiment: Experiment, recorded: RecordsOf, attributes: dict[str, Any]) -> None:
+    coordinates = _coordinates(recorded, experiment.game.agents, "metrics", experiment.record_every)
+    names = dict.fromkeys(name for records in recorded.values() for name in records.columns["metrics"])
     variables = {}
     for name in names:
         metric = experiment.metrics[name]
         parts = [
-            Part.of(recorder, learner, "metrics", name)
-            for learner, recorder in enumerate(recorders.values())
-            if name in recorder.columns["metrics"]
+            Part.of(records, learner, "metrics", name)
+            for learner, records in enumerate(recorded.values())
+            if name in records.columns["metrics"]
         ]
         variables[name] = Variable(("learner", "replicate", "step", *metric.dims), parts, metric.attributes())
-    parts = _success(experiment, list(recorders.values()))
+    parts = _success(experiment, list(recorded.values()))
     if parts:
         variables[SUCCESS_RATE.name] = Variable(("learner", "replicate", "step"), parts, SUCCESS_RATE.attributes())
     replicates = np.arange(experiment.replicates)
     write_variables(path, xr.Dataset(coords={**coordinates, "replicate": replicates}, attrs=attributes), variables)
 
 
-def _success(experiment: Experiment, recorders: Sequence[Recorder]) -> list[Part]:
+def _success(experiment: Experiment, recorded: Sequence[Records]) -> list[Part]:
     """1 where a replicate succeeds: by mean reward if the game says from which, else by P(optimum) above 1/2."""
     threshold, window = experiment.game.success_reward, experiment.success_window
 
-    def by_reward(recorder: Recorder, start: int, stop: int) -> Values:
+    def by_reward(records: Records, start: int, stop: int) -> Values:
         before = min(start, window - 1)
-        reward = recorder.rows("metrics", REWARD.name, start - before, stop).mean(-1, dtype=np.float64)
+        reward = records.rows("metrics", REWARD.name, start - before, stop).mean(-1, dtype=np.float64)
         padded = np.concatenate([np.zeros((window - 1 - before, *reward.shape[1:])), reward])
         total = np.lib.stride_tricks.sliding_window_view(padded, window, axis=0).sum(-1)
         count = np.minimum(np.arange(start, stop) + 1, window)
         reached: Values = (total / count[:, None] >= threshold).astype(np.float32)
         return reached
 
-    def by_optimum(recorder: Recorder, start: int, stop: int) -> Values:
-        probability = recorder.rows("metrics", OPTIMUM_PROBABILITY.name, start, stop)
+    def by_optimum(records: Records, start: int, stop: int) -> Values:
+        probability = records.rows("metrics", OPTIMUM_PROBABILITY.name, start, stop)
         return np.where(np.isnan(probability), probability, probability > 0.5)
 
     source, read = (OPTIMUM_PROBABILITY.name, by_optimum) if threshold is None else (REWARD.name, by_reward)
     return [
-        Part(learner, recorder.counts["metrics"], (recorder.replicates,), np.dtype(np.float32), partial(read, recorder))
-        for learner, recorder in enumerate(recorders)
-        if source in recorder.columns["metrics"]
+        Part(learner, records.counts["metrics"], (experiment.replicates,), np.dtype(np.float32), partial(read, records))
+        for learner, records in enumerate(recorded)
+        if source in records.columns["metrics"]
     ]
 
 
-def _write_beliefs(path: Path, experiment: Experiment, recorders: Recorders) -> None:
+def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> None:
     game, seats = experiment.game, experiment.seats()
     variables = {}
     for name, (discrete, continuous) in LAST.items():
         parts = [
             part
-            for learner, recorder in enumerate(recorders.values())
+            for learner, records in enumerate(recorded.values())
             for seat in seats
-            if (part := _belief(recorder, learner, name, seat)) is not None
+            if (part := _belief(records, learner, name, seat)) is not None
         ]
         drawn = isinstance(seats[0].action, Box) and discrete != continuous
         last = ("draw", continuous) if drawn else (discrete,)
@@ -189,50 +188,50 @@ def _write_beliefs(path: Path, experiment: Experiment, recorders: Recorders) -> 
     sizes = {dim: size for variable in variables.values() for dim, size in variable.sizes.items()}
     skeleton = xr.Dataset(
         _optimum(game, seats),
-        _coordinates(recorders, "beliefs", experiment.beliefs_every) | _action_names(sizes, experiment),
+        _coordinates(recorded, len(seats), "beliefs", experiment.beliefs_every) | _action_names(sizes, experiment),
         _belief_attributes(game),
     )
-    if game.state_names is not None and all(recorder.everywhere for recorder in recorders.values()):
+    if game.state_names is not None and all(records.everywhere for records in recorded.values()):
         skeleton.coords["state"] = list(game.state_names)
     write_variables(path, skeleton, variables)
 
 
-def _belief(recorder: Recorder, learner: int, name: str, seat: Seat) -> Part | None:
+def _belief(records: Records, learner: int, name: str, seat: Seat) -> Part | None:
     """One agent's; what the opponents really do follows from their policies."""
-    columns = recorder.columns["beliefs"]
+    columns = records.columns["beliefs"]
     if name != "opponent_policy":
         column = f"{name}.{seat.index}"
-        return Part.of(recorder, learner, "beliefs", column, seat.index) if column in columns else None
+        return Part.of(records, learner, "beliefs", column, seat.index) if column in columns else None
     if not seat.opponents:
         return None
 
     def read(start: int, stop: int) -> Values:
-        others = [recorder.rows("beliefs", f"policy.{agent}", start, stop) for agent in seat.opponents]
+        others = [records.rows("beliefs", f"policy.{agent}", start, stop) for agent in seat.opponents]
         joint: Values = joint_belief(seat, [torch.from_numpy(policy) for policy in others]).numpy()
         return joint
 
     shape = (*columns[f"policy.{seat.opponents[0]}"][1][:-1], seat.opponent_action.features)
-    return Part(learner, recorder.counts["beliefs"], shape, np.dtype(np.float32), read, seat.index)
+    return Part(learner, records.counts["beliefs"], shape, np.dtype(np.float32), read, seat.index)
 
 
-def _write_actions(path: Path, experiment: Experiment, recorders: Recorders) -> None:
+def _write_actions(path: Path, experiment: Experiment, recorded: RecordsOf) -> None:
     """What was played at every step: what is recorded of beliefs at step `t` was followed by the actions at `t + 1`."""
     spaces, dims = experiment.game.action_spaces, ("learner", "replicate", "environment", "step")
     parts = [
-        Part.of(recorder, learner, "actions", f"action.{agent}", agent)
-        for learner, recorder in enumerate(recorders.values())
+        Part.of(records, learner, "actions", f"action.{agent}", agent)
+        for learner, records in enumerate(recorded.values())
         for agent in range(len(spaces))
     ]
-    ended = [Part.of(recorder, learner, "actions", "ended") for learner, recorder in enumerate(recorders.values())]
+    ended = [Part.of(records, learner, "actions", "ended") for learner, records in enumerate(recorded.values())]
     last = () if compact(spaces).kind == "u" else ("action_dim",)
     variables = {
         "actions": Variable((*dims, "agent", *last), parts, {"long_name": "action played"}),
         "ended": Variable(dims, ended, {"long_name": "whether the episode was over then", "dtype": "bool"}),
     }
-    if all("state" in recorder.columns["actions"] and recorder.everywhere for recorder in recorders.values()):
-        states = [Part.of(recorder, learner, "actions", "state") for learner, recorder in enumerate(recorders.values())]
+    if all("state" in records.columns["actions"] and records.everywhere for records in recorded.values()):
+        states = [Part.of(records, learner, "actions", "state") for learner, records in enumerate(recorded.values())]
         variables["state"] = Variable(dims, states, {"long_name": "state in which the actions were taken"})
-    write_variables(path, xr.Dataset(coords=_coordinates(recorders, "actions", 1)), variables)
+    write_variables(path, xr.Dataset(coords=_coordinates(recorded, len(spaces), "actions", 1)), variables)
 
 
 def _title(described: Mapping[str, Any]) -> str:

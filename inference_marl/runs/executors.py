@@ -1,109 +1,99 @@
-"""Who plays the arms: this process, one after another, or several processes side by side."""
+"""Who plays jobs: this process, one after another, or several processes side by side."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-import time
-from collections.abc import Callable, Generator, Mapping
+import threading
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from inference_marl.experiment import Experiment
-from inference_marl.runs.arm import play
 from inference_marl.runs.errors import ArmError, RunError
+from inference_marl.runs.job import Job, execute
 
-REPORT_EVERY = 0.2
-"""Seconds between what a process reports of its progress; as long may one outlive whoever started it."""
-
-Report = Callable[[Path, str, int, int], object]
-"""What is called while arms are played: with the run's folder, the arm's name, the steps it found done, and the steps
-made since."""
-
-Ended = tuple[Path, str, str | None]
-"""The run's folder, the arm's name, and why it could not be played to its end, `None` if it was."""
+Ended = Generator[tuple[Job, str | None], None, None]
+"""Jobs when they have ended, each with why it could not be played to its end, `None` if it was."""
 
 
-def play_in_turn(runs: Mapping[Path, Experiment], report: Report) -> Generator[Ended, None, None]:
-    """Play every arm of some runs in this process.
+class Executor(Protocol):
+    """Plays jobs, wherever it likes: each by `execute`, on a machine that sees the job's folder."""
 
-    Args:
-        runs: the experiments by their folders.
-        report: is told of the progress.
+    def submit(self, jobs: Sequence[Job]) -> Ended:
+        """Play jobs; whatever still plays ends when the iterator is closed.
 
-    Yields:
-        Each arm when it has ended.
-    """
-    for folder, experiment in runs.items():
-        for name in experiment.arms:
+        Raises:
+            RunError, OSError: as `execute`, but for `ArmError`, which becomes the reason of a job.
+        """
+
+
+class Serial:
+    """Plays jobs in this process, one after another."""
+
+    def submit(self, jobs: Sequence[Job]) -> Ended:
+        """See `Executor.submit`."""
+        for job in jobs:
             try:
-                play(experiment, name, folder, partial(report, folder, name))
+                execute(job)
             except ArmError as error:
-                yield folder, name, str(error)
+                yield job, str(error)
             else:
-                yield folder, name, None
+                yield job, None
 
 
-def play_in_processes(runs: Mapping[Path, Experiment], jobs: int, report: Report) -> Generator[Ended, None, None]:
-    """Play every arm of some runs, at most `jobs` at once, each in a process of its own.
+class Processes:
+    """Plays jobs in processes of their own, some at once.
 
-    Processes are started afresh ("spawn"), since torch's threads do not survive a fork. They end when this one does, or
-    when the iterator is closed.
+    Processes are started afresh ("spawn"), since torch's threads do not survive a fork. They end when this one does.
 
     Args:
-        runs: the experiments by their folders.
-        jobs: processes.
-        report: is told of the progress.
-
-    Yields:
-        Each arm when it has ended.
+        number: jobs that are played at once.
     """
-    todo = [(folder, name) for folder, experiment in runs.items() for name in experiment.arms]
-    busy: dict[Any, _Worker] = {}
-    try:
-        while todo or busy:
-            while todo and len(busy) < jobs:
-                worker = _Worker.start(runs)
-                busy[worker.connection] = worker
-                worker.give(*todo.pop(0))
-            for connection in wait(list(busy)):
-                worker = busy[connection]
-                heard = worker.hear()
-                if isinstance(heard, tuple):
-                    report(worker.folder, worker.arm, *heard)
-                    continue
-                if heard is not None and not isinstance(heard, ArmError):
-                    raise heard
-                ended = worker.folder, worker.arm, None if heard is None else str(heard)
-                if todo and worker.process.is_alive():
-                    worker.give(*todo.pop(0))
-                else:
-                    busy.pop(connection).end()
-                yield ended
-    finally:
-        for worker in busy.values():
-            worker.end()
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def submit(self, jobs: Sequence[Job]) -> Ended:
+        """See `Executor.submit`."""
+        todo, busy = list(jobs), dict[object, _Worker]()
+        try:
+            while todo or busy:
+                while todo and len(busy) < self.number:
+                    worker = _Worker.start()
+                    busy[worker.connection] = worker
+                    worker.give(todo.pop(0))
+                for connection in wait([worker.connection for worker in busy.values()]):
+                    worker = busy[connection]
+                    job, error = worker.job, worker.hear()
+                    if error is not None and not isinstance(error, ArmError):
+                        raise error
+                    if todo and worker.process.is_alive():
+                        worker.give(todo.pop(0))
+                    else:
+                        busy.pop(connection).end()
+                    yield job, None if error is None else str(error)
+        finally:
+            for worker in busy.values():
+                worker.end()
 
 
 @dataclass
 class _Worker:
-    """A process that plays the arms it is given, and this end of the line to it."""
+    """A process that plays the jobs it is given, and this end of the line to it."""
 
     process: BaseProcess
     connection: Connection
-    arm: str = ""
-    folder: Path = Path()
+    _job: Job | None = None
 
     @classmethod
-    def start(cls, runs: Mapping[Path, Experiment]) -> _Worker:
+    def start(cls) -> _Worker:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, dict(runs)), daemon=True)
+        process = context.Process(target=_serve, args=(there,), daemon=True)
         ensure_running()  # before signals are blocked, which its own start would undo
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -113,22 +103,27 @@ class _Worker:
         there.close()  # so that this end notices when the process is gone
         return cls(process, here)
 
-    def give(self, folder: Path, arm: str) -> None:
-        self.folder, self.arm = folder, arm
-        self.connection.send((folder, arm))
+    @property
+    def job(self) -> Job:
+        assert self._job is not None
+        return self._job
 
-    def hear(self) -> tuple[int, int] | RunError | OSError | None:
-        """Progress, or how the arm ended: `None` if well."""
+    def give(self, job: Job) -> None:
+        self._job = job
+        self.connection.send(job)
+
+    def hear(self) -> RunError | OSError | None:
+        """How the job ended: `None` if well."""
         try:
-            heard: tuple[int, int] | RunError | OSError | None = self.connection.recv()
+            heard: RunError | OSError | None = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
             status = self.process.exitcode or 0
             # Below 0 it is the signal that ended the process, and the system ends those that take too much memory.
             hint = "if memory is short, use fewer jobs" if status < 0 else "see what it wrote, or use one job"
             return ArmError(
-                f"arms.{self.arm}: got a process that ended by itself (exit status {status}), expected one that plays "
-                f"to the end; {hint}"
+                f"arms.{self.job.name}: got a process that ended by itself (exit status {status}), expected one that "
+                f"plays to the end; {hint}"
             )
         return heard
 
@@ -138,26 +133,25 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, runs: Mapping[Path, Experiment]) -> None:
-    """Play the arms that are named on the line; answer with progress, then with `None` or the error."""
-    said = 0.0
+def _serve(connection: Connection) -> None:
+    """Play the jobs that come in on the line; answer each with `None` or the error."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, ConnectionError):
+            return
+        try:
+            execute(job)
+        except (RunError, OSError) as error:
+            connection.send(error)
+        else:
+            connection.send(None)
 
-    def report(steps: int, found: int, made: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > REPORT_EVERY or found + made == steps:
-            said = time.monotonic()
-            connection.send((found, made))
 
-    try:
-        while True:
-            folder, arm = connection.recv()
-            try:
-                play(runs[folder], arm, folder, partial(report, runs[folder].steps))
-            except ConnectionError:
-                raise
-            except (RunError, OSError) as error:
-                connection.send(error)
-            else:
-                connection.send(None)
-    except (EOFError, ConnectionError):  # whoever started us is gone
-        return
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone: nobody would know what it plays."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

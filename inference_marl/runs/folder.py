@@ -1,12 +1,9 @@
-"""The folder of a run: how it is begun and found again, and who may work on it."""
+"""The folder of a run: how it is begun and found again."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +36,7 @@ def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
     """The newest folder of that name, with or without a number, in which this very experiment was begun, if any.
 
     What the folders' `spec.yaml` mean is compared, not how they are written: older versions named classes otherwise.
+    Neither is where it is played: on which device, and with how many threads.
     """
     described = _content(dump(experiment))
     for folder in reversed(_folders(Path(out), name)):
@@ -54,7 +52,7 @@ def _content(text: str) -> Any:
     """What a `spec.yaml` means: classes by their present names, and arms in their order, as tables have them."""
     content = with_public_names(yaml.safe_load(text))
     if isinstance(content, dict):
-        content = ADDED | content
+        content = {key: value for key, value in (ADDED | content).items() if key not in ("device", "threads")}
     if isinstance(content, dict) and isinstance(content.get("arms"), dict):
         content["arms"] = list(content["arms"].items())
     return content
@@ -96,46 +94,3 @@ def is_finished(folder: Path) -> bool:
             f"{summary}: got a file that cannot be read ({first_line(error)}), expected the summary of a run: put it "
             "back, or start a new run"
         ) from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from working on a run; a lock whose process is gone counts for nothing.
-
-    Raises:
-        RunError: if another process is at work on the run.
-    """
-    lock = folder / ".lock"
-    if lock.exists() and not _is_held(lock):
-        lock.unlink(missing_ok=True)
-    try:
-        with lock.open("x") as file:
-            file.write(str(os.getpid()))
-    except FileExistsError:
-        raise RunError(
-            f"{folder}: got a run that another process is at work on, expected one that nobody plays; wait until it is "
-            f"done, or delete {lock} if there is no such process"
-        ) from None
-    try:
-        for left in (
-            *folder.glob(".*.partial"),
-            *folder.glob("checkpoints/.*.partial"),
-        ):  # by a process that was killed
-            left.unlink(missing_ok=True)
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether the process that made a lock is still there; one that does not say yet which it was counts as held."""
-    try:
-        process = int(lock.read_text())
-        if process == os.getpid():  # numbers come again, in containers at once
-            return False
-        os.kill(process, 0)
-    except (ProcessLookupError, FileNotFoundError, OverflowError):
-        return False
-    except (PermissionError, ValueError):  # somebody else's; not yet written
-        return True
-    return True

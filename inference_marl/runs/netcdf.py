@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 
 from inference_marl.runs.files import write_atomically
-from inference_marl.runs.recorder import Recorder, Values
+from inference_marl.runs.recorder import Values
+from inference_marl.runs.records import Records
 
 BLOCK = 2**20
 """Bytes of a block, which is compressed by itself."""
@@ -43,12 +44,10 @@ class Part:
     agent: int | None = None
 
     @classmethod
-    def of(cls, recorder: Recorder, learner: int, stream: str, name: str, agent: int | None = None) -> Part:
+    def of(cls, records: Records, learner: int, stream: str, name: str, agent: int | None = None) -> Part:
         """A quantity as it was recorded."""
-        _, shape, dtype = recorder.columns[stream][name]
-        return cls(
-            learner, recorder.counts[stream], shape, np.dtype(dtype), partial(recorder.rows, stream, name), agent
-        )
+        _, shape, dtype = records.columns[stream][name]
+        return cls(learner, records.counts[stream], shape, np.dtype(dtype), partial(records.rows, stream, name), agent)
 
 
 @dataclass(frozen=True)

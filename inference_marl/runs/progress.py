@@ -1,41 +1,74 @@
-"""The progress bar of runs."""
+"""The progress bar of runs, which reads what their jobs say, wherever these are played."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from inference_marl.experiment import Experiment
-from inference_marl.runs.executors import Report
+from inference_marl.runs.job import LOG_EVERY, Job
 
 
 @contextmanager
-def progress_bar(runs: Mapping[Path, Experiment], left: Mapping[Path, list[str]], progress: bool) -> Iterator[Report]:
-    """One bar for all arms of all runs, by what they report; `left` are those that have not ended."""
-    steps = sum(experiment.steps * len(experiment.arms) for experiment in runs.values())
-    arms = sum(len(experiment.arms) for experiment in runs.values())
-    made: dict[tuple[Path, str], int] = {}
-    over: set[tuple[Path, str]] = set()
-    with tqdm(total=steps, unit="step", disable=not progress, dynamic_ncols=True, mininterval=_refresh()) as bar:
+def progress_bar(jobs: Sequence[Job], ended: Sequence[Job], shown: bool) -> Iterator[None]:
+    """Show one bar for all jobs while they are played.
 
-        def report(folder: Path, name: str, before: int, since: int) -> None:
-            arm = folder, name
-            if arm not in made:
-                bar.total = (bar.total or 0) - before  # so that the time left is that of the steps to come
-            if before + since == runs[folder].steps:
-                over.add(arm)
-            at = next((f"{each.name}, " for each, names in left.items() if names), "") if len(runs) > 1 else ""
-            bar.set_description(f"{at}{len(over)} of {arms} arms done", refresh=False)
-            bar.update(since - made.get(arm, 0))
-            made[arm] = since
+    Args:
+        jobs: all that are played or were; may grow.
+        ended: those that have ended, which grows.
+        shown: whether there is a bar at all.
+    """
+    if not shown:
+        yield
+        return
+    over = threading.Event()
+    with tqdm(unit="step", dynamic_ncols=True, delay=1e-3) as bar:
+        watch = _Watch(bar, jobs, ended)
+        thread = threading.Thread(target=watch.keep_showing, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
-        yield report
+
+class _Watch:
+    """A bar and the jobs that it shows; steps count once for each arm that a job stands for."""
+
+    def __init__(self, bar: tqdm[Any], jobs: Sequence[Job], ended: Sequence[Job]) -> None:
+        self.bar, self.jobs, self.ended, self.before = bar, jobs, ended, list(ended)
+        self.said: dict[Job, dict[str, Any]] = {}
+
+    def keep_showing(self, over: threading.Event) -> None:
+        self.show(list(self.jobs), list(self.ended))
+        last = False
+        while not last:
+            last = over.wait(_refresh())
+            self.show(list(self.jobs), list(self.ended))
+
+    def show(self, jobs: Sequence[Job], ended: Sequence[Job]) -> None:
+        """The time left is that of the steps to come: those that were found made are not among them."""
+        done, total = 0, 0
+        for job in jobs:
+            if job in self.before:
+                continue
+            said = self.said[job] = job.said() or self.said.get(job, {})
+            steps = job.experiment.steps - said.get("found", 0)
+            made = steps if job in ended else said.get("made", 0)
+            total, done = total + len(job.stands_for) * steps, done + len(job.stands_for) * made
+        arms, over = (sum(len(job.stands_for) for job in each) for each in (jobs, ended))
+        at = next((job.folder for job in jobs if job not in ended), jobs[-1].folder)
+        which = f"{at.name}, " if len({job.folder for job in jobs}) > 1 else ""
+        self.bar.set_description(f"{which}{over} of {arms} arms done", refresh=False)
+        self.bar.total, self.bar.n = total, done
+        self.bar.refresh()
 
 
 def _refresh() -> float:
     """Seconds between updates of the progress bar: rare where they pile up, as in a log file."""
-    return 0.2 if sys.stderr.isatty() else 10.0
+    return LOG_EVERY if sys.stderr.isatty() else 10.0

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ class Recorder:
         replicates: their number.
         agents: their number.
         chunk: bytes held before they are appended.
+        before_writing: is called first, and raises if the files are no longer this recorder's.
 
     Attributes:
         everywhere: whether beliefs are recorded in every state, and not where the agents are.
@@ -49,9 +49,15 @@ class Recorder:
     """
 
     def __init__(
-        self, folder: Path | None, declared: Mapping[str, Metric], replicates: int, agents: int, chunk: int = CHUNK
+        self,
+        folder: Path | None,
+        declared: Mapping[str, Metric],
+        replicates: int,
+        agents: int,
+        chunk: int = CHUNK,
+        before_writing: Callable[[], object] | None = None,
     ) -> None:
-        self.folder, self.declared, self.chunk = folder, declared, chunk
+        self.folder, self.declared, self.chunk, self.before_writing = folder, declared, chunk, before_writing
         self.replicates, self.agents = replicates, agents
         self.everywhere = False
         self.counts: dict[str, int] = {}
@@ -135,7 +141,9 @@ class Recorder:
 
     def flush(self) -> None:
         """Append what is held to the files."""
-        if self.folder is not None:
+        if self.folder is not None and self._held:
+            if self.before_writing is not None:
+                self.before_writing()
             for (stream, name), parts in self._held.items():
                 path = self.folder / stream / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,29 +151,15 @@ class Recorder:
                     file.write(b"".join(parts))
         self._held, self._size = {}, 0
 
-    def rows(self, stream: str, name: str, start: int, stop: int) -> Values:
-        """Records `start` to `stop` of a quantity, NaN before its first one; `folder` holds them."""
-        assert self.folder is not None
-        first, shape, dtype = self.columns[stream][name]
-        missing, size = min(max(first - start, 0), stop - start), math.prod(shape)
-        found: Values = np.fromfile(
-            self.folder / stream / name,
-            dtype,
-            (stop - start - missing) * size,
-            offset=(start + missing - first) * size * np.dtype(dtype).itemsize if missing < stop - start else 0,
-        ).reshape(-1, *shape)
-        return np.concatenate([np.full((missing, *shape), math.nan, dtype), found]) if missing else found
-
     def state_dict(self) -> dict[str, Any]:
         """How much is in the files, all of it by now, and what was noted since the last record."""
+        return {**self.index(), "sums": dict(self.sums), "times": dict(self.times)}
+
+    def index(self) -> dict[str, Any]:
+        """What is in the files, all of it by now, as `Records` reads it."""
         self.flush()
-        return {
-            "everywhere": self.everywhere,
-            "counts": dict(self.counts),
-            "columns": {stream: dict(columns) for stream, columns in self.columns.items()},
-            "sums": dict(self.sums),
-            "times": dict(self.times),
-        }
+        columns = {stream: dict(columns) for stream, columns in self.columns.items()}
+        return {"everywhere": self.everywhere, "counts": dict(self.counts), "columns": columns}
 
     def load_state_dict(self, state: Mapping[str, Any], device: Any = None) -> None:
         """Undo `state_dict`, and cut the files back to what they held then.
@@ -202,16 +196,6 @@ class Recorder:
                     "finished, put its summary.json back, else delete the arm's checkpoint to start it anew"
                 )
             os.truncate(path, size) if found > size else None
-
-
-def records_of(folder: Path, name: str) -> Path:
-    """Where a run's folder keeps an arm's records until its results are written."""
-    return folder / "records" / name
-
-
-def remove(folder: Path) -> None:
-    """Delete a run's records, once the results hold them."""
-    shutil.rmtree(folder / "records", ignore_errors=True)
 
 
 def as_numbers(value: Tensor) -> Values:

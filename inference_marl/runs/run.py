@@ -10,6 +10,7 @@ from inference_marl.experiment import Experiment, Suite
 from inference_marl.runs import suite
 from inference_marl.runs.completion import check_jobs, complete
 from inference_marl.runs.errors import RunError
+from inference_marl.runs.executors import Executor
 from inference_marl.runs.folder import begin, begun, is_finished
 
 
@@ -18,7 +19,7 @@ def run(
     out: str | Path = "runs",
     name: str = "experiment",
     progress: bool = True,
-    jobs: int = 1,
+    jobs: int | Executor = 1,
 ) -> Path:
     """Run every arm of an experiment, or what is missing of a suite, and write its folder.
 
@@ -29,7 +30,8 @@ def run(
         name: of the folder. If it exists, a number is added for an experiment; a suite goes on there.
         progress: show a bar with the time left.
         jobs: arms that are played at once, each in a process of its own if there is more than one. A script must
-            then guard what it does with `if __name__ == "__main__":`, since processes import it.
+            then guard what it does with `if __name__ == "__main__":`, since processes import it. Or who plays them,
+            such as a cluster's queue: an `Executor`.
 
     Returns:
         The folder.
@@ -39,7 +41,7 @@ def run(
         RunError: if the folder cannot be written to or is another's, or a run cannot go on.
         ValueError: if an experiment cannot be played, of a suite naming the run; nothing is played then.
     """
-    check_jobs(jobs)
+    check_jobs(jobs, *(experiment.runs.values() if isinstance(experiment, Suite) else [experiment]))
     if isinstance(experiment, Suite):
         return suite.run(experiment, out, name, progress, jobs)
     check(experiment)
@@ -47,7 +49,7 @@ def run(
 
 
 def run_or_resume(
-    experiment: Experiment, out: str | Path, name: str, progress: bool = True, jobs: int = 1
+    experiment: Experiment, out: str | Path, name: str, progress: bool = True, jobs: int | Executor = 1
 ) -> tuple[Path, bool]:
     """As `run`, but in the newest folder of that name in which this very experiment was begun, if there is one.
 
@@ -64,7 +66,7 @@ def run_or_resume(
     return _complete(experiment, folder, progress, jobs), before
 
 
-def resume(folder: str | Path, progress: bool = True, jobs: int = 1) -> Path:
+def resume(folder: str | Path, progress: bool = True, jobs: int | Executor = 1) -> Path:
     """Go on with a run, or all runs of a suite, from the last checkpoints.
 
     Finished runs are left as they are, failed arms are tried again.
@@ -90,7 +92,7 @@ def resume(folder: str | Path, progress: bool = True, jobs: int = 1) -> Path:
     return _complete(load(folder / "spec.yaml"), folder, progress, jobs)
 
 
-def _complete(experiment: Experiment, folder: Path, progress: bool, jobs: int) -> Path:
+def _complete(experiment: Experiment, folder: Path, progress: bool, jobs: int | Executor) -> Path:
     """Play what is missing of one run; returns its folder."""
     try:
         failed = complete({folder: experiment}, progress, jobs)

@@ -17,6 +17,7 @@ from inference_marl.described import first_line, within
 from inference_marl.experiment import Experiment, Suite, entrants
 from inference_marl.runs.completion import complete
 from inference_marl.runs.errors import ArmError, RunError
+from inference_marl.runs.executors import Executor
 from inference_marl.runs.files import write_text
 from inference_marl.runs.folder import begin, begun, is_finished
 
@@ -24,7 +25,7 @@ INDEX = "suite.json"
 """Name of the file that says which runs a suite's folder has."""
 
 
-def run(suite: Suite, out: str | Path, name: str, progress: bool, jobs: int) -> Path:
+def run(suite: Suite, out: str | Path, name: str, progress: bool, jobs: int | Executor) -> Path:
     """See `inference_marl.runs.run.run`."""
     folder = Path(out) / name
     if (folder / "spec.yaml").exists():
@@ -43,7 +44,7 @@ def run(suite: Suite, out: str | Path, name: str, progress: bool, jobs: int) -> 
     return _complete(folder, folders, suite.runs, progress, jobs)
 
 
-def resume(folder: Path, progress: bool, jobs: int) -> Path:
+def resume(folder: Path, progress: bool, jobs: int | Executor) -> Path:
     """See `inference_marl.runs.run.resume`."""
     folders = {run: folder / at["folder"] for run, at in read_index(folder)["runs"].items()}
     runs = {run: load(where / "spec.yaml") for run, where in folders.items()}
@@ -58,7 +59,7 @@ def finished(suite: Suite, out: str | Path, name: str) -> list[str]:
 
 
 def _complete(
-    folder: Path, folders: Mapping[str, Path], runs: Mapping[str, Experiment], progress: bool, jobs: int
+    folder: Path, folders: Mapping[str, Path], runs: Mapping[str, Experiment], progress: bool, jobs: int | Executor
 ) -> Path:
     """Play what is missing of a suite's runs, given their folders and experiments by name; returns the suite's."""
     try:

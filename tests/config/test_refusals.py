@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from inference_marl.config.build import SpecError
 from inference_marl.config.files import load
@@ -155,13 +154,6 @@ def test_a_file_needs_a_game_and_arms(key: str) -> None:
 
 def test_a_key_that_is_not_text_is_unknown() -> None:
     assert refused(base() | {1: 2}).startswith("1: got an unknown key, expected one of game")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
-def test_cuda_is_refused_where_there_is_none() -> None:
-    assert refused(with_overrides(("device", "cuda"))).startswith(
-        "device: got cuda, but torch sees none here; expected"
-    )
 
 
 @pytest.mark.parametrize(

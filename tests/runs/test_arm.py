@@ -25,8 +25,9 @@ from inference_marl.models import (
     NetworkCritic,
     Uniform,
 )
-from inference_marl.runs.arm import Arm, play
+from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import ArmError, RunError
+from inference_marl.runs.job import Job, execute
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Decision, Game, Learner, Memory, Observed, State, Step, Trajectory, Transition
 from tests.runs.small_runs import (
@@ -361,11 +362,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         complete(experiment, folder)
     assert checkpoint.read_bytes() == kept
     # Loadable, and sound: without the poison the run goes on from it.
-    healthy = Experiment(
-        _Poisoned(last=99), {"a": [Stationary(), learner()]}, replicates=3, steps=10, checkpoint_every=2
-    )
-    complete(healthy, folder)
-    assert_same(folder, run(healthy, tmp_path, "healthy"))
+    monkeypatch.setattr(experiment.game, "last", 99)
+    complete(experiment, folder)
+    assert_same(folder, run(experiment, tmp_path, "healthy"))
 
 
 def test_a_part_that_refuses_what_the_game_led_to_stops_the_run_in_one_line(tmp_path: Path) -> None:
@@ -392,9 +391,9 @@ def test_an_arm_is_played_with_its_threads_and_leaves_their_number_as_it_was(bre
     try:
         if breaks:
             with pytest.raises(ArmError, match=r"^arms\.a, step 1: RuntimeError: broken$"):
-                play(experiment, "a", tmp_path, lambda found, played: None)
+                execute(Job.of(experiment, "a", tmp_path))
         else:
-            play(experiment, "a", tmp_path, lambda found, played: None)
+            execute(Job.of(experiment, "a", tmp_path))
         assert set(seen) == {before + 1}
         assert torch.get_num_threads() == before
     finally:
@@ -414,9 +413,9 @@ def test_an_arm_reports_what_it_found_and_what_it_has_played_since(tmp_path: Pat
 
     experiment = climbing(arms={"a": Stationary()}, steps=5, checkpoint_every=2)
     with pytest.raises(_StopError):
-        play(experiment, "a", tmp_path, report)
-    play(experiment, "a", tmp_path, report)
-    play(experiment, "a", tmp_path, report)
+        execute(Job.of(experiment, "a", tmp_path), report)
+    execute(Job.of(experiment, "a", tmp_path), report)
+    execute(Job.of(experiment, "a", tmp_path), report)
     assert reports == [(0, 0), (0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3), (5, 0)]
 
 

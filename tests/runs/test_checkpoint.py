@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from inference_marl.runs.errors import RunError
+from inference_marl.runs.job import resolved
 from inference_marl.runs.run import resume
+from inference_marl.runs.run import run as start
 from tests.runs.small_runs import assert_same, climbing, cut_after
 
 
@@ -48,6 +50,38 @@ def test_a_damaged_checkpoint_is_named_and_deleting_it_starts_the_arm_anew(
         checkpoint.unlink()
         resume(folder, progress=False)
         assert_same(folder, whole)
+
+
+def test_what_an_edited_spec_says_is_not_gone_on_with(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cut"
+    cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
+    spec = folder / "spec.yaml"
+    before = spec.read_text()
+    for edited in (before.replace("discount: 0.9", "discount: 0.8"), before.replace("seed: 0", "seed: 1")):
+        assert edited != before
+        spec.write_text(edited)
+        with pytest.raises(RunError, match=r"a\.pt: got a checkpoint of another experiment, expected one of this"):
+            resume(folder, progress=False)
+    # How numbers are written, how often is saved, and where an arm is played does not matter.
+    spec.write_text(before.replace("temperature: 1.0", "temperature: 1").replace("threads: 1", "threads: 2"))
+    resume(folder, progress=False)
+    assert_same(folder, whole)
+
+
+def test_a_checkpoint_is_gone_on_with_on_its_own_device_only() -> None:
+    assert resolved("auto", "cpu").type == "cpu", "whatever else is there"
+    with pytest.raises(RunError, match=r"^device: got cpu, expected cuda, on which the checkpoint was written"):
+        resolved("cpu", "cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    for settings in ({"progress": False}, {"progress": False, "jobs": 2}):
+        with pytest.raises(RunError, match=r"^device: got cuda, but torch sees none here; expected cpu or auto"):
+            start(climbing(device="cuda"), tmp_path, **settings)
+    assert not list(tmp_path.iterdir()), "nothing is begun"
 
 
 class _Payload:

@@ -1,7 +1,5 @@
-"""Run folders: their names, whose they are, and that one process at a time works on them."""
+"""Run folders: their names, and whose they are."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,11 +8,10 @@ import yaml
 from inference_marl.config.files import dump, load
 from inference_marl.config.overrides import override
 from inference_marl.experiment import Experiment
-from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.folder import begun
 from inference_marl.runs.run import resume, run_or_resume
-from tests.runs.small_runs import assert_same, climbing, cut_after, run
+from tests.runs.small_runs import climbing, run
 
 
 def test_runs_of_one_name_stand_side_by_side(tmp_path: Path) -> None:
@@ -45,42 +42,9 @@ def test_the_newest_folder_is_that_with_the_largest_number(tmp_path: Path) -> No
         (tmp_path / name / "spec.yaml").write_text(dump(experiment))
     assert begun(experiment, tmp_path, "test") == tmp_path / "test-10"
     assert begun(climbing(steps=3), tmp_path, "test") is None
+    elsewhere = experiment.replace(device="cuda", threads=8)
+    assert begun(elsewhere, tmp_path, "test") == tmp_path / "test-10", "where it is played makes no other experiment"
     assert begun(experiment, tmp_path, "te.t") is None, "a name is no pattern"
-
-
-def test_two_processes_do_not_work_on_one_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "cut"
-    cut_after(3, monkeypatch, climbing(), folder)
-    assert not (folder / ".lock").exists()
-    with subprocess.Popen(["sleep", "60"]) as other:
-        try:
-            for content in (str(other.pid), ""):  # empty for a moment
-                (folder / ".lock").write_text(content)
-                with pytest.raises(RunError, match=r"cut: got a run that another process is at work on") as caught:
-                    resume(folder, progress=False)
-                assert str(folder / ".lock") in str(caught.value)
-                assert (folder / ".lock").read_text() == content
-        finally:
-            other.kill()
-    (folder / ".lock").write_text(str(other.pid))  # which is gone now
-    resume(folder, progress=False)
-    assert_same(folder, whole)
-    assert not (folder / ".lock").exists()
-
-
-def test_a_run_is_locked_while_it_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-
-    def advance(arm: Arm) -> None:
-        if (tmp_path / "test").exists():
-            seen.append((tmp_path / "test" / ".lock").read_text())
-        played(arm)
-
-    played = Arm.advance
-    monkeypatch.setattr(Arm, "advance", advance)
-    run(climbing(steps=2), tmp_path)
-    assert set(seen) == {str(os.getpid())}
-    assert not (tmp_path / "test" / ".lock").exists()
 
 
 def test_only_folders_of_runs_can_be_resumed(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from inference_marl.runs import run as verbs
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import _Worker
 from inference_marl.runs.folder import begin
+from inference_marl.runs.job import Job
 from inference_marl.types import Actor, Learner, Trajectory
 from tests.runs.small_runs import (
     REFUSING,
@@ -65,11 +66,13 @@ def test_arms_in_processes_end_as_they_do_in_turn(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(("status", "short"), [(-9, True), (1, False)])
-def test_memory_is_suspected_only_where_a_process_was_ended_from_outside(status: int, short: bool) -> None:
+def test_memory_is_suspected_only_where_a_process_was_ended_from_outside(
+    status: int, short: bool, tmp_path: Path
+) -> None:
     here, there = multiprocessing.Pipe()
     there.close()
     process: Any = SimpleNamespace(exitcode=status, join=lambda: None)
-    heard = str(_Worker(process, here, "a").hear())
+    heard = str(_Worker(process, here, Job.of(climbing(), "a", tmp_path)).hear())
     assert heard.startswith(f"arms.a: got a process that ended by itself (exit status {status}), expected one")
     assert ("memory" in heard) == short
     here.close()
@@ -88,14 +91,14 @@ def test_an_interrupt_ends_the_processes(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_interrupt_of_the_group_is_left_to_whoever_started_the_processes(tmp_path: Path) -> None:
     experiment = climbing()
     folder = begin(experiment, tmp_path, "test")
-    worker = _Worker.start({folder: experiment})
+    worker = _Worker.start()
     try:
         assert worker.process.pid is not None
         os.kill(worker.process.pid, signal.SIGINT)  # while it still imports
-        worker.give(folder, next(iter(experiment.arms)))
-        while isinstance(heard := worker.hear(), tuple):
+        worker.give(Job.of(experiment, "a", folder))
+        while not worker.connection.poll(0.02):
             os.kill(worker.process.pid, signal.SIGINT)
-        assert heard is None
+        assert worker.hear() is None
     finally:
         worker.end()
 

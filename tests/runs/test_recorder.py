@@ -26,6 +26,7 @@ from inference_marl.learners import Stationary
 from inference_marl.runs import arm
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.recorder import Recorder
+from inference_marl.runs.records import Records
 from inference_marl.runs.run import resume
 from inference_marl.statistics.metrics import OF_PLAY, REWARD
 from inference_marl.types import Actor, Experience, Learner, Memory, Metric, Start
@@ -38,6 +39,11 @@ def recorder(folder: Path, **settings: Any) -> Recorder:
     return Recorder(folder, DECLARED, replicates=2, agents=2, **settings)
 
 
+def records(recorder: Recorder) -> Records:
+    assert recorder.folder is not None
+    return Records(recorder.folder, recorder.index(), slice(0, 2))
+
+
 def test_values_between_records_are_averaged_or_the_last_one_counts(tmp_path: Path) -> None:
     one = recorder(tmp_path)
     for number in (1.0, 2.0, 6.0):
@@ -48,7 +54,7 @@ def test_values_between_records_are_averaged_or_the_last_one_counts(tmp_path: Pa
     one.note("joint", torch.tensor([4, 5]))
     one.commit()
     one.flush()
-    mean, last, joint = (one.rows("metrics", name, 0, 2) for name in ("mean", "last", "joint"))
+    mean, last, joint = (records(one).rows("metrics", name, 0, 2) for name in ("mean", "last", "joint"))
     np.testing.assert_array_equal(mean, [[[np.nan, 3.0]] * 2, [[np.nan, np.nan]] * 2])
     np.testing.assert_array_equal(last[0], [[6.0, 0.0], [0.0, 0.0]])
     assert np.isnan(last[1]).all(), "what was not noted again is missing"
@@ -61,7 +67,7 @@ def test_a_value_that_its_owner_changes_later_is_recorded_as_it_was(tmp_path: Pa
     value += 1
     one.commit()
     one.flush()
-    np.testing.assert_array_equal(one.rows("metrics", "last", 0, 1)[0, :, 0], 1.0)
+    np.testing.assert_array_equal(records(one).rows("metrics", "last", 0, 1)[0, :, 0], 1.0)
 
 
 def test_what_appears_late_is_missing_before(tmp_path: Path) -> None:
@@ -71,10 +77,10 @@ def test_what_appears_late_is_missing_before(tmp_path: Path) -> None:
         if record == 3:
             one.note("mean", torch.ones(2, 2))
         one.commit()
-    rows = one.rows("metrics", "mean", 1, 5)
+    rows = records(one).rows("metrics", "mean", 1, 5)
     assert np.isnan(rows).all((1, 2)).tolist() == [True, True, False, True]
-    np.testing.assert_array_equal(one.rows("metrics", "joint", 2, 4)[:, 0], [2.0, 3.0])
-    assert one.rows("metrics", "mean", 0, 2).shape == (2, 2, 2)
+    np.testing.assert_array_equal(records(one).rows("metrics", "joint", 2, 4)[:, 0], [2.0, 3.0])
+    assert records(one).rows("metrics", "mean", 0, 2).shape == (2, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_records_newer_than_the_state_are_dropped(tmp_path: Path) -> None:
     other.note("joint", torch.full((2,), 9.0))
     other.commit()
     other.flush()
-    np.testing.assert_array_equal(other.rows("metrics", "joint", 0, 3)[:, 0], [0.0, 1.0, 9.0])
+    np.testing.assert_array_equal(records(other).rows("metrics", "joint", 0, 3)[:, 0], [0.0, 1.0, 9.0])
 
 
 def test_state_does_not_grow_with_what_is_recorded(tmp_path: Path) -> None:
@@ -340,7 +346,7 @@ import sys
 from pathlib import Path
 import torch
 from inference_marl.config.files import load
-from inference_marl.runs.arm import Arm, play
+from inference_marl.runs.job import Job, execute
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -350,7 +356,7 @@ def report(found, played):
         print(played, resident(), flush=True)
 
 folder = Path(sys.argv[1])
-play(load(folder / "spec.yaml"), "a", folder, report)
+execute(Job.of(load(folder / "spec.yaml"), "a", folder), report)
 """
 
 

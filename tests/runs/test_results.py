@@ -330,7 +330,7 @@ def test_actors_that_can_only_draw_have_no_policy_to_record(game: Game, tmp_path
 
 def test_a_run_says_with_what_it_was_made(whole: Path) -> None:
     made = json.loads((whole / "summary.json").read_text())["made"]
-    assert set(made) == {"seconds", "finished", "versions"}
+    assert set(made) == {"seconds", "device", "finished", "versions"}
     found = made["versions"]
     assert set(found) == {"python", "inference_marl", "torch", "pyro", "numpy"}
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))

@@ -32,7 +32,7 @@ from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import ArmError, RunError
-from inference_marl.runs.executors import play_in_turn
+from inference_marl.runs.executors import Serial
 from inference_marl.runs.run import resume, run
 from inference_marl.runs.suite import finished
 from inference_marl.types import PROBABILITY, Actor, Metric
@@ -392,11 +392,11 @@ def test_an_index_that_cannot_be_read_says_what_to_do(copied: Path, tmp_path: Pa
 def test_as_many_arms_are_played_at_once_as_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def processes(runs: Any, jobs: int, report: Any) -> Any:
-        asked.append(jobs)
-        return play_in_turn(runs, report)
+    def processes(number: int) -> Serial:
+        asked.append(number)
+        return Serial()
 
-    monkeypatch.setattr("inference_marl.runs.completion.play_in_processes", processes)
+    monkeypatch.setattr("inference_marl.runs.completion.Processes", processes)
     played(tmp_path, scripted(), jobs=2)
     assert asked == [2]
     run(scripted(), tmp_path, "other", progress=False, jobs=9)

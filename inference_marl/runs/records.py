@@ -1,0 +1,57 @@
+"""What an arm has recorded, read from its files once it has been played."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference_marl.runs.recorder import Values
+
+
+class Records:
+    """An arm's records.
+
+    Args:
+        folder: where the files are.
+        index: what is in them, see `Recorder.index`.
+        replicates: which replicates of what was recorded are the arm's, such as `slice(0, 10)`.
+
+    Attributes:
+        everywhere: whether beliefs are recorded in every state, and not where the agents are.
+        counts: records made, by stream.
+        columns: by stream and name, the record that a quantity began with, its shape and its dtype.
+    """
+
+    def __init__(self, folder: Path, index: Mapping[str, Any], replicates: slice) -> None:
+        self.folder, self._replicates = folder, replicates
+        self.everywhere: bool = index["everywhere"]
+        self.counts: dict[str, int] = dict(index["counts"])
+        self._recorded = index["columns"]
+        here = replicates.stop - replicates.start
+        self.columns = {
+            stream: {name: (first, [here, *shape[1:]], dtype) for name, (first, shape, dtype) in columns.items()}
+            for stream, columns in self._recorded.items()
+        }
+
+    def rows(self, stream: str, name: str, start: int, stop: int) -> Values:
+        """Records `start` to `stop` of a quantity, NaN before its first one."""
+        first, shape, dtype = self._recorded[stream][name]
+        missing, size = min(max(first - start, 0), stop - start), math.prod(shape)
+        found: Values = np.fromfile(
+            self.folder / stream / name,
+            dtype,
+            (stop - start - missing) * size,
+            offset=(start + missing - first) * size * np.dtype(dtype).itemsize if missing < stop - start else 0,
+        ).reshape(-1, *shape)[:, self._replicates]
+        before = np.full((missing, *self.columns[stream][name][1]), math.nan, dtype)
+        return np.concatenate([before, found]) if missing else found
+
+
+def remove(folder: Path) -> None:
+    """Delete what the jobs of a run have recorded, once the results hold it."""
+    shutil.rmtree(folder / "records", ignore_errors=True)
