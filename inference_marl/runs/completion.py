@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from inference_marl.experiment import Experiment
 from inference_marl.runs.datasets import write_results
@@ -66,75 +65,95 @@ def check_jobs(jobs: int | Executor, *experiments: Experiment) -> None:
 
 
 def _complete(
-    runs: Mapping[Path, Experiment], leases: Mapping[Path, Lease], progress: bool, jobs: int | Executor
+    experiments: Mapping[Path, Experiment], leases: Mapping[Path, Lease], progress: bool, jobs: int | Executor
 ) -> dict[Path, ArmError]:
-    every = [job for folder in runs for job in _jobs(runs[folder], folder, leases[folder])]
-    ended = [job for job in every if "index" in job.said()]
-    for job in every:
-        if job not in ended:
-            job.log.unlink(missing_ok=True)  # of another try
-    todo = [job for job in every if job not in ended]
-    if isinstance(jobs, int):
-        executor: Executor = Serial() if min(jobs, len(todo)) <= 1 else Processes(min(jobs, len(todo)))
-    else:
-        executor = jobs
-    started, why, errors = time.time(), dict[Job, str](), {}
-    left = {folder: [job for job in todo if job.folder == folder] for folder in runs}
+    runs = {folder: _Run(experiments[folder], folder, leases[folder]) for folder in experiments}
+    every = [job for run in runs.values() for job in run.jobs]
+    ended = [job for job in every if job.has_ended()]
+    errors, started = {}, time.time()
 
-    def conclude(folder: Path) -> None:
-        of_run = [job for job in every if job.folder == folder]
-        error = _conclude(runs[folder], folder, of_run, {job: why[job] for job in of_run if job in why}, started)
-        if error is not None:
-            errors[folder] = error
+    def conclude() -> None:
+        for folder in [folder for folder, run in runs.items() if all(job in ended for job in run.jobs)]:
+            error = runs.pop(folder).conclude(started)
+            if error is not None:
+                errors[folder] = error
 
     with progress_bar(every, ended, progress):
-        for folder in [folder for folder in runs if not left[folder]]:
-            conclude(folder)
-        with closing(executor.submit(todo)) as playing:
-            for job, reason in playing:
-                ended.append(job)
-                left[job.folder].remove(job)
-                if reason is not None:
-                    why[job] = reason
-                if not left[job.folder]:
-                    conclude(job.folder)
+        conclude()
+        while todo := [job for job in every if job not in ended]:
+            executor = _of_this_machine(min(jobs, len(todo))) if isinstance(jobs, int) else jobs
+            for job in todo:
+                job.log.unlink(missing_ok=True)  # of another try
+            with closing(executor.submit(todo)) as playing:
+                for job, why in playing:
+                    if why is not None and len(job.stands_for) > 1:
+                        every[every.index(job) : every.index(job) + 1] = alone = runs[job.folder].take_apart(job)
+                        ended += [each for each in alone if each.has_ended()]
+                    else:
+                        ended.append(job)
+                        runs[job.folder].note(job, why)
+                    conclude()
     return errors
 
 
-def _jobs(experiment: Experiment, folder: Path, lease: Lease) -> list[Job]:
-    """The jobs of a run."""
-    return [Job.of(experiment, arm, folder, lease) for arm in experiment.arms]
+def _of_this_machine(number: int) -> Executor:
+    return Processes(number) if number > 1 else Serial()
 
 
-def _conclude(
-    experiment: Experiment, folder: Path, jobs: Sequence[Job], why: Mapping[Job, str], started: float
-) -> ArmError | None:
-    """Write the results of the arms that did not fail; returns what to say of those that did."""
-    failed = {arm: why[job] for job in jobs if job in why for arm in job.stands_for}
-    said = {job: job.said() for job in jobs if job not in why}
-    if said:
-        found = {arm: records for job in said for arm, records in _recorded(job, said[job]["index"])}
-        recorded = {arm: found[arm] for arm in experiment.arms if arm in found}
-        how = {
-            "seconds": round(time.time() - max(started, min(each["began"] for each in said.values())), 3),
-            "device": " and ".join(sorted({each["device"] for each in said.values()})),
-        }
-        write_results(experiment, folder, recorded, failed, how)
-    if not failed:
-        remove(folder)
-        return None
-    first, *others = failed.values()
-    also = f"; {len(others)} more failed: {', '.join(list(failed)[1:])}" if others else ""
-    error = ArmError(f"{first}{also}")
-    error.folder = folder if said else None
-    return error
+class _Run:
+    """A run while its jobs are played.
+
+    Attributes:
+        jobs: every one of its jobs.
+        failed: arms that could not be played to their end, with the reason.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path, lease: Lease) -> None:
+        self.experiment, self.folder, self.lease = experiment, folder, lease
+        self.jobs = [self._alone(arm) for arm in experiment.arms]
+        self.failed: dict[str, str] = {}
+
+    def _alone(self, arm: str) -> Job:
+        return Job(self.experiment, arm, self.folder, (arm,), self.lease)
+
+    def take_apart(self, job: Job) -> list[Job]:
+        """Put jobs of single arms in the place of one that failed, since not every arm of it need fail."""
+        alone = [self._alone(arm) for arm in job.stands_for]
+        at = self.jobs.index(job)
+        self.jobs[at : at + 1] = alone
+        return alone
+
+    def note(self, job: Job, why: str | None) -> None:
+        """Note how a job has ended."""
+        self.failed |= {} if why is None else dict.fromkeys(job.stands_for, why)
+
+    def conclude(self, started: float) -> ArmError | None:
+        """Write the results of the arms that did not fail; returns what to say of those that did."""
+        done = [job for job in self.jobs if not self.failed.keys() & set(job.stands_for)]
+        failed = {arm: self.failed[arm] for arm in self.experiment.arms if arm in self.failed}
+        if done:
+            found = {arm: records for job in done for arm, records in _recorded(job)}
+            recorded = {arm: found[arm] for arm in self.experiment.arms if arm in found}
+            said = [job.said() for job in done]
+            began = max(started, min(each["began"] for each in said))
+            device = " and ".join(sorted({each["device"] for each in said}))
+            how = {"seconds": round(time.time() - began, 3), "device": device}
+            write_results(self.experiment, self.folder, recorded, failed, how)
+        if not failed:
+            remove(self.folder)
+            return None
+        first, *others = failed.values()
+        also = f"; {len(others)} more failed: {', '.join(list(failed)[1:])}" if others else ""
+        error = ArmError(f"{first}{also}")
+        error.folder = self.folder if done else None
+        return error
 
 
-def _recorded(job: Job, index: Mapping[str, Any]) -> Iterator[tuple[str, Records]]:
+def _recorded(job: Job) -> Iterator[tuple[str, Records]]:
     """The records of each arm that a job stands for."""
     each = job.experiment.replicates // len(job.stands_for)
     for number, arm in enumerate(job.stands_for):
-        yield arm, Records(job.records, index, slice(number * each, (number + 1) * each))
+        yield arm, Records(job.records, job.said()["index"], slice(number * each, (number + 1) * each))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.resource_tracker import ensure_running
 from typing import Protocol
 
-from inference_marl.runs.errors import ArmError, RunError
+from inference_marl.runs.errors import RunError
 from inference_marl.runs.job import Job, execute
 
 Ended = Generator[tuple[Job, str | None], None, None]
@@ -24,11 +24,7 @@ class Executor(Protocol):
     """Plays jobs, wherever it likes: each by `execute`, on a machine that sees the job's folder."""
 
     def submit(self, jobs: Sequence[Job]) -> Ended:
-        """Play jobs; whatever still plays ends when the iterator is closed.
-
-        Raises:
-            RunError, OSError: as `execute`, but for `ArmError`, which becomes the reason of a job.
-        """
+        """Play jobs, and say when each has ended; whatever still plays ends when the iterator is closed."""
 
 
 class Serial:
@@ -37,12 +33,7 @@ class Serial:
     def submit(self, jobs: Sequence[Job]) -> Ended:
         """See `Executor.submit`."""
         for job in jobs:
-            try:
-                execute(job)
-            except ArmError as error:
-                yield job, str(error)
-            else:
-                yield job, None
+            yield job, execute(job)
 
 
 class Processes:
@@ -68,14 +59,14 @@ class Processes:
                     worker.give(todo.pop(0))
                 for connection in wait([worker.connection for worker in busy.values()]):
                     worker = busy[connection]
-                    job, error = worker.job, worker.hear()
-                    if error is not None and not isinstance(error, ArmError):
-                        raise error
+                    job, heard = worker.job, worker.hear()
+                    if isinstance(heard, Exception):
+                        raise heard
                     if todo and worker.process.is_alive():
                         worker.give(todo.pop(0))
                     else:
                         busy.pop(connection).end()
-                    yield job, None if error is None else str(error)
+                    yield job, heard
         finally:
             for worker in busy.values():
                 worker.end()
@@ -112,16 +103,16 @@ class _Worker:
         self._job = job
         self.connection.send(job)
 
-    def hear(self) -> RunError | OSError | None:
-        """How the job ended: `None` if well."""
+    def hear(self) -> str | RunError | OSError | None:
+        """What `execute` returned or raised."""
         try:
-            heard: RunError | OSError | None = self.connection.recv()
+            heard: str | RunError | OSError | None = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
             status = self.process.exitcode or 0
             # Below 0 it is the signal that ended the process, and the system ends those that take too much memory.
             hint = "if memory is short, use fewer jobs" if status < 0 else "see what it wrote, or use one job"
-            return ArmError(
+            return (
                 f"arms.{self.job.name}: got a process that ended by itself (exit status {status}), expected one that "
                 f"plays to the end; {hint}"
             )
@@ -134,7 +125,7 @@ class _Worker:
 
 
 def _serve(connection: Connection) -> None:
-    """Play the jobs that come in on the line; answer each with `None` or the error."""
+    """Play the jobs that come in on the line; answer each with what `execute` returns or raises."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -142,11 +133,9 @@ def _serve(connection: Connection) -> None:
         except (EOFError, ConnectionError):
             return
         try:
-            execute(job)
+            connection.send(execute(job))
         except (RunError, OSError) as error:
             connection.send(error)
-        else:
-            connection.send(None)
 
 
 def _end_with_parent() -> None:

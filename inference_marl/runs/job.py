@@ -93,6 +93,10 @@ class Job:
         if self.lease is not None:
             self.lease.check()
 
+    def has_ended(self) -> bool:
+        """Whether it was played to its end."""
+        return "index" in self.said()
+
     def said(self) -> dict[str, Any]:
         """What its log says, nothing if there is none of this very job: see `execute`."""
         try:
@@ -102,7 +106,7 @@ class Job:
         return content if content.get("job") == self.identity else {}
 
 
-def execute(job: Job, report: Callable[[int, int], object] | None = None) -> None:
+def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str | None:
     """Play a job to its end, on the device and with the threads that its experiment names and that there are here.
 
     Its log has `found` and `made`, the steps that were made before and since, `began` in seconds since 1970, `device`,
@@ -112,8 +116,11 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> Non
         job: what is played.
         report: is told of every step, as the log.
 
+    Returns:
+        Why it could not be played to its end, whatever its parts raised, with its last checkpoint kept; `None` if it
+        was.
+
     Raises:
-        ArmError: if an arm cannot go on, whatever its parts raise; its last checkpoint is kept.
         RunError: if it cannot be played here, what is in the checkpoint's place is none of it, or another process has
             taken over.
     """
@@ -154,8 +161,9 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> Non
                 tell(found, arm.step - found)
     except ArmError as error:
         tell(found, arm.step - found if arm else 0, why=str(error))
-        raise
+        return str(error)
     tell(found, arm.step - found, index=arm.recorder.index())
+    return None
 
 
 def resolved(device: str, before: str | None = None) -> torch.device:
