@@ -117,13 +117,14 @@ def report_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Print what experiment files can name."""
-    from inference_marl.config.build import available
+    """Print what experiment files can name, and what runs measure."""
+    from inference_marl.config.build import available, measured
 
-    for title, classes in available().items():
+    metrics = {name: metric.meaning or f"{metric.label}." for name, metric in measured().items()}
+    for title, named in {**available(), "metrics": metrics}.items():
         print(f"{title}:")
-        width = max(len(name) for name in classes)
-        for name, line in classes.items():
+        width = max(len(name) for name in named)
+        for name, line in named.items():
             print(f"  {name:<{width}}  {line}")
         print()
     print("An experiment file names a class by this short name, or any other by its import path.")

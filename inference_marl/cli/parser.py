@@ -32,7 +32,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_ablate_and_tournament(subparsers)
     _add_resume(subparsers)
     _add_inspect_and_report(subparsers)
-    listing = subparsers.add_parser("list", help="what experiment files can name", allow_abbrev=False)
+    listing = subparsers.add_parser(
+        "list", help="what experiment files can name, and what runs measure", allow_abbrev=False
+    )
     listing.set_defaults(act=list_names)
     return parser
 

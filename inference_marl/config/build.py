@@ -30,7 +30,8 @@ from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
-from inference_marl.types import Actor, Game, Learner
+from inference_marl.statistics.summary import PUBLISHABLE
+from inference_marl.types import Actor, Game, Learner, Metric
 
 
 class SpecError(ValueError):
@@ -303,3 +304,11 @@ def available() -> dict[str, dict[str, str]]:
         }
         listed[kind] = dict(sorted(classes.items()))
     return listed
+
+
+def measured() -> dict[str, Metric]:
+    """What is measured of any run, and what games and learners of this package declare, by name."""
+    classes: tuple[type[Game] | type[Actor], ...] = (*_subclasses(Game), *_subclasses(Actor))
+    ours = [cls for cls in classes if cls.__module__.startswith("inference_marl.")]
+    found = {metric.name: metric for metric in PUBLISHABLE}
+    return found | {metric.name: metric for cls in ours for metric in cls.metrics}

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from inference_marl.config.build import available, construct
+from inference_marl.config.build import available, construct, measured
 from inference_marl.config.files import build, dump, load
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame
@@ -114,6 +114,12 @@ MUST_BE_TOLD_HOW_TO_EXPLORE = ("DistributedQ", "FMQ", "HystereticQ", "Independen
 
 
 # Of Rommeo and Planner the shipped files say what they are made of.
+def test_what_runs_measure_is_known_from_the_declarations() -> None:
+    found = measured()
+    assert {"reward", "success_rate", "elbo", "opponent_model_lead"} <= set(found)
+    assert [name for name, metric in found.items() if not metric.meaning] == []
+
+
 @pytest.mark.parametrize("name", [name for name in available()["learners"] if name not in ("Rommeo", "Planner")])
 def test_learners_have_defaults_that_survive_a_dump(name: str) -> None:
     given = {"exploration": "Boltzmann"} if name in MUST_BE_TOLD_HOW_TO_EXPLORE else {}

@@ -3,7 +3,10 @@
 import json
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +23,7 @@ from inference_marl.models import (
 )
 from inference_marl.runs import run as verbs
 from inference_marl.runs.errors import ArmError, RunError
-from inference_marl.runs.executors import _Worker
+from inference_marl.runs.executors import Ended, _Worker
 from inference_marl.runs.folder import begin
 from inference_marl.runs.job import Job
 from inference_marl.types import Actor, Learner, Trajectory
@@ -101,6 +104,28 @@ def test_an_interrupt_of_the_group_is_left_to_whoever_started_the_processes(tmp_
         assert worker.hear() is None
     finally:
         worker.end()
+
+
+class _Elsewhere:
+    """Plays jobs in processes that know nothing but the pickled job, as on another machine."""
+
+    def submit(self, jobs: Sequence[Job]) -> Ended:
+        for job in jobs:
+            code = "import pickle, sys, inference_marl.runs.job as j; print(j.execute(pickle.load(sys.stdin.buffer)))"
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                input=pickle.dumps(job),
+                capture_output=True,
+                check=True,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )
+            said = done.stdout.decode().strip()
+            yield job, None if said == "None" else said
+
+
+def test_jobs_are_played_by_whoever_is_given(tmp_path: Path, whole: Path) -> None:
+    folder = verbs.run(climbing(), tmp_path, "test", progress=False, jobs=_Elsewhere())
+    assert_same(folder, whole)
 
 
 def test_jobs_are_at_least_one(tmp_path: Path) -> None:
