@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from weakref import WeakSet
 
-from inference_marl.described import IncompatibleError, first_line, within
+from inference_marl.described import IncompatibleError, differing, first_line, within
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import NonFiniteError
@@ -16,7 +17,7 @@ _PASSED: WeakSet[Experiment] = WeakSet()
 
 
 def check(experiment: Experiment) -> None:
-    """Bind every arm for one replicate and play one step, so that what does not fit is found now.
+    """Bind every arm for as few replicates as it takes and play one step, so that what does not fit is found now.
 
     What has passed once is not checked again, and the random numbers are left as they were.
 
@@ -29,10 +30,11 @@ def check(experiment: Experiment) -> None:
     if experiment in _PASSED:
         return
     with kept_streams(experiment.device), local_parameters():
-        for name in experiment.arms:
+        for name, arm in experiment.arms.items():
+            replicates = math.lcm(*(number.groups for _, number in differing(arm)))  # 1 if they are all alike
             seed_streams(experiment.seed, experiment.device)
             try:
-                actors = experiment.bind(name, replicates=1)
+                actors = experiment.bind(name, replicates)
                 with within(f"arms.{name}"):
                     play_one_step(experiment, actors)
             except ValueError:
@@ -44,12 +46,13 @@ def check(experiment: Experiment) -> None:
 
 
 def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
-    """Play one joint action of one replicate, learn from it, and ask for beliefs.
+    """Play one joint action of every replicate, learn from it, and ask for beliefs.
 
     Raises:
         ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.
     """
-    simulator = GameSimulator(experiment.game, 1, experiment.environments, experiment.device, experiment.dtype)
+    shape = (actors[0].seat.replicates, experiment.environments)
+    simulator = GameSimulator(experiment.game, *shape, experiment.device, experiment.dtype)
     collector = Collector(simulator, actors)
     try:
         said = update(actors, collector.collect())

@@ -74,7 +74,8 @@ class LenientQ(ValueLearner):
         temperature = self.temperature.view(len(cell), -1)
         luck = torch.rand_like(temperature).gather(1, cell)  # the same for all data of a cell, so any may be written
         forgiven = luck >= -torch.expm1(-1 / (self.leniency_moderation * temperature.gather(1, cell)))
-        return torch.full_like(error, current(self.rate, self.updates)).masked_fill((error < 0) & forgiven, 0.0)
+        rate = torch.as_tensor(current(self.rate, self.updates)).to(error)
+        return torch.where((error < 0) & forgiven, 0.0, rate)
 
     def update(self, seen: Experience) -> None:
         """Move the visited cells towards their targets, then cool them."""
