@@ -57,7 +57,7 @@ REFUSED: list[tuple[Sequence[tuple[str, Any]], str, str, str]] = [
     ([("arms.a.init_args", [1])], "arms.a.init_args", r"\[1\]", "a mapping from arguments to values"),
     ([("arms.a.class_path", ["Rommeo"])], "arms.a", r"\['Rommeo'\]", ".*Rommeo, .*Stationary"),
     ([("arms.a.discount", "x")], "arms.a.discount", "'x'", "float"),
-    ([("arms.a.temperature", "x")], "arms.a.temperature", "'x'", "float or one of ByReplicate, Constant, .*ExponentialDecay"),
+    ([("arms.a.temperature", "x")], "arms.a.temperature", "'x'", "float or one of ByReplicate, .*ExponentialDecay"),
     ([("arms.a.temperature", [1])], "arms.a.temperature", r"\[1\]", "float"),
     ([("arms.a.critic.rate.scale", "q")], "arms.a.critic.rate.scale", "q", "float"),
     ([("arms.a.critic.initial", [1, 0, 2])], "arms.a.critic.initial", r"\[1, 0, 2\]", "float or list with 2 elements"),

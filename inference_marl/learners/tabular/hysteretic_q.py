@@ -37,4 +37,4 @@ class HystereticQ(ValueLearner):
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
         """`rate`, or `negative_rate` for negative errors."""
         rising, falling = (current(rate, self.updates) for rate in (self.rate, self.negative_rate))
-        return torch.where(error < 0, torch.as_tensor(falling).to(error), torch.as_tensor(rising).to(error))
+        return torch.where(error < 0, falling, torch.zeros_like(error) + rising)
