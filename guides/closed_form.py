@@ -10,6 +10,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.inference.conditional import Conditional, Reads
 from inference_marl.inference.distributions import logsumexp
+from inference_marl.inference.schedules import Number, over_events
 from inference_marl.spaces import Discrete
 
 
@@ -67,7 +68,7 @@ class Optimal(ClosedForm):
         if self.is_first:
             reference, weight = self._reference(self.site, obs, model)
             value = self._remaining_value(obs, self._values(obs, model), model, other)
-            return dist.Categorical(logits=reference + value / weight)
+            return dist.Categorical(logits=reference + value / over_events(weight, 1))
         columns = torch.arange(obs.shape[1], device=obs.device)
         (earlier,) = others
         return dist.Categorical(logits=Vindex(self._scores(obs, model))[self.seat.rows, columns, :, earlier])
@@ -81,8 +82,8 @@ class Optimal(ClosedForm):
         reference, weight = self._reference(self.site, obs, model)
         scores = second._scores(obs, model)
         normaliser = logsumexp(scores, -2, keepdim=True)
-        value = second._reference(second.site, obs, model)[1] * normaliser.squeeze(-2)
-        return (reference + value / weight).log_softmax(-1), (scores - normaliser).mT, value
+        value = over_events(second._reference(second.site, obs, model)[1], 1) * normaliser.squeeze(-2)
+        return (reference + value / over_events(weight, 1)).log_softmax(-1), (scores - normaliser).mT, value
 
     def _values(self, obs: Tensor, model: Reads) -> Tensor:
         """`Q`, `replicates x batch x (this site) x (the other site)`."""
@@ -92,10 +93,10 @@ class Optimal(ClosedForm):
     def _scores(self, obs: Tensor, model: Reads) -> Tensor:
         """Unnormalised log-probabilities of the second site, likewise."""
         reference, weight = self._reference(self.site, obs, model)
-        scores = self._values(obs, model) / weight
+        scores = self._values(obs, model) / over_events(weight, 2)
         return reference.unsqueeze(-1) + scores if reference.dim() else scores
 
-    def _reference(self, site: str, obs: Tensor, model: Reads) -> tuple[Tensor, float]:
+    def _reference(self, site: str, obs: Tensor, model: Reads) -> tuple[Tensor, Number]:
         """Log-reference of a site, broadcasting with `replicates x batch x values`, and its weight."""
         if site == "action":
             return torch.zeros((), dtype=self.seat.dtype, device=obs.device), model.temperature
@@ -105,14 +106,15 @@ class Optimal(ClosedForm):
         """`S`: the second factor's ELBO contribution for each value of this one, `replicates x batch x values`."""
         reference, weight = self._reference("opponent_action" if self.site == "action" else "action", obs, model)
         if isinstance(other, Optimal):
-            scores = q / weight + (reference.unsqueeze(-2) if reference.dim() else reference)
-            return weight * logsumexp(scores, -1)
+            scores = q / over_events(weight, 2) + (reference.unsqueeze(-2) if reference.dim() else reference)
+            return over_events(weight, 1) * logsumexp(scores, -1)
         values = torch.arange(q.shape[2], device=obs.device).view(-1, 1, 1)
         closed = {"model": model, "other": self} if isinstance(other, ClosedForm) else {}
         second = _categorical(other(obs, values, **closed), type(other).__name__)
         log_q = second.logits.expand(q.shape[2], *q.shape[:2], q.shape[3]).movedim(0, 2)
         log_ratio = log_q - (reference.unsqueeze(-2) if reference.dim() else reference)
-        terms = torch.where(log_q > -torch.inf, log_q.exp() * (q - weight * log_ratio), torch.zeros_like(q))
+        gain = q - over_events(weight, 2) * log_ratio
+        terms = torch.where(log_q > -torch.inf, log_q.exp() * gain, torch.zeros_like(q))
         return terms.sum(-1)
 
 

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import MappingProxyType, NoneType, UnionType
-from typing import Any, Literal, Self, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 Made = TypeVar("Made")
 
@@ -117,16 +128,40 @@ def _words(init: Callable[..., None]) -> dict[str, tuple[Any, ...]]:
     return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
+class PerReplicate:
+    """Mixin of descriptions of a number that differs by replicate; `Described.by_replicate` says who takes one.
+
+    Attributes:
+        groups: into how many groups of equal size, in order, it splits the replicates.
+    """
+
+    groups: int
+
+    def split(self, replicates: int, dtype: Any, device: Any) -> None:
+        """Prepare for that many replicates, and numbers of that type on that device; part of binding its owner.
+
+        Raises:
+            IncompatibleError: if replicates cannot be split so.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.split is not defined")
+
+
 class Described:
     """Remembers its constructor arguments, so that experiments built in Python can be written as data.
 
     `describe` returns `{"class_path": ..., "init_args": {...}}`, the format of experiment files. Only subclasses of
     this class are ever instantiated from one.
 
+    Attributes:
+        by_replicate: the arguments that may differ by replicate. Where it reads them, the class expects a number or one
+            per replicate, `replicates x 1`.
+
     Raises:
-        ValueError: from any constructor, if an argument is out of the range that is documented for it, or none of the
-            words that its type allows; the message begins with its name.
+        ValueError: from any constructor, if an argument is out of the range that is documented for it, none of the
+            words that its type allows, or differs by replicate where it may not; the message begins with its name.
     """
+
+    by_replicate: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments that `__init__` is about to receive."""
@@ -146,14 +181,38 @@ class Described:
                 given |= given.pop(name)
             elif parameter.kind is parameter.VAR_POSITIONAL and not given[name]:
                 del given[name]
+        for name, value in given.items():
+            if isinstance(value, PerReplicate) and name not in cls.by_replicate:
+                may = f"; what may differ: {', '.join(sorted(cls.by_replicate))}" if cls.by_replicate else ""
+                raise ValueError(
+                    f"{name}: got {type(value).__name__}, expected the same for all replicates of {cls.__name__}{may}"
+                )
         object.__setattr__(made, "_given", given)
         return made
 
     def describe(self) -> dict[str, Any]:
         """Import path and constructor arguments, as plain data."""
         cls = type(self)
-        given = {name: plain(value) for name, value in self.__dict__["_given"].items()}
+        given = {name: plain(value) for name, value in arguments(self).items()}
         return {"class_path": public_path(cls), "init_args": given}
+
+
+def arguments(described: Described) -> Mapping[str, Any]:
+    """What the constructor was given, defaults included, by name."""
+    given: Mapping[str, Any] = vars(described)["_given"]
+    return given
+
+
+def differing(value: Any, key: str = "") -> Iterator[tuple[str, PerReplicate]]:
+    """What differs by replicate in a description, or in containers of them, by dotted key."""
+    if isinstance(value, PerReplicate):
+        yield key, value
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from differing(item, f"{key}[{i}]")
+    elif isinstance(value, Described | dict):
+        for name, item in (arguments(value) if isinstance(value, Described) else value).items():
+            yield from differing(item, f"{key}.{name}" if key else name)
 
 
 def public_path(cls: type) -> str:

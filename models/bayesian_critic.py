@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from inference_marl.described import expect
+from inference_marl.inference.schedules import ByReplicate
 from inference_marl.inference.svi import estimator
 from inference_marl.models.critics import NetworkCritic
 from inference_marl.spaces import encode
@@ -63,7 +64,7 @@ class BayesianCritic(Counting, NetworkCritic):
     def __init__(
         self,
         hidden: Sequence[int] = (100, 100),
-        learning_rate: float = 1e-2,
+        learning_rate: float | ByReplicate = 1e-2,
         target_rate: float = 0.01,
         initial: float = 0.0,
         max_gradient_norm: float | None = None,

@@ -11,6 +11,7 @@ from pyro import poutine
 from torch import Tensor
 
 from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.schedules import Number
 from inference_marl.models.critics import Critic
 from inference_marl.models.optimality import Optimality
 from inference_marl.models.priors import OpponentPrior
@@ -47,8 +48,8 @@ class ControlModel:
     prior: OpponentPrior
     critic: Critic
     optimality: Optimality
-    temperature: float = 1.0
-    kl_weight: float = 1.0
+    temperature: Number = 1.0
+    kl_weight: Number = 1.0
 
     def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
         """`P(b | s)`, batch shape `[extra x] replicates x batch`."""
@@ -90,12 +91,12 @@ class AtOnce(NamedTuple):
     table: Tensor
 
     @property
-    def temperature(self) -> float:
+    def temperature(self) -> Number:
         """The model's."""
         return self.model.temperature
 
     @property
-    def kl_weight(self) -> float:
+    def kl_weight(self) -> Number:
         """The model's."""
         return self.model.kl_weight
 

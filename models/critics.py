@@ -18,7 +18,7 @@ from inference_marl.inference.conditional import PyroPart
 from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.inference.optimise import Optimiser, check_step_size
 from inference_marl.inference.plates import ONE_STEP
-from inference_marl.inference.schedules import Schedule, as_schedule, expect_first
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, as_schedule, current, expect_first
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.inference.tables import check_finite, mean_per_cell, move, random_table
 from inference_marl.spaces import Discrete, encode
@@ -103,6 +103,8 @@ class TabularCritic(Counting, Critic):
             their initial, possibly optimistic value.
     """
 
+    by_replicate = frozenset({"rate"})
+
     values: Tensor
     visits: Tensor
 
@@ -152,7 +154,7 @@ class TabularCritic(Counting, Critic):
         move(self.values.view(-1, cells), cell, target, self._rate_at(cell))
         self.updates += 1
 
-    def _rate_at(self, cell: Tensor) -> Tensor | float:
+    def _rate_at(self, cell: Tensor) -> Number:
         """The current learning rate, `replicates x batch` if it is per cell; counts the visit."""
         if self.rate_over == "updates":
             return self.rate(self.updates)
@@ -173,12 +175,13 @@ class NetworkCritic(Critic):
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
     """
 
+    by_replicate = frozenset({"learning_rate"})
     elbo: Trace_ELBO | TraceMeanField_ELBO = Trace_ELBO()
 
     def __init__(
         self,
         hidden: Sequence[int] = (100, 100),
-        learning_rate: float = 1e-2,
+        learning_rate: float | ByReplicate = 1e-2,
         target_rate: float = 0.01,
         initial: float = 0.0,
         max_gradient_norm: float | None = None,
@@ -197,7 +200,8 @@ class NetworkCritic(Critic):
         self.spaces = seat.spaces
         self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
         nn.init.constant_(self.network.last.bias, self.initial)
-        self.optimiser = Optimiser("critic", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
+        rate = current(self.learning_rate, 0)
+        self.optimiser = Optimiser("critic", self.network.parameters(), rate, self.max_gradient_norm)
 
     def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The guide of `likelihood`: empty, since values are point estimates."""

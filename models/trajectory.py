@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inference_marl.described import expect
 from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.schedules import Number
 from inference_marl.inference.tables import tabulate
 from inference_marl.models.critics import Critic
 from inference_marl.models.dynamics import InitialState, TransitionModel
@@ -58,8 +59,8 @@ class TrajectoryModel:
     optimality: Optimality
     horizon: int
     initial: InitialState | None = None
-    temperature: float = 1.0
-    kl_weight: float = 1.0
+    temperature: Number = 1.0
+    kl_weight: Number = 1.0
 
     def __post_init__(self) -> None:
         expect("a positive integer", horizon=self.horizon)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from weakref import WeakSet
 
 import torch
 
-from inference_marl.described import IncompatibleError, first_line, within
+from inference_marl.described import IncompatibleError, differing, first_line, within
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import NonFiniteError
@@ -18,7 +19,7 @@ _PASSED: WeakSet[Experiment] = WeakSet()
 
 
 def check(experiment: Experiment) -> None:
-    """Bind every arm for one replicate and play one step, on the CPU, so that what does not fit is found now.
+    """Bind every arm, on the CPU and for as few replicates as it takes, and play a step: what does not fit is found now.
 
     What has passed once is not checked again, and the random numbers are left as they were.
 
@@ -30,11 +31,13 @@ def check(experiment: Experiment) -> None:
         raise ValueError("arms: got none, expected at least one")
     if experiment in _PASSED:
         return
-    with kept_streams(torch.device("cpu")), local_parameters():
-        for name in experiment.arms:
-            seed_streams(experiment.seed, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    with kept_streams(cpu), local_parameters():
+        for name, arm in experiment.arms.items():
+            replicates = math.lcm(*(number.groups for _, number in differing(arm)))  # 1 if they are all alike
+            seed_streams(experiment.seed, cpu)
             try:
-                actors = experiment.bind(name, replicates=1)
+                actors = experiment.bind(name, replicates)
                 with within(f"arms.{name}"):
                     play_one_step(experiment, actors)
             except ValueError:
@@ -46,12 +49,13 @@ def check(experiment: Experiment) -> None:
 
 
 def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
-    """Play one joint action of one replicate, learn from it, and ask for beliefs.
+    """Play one joint action of every replicate, learn from it, and ask for beliefs.
 
     Raises:
         ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.
     """
-    simulator = GameSimulator(experiment.game, 1, experiment.environments, dtype=experiment.dtype)
+    shape = (actors[0].seat.replicates, experiment.environments)
+    simulator = GameSimulator(experiment.game, *shape, dtype=experiment.dtype)
     collector = Collector(simulator, actors)
     try:
         said = update(actors, collector.collect())

@@ -12,6 +12,7 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import Tensor, nn
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.schedules import Number
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Bindable, Seat
 
@@ -43,11 +44,11 @@ class Reads(Protocol):
     """What a guide may read of the model it approximates, and a prior of the model it belongs to."""
 
     @property
-    def temperature(self) -> float:
+    def temperature(self) -> Number:
         """Alpha > 0, the weight of the entropy of the agent's own action."""
 
     @property
-    def kl_weight(self) -> float:
+    def kl_weight(self) -> Number:
         """Beta > 0, the weight of the opponents' action."""
 
     def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:

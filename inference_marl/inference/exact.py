@@ -8,8 +8,8 @@ Everything is from one agent's perspective. Tables may lead with any batch dimen
 * `log_prior`: log P(b | s), `... x states x opponent_actions`.
 
 Functions raise `ValueError` if a table's shape does not fit or a number is out of range (`temperature`, alpha > 0;
-`kl_weight`, beta > 0). `Dynamics.seen_by` gives the first two tables for any agent of a game. There are two ways to
-plan:
+`kl_weight`, beta > 0). Both weights are numbers, or one per replicate, `replicates x 1`, where tables lead with
+`replicates`. `Dynamics.seen_by` gives the first two tables for any agent of a game. There are two ways to plan:
 
 * *kept* dynamics: the guide uses the game's dynamics, `Q = r + gamma E[V(s')]` (Tian et al. 2019, Eq. 12). The value is
   the largest ELBO of all such guides, which the agent can actually expect.
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from inference_marl.described import expect
 from inference_marl.inference.objectives import Parts, optimal_value
+from inference_marl.inference.schedules import Number, over_events
 from inference_marl.types import Dynamics
 
 MAX_ITERATIONS = 100_000
@@ -73,8 +74,8 @@ def soft_q_iteration(
     transition: Tensor,
     log_prior: Tensor,
     *,
-    temperature: float = 1.0,
-    kl_weight: float = 1.0,
+    temperature: Number = 1.0,
+    kl_weight: Number = 1.0,
     discount: float = 1.0,
     horizon: int | None = None,
     tolerance: float = 1e-10,
@@ -116,8 +117,8 @@ def smooth(
     horizon: int,
     *,
     dynamics: DynamicsOf = "inferred",
-    temperature: float = 1.0,
-    kl_weight: float = 1.0,
+    temperature: Number = 1.0,
+    kl_weight: Number = 1.0,
 ) -> Solution:
     """The best trajectory guide and its ELBO, with Pyro's normalised uniform policy in the model.
 
@@ -131,7 +132,7 @@ def smooth(
         Fields with the dimension `horizon` before `states`.
     """
     _check(reward, transition, log_prior, temperature, kl_weight)
-    normalised = reward - temperature * math.log(reward.shape[-2])
+    normalised = reward - over_events(temperature, 2) * math.log(reward.shape[-2])
     return _backward(normalised, transition, log_prior, temperature, kl_weight, 1.0, horizon, dynamics)
 
 
@@ -147,8 +148,8 @@ def evaluate(
     log_prior: Tensor,
     guide: Factors,
     *,
-    temperature: float = 1.0,
-    kl_weight: float = 1.0,
+    temperature: Number = 1.0,
+    kl_weight: Number = 1.0,
 ) -> Parts:
     """The ELBO of any trajectory guide, from every initial state, by backward recursion (Eq. 32, by term).
 
@@ -167,7 +168,7 @@ def evaluate(
         moves = guide.transition.select(-5, step)
         bent = _divergence(moves, transition) if step + 1 < horizon else torch.zeros_like(reward)
         policy_ratio = _log_ratio(guide.policy.select(-4, step), torch.full_like(reward, uniform))
-        now = (joint * reward, -temperature * policy_ratio * rho.unsqueeze(-2), joint * bent)
+        now = (joint * reward, -over_events(temperature, 2) * policy_ratio * rho.unsqueeze(-2), joint * bent)
         if step + 1 < horizon:
             flows = [joint * (moves @ value[..., None, None, :, None]).squeeze(-1) for value in after]
         else:
@@ -187,8 +188,8 @@ def _backward(
     reward: Tensor,
     transition: Tensor,
     log_prior: Tensor,
-    temperature: float,
-    kl_weight: float,
+    temperature: Number,
+    kl_weight: Number,
     discount: float,
     horizon: int,
     dynamics: DynamicsOf,
@@ -216,12 +217,13 @@ def _backward(
     return Solution(**stacked)
 
 
-def _solution(q: Tensor, moves: Tensor, log_prior: Tensor, temperature: float, kl_weight: float) -> Solution:
+def _solution(q: Tensor, moves: Tensor, log_prior: Tensor, temperature: Number, kl_weight: Number) -> Solution:
     """The optimal factors of one step, Eq. 9-11."""
-    policy_value = temperature * torch.logsumexp(q / temperature, dim=-2)
+    scores = q / over_events(temperature, 2)
+    policy_value = over_events(temperature, 1) * torch.logsumexp(scores, dim=-2)
     return Solution(
-        policy=torch.softmax(q / temperature, dim=-2),
-        opponent_model=torch.softmax(log_prior + policy_value / kl_weight, dim=-1),
+        policy=torch.softmax(scores, dim=-2),
+        opponent_model=torch.softmax(log_prior + policy_value / over_events(kl_weight, 1), dim=-1),
         transition=moves,
         q=q,
         v=optimal_value(q, log_prior, temperature, kl_weight),
@@ -261,7 +263,7 @@ def _log_ratio(p: Tensor, log_q: Tensor) -> Tensor:
     return torch.where(p > 0, p * (p.log() - log_q), torch.zeros_like(p))
 
 
-def _check(reward: Tensor, transition: Tensor, log_prior: Tensor, temperature: float, kl_weight: float) -> None:
+def _check(reward: Tensor, transition: Tensor, log_prior: Tensor, temperature: Number, kl_weight: Number) -> None:
     if transition.shape[-4:-1] != reward.shape[-3:] or transition.shape[-1] != reward.shape[-3]:
         raise ValueError(
             f"transition: got shape {tuple(transition.shape)} for rewards of shape {tuple(reward.shape)}, expected "
@@ -272,4 +274,6 @@ def _check(reward: Tensor, transition: Tensor, log_prior: Tensor, temperature: f
             f"log_prior: got shape {tuple(log_prior.shape)} for rewards of shape {tuple(reward.shape)}, expected "
             "... x states x opponent_actions"
         )
-    expect("a positive number", temperature=temperature, kl_weight=kl_weight)
+    for name, number in {"temperature": temperature, "kl_weight": kl_weight}.items():
+        least = float(number.min()) if isinstance(number, Tensor) else number
+        expect("a positive number", **{name: least})

@@ -3,6 +3,8 @@
 This is the only place that reads the single-step ELBO off Pyro traces: the critic's bootstrap and the beliefs of
 continuous games come from `one_step`, with the same sites, scales and plates as in Pyro's own ELBO when the guide is
 fitted. `table_step` gives the same of tables, several times faster, for what is recorded often.
+
+Weights and discounts may be one number per replicate, `replicates x 1`; then all else leads with `replicates x batch`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from torch.nn.functional import threshold
 
 from inference_marl.inference.distributions import logsumexp
 from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.schedules import Number, over_events
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ def table_step(
     log_opponent_model: Tensor,
     log_prior: Tensor,
     reward: Tensor,
-    temperature: float,
-    kl_weight: float,
+    temperature: Number,
+    kl_weight: Number,
     log_size: float,
 ) -> OneStep:
     """`one_step` for discrete sites, given tables instead of programs.
@@ -162,7 +165,7 @@ class _Sums:
 
 
 def soft_value(
-    model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor, temperature: float, log_size: float
+    model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor, temperature: Number, log_size: float
 ) -> Tensor:
     """The soft value `V(s)`: the ELBO without the constant `-alpha log|A|` of the normalised uniform policy.
 
@@ -179,7 +182,7 @@ def soft_value(
     return one_step(model, guide, obs).elbo + temperature * log_size
 
 
-def td_target(reward: Tensor, discount: float, terminated: Tensor, next_value: Tensor) -> Tensor:
+def td_target(reward: Tensor, discount: Number, terminated: Tensor, next_value: Tensor) -> Tensor:
     """`r + gamma V(s')`, with `V = 0` where the game has terminated (Tian et al. 2019, Eq. 12 and 14)."""
     return reward + discount * torch.where(terminated, torch.zeros_like(next_value), next_value)
 
@@ -187,8 +190,8 @@ def td_target(reward: Tensor, discount: float, terminated: Tensor, next_value: T
 def optimal_value(
     q: Tensor,
     log_prior: Tensor,
-    temperature: float,
-    kl_weight: float = 1.0,
+    temperature: Number,
+    kl_weight: Number = 1.0,
     policy_first: bool = False,
     second: Tensor | None = None,
 ) -> Tensor:
@@ -208,8 +211,8 @@ def optimal_value(
     """
     if policy_first:
         if second is None:
-            second = kl_weight * logsumexp(log_prior.unsqueeze(-2) + q / kl_weight, -1)
-        return temperature * logsumexp(second / temperature, -1)
+            second = over_events(kl_weight, 1) * logsumexp(log_prior.unsqueeze(-2) + q / over_events(kl_weight, 2), -1)
+        return temperature * logsumexp(second / over_events(temperature, 1), -1)
     if second is None:
-        second = temperature * logsumexp(q / temperature, -2)
-    return kl_weight * logsumexp(log_prior + second / kl_weight, -1)
+        second = over_events(temperature, 1) * logsumexp(q / over_events(temperature, 2), -2)
+    return kl_weight * logsumexp(log_prior + second / over_events(kl_weight, 1), -1)

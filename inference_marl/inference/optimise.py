@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inference_marl.described import expect
+from inference_marl.inference.schedules import ByReplicate, Number, expect_each
 
 
 class NonFiniteError(ArithmeticError):
@@ -33,9 +34,9 @@ class NonFiniteError(ArithmeticError):
         return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
 
 
-def check_step_size(learning_rate: float, max_gradient_norm: float | None) -> None:
+def check_step_size(learning_rate: float | ByReplicate, max_gradient_norm: float | None) -> None:
     """Check that the learning rate and the gradient norm, if any, are positive (`ValueError`)."""
-    expect("a positive number", learning_rate=learning_rate)
+    expect_each("a positive number", learning_rate=learning_rate)
     expect("a positive number", ", or null for none", max_gradient_norm=max_gradient_norm)
 
 
@@ -48,7 +49,7 @@ class Optimiser(nn.Module):
     Args:
         what: name for messages.
         parameters: what is optimised, each leading with `replicates`.
-        learning_rate: Adam's step size: a number, or one per replicate, `replicates`.
+        learning_rate: Adam's step size: a number, or one per replicate, `replicates` or `replicates x 1`.
         max_gradient_norm: clip each replicate's gradient to this norm; `None` for no clipping.
     """
 
@@ -59,7 +60,7 @@ class Optimiser(nn.Module):
         self,
         what: str,
         parameters: Iterable[nn.Parameter],
-        learning_rate: float | Tensor,
+        learning_rate: Number,
         max_gradient_norm: float | None = None,
     ) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Schedules of hyperparameters: temperature, KL weight, learning rate."""
+"""Hyperparameters that are numbers: schedules over the steps of learning, and numbers that differ by replicate."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inference_marl.described import Described, expect
+from inference_marl.described import Described, IncompatibleError, PerReplicate, expect
+
+Number = float | Tensor
+"""A number that all replicates share or, of `ByReplicate`, one for each, `replicates x 1`.
+
+Either broadcasts with `[extra x] replicates x batch`; `over_events` makes it fit what has more dimensions.
+"""
 
 
 class Schedule(Described, ABC):
     """A number for every learning step, counted from 0."""
 
     @abstractmethod
-    def __call__(self, step: int) -> float:
-        """The value at `step`, the number of updates made so far."""
+    def __call__(self, step: int) -> Number:
+        """The value at `step`, the number of updates made so far: a number, except for `ByReplicate`."""
+
+    def each(self, step: int) -> tuple[float, ...]:
+        """The values at `step` that some replicate has."""
+        return (float(self(step)),)
 
     def at(self, steps: Tensor, dtype: torch.dtype) -> Tensor:
         """The values, of type `dtype`, at many steps (int64, any shape), such as the visit counts of a table."""
@@ -92,7 +102,64 @@ class Linear(Schedule):
         return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
 
-def positive(step: int, **schedules: float | Schedule) -> tuple[float, ...]:
+class ByReplicate(PerReplicate, Schedule):
+    """Numbers or schedules that differ by replicate: what arms that differ in them alone need to be played as one.
+
+    The replicates are split evenly, in order: of six, `values=[0.1, 1.0]` gives 0.1 to the first three and 1 to the
+    others. A class lists in `by_replicate` which of its arguments take one.
+
+    Args:
+        values: one per group of replicates.
+
+    Raises:
+        ValueError: if there are no values, or one is no number and no schedule.
+    """
+
+    def __init__(self, values: list[float | Schedule]) -> None:
+        if not values:
+            raise ValueError("values: got none, expected one per group of replicates")
+        for value in values:
+            if isinstance(value, ByReplicate):
+                raise ValueError("values: got a ByReplicate among them, expected numbers and schedules")
+            if not isinstance(value, Schedule):
+                expect("a finite number", ", or a schedule", values=value)
+        self.values, self.groups = tuple(values), len(values)
+        self._constant = not any(isinstance(value, Schedule) for value in values)
+        self.split(self.groups, torch.float64, torch.device("cpu"))
+
+    def split(self, replicates: int, dtype: torch.dtype, device: torch.device) -> None:
+        """See `PerReplicate`; before, there is one replicate per value.
+
+        Raises:
+            IncompatibleError: if replicates are no multiple of the values.
+        """
+        if replicates % self.groups:
+            raise IncompatibleError(
+                f"got {self.groups} values for {replicates} replicates, expected a number of them "
+                "that divides the replicates"
+            )
+        self._size, self._dtype, self._device = replicates // self.groups, dtype, device
+        self._known: tuple[int, Tensor] | None = None
+
+    def each(self, step: int) -> tuple[float, ...]:
+        """The value of each group at `step`."""
+        return tuple(number for value in self.values for number in each(value, step))
+
+    def __call__(self, step: int) -> Tensor:
+        """The value of each replicate at `step`, `replicates x 1`."""
+        step = 0 if self._constant else step
+        if self._known is None or self._known[0] != step:
+            numbers = torch.tensor(self.each(step), dtype=self._dtype, device=self._device)
+            self._known = step, numbers.repeat_interleave(self._size).unsqueeze(-1)
+        return self._known[1]
+
+    def at(self, steps: Tensor, dtype: torch.dtype) -> Tensor:
+        """See `Schedule`, of steps that lead with `replicates`."""
+        parts = zip(self.values, steps.chunk(self.groups), strict=True)
+        return torch.cat([as_schedule(value).at(part, dtype) for value, part in parts])
+
+
+def positive(step: int, **schedules: float | Schedule) -> tuple[Number, ...]:
     """The values of numbers and schedules at `step`, in the given order.
 
     Raises:
@@ -100,22 +167,47 @@ def positive(step: int, **schedules: float | Schedule) -> tuple[float, ...]:
     """
     values = {name: current(schedule, step) for name, schedule in schedules.items()}
     for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise ValueError(
-                f"{name}: got {value} at update {step}, expected a number that stays positive; for almost none of it, "
-                "a small one such as 1e-3"
-            )
+        for number in each(schedules[name], step) if isinstance(value, Tensor) else (value,):
+            if not 0 < number < math.inf:
+                raise ValueError(
+                    f"{name}: got {number} at update {step}, expected a number that stays positive; for almost none of "
+                    "it, a small one such as 1e-3"
+                )
     return tuple(values.values())
 
 
-def current(number: float | Schedule, step: int) -> float:
+def current(number: float | Schedule, step: int) -> Number:
     """The value at `step` of a number, which is constant, or a schedule."""
     return number(step) if isinstance(number, Schedule) else number
 
 
+def each(number: float | Schedule, step: int) -> tuple[float, ...]:
+    """The values at `step` that some replicate has."""
+    return number.each(step) if isinstance(number, Schedule) else (number,)
+
+
+def over_events(number: Number, dims: int) -> Number:
+    """A number, or one per replicate with `dims` more dimensions, to broadcast with `replicates x batch x event`."""
+    return number[(..., *[None] * dims)] if isinstance(number, Tensor) else number
+
+
+def clamped(number: Number, least: float, most: float = math.inf) -> Number:
+    """A number, or one per replicate, no smaller than `least` and no larger than `most`."""
+    return number.clamp(least, most) if isinstance(number, Tensor) else min(max(number, least), most)
+
+
 def expect_first(what: str, **schedules: float | Schedule) -> None:
     """As `described.expect`, of numbers and of the first values of schedules."""
-    expect(what, " at the first update", **{name: current(each, 0) for name, each in schedules.items()})
+    for name, schedule in schedules.items():
+        for value in each(schedule, 0):
+            expect(what, " at the first update", **{name: value})
+
+
+def expect_each(what: str, also: str = "", /, **numbers: float | ByReplicate) -> None:
+    """As `described.expect`, of numbers that do not change but may differ by replicate."""
+    for name, number in numbers.items():
+        for value in number.values if isinstance(number, ByReplicate) else (number,):
+            expect(what, also, **{name: value})
 
 
 def as_schedule(value: float | Schedule) -> Schedule:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.schedules import Number
 from inference_marl.spaces import Space
 from inference_marl.types import Seat
 
@@ -49,7 +50,7 @@ def mean_per_cell(cells: int, cell: Tensor, target: Tensor) -> Tensor:
     return (sums[0] / sums[1].clamp_min(1)).gather(1, cell)
 
 
-def move(table: Tensor, cell: Tensor, target: Tensor, rate: Tensor | float) -> None:
+def move(table: Tensor, cell: Tensor, target: Tensor, rate: Number) -> None:
     """Move cells the fraction `rate` of the way to their targets, in place.
 
     `lerp` is exact at rate 1, so a table of bounded targets stays within their bounds.
@@ -58,7 +59,7 @@ def move(table: Tensor, cell: Tensor, target: Tensor, rate: Tensor | float) -> N
         table: `replicates x cells`.
         cell: int64, `replicates x batch`.
         target: `replicates x batch`, the same for all data of a cell (`mean_per_cell`).
-        rate: a number, or `replicates x batch`.
+        rate: a number, or `replicates x batch`, or `replicates x 1`.
     """
     table.scatter_(1, cell, torch.lerp(table.gather(1, cell), target, rate))
 

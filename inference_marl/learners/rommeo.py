@@ -16,6 +16,7 @@ from inference_marl.guides import ClosedForm, Guide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
 from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
+from inference_marl.inference.schedules import ByReplicate, current, expect_each
 from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
 from inference_marl.models import ControlModel, Critic
 from inference_marl.spaces import Discrete
@@ -56,15 +57,17 @@ class Rommeo(VariationalLearner):
             max_gradient_norm: see `VariationalLearner`.
     """
 
+    by_replicate = VariationalLearner.by_replicate | {"discount"}
+
     guide: Guide
     critic: Critic
-    discount: float = 0.95
+    discount: float | ByReplicate = 0.95
     warmup: int = 0
     target_critic: Critic = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect("a number in [0, 1)", discount=self.discount)
+        expect_each("a number in [0, 1)", discount=self.discount)
         expect("an integer that is not negative", warmup=self.warmup)
 
     def setup(self) -> None:
@@ -130,7 +133,8 @@ class Rommeo(VariationalLearner):
         """Perform one learning step, as in the class docstring; `peers` is not read."""
         self.opponent_prior.fit()
         data = self.draw(newest)
-        target = td_target(data.reward, self.discount, data.terminated, self._next_value(data))
+        discount = current(self.discount, self.updates)
+        target = td_target(data.reward, discount, data.terminated, self._next_value(data))
         self.critic.fit(data.obs, data.action, data.opponent_action, target)
         if self.target_critic is not self.critic:
             track(self.target_critic, self.critic, self.critic.target_rate)

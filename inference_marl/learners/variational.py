@@ -16,7 +16,7 @@ from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import Schedule, positive
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, expect_each, positive
 from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -83,6 +83,7 @@ class VariationalLearner(Counting, Learner):
         transitions: the replay, or `None`.
     """
 
+    by_replicate = frozenset({"temperature", "kl_weight", "guide_learning_rate"})
     metrics = ELBO_PARTS
 
     opponent_prior: OpponentPrior
@@ -92,7 +93,7 @@ class VariationalLearner(Counting, Learner):
     kl_weight: float | Schedule = 1.0
     replay: int | None = None
     batch_size: int = 256
-    guide_learning_rate: float = 1e-2
+    guide_learning_rate: float | ByReplicate = 1e-2
     guide_steps: int = 1
     particles: int = 1
     max_gradient_norm: float | None = None
@@ -105,13 +106,13 @@ class VariationalLearner(Counting, Learner):
         expect("a positive integer", ", or null to learn from the newest trajectory only", replay=self.replay)
         expect("a positive integer", batch_size=self.batch_size, particles=self.particles)
         expect("an integer that is not negative", guide_steps=self.guide_steps)
-        expect("a positive number", guide_learning_rate=self.guide_learning_rate)
+        expect_each("a positive number", guide_learning_rate=self.guide_learning_rate)
         expect("a positive number", ", or null for none", max_gradient_norm=self.max_gradient_norm)
         self.likelihood = self.optimality or ExponentialOptimality()
         self.weights()
 
-    def weights(self) -> tuple[float, float]:
-        """The current temperature and KL weight; `ValueError` if one is not positive."""
+    def weights(self) -> tuple[Number, Number]:
+        """The current temperature and KL weight, a number or `replicates x 1`; `ValueError` if one is not positive."""
         alpha, beta = positive(self.updates, temperature=self.temperature, kl_weight=self.kl_weight)
         return alpha, beta
 
@@ -168,7 +169,8 @@ class VariationalLearner(Counting, Learner):
         self.elbo = estimator(TraceEnum_ELBO if enumerates else Trace_ELBO, self.particles)
         self.optimiser = None
         if parameters:
-            self.optimiser = Optimiser("guide", parameters, self.guide_learning_rate, self.max_gradient_norm)
+            rate = current(self.guide_learning_rate, 0)
+            self.optimiser = Optimiser("guide", parameters, rate, self.max_gradient_norm)
         fitted = {id(parameter) for parameter in parameters}
         self._of_model = tuple(parameter for parameter in self.parameters() if id(parameter) not in fitted)
         self.transitions = Replay(self.seat, self.replay) if self.replay else None

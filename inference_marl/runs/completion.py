@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from inference_marl.config.together import together
 from inference_marl.experiment import Experiment
 from inference_marl.runs.datasets import write_results
 from inference_marl.runs.errors import ArmError, RunError
@@ -110,7 +111,7 @@ class _Run:
 
     def __init__(self, experiment: Experiment, folder: Path, lease: Lease) -> None:
         self.experiment, self.folder, self.lease = experiment, folder, lease
-        self.jobs = [self._alone(arm) for arm in experiment.arms]
+        self.jobs = [Job(group.experiment, group.arms[0], folder, group.arms, lease) for group in together(experiment)]
         self.failed: dict[str, str] = {}
 
     def _alone(self, arm: str) -> Job:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from inference_marl.described import Described
+from inference_marl.described import Described, differing, within
 from inference_marl.types.seat import Seat
 
 
@@ -68,7 +68,7 @@ class Bindable(Described):
     """A description that becomes a working part once shapes are known, bound to its `seat`.
 
     Constructors take hyperparameters only. `bind` copies the description, so that arms and seats can share it, and
-    calls `setup` on the copy to create parameters and buffers.
+    calls `setup` on the copy to create parameters and buffers. By then, numbers that differ by replicate know the seat.
     """
 
     seat: Seat
@@ -87,6 +87,10 @@ class Bindable(Described):
         bound = copy.deepcopy(self)
         for name, value in context.items():
             setattr(bound, name, value)
-        with own_stream(bound.seat.device):
+        seat = bound.seat
+        for key, number in differing(bound):
+            with within(key):
+                number.split(seat.replicates, seat.dtype, seat.device)
+        with own_stream(seat.device):
             bound.setup()
         return bound

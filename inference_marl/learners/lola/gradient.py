@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError, expect, hyperparameters
 from inference_marl.inference.returns import discount_factor
+from inference_marl.inference.schedules import ByReplicate, current, expect_each, over_events
 from inference_marl.inference.tables import check_finite
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
 from inference_marl.learners.tabular.base import TabularLearner
@@ -65,9 +66,10 @@ class ExactGradientLearner(TabularLearner):
         counts: of an estimated opponent's actions, `replicates x states x opponent_actions`.
     """
 
+    by_replicate = frozenset({"step_size"})
     reads_peers: ClassVar[bool] = True
 
-    step_size: float = 1.0
+    step_size: float | ByReplicate = 1.0
     init_scale: float = 1.0
     update_every: int = 1
     forget: float = 0.01
@@ -77,7 +79,8 @@ class ExactGradientLearner(TabularLearner):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._counted: Trajectory | None = None
-        expect("a number that is not negative", step_size=self.step_size, init_scale=self.init_scale)
+        expect("a number that is not negative", init_scale=self.init_scale)
+        expect_each("a number that is not negative", step_size=self.step_size)
         expect("a positive integer", update_every=self.update_every)
         expect("a number in [0, 1)", forget=self.forget)
 
@@ -143,7 +146,11 @@ class ExactGradientLearner(TabularLearner):
         if self.updates % self.update_every == 0:
             direction = self.direction(self.derivatives(opponent))
             check_finite("gradient", direction.flatten(1))
-            self.softmax.logits.add_(direction, alpha=self.step_size)
+            step = over_events(current(self.step_size, self.updates), 1)
+            if isinstance(step, Tensor):
+                self.softmax.logits.addcmul_(direction, step)
+            else:
+                self.softmax.logits.add_(direction, alpha=step)
         return {}
 
     def update(self, seen: Experience) -> None:

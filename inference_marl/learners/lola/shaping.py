@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import expect, hyperparameters
+from inference_marl.inference.schedules import ByReplicate, current, expect_each, over_events
 from inference_marl.learners.lola.derivatives import Derivatives
 from inference_marl.learners.lola.gradient import ExactGradientLearner
 
@@ -21,11 +22,17 @@ class OpponentShapingLearner(ExactGradientLearner):
         step_size, init_scale, update_every, forget, gradients: see `ExactGradientLearner`.
     """
 
-    opponent_step_size: float = 1.0
+    by_replicate = ExactGradientLearner.by_replicate | {"opponent_step_size"}
+
+    opponent_step_size: float | ByReplicate = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect("a number that is not negative", opponent_step_size=self.opponent_step_size)
+        expect_each("a number that is not negative", opponent_step_size=self.opponent_step_size)
+
+    def ahead(self, change: Tensor) -> Tensor:
+        """How a change per unit of the opponent's step changes an agent's step, both `replicates x ...`."""
+        return over_events(current(self.opponent_step_size, self.updates), change.dim() - 2) * change
 
 
 @hyperparameters
@@ -80,7 +87,7 @@ class Lola(OpponentShapingLearner):
             (shaping,) = pull_back(weight)
         if self.look_ahead:
             shaping = shaping + at.change(of=i, wrt=i, direction=self._of_order(order - 1, j, at))
-        return gradients[i] + self.opponent_step_size * shaping
+        return gradients[i] + self.ahead(shaping)
 
 
 @hyperparameters
@@ -96,7 +103,7 @@ class LookAhead(OpponentShapingLearner):
         """The agent's own gradient, with its change by the opponent's step."""
         i, j = self.seat.index, 1 - self.seat.index
         change = at.change(of=i, wrt=i, direction=at.gradients(j)[j])
-        return at.gradients(i)[i] + self.opponent_step_size * change
+        return at.gradients(i)[i] + self.ahead(change)
 
 
 @hyperparameters
@@ -129,9 +136,8 @@ class StableOpponentShaping(OpponentShapingLearner):
         """The direction of algorithm 1."""
         values = [at.gradients(agent) for agent in (0, 1)]
         xi = [values[agent][agent] for agent in (0, 1)]
-        eta = self.opponent_step_size
-        ahead = [xi[i] + eta * at.change(of=i, wrt=i, direction=xi[1 - i]) for i in (0, 1)]
-        shaping = [eta * at.change(of=1 - i, wrt=i, direction=values[i][1 - i]) for i in (0, 1)]
+        ahead = [xi[i] + self.ahead(at.change(of=i, wrt=i, direction=xi[1 - i])) for i in (0, 1)]
+        shaping = [self.ahead(at.change(of=1 - i, wrt=i, direction=values[i][1 - i])) for i in (0, 1)]
         turning, length, gradient = _product(shaping, ahead), _product(ahead, ahead), _product(xi, xi)
         bounded = torch.where(turning < 0, (-self.a * length / turning).clamp_max(1), 1.0)
         share = torch.minimum(bounded, torch.where(gradient < self.b**2, gradient, 1.0))

@@ -11,9 +11,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect, hyperparameters, interval
+from inference_marl.described import IncompatibleError, hyperparameters, interval
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.schedules import Schedule, current, expect_first
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, expect_each, expect_first
 from inference_marl.inference.tables import check_finite, draw, mean_per_cell, move, random_table
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.spaces import Discrete
@@ -129,16 +129,18 @@ class ValueLearner(TabularLearner):
         initial: initial values: a number, or `[low, high]` for uniform draws.
     """
 
+    by_replicate = frozenset({"rate", "discount"})
+
     exploration: Exploration
     rate: float | Schedule = 0.1
-    discount: float = 0.95
+    discount: float | ByReplicate = 0.95
     initial: float | tuple[float, float] = 0.0
     values: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         interval("initial", self.initial, strictly=False)
-        expect("a number in [0, 1)", discount=self.discount)
+        expect_each("a number in [0, 1)", discount=self.discount)
         expect_first("a number in (0, 1]", rate=self.rate)
 
     def setup(self) -> None:
@@ -169,8 +171,8 @@ class ValueLearner(TabularLearner):
         return self.values[self.seat.rows, obs].max(-1).values
 
     @abstractmethod
-    def rates(self, cell: Tensor, error: Tensor) -> Tensor | float:
-        """How far to follow an error, in [0, 1], a number or `replicates x batch`.
+    def rates(self, cell: Tensor, error: Tensor) -> Number:
+        """How far to follow an error, in [0, 1], a number, `replicates x batch` or `replicates x 1`.
 
         Args:
             cell: the updated entry of the flat table `states x columns`, `replicates x batch`.
@@ -183,7 +185,8 @@ class ValueLearner(TabularLearner):
         cell = seen.obs * self.columns + self.column(seen)
         target = seen.reward
         if not bool(seen.terminated.all()):
-            target = td_target(target, self.discount, seen.terminated, self.next_value(seen.next_obs))
+            discount = current(self.discount, self.updates)
+            target = td_target(target, discount, seen.terminated, self.next_value(seen.next_obs))
         target = mean_per_cell(cells, cell, target.to(self.values.dtype))
         flat = self.values.view(-1, cells)
         move(flat, cell, target, self.rates(cell, target - flat.gather(1, cell)))
@@ -207,7 +210,7 @@ class JointValueLearner(ValueLearner):
         """The column of the joint action played, `replicates x batch`."""
         return seen.action * self.opponent_actions + seen.opponent_action
 
-    def rates(self, cell: Tensor, error: Tensor) -> Tensor | float:
+    def rates(self, cell: Tensor, error: Tensor) -> Number:
         """The current learning rate, whatever the error."""
         return current(self.rate, self.updates)
 

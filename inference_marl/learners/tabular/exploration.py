@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Described
-from inference_marl.inference.schedules import Schedule, as_schedule, expect_first
+from inference_marl.inference.schedules import Schedule, as_schedule, clamped, expect_first, over_events
 
 
 class Exploration(Described, ABC):
-    """Maps action values to the probabilities of playing them."""
+    """Maps action values to the probabilities of playing them.
+
+    Where its numbers differ by replicate, values lead with `replicates x batch`.
+    """
 
     @abstractmethod
     def __call__(self, values: Tensor, step: int) -> Tensor:
@@ -26,13 +29,16 @@ class Boltzmann(Exploration):
         temperature: positive, in units of reward; number or schedule over updates.
     """
 
+    by_replicate = frozenset({"temperature"})
+
     def __init__(self, temperature: float | Schedule = 1.0) -> None:
         expect_first("a positive number", temperature=temperature)
         self.temperature = as_schedule(temperature)
 
     def __call__(self, values: Tensor, step: int) -> Tensor:
         """The softmax of `values / temperature`, which is bounded away from 0."""
-        return torch.softmax(values / max(self.temperature(step), torch.finfo(values.dtype).tiny ** 0.5), dim=-1)
+        temperature = clamped(self.temperature(step), torch.finfo(values.dtype).tiny ** 0.5)
+        return torch.softmax(values / over_events(temperature, values.dim() - 2), dim=-1)
 
 
 class EpsilonGreedy(Exploration):
@@ -41,6 +47,8 @@ class EpsilonGreedy(Exploration):
     Args:
         epsilon: in [0, 1]; number or schedule over updates.
     """
+
+    by_replicate = frozenset({"epsilon"})
 
     def __init__(self, epsilon: float | Schedule = 0.1) -> None:
         expect_first("a number in [0, 1]", epsilon=epsilon)
@@ -52,7 +60,7 @@ class EpsilonGreedy(Exploration):
 
     def mix(self, policy: Tensor, step: int) -> Tensor:
         """`policy` with probability `1 - epsilon`, else a uniformly random action, `... x actions`."""
-        epsilon = min(max(self.epsilon(step), 0.0), 1.0)
+        epsilon = over_events(clamped(self.epsilon(step), 0.0, 1.0), policy.dim() - 2)
         return (1 - epsilon) * policy + epsilon / policy.shape[-1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Schedule
+from inference_marl.inference.schedules import ByReplicate, Schedule
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration
 from inference_marl.learners.tabular.joint_action import JointActionLearner
 from inference_marl.types import Experience
@@ -29,7 +29,7 @@ class FictitiousPlay(JointActionLearner):
 
     exploration: Exploration | None = None  # type: ignore[assignment]  # there is one once it is made
     rate: float | Schedule = field(default=1.0, init=False)
-    discount: float = field(default=0.0, init=False)
+    discount: float | ByReplicate = field(default=0.0, init=False)
     initial: float | tuple[float, float] = field(default=0.0, init=False)
     divide_by_sum: bool = field(default=False, init=False)
 

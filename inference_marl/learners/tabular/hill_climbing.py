@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Schedule, current, expect_first
+from inference_marl.inference.schedules import Number, Schedule, current, expect_first, over_events
 from inference_marl.inference.tables import mean_per_cell
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -40,6 +40,8 @@ class PHC(IndependentQ):
             played changes, by `delta` if it is the best and else by `-delta / (actions - 1)`; then all are shifted up
             by any negative one's deficit, and normalised.
     """
+
+    by_replicate = IndependentQ.by_replicate | {"policy_rate", "epsilon"}
 
     exploration: Exploration = field(init=False)
     policy_rate: float | Schedule = 0.01
@@ -85,15 +87,17 @@ class PHC(IndependentQ):
             policy = policy - policy.amin(-1, keepdim=True).clamp_max(0)
         self.strategy[rows, obs] = policy / policy.sum(-1, keepdim=True)
 
-    def steps(self, obs: Tensor, policy: Tensor, values: Tensor) -> Tensor | float:
-        """Step sizes of the policies, a number or `replicates x batch x 1`: `policy_rate`, unless overridden.
+    def steps(self, obs: Tensor, policy: Tensor, values: Tensor) -> Number:
+        """Step sizes of the policies: `policy_rate`, unless overridden.
+
+        A number, or `replicates x batch x 1`, or `replicates x 1 x 1`.
 
         Args:
             obs: the states visited, `replicates x batch`.
             policy: their policies, `replicates x batch x actions`.
             values: their values, `replicates x batch x actions`.
         """
-        return current(self.policy_rate, self.updates)
+        return over_events(current(self.policy_rate, self.updates), 1)
 
 
 @hyperparameters
@@ -113,6 +117,8 @@ class WoLFPHC(PHC):
     Raises:
         ValueError: if a number is out of range, or steps are larger while winning.
     """
+
+    by_replicate = IndependentQ.by_replicate | {"epsilon"}
 
     policy_rate: float | Schedule = field(init=False)
     policy_rate_winning: float | Schedule = 0.0025
@@ -138,7 +144,7 @@ class WoLFPHC(PHC):
         self.table("average", self.states, self.actions)
         self.table("visits", self.states)
 
-    def steps(self, obs: Tensor, policy: Tensor, values: Tensor) -> Tensor | float:
+    def steps(self, obs: Tensor, policy: Tensor, values: Tensor) -> Number:
         """Update the average policies and return the step sizes, `replicates x batch x 1`."""
         rows = self.seat.rows
         visits = self.visits[rows, obs] + 1
@@ -149,7 +155,7 @@ class WoLFPHC(PHC):
         return torch.where(winning, values.new_tensor(small), values.new_tensor(large))
 
 
-def climb(policy: Tensor, values: Tensor, delta: Tensor | float) -> Tensor:
+def climb(policy: Tensor, values: Tensor, delta: Number) -> Tensor:
     """The policy after a step of size `delta` towards its best actions (Bowling and Veloso 2002), `... x actions`."""
     best = greedy(values)
     limit = torch.as_tensor(delta, dtype=policy.dtype, device=policy.device) / max(policy.shape[-1] - 1, 1)
@@ -157,7 +163,7 @@ def climb(policy: Tensor, values: Tensor, delta: Tensor | float) -> Tensor:
     return policy - loss + best * loss.sum(-1, keepdim=True)
 
 
-def played_change(values: Tensor, action: Tensor, delta: Tensor | float) -> Tensor:
+def played_change(values: Tensor, action: Tensor, delta: Number) -> Tensor:
     """The change of the played action's probability, before renormalisation, `... x actions`; see `PHC`'s `step`."""
     actions = values.shape[-1]
     best = values.gather(-1, action.unsqueeze(-1)) == values.amax(-1, keepdim=True)

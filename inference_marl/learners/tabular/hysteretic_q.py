@@ -26,6 +26,8 @@ class HystereticQ(ValueLearner):
         exploration, discount, initial: see `ValueLearner`.
     """
 
+    by_replicate = ValueLearner.by_replicate | {"negative_rate"}
+
     negative_rate: float | Schedule = 0.01
 
     def __post_init__(self) -> None:
@@ -35,4 +37,4 @@ class HystereticQ(ValueLearner):
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
         """`rate`, or `negative_rate` for negative errors."""
         rising, falling = (current(rate, self.updates) for rate in (self.rate, self.negative_rate))
-        return torch.full_like(error, rising).masked_fill(error < 0, falling)
+        return torch.where(error < 0, falling, torch.zeros_like(error) + rising)

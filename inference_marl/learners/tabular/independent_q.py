@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import current
+from inference_marl.inference.schedules import Number, current
 from inference_marl.learners.tabular.base import ValueLearner
 
 
@@ -16,6 +16,6 @@ class IndependentQ(ValueLearner):
     Also called decentralised Q-learning (Matignon et al. 2012), or an independent learner (Claus and Boutilier 1998).
     """
 
-    def rates(self, cell: Tensor, error: Tensor) -> Tensor | float:
+    def rates(self, cell: Tensor, error: Tensor) -> Number:
         """The current learning rate, whatever the error."""
         return current(self.rate, self.updates)

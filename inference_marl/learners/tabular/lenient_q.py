@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import expect, hyperparameters
-from inference_marl.inference.schedules import current
+from inference_marl.inference.schedules import ByReplicate, current
 from inference_marl.inference.tables import mean_per_cell, move
 from inference_marl.learners.tabular.base import ValueLearner
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration
@@ -41,7 +41,7 @@ class LenientQ(ValueLearner):
     """
 
     exploration: Exploration = field(init=False)
-    discount: float = 0.9
+    discount: float | ByReplicate = 0.9
     max_temperature: float = 50.0
     min_temperature: float = 2.0
     decay: float = 0.995
@@ -74,7 +74,8 @@ class LenientQ(ValueLearner):
         temperature = self.temperature.view(len(cell), -1)
         luck = torch.rand_like(temperature).gather(1, cell)  # the same for all data of a cell, so any may be written
         forgiven = luck >= -torch.expm1(-1 / (self.leniency_moderation * temperature.gather(1, cell)))
-        return torch.full_like(error, current(self.rate, self.updates)).masked_fill((error < 0) & forgiven, 0.0)
+        rate = torch.zeros_like(error) + current(self.rate, self.updates)
+        return rate.masked_fill((error < 0) & forgiven, 0.0)
 
     def update(self, seen: Experience) -> None:
         """Move the visited cells towards their targets, then cool them."""

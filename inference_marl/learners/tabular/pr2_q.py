@@ -45,6 +45,8 @@ class PR2Q(JointValueLearner):
         ValueError: if a number is out of range, or a temperature is given for a model that counts.
     """
 
+    by_replicate = JointValueLearner.by_replicate | {"opponent_temperature"}
+
     opponent_model: Literal["counts", "soft", "counts_over_pairs"] = "counts"
     opponent_temperature: float | Schedule | None = None
 

@@ -47,6 +47,8 @@ class RecursiveFMQ(IndependentQ):
         discount, initial: as for `ValueLearner`.
     """
 
+    by_replicate = IndependentQ.by_replicate | {"epsilon", "frequency_rate"}
+
     exploration: Exploration = field(init=False)
     epsilon: float | Schedule = 0.05
     frequency_rate: float | Schedule = 0.01
@@ -81,8 +83,9 @@ class RecursiveFMQ(IndependentQ):
         cells = self.states * self.actions
         maximum, frequency = (table.view(-1, cells) for table in (self.maximum, self.frequency))
         cell = seen.obs * self.actions + seen.action
+        discount = current(self.discount, self.updates)
         optimistic = self.maximum[self.seat.rows, seen.next_obs].max(-1).values
-        target = td_target(seen.reward.to(maximum.dtype), self.discount, seen.terminated, optimistic)
+        target = td_target(seen.reward.to(maximum.dtype), discount, seen.terminated, optimistic)
         raised = maximum.scatter_reduce(1, cell, target, "amax")
         reached = (target == raised.gather(1, cell)).to(frequency.dtype)
         move(frequency, cell, mean_per_cell(cells, cell, reached), current(self.frequency_rate, self.updates))

@@ -1,0 +1,89 @@
+"""Arms that differ in numbers only, and the experiment in which one learner plays them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from inference_marl.config.build import actors_of
+from inference_marl.described import Described, arguments, differing, plain, public_path
+from inference_marl.experiment import Experiment, is_tournament
+from inference_marl.inference.schedules import ByReplicate, Schedule
+
+
+@dataclass(frozen=True)
+class Together:
+    """Arms that are played as one.
+
+    Attributes:
+        arms: their names, in the order of their replicates: of `n` arms, the `i`-th has the `i`-th `n`-th of them.
+        experiment: where an arm called as the first of them plays them all; of a single one, that which it is from.
+    """
+
+    arms: tuple[str, ...]
+    experiment: Experiment
+
+
+def together(experiment: Experiment) -> list[Together]:
+    """The arms of an experiment in groups, in order of first appearance.
+
+    Arms of an ablation form one group if they differ only in numbers or schedules that their classes list in
+    `by_replicate`: they are one arm with as many times the replicates, in which these numbers are `ByReplicate`. Arms
+    of other experiments, and those in which something differs by replicate already, are alone.
+    """
+    groups: list[tuple[Any, list[str]]] = []
+    for name, arm in experiment.arms.items():
+        pattern = _without_numbers(arm)
+        alone = not experiment.levels or is_tournament(experiment.levels) or any(differing(arm))
+        same = [names for other, names in groups if other == pattern and not alone]
+        if same:
+            same[0].append(name)
+        else:
+            groups.append((None if alone else pattern, [name]))
+    return [Together(tuple(names), _played_as_one(experiment, names)) for _, names in groups]
+
+
+def _played_as_one(experiment: Experiment, names: Sequence[str]) -> Experiment:
+    if len(names) == 1:
+        return experiment
+    arm = actors_of(_merged([experiment.arms[name] for name in names]), f"arms.{names[0]}")
+    replicates = len(names) * experiment.replicates
+    return experiment.replace(arms={names[0]: arm}, replicates=replicates, levels=None, published=None)
+
+
+def _without_numbers(value: Any, may_differ: bool = False) -> Any:
+    """A description as plain data, with a mark in the place of every number and schedule that may differ."""
+    if may_differ and _is_number(value):
+        return Real
+    if isinstance(value, Described):
+        may = type(value).by_replicate
+        return public_path(type(value)), {
+            name: _without_numbers(each, name in may) for name, each in arguments(value).items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_numbers(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _without_numbers(each) for key, each in value.items()}
+    return plain(value)
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real | Schedule)
+
+
+def _merged(values: Sequence[Any], may_differ: bool = False) -> Any:
+    """What several descriptions, alike but for numbers, say as one, as plain data."""
+    first, *others = values
+    if all(plain(other) == plain(first) for other in others):
+        return plain(first)
+    if may_differ:
+        return ByReplicate(list(values)).describe()
+    if isinstance(first, Described):
+        may, given = type(first).by_replicate, [arguments(value) for value in values]
+        merged = {name: _merged([each[name] for each in given], name in may) for name in given[0]}
+        return {"class_path": public_path(type(first)), "init_args": merged}
+    if isinstance(first, dict):
+        return {key: _merged([value[key] for value in values]) for key in first}
+    return [_merged(each) for each in zip(*values, strict=True)]

@@ -1,0 +1,313 @@
+"""Numbers that differ by replicate: every group of replicates does what a learner with its number alone does.
+
+The numbers are found, not listed: whatever a class in one of the arms below declares is put to the test, and a class
+that declares numbers and is in none of them fails here.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from torch import Tensor
+
+from inference_marl.config.build import actors_of, available
+from inference_marl.described import Described, arguments, plain
+from inference_marl.experiment import Experiment
+from inference_marl.games import MatrixGame, Rendezvous, RiskyBridge
+from inference_marl.guides import (
+    CategoricalNetwork,
+    Empirical,
+    ExactTrajectory,
+    OpponentFirst,
+    Optimal,
+    PolicyFirst,
+    Tabular,
+    TanhNormalNetwork,
+    TrajectoryGuide,
+)
+from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
+from inference_marl.learners import Planner, Rommeo, Stationary
+from inference_marl.learners.lola import Lola, LookAhead, NaiveGradient, StableOpponentShaping
+from inference_marl.learners.tabular import (
+    FMQ,
+    PHC,
+    PR2Q,
+    Boltzmann,
+    DistributedQ,
+    EpsilonGreedy,
+    FictitiousPlay,
+    HystereticQ,
+    IndependentQ,
+    JointActionLearner,
+    LenientQ,
+    RecursiveFMQ,
+    WoLFPHC,
+)
+from inference_marl.models import (
+    Amortised,
+    BayesianCritic,
+    DirichletMultinomial,
+    DirichletTransition,
+    EmpiricalFrequency,
+    LevelK,
+    NetworkCritic,
+    TabularCritic,
+)
+from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.types import Actor, Game, seed_streams
+
+STEPS, REPLICATES, ENVIRONMENTS = 10, 4, 2
+Arm = Actor | list[Actor]
+
+VALUES: dict[str, tuple[Any, Any]] = {
+    "temperature": (0.4, ExponentialDecay(3.0, 0.1, 0.2)),
+    "opponent_temperature": (0.4, Linear(3.0, 0.2, 5)),
+    "kl_weight": (Linear(2.0, 0.5, 5), 0.3),
+    "discount": (0.9, 0.2),
+    "rate": (0.3, InverseTime(1.0, 2.0)),
+    "negative_rate": (0.05, InverseTime(0.4, 2.0)),
+    "policy_rate": (0.05, InverseTime(0.4, 2.0)),
+    "frequency_rate": (0.05, InverseTime(0.4, 2.0)),
+    "epsilon": (0.1, Linear(0.9, 0.3, 5)),
+    "guide_learning_rate": (0.1, 0.003),
+    "learning_rate": (0.1, 0.003),
+    "step_size": (1.0, 0.2),
+    "opponent_step_size": (1.5, 0.2),
+}
+"""Two different values of every number that may differ by replicate, by its name."""
+
+
+def repeated() -> Game:
+    """Several states, and never over."""
+    return MatrixGame("stag_hunt", horizon=None, memory=1, discount=0.9)
+
+
+def network() -> TanhNormalNetwork:
+    return TanhNormalNetwork((4,))
+
+
+def rommeo(**changes: Any) -> Rommeo:
+    parts: dict[str, Any] = {
+        "opponent_prior": EmpiricalFrequency(window=5, smoothing=0.1),
+        "guide": OpponentFirst(Optimal(), Optimal()),
+        "critic": TabularCritic(),
+    }
+    return Rommeo(**parts | changes)
+
+
+def rommeo_ac(**changes: Any) -> Rommeo:
+    parts: dict[str, Any] = {
+        "opponent_prior": Amortised(network(), window=12, batch_size=4),
+        "guide": OpponentFirst(network(), network()),
+        "critic": NetworkCritic((4,), max_gradient_norm=10.0),
+        "replay": 9,
+        "batch_size": 4,
+        "warmup": 3,
+    }
+    return Rommeo(**parts | changes)
+
+
+def planner(**changes: Any) -> Planner:
+    parts: dict[str, Any] = {
+        "opponent_prior": DirichletMultinomial(),
+        "reward": TabularCritic(),
+        "guide": ExactTrajectory(),
+        "transition": DirichletTransition(),
+        "horizon": 3,
+    }
+    return Planner(**parts | changes)
+
+
+ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
+    "rommeo": (repeated, rommeo),
+    "rommeo, policy first": (repeated, lambda: rommeo(guide=PolicyFirst(Optimal(), Optimal()))),
+    "rommeo, rho := P": (repeated, lambda: rommeo(guide=OpponentFirst(Empirical(), Optimal()))),
+    "rommeo, policy first, rho := P": (repeated, lambda: rommeo(guide=PolicyFirst(Empirical(), Optimal()))),
+    "rommeo, visits": (
+        repeated,
+        lambda: rommeo(opponent_prior=LevelK(2), critic=TabularCritic(rate_over="visits", target_rate=0.5)),
+    ),
+    "rommeo, fitted": (
+        repeated,
+        lambda: rommeo(guide=OpponentFirst(Tabular(), Tabular()), guide_steps=2, replay=8, batch_size=4),
+    ),
+    "rommeo, optimal before fitted": (repeated, lambda: rommeo(guide=OpponentFirst(Optimal(), Tabular()))),
+    "rommeo, fitted before optimal": (repeated, lambda: rommeo(guide=PolicyFirst(Optimal(), CategoricalNetwork((4,))))),
+    "rommeo-ac": (lambda: Rendezvous(horizon=7), rommeo_ac),
+    "rommeo-ac, policy first": (
+        lambda: Rendezvous(horizon=7),
+        lambda: rommeo_ac(
+            guide=PolicyFirst(network(), network()), critic=BayesianCritic((4,)), particles=2, max_gradient_norm=1.0
+        ),
+    ),
+    "planner": (RiskyBridge, planner),
+    "planner, inferred": (RiskyBridge, lambda: planner(guide=ExactTrajectory("inferred"))),
+    "planner, fitted": (
+        RiskyBridge,
+        lambda: planner(guide=TrajectoryGuide(Tabular(), CategoricalNetwork((4,)), "inferred"), replay=8, batch_size=4),
+    ),
+    "planner, drawn": (
+        RiskyBridge,
+        lambda: planner(guide=TrajectoryGuide(Empirical(), Tabular(), enumerate=False), particles=2),
+    ),
+    "planner, continuous": (
+        lambda: Rendezvous(horizon=7),
+        lambda: Planner(
+            opponent_prior=Amortised(network(), window=12, batch_size=4),
+            reward=NetworkCritic((4,)),
+            guide=TrajectoryGuide(network(), network()),
+        ),
+    ),
+    "q": (repeated, lambda: IndependentQ(exploration=Boltzmann())),
+    "q, against a script": (repeated, lambda: [IndependentQ(exploration=EpsilonGreedy()), Stationary()]),
+    "fmq": (repeated, lambda: FMQ(exploration=Boltzmann())),
+    "recursive fmq": (repeated, lambda: RecursiveFMQ(epsilon=0.5)),
+    "phc": (repeated, PHC),
+    "phc, of mapr2": (repeated, lambda: PHC(step="played_action", initial_policy="random")),
+    "wolf-phc": (repeated, WoLFPHC),
+    "hysteretic q": (repeated, lambda: HystereticQ(exploration=Boltzmann(), initial=20.0)),
+    "lenient q": (repeated, lambda: LenientQ(max_temperature=1.0)),
+    "distributed q": (repeated, lambda: DistributedQ(exploration=EpsilonGreedy())),
+    "jal": (repeated, lambda: JointActionLearner(exploration=Boltzmann())),
+    "pr2-q": (repeated, lambda: PR2Q(exploration=Boltzmann(), opponent_model="soft")),
+    "fictitious play": (repeated, lambda: FictitiousPlay(exploration=Boltzmann())),
+    "naive gradient": (repeated, NaiveGradient),
+    "lola": (repeated, Lola),
+    "lola, of order 2": (repeated, lambda: Lola(order=2, look_ahead=True)),
+    "lola, of an estimate": (repeated, lambda: [Lola(), IndependentQ(exploration=Boltzmann())]),
+    "look-ahead": (repeated, LookAhead),
+    "sos": (repeated, lambda: StableOpponentShaping(gradients="autograd")),
+}
+
+WITHOUT_EFFECT = {
+    *((arm, "guide_learning_rate") for arm in ("rommeo", "rommeo, policy first", "rommeo, rho := P")),
+    *((arm, "guide_learning_rate") for arm in ("rommeo, policy first, rho := P", "rommeo, visits")),
+    *((arm, "guide_learning_rate") for arm in ("planner", "planner, inferred")),
+}
+"""Nothing is fitted there."""
+
+ROUNDED = {"guide_learning_rate", "learning_rate", "step_size"}
+"""Where a parameter moves by `rate x direction` in other operations, which round otherwise: all else is to the bit."""
+
+
+def declared(cls: type[Described]) -> list[str]:
+    """The constructor arguments that may differ by replicate."""
+    return sorted(cls.by_replicate & set(inspect.signature(cls).parameters))
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[type[Described], tuple[Any, ...]]]:
+    """Every argument in a description that may differ by replicate: whose it is, and the path to it in plain data."""
+    if isinstance(value, Described):
+        yield from ((type(value), (*path, "init_args", name)) for name in declared(type(value)))
+        for name, item in arguments(value).items():
+            yield from places(item, (*path, "init_args", name))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from places(item, (*path, i))
+
+
+CASES = [(name, path) for name, (_, make) in ARMS.items() for _, path in places(make())]
+
+
+def with_value(arm: Arm, path: tuple[Any, ...], value: Any) -> Arm:
+    """The arm with another argument at a path, through the builder of files."""
+    config = copy.deepcopy(plain(arm))
+    node = config
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = plain(value)
+    return actors_of(config, "arms.it")
+
+
+def played(game: Game, arm: Arm, replicates: int = REPLICATES, dtype: str = "float64") -> dict[str, Tensor]:
+    """Actions and rewards of some steps, then beliefs and the learners' tensors, all leading with replicates."""
+    experiment = Experiment(game, {"it": arm}, replicates, STEPS, ENVIRONMENTS, seed=3, dtype=dtype)  # type: ignore[arg-type]
+    seed_streams(experiment.seed, experiment.device)
+    actors = experiment.bind("it")
+    shape = (replicates, ENVIRONMENTS)
+    collector = Collector(GameSimulator(game, *shape, experiment.device, experiment.dtype), actors)
+    found: dict[str, Tensor] = {}
+    for step in range(STEPS):
+        newest = collector.collect()
+        found |= {f"{step}.action_{agent}": action for agent, action in enumerate(newest.flat.actions)}
+        found[f"{step}.rewards"] = newest.flat.rewards
+        update(actors, newest)
+    for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
+        believed = actor.beliefs(obs, collector.memories[agent], 3)
+        found |= {f"{agent}.beliefs.{name}": value for name, value in believed.items()}
+        greedy = actor.act(obs, collector.memories[agent], explore=False)
+        found[f"{agent}.greedy"] = greedy.action
+        tensors = {name: value for name, value in actor.state_dict().items() if isinstance(value, Tensor)}
+        found |= {f"{agent}.{name}": value.clone() for name, value in tensors.items() if "prior_mean" not in name}
+    assert all(len(value) == replicates for value in found.values())
+    return found
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rows: slice, rounded: bool) -> None:
+    assert found.keys() == expected.keys()
+    tolerance = {"rtol": 1e-6, "atol": 1e-9} if rounded else {"rtol": 0.0, "atol": 0.0}
+    for name, value in found.items():
+        one, other = value[rows], expected[name][rows]
+        torch.testing.assert_close(one, other, **tolerance, equal_nan=True, msg=lambda text: f"{name}: {text}")  # noqa: B023
+
+
+@pytest.mark.parametrize(("name", "path"), CASES, ids=lambda part: part if isinstance(part, str) else str(part[-1]))
+def test_each_group_does_what_a_learner_with_its_number_does(name: str, path: tuple[Any, ...]) -> None:
+    make_game, make_arm = ARMS[name]
+    game, arm, number = make_game(), make_arm(), path[-1]
+    with pyro.validation_enabled(False):
+        first, second = (played(game, with_value(arm, path, value)) for value in VALUES[number])
+        both = played(game, with_value(arm, path, ByReplicate(list(VALUES[number]))))
+    half = REPLICATES // 2
+    assert_same(both, first, slice(half), number in ROUNDED)
+    assert_same(both, second, slice(half, None), number in ROUNDED)
+    for rows in (slice(half), slice(half, None)):  # so groups that were exchanged, or alike, would have been noticed
+        same = all(torch.equal(first[key][rows], second[key][rows]) for key in first)
+        assert same == ((name, number) in WITHOUT_EFFECT)
+
+
+def test_every_number_is_put_to_the_test() -> None:
+    listed = {name for names in available().values() for name in names}
+    classes = [Described]
+    for cls in classes:
+        classes += cls.__subclasses__()
+    may = {cls for cls in classes if cls.__module__.startswith("inference_marl.") and cls.__name__ in listed}
+    effective = {
+        (cls, path[-1])
+        for name, (_, make) in ARMS.items()
+        for cls, path in places(make())
+        if (name, path[-1]) not in WITHOUT_EFFECT
+    }
+    assert effective >= {(cls, number) for cls in may for number in declared(cls)}
+
+
+@pytest.mark.parametrize("name", ["rommeo", "rommeo, fitted", "rommeo-ac", "planner", "phc", "lola"])
+def test_several_numbers_differ_at_once(name: str) -> None:
+    make_game, make_arm = ARMS[name]
+    game, paths = make_game(), [path for case, path in CASES if case == name]
+
+    def everywhere(value_of: Callable[[str], Any]) -> dict[str, Tensor]:
+        arm = make_arm()
+        for path in paths:
+            arm = with_value(arm, path, value_of(path[-1]))
+        with pyro.validation_enabled(False):
+            return played(game, arm)
+
+    both = everywhere(lambda number: ByReplicate(list(VALUES[number])))
+    half = REPLICATES // 2
+    for i, rows in enumerate((slice(half), slice(half, None))):
+        assert_same(both, everywhere(lambda number, i=i: VALUES[number][i]), rows, rounded=True)  # type: ignore[misc]
+
+
+def test_numbers_need_not_come_in_equally_many_groups() -> None:
+    game, weights = repeated(), [0.5, 1.0, 2.0, 4.0]
+    both = played(game, rommeo(temperature=ByReplicate([0.3, 3.0]), kl_weight=ByReplicate(list(weights))))
+    for row, kl_weight in enumerate(weights):
+        alone = played(game, rommeo(temperature=[0.3, 3.0][row // 2], kl_weight=kl_weight))
+        assert_same(both, alone, slice(row, row + 1), rounded=False)
