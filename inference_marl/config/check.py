@@ -19,7 +19,7 @@ _PASSED: WeakSet[Experiment] = WeakSet()
 
 
 def check(experiment: Experiment) -> None:
-    """Bind every arm, on the CPU and for as few replicates as it takes, and play a step: what does not fit is found now.
+    """Bind every arm, on the CPU and for as few replicates as it takes, and play a step, to find what does not fit.
 
     What has passed once is not checked again, and the random numbers are left as they were.
 

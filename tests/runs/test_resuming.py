@@ -201,7 +201,7 @@ def test_if_every_arm_fails_there_are_no_results(tmp_path: Path) -> None:
 
 
 def test_starting_again_after_a_cut_plays_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    factors = {"kl_weight": [1.0, 0.5, 0.1]}
+    factors = {"opponent_prior.window": [5, 4, 3]}
     experiment = ablation(climbing(arms={"a": rommeo_q()}, checkpoint_every=2), factors)
     whole = run(experiment, tmp_path, "whole")
     cut_after(9, monkeypatch, experiment, tmp_path / "test")  # in the middle of the second of three arms of 6 steps
@@ -213,9 +213,7 @@ def test_starting_again_after_a_cut_plays_only_what_is_missing(tmp_path: Path, m
 
     monkeypatch.setattr(Arm, "advance", counting)
     assert run_or_resume(experiment, tmp_path, "test", progress=False) == (tmp_path / "test", False)
-    assert played == [("kl_weight_0p5", step) for step in range(3, 7)] + [
-        ("kl_weight_0p1", step) for step in range(1, 7)
-    ]
+    assert played == [("window_4", step) for step in range(3, 7)] + [("window_3", step) for step in range(1, 7)]
     assert_same(tmp_path / "test", whole)
 
 
