@@ -1,7 +1,8 @@
 """Numbers that differ by replicate: every group of replicates does what a learner with its number alone does.
 
 The numbers are found, not listed: whatever a class in one of the arms below declares is put to the test, and a class
-that declares numbers and is in none of them fails here.
+that declares numbers and is in none of them fails here. Priors that draw by rejection are in none: how many random
+numbers such a draw takes depends on those of the other replicates.
 """
 
 from __future__ import annotations
@@ -77,6 +78,16 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "epsilon": (0.1, Linear(0.9, 0.3, 5)),
     "guide_learning_rate": (0.1, 0.003),
     "learning_rate": (0.1, 0.003),
+    "initial": (0.0, 3.0),
+    "weight": (10.0, 0.5),
+    "policy_rate_winning": (0.02, InverseTime(0.1, 2.0)),
+    "policy_rate_losing": (0.3, InverseTime(0.9, 20.0)),
+    "max_temperature": (3.0, 1.0),
+    "min_temperature": (2.0, 0.3),
+    "decay": (0.95, 0.5),
+    "diffusion": (0.1, 0.9),
+    "selection_moderation": (1.0, 9.0),
+    "leniency_moderation": (0.1, 9.0),
     "step_size": (1.0, 0.2),
     "opponent_step_size": (1.5, 0.2),
 }
@@ -170,9 +181,9 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "recursive fmq": (repeated, lambda: RecursiveFMQ(epsilon=0.5)),
     "phc": (repeated, PHC),
     "phc, of mapr2": (repeated, lambda: PHC(step="played_action", initial_policy="random")),
-    "wolf-phc": (repeated, WoLFPHC),
+    "wolf-phc": (repeated, lambda: WoLFPHC(policy_rate_losing=0.3, initial=(0.0, 1.0))),
     "hysteretic q": (repeated, lambda: HystereticQ(exploration=Boltzmann(), initial=20.0)),
-    "lenient q": (repeated, lambda: LenientQ(max_temperature=1.0)),
+    "lenient q": (repeated, lambda: LenientQ(max_temperature=1.0, min_temperature=0.9, initial=20.0)),
     "distributed q": (repeated, lambda: DistributedQ(exploration=EpsilonGreedy())),
     "jal": (repeated, lambda: JointActionLearner(exploration=Boltzmann())),
     "pr2-q": (repeated, lambda: PR2Q(exploration=Boltzmann(), opponent_model="soft")),
