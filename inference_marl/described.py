@@ -118,6 +118,23 @@ def _check_fields(cls: type, given: dict[str, Any]) -> None:
             raise ValueError(f"{name}: got {given[name]!r}, expected {names}")
 
 
+def _check_alike(cls: type[Described], given: Mapping[str, Any]) -> None:
+    """Refuse what differs by replicate, itself or in a container, where the class expects the same for all.
+
+    Raises:
+        ValueError: naming the argument, and those that may differ.
+    """
+    for name in given.keys() - cls.by_replicate:
+        value = given[name]
+        within_it = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
+        for each in within_it:
+            if isinstance(each, PerReplicate):
+                may = f"; what may differ: {', '.join(sorted(cls.by_replicate))}" if cls.by_replicate else ""
+                raise ValueError(
+                    f"{name}: got {type(each).__name__}, expected the same for all replicates of {cls.__name__}{may}"
+                )
+
+
 @cache
 def _words(init: Callable[..., None]) -> dict[str, tuple[Any, ...]]:
     """The arguments of a constructor that are declared as one of several words."""
@@ -172,21 +189,16 @@ class Described:
             return made
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
-        _check_fields(cls, given)
-        for name, known in _words(cls.__init__).items():
-            if given[name] not in known:
-                raise ValueError(f"{name}: got {given[name]!r}, expected {' or '.join(map(str, known))}")
         for name, parameter in bound.signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(name)
             elif parameter.kind is parameter.VAR_POSITIONAL and not given[name]:
                 del given[name]
-        for name, value in given.items():
-            if isinstance(value, PerReplicate) and name not in cls.by_replicate:
-                may = f"; what may differ: {', '.join(sorted(cls.by_replicate))}" if cls.by_replicate else ""
-                raise ValueError(
-                    f"{name}: got {type(value).__name__}, expected the same for all replicates of {cls.__name__}{may}"
-                )
+        _check_alike(cls, given)
+        _check_fields(cls, given)
+        for name, known in _words(cls.__init__).items():
+            if given[name] not in known:
+                raise ValueError(f"{name}: got {given[name]!r}, expected {' or '.join(map(str, known))}")
         object.__setattr__(made, "_given", given)
         return made
 

@@ -12,6 +12,7 @@ from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.optimise import Optimiser, check_step_size
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Ring, entries_of
+from inference_marl.inference.schedules import ByReplicate
 from inference_marl.inference.svi import elbo_loss, no_guide
 from inference_marl.models.priors import OpponentPrior
 
@@ -33,13 +34,15 @@ class Amortised(OpponentPrior):
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
     """
 
+    by_replicate = frozenset({"learning_rate"})
+
     def __init__(
         self,
         conditional: Conditional,
         window: int = 10_000,
         batch_size: int = 256,
         steps: int = 1,
-        learning_rate: float = 1e-2,
+        learning_rate: float | ByReplicate = 1e-2,
         max_gradient_norm: float | None = None,
     ) -> None:
         super().__init__()

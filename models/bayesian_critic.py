@@ -58,6 +58,8 @@ class BayesianCritic(Counting, NetworkCritic):
         particles: draws of the weights per gradient step.
     """
 
+    by_replicate = frozenset({"learning_rate"})
+
     noise: Tensor
     second_moment: Tensor
 

@@ -11,14 +11,23 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.ops.indexing import Vindex
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference_marl.described import IncompatibleError, expect, interval
 from inference_marl.inference.conditional import PyroPart
 from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.inference.optimise import Optimiser, check_step_size
 from inference_marl.inference.plates import ONE_STEP
-from inference_marl.inference.schedules import ByReplicate, Number, Schedule, as_schedule, current, expect_first
+from inference_marl.inference.schedules import (
+    ByReplicate,
+    Number,
+    Schedule,
+    as_schedule,
+    current,
+    expect_each,
+    expect_first,
+    over_events,
+)
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.inference.tables import check_finite, mean_per_cell, move, random_table
 from inference_marl.spaces import Discrete, encode
@@ -175,7 +184,7 @@ class NetworkCritic(Critic):
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
     """
 
-    by_replicate = frozenset({"learning_rate"})
+    by_replicate = frozenset({"learning_rate", "initial"})
     elbo: Trace_ELBO | TraceMeanField_ELBO = Trace_ELBO()
 
     def __init__(
@@ -183,13 +192,13 @@ class NetworkCritic(Critic):
         hidden: Sequence[int] = (100, 100),
         learning_rate: float | ByReplicate = 1e-2,
         target_rate: float = 0.01,
-        initial: float = 0.0,
+        initial: float | ByReplicate = 0.0,
         max_gradient_norm: float | None = None,
     ) -> None:
         super().__init__(target_rate)
         self.hidden = check_widths(hidden)
         check_step_size(learning_rate, max_gradient_norm)
-        expect("a finite number", initial=initial)
+        expect_each("a finite number", initial=initial)
         self.learning_rate = learning_rate
         self.initial = initial
         self.max_gradient_norm = max_gradient_norm
@@ -199,9 +208,9 @@ class NetworkCritic(Critic):
         seat = self.seat
         self.spaces = seat.spaces
         self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
-        nn.init.constant_(self.network.last.bias, self.initial)
-        rate = current(self.learning_rate, 0)
-        self.optimiser = Optimiser("critic", self.network.parameters(), rate, self.max_gradient_norm)
+        with torch.no_grad():
+            self.network.last.bias.zero_().add_(over_events(current(self.initial, 0), 1))
+        self.optimiser = Optimiser("critic", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
 
     def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The guide of `likelihood`: empty, since values are point estimates."""

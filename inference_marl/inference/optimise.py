@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inference_marl.described import expect
-from inference_marl.inference.schedules import ByReplicate, Number, expect_each
+from inference_marl.inference.schedules import ByReplicate, expect_each
 
 
 class NonFiniteError(ArithmeticError):
@@ -49,7 +49,7 @@ class Optimiser(nn.Module):
     Args:
         what: name for messages.
         parameters: what is optimised, each leading with `replicates`.
-        learning_rate: Adam's step size: a number, or one per replicate, `replicates` or `replicates x 1`.
+        learning_rate: Adam's step size: a number, or one per replicate, a tensor `replicates` or a `ByReplicate`.
         max_gradient_norm: clip each replicate's gradient to this norm; `None` for no clipping.
     """
 
@@ -60,16 +60,16 @@ class Optimiser(nn.Module):
         self,
         what: str,
         parameters: Iterable[nn.Parameter],
-        learning_rate: Number,
+        learning_rate: float | ByReplicate | Tensor,
         max_gradient_norm: float | None = None,
     ) -> None:
         super().__init__()
         self.what = what
         self.max_gradient_norm = max_gradient_norm
         self._own = tuple(parameters)
-        self._rates = learning_rate if isinstance(learning_rate, Tensor) else None
-        rate = 1.0 if isinstance(learning_rate, Tensor) else learning_rate
-        self.adam = torch.optim.Adam(self._own, lr=rate, fused=True)
+        rate = learning_rate(0) if isinstance(learning_rate, ByReplicate) else learning_rate
+        self._rates = rate if isinstance(rate, Tensor) else None
+        self.adam = torch.optim.Adam(self._own, lr=1.0 if isinstance(rate, Tensor) else rate, fused=True)
 
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of `loss`, one number per replicate, `replicates`, or their sum as from Pyro.

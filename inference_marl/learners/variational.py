@@ -16,7 +16,7 @@ from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, expect_each, positive
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, expect_each, positive
 from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -169,8 +169,7 @@ class VariationalLearner(Counting, Learner):
         self.elbo = estimator(TraceEnum_ELBO if enumerates else Trace_ELBO, self.particles)
         self.optimiser = None
         if parameters:
-            rate = current(self.guide_learning_rate, 0)
-            self.optimiser = Optimiser("guide", parameters, rate, self.max_gradient_norm)
+            self.optimiser = Optimiser("guide", parameters, self.guide_learning_rate, self.max_gradient_norm)
         fitted = {id(parameter) for parameter in parameters}
         self._of_model = tuple(parameter for parameter in self.parameters() if id(parameter) not in fitted)
         self.transitions = Replay(self.seat, self.replay) if self.replay else None

@@ -210,9 +210,9 @@ def test_learners_made_of_fields_are_checked_by_their_fields(third_party: str) -
     experiment = build(with_overrides(("arms.a", path), ("arms.a.every", 3), ("arms.a.patience", schedule)))
     assert build(yaml.safe_load(dump(experiment))).describe() == experiment.describe()
     for key, value, message in [
-        ("patience", "x", "patience: got 'x', expected float or one of Constant"),
+        ("patience", "x", "patience: got 'x', expected float or one of ByReplicate"),
         ("patience", -1, "patience: got -1.0, expected a number that is not negative"),
-        ("patience", None, "patience: got nothing, expected float or one of Constant"),
+        ("patience", None, "patience: got nothing, expected float or one of ByReplicate"),
         ("moods", 3, "moods: got 3, expected list"),
         ("moods", [3], "moods"),
         ("every", 1.5, "every: got 1.5, expected int"),
@@ -250,10 +250,10 @@ def test_classes_in_lists_and_mappings_and_arguments_for_a_base(third_party: str
     assert chorus.opponent_prior.schedules[1](0) == 2
     assert chorus.opponent_prior.named["slow"](10_000) == 0.5
     for key, value, message in [
-        ("schedules.1", "Uniform", "schedules[1]: got 'Uniform', expected float or one of Constant"),
+        ("schedules.1", "Uniform", "schedules[1]: got 'Uniform', expected float or one of ByReplicate"),
         ("schedules.1.valu", 1, "schedules[1].valu: got an unknown key, expected one of value (did you mean value?)"),
-        ("schedules.0", "x", "schedules[0]: got 'x', expected float or one of Constant"),
-        ("named.slow", "os.system", "named.slow: got os.system, which is something else, expected one of Constant"),
+        ("schedules.0", "x", "schedules[0]: got 'x', expected float or one of ByReplicate"),
+        ("named.slow", "os.system", "named.slow: got os.system, which is something else, expected one of ByReplicate"),
     ]:
         config = with_overrides(("arms.a.opponent_prior", prior), (f"arms.a.opponent_prior.{key}", value))
         assert refused(config).startswith(f"arms.a.opponent_prior.{message}")

@@ -1,20 +1,28 @@
 """Schedules by hand."""
 
+import copy
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference_marl.described import IncompatibleError
 from inference_marl.inference.schedules import (
+    ByReplicate,
     Constant,
     ExponentialDecay,
     InverseTime,
     Linear,
     Schedule,
     as_schedule,
+    clamped,
     current,
+    expect_each,
+    expect_first,
+    over_events,
     positive,
 )
 
@@ -99,3 +107,83 @@ def test_schedules_describe_themselves() -> None:
         "class_path": "inference_marl.inference.schedules.ExponentialDecay",
         "init_args": {"start": 2.0, "rate": 0.1, "floor": 0.0, "delay": 3},
     }
+
+
+def split(values: list[Any], replicates: int, dtype: torch.dtype = torch.float32) -> ByReplicate:
+    made = ByReplicate(values)
+    made.split(replicates, dtype, torch.device("cpu"))
+    return made
+
+
+def test_replicates_are_split_in_order() -> None:
+    found = split([0.1, 1.0], 6)(7)
+    torch.testing.assert_close(found, torch.tensor([[0.1]] * 3 + [[1.0]] * 3), rtol=0, atol=0)
+    assert split([0.1, 1.0], 2, torch.float64)(0).tolist() == [[0.1], [1.0]]
+
+
+def test_before_it_is_bound_there_is_one_replicate_per_value() -> None:
+    assert ByReplicate([0.5, 2, Linear(1.0, 0.0, 4)])(1).tolist() == [[0.5], [2.0], [0.75]]
+
+
+def test_numbers_and_schedules_mix() -> None:
+    schedule, made = InverseTime(1.0, 2.0), split([0.25, InverseTime(1.0, 2.0)], 4, torch.float64)
+    for step in (0, 3, 3, 1, 10**6, 0):
+        assert made(step).flatten().tolist() == [0.25, 0.25, schedule(step), schedule(step)]
+        assert current(made, step) is made(step)
+        assert made.each(step) == (0.25, schedule(step))
+
+
+def test_constant_numbers_are_made_once() -> None:
+    made = split([0.25, 1.0], 4)
+    assert made(0) is made(1) is made(10**6)
+    assert copy.deepcopy(made)(5).tolist() == made(5).tolist()
+
+
+def test_visits_are_looked_up_by_replicate() -> None:
+    values = [0.3, InverseTime(1.0, 1.0), Linear(1.0, 0.0, 5)]
+    steps = torch.tensor([[7, 0, 3], [3, 7, 1], [0, 0, 2], [4, 5, 6], [9, 1, 1], [2, 2, 2]])
+    expected = [[current(values[row // 2], int(step)) for step in steps[row]] for row in range(6)]
+    found = split(values, 6).at(steps, torch.float64)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0)
+
+
+def test_replicates_that_cannot_be_split_are_refused() -> None:
+    with pytest.raises(IncompatibleError, match=r"^got 3 values for 4 replicates, expected a number of them that div"):
+        split([1.0, 2.0, 3.0], 4)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "^values: got none, expected one per group of replicates"),
+        ([1.0, ByReplicate([1.0, 2.0])], "^values: got a ByReplicate among them, expected numbers and schedules"),
+        ([1.0, math.nan], "^values: got nan, expected a finite number, or a schedule"),
+        ([1.0, "2"], "^values: got '2', expected a finite number, or a schedule"),
+        ([True], "^values: got True, expected a finite number, or a schedule"),
+    ],
+)
+def test_values_that_are_no_numbers_are_refused(values: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ByReplicate(values)
+
+
+def test_every_value_is_held_to_the_range() -> None:
+    with pytest.raises(ValueError, match=r"^rate: got 2.0, expected a number in \(0, 1\] at the first update"):
+        expect_first("a number in (0, 1]", rate=ByReplicate([0.5, Linear(2.0, 1.0, 3)]))
+    with pytest.raises(ValueError, match=r"^discount: got 1.0, expected a number in"):
+        expect_each("a number in [0, 1)", discount=ByReplicate([0.5, 1.0]))
+    with pytest.raises(ValueError, match=r"^discount: got .*Linear.*, expected a number in"):
+        expect_each("a number in [0, 1)", discount=ByReplicate([0.5, Linear(0.5, 0.4, 3)]))
+    weights = split([0.5, Linear(1.0, 0.0, 4)], 4)
+    assert positive(3, alpha=weights, beta=2.0) == (weights(3), 2.0)
+    with pytest.raises(ValueError, match=r"^alpha: got 0.0 at update 4, expected a number that stays positive"):
+        positive(4, beta=2.0, alpha=weights)
+
+
+def test_numbers_stay_numbers() -> None:
+    assert over_events(0.3, 2) == 0.3
+    assert clamped(0.3, 0.5) == 0.5
+    assert clamped(0.3, 0.0, 0.1) == 0.1
+    column = split([0.25, 1.0], 4)(0)
+    assert over_events(column, 2).shape == (4, 1, 1, 1)  # type: ignore[union-attr]
+    assert clamped(column, 0.5).flatten().tolist() == [0.5, 0.5, 1.0, 1.0]  # type: ignore[union-attr]

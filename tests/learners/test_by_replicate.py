@@ -1,14 +1,15 @@
 """Numbers that differ by replicate: every group of replicates does what a learner with its number alone does.
 
 The numbers are found, not listed: whatever a class in one of the arms below declares is put to the test, and a class
-that declares numbers and is in none of them fails here.
+that declares numbers and is in none of them fails here. Priors that draw by rejection are in none: how many random
+numbers such a draw takes depends on those of the other replicates.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyro
@@ -77,6 +78,16 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "epsilon": (0.1, Linear(0.9, 0.3, 5)),
     "guide_learning_rate": (0.1, 0.003),
     "learning_rate": (0.1, 0.003),
+    "initial": (0.0, 3.0),
+    "weight": (10.0, 0.5),
+    "policy_rate_winning": (0.02, InverseTime(0.1, 2.0)),
+    "policy_rate_losing": (0.3, InverseTime(0.9, 20.0)),
+    "max_temperature": (3.0, 1.0),
+    "min_temperature": (2.0, 0.3),
+    "decay": (0.95, 0.5),
+    "diffusion": (0.1, 0.9),
+    "selection_moderation": (1.0, 9.0),
+    "leniency_moderation": (0.1, 9.0),
     "step_size": (1.0, 0.2),
     "opponent_step_size": (1.5, 0.2),
 }
@@ -126,16 +137,16 @@ def planner(**changes: Any) -> Planner:
 
 ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "rommeo": (repeated, rommeo),
+    "rommeo, fitted": (
+        repeated,
+        lambda: rommeo(guide=OpponentFirst(Tabular(), Tabular()), replay=8, batch_size=4),
+    ),
     "rommeo, policy first": (repeated, lambda: rommeo(guide=PolicyFirst(Optimal(), Optimal()))),
     "rommeo, rho := P": (repeated, lambda: rommeo(guide=OpponentFirst(Empirical(), Optimal()))),
     "rommeo, policy first, rho := P": (repeated, lambda: rommeo(guide=PolicyFirst(Empirical(), Optimal()))),
-    "rommeo, visits": (
+    "rommeo by visits": (
         repeated,
         lambda: rommeo(opponent_prior=LevelK(2), critic=TabularCritic(rate_over="visits", target_rate=0.5)),
-    ),
-    "rommeo, fitted": (
-        repeated,
-        lambda: rommeo(guide=OpponentFirst(Tabular(), Tabular()), guide_steps=2, replay=8, batch_size=4),
     ),
     "rommeo, optimal before fitted": (repeated, lambda: rommeo(guide=OpponentFirst(Optimal(), Tabular()))),
     "rommeo, fitted before optimal": (repeated, lambda: rommeo(guide=PolicyFirst(Optimal(), CategoricalNetwork((4,))))),
@@ -147,11 +158,11 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
         ),
     ),
     "planner": (RiskyBridge, planner),
-    "planner, inferred": (RiskyBridge, lambda: planner(guide=ExactTrajectory("inferred"))),
     "planner, fitted": (
         RiskyBridge,
         lambda: planner(guide=TrajectoryGuide(Tabular(), CategoricalNetwork((4,)), "inferred"), replay=8, batch_size=4),
     ),
+    "planner, inferred": (RiskyBridge, lambda: planner(guide=ExactTrajectory("inferred"))),
     "planner, drawn": (
         RiskyBridge,
         lambda: planner(guide=TrajectoryGuide(Empirical(), Tabular(), enumerate=False), particles=2),
@@ -169,28 +180,27 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "fmq": (repeated, lambda: FMQ(exploration=Boltzmann())),
     "recursive fmq": (repeated, lambda: RecursiveFMQ(epsilon=0.5)),
     "phc": (repeated, PHC),
-    "phc, of mapr2": (repeated, lambda: PHC(step="played_action", initial_policy="random")),
-    "wolf-phc": (repeated, WoLFPHC),
+    "phc of mapr2": (repeated, lambda: PHC(step="played_action", initial_policy="random")),
+    "wolf-phc": (repeated, lambda: WoLFPHC(policy_rate_losing=0.3, initial=(0.0, 1.0))),
     "hysteretic q": (repeated, lambda: HystereticQ(exploration=Boltzmann(), initial=20.0)),
-    "lenient q": (repeated, lambda: LenientQ(max_temperature=1.0)),
+    "lenient q": (repeated, lambda: LenientQ(max_temperature=1.0, min_temperature=0.9, initial=20.0)),
     "distributed q": (repeated, lambda: DistributedQ(exploration=EpsilonGreedy())),
     "jal": (repeated, lambda: JointActionLearner(exploration=Boltzmann())),
     "pr2-q": (repeated, lambda: PR2Q(exploration=Boltzmann(), opponent_model="soft")),
     "fictitious play": (repeated, lambda: FictitiousPlay(exploration=Boltzmann())),
     "naive gradient": (repeated, NaiveGradient),
     "lola": (repeated, Lola),
-    "lola, of order 2": (repeated, lambda: Lola(order=2, look_ahead=True)),
-    "lola, of an estimate": (repeated, lambda: [Lola(), IndependentQ(exploration=Boltzmann())]),
+    "lola of order 2": (repeated, lambda: Lola(order=2, look_ahead=True)),
+    "lola of an estimate": (repeated, lambda: [Lola(), IndependentQ(exploration=Boltzmann())]),
     "look-ahead": (repeated, LookAhead),
     "sos": (repeated, lambda: StableOpponentShaping(gradients="autograd")),
 }
 
-WITHOUT_EFFECT = {
-    *((arm, "guide_learning_rate") for arm in ("rommeo", "rommeo, policy first", "rommeo, rho := P")),
-    *((arm, "guide_learning_rate") for arm in ("rommeo, policy first, rho := P", "rommeo, visits")),
-    *((arm, "guide_learning_rate") for arm in ("planner", "planner, inferred")),
-}
+WITHOUT_EFFECT = {(arm, "guide_learning_rate") for arm in ("rommeo", "rommeo by visits", "planner")}
 """Nothing is fitted there."""
+
+IN_VARIANTS = {"temperature", "kl_weight"}
+"""What variants of an arm, named after a comma, use in another way; of the rest they add what no arm before them has."""
 
 ROUNDED = {"guide_learning_rate", "learning_rate", "step_size"}
 """Where a parameter moves by `rate x direction` in other operations, which round otherwise: all else is to the bit."""
@@ -212,16 +222,28 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[type[Descri
             yield from places(item, (*path, i))
 
 
-CASES = [(name, path) for name, (_, make) in ARMS.items() for _, path in places(make())]
+def cases() -> Iterator[tuple[str, tuple[Any, ...], type[Described]]]:
+    """What is put to the test: an arm, the path to a number in it, and whose it is."""
+    before = set()
+    for name, (_, make) in ARMS.items():
+        for cls, path in places(make()):
+            if "," not in name or path[-1] in IN_VARIANTS or (cls, path[-1]) not in before:
+                yield name, path, cls
+            if (name, path[-1]) not in WITHOUT_EFFECT:
+                before.add((cls, path[-1]))
 
 
-def with_value(arm: Arm, path: tuple[Any, ...], value: Any) -> Arm:
-    """The arm with another argument at a path, through the builder of files."""
+CASES = [(name, path) for name, path, _ in cases()]
+
+
+def with_values(arm: Arm, values: Mapping[tuple[Any, ...], Any]) -> Arm:
+    """The arm with other arguments at some paths, through the builder of files."""
     config = copy.deepcopy(plain(arm))
-    node = config
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = plain(value)
+    for path, value in values.items():
+        node = config
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = plain(value)
     return actors_of(config, "arms.it")
 
 
@@ -262,8 +284,8 @@ def test_each_group_does_what_a_learner_with_its_number_does(name: str, path: tu
     make_game, make_arm = ARMS[name]
     game, arm, number = make_game(), make_arm(), path[-1]
     with pyro.validation_enabled(False):
-        first, second = (played(game, with_value(arm, path, value)) for value in VALUES[number])
-        both = played(game, with_value(arm, path, ByReplicate(list(VALUES[number]))))
+        first, second = (played(game, with_values(arm, {path: value})) for value in VALUES[number])
+        both = played(game, with_values(arm, {path: ByReplicate(list(VALUES[number]))}))
     half = REPLICATES // 2
     assert_same(both, first, slice(half), number in ROUNDED)
     assert_same(both, second, slice(half, None), number in ROUNDED)
@@ -278,12 +300,7 @@ def test_every_number_is_put_to_the_test() -> None:
     for cls in classes:
         classes += cls.__subclasses__()
     may = {cls for cls in classes if cls.__module__.startswith("inference_marl.") and cls.__name__ in listed}
-    effective = {
-        (cls, path[-1])
-        for name, (_, make) in ARMS.items()
-        for cls, path in places(make())
-        if (name, path[-1]) not in WITHOUT_EFFECT
-    }
+    effective = {(cls, path[-1]) for name, path, cls in cases() if (name, path[-1]) not in WITHOUT_EFFECT}
     assert effective >= {(cls, number) for cls in may for number in declared(cls)}
 
 
@@ -293,9 +310,7 @@ def test_several_numbers_differ_at_once(name: str) -> None:
     game, paths = make_game(), [path for case, path in CASES if case == name]
 
     def everywhere(value_of: Callable[[str], Any]) -> dict[str, Tensor]:
-        arm = make_arm()
-        for path in paths:
-            arm = with_value(arm, path, value_of(path[-1]))
+        arm = with_values(make_arm(), {path: value_of(path[-1]) for path in paths})
         with pyro.validation_enabled(False):
             return played(game, arm)
 

@@ -8,8 +8,8 @@ from dataclasses import field
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters
-from inference_marl.inference.schedules import Schedule
+from inference_marl.described import hyperparameters
+from inference_marl.inference.schedules import ByReplicate, Schedule, current, expect_each, over_events
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.types import Experience
 
@@ -38,7 +38,9 @@ class FMQ(IndependentQ):
             0, so actions that never paid that much have `E = Q`.
     """
 
-    weight: float = 10.0
+    by_replicate = IndependentQ.by_replicate | {"weight"}
+
+    weight: float | ByReplicate = 10.0
     rate: float | Schedule = 0.9
     restart_count: bool = True
     initial_maximum: float = -math.inf
@@ -48,7 +50,7 @@ class FMQ(IndependentQ):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect("a number that is not negative", weight=self.weight)
+        expect_each("a number that is not negative", weight=self.weight)
         if not self.initial_maximum < math.inf:
             raise ValueError(f"initial_maximum: got {self.initial_maximum}, expected a number, or minus infinity")
 
@@ -63,7 +65,8 @@ class FMQ(IndependentQ):
         """The heuristic `E`, `replicates x batch x actions`."""
         cell = (self.seat.rows, obs)
         frequency = self.count[cell] / self.plays[cell].clamp_min(1)
-        bonus = torch.where(frequency > 0, self.weight * frequency * self.maximum[cell], 0.0)
+        weight = over_events(current(self.weight, self.updates), 1)
+        bonus = torch.where(frequency > 0, weight * frequency * self.maximum[cell], 0.0)
         return self.values[cell] + bonus
 
     def update(self, seen: Experience) -> None:

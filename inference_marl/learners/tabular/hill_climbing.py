@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import field
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Number, Schedule, current, expect_first, over_events
+from inference_marl.inference.schedules import Number, Schedule, current, each, expect_first, over_events
 from inference_marl.inference.tables import mean_per_cell
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -118,7 +119,7 @@ class WoLFPHC(PHC):
         ValueError: if a number is out of range, or steps are larger while winning.
     """
 
-    by_replicate = IndependentQ.by_replicate | {"epsilon"}
+    by_replicate = PHC.by_replicate | {"policy_rate_winning", "policy_rate_losing"}
 
     policy_rate: float | Schedule = field(init=False)
     policy_rate_winning: float | Schedule = 0.0025
@@ -131,12 +132,14 @@ class WoLFPHC(PHC):
         expect_first("a number in (0, 1]", **rates)
         self.policy_rate = self.policy_rate_losing
         super().__post_init__()
-        winning, losing = (current(rate, 0) for rate in rates.values())
-        if winning > losing:
-            raise ValueError(
-                f"policy_rate_winning: got {winning} at the first update, expected at most policy_rate_losing = "
-                f"{losing}: it learns fast when it loses; exchange the two"
-            )
+        slow, fast = (each(rate, 0) for rate in rates.values())
+        for i in range(groups := math.lcm(len(slow), len(fast))):
+            winning, losing = (numbers[i * len(numbers) // groups] for numbers in (slow, fast))
+            if winning > losing:
+                raise ValueError(
+                    f"policy_rate_winning: got {winning} at the first update, expected at most policy_rate_losing = "
+                    f"{losing}: it learns fast when it loses; exchange the two"
+                )
 
     def setup(self) -> None:
         """Create the tables of `PHC`, the average policy, and the number of visits, `replicates x states`."""
@@ -151,8 +154,9 @@ class WoLFPHC(PHC):
         average = torch.lerp(self.average[rows, obs], policy, visits.reciprocal().unsqueeze(-1))
         self.visits[rows, obs], self.average[rows, obs] = visits, average
         winning = ((policy - average) * values).sum(-1, keepdim=True) > 0
-        small, large = (current(rate, self.updates) for rate in (self.policy_rate_winning, self.policy_rate_losing))
-        return torch.where(winning, values.new_tensor(small), values.new_tensor(large))
+        rates = (self.policy_rate_winning, self.policy_rate_losing)
+        small, large = (over_events(current(rate, self.updates), 1) for rate in rates)
+        return torch.where(winning, small, torch.zeros_like(values[..., :1]) + large)
 
 
 def climb(policy: Tensor, values: Tensor, delta: Number) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import field
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters
-from inference_marl.inference.schedules import ByReplicate, current
+from inference_marl.described import hyperparameters
+from inference_marl.inference.schedules import ByReplicate, Number, current, expect_each, over_events
 from inference_marl.inference.tables import mean_per_cell, move
 from inference_marl.learners.tabular.base import ValueLearner
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration
@@ -40,40 +40,49 @@ class LenientQ(ValueLearner):
         leniency_moderation: theta, positive; larger values are more lenient.
     """
 
+    by_replicate = ValueLearner.by_replicate | {
+        *("max_temperature", "min_temperature", "decay", "diffusion", "selection_moderation", "leniency_moderation")
+    }
+
     exploration: Exploration = field(init=False)
     discount: float | ByReplicate = 0.9
-    max_temperature: float = 50.0
-    min_temperature: float = 2.0
-    decay: float = 0.995
-    diffusion: float = 0.1
-    selection_moderation: float = 1.0
-    leniency_moderation: float = 1.0
+    max_temperature: float | ByReplicate = 50.0
+    min_temperature: float | ByReplicate = 2.0
+    decay: float | ByReplicate = 0.995
+    diffusion: float | ByReplicate = 0.1
+    selection_moderation: float | ByReplicate = 1.0
+    leniency_moderation: float | ByReplicate = 1.0
     temperature: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.exploration = EpsilonGreedy(0.0)
         for name in ("max_temperature", "min_temperature", "selection_moderation", "leniency_moderation"):
-            expect("a positive number", **{name: getattr(self, name)})
-        expect("a number in (0, 1]", decay=self.decay)
-        expect("a number in [0, 1]", diffusion=self.diffusion)
+            expect_each("a positive number", **{name: getattr(self, name)})
+        expect_each("a number in (0, 1]", decay=self.decay)
+        expect_each("a number in [0, 1]", diffusion=self.diffusion)
 
     def setup(self) -> None:
         """Draw the table; all temperatures, `replicates x states x actions`, start at their maximum."""
         super().setup()
-        self.table("temperature", self.states, self.actions, fill=self.max_temperature)
+        self.table("temperature", self.states, self.actions)
+        self.temperature += self._now(self.max_temperature, 1)
+
+    def _now(self, number: float | ByReplicate, events: int = 0) -> Number:
+        """A number, or one per replicate with more dimensions."""
+        return over_events(current(number, self.updates), events)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Softmax of the values at the state's mean temperature, `replicates x batch x actions`; greedy once cold."""
         mean = self.temperature[self.seat.rows, obs].mean(-1, keepdim=True)
-        hot = torch.softmax(self.preferences(obs) / (self.selection_moderation * mean), -1)
-        return torch.where(mean < self.min_temperature, super().forward(obs), hot)
+        hot = torch.softmax(self.preferences(obs) / (self._now(self.selection_moderation, 1) * mean), -1)
+        return torch.where(mean < self._now(self.min_temperature, 1), super().forward(obs), hot)
 
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
         """The current learning rate, but mostly 0 for negative errors of hot actions."""
         temperature = self.temperature.view(len(cell), -1)
         luck = torch.rand_like(temperature).gather(1, cell)  # the same for all data of a cell, so any may be written
-        forgiven = luck >= -torch.expm1(-1 / (self.leniency_moderation * temperature.gather(1, cell)))
+        forgiven = luck >= -torch.expm1(-1 / (self._now(self.leniency_moderation) * temperature.gather(1, cell)))
         rate = torch.zeros_like(error) + current(self.rate, self.updates)
         return rate.masked_fill((error < 0) & forgiven, 0.0)
 
@@ -83,5 +92,5 @@ class LenientQ(ValueLearner):
         temperature = self.temperature.view(self.seat.replicates, -1)
         cell = seen.obs * self.actions + seen.action
         own, following = temperature.gather(1, cell), self.temperature[self.seat.rows, seen.next_obs].mean(-1)
-        diffused = torch.where(seen.terminated, own, torch.lerp(own, following, self.diffusion))
-        move(temperature, cell, mean_per_cell(temperature.shape[1], cell, self.decay * diffused), 1.0)
+        diffused = torch.where(seen.terminated, own, torch.lerp(own, following, self._now(self.diffusion)))
+        move(temperature, cell, mean_per_cell(temperature.shape[1], cell, self._now(self.decay) * diffused), 1.0)
