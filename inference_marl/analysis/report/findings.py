@@ -271,10 +271,11 @@ def predicted_when(recorded: Recorded) -> Section | None:
             sums, count = total_scores(scores.sel(step=part), learner)
             if "P" in sums["forecaster"]:
                 means = (sums / count).transpose("forecaster", "replicate")
-                gap = difference(FORECAST_SCORE, *(means.sel(forecaster=each).to_numpy() for each in ("P", "rho")), True)
+                prior, model = (means.sel(forecaster=symbol).to_numpy() for symbol in ("P", "rho"))
+                gap = difference(FORECAST_SCORE, prior, model, paired=True)
                 rows.setdefault(learner, {})[f"steps {part[0]}-{part[-1]}"] = cell(FORECAST_SCORE, gap)
     what = "rho minus P in the parts of the run: above 0 where the opponent model forecast better than its prior."
-    return Section("Who predicts better when?", what, pd.DataFrame.from_dict(rows, orient="index"))
+    return Section("Who predicts better when?", what, pd.DataFrame.from_dict(rows, orient="index")) if rows else None
 
 
 def predictions(recorded: Recorded) -> list[Section]:
