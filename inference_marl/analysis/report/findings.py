@@ -273,7 +273,8 @@ def predicted_when(recorded: Recorded) -> Section | None:
                 means = (sums / count).transpose("forecaster", "replicate")
                 prior, model = (means.sel(forecaster=symbol).to_numpy() for symbol in ("P", "rho"))
                 gap = difference(FORECAST_SCORE, prior, model, paired=True)
-                rows.setdefault(learner, {})[f"steps {part[0]}-{part[-1]}"] = cell(FORECAST_SCORE, gap)
+                steps = "-".join(dict.fromkeys(str(part[end]) for end in (0, -1)))
+                rows.setdefault(learner, {})[f"steps {steps}"] = cell(FORECAST_SCORE, gap)
     what = "rho minus P in the parts of the run: above 0 where the opponent model forecast better than its prior."
     return Section("Who predicts better when?", what, pd.DataFrame.from_dict(rows, orient="index")) if rows else None
 
