@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference_marl.analysis.arviz import compare_forecasts, forecasts, summary, to_arviz
+    from inference_marl.analysis.arviz import compare_forecasts, forecasts, parameter_posterior, summary, to_arviz
     from inference_marl.analysis.recorded import read
     from inference_marl.config.factors import ablation
     from inference_marl.config.files import dump, load
@@ -30,6 +30,7 @@ __all__ = [
     "dump",
     "forecasts",
     "load",
+    "parameter_posterior",
     "read",
     "resume",
     "run",
@@ -47,6 +48,7 @@ _WHERE = {
     "dump": "config.files",
     "forecasts": "analysis.arviz",
     "load": "config.files",
+    "parameter_posterior": "analysis.arviz",
     "read": "analysis.recorded",
     "resume": "runs.run",
     "run": "runs.run",

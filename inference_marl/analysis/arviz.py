@@ -6,7 +6,7 @@ Written for ArviZ 1.x; 0.23 works too while Python 3.11, for which there is no o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
@@ -18,9 +18,14 @@ import xarray as xr
 import yaml
 
 from inference_marl.analysis.recorded import Recorded, read
+from inference_marl.config.build import SpecError
+from inference_marl.config.files import load
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import about, modelling
-from inference_marl.statistics.forecasts import total_scores
+from inference_marl.models import DirichletMultinomial
+from inference_marl.spaces import joint_names
+from inference_marl.statistics.beliefs import Numbers, about, modelling
+from inference_marl.statistics.forecasts import joint_actions, total_scores
+from inference_marl.types import Seat
 
 LEVEL = 0.95
 """Mass of the highest-density intervals in `summary`."""
@@ -69,10 +74,16 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
     levels = (recorded.spec.get("levels") or {}).get(learner, {})
     factors = {f"factor_{name}": level for name, level in levels.items()}
     beliefs, played = (_present(each.sel(at).assign_coords(factors)) for each in (stored, measured))
+    return _tree(recorded, _groups(beliefs, played), **stored.attrs)
+
+
+def _tree(recorded: Recorded, groups: dict[str, xr.Dataset], **attributes: Any) -> Any:
+    """What ArviZ takes: a tree of the groups that are not empty, which says what run it is of."""
     version = recorded.made.get("versions", {}).get("inference_marl", "unknown")
     library = {"inference_library": "inference_marl", "inference_library_version": version}
-    attributes = {**metrics.attrs, **stored.attrs, **library, "spec": yaml.safe_dump(recorded.spec, sort_keys=False)}
-    groups = {name: group.assign_attrs(library) for name, group in _groups(beliefs, played).items() if group}
+    attributes = {**recorded.metrics.attrs, **attributes, **library}
+    attributes["spec"] = yaml.safe_dump(recorded.spec, sort_keys=False)
+    groups = {name: group.assign_attrs(library) for name, group in groups.items() if group}
     groups["/"] = xr.Dataset(attrs=attributes)
     with _arviz() as az:
         if int(az.__version__.split(".")[0]) >= 1:
@@ -283,6 +294,113 @@ def _elpd(pointwise: xr.DataArray) -> Any:
             )
         names = ["elpd_loo", "se", "p_loo", "n_samples", "n_data_points", "warning", "loo_i", "scale"]
         return az.stats.ELPDData([total, error, np.nan, 1, count, False, pointwise, "log"], names)
+
+
+def parameter_posterior(
+    run: Path | str | Recorded,
+    learner: str | None = None,
+    agent: int = 0,
+    replicate: int = 0,
+    step: int | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Any:
+    """The posterior over the parameters of a `DirichletMultinomial` prior, for ArviZ's own functions such as `loo`.
+
+    In every state `theta` are the probabilities of the opponents' joint actions. Given the actions that the prior has
+    counted, they have the distribution Dirichlet(concentration + counts), whose mean is `P`. Draws of it are exact and
+    independent, hence a single chain. A replicate is a data set of its own.
+
+    * `posterior`, `prior`: `theta`, `chain x draw x state x opponent_action`, without `state` if there is only one;
+    * `log_likelihood`: `opponent_action`, `chain x draw x observation`;
+    * `observed_data`: `opponent_action`, numbers of the labels of `theta`, with the `step` and the `state` of each.
+
+    `loo` estimates what leaving an observation out would do with weights `1 / theta`, which have the tail index
+    (Pareto's k) `1 / (concentration + count)`. So its warning about rare actions under a small concentration is right.
+
+    Args:
+        run: a run's folder, or what `read` made of it.
+        learner: which arm; the first if `None`.
+        agent: whose prior.
+        replicate: which one.
+        step: given the actions up to this environment step; the last if `None`.
+        draws: of the prior and of the posterior.
+        seed: of the draws.
+
+    Returns:
+        `xarray.DataTree`; `arviz.InferenceData` on ArviZ 0.23.
+
+    Raises:
+        InspectError: if the folder is not a run, or the run is not finished; if it did not record actions, or the
+            states that the prior distinguishes; for a learner, agent, replicate or step that was not recorded; or if
+            the agent has another prior, or none.
+    """
+    recorded = read(run)
+    learner = _known(recorded.metrics, "learner", learner or recorded.learners[0])
+    agent = _known(recorded.metrics, "agent", agent)
+    prior, seat = _dirichlet(recorded, learner, agent)
+    seen = _counted(recorded, learner, replicate, step, prior, seat)
+    counts = np.zeros((seat.observation.features, seat.opponent_action.features))
+    np.add.at(counts, (seen["state"], seen["opponent_action"]), 1.0)
+    rng, labels = np.random.default_rng(seed), _labels(seat)
+    theta, before = (_dirichlet_draws(rng, prior.concentration + each, draws, labels) for each in (counts, 0 * counts))
+    likelihood = xr.ufuncs.log(theta.isel({str(name): each for name, each in seen.items() if name in theta.dims}))
+    likelihood = likelihood.drop_vars("opponent_action")
+    observed = seen["opponent_action"].assign_coords(likelihood.isel(chain=0, draw=0, drop=True).coords)
+    named = {
+        "theta": {"posterior": theta, "prior": before},
+        "opponent_action": {"log_likelihood": likelihood, "observed_data": observed},
+    }
+    return _tree(recorded, {group: each.to_dataset(name=name) for name in named for group, each in named[name].items()})
+
+
+def _dirichlet(recorded: Recorded, learner: str, agent: int) -> tuple[DirichletMultinomial, Seat]:
+    """An agent's prior as it was described, and its seat."""
+    try:
+        experiment = load(recorded.folder / "spec.yaml")
+    except SpecError as error:
+        raise InspectError(f"{recorded.folder}: got an experiment that cannot be built here ({error})") from error
+    arm = experiment.arms[learner]
+    prior = getattr(arm[agent] if isinstance(arm, list) else arm, "opponent_prior", None)
+    if type(prior) is not DirichletMultinomial:  # what a subclass predicts may be no posterior
+        raise InspectError(
+            f"{learner}, agent {agent}: got {'no opponent prior' if prior is None else type(prior).__name__}, expected "
+            "DirichletMultinomial, whose posterior is known exactly"
+        )
+    return prior, experiment.seats()[agent]
+
+
+def _counted(
+    recorded: Recorded, learner: str, replicate: int, step: int | None, prior: DirichletMultinomial, seat: Seat
+) -> xr.Dataset:
+    """What the prior remembers after a step: `state` and `opponent_action` by `observation`, in its order."""
+    if recorded.actions is None:
+        raise InspectError(f"{recorded.folder}: got a run without actions.nc, expected one with record_actions")
+    played = recorded.actions.sel(learner=learner, drop=True)
+    if seat.observation.features > 1 and "state" not in played:
+        raise InspectError(f"{recorded.folder}: got actions without the states in which they were taken, expected both")
+    played = played.isel(replicate=_known(played, "replicate", replicate)).sel(step=slice(_known(played, "step", step)))
+    flat = played.transpose("step", "environment", ...).stack(observation=("step", "environment"), create_index=False)
+    taken = joint_actions(flat["actions"], seat.opponents, [space.features for space in seat.action_spaces])
+    state = flat["state"].astype(np.int64) if "state" in flat else 0 * taken
+    return xr.Dataset({"state": state, "opponent_action": taken}).isel(observation=slice(-(prior.window or 0), None))
+
+
+def _labels(seat: Seat) -> dict[str, Sequence[Any]]:
+    """Names of the states that an agent observes and of its opponents' joint actions."""
+    assert seat.game is not None  # since an experiment has one
+    spaces = [seat.action_spaces[other] for other in seat.opponents]
+    states = seat.game.state_names or range(seat.observation.features)
+    return {"state": list(states), "opponent_action": joint_names(spaces, seat.game.action_names)}
+
+
+def _dirichlet_draws(
+    rng: np.random.Generator, concentration: Numbers, draws: int, labels: Mapping[str, Sequence[Any]]
+) -> xr.DataArray:
+    """Independent draws, `chain x draw x state x opponent_action`, without `state` if there is only one."""
+    theta = np.stack([rng.dirichlet(each, draws) for each in concentration], 1)[None]
+    drawn = xr.DataArray(theta, {"chain": [0], "draw": np.arange(draws), **labels})
+    return drawn if len(concentration) > 1 else drawn.isel(state=0, drop=True)
 
 
 def _known(dataset: xr.Dataset, dim: str, value: Any) -> Any:

@@ -6,6 +6,8 @@ one step ahead. Replicates are independent, steps of one replicate are not, so i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
@@ -87,14 +89,29 @@ def total_scores(scores: xr.DataArray, learner: str) -> tuple[xr.DataArray, xr.D
     return sums, possible.sum(["agent", "step"])
 
 
+def joint_actions(actions: xr.DataArray, agents: Sequence[int], sizes: Sequence[int]) -> xr.DataArray:
+    """Numbers of some agents' joint actions, in which the last agent's runs fastest.
+
+    Args:
+        actions: integers, with the dimension `agent`.
+        agents: whose.
+        sizes: how many actions each of all agents has.
+
+    Returns:
+        As `actions`, without `agent`.
+    """
+    taken = actions.astype(np.int64)
+    joint = xr.zeros_like(taken.isel(agent=0, drop=True))
+    for agent in agents:
+        joint = joint * sizes[agent] + taken.isel(agent=agent, drop=True)
+    return joint
+
+
 def _of_probabilities(
     belief: xr.DataArray, played: xr.Dataset, others: list[int], posterior: xr.Dataset
 ) -> xr.DataArray:
-    """Log-probability of the opponents' joint action, in which the last agent's runs fastest."""
-    sizes, taken = action_sizes(posterior), played["actions"].astype(np.int64)
-    joint = xr.zeros_like(taken.isel(agent=0, drop=True))
-    for other in others:
-        joint = joint * sizes[other] + taken.isel(agent=other, drop=True)
+    """Log-probability of the opponents' joint action."""
+    joint = joint_actions(played["actions"], others, action_sizes(posterior))
     here = _where_played(belief.drop_vars("opponent_action", errors="ignore"), played).astype(np.float64)
     chosen = here.isel(opponent_action=joint.sel(learner=here["learner"]))
     return _over_environments(xr.ufuncs.log(chosen.clip(PROBABILITY_FLOOR)), played)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import StepPatch
 
 from inference_marl.analysis.comparison import (
     are_paired,
@@ -257,3 +258,17 @@ def test_figure_shows_both_runs(tmp_path: Path, make: type) -> None:
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert shown == [*labels, *(["actual, at the end"] if make is run_folder.discrete else [])]
     assert figure.axes[0].get_xlim()[1] == 9
+
+
+def test_the_figure_has_room_for_the_higher_density(tmp_path: Path) -> None:
+    """Whichever run is drawn first."""
+    wide, narrow = run_folder.continuous(6, 20), run_folder.continuous(6, 20)
+    narrow["posterior"]["opponent_model"] = 0.05 * narrow["posterior"]["opponent_model"] + 4.75
+    runs = [run_folder.recorded(tmp_path / name, **run) for name, run in {"wide": wide, "narrow": narrow}.items()]
+    for one, other in (runs, runs[::-1]):
+        densities = compared_beliefs(one, other).axes[2:]
+        for axis in densities:
+            heights = [patch.get_data().values.max() for patch in axis.patches if isinstance(patch, StepPatch)]
+            assert max(heights) > 2 * min(heights)
+            assert axis.get_ylim()[1] > max(heights)
+            assert axis.get_xlim() == (-10, 10)

@@ -142,6 +142,37 @@ def rommeo_q_ablation_twin() -> Experiment:
     )
 
 
+def forecast_ablation_twin() -> Experiment:
+    rommeo_q = Rommeo(
+        opponent_prior=EmpiricalFrequency(window=50),
+        guide=OpponentFirst(opponent_model=Optimal(), policy=Optimal()),
+        critic=TabularCritic(initial=(0.0, 1.0), rate=InverseTime(start=1.0, scale=1e4)),
+        temperature=ExponentialDecay(start=500.0, rate=0.1, floor=0.1),
+    )
+    experiment = Experiment(
+        MatrixGame("climbing"),
+        arms={"rommeo_q": rommeo_q},
+        replicates=1000,
+        steps=300,
+        record_every=5,
+        beliefs_every=1,
+    )
+    return ablation(
+        experiment,
+        {
+            "weights": {
+                "annealed": {},
+                "annealed_fast": {"temperature": ExponentialDecay(start=500.0, rate=0.5, floor=0.1)},
+                "both_annealed": {"kl_weight": ExponentialDecay(start=500.0, rate=0.1, floor=1.0)},
+                "hot": {"temperature": 10.0},
+                "constant": {"temperature": 1.0},
+            },
+            "values": {"random": {}, "optimistic": {"critic": TabularCritic(initial=20.0, rate=1.0)}},
+            "prior": {"long": {}, "short": {"opponent_prior": EmpiricalFrequency(window=10, smoothing=0.1)}},
+        },
+    )
+
+
 def rommeo_ac_ablation_twin() -> Experiment:
     """Arms written out one by one, so that the file's design is checked against what it stands for."""
     wide = TanhNormalNetwork(hidden=[100, 100])
@@ -234,6 +265,7 @@ def risky_bridge_twin() -> Experiment:
 
 TWINS = {
     "climbing": climbing_twin,
+    "forecast_ablation": forecast_ablation_twin,
     "max_of_two_quadratics": quadratics_twin,
     "risky_bridge": risky_bridge_twin,
     "rommeo_ac_ablation": rommeo_ac_ablation_twin,

@@ -52,6 +52,8 @@ def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
                 here = run.sel(learner=[learner]).isel(agent=[agent])
                 _over_time(above, here, name, drawing.look(i))
                 _at_the_end(below, here, 0.34 * (i - 0.5), drawing.look(i))
+        if not discrete:  # once every run is drawn, so that the highest density sets the limit
+            lower[agent][0].set(xlim=opponents.range_of(one), ylim=(0, None))
         upper[agent][0].set_ylabel(f"agent {agent}\n{what}")
         lower[agent][0].set_ylabel(f"agent {agent}\n{'probability' if discrete else 'density'}, at the end")
     drawing.label_time(upper, *max((drawing.time_axis(run) for run in runs), key=lambda found: float(found[0][-1])))
@@ -81,7 +83,6 @@ def _at_the_end(axis: Axes, run: xr.Dataset, shift: float, look: dict[str, Any])
     final = opponents.by_part(run).isel(learner=0, agent=0, part=0, step=-1)
     if run.attrs["kind"] == "continuous":
         opponents.draw_density(axis, final["opponent_model"], opponents.range_of(run), {**look, "linewidth": 1.6})
-        axis.set(xlim=opponents.range_of(run), ylim=(0, None))
         return
     x = opponents.draw_bars(axis, final["opponent_model"], shift, 0.32, look)
     if "opponent_policy" in final:

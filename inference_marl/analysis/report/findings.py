@@ -36,6 +36,9 @@ MAX_ROWS = 40
 MAX_AGENT_ROWS = 12
 """Largest number of rows for agents one by one in the other tables; beyond it they are averaged."""
 
+PARTS = 5
+"""Parts of a run, of equally many records, in which forecasts are compared."""
+
 HEADLINE = ("entropy", "from_prior", "from_truth", "log_score", "calibration_error", "lead")
 """Quantities of the overview."""
 
@@ -165,7 +168,7 @@ def findings(recorded: Recorded) -> list[Section]:
         found: list[Section | None] = [Section("Beliefs", why), evidence(recorded)]
     else:
         answers = [question.answer(posterior) for question in QUESTIONS]
-        others = (predicted(recorded), types(posterior), evidence(recorded), solved(recorded))
+        others = (*predictions(recorded), types(posterior), evidence(recorded), solved(recorded))
         found = [believed(recorded), *answers, *others]
     return [section for section in found if section is not None]
 
@@ -255,6 +258,30 @@ def predicted(recorded: Recorded) -> Section | None:
         "opponents differ forecast different things, so compare within rows."
     )
     return Section("Who predicts better?", what, pd.DataFrame.from_dict(rows, orient="index"))
+
+
+def predicted_when(recorded: Recorded) -> Section | None:
+    """In which part of the run rho forecast better than its prior."""
+    scores, posterior = recorded.forecast_scores, recorded.posterior
+    if scores is None or posterior is None or "P" not in scores["forecaster"] or scores.sizes["step"] < PARTS:
+        return None
+    rows: dict[str, dict[str, str]] = {}
+    for part in np.array_split(scores["step"].to_numpy(), PARTS):
+        for learner in modelling(posterior):
+            sums, count = total_scores(scores.sel(step=part), learner)
+            if "P" in sums["forecaster"]:
+                means = (sums / count).transpose("forecaster", "replicate")
+                prior, model = (means.sel(forecaster=symbol).to_numpy() for symbol in ("P", "rho"))
+                gap = difference(FORECAST_SCORE, prior, model, paired=True)
+                steps = "-".join(dict.fromkeys(str(part[end]) for end in (0, -1)))
+                rows.setdefault(learner, {})[f"steps {steps}"] = cell(FORECAST_SCORE, gap)
+    what = "rho minus P in the parts of the run: above 0 where the opponent model forecast better than its prior."
+    return Section("Who predicts better when?", what, pd.DataFrame.from_dict(rows, orient="index")) if rows else None
+
+
+def predictions(recorded: Recorded) -> list[Section]:
+    """Who predicts better, over the whole run and in its parts."""
+    return [section for section in (predicted(recorded), predicted_when(recorded)) if section is not None]
 
 
 def types(posterior: xr.Dataset) -> Section | None:

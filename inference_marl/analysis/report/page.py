@@ -170,7 +170,8 @@ def _findings(recorded: Recorded, level: int) -> Iterator[Part]:
     for path in sorted((recorded.folder / "figures").glob("*.png")):
         if not path.stem.startswith(writing.COMPARED) and path.stem not in found.figures:
             pictures.setdefault(path.stem, path)
-    for section in (*sections, *findings(recorded)):
+    answered = {section.title for section in sections}
+    for section in (*sections, *(each for each in findings(recorded) if each.title not in answered)):
         here = [Picture.of(pictures.pop(name)) for name in section.figures if name in pictures]
         yield Part(level, section, here)
     if pictures:

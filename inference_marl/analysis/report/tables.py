@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pandas as pd
 from inference_marl.analysis.estimates import at_the_end, interval, pivot, records, shown
 from inference_marl.analysis.levels import names_of
 from inference_marl.analysis.recorded import Recorded
+from inference_marl.analysis.report.findings import predictions
 from inference_marl.analysis.tables import NO_INTERVAL, Section, as_text, decimals, ends, failures, number
 from inference_marl.runs.files import write_text
 from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
@@ -126,7 +127,7 @@ def ablation_report(recorded: Recorded) -> Report:
 
 
 def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
-    """What was reached; differences from the first cell, ELBOs, and what games and learners report of their own."""
+    """What was reached; differences, ELBOs, what games and learners report of their own; who predicts better."""
     levels, failed = recorded.levels, recorded.failed
     cells = found[(found["step"] == recorded.last_step) & found["agent"].isna()]
     paired = cells["reference"].notna()
@@ -146,13 +147,21 @@ def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
         labels = rows["metric"].map(lambda name: recorded.metric(name).label) + versus
         table = pivot(rows.assign(column=columns), ["learner"], "column", recorded.declared)
         table = table.rename(columns=dict(zip(columns, labels, strict=True))).rename_axis(columns=None)
-        table = table.reindex(index=list(levels)).fillna("-")
-        table.loc[list(failed)] = "failed"
-        header, names = names_of(levels)
-        table.index = pd.MultiIndex.from_tuples(map(tuple, names), names=header)
+        table = _by_level(recorded, table)
         compared = explanation is WHAT_DIFFERS
         note = f"no differences: the first cell failed ({first})" if compared and first in failed else ""
         said = explanation + PUBLISHED * bool(rows["published"].notna().any())
         figures = (CURVES, BARS) if compared else ()
         sections.append(Section("", said, None if table.empty else table, note, figures))
-    return [*sections, *failures(failed)]
+    forecasts = [
+        replace(each, table=_by_level(recorded, each.table)) for each in predictions(recorded) if each.table is not None
+    ]
+    return [*sections, *forecasts, *failures(failed)]
+
+
+def _by_level(recorded: Recorded, table: pd.DataFrame) -> pd.DataFrame:
+    """A table with a row per arm, with rows named by their levels, also those that have nothing to show or failed."""
+    every = table.reindex(index=list(recorded.levels)).fillna("-")
+    every.loc[list(recorded.failed)] = "failed"
+    header, names = names_of(recorded.levels)
+    return every.set_axis(pd.MultiIndex.from_tuples(map(tuple, names), names=header))

@@ -18,7 +18,14 @@ from inference_marl.analysis.report.page import Part, _write, report
 from inference_marl.analysis.report.tables import run_report
 from inference_marl.analysis.tables import Section
 from inference_marl.cli import main
+from inference_marl.config.factors import ablation
 from inference_marl.described import InspectError
+from inference_marl.experiment import Experiment
+from inference_marl.games import MatrixGame
+from inference_marl.guides import OpponentFirst, Optimal
+from inference_marl.learners import Rommeo
+from inference_marl.models import EmpiricalFrequency, TabularCritic
+from inference_marl.runs.run import run
 from tests import run_folder
 
 
@@ -148,6 +155,17 @@ def test_ablation_comes_first(tmp_path: Path) -> None:
     assert found.text.index("What was reached") < found.text.index("Learning curves of the ablation's cells: means")
     assert "inference-marl ablate synthetic.yaml" in found.text
     assert {path.name for path in folder.glob("ablation.*")} == {"ablation.csv", "ablation.md", "ablation.tex"}
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_an_ablation_answers_each_question_once(tmp_path: Path) -> None:
+    guide, prior = OpponentFirst(Optimal(), Optimal()), EmpiricalFrequency(window=5)
+    learner = Rommeo(opponent_prior=prior, guide=guide, critic=TabularCritic())
+    experiment = Experiment(MatrixGame("climbing"), {"a": learner}, replicates=2, steps=8)
+    folder = run(ablation(experiment, {"temperature": [1.0, 5.0]}), tmp_path, progress=False)
+    headings = Page(report([folder])).headings
+    for title in ("Who predicts better?", "Who predicts better when?"):
+        assert headings.count(title) == 1
 
 
 def test_names_and_cells_are_no_markup(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import xarray as xr
 
 from inference_marl.analysis.estimates import at_the_end
 from inference_marl.analysis.recorded import Recorded, read
+from inference_marl.analysis.report.findings import predicted
 from inference_marl.analysis.report.tables import WHAT_DIFFERS, Report, ablation_report, run_report
 from inference_marl.config.factors import ablation as factorial
 from inference_marl.experiment import Experiment
@@ -296,6 +297,23 @@ def test_the_table_of_a_grid_has_a_column_per_factor(ablation: Path) -> None:
             assert gap.mean > 1e-2, "rho := P is not"
 
 
+def test_an_ablation_says_who_predicts_better_and_when(ablation: Path) -> None:
+    """As `inspect` does; the cells in which rho is the prior forecast as well as it, always."""
+    recorded = read(ablation)
+    overall, by_part = tables(ablation_report(recorded))[2:]
+    section = predicted(recorded)
+    assert section is not None
+    assert section.table is not None
+    assert overall.to_numpy().tolist() == section.table.to_numpy().tolist()
+    assert by_part.columns.tolist() == ["steps 1-2", "steps 3-4", "steps 5-6", "steps 7-8", "steps 9"]
+    assert set(by_part.xs("empirical", level="variant").to_numpy().ravel()) == {"0.000"}
+    # The parts make up the whole, weighted by their records.
+    parts = by_part.loc[("5", "full")].str.split().str[0].astype(float)
+    whole = float(overall.loc[("5", "full"), "rho minus P"].split()[0])
+    assert whole != 0
+    assert np.average(parts, weights=[2, 2, 2, 2, 1]) == pytest.approx(whole, abs=1e-3)
+
+
 def test_designs_that_are_no_grid_say_what_differs(tmp_path: Path) -> None:
     experiment = Experiment(MatrixGame("climbing"), {"a": rommeo_q()}, replicates=2, steps=2)
     factors = {"temperature": [5.0, 0.5], "kl_weight": {"one": {}, "none": {"kl_weight": 1e-3}}}
@@ -339,8 +357,10 @@ def test_a_cell_that_failed_has_a_row_and_a_line_that_says_why(lacking: Path, tm
     (line,) = [line for line in report.text().splitlines() if line.startswith("failed  ")]
     assert line.startswith("failed  refusing: arms.refusing, step ")
     assert "optimality.upper: got 5.0" in line
-    reached, differs = tables(report)
-    for table in (reached, differs):
+    found = tables(report)
+    assert len(found) == 4, "with the forecasts"
+    _, differs, *_ = found
+    for table in found:
         assert table.index.get_level_values(0).tolist() == ["full", "refusing", "uniform"]
         assert set(table.loc["refusing"].to_numpy().ravel()) == {"failed"}
         assert "failed" not in table.drop("refusing").to_numpy()
@@ -403,6 +423,6 @@ def test_what_is_written(ablation: Path, tmp_path: Path) -> None:
 def test_sections_name_their_figures(ablation: Path) -> None:
     """After the tables that explain them."""
     sections = ablation_report(read(ablation)).sections
-    assert [section.figures for section in sections] == [(), (), ("ablation_curves", "ablation_elbo")]
+    assert [section.figures for section in sections] == [(), (), ("ablation_curves", "ablation_elbo"), (), ()]
     said = "Where models or critics differ, a higher ELBO is not better inference: compare the gap."
     assert said in sections[2].explanation
