@@ -54,7 +54,7 @@ class Report:
         folder: of a run or a suite.
         name: of the files, without suffix.
         sections: tables, as printed.
-        estimates: the tidy frame that the tables are pivots of.
+        estimates: the tidy frame that tables of metrics are pivots of.
         draw: makes the figures that belong to the tables, by name.
     """
 
