@@ -191,6 +191,11 @@ def over_events(number: Number, dims: int) -> Number:
     return number[(..., *[None] * dims)] if isinstance(number, Tensor) else number
 
 
+def filled(number: Number, like: Tensor) -> Tensor:
+    """A number, or one per replicate, as a tensor of the shape of another, which has as many dimensions."""
+    return number.expand_as(like) if isinstance(number, Tensor) else torch.full_like(like, number)
+
+
 def clamped(number: Number, least: float, most: float = math.inf) -> Number:
     """A number, or one per replicate, no smaller than `least` and no larger than `most`."""
     return number.clamp(least, most) if isinstance(number, Tensor) else min(max(number, least), most)

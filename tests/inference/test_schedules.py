@@ -22,6 +22,7 @@ from inference_marl.inference.schedules import (
     current,
     expect_each,
     expect_first,
+    filled,
     over_events,
     positive,
 )
@@ -185,5 +186,7 @@ def test_numbers_stay_numbers() -> None:
     assert clamped(0.3, 0.5) == 0.5
     assert clamped(0.3, 0.0, 0.1) == 0.1
     column = split([0.25, 1.0], 4)(0)
+    assert filled(column, torch.zeros(4, 2)).tolist() == [[0.25] * 2, [0.25] * 2, [1.0] * 2, [1.0] * 2]
+    assert filled(0.25, torch.zeros(2, 1, dtype=torch.float64)).tolist() == [[0.25], [0.25]]
     assert over_events(column, 2).shape == (4, 1, 1, 1)  # type: ignore[union-attr]
     assert clamped(column, 0.5).flatten().tolist() == [0.5, 0.5, 1.0, 1.0]  # type: ignore[union-attr]
