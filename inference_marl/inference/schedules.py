@@ -119,8 +119,6 @@ class ByReplicate(PerReplicate, Schedule):
         if not values:
             raise ValueError("values: got none, expected one per group of replicates")
         for value in values:
-            if isinstance(value, ByReplicate):
-                raise ValueError("values: got a ByReplicate among them, expected numbers and schedules")
             if not isinstance(value, Schedule):
                 expect("a finite number", ", or a schedule", values=value)
         self.values, self.groups = tuple(values), len(values)

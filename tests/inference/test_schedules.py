@@ -157,7 +157,10 @@ def test_replicates_that_cannot_be_split_are_refused() -> None:
     ("values", "message"),
     [
         ([], "^values: got none, expected one per group of replicates"),
-        ([1.0, ByReplicate([1.0, 2.0])], "^values: got a ByReplicate among them, expected numbers and schedules"),
+        (
+            [1.0, ByReplicate([1.0, 2.0])],
+            "^values: got ByReplicate, expected the same for all replicates of ByRep",
+        ),
         ([1.0, math.nan], "^values: got nan, expected a finite number, or a schedule"),
         ([1.0, "2"], "^values: got '2', expected a finite number, or a schedule"),
         ([True], "^values: got True, expected a finite number, or a schedule"),
