@@ -170,8 +170,8 @@ class Described:
     this class are ever instantiated from one.
 
     Attributes:
-        by_replicate: the arguments that may differ by replicate. Where it reads them, the class expects a number or one
-            per replicate, `replicates x 1`.
+        by_replicate: the arguments, all of them numbers, that may differ by replicate: once bound, the class copes with
+            one per replicate, `replicates x 1`. Subclasses inherit it; one that does not cope restates it.
 
     Raises:
         ValueError: from any constructor, if an argument is out of the range that is documented for it, none of the

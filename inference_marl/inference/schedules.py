@@ -119,8 +119,6 @@ class ByReplicate(PerReplicate, Schedule):
         if not values:
             raise ValueError("values: got none, expected one per group of replicates")
         for value in values:
-            if isinstance(value, ByReplicate):
-                raise ValueError("values: got a ByReplicate among them, expected numbers and schedules")
             if not isinstance(value, Schedule):
                 expect("a finite number", ", or a schedule", values=value)
         self.values, self.groups = tuple(values), len(values)
@@ -189,6 +187,11 @@ def each(number: float | Schedule, step: int) -> tuple[float, ...]:
 def over_events(number: Number, dims: int) -> Number:
     """A number, or one per replicate with `dims` more dimensions, to broadcast with `replicates x batch x event`."""
     return number[(..., *[None] * dims)] if isinstance(number, Tensor) else number
+
+
+def filled(number: Number, like: Tensor) -> Tensor:
+    """A number, or one per replicate, as a tensor of the shape of another, which has as many dimensions."""
+    return number.expand_as(like) if isinstance(number, Tensor) else torch.full_like(like, number)
 
 
 def clamped(number: Number, least: float, most: float = math.inf) -> Number:

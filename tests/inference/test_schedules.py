@@ -22,6 +22,7 @@ from inference_marl.inference.schedules import (
     current,
     expect_each,
     expect_first,
+    filled,
     over_events,
     positive,
 )
@@ -156,7 +157,10 @@ def test_replicates_that_cannot_be_split_are_refused() -> None:
     ("values", "message"),
     [
         ([], "^values: got none, expected one per group of replicates"),
-        ([1.0, ByReplicate([1.0, 2.0])], "^values: got a ByReplicate among them, expected numbers and schedules"),
+        (
+            [1.0, ByReplicate([1.0, 2.0])],
+            "^values: got ByReplicate, expected the same for all replicates of ByRep",
+        ),
         ([1.0, math.nan], "^values: got nan, expected a finite number, or a schedule"),
         ([1.0, "2"], "^values: got '2', expected a finite number, or a schedule"),
         ([True], "^values: got True, expected a finite number, or a schedule"),
@@ -185,5 +189,7 @@ def test_numbers_stay_numbers() -> None:
     assert clamped(0.3, 0.5) == 0.5
     assert clamped(0.3, 0.0, 0.1) == 0.1
     column = split([0.25, 1.0], 4)(0)
+    assert filled(column, torch.zeros(4, 2)).tolist() == [[0.25] * 2, [0.25] * 2, [1.0] * 2, [1.0] * 2]
+    assert filled(0.25, torch.zeros(2, 1, dtype=torch.float64)).tolist() == [[0.25], [0.25]]
     assert over_events(column, 2).shape == (4, 1, 1, 1)  # type: ignore[union-attr]
     assert clamped(column, 0.5).flatten().tolist() == [0.5, 0.5, 1.0, 1.0]  # type: ignore[union-attr]

@@ -200,7 +200,7 @@ WITHOUT_EFFECT = {(arm, "guide_learning_rate") for arm in ("rommeo", "rommeo by 
 """Nothing is fitted there."""
 
 IN_VARIANTS = {"temperature", "kl_weight"}
-"""What variants of an arm, named after a comma, use in another way; of the rest they add what no arm before them has."""
+"""What variants of an arm, named after a comma, use in another way; of the rest they add what no arm before has."""
 
 ROUNDED = {"guide_learning_rate", "learning_rate", "step_size"}
 """Where a parameter moves by `rate x direction` in other operations, which round otherwise: all else is to the bit."""

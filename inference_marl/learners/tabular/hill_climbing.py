@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Number, Schedule, current, each, expect_first, over_events
+from inference_marl.inference.schedules import Number, Schedule, current, each, expect_first, filled, over_events
 from inference_marl.inference.tables import mean_per_cell
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -156,7 +156,7 @@ class WoLFPHC(PHC):
         winning = ((policy - average) * values).sum(-1, keepdim=True) > 0
         rates = (self.policy_rate_winning, self.policy_rate_losing)
         small, large = (over_events(current(rate, self.updates), 1) for rate in rates)
-        return torch.where(winning, small, torch.zeros_like(values[..., :1]) + large)
+        return torch.where(winning, small, filled(large, values[..., :1]))
 
 
 def climb(policy: Tensor, values: Tensor, delta: Number) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Schedule, current, expect_first
+from inference_marl.inference.schedules import Schedule, current, expect_first, filled
 from inference_marl.learners.tabular.base import ValueLearner
 
 
@@ -37,4 +37,4 @@ class HystereticQ(ValueLearner):
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
         """`rate`, or `negative_rate` for negative errors."""
         rising, falling = (current(rate, self.updates) for rate in (self.rate, self.negative_rate))
-        return torch.where(error < 0, falling, torch.zeros_like(error) + rising)
+        return torch.where(error < 0, falling, filled(rising, error))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import ByReplicate, Number, current, expect_each, over_events
+from inference_marl.inference.schedules import ByReplicate, Number, current, expect_each, filled, over_events
 from inference_marl.inference.tables import mean_per_cell, move
 from inference_marl.learners.tabular.base import ValueLearner
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration
@@ -83,8 +83,7 @@ class LenientQ(ValueLearner):
         temperature = self.temperature.view(len(cell), -1)
         luck = torch.rand_like(temperature).gather(1, cell)  # the same for all data of a cell, so any may be written
         forgiven = luck >= -torch.expm1(-1 / (self._now(self.leniency_moderation) * temperature.gather(1, cell)))
-        rate = torch.zeros_like(error) + current(self.rate, self.updates)
-        return rate.masked_fill((error < 0) & forgiven, 0.0)
+        return filled(current(self.rate, self.updates), error).masked_fill((error < 0) & forgiven, 0.0)
 
     def update(self, seen: Experience) -> None:
         """Move the visited cells towards their targets, then cool them."""
