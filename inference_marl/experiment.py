@@ -29,8 +29,8 @@ class Experiment(Described):
         steps: joint actions per environment.
         environments: copies of the game that each replicate plays at once.
         seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
-            two arms has the same initial values where both draw them, so replicates can be compared in pairs. Arms of an
-            ablation that differ in numbers only are played as one (`config.together`), with replicates of their own.
+            two arms has the same initial values where both draw them, so replicates can be compared in pairs. Arms of
+            an ablation that differ in numbers only are played as one, and draw what they would draw alone.
         record_every: steps between records of metrics.
         beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`.
         record_actions: whether the actions that are played are recorded, at every step.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -31,7 +31,8 @@ def together(experiment: Experiment) -> list[Together]:
 
     Arms of an ablation form one group if they differ only in numbers or schedules that their classes list in
     `by_replicate`: they are one arm with as many times the replicates, in which these numbers are `ByReplicate`. Arms
-    of other experiments, and those in which something differs by replicate already, are alone.
+    of other experiments, and those in which something differs by replicate already, are alone. So are those of which
+    there would be as many replicates as there are `draws` or `particles`: the two could not be told apart.
     """
     groups: list[tuple[Any, list[str]]] = []
     for name, arm in experiment.arms.items():
@@ -42,7 +43,12 @@ def together(experiment: Experiment) -> list[Together]:
             same[0].append(name)
         else:
             groups.append((None if alone else pattern, [name]))
-    return [Together(tuple(names), _played_as_one(experiment, names)) for _, names in groups]
+    draws = {experiment.draws, *_particles([plain(arm) for arm in experiment.arms.values()])}
+    found = []
+    for _, names in groups:
+        several = len(names) * experiment.replicates not in draws
+        found += [names] if several else [[name] for name in names]
+    return [Together(tuple(names), _played_as_one(experiment, names)) for names in found]
 
 
 def _played_as_one(experiment: Experiment, names: Sequence[str]) -> Experiment:
@@ -51,6 +57,16 @@ def _played_as_one(experiment: Experiment, names: Sequence[str]) -> Experiment:
     arm = actors_of(_merged([experiment.arms[name] for name in names]), f"arms.{names[0]}")
     replicates = len(names) * experiment.replicates
     return experiment.replace(arms={names[0]: arm}, replicates=replicates, levels=None, published=None)
+
+
+def _particles(value: Any) -> Iterator[Any]:
+    """Every value called `particles` in plain data."""
+    if isinstance(value, dict):
+        yield from (value[key] for key in value if key == "particles")
+        yield from _particles(list(value.values()))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _particles(each)
 
 
 def _without_numbers(value: Any, may_differ: bool = False) -> Any:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.runs import checkpoint
 from inference_marl.runs.arm import Arm
+from inference_marl.runs.common_numbers import CommonNumbers
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.files import write_text
 from inference_marl.runs.lease import Lease
@@ -147,7 +148,13 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
     found = 0 if saved is None else saved["step"]
     arm = None
     try:
-        with kept_streams(device), pyro.validation_enabled(False), local_parameters(), _threads(experiment.threads):
+        with (
+            kept_streams(device),
+            pyro.validation_enabled(False),
+            local_parameters(),
+            _threads(experiment.threads),
+            _as_if_alone(job),
+        ):
             tell(found, 0)
             with _as_arm_error(f"arms.{job.arm}"):
                 arm = _begun(job, device, saved)
@@ -207,6 +214,12 @@ def _normal(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_normal(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _as_if_alone(job: Job) -> AbstractContextManager[Any]:
+    """Where each of several arms draws the random numbers that it would draw alone."""
+    number = len(job.stands_for)
+    return CommonNumbers(number, job.experiment.replicates) if number > 1 else nullcontext()
 
 
 @contextmanager

@@ -72,6 +72,14 @@ def test_numbers_may_differ_in_several_places_and_kinds() -> None:
     assert described(group.experiment, "arms", "a") == expected.describe()
 
 
+def test_arms_stay_alone_where_replicates_could_be_taken_for_draws() -> None:
+    arms = [rommeo(kl_weight=1.0), rommeo(kl_weight=0.1)]
+    assert names(together(crossed(*arms, draws=6))) == ["a", "b"]
+    assert names(together(crossed(*arms, draws=3))) == ["ab"]
+    arms = [rommeo(kl_weight=weight, particles=6) for weight in (1.0, 0.1)]
+    assert names(together(crossed(*arms))) == ["a", "b"]
+
+
 def test_arms_that_are_equal_are_one_too() -> None:
     (group,) = together(crossed(rommeo(), rommeo()))
     assert group.experiment.replicates == 6

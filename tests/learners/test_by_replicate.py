@@ -1,4 +1,4 @@
-"""Numbers that differ by replicate: every group of replicates does what a learner with its number alone does.
+"""Numbers that differ by replicate: every group of replicates does what a learner with its number does alone.
 
 The numbers are found, not listed: whatever a class in one of the arms below declares is put to the test, and a class
 that declares numbers and is in none of them fails here. Priors that draw by rejection are in none: how many random
@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pyro
@@ -61,6 +62,7 @@ from inference_marl.models import (
     TabularCritic,
 )
 from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.runs.common_numbers import CommonNumbers
 from inference_marl.types import Actor, Game, seed_streams
 
 STEPS, REPLICATES, ENVIRONMENTS = 10, 4, 2
@@ -154,7 +156,10 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "rommeo-ac, policy first": (
         lambda: Rendezvous(horizon=7),
         lambda: rommeo_ac(
-            guide=PolicyFirst(network(), network()), critic=BayesianCritic((4,)), particles=2, max_gradient_norm=1.0
+            guide=PolicyFirst(network(), network()),
+            critic=BayesianCritic((4,), particles=3),
+            particles=2,
+            max_gradient_norm=1.0,
         ),
     ),
     "planner": (RiskyBridge, planner),
@@ -202,9 +207,6 @@ WITHOUT_EFFECT = {(arm, "guide_learning_rate") for arm in ("rommeo", "rommeo by 
 IN_VARIANTS = {"temperature", "kl_weight"}
 """What variants of an arm, named after a comma, use in another way; of the rest they add what no arm before has."""
 
-ROUNDED = {"guide_learning_rate", "learning_rate", "step_size"}
-"""Where a parameter moves by `rate x direction` in other operations, which round otherwise: all else is to the bit."""
-
 
 def declared(cls: type[Described]) -> list[str]:
     """The constructor arguments that may differ by replicate."""
@@ -250,10 +252,10 @@ def with_values(arm: Arm, values: Mapping[tuple[Any, ...], Any]) -> Arm:
 def played(game: Game, arm: Arm, replicates: int = REPLICATES, dtype: str = "float64") -> dict[str, Tensor]:
     """Actions and rewards of some steps, then beliefs and the learners' tensors, all leading with replicates."""
     experiment = Experiment(game, {"it": arm}, replicates, STEPS, ENVIRONMENTS, seed=3, dtype=dtype)  # type: ignore[arg-type]
-    seed_streams(experiment.seed, experiment.device)
+    seed_streams(experiment.seed, torch.device("cpu"))
     actors = experiment.bind("it")
     shape = (replicates, ENVIRONMENTS)
-    collector = Collector(GameSimulator(game, *shape, experiment.device, experiment.dtype), actors)
+    collector = Collector(GameSimulator(game, *shape, dtype=experiment.dtype), actors)
     found: dict[str, Tensor] = {}
     for step in range(STEPS):
         newest = collector.collect()
@@ -271,12 +273,18 @@ def played(game: Game, arm: Arm, replicates: int = REPLICATES, dtype: str = "flo
     return found
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rows: slice, rounded: bool) -> None:
+def together(game: Game, arm: Arm, groups: int = 2) -> dict[str, Tensor]:
+    """As `played`, of groups that have as many replicates each, and the random numbers of one that is played alone."""
+    with CommonNumbers(groups, groups * REPLICATES):
+        return played(game, arm, groups * REPLICATES)
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], group: int) -> None:
+    """But for the last bits: vectorised operations round otherwise at the end of a tensor."""
     assert found.keys() == expected.keys()
-    tolerance = {"rtol": 1e-6, "atol": 1e-9} if rounded else {"rtol": 0.0, "atol": 0.0}
     for name, value in found.items():
-        one, other = value[rows], expected[name][rows]
-        torch.testing.assert_close(one, other, **tolerance, equal_nan=True, msg=lambda text: f"{name}: {text}")  # noqa: B023
+        part, close = value[group * REPLICATES : (group + 1) * REPLICATES], {"rtol": 1e-6, "atol": 1e-9}
+        torch.testing.assert_close(part, expected[name], **close, equal_nan=True, msg=partial("{}: {}".format, name))
 
 
 @pytest.mark.parametrize(("name", "path"), CASES, ids=lambda part: part if isinstance(part, str) else str(part[-1]))
@@ -285,13 +293,11 @@ def test_each_group_does_what_a_learner_with_its_number_does(name: str, path: tu
     game, arm, number = make_game(), make_arm(), path[-1]
     with pyro.validation_enabled(False):
         first, second = (played(game, with_values(arm, {path: value})) for value in VALUES[number])
-        both = played(game, with_values(arm, {path: ByReplicate(list(VALUES[number]))}))
-    half = REPLICATES // 2
-    assert_same(both, first, slice(half), number in ROUNDED)
-    assert_same(both, second, slice(half, None), number in ROUNDED)
-    for rows in (slice(half), slice(half, None)):  # so groups that were exchanged, or alike, would have been noticed
-        same = all(torch.equal(first[key][rows], second[key][rows]) for key in first)
-        assert same == ((name, number) in WITHOUT_EFFECT)
+        both = together(game, with_values(arm, {path: ByReplicate(list(VALUES[number]))}))
+    assert_same(both, first, 0)
+    assert_same(both, second, 1)
+    same = all(torch.equal(first[key], second[key]) for key in first)
+    assert same == ((name, number) in WITHOUT_EFFECT), "groups that were exchanged, or alike, would have been noticed"
 
 
 def test_every_number_is_put_to_the_test() -> None:
@@ -309,20 +315,18 @@ def test_several_numbers_differ_at_once(name: str) -> None:
     make_game, make_arm = ARMS[name]
     game, paths = make_game(), [path for case, path in CASES if case == name]
 
-    def everywhere(value_of: Callable[[str], Any]) -> dict[str, Tensor]:
-        arm = with_values(make_arm(), {path: value_of(path[-1]) for path in paths})
+    def everywhere(play: Callable[[Game, Arm], dict[str, Tensor]], value_of: Callable[[str], Any]) -> dict[str, Tensor]:
         with pyro.validation_enabled(False):
-            return played(game, arm)
+            return play(game, with_values(make_arm(), {path: value_of(path[-1]) for path in paths}))
 
-    both = everywhere(lambda number: ByReplicate(list(VALUES[number])))
-    half = REPLICATES // 2
-    for i, rows in enumerate((slice(half), slice(half, None))):
-        assert_same(both, everywhere(lambda number, i=i: VALUES[number][i]), rows, rounded=True)  # type: ignore[misc]
+    both = everywhere(together, lambda number: ByReplicate(list(VALUES[number])))
+    for i in range(2):
+        assert_same(both, everywhere(played, lambda number, i=i: VALUES[number][i]), i)  # type: ignore[misc]
 
 
 def test_numbers_need_not_come_in_equally_many_groups() -> None:
     game, weights = repeated(), [0.5, 1.0, 2.0, 4.0]
-    both = played(game, rommeo(temperature=ByReplicate([0.3, 3.0]), kl_weight=ByReplicate(list(weights))))
-    for row, kl_weight in enumerate(weights):
-        alone = played(game, rommeo(temperature=[0.3, 3.0][row // 2], kl_weight=kl_weight))
-        assert_same(both, alone, slice(row, row + 1), rounded=False)
+    both = together(game, rommeo(temperature=ByReplicate([0.3, 3.0]), kl_weight=ByReplicate(list(weights))), 4)
+    for group, kl_weight in enumerate(weights):
+        alone = played(game, rommeo(temperature=[0.3, 3.0][group // 2], kl_weight=kl_weight))
+        assert_same(both, alone, group)

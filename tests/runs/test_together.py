@@ -1,4 +1,4 @@
-"""Arms that differ in numbers only: played as one job, and taken apart in what was recorded."""
+"""Arms that differ in numbers only: played as one job, which the results do not show."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ import xarray as xr
 from inference_marl.config.factors import ablation
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
-from inference_marl.inference.schedules import ByReplicate, ExponentialDecay
+from inference_marl.inference.schedules import ExponentialDecay
 from inference_marl.learners import Stationary
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import ArmError
@@ -27,50 +27,25 @@ def swept(**settings: Any) -> Experiment:
     return ablation(climbing(arms=arms, **settings), {"0.temperature": [1.0, ANNEALED, 0.3]})
 
 
-def test_each_level_has_what_its_replicates_recorded(tmp_path: Path) -> None:
+def test_what_was_played_as_one_job_is_what_is_played_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte by byte, but for the last bits of what is computed with a number in double precision alone, as the ELBO."""
     experiment = swept()
-    first, *_ = arms = list(experiment.arms)
-    folder = run(experiment, tmp_path)
-    # The same by hand: one arm with the replicates of all three.
-    numbers = ByReplicate([1.0, ANNEALED, 0.3])
-    by_hand = climbing(arms={"all": [rommeo_q(temperature=numbers), Stationary(probabilities=[1, 2, 3])]}, replicates=9)
-    other = run(by_hand, tmp_path, "by_hand")
-    for name in RESULTS:
-        mine, theirs = (dataset(each, name).drop_attrs() for each in (folder, other))
-        for number, arm in enumerate(arms):
-            here = theirs.isel(replicate=slice(3 * number, 3 * number + 3), learner=0, drop=True)
-            found = mine.sel(learner=arm, drop=True).drop_vars("replicate", errors="ignore")
-            xr.testing.assert_identical(found, here.drop_vars("replicate", errors="ignore"))
-    policies = dataset(folder, "posterior.nc")["policy"].isel(agent=0, step=-1)
-    assert not np.allclose(policies.sel(learner=first), policies.sel(learner=arms[2]))
-
-
-def test_tables_and_files_cannot_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the numbers drawn: names, shapes, attributes and rows are those of arms that were played alone."""
-    experiment = swept()
-    folder = run(experiment, tmp_path, "together")
-    played = {path.stem for path in (folder / "checkpoints").iterdir()}
-    assert played == {f"{next(iter(experiment.arms))}+2"}
+    folder = run(experiment, tmp_path / "together")
+    assert {path.stem for path in (folder / "checkpoints").iterdir()} == {f"{next(iter(experiment.arms))}+2"}
     monkeypatch.setattr("inference_marl.runs.completion.together", _apart)
-    alone = run(experiment, tmp_path, "alone")
+    alone = run(experiment, tmp_path / "alone")
     assert {path.stem for path in (alone / "checkpoints").iterdir()} == set(experiment.arms)
-    for name in RESULTS:
-        mine, theirs = (dataset(each, name) for each in (folder, alone))
-        assert mine.sizes == theirs.sizes
-        assert {key: value.dtype for key, value in mine.variables.items()} == {
-            key: value.dtype for key, value in theirs.variables.items()
-        }
-        assert mine.attrs.keys() == theirs.attrs.keys()
-        for coordinate in mine.coords:
-            xr.testing.assert_identical(mine[coordinate], theirs[coordinate])
-    mine, theirs = (json.loads((each / "summary.json").read_text()) for each in (folder, alone))
-    assert mine.keys() == theirs.keys()
+    for name in ("posterior.nc", "actions.nc"):
+        assert (folder / name).read_bytes() == (alone / name).read_bytes(), name
+    mine, theirs = (dataset(each, "metrics.nc") for each in (folder, alone))
+    xr.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+    xr.testing.assert_identical(mine.drop_vars("elbo_gap"), theirs.drop_vars("elbo_gap"))
+    tables = [json.loads((each / "summary.json").read_text()) for each in (folder, alone)]
     for table in ("results", "agents", "differences"):
-        rows = [
-            [{key: value for key, value in row.items() if key not in ("mean", "low", "high")} for row in each[table]]
-            for each in (mine, theirs)
-        ]
-        assert rows[0] == rows[1]
+        mine, theirs = ([row for row in each[table] if row["metric"] != "elbo_gap"] for each in tables)
+        assert mine == theirs
+    policies = dataset(folder, "posterior.nc")["policy"].isel(agent=0, step=-1)
+    assert len(np.unique(policies.values.reshape(3, -1), axis=0)) == 3, "levels that were exchanged would be noticed"
 
 
 def _apart(experiment: Experiment) -> Any:
@@ -79,20 +54,18 @@ def _apart(experiment: Experiment) -> Any:
     return [Together((arm,), experiment) for arm in experiment.arms]
 
 
-def test_continuous_actions_and_draws_are_taken_apart_too(tmp_path: Path) -> None:
-    game = MaxOfTwoQuadratics(horizon=4)
-    plain = Experiment(game, {"a": rommeo_ac()}, replicates=2, steps=6, draws=2, record_every=2)
-    folder = run(ablation(plain, {"kl_weight": [1.0, 0.1]}), tmp_path)
-    by_hand = plain.replace(arms={"a": rommeo_ac(kl_weight=ByReplicate([1.0, 0.1]))}, replicates=4)
-    other = run(by_hand, tmp_path, "by_hand")
+def test_continuous_actions_and_draws_are_taken_apart_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the last bits of single precision: what is vectorised rounds otherwise at the end of a tensor."""
+    plain = Experiment(
+        MaxOfTwoQuadratics(horizon=4), {"a": rommeo_ac()}, replicates=2, steps=6, draws=3, record_every=2
+    )
+    experiment = ablation(plain, {"kl_weight": [1.0, 0.1]})
+    folder = run(experiment, tmp_path / "together")
+    assert [path.stem for path in (folder / "checkpoints").iterdir()] == ["kl_weight_1+1"]
+    monkeypatch.setattr("inference_marl.runs.completion.together", _apart)
+    alone = run(experiment, tmp_path / "alone")
     for name in RESULTS:
-        mine, theirs = (dataset(each, name) for each in (folder, other))
-        for key, values in mine.data_vars.items():
-            if "replicate" in values.dims:
-                expected = theirs[key].isel(learner=0)
-                levels = [values.isel(learner=0), values.isel(learner=1)]
-                stacked = np.concatenate(levels, levels[0].dims.index("replicate"))
-                np.testing.assert_array_equal(stacked, expected)
+        xr.testing.assert_allclose(*(dataset(each, name) for each in (folder, alone)), rtol=1e-3, atol=1e-4)
 
 
 def test_a_job_of_several_arms_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,151 @@
+"""Common random numbers: arms that are played as one draw what each of them would draw alone.
+
+Replicate `r` of every arm then meets the same chances, so that arms can be compared in pairs, and what an arm finds
+does not depend on those that it is played with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+BATCH = "_batch_before_reshape"
+"""Attribute of a tensor that was reshaped to `rows x columns`: the batch shape that the rows had before."""
+
+
+class CommonNumbers(TorchFunctionMode):
+    """Inside, all groups of replicates draw the same numbers: those that one group would draw alone.
+
+    Replicates are told by their number: the first dimension, or the only one, of that size. What has none is drawn once
+    for all replicates anyway.
+
+    Args:
+        groups: how many groups of equal size, in order, the replicates are.
+        replicates: their number, of all groups.
+
+    Raises:
+        RuntimeError: inside, if something is drawn in which replicates cannot be told, or of which groups with
+            different parameters draw different amounts. They cannot be played as one then.
+    """
+
+    def __init__(self, groups: int, replicates: int) -> None:
+        super().__init__()
+        self.groups, self.replicates = groups, replicates
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, for one group or for each, if it draws random numbers."""
+        draw = _DRAWS.get(func)
+        if draw is not None:
+            return draw(self, func, args, kwargs or {})
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+    def _sized(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        before = args[:-1] if func is torch.randint and "size" not in kwargs else args if "size" in kwargs else ()
+        given = kwargs["size"] if "size" in kwargs else args[len(before) :]
+        size = torch.Size(given[0] if len(given) == 1 and not isinstance(given[0], int) else given)
+        others = {key: value for key, value in kwargs.items() if key != "size"}
+        return self._once(size, lambda few: func(*before, size=few, **others))
+
+    def _like(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        return self._once(args[0].shape, lambda few: func(args[0].new_empty(few), *args[1:], **kwargs))
+
+    def _fill(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        filled: Tensor = args[0].copy_(self._like(func, args, kwargs))
+        return filled
+
+    def _reshape(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        """`Categorical.sample` flattens its batch just before it draws."""
+        made = func(*args, **kwargs)
+        if len(args) == 3 and args[1] == -1:
+            setattr(made, BATCH, args[0].shape[:-1])
+        return made
+
+    def _once(self, size: torch.Size, draw: Callable[[list[int]], Tensor]) -> Tensor:
+        """What `draw` gives for one group, repeated for the others."""
+        dim = self._dim(size)
+        if dim is None:
+            return draw(list(size))
+        few = list(size)
+        few[dim] //= self.groups
+        drawn = draw(few)
+        return drawn.repeat([self.groups if each == dim else 1 for each in range(len(size))])
+
+    def _of_parameters(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        """Element by element."""
+        if not args or not isinstance(args[0], Tensor):
+            raise RuntimeError(f"{func.__name__}: got no tensor first, expected one, which shows the replicates")
+        size = torch.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Tensor)))
+        if (dim := self._dim(size)) is None:
+            return func(*args, **kwargs)
+        parts = (arg.expand(size).chunk(self.groups, dim) if isinstance(arg, Tensor) else repeat(arg) for arg in args)
+        return torch.cat(self._each(func, zip(*parts, strict=False), kwargs), dim)
+
+    def _multinomial(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        """Row by row."""
+        probs, *others = args
+        batch = getattr(probs, BATCH, probs.shape[:-1])
+        if (dim := self._dim(batch)) is None:
+            return func(*args, **kwargs)
+        rows = torch.arange(len(probs), device=probs.device).view(batch).chunk(self.groups, dim)
+        parts = [part.flatten() for part in rows]
+        drawn = torch.cat(self._each(func, [(probs[part], *others) for part in parts], kwargs))
+        return torch.empty_like(drawn).index_copy_(0, torch.cat(parts), drawn)
+
+    def _each(
+        self, func: Callable[..., Tensor], groups: Iterable[Sequence[Any]], kwargs: Mapping[str, Any]
+    ) -> list[Tensor]:
+        """What each group draws with its arguments, from the same state of the generator."""
+        before, after, drawn = None, None, []
+        for args in groups:
+            device = args[0].device
+            before = _state(device) if before is None else before
+            _set_state(before, device)
+            drawn.append(func(*args, **kwargs))
+            now = _state(device)
+            if after is not None and not torch.equal(now, after):
+                raise RuntimeError(f"{func.__name__}: got other amounts of random numbers for other parameters")
+            after = now
+        return drawn
+
+    def _dim(self, size: Sequence[int]) -> int | None:
+        """Which dimension is the replicates', if any."""
+        found = [dim for dim, length in enumerate(size) if length == self.replicates]
+        if found[:1] == [0] or len(found) == 1:
+            return found[0]
+        if found or any(length and length % self.replicates == 0 for length in size):
+            raise RuntimeError(
+                f"random numbers: got {tuple(size)} of them, expected one dimension of {self.replicates} replicates"
+            )
+        return None
+
+
+Draw = Callable[[CommonNumbers, Callable[..., Tensor], Sequence[Any], Mapping[str, Any]], Tensor]
+
+_DRAWS: dict[Callable[..., Any], Draw] = {
+    **dict.fromkeys([torch.rand, torch.randn, torch.randint], CommonNumbers._sized),
+    **dict.fromkeys([torch.rand_like, torch.randn_like, torch.randint_like], CommonNumbers._like),
+    **dict.fromkeys([Tensor.uniform_, Tensor.normal_, Tensor.exponential_, Tensor.random_], CommonNumbers._fill),
+    **dict.fromkeys([Tensor.geometric_, Tensor.cauchy_, Tensor.log_normal_, Tensor.bernoulli_], CommonNumbers._fill),
+    **dict.fromkeys([torch.normal, torch.bernoulli, torch.poisson], CommonNumbers._of_parameters),
+    **dict.fromkeys([torch.binomial, torch._standard_gamma, torch._sample_dirichlet], CommonNumbers._of_parameters),
+    torch.multinomial: CommonNumbers._multinomial,
+    Tensor.multinomial: CommonNumbers._multinomial,
+    Tensor.bernoulli: CommonNumbers._of_parameters,
+    Tensor.reshape: CommonNumbers._reshape,
+}
+"""Functions that draw random numbers, and how to call them for groups."""
+
+
+def _state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_state(state: Tensor, device: torch.device) -> None:
+    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
