@@ -77,7 +77,8 @@ class Experiment(Described):
         beliefs_every: int | None = None,
         record_actions: bool = True,
     ) -> None:
-        self.game, self.arms = game, dict(arms)
+        self.game = game
+        self.arms = self.__dict__["_given"]["arms"] = dict(arms)  # what is added to it is described as well
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.beliefs_every = record_every if beliefs_every is None else beliefs_every

@@ -14,10 +14,9 @@ def test_ablate_prints_its_table_and_says_where_it_is(file: Path, capsys: pytest
     assert output.err == ""
     lines = output.out.splitlines()
     assert lines[0] == "small: MatrixGame(climbing), 4 cells, 2 replicates each, at step 3"
-    first, second = (i for i, line in enumerate(lines) if line.split() == ["arm", "kl_weight"])
-    assert "success rate" in lines[first - 1]
-    assert "ELBO gap" in lines[second - 1]
-    for header in (first, second):
+    headers = [i for i, line in enumerate(lines) if line.split() == ["arm", "kl_weight"]]
+    for header, column in zip(headers, ("success rate", "ELBO gap", "rho minus P"), strict=True):
+        assert column in lines[header - 1]
         one, two, three, four = (line.split() for line in lines[header + 1 : header + 5])
         assert [one[:2], two[0], three[:2], four[0]] == [["a", "1"], "0.1", ["b", "1"], "0.1"]
     files = ["ablation.csv", "ablation.md", "ablation.tex", "figures/ablation_curves.png", "figures/ablation_elbo.png"]

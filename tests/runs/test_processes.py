@@ -123,9 +123,10 @@ class _Elsewhere:
             yield job, None if said == "None" else said
 
 
-def test_jobs_are_played_by_whoever_is_given(tmp_path: Path, whole: Path) -> None:
-    folder = verbs.run(climbing(), tmp_path, "test", progress=False, jobs=_Elsewhere())
-    assert_same(folder, whole)
+def test_jobs_are_played_by_whoever_is_given(tmp_path: Path) -> None:
+    experiment = climbing(arms={"a": rommeo_q()}, steps=3)
+    folder = verbs.run(experiment, tmp_path / "elsewhere", "test", progress=False, jobs=_Elsewhere())
+    assert_same(folder, run(experiment, tmp_path))
 
 
 def test_jobs_are_at_least_one(tmp_path: Path) -> None:
