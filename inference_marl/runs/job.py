@@ -33,7 +33,7 @@ from inference_marl.types import kept_streams
 LOG_EVERY = 0.5
 """Seconds between what a job says of its progress."""
 
-ASIDE = {"arms", "checkpoint_every", "device", "levels", "published", "source", "steps", "success_window", "threads"}
+ASIDE = {"arms", "checkpoint_every", "device", "levels", "published", "source", "success_window", "threads"}
 """Keys of an experiment on which what one of its arms has played so far does not depend."""
 
 

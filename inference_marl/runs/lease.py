@@ -44,8 +44,9 @@ class Lease:
 
     def renew(self) -> None:
         """Say that the holder is still there."""
-        if self.is_held():
-            os.utime(self.path)
+        with suppress(OSError):  # there will be a next time
+            if self.is_held():
+                os.utime(self.path)
 
     def is_held(self) -> bool:
         """Whether nobody has taken it over."""
