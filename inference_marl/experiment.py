@@ -12,7 +12,7 @@ import torch
 from inference_marl.described import Described, expect, within
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
-from inference_marl.types import Actor, Game, Metric, Seat
+from inference_marl.types import Actor, Game, Metric, Seat, Team
 
 Levels = Mapping[str, Mapping[str, str]]
 """The level of each factor of an arm, by arm and factor."""
@@ -31,6 +31,9 @@ class Experiment(Described):
         seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
             two arms has the same initial values where both draw them, so replicates can be compared in pairs. Arms of
             an ablation that differ in numbers only are played as one, and draw what they would draw alone.
+        collect: joint actions per environment that are played before everybody learns from them; `steps` and what is
+            recorded every so many steps are multiples of it.
+        updates: how often everybody learns then.
         record_every: steps between records of metrics.
         beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`.
         record_actions: whether the actions that are played are recorded, at every step.
@@ -76,6 +79,8 @@ class Experiment(Described):
         levels: dict[str, dict[str, str]] | None = None,
         beliefs_every: int | None = None,
         record_actions: bool = True,
+        collect: int = 1,
+        updates: int = 1,
     ) -> None:
         self.game = game
         self.arms = self.__dict__["_given"]["arms"] = dict(arms)  # what is added to it is described as well
@@ -83,6 +88,7 @@ class Experiment(Described):
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.beliefs_every = record_every if beliefs_every is None else beliefs_every
         self.record_actions = record_actions
+        self.collect, self.updates = collect, updates
         self.checkpoint_every, self.device, self.threads = checkpoint_every, device, threads
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
@@ -100,13 +106,17 @@ class Experiment(Described):
 
     def _check_numbers(self) -> None:
         counts = ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every")
-        expect("a positive integer", **{name: getattr(self, name) for name in (*counts, "threads")})
+        rhythm = ("threads", "collect", "updates")
+        expect("a positive integer", **{name: getattr(self, name) for name in (*counts, *rhythm)})
         expect("an integer that is not negative", ", 0 to record none", beliefs_every=self.beliefs_every)
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
         for name in ("record_every", "beliefs_every"):
             if self.steps < (number := getattr(self, name)):
                 raise ValueError(f"{name}: got {number}, expected at most steps = {self.steps}")
+        for name in ("steps", "record_every", "beliefs_every"):
+            if (number := getattr(self, name)) % self.collect:
+                raise ValueError(f"{name}: got {number}, expected a multiple of collect = {self.collect}")
 
     def _declared(self) -> dict[str, Metric]:
         """Everything that may be measured in its runs, by name."""
@@ -180,16 +190,39 @@ class Experiment(Described):
             IncompatibleError: if a part does not fit the game or another part; names its key.
         """
         described, seats = self.arms[arm], self.seats(replicates, device)
+        if not isinstance(described, list):
+            with within(f"arms.{arm}"):
+                return described.bind_all(seats) if isinstance(described, Team) else [described.bind(s) for s in seats]
         with within(f"arms.{arm}"):
-            if not isinstance(described, list):
-                return [described.bind(seat) for seat in seats]
-            if len(described) != len(seats):
-                raise ValueError(f"got {len(described)} learners, expected one per seat: {len(seats)}")
-        bound = []
-        for learner, seat in zip(described, seats, strict=True):
-            with within(f"arms.{arm}[{seat.index}]"):
-                bound.append(learner.bind(seat))
-        return bound
+            taken = _seats_taken(described, len(seats))
+        bound: dict[int, Actor] = {}
+        for number, (actor, its) in enumerate(zip(described, taken, strict=True)):
+            with within(f"arms.{arm}[{number}]"):
+                here = [seats[index] for index in its]
+                bound |= zip(
+                    its, actor.bind_all(here) if isinstance(actor, Team) else [actor.bind(here[0])], strict=True
+                )
+        return [bound[index] for index in range(len(seats))]
+
+
+def _seats_taken(actors: Sequence[Actor], agents: int) -> list[list[int]]:
+    """The seats that each of an arm's actors takes: teams those that they name, the others the rest, in order.
+
+    Raises:
+        ValueError: if that is not every seat once.
+    """
+    named = [actor.seats if isinstance(actor, Team) else [] for actor in actors]
+    for number, its in enumerate(named):
+        if its is None or (isinstance(actors[number], Team) and not its):
+            raise ValueError(f"[{number}].seats: got {its}, expected the seats that it takes among others")
+    teams = [seat for its in named for seat in its or []]
+    rest = [seat for seat in range(agents) if seat not in teams]
+    alone = sum(not isinstance(actor, Team) for actor in actors)
+    if len(rest) != alone or sorted([*teams, *rest]) != list(range(agents)):
+        raise ValueError(
+            f"got {alone} learners{f' and teams in seats {teams}' if teams else ''}, expected one per seat: {agents}"
+        )
+    return [list(its) if its else [rest.pop(0)] for its in named]
 
 
 class Suite:

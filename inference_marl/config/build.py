@@ -31,7 +31,7 @@ from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
 from inference_marl.statistics.summary import PUBLISHABLE
-from inference_marl.types import Actor, Game, Learner, Metric
+from inference_marl.types import Actor, Game, Learner, Member, Metric, Team
 
 
 class SpecError(ValueError):
@@ -265,8 +265,10 @@ def _is_concrete(cls: type) -> bool:
     # Modules have no metaclass that would know: `inspect.isabstract` sees only what it made.
     if any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls)):
         return False
-    if issubclass(cls, Functional):  # made of parameters, which no file has
+    if issubclass(cls, Functional | Member):  # made of what no file has
         return False
+    if issubclass(cls, Team):
+        return cls.learn_all is not Team.learn_all
     if issubclass(cls, Actor):
         acts = cls.act is not Actor.act or cls.policy is not Actor.policy
         return acts and not (issubclass(cls, Learner) and cls.learn is Learner.learn)

@@ -58,7 +58,7 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     simulator = GameSimulator(experiment.game, *shape, dtype=experiment.dtype)
     collector = Collector(simulator, actors)
     try:
-        said = update(actors, collector.collect())
+        said = update(actors, collector.collect(experiment.collect))
     except NonFiniteError as error:
         raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite losses") from error
     for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):

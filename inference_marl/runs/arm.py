@@ -71,26 +71,27 @@ class Arm:
         )
 
     def advance(self) -> None:
-        """Play one joint action in every environment, and learn from it.
+        """Play as many joint actions as are collected at once in every environment, and learn from them.
 
         Raises:
             ArmError: if a loss is not finite, naming arm, seat, replicate and step.
         """
         try:
-            newest = self.collector.collect()
-            said = update(self.actors, newest)
+            newest = self.collector.collect(self.experiment.collect)
+            said = update(self.actors, newest, self.experiment.updates)
         except NonFiniteError as error:
             raise ArmError(
                 f"arms.{self.name}, agent {error.agent}, step {self.step + 1}: {error}. The last checkpoint is kept; "
                 "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
             ) from error
-        self.step += 1
-        self.recorder.note(REWARD.name, newest.steps[0].rewards)
+        self.step += len(newest.steps)
+        for step in newest.steps:
+            self.recorder.note(REWARD.name, step.rewards)
+            if self.experiment.record_actions:
+                self.recorder.append("actions", self._played(step))
         for agent, diagnostics in enumerate(said):
             for name, value in diagnostics.items():
                 self.recorder.note(name, value, agent)
-        if self.experiment.record_actions:
-            self.recorder.append("actions", self._played(newest.steps[0]))
         self.record()
 
     def _played(self, step: Transition) -> dict[str, Values]:

@@ -160,9 +160,10 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
                 arm = _begun(job, device, saved)
             del saved
             while arm.step < experiment.steps:
+                before = arm.step // experiment.checkpoint_every
                 with _as_arm_error(f"arms.{job.arm}, step {arm.step + 1}"):
                     arm.advance()
-                if arm.step % experiment.checkpoint_every == 0 or arm.step == experiment.steps:
+                if arm.step // experiment.checkpoint_every > before or arm.step == experiment.steps:
                     job.check()
                     checkpoint.write(job.checkpoint, arm.state_dict() | {"job": job.identity})
                 tell(found, arm.step - found)

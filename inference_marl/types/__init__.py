@@ -9,6 +9,7 @@ from inference_marl.types.binding import Bindable, Counting, kept_streams, own_s
 from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step
 from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric, check_declared
 from inference_marl.types.seat import Seat
+from inference_marl.types.team import Member, Team
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Experience",
     "Game",
     "Learner",
+    "Member",
     "Memory",
     "Metric",
     "Observed",
@@ -35,6 +37,7 @@ __all__ = [
     "Start",
     "State",
     "Step",
+    "Team",
     "Trajectory",
     "Transition",
     "check_declared",

@@ -1,0 +1,333 @@
+"""MADDPG: decentralised actors with centralised critics (Lowe et al., NeurIPS 2017)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.inference.networks import MLP, check_widths, track
+from inference_marl.inference.objectives import td_target
+from inference_marl.inference.optimise import NonFiniteError, Optimiser, frozen
+from inference_marl.inference.replay import Replay
+from inference_marl.inference.schedules import Schedule, current, expect_first
+from inference_marl.play import Functional
+from inference_marl.spaces import Box, Discrete, Space, encode
+from inference_marl.types import Actor, Counting, Decision, Memory, Metric, Seat, Team, Trajectory, Transition
+
+CRITIC_LOSS = Metric(
+    "critic_loss",
+    "critic loss",
+    bounds=(0.0, float("inf")),
+    higher_is_better=False,
+    meaning="Mean squared error of the critic's TD targets, in squared units of reward.",
+)
+ACTION_VALUE = Metric(
+    "action_value",
+    "critic's value of its own policy",
+    meaning="Mean over a minibatch of Q(x, a) with the agent's own action from its policy, which may overestimate.",
+)
+
+
+@hyperparameters
+class Maddpg(Counting, Team):
+    """Every agent has an actor that sees its own observation and a critic that sees everything::
+
+        y_i = r_i + gamma Q_i'(x', a_1', ..., a_N'),         a_j' = mu_j'(o_j')                             (Eq. 6)
+        grad J_i = E[grad mu_i(o_i) grad_{a_i} Q_i(x, a_1, ..., a_N)],   a_i = mu_i(o_i), others from replay (Eq. 5)
+
+    with `x` all observations, and targets `'` that follow slowly. Discrete actions are drawn by Gumbel-softmax, one-hot
+    with straight-through gradients, where the authors' code passes soft ones on; their policies are categorical.
+    Policies over boxes are deterministic and explore by normal noise. Agents with equal spaces are one batch of
+    matrices, `(replicates agents) x in x out`.
+
+    Seats that are not the team's are seen by its critics; in targets they do again what they did.
+
+    Args:
+        hidden: widths of the hidden layers of actors and critics.
+        learning_rate: Adam's step size for both.
+        discount: gamma in [0, 1).
+        target_rate: fraction by which targets follow after every update, in (0, 1].
+        replay: joint transitions kept per replicate.
+        batch_size: transitions drawn from replay per update.
+        warmup: updates during which actions are uniformly random and nothing is fitted.
+        noise: standard deviation of exploration in boxes, in units of half their width; number or schedule over
+            updates.
+        regularisation: weight of the actors' mean squared outputs (logits, or what is squashed), as in the authors'
+            code.
+        max_gradient_norm: clip the gradient of each replicate's each network; `None` for no clipping.
+        shared: whether agents with equal spaces have one actor in common; critics are their own.
+        seats: in a list of actors, the seats that it takes; all if `None`.
+    """
+
+    metrics = (CRITIC_LOSS, ACTION_VALUE)
+
+    hidden: Sequence[int] = (64, 64)
+    learning_rate: float = 3e-3
+    discount: float = 0.95
+    target_rate: float = 0.01
+    replay: int = 100_000
+    batch_size: int = 256
+    warmup: int = 50
+    noise: float | Schedule = 0.2
+    regularisation: float = 1e-3
+    max_gradient_norm: float | None = 0.5
+    shared: bool = False
+    seats: list[int] | None = None
+    critics: _Stack = field(init=False)
+    slow_critics: _Stack = field(init=False)
+    transitions: Replay = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hidden = check_widths(self.hidden)
+        expect("a positive number", learning_rate=self.learning_rate)
+        expect("a number in [0, 1)", discount=self.discount)
+        expect("a number in (0, 1]", target_rate=self.target_rate)
+        expect("a positive integer", replay=self.replay, batch_size=self.batch_size)
+        expect("an integer that is not negative", warmup=self.warmup)
+        expect("a number that is not negative", regularisation=self.regularisation)
+        expect("a positive number", ", or null for none", max_gradient_norm=self.max_gradient_norm)
+        expect_first("a number that is not negative", noise=self.noise)
+
+    def setup(self) -> None:
+        """Create actors, critics, their targets, and the replay.
+
+        Raises:
+            IncompatibleError: if an agent of the team has unbounded actions.
+        """
+        seat = self.seat
+        for each in self.team:
+            if isinstance(each.action, Box) and not each.action.bounded:
+                raise IncompatibleError(f"Maddpg got actions {each.action} in seat {each.index}, expected finite edges")
+        self.spaces = (*seat.observations, *seat.action_spaces)
+        kinds: dict[tuple[Space, Space], list[int]] = {}
+        for number, each in enumerate(self.team):
+            kinds.setdefault((each.observation, each.action), []).append(number)
+        self.actors = nn.ModuleList(_Actors(self.team, its, self.hidden, self.shared) for its in kinds.values())
+        features = sum(space.features for space in self.spaces)
+        self.critics = _Stack(seat, len(self.team), features, 1, self.hidden)
+        self.slow_actors, self.slow_critics = copy.deepcopy(self.actors), copy.deepcopy(self.critics)
+        rate, norm = self.learning_rate, self.max_gradient_norm
+        self.actor_optimisers = nn.ModuleList(
+            Optimiser("actors", each.parameters(), rate, norm) for each in self.actors
+        )
+        self.critic_optimiser = Optimiser("critics", self.critics.parameters(), rate, norm)
+        self.transitions = Replay(seat, self.replay)
+
+    @property
+    def _warming_up(self) -> bool:
+        return self.updates < self.warmup
+
+    def member_policy(
+        self, number: int, obs: Tensor, memory: Memory, mask: Tensor | None
+    ) -> tuple[dist.TorchDistribution | None, Memory]:
+        """A categorical, or a point in the box; uniform during warm-up."""
+        seat = self.team[number]
+        if self._warming_up:
+            return seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2]), memory
+        return self._member(self.actors, number).policy(obs, memory)
+
+    @torch.no_grad()
+    def member_act(self, number: int, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
+        """A draw from the policy, with noise in boxes; its mode without `explore`."""
+        if self._warming_up and not explore:
+            distribution, _ = self._member(self.actors, number).policy(obs, memory)
+        else:
+            distribution, _ = self.member_policy(number, obs, memory, mask)
+        assert distribution is not None
+        if isinstance(distribution, dist.Categorical):
+            return Decision(distribution.sample() if explore else distribution.logits.argmax(-1), memory)
+        action: Tensor = distribution.sample()
+        space = self.team[number].action
+        if explore and not self._warming_up and isinstance(space, Box):
+            low, high = space.edges(action.dtype, action.device)
+            spread = current(self.noise, self.updates) * (high - low) / 2
+            action = (action + spread * torch.randn_like(action)).clamp(low, high)
+        return Decision(action, memory)
+
+    def member_snapshot(self, number: int) -> Functional:
+        """The actor at its current weights, with its target."""
+        now, slow = self._member(self.actors, number), self._member(self.slow_actors, number)
+        parameters = {name: value.detach().clone() for name, value in now.parameters_by_name.items()}
+        target = {name: value.detach().clone() for name, value in slow.parameters_by_name.items()}
+        return Functional(now.module, now.seat, parameters, target)
+
+    def _member(self, actors: nn.ModuleList, number: int) -> Functional:
+        """A member's policy at the weights among these."""
+        for each in actors:
+            assert isinstance(each, _Actors)
+            if number in each.numbers:
+                return each.member(number)
+        raise IndexError(f"number: got {number}, expected a member of {len(self.team)}")
+
+    def store(self, newest: Trajectory) -> None:
+        """Fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""
+        newest.check_all_act("Maddpg")
+        self.transitions.add(newest.flat)
+
+    def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
+        """One step for all critics, then one for all actors; `peers` is not read."""
+        if self._warming_up:
+            self.updates += 1
+            return [{} for _ in self.team]
+        data = self.transitions.draw(self.batch_size)
+        loss = (self._values(data.obs, data.actions) - self._targets(data)).square().mean(-1)
+        self._step(self.critic_optimiser, loss)
+        values = torch.zeros_like(loss)
+        for actors, optimiser in zip(self.actors, self.actor_optimisers, strict=True):
+            assert isinstance(actors, _Actors)
+            assert isinstance(optimiser, Optimiser)
+            values[:, actors.numbers] = self._improve(actors, optimiser, data)
+        track(self.slow_actors, self.actors, self.target_rate)
+        track(self.slow_critics, self.critics, self.target_rate)
+        self.updates += 1
+        return [
+            {CRITIC_LOSS.name: loss.detach()[:, number], ACTION_VALUE.name: values[:, number]}
+            for number in range(len(self.team))
+        ]
+
+    def _improve(self, actors: _Actors, optimiser: Optimiser, data: Transition) -> Tensor:
+        """A step of the deterministic policy gradient; returns values of the actors' own actions before it."""
+        outputs, joint = actors(data.obs), []
+        for number, action in zip(actors.numbers, actors.actions(outputs), strict=True):
+            index = self.team[number].index
+            joint.append(self._encoded(data.obs, [*data.actions[:index], action, *data.actions[index + 1 :]]))
+        with frozen(self.critics.parameters()):
+            values: Tensor = self.critics(torch.stack(joint, 1), actors.numbers).squeeze(-1)
+            loss = (self.regularisation * outputs.square().mean(-1) - values).mean(-1)
+            self._step(optimiser, loss.mean(1, keepdim=True) if self.shared else loss)
+        return values.detach().mean(-1)
+
+    @torch.no_grad()
+    def _targets(self, data: Transition) -> Tensor:
+        """TD targets of every critic, `replicates x agents x batch`."""
+        following = list(data.actions)
+        for actors in self.slow_actors:
+            assert isinstance(actors, _Actors)
+            for number, action in zip(actors.numbers, actors.actions(actors(data.next_obs)), strict=True):
+                following[self.team[number].index] = action
+        value: Tensor = self.slow_critics(self._encoded(data.next_obs, following).unsqueeze(1)).squeeze(-1)
+        rewards = torch.stack([data.rewards[..., seat.index] for seat in self.team], 1)
+        terminated = torch.stack([data.terminated_for(seat.index) for seat in self.team], 1)
+        return td_target(rewards, self.discount, terminated, value)
+
+    def _values(self, obs: Sequence[Tensor], actions: Sequence[Tensor]) -> Tensor:
+        """Every critic's values of joint actions, `replicates x agents x batch`."""
+        values: Tensor = self.critics(self._encoded(obs, actions).unsqueeze(1)).squeeze(-1)
+        return values
+
+    def _encoded(self, obs: Sequence[Tensor], actions: Sequence[Tensor]) -> Tensor:
+        """What critics see, `replicates x batch x features`."""
+        return encode(self.spaces, (*obs, *actions), self.seat.dtype)
+
+    def _step(self, optimiser: Optimiser, loss: Tensor) -> None:
+        """Step down a loss, `replicates x networks`."""
+        try:
+            optimiser.step(loss.flatten())
+        except NonFiniteError as error:
+            replicates = sorted({row // loss.shape[1] for row in error.replicates})
+            raise NonFiniteError(error.what, replicates) from error
+
+
+class _Stack(nn.Module):
+    """Networks of equal shape for several agents, one batch of matrices: `(replicates agents) x in x out`."""
+
+    def __init__(self, seat: Seat, agents: int, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.agents = agents
+        self.network = MLP(replace(seat, replicates=seat.replicates * agents), inputs, outputs, hidden)
+
+    def forward(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
+        """`replicates x agents x batch x in` (or x 1 x, for all alike) to `... x out`; of the numbered agents only."""
+        if numbers is None or list(numbers) == list(range(self.agents)):
+            every: Tensor = self.network(x.expand(-1, self.agents, -1, -1).flatten(0, 1)).unflatten(
+                0, (-1, self.agents)
+            )
+            return every
+        weights = {name: value.flatten(0, 1) for name, value in self.weights(list(numbers)).items()}
+        some = self.for_agents(len(numbers))
+        found: Tensor = torch.func.functional_call(some, weights, (x.flatten(0, 1),)).unflatten(0, (-1, len(numbers)))
+        return found
+
+    def weights(self, numbers: int | list[int]) -> dict[str, Tensor]:
+        """Those of one agent, or of some, `replicates x agents x ...`, by their names in `for_agents`."""
+        named = self.network.named_parameters()
+        return {name: value.unflatten(0, (-1, self.agents))[:, numbers] for name, value in named}
+
+    def for_agents(self, agents: int) -> MLP:
+        """A network for so many agents, whose own weights do not matter."""
+        made = copy.copy(self.network)
+        made.replicates = self.network.replicates // self.agents * agents
+        return made
+
+
+class _Policy(nn.Module):
+    """The policy that an actor's outputs stand for, as a module that `Functional` evaluates."""
+
+    def __init__(self, network: MLP, seat: Seat) -> None:
+        super().__init__()
+        self.network, self.seat = network, seat
+
+    def forward(self, obs: Tensor, memory: Memory) -> tuple[dist.TorchDistribution, Memory]:
+        """A categorical, or a point in the box."""
+        outputs = self.network(self.seat.observation.encode(obs, self.seat.dtype))
+        if isinstance(self.seat.action, Discrete):
+            return dist.Categorical(logits=outputs), memory
+        return dist.Delta(_squashed(outputs, self.seat.action)).to_event(1), memory
+
+
+class _Actors(nn.Module):
+    """The actors of members with equal spaces, one stack.
+
+    Attributes:
+        numbers: which members.
+    """
+
+    def __init__(self, team: Sequence[Seat], numbers: Sequence[int], hidden: Sequence[int], shared: bool) -> None:
+        super().__init__()
+        self.seats, self.numbers, self.shared = [team[number] for number in numbers], list(numbers), shared
+        first = self.seats[0]
+        networks = 1 if shared else len(numbers)
+        self.stack = _Stack(first, networks, first.observation.features, first.action.features, hidden)
+
+    def forward(self, obs: Sequence[Tensor]) -> Tensor:
+        """Outputs at everybody's observations, `replicates x members x batch x outputs`."""
+        x = torch.stack([seat.observation.encode(obs[seat.index], seat.dtype) for seat in self.seats], 1)
+        if not self.shared:
+            out: Tensor = self.stack(x)
+            return out
+        together: Tensor = self.stack(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
+        return together
+
+    def actions(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        """Differentiable actions of each member: Gumbel-softmax draws, one-hot, or points in the box."""
+        space = self.seats[0].action
+        return (_one_hot(outputs) if isinstance(space, Discrete) else _squashed(outputs, space)).unbind(1)
+
+    def member(self, number: int) -> Functional:
+        """One member's policy."""
+        place = self.numbers.index(number)
+        weights = self.stack.weights(0 if self.shared else place)
+        seat = self.seats[place]
+        parameters = {f"network.{name}": value for name, value in weights.items()}
+        return Functional(_Policy(self.stack.for_agents(1), seat), seat, parameters)
+
+
+def _squashed(outputs: Tensor, space: Space) -> Tensor:
+    assert isinstance(space, Box)
+    centre, half_width = space.scale(outputs.dtype, outputs.device)
+    point: Tensor = centre + half_width * torch.tanh(outputs).unflatten(-1, space.shape)
+    return point
+
+
+def _one_hot(logits: Tensor) -> Tensor:
+    """A draw of a categorical as a point of the simplex, with the gradients of the soft one."""
+    uniform = torch.rand_like(logits).clamp_min(torch.finfo(logits.dtype).tiny)
+    soft = (logits - (-uniform.log()).log()).softmax(-1)
+    hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+    return hard - soft.detach() + soft
