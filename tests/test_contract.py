@@ -87,6 +87,7 @@ GAMES: dict[str, list[Callable[[], Game]]] = {
         lambda: games.MeetingGrid(3, 2, goals=[(0, 0, 1.0), (1, 2, 2.0)], walls=[(0, 1)], slip=0.2, step_cost=0.1),
     ],
     "Rendezvous": [games.Rendezvous, lambda: games.Rendezvous(2)],
+    "Spread": [games.Spread, lambda: games.Spread(2, actions="continuous", collision=1.0)],
     "StochasticGame": [
         lambda: games.StochasticGame([0.5, 0.5], [[[[0.5, 0.25]] * 2] * 3, [[[0, 1]] * 2] * 3], [[[1, 2]] * 3] * 2),
     ],

@@ -23,6 +23,7 @@ from inference_marl.games.grid import MeetingGrid
 from inference_marl.games.matrix import MatrixGame
 from inference_marl.games.payoffs import PAYOFFS, NamedPayoff
 from inference_marl.games.rendezvous import Rendezvous
+from inference_marl.games.spread import Spread
 from inference_marl.games.stochastic import RiskyBridge, StochasticGame
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "Rendezvous",
     "RiskyBridge",
     "Rotational",
+    "Spread",
     "StochasticGame",
     "Trigonometric",
     "TwoAgentGame",

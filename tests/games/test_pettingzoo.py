@@ -15,7 +15,7 @@ from gymnasium.error import ResetNeeded
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 from torch import Tensor
 
-from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, PettingZooGame, Rotational, Wolf
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, PettingZooGame, Rotational, Spread, Wolf
 from inference_marl.spaces import Box
 from inference_marl.types import Game, Observed, State, Step
 
@@ -28,6 +28,8 @@ GAMES: dict[str, Game] = {
     "two quadratics": MaxOfTwoQuadratics(agents=3),
     "rotational": Rotational(horizon=None),
     "wolf": Wolf(),
+    "spread": Spread(collision=1.0),
+    "spread, two agents with forces": Spread(2, actions="continuous"),
 }
 
 
