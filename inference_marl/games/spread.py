@@ -101,12 +101,18 @@ class Spread(Game):
     def observe(self, state: State) -> Observed:
         """What each agent observes, `replicates x environments x (4 N + 2)`; see the class."""
         position = state["position"]
-        around = torch.cat([state["landmarks"], position], dim=2)[:, :, _others(self.agents, position.device)]
+        entities = torch.cat([state["landmarks"], position], dim=2)
+        around = entities.index_select(2, _others(self.agents, position.device)).unflatten(2, (self.agents, -1))
         relative = (around - position[:, :, :, None]).flatten(3)
         return Observed(torch.cat([state["velocity"], position, relative], dim=-1).unbind(2))
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Move, and pay for where all are now, see `Game.step`; beyond full force the formulas still apply."""
+        """Move, and pay for where all are now, see `Game.step`; beyond full force the formulas still apply.
+
+        Raises:
+            ValueError: if the number or the shapes of the actions do not fit.
+            IndexError: if moves are not integers or (on the CPU) too large.
+        """
         position, landmarks = state["position"], state["landmarks"]
         check_actions(self.action_spaces, actions, position.shape[:2])
         force = torch.stack(list(actions), dim=2)
@@ -136,6 +142,6 @@ def _forces(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @cache
 def _others(agents: int, device: torch.device) -> Tensor:
-    """Which landmarks and agents, counted in this order, an agent observes: all but itself, `agents x entities`."""
+    """Which landmarks and agents, counted in this order, each agent observes, one after another: all but itself."""
     every = range(2 * agents)
-    return torch.tensor([[k for k in every if k != agents + i] for i in range(agents)], device=device)
+    return torch.tensor([k for i in range(agents) for k in every if k != agents + i], device=device)

@@ -17,6 +17,7 @@ from inference_marl.types import State
 
 CPU = torch.device("cpu")
 STEPS = 25
+NAMES = ("position", "velocity", "landmarks")
 Point = list[float]
 
 
@@ -64,8 +65,8 @@ def test_episodes_of_plain_numbers(
         for r in range(replicates):
             for e in range(environments):
                 one = [action[r, e].tolist() for action in actions]
-                here = (plain[name][r][e] for name in ("position", "velocity", "landmarks"))
-                reward, overlapping = plain_step(*here, one, collision)
+                position, velocity, landmarks = (plain[name][r][e] for name in NAMES)
+                reward, overlapping = plain_step(position, velocity, landmarks, one, collision)
                 overlaps += overlapping
                 assert rewards[r, e].tolist() == pytest.approx([reward] * agents, rel=relative)
         for name, value in plain.items():
@@ -128,7 +129,7 @@ def test_observations_by_formula(agents: int) -> None:
 def test_a_move_by_hand() -> None:
     """Velocities 0.5 and then 0.375 along the axis of the move, of 0.1 units of time each."""
     game = Spread(5)
-    start = {name: torch.zeros(1, 1, 5, 2, dtype=torch.float64) for name in THREE}
+    start = {name: torch.zeros(1, 1, 5, 2, dtype=torch.float64) for name in NAMES}
     first = game.step(start, moves(0, 1, 2, 3, 4)).state
     second = game.step(first, moves(0, 0, 0, 0, 0)).state
     directions = torch.tensor([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)], dtype=torch.float64)
@@ -295,3 +296,11 @@ def test_step_refuses_wrong_shapes() -> None:
         game.step(state, [fine[..., 0], fine[..., 0]])
     with pytest.raises(ValueError, match="one tensor per agent"):
         game.step(state, [fine])
+
+
+def test_step_refuses_what_is_no_move() -> None:
+    game = Spread(2)
+    state = game.reset(1, 1, CPU, torch.float32)
+    for action in (torch.tensor([[5]]), torch.tensor([[1.0]])):
+        with pytest.raises(IndexError):
+            game.step(state, [action, action])
