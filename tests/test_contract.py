@@ -69,7 +69,7 @@ from inference_marl.models import (
 from inference_marl.play import Collector, Functional, GameSimulator, update
 from inference_marl.play.learning import snapshots
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.types import Actor, Experience, Game, Learner, Memory, Seat, Start, Trajectory
+from inference_marl.types import Actor, Experience, Game, Learner, Member, Memory, Seat, Start, Team, Trajectory
 
 R, E = 3, 2
 THREE_AGENTS = [[[1.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [1.0, 0.0]]]
@@ -605,10 +605,9 @@ class TestGuide:
 def seated(make: Callable[[], Actor], game: Game) -> list[Actor]:
     pyro.set_rng_seed(0)
     description = make()
-    return [
-        description.bind(Seat(i, game.observations, game.action_spaces, R, E, dtype=torch.float64, game=game))
-        for i in range(game.agents)
-    ]
+    spaces = game.observations, game.action_spaces
+    seats = [Seat(i, *spaces, R, E, dtype=torch.float64, game=game) for i in range(game.agents)]
+    return description.bind_all(seats) if isinstance(description, Team) else [description.bind(seat) for seat in seats]
 
 
 def collector(actors: Sequence[Actor], game: Game) -> Collector:
@@ -833,9 +832,10 @@ class TestLearner:
         peers = snapshots(learners)
         for learner in learners:
             assert isinstance(learner, Learner)
-            if isinstance(learner, ExactGradientLearner):
-                continue  # it knows the rules, in which all act
-            with pytest.raises(IncompatibleError, match=f"{type(learner).__name__} got a game in which agents may be"):
+            if isinstance(learner, ExactGradientLearner) or (isinstance(learner, Member) and learner.number):
+                continue  # it knows the rules, in which all act; the first member learns for its team
+            who = type(learner.of if isinstance(learner, Member) else learner).__name__
+            with pytest.raises(IncompatibleError, match=f"{who} got a game in which agents may be"):
                 update_alone(learner, newest, peers)
 
     def test_learning_leaves_peers_as_they_are(

@@ -36,6 +36,7 @@ from tests.runs.small_runs import (
     assert_same,
     climbing,
     complete,
+    cut_after,
     dataset,
     results,
     rommeo_ac,
@@ -373,6 +374,39 @@ def test_a_part_that_refuses_what_the_game_led_to_stops_the_run_in_one_line(tmp_
         run(climbing(arms={"a": learner}, record_every=6, replicates=20), tmp_path)
     assert str(caught.value).startswith("arms.a, step 6: optimality.upper: got 5.0, but Q reaches")
     assert "\n" not in str(caught.value)
+
+
+def test_everybody_learns_as_often_as_was_asked_from_what_was_collected(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    class _Counting(Stationary, Learner):
+        def store(self, newest: Trajectory) -> None:
+            seen.append(("store", len(newest.steps)))
+
+        def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+            seen.append(("learn", len(newest.steps)))
+            return {}
+
+    arms: dict[str, Actor | list[Actor]] = {"a": [_Counting(), Stationary()]}
+    experiment = climbing(
+        arms=arms, steps=12, collect=3, updates=2, record_every=6, beliefs_every=3, checkpoint_every=5
+    )
+    seen.clear()
+    assert execute(Job.of(experiment, "a", tmp_path)) is None
+    assert seen == [("store", 3), ("learn", 3), ("learn", 3)] * 4
+    index = Job.of(experiment, "a", tmp_path).said()["index"]
+    assert index["counts"] == {"metrics": 2, "beliefs": 4, "actions": 12}
+    for name, number in {"steps": 10, "record_every": 2, "beliefs_every": 4}.items():
+        with pytest.raises(ValueError, match=rf"^{name}: got {number}, expected a multiple of collect = 3"):
+            climbing(**{"steps": 12, "collect": 3, "record_every": 6, "beliefs_every": 3, name: number})
+
+
+def test_what_is_collected_at_once_is_gone_on_with_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = climbing(steps=12, collect=3, updates=2, record_every=3, checkpoint_every=4)
+    whole = run(experiment, tmp_path / "whole")
+    cut_after(3, monkeypatch, experiment, tmp_path / "test")  # of rounds; the last checkpoint is from the second
+    complete(experiment, tmp_path / "test")
+    assert_same(tmp_path / "test", whole)
 
 
 @pytest.mark.parametrize("breaks", [False, True])

@@ -1,0 +1,249 @@
+"""MADDPG: its gradients, targets and teams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from inference_marl.config.files import build, dump
+from inference_marl.described import IncompatibleError
+from inference_marl.experiment import Experiment
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, Spread
+from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.learners import Rommeo, Stationary
+from inference_marl.learners.maddpg import Maddpg, _one_hot
+from inference_marl.play import Collector, Functional, GameSimulator, update
+from inference_marl.spaces import Box
+from inference_marl.types import Actor, Game, Member, Trajectory, Transition, seed_streams
+
+R, E, B = 3, 2, 5
+
+
+def maddpg(**changes: Any) -> Maddpg:
+    return Maddpg(**{"hidden": (6,), "batch_size": B, "replay": 40, "warmup": 1} | changes)
+
+
+LEARNERS = {
+    "Maddpg": ("any", maddpg),
+    "Maddpg, shared": ("any", lambda: maddpg(shared=True, noise=0.0)),
+}
+
+
+def bound(game: Game, arm: Actor | list[Actor], **settings: Any) -> list[Actor]:
+    experiment = Experiment(game, {"it": arm}, replicates=R, environments=E, dtype="float64", **settings)
+    seed_streams(0, torch.device("cpu"))
+    return experiment.bind("it")
+
+
+def team_of(actors: list[Actor]) -> Maddpg:
+    (first, *_) = [actor for actor in actors if isinstance(actor, Member)]
+    assert isinstance(first.of, Maddpg)
+    return first.of
+
+
+def filled(game: Game, arm: Actor | list[Actor], steps: int = 8) -> tuple[Maddpg, list[Actor], Trajectory]:
+    """A team that has seen some play, out of its warm-up, and everybody; and the play."""
+    actors = bound(game, arm)
+    collector = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors)
+    newest = collector.collect(steps)
+    update(actors, newest, 2)
+    return team_of(actors), actors, newest
+
+
+def gradient_of(team: Maddpg, data: Transition) -> list[Tensor]:
+    """What the actors' optimisers are given, without their steps."""
+    found: list[Tensor] = []
+    for optimiser in team.actor_optimisers:
+        optimiser.__dict__["step"] = lambda loss, its=optimiser: found.extend(torch.autograd.grad(loss.sum(), its._own))
+    for actors, optimiser in zip(team.actors, team.actor_optimisers, strict=True):
+        team._improve(actors, optimiser, data)  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) -> None:
+    """Against finite differences of `mean Q_i(x, a) with a_i = mu_i(o_i)`, the others' actions from replay."""
+    game = Rendezvous(dim=2)
+    team, _, _ = filled(game, maddpg(shared=shared, regularisation=0.1))
+    data = team.transitions.draw(B)
+    (actors,) = team.actors
+    found = gradient_of(team, data)
+
+    def objective() -> Tensor:
+        """The loss summed over replicates and agents, written by hand."""
+        total = torch.zeros((), dtype=torch.float64)
+        for number, seat in enumerate(team.team):
+            policy = actors.member(number)  # type: ignore[union-attr, operator]
+            own = policy.policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
+            inside = torch.atanh(own)  # of a box from -1 to 1
+            actions = [own if each == seat.index else data.actions[each] for each in range(2)]
+            x = torch.cat([*data.obs, *actions], -1)
+            weights = team.critics.weights(number)
+            hidden = torch.relu(x @ weights["layers.0.weight"] + weights["layers.0.bias"])
+            value = (hidden @ weights["layers.1.weight"] + weights["layers.1.bias"]).squeeze(-1)
+            loss = (0.1 * inside.square().mean(-1) - value).mean(-1)
+            total = total + loss.sum() / (2 if shared else 1)
+        return total
+
+    step = 1e-6
+    for parameter, gradient in zip(actors.parameters(), found, strict=True):
+        for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::7]:
+            at = tuple(index.tolist())
+            with torch.no_grad():
+                parameter[at] += step
+                above = objective()
+                parameter[at] -= 2 * step
+                below = objective()
+                parameter[at] += step
+            assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
+
+
+def test_draws_are_one_hot_with_the_probabilities_and_the_gradients_of_the_soft_ones() -> None:
+    torch.manual_seed(0)
+    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(40_000, 4).clone().requires_grad_()
+    drawn = _one_hot(logits)
+    assert set(drawn.detach().unique().round(decimals=9).tolist()) == {0.0, 1.0}
+    share, sd = drawn.detach().mean(0), 0.5 / 40_000**0.5
+    assert (share - logits[0].softmax(-1)).abs().max() < 5 * sd
+    worth = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((drawn * worth).sum(-1).mean(), logits)
+    probs = logits.detach()[0].softmax(-1)
+    exact = probs * (worth - (probs * worth).sum())  # by enumeration
+    cosine = torch.cosine_similarity(gradient.sum(0), exact, dim=0)
+    assert cosine > 0.95, "biased, but in the right direction"
+
+
+def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_is_over() -> None:
+    game = Rendezvous(dim=1)
+    team, actors, newest = filled(game, maddpg(discount=0.9))
+    data = newest.flat
+    over = torch.zeros_like(data.terminated)
+    over[:, ::2] = True
+    data = Transition(data.obs, data.actions, data.rewards, data.next_obs, over, torch.ones_like(over))
+    targets = team._targets(data)
+    following = []
+    for actor, obs in zip(actors, data.next_obs, strict=True):
+        snapshot = actor.snapshot()  # type: ignore[attr-defined]
+        assert isinstance(snapshot, Functional)
+        following.append(snapshot.slow().act(obs, {}, explore=False).action)
+    for number in range(2):
+        weights = team.slow_critics.weights(number)
+        x = torch.cat([*data.next_obs, *following], -1)
+        hidden = torch.relu(x @ weights["layers.0.weight"] + weights["layers.0.bias"])
+        value = (hidden @ weights["layers.1.weight"] + weights["layers.1.bias"]).squeeze(-1)
+        expected = data.rewards[..., number] + 0.9 * torch.where(over, 0.0, value)
+        torch.testing.assert_close(targets[:, number], expected)
+    assert not torch.allclose(targets[:, :, 0], targets[:, :, 1])
+
+
+def test_agents_with_other_spaces_have_stacks_of_their_own() -> None:
+    game = MatrixGame(torch.randn(2, 3, 2).tolist(), common=True)
+    team, actors, newest = filled(game, maddpg())
+    assert [each.numbers for each in team.actors] == [[0, 2], [1]]
+    before = [value.clone() for value in team.actors.parameters()]
+    said = update(actors, newest)
+    assert [set(each) for each in said] == [{"critic_loss", "action_value"}] * 3
+    assert all(value.shape == (R,) for each in said for value in each.values())
+    assert all(not torch.equal(old, new) for old, new in zip(before, team.actors.parameters(), strict=True))
+
+
+def test_replicates_and_agents_do_not_touch_each_other() -> None:
+    """What one replicate's one agent earns changes its own networks alone, but for what its actions do."""
+    game = Rendezvous(dim=1)
+
+    def after(change: float) -> Maddpg:
+        actors = bound(game, maddpg())
+        collector = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors)
+        newest = collector.collect(8)
+        for step in newest.steps:
+            step.rewards[1, :, 0] += change
+        update(actors, newest, 2)
+        return team_of(actors)
+
+    one, other = after(0.0), after(5.0)
+    for mine, theirs in zip(one.critics.parameters(), other.critics.parameters(), strict=True):
+        differs = (mine != theirs).unflatten(0, (R, 2)).flatten(2).any(-1)
+        assert differs.nonzero().tolist() == [[1, 0]]
+
+
+def test_a_team_takes_the_seats_that_it_names_and_others_the_rest() -> None:
+    game, script = Spread(3), Stationary()
+    actors = bound(game, [maddpg(seats=[0, 2]), script])
+    assert [type(actor) for actor in actors] == [Member, Stationary, Member]
+    assert [actor.seat.index for actor in actors] == [0, 1, 2]
+    experiment = Experiment(game, {"it": [maddpg(seats=[0, 2]), script]}, steps=2)
+    assert build(yaml.safe_load(dump(experiment))).describe() == experiment.describe()
+    refused: list[tuple[list[Actor], str]] = [
+        ([maddpg(seats=[0]), script], r"got 1 learners and teams in seats \[0\], expected one per seat: 3"),
+        ([maddpg(seats=[0, 0]), script, script], r"got 2 learners and teams in seats \[0, 0\], expected one per seat"),
+        ([maddpg(seats=[0, 7]), script], r"got 1 learners and teams in seats \[0, 7\], expected one per seat"),
+        ([maddpg(), script], r"\[0\].seats: got None, expected the seats that it takes among others"),
+    ]
+    for arm, message in refused:
+        with pytest.raises(IncompatibleError, match=message):
+            bound(game, arm)
+
+
+def test_an_unbounded_action_is_refused() -> None:
+    game = Rendezvous()
+    game.action_spaces = (Box(shape=1), game.action_spaces[1])
+    with pytest.raises(IncompatibleError, match=r"^arms.it: Maddpg got actions Box.* in seat 0, expected finite edges"):
+        bound(game, maddpg())
+    with pytest.raises(IncompatibleError, match="got seat 0 alone, expected to be bound by its team"):
+        maddpg().bind(Experiment(Rendezvous(), {"a": Stationary()}).seats()[0])
+
+
+def test_a_loss_that_is_not_finite_names_the_replicate() -> None:
+    game = Rendezvous(dim=1)
+    actors = bound(game, maddpg())
+    collector = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors)
+    newest = collector.collect(8)
+    for step in newest.steps:
+        step.rewards[2] = torch.nan
+    with pytest.raises(NonFiniteError) as caught:
+        update(actors, newest, 2)
+    assert caught.value.replicates == [2]
+
+
+def test_exploration_is_noise_in_boxes_and_uniform_during_warm_up() -> None:
+    game = MaxOfTwoQuadratics()
+    team, actors, _ = filled(game, maddpg(noise=0.1, warmup=1))
+    (first, _), obs = actors, torch.zeros(R, 4000, dtype=torch.int64)
+    space = first.seat.action
+    assert isinstance(space, Box)
+    greedy = first.act(obs, {}, explore=False).action
+    assert (greedy == greedy[:, :1]).all()
+    spread = (first.act(obs, {}).action - greedy).std(1)
+    assert ((spread / 10 - 0.1).abs() < 0.01).all(), "of a box from -10 to 10"
+    team.updates = 0
+    drawn = first.act(obs, {}).action
+    assert drawn.min() < -9.9
+    assert drawn.max() > 9.9
+    assert torch.equal(first.act(obs, {}, explore=False).action, greedy)
+
+
+def test_it_plays_against_other_learners() -> None:
+    from tests.runs.small_runs import rommeo_q
+
+    game = MatrixGame("climbing")
+    other: Rommeo = rommeo_q()
+    actors = bound(game, [maddpg(seats=[1]), other])
+    update(actors, Collector(GameSimulator(game, R, E, dtype=torch.float64), actors).collect(4), 3)
+    assert [type(actor) for actor in actors] == [Rommeo, Member]
+
+
+@pytest.mark.slow
+def test_it_learns_to_cover_landmarks() -> None:
+    """Two agents, from random play (-1.68 per step) to below what standing still costs (-1.56)."""
+    seed_streams(0, torch.device("cpu"))
+    game = Spread(2)
+    actors = Experiment(game, {"it": Maddpg(warmup=20)}, replicates=4, environments=16).bind("it")
+    collector = Collector(GameSimulator(game, 4, 16), actors)
+    for _ in range(1200):
+        update(actors, collector.collect(5))
+    greedy = Collector(GameSimulator(game, 4, 64), actors, explore=False).collect(25).stacked.rewards
+    assert (greedy.mean((0, 2, 3)) > -0.75).all()
