@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from inference_marl.described import Described, expect, within
+from inference_marl.play import Evaluation
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, Game, Metric, Seat, Team
@@ -31,6 +32,7 @@ class Experiment(Described):
         seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
             two arms has the same initial values where both draw them, so replicates can be compared in pairs. Arms of
             an ablation that differ in numbers only are played as one, and draw what they would draw alone.
+        evaluation: how what has been learned is watched apart from learning; not at all if `None`.
         collect: joint actions per environment that are played before everybody learns from them; `steps` and what is
             recorded every so many steps are multiples of it.
         updates: how often everybody learns then.
@@ -81,6 +83,7 @@ class Experiment(Described):
         record_actions: bool = True,
         collect: int = 1,
         updates: int = 1,
+        evaluation: Evaluation | None = None,
     ) -> None:
         self.game = game
         self.arms = self.__dict__["_given"]["arms"] = dict(arms)  # what is added to it is described as well
@@ -88,7 +91,7 @@ class Experiment(Described):
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.beliefs_every = record_every if beliefs_every is None else beliefs_every
         self.record_actions = record_actions
-        self.collect, self.updates = collect, updates
+        self.collect, self.updates, self.evaluation = collect, updates, evaluation
         self.checkpoint_every, self.device, self.threads = checkpoint_every, device, threads
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
@@ -117,6 +120,11 @@ class Experiment(Described):
         for name in ("steps", "record_every", "beliefs_every"):
             if (number := getattr(self, name)) % self.collect:
                 raise ValueError(f"{name}: got {number}, expected a multiple of collect = {self.collect}")
+        if self.evaluation is not None and (self.steps % (every := self.evaluation.every) or every % self.record_every):
+            raise ValueError(
+                f"evaluation.every: got {every}, expected a divisor of steps = {self.steps} and a multiple of "
+                f"record_every = {self.record_every}"
+            )
 
     def _declared(self) -> dict[str, Metric]:
         """Everything that may be measured in its runs, by name."""

@@ -20,6 +20,7 @@ from inference_marl.config.check import check
 from inference_marl.config.factors import cells
 from inference_marl.config.overrides import blamed, override, resolve_likes
 from inference_marl.experiment import Experiment, Suite
+from inference_marl.play import Evaluation
 from inference_marl.types import Actor, Game
 
 Overrides = Sequence[tuple[str, Any]]
@@ -125,8 +126,10 @@ def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made 
         for name in {"published", "levels"} & set(settings):
             if isinstance(settings[name], Mapping):
                 settings[name] = {arm: each for arm, each in settings[name].items() if arm not in without}
+        watched = settings.pop("evaluation", None)
+        evaluation = None if watched is None else construct(Evaluation, watched, "evaluation")
         settings = _settings({name: named(hints[name], value, name) for name, value in settings.items()})
-        experiment = Experiment(game=game, arms=arms, **settings)
+        experiment = Experiment(game=game, arms=arms, evaluation=evaluation, **settings)
         check(experiment)
     return experiment
 
@@ -236,7 +239,7 @@ def dump(experiment: Experiment | Suite) -> str:
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Experiment, skip={"game", "arms"})
+    parser.add_class_arguments(Experiment, skip={"game", "arms", "evaluation"})
     try:
         return dict(parser.parse_object(dict(given)).as_dict())
     except Exception as error:

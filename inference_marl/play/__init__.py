@@ -1,8 +1,9 @@
 """Play: any actors in any simulator."""
 
 from inference_marl.play.collector import Collector
+from inference_marl.play.evaluation import Evaluation
 from inference_marl.play.functional import Functional
 from inference_marl.play.learning import update
 from inference_marl.play.simulator import GameSimulator
 
-__all__ = ["Collector", "Functional", "GameSimulator", "update"]
+__all__ = ["Collector", "Evaluation", "Functional", "GameSimulator", "update"]

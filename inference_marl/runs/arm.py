@@ -17,7 +17,7 @@ from inference_marl.runs.errors import ArmError
 from inference_marl.runs.measures import Measures
 from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact
 from inference_marl.spaces import Discrete
-from inference_marl.statistics.metrics import REWARD
+from inference_marl.statistics.metrics import EVALUATION_REWARD, REWARD
 from inference_marl.types import Actor, Transition, seed_streams
 
 
@@ -92,6 +92,10 @@ class Arm:
         for agent, diagnostics in enumerate(said):
             for name, value in diagnostics.items():
                 self.recorder.note(name, value, agent)
+        evaluation = self.experiment.evaluation
+        if evaluation is not None and self.step % evaluation.every == 0:
+            rewards = evaluation.play(self.experiment.game, self.actors).stacked.rewards
+            self.recorder.note(EVALUATION_REWARD.name, rewards.mean((0, 2)))
         self.record()
 
     def _played(self, step: Transition) -> dict[str, Values]:

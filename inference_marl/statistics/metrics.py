@@ -30,6 +30,13 @@ REWARD = Metric(
     higher_is_better=True,
     meaning="Mean reward per environment step since the last record, of each agent.",
 )
+EVALUATION_REWARD = Metric(
+    "evaluation_reward",
+    "reward per step, evaluated",
+    over="last",
+    higher_is_better=True,
+    meaning="Mean reward per step of each agent in the newest evaluation: in fresh environments, as `evaluation` says.",
+)
 RETURN = Metric(
     "return",
     "exact return, no time limit",
@@ -64,7 +71,7 @@ NASH_CONV = Metric(
     meaning="What all agents together would gain by best responses to the others' policies; 0 in an equilibrium. In "
     "units of the game's reward, so it cannot be compared between games.",
 )
-OF_PLAY = (REWARD, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
+OF_PLAY = (REWARD, EVALUATION_REWARD, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
 """Metrics of any run, where the game has them."""
 
 

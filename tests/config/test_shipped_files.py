@@ -328,7 +328,7 @@ def test_every_file_runs_a_few_steps(file: Path, tmp_path: Path, monkeypatch: py
         if known >= set(experiment.arms):  # the same arms on another game
             continue
         known |= set(experiment.arms)
-        short = experiment.replace(replicates=2, steps=2, collect=1, record_every=1, draws=2)
+        short = experiment.replace(replicates=2, steps=2, collect=1, record_every=1, draws=2, evaluation=None)
         metrics = xr.load_dataset(run(short, tmp_path, file.stem, progress=False) / "metrics.nc")
         assert metrics["learner"].values.tolist() == list(experiment.arms)
         assert np.isfinite(metrics["reward"]).all()

@@ -1,0 +1,80 @@
+"""Evaluation: play that training does not notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from inference_marl.analysis.recorded import read
+from inference_marl.config.files import build, dump
+from inference_marl.experiment import Experiment
+from inference_marl.games import MatrixGame, Rendezvous
+from inference_marl.learners import Stationary
+from inference_marl.learners.maddpg import Maddpg
+from inference_marl.play import Evaluation
+from inference_marl.types import Actor
+from tests.runs.small_runs import (
+    Alternating,
+    assert_same,
+    climbing,
+    complete,
+    cut_after,
+    dataset,
+    rommeo_ac,
+    rommeo_q,
+    run,
+)
+
+
+@pytest.mark.parametrize(
+    ("game", "arm"),
+    [
+        (MatrixGame("stag_hunt", horizon=5, memory=1), rommeo_q()),
+        (MatrixGame("chicken", horizon=5), [Alternating(), rommeo_q()]),
+        (Rendezvous(horizon=4), rommeo_ac()),
+        (Rendezvous(horizon=4), Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=3)),
+    ],
+)
+def test_training_is_the_same_bit_for_bit(game: MatrixGame, arm: Actor, tmp_path: Path) -> None:
+    plain = Experiment(game, {"a": arm}, replicates=2, environments=3, steps=12, record_every=2, draws=2)
+    watched = plain.replace(evaluation=Evaluation(every=4, steps=6, environments=5))
+    one, other = run(plain, tmp_path, "plain"), run(watched, tmp_path, "watched")
+    for name in ("posterior.nc", "actions.nc"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    mine, theirs = (dataset(each, "metrics.nc").drop_attrs() for each in (one, other))
+    evaluated = theirs["evaluation_reward"]
+    xr.testing.assert_identical(mine, theirs.drop_vars("evaluation_reward"))
+    assert evaluated.notnull().all(["learner", "replicate", "agent"]).values.tolist() == [False, True] * 3
+
+
+def test_it_is_greedy_and_starts_afresh(tmp_path: Path) -> None:
+    """A script of probabilities plays its most probable action, in episodes of its own."""
+    arms = {"a": [Stationary(probabilities=[0.2, 0.7, 0.1]), Stationary(probabilities=[0.2, 0.7, 0.1])]}
+    experiment = climbing(arms=arms, steps=4, evaluation=Evaluation(every=2, steps=3, environments=7))
+    found = read(run(experiment, tmp_path))
+    assert found.metrics["evaluation_reward"].isel(step=[1, 3]).values.ravel().tolist() == [7.0] * 12  # of b and b
+    exploring = experiment.replace(evaluation=Evaluation(every=2, steps=300, environments=7, explore=True))
+    rewards = read(run(exploring, tmp_path)).metrics["evaluation_reward"].isel(step=[1, 3]).values
+    assert (np.unique(rewards.reshape(-1, 2, 2)[..., 0].ravel()) < 7).all()
+    assert (rewards[:, :, 0] == rewards[:, :, 1]).all(), "the same random numbers every time"
+
+
+def test_it_is_resumed_and_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = climbing(steps=8, checkpoint_every=2, evaluation=Evaluation(every=4, steps=2, environments=2))
+    assert build(yaml.safe_load(dump(experiment))).describe() == experiment.describe()
+    whole = run(experiment, tmp_path / "whole")
+    cut_after(6, monkeypatch, experiment, tmp_path / "test")
+    complete(experiment, tmp_path / "test")
+    assert_same(tmp_path / "test", whole)
+    table = (whole / "results.md").read_text() if (whole / "results.md").exists() else ""
+    assert "nan" not in table
+
+
+@pytest.mark.parametrize(("every", "record_every"), [(3, 1), (4, 3), (6, 4)])
+def test_it_falls_on_records_and_on_the_end(every: int, record_every: int) -> None:
+    with pytest.raises(ValueError, match=rf"^evaluation.every: got {every}, expected a divisor of steps = 8"):
+        climbing(steps=8, record_every=record_every, evaluation=Evaluation(every=every))
