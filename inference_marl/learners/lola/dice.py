@@ -31,11 +31,13 @@ class LolaDice(GradientLearner):
         L^k = E sum_t gamma^t (box(l_0 + ... + l_t) - box(l_0 + ... + l_(t-1))) A^k_t        box(x) = exp(x - stop(x))
 
     Every objective is of rollouts of its own, played in the game at the parameters that it is taken at. The game is
-    played but its tables are not read, so it need not give any. The agents' value tables V^k are fitted to these
-    rollouts (`fitted_values`) before they are used, where public code follows them with a learning rate.
+    played but its tables are not read, so it need not give any. The agents' value tables V^k are fitted to these very
+    rollouts (`fitted_values`), where public code follows them with a learning rate. The value at the end of a rollout
+    is a constant: what the policies do to all that comes later, of a weight of gamma^length, has no derivative, so that
+    steps are a little too short (by 13 % with a discount of 0.96 and the default `length`).
 
-    With `look_ahead=1` it estimates, with nothing held constant, what `Lola(look_ahead=True)` has to first order in
-    eta, and LOLA-PG (Foerster et al. 2018) with one constant.
+    Without noise, a step with `look_ahead=1` is that of `Lola(look_ahead=True)` where eta is small. The latter is of
+    the first order in eta.
 
     Args:
         opponent_step_size: eta, the opponent's assumed learning rate.
@@ -75,15 +77,14 @@ class LolaDice(GradientLearner):
         super().setup()
         game, name = self.seat.game, type(self).__name__
         if game is None or not game.shared_observation:
-            what = "no game" if game is None else f"{type(game).__name__}, in which agents see different things"
+            what = "no game" if game is None else f"{type(game).__name__}, in which agents may see different things"
             raise IncompatibleError(
                 f"{name} got {what}, expected a pure game in which all agents observe the same, such as MatrixGame or "
                 "StochasticGame: it imagines how both of them play"
             )
         if game.discount is None and game.horizon != 1:
             raise IncompatibleError(
-                f"{name}: got None for a game of more than one step, expected a number in [0, 1); give the game a "
-                "discount",
+                "got None for a game of more than one step, expected a number in [0, 1); give the game a discount",
                 key="discount",
             )
         self.game, self.discount = game, game.discount or 0.0
@@ -126,7 +127,7 @@ class LolaDice(GradientLearner):
         through = log_prob.sum(0).view_as(reward).cumsum(1)
         before = torch.nn.functional.pad(through, (0, 0, 1, 0))[:, :-1]
         if self.estimator == "dice":
-            last = ended.index_fill(1, torch.tensor(ended.shape[1] - 1, device=ended.device), True).double()
+            last = counted - torch.nn.functional.pad(counted, (0, 0, 0, 1))[:, 1:]
             terms = magic_box(through) * (reward + last * onward * after) + (1 - magic_box(through - before)) * now
         else:
             box = magic_box if self.estimator == "loaded" else torch.positive
