@@ -275,7 +275,7 @@ def test_a_step_that_is_not_finite_is_not_taken() -> None:
     assert isinstance(learner, LolaDice)
     learner.logits.data[2] = torch.nan
     before = learner.logits.detach().clone()
-    with pytest.raises(NonFiniteError, match="gradient.*replicate 2"):
+    with pytest.raises(NonFiniteError, match=r"gradient.*replicate 2"):
         teach(learner, a_step(4), [learner, other])
     torch.testing.assert_close(learner.logits.detach(), before, equal_nan=True)
 

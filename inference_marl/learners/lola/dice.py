@@ -25,10 +25,11 @@ class LolaDice(GradientLearner):
         theta  <- theta + delta grad_theta L^i(theta, theta'(theta))
 
     This is LOLA-DiCE (Foerster et al. 2018b), with the loaded objective of Farquhar et al. (2019, algorithm 1), whose
-    derivatives of any order estimate those of agent k's value, not normalised. With the log-probability `l_t` of both
-    agents' actions, advantages A^k of joint actions (`advantages`) and the mean over rollouts::
+    derivatives of any order estimate those of agent k's value, not normalised. With the log-probability l_t of both
+    agents' actions, generalised advantages A^k (Schulman et al. 2016) and E for the mean over rollouts::
 
         L^k = E sum_t gamma^t (box(l_0 + ... + l_t) - box(l_0 + ... + l_(t-1))) A^k_t        box(x) = exp(x - stop(x))
+        A^k_t = sum_n (gamma lambda)^n (r^k_(t+n) + gamma V^k(s_(t+n+1)) - V^k(s_(t+n)))     V^k is 0 after termination
 
     Every objective is of rollouts of its own, played in the game at the parameters that it is taken at. The game is
     played but its tables are not read, so it need not give any. The agents' value tables V^k are fitted to these very
@@ -45,9 +46,9 @@ class LolaDice(GradientLearner):
         rollouts: imagined per replicate and objective.
         length: steps of a rollout, after which values are bootstrapped. Episodes that end sooner end theirs.
         trace_decay: lambda in [0, 1] of the advantages; at 1 they are the sum of rewards minus the value.
-        estimator: `loaded`; or `dice`, the original objective with the values as its baseline, of which those of the
-            second order are far noisier; or `no_magic_box`, x in place of box(x), a surrogate right to first order
-            only, so that the opponent's step does not depend on theta.
+        estimator: `loaded`; or `dice`, the original objective (Foerster et al. 2018b) with values as its baseline,
+            which serves first derivatives only and leaves second ones noisy; or `no_magic_box`, the surrogate with x in
+            place of box(x), whose second derivatives are wrong: the opponent's step does not depend on theta.
         step_size, init_scale, update_every, forget: see `GradientLearner`.
     """
 
@@ -200,7 +201,7 @@ def fitted_values(
 
 
 def advantages(error: Tensor, decay: float) -> Tensor:
-    """Generalised advantages (Schulman et al. 2016), `A_t = sum_n decay^n error_(t+n)`.
+    """Generalised advantages (Schulman et al. 2016, Eq. 16), `A_t = sum_n decay^n error_(t+n)`.
 
     Args:
         error: of temporal differences, 0 after the end of a rollout, `replicates x time x rollouts`.
