@@ -35,7 +35,7 @@ from inference_marl.guides import (
 )
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
 from inference_marl.learners import Planner, Rommeo, Stationary
-from inference_marl.learners.lola import Lola, LookAhead, NaiveGradient, StableOpponentShaping
+from inference_marl.learners.lola import Lola, LolaDice, LookAhead, NaiveGradient, StableOpponentShaping
 from inference_marl.learners.tabular import (
     FMQ,
     PHC,
@@ -197,6 +197,7 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "lola": (repeated, Lola),
     "lola of order 2": (repeated, lambda: Lola(order=2, look_ahead=True)),
     "lola of an estimate": (repeated, lambda: [Lola(), IndependentQ(exploration=Boltzmann())]),
+    "lola-dice": (repeated, lambda: LolaDice(rollouts=3, length=4)),
     "look-ahead": (repeated, LookAhead),
     "sos": (repeated, lambda: StableOpponentShaping(gradients="autograd")),
 }

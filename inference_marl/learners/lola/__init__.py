@@ -1,6 +1,15 @@
-"""Learning with opponent-learning awareness, with exact gradients: naive, LOLA of any order, LookAhead, SOS."""
+"""Learning with opponent-learning awareness: exact (naive, LOLA of any order, LookAhead, SOS) or from imagined play."""
 
-from inference_marl.learners.lola.gradient import ExactGradientLearner, NaiveGradient
+from inference_marl.learners.lola.dice import LolaDice
+from inference_marl.learners.lola.gradient import ExactGradientLearner, GradientLearner, NaiveGradient
 from inference_marl.learners.lola.shaping import Lola, LookAhead, StableOpponentShaping
 
-__all__ = ["ExactGradientLearner", "Lola", "LookAhead", "NaiveGradient", "StableOpponentShaping"]
+__all__ = [
+    "ExactGradientLearner",
+    "GradientLearner",
+    "Lola",
+    "LolaDice",
+    "LookAhead",
+    "NaiveGradient",
+    "StableOpponentShaping",
+]

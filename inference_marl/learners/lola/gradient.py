@@ -1,4 +1,4 @@
-"""The naive gradient learner, and the base of gradient learners that know the game."""
+"""The naive gradient learner, and the bases of learners that step along a gradient, exact or estimated."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from inference_marl.learners.tabular.base import TabularLearner
 from inference_marl.play import Functional
 from inference_marl.types import Actor, Experience, Memory, Trajectory
 
+Pair = tuple[Tensor, Tensor]
+"""One tensor per agent, in seat order."""
+
 
 class FreeLogits(torch.nn.Module):
     """The policy of free logits per state, as a function of its parameter.
@@ -39,18 +42,18 @@ class FreeLogits(torch.nn.Module):
 
 
 @hyperparameters
-class ExactGradientLearner(TabularLearner):
-    """Base: follows derivatives of the exact values of a two-agent game with free logits per state::
+class GradientLearner(TabularLearner):
+    """Base: free logits per state that step along a gradient, with one opponent whose policy is known as a function::
 
         pi(a | s) = softmax(theta(s, .))(a)        theta <- theta + delta f(theta, theta')
 
-    The last action's logit is 0, so for two actions this is the sigmoid of Foerster et al. (2018). Values are not
-    normalised, and are discounted by the game's `discount`. A subclass defines `direction`, f.
+    The last action's logit is 0, so for two actions this is the sigmoid of Foerster et al. (2018). A subclass defines
+    `ascent`, f.
 
     The opponent's policy, as a function of its parameters theta', is read from its snapshot if that is a `Functional`,
     for any parameters that lead with replicates. Otherwise theta' are the logits of an estimate of its policy, the
     frequencies of its actions in every state with one pseudocount each: LOLA with opponent modelling (Foerster et al.
-    2018, section 4.3) in its exact form.
+    2018, section 4.3).
 
     Args:
         step_size: delta, the learning rate, not negative.
@@ -58,8 +61,6 @@ class ExactGradientLearner(TabularLearner):
         update_every: updates per step of the policy.
         forget: fraction of a state's counts of an estimated opponent forgotten at every visit to the state, so that
             about its last `1 / forget` visits count, in [0, 1); 0 weighs all equally.
-        gradients: `closed` form, or the equivalent `autograd`, which is always used against differentiable learners
-            with other parameters than free logits.
 
     Attributes:
         logits: theta, `replicates x states x (actions - 1)`.
@@ -73,7 +74,6 @@ class ExactGradientLearner(TabularLearner):
     init_scale: float = 1.0
     update_every: int = 1
     forget: float = 0.01
-    gradients: Literal["closed", "autograd"] = "closed"
     counts: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,8 +88,7 @@ class ExactGradientLearner(TabularLearner):
         """Check the seat and draw the logits.
 
         Raises:
-            IncompatibleError: if there are not two agents with finitely many actions, or the game's rules are not
-                known, or it has no discount and may go on forever.
+            IncompatibleError: if there are not two agents with finitely many actions.
         """
         super().setup()
         seat, name = self.seat, type(self).__name__
@@ -98,12 +97,6 @@ class ExactGradientLearner(TabularLearner):
                 f"{name} got {len(seat.action_spaces)} agents, expected 2: it looks at the learning of one opponent; "
                 "choose another learner, or a game of two"
             )
-        rules, self.discount = self.known_rules()
-        self.dynamics = rules.to(seat.device)
-        try:
-            discount_factor(rules.transition, self.discount)
-        except ValueError as error:
-            raise IncompatibleError(f"{name} needs exact values: {error}") from error
         shape = (seat.replicates, self.states, self.actions - 1)
         self.softmax = FreeLogits(torch.randn(shape, dtype=seat.dtype, device=seat.device) * self.init_scale)
         self.table("counts", self.states, self.opponent_actions)
@@ -122,11 +115,12 @@ class ExactGradientLearner(TabularLearner):
         return Functional.of(self.softmax, self.seat)
 
     @abstractmethod
-    def direction(self, at: Derivatives) -> Tensor:
+    def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
         """f, the direction of the agent's step, `replicates x states x (actions - 1)`.
 
         Args:
-            at: derivatives at both agents' current parameters, in seat order.
+            parameters: both agents', detached, each `replicates x ...`; in seat order, as is the next.
+            policies: maps from them to both agents' policies.
         """
 
     @torch.no_grad()
@@ -144,7 +138,7 @@ class ExactGradientLearner(TabularLearner):
         self._counted = newest
         self.updates += 1
         if self.updates % self.update_every == 0:
-            direction = self.direction(self.derivatives(opponent))
+            direction = self.ascent(*self._both(opponent))
             check_finite("gradient", direction.flatten(1))
             step = over_events(current(self.step_size, self.updates), 1)
             if isinstance(step, Tensor):
@@ -167,13 +161,12 @@ class ExactGradientLearner(TabularLearner):
         smoothed = self.counts[self.seat.rows, obs] + 1
         return smoothed / smoothed.sum(-1, keepdim=True)
 
-    def derivatives(self, opponent: Actor) -> Derivatives:
-        """Derivatives at the current parameters, with the actual or estimated policy of `opponent`."""
+    def _both(self, opponent: Actor) -> tuple[Pair, tuple[Policy, Policy]]:
+        """Both agents' parameters and policies, that of `opponent` actual or estimated; see `ascent`."""
         parameters, policy = self._read(opponent)
-        kind = ClosedForm if self.gradients == "closed" and policy is free_logits else Autograd
         mine, other = (self.logits.detach(), free_logits), (parameters.detach(), policy)
         first, second = (mine, other) if self.seat.index == 0 else (other, mine)
-        return kind(self.dynamics, self.discount, (first[1], second[1]), (first[0], second[0]))
+        return (first[0], second[0]), (first[1], second[1])
 
     def _read(self, opponent: Actor) -> tuple[Tensor, Policy]:
         """The opponent's parameters, `replicates x ...`, and its policy as a function of them."""
@@ -202,6 +195,50 @@ class ExactGradientLearner(TabularLearner):
             return played
 
         return torch.cat(flat, 1), policy
+
+
+@hyperparameters
+class ExactGradientLearner(GradientLearner):
+    """Base: follows derivatives of the exact values of a two-agent game whose rules are known.
+
+    Values are not normalised, and are discounted by the game's `discount`. A subclass defines `direction`.
+
+    Args:
+        gradients: `closed` form, or the equivalent `autograd`, which is always used against differentiable learners
+            with other parameters than free logits.
+        step_size, init_scale, update_every, forget: see `GradientLearner`.
+    """
+
+    gradients: Literal["closed", "autograd"] = "closed"
+
+    def setup(self) -> None:
+        """Check the seat and draw the logits.
+
+        Raises:
+            IncompatibleError: if there are not two agents with finitely many actions, or the game's rules are not
+                known, or it has no discount and may go on forever.
+        """
+        super().setup()
+        rules, self.discount = self.known_rules()
+        self.dynamics = rules.to(self.seat.device)
+        try:
+            discount_factor(rules.transition, self.discount)
+        except ValueError as error:
+            raise IncompatibleError(f"{type(self).__name__} needs exact values: {error}") from error
+
+    @abstractmethod
+    def direction(self, at: Derivatives) -> Tensor:
+        """f, the direction of the agent's step, `replicates x states x (actions - 1)`.
+
+        Args:
+            at: derivatives at both agents' current parameters, in seat order.
+        """
+
+    def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
+        """See `GradientLearner`."""
+        closed = self.gradients == "closed" and all(policy is free_logits for policy in policies)
+        kind = ClosedForm if closed else Autograd
+        return self.direction(kind(self.dynamics, self.discount, policies, parameters))
 
 
 @hyperparameters
