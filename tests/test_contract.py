@@ -792,10 +792,10 @@ class TestActor:
     def test_state_dict_round_trip(self, make: Callable[[], Actor], make_game: Callable[[], Game]) -> None:
         game = make_game()
         original, restored = seated(make, game), seated(make, game)
-        play(original, game, 5)
+        play(original, game, 3)
         for source, sink in zip(original, restored, strict=True):
             sink.load_state_dict(source.state_dict())
-        runs = [play(actors, game, 2, start=5) for actors in (original, restored)]
+        runs = [play(actors, game, 1, start=3) for actors in (original, restored)]
         assert_same(*runs)
 
     def test_describes_itself(self, make: Callable[[], Actor], make_game: Callable[[], Game]) -> None:
@@ -876,7 +876,7 @@ class TestLearner:
                 believed = believes(snapshot, seen)
                 assert_same(believed, believes(learner, seen))
             kept.append((played, shares, believed))
-        play(learners, game, 3, start=2)
+        play(learners, game, 2, start=2)
         for snapshot, seen, (played, shares, believed) in zip(taken, obs, kept, strict=True):
             assert_same(plays(snapshot, seen), played)
             torch.testing.assert_close(probabilities(snapshot, seen), shares, rtol=0, atol=0)

@@ -237,11 +237,6 @@ def cases() -> Iterator[tuple[str, tuple[Any, ...], type[Described]]]:
 
 
 CASES = [(name, path) for name, path, _ in cases()]
-SLOWER = {"rommeo, rho := P", "rommeo, policy first, rho := P", "rommeo-ac, policy first", "planner, continuous"}
-QUICK = [
-    pytest.param(name, path, marks=[pytest.mark.slow] if name in SLOWER and path[-1] in IN_VARIANTS else [])
-    for name, path in CASES
-]
 
 
 def with_values(arm: Arm, values: Mapping[tuple[Any, ...], Any]) -> Arm:
@@ -293,7 +288,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], group: in
         torch.testing.assert_close(part, expected[name], **close, equal_nan=True, msg=partial("{}: {}".format, name))
 
 
-@pytest.mark.parametrize(("name", "path"), QUICK, ids=lambda part: part if isinstance(part, str) else str(part[-1]))
+@pytest.mark.slow  # each by itself; all at once below
+@pytest.mark.parametrize(("name", "path"), CASES, ids=lambda part: part if isinstance(part, str) else str(part[-1]))
 def test_each_group_does_what_a_learner_with_its_number_does(name: str, path: tuple[Any, ...]) -> None:
     make_game, make_arm = ARMS[name]
     game, arm, number = make_game(), make_arm(), path[-1]
@@ -316,7 +312,7 @@ def test_every_number_is_put_to_the_test() -> None:
     assert effective >= {(cls, number) for cls in may for number in declared(cls)}
 
 
-@pytest.mark.parametrize("name", ["rommeo", "rommeo-ac", "planner", "lola"])
+@pytest.mark.parametrize("name", ARMS)
 def test_several_numbers_differ_at_once(name: str) -> None:
     make_game, make_arm = ARMS[name]
     game, paths = make_game(), [path for case, path in CASES if case == name]
