@@ -43,6 +43,11 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))
+LARGE = {"games_table", "equal_optima", "cross_play", "rommeo_figure1", "convergence_rates"}
+SMALLER_FIRST = [
+    pytest.param(file, marks=[pytest.mark.slow] if file.stem in LARGE else [], id=file.stem) for file in FILES
+]
+"""Every file; suites of many arms are slow tests."""
 
 
 def climbing_twin() -> Experiment:
@@ -305,7 +310,7 @@ def rebuilt(description: Any) -> Any:
     return description
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", SMALLER_FIRST)
 def test_every_file_survives_a_dump_and_is_made_of_constructor_calls(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,7 +324,7 @@ def test_every_file_survives_a_dump_and_is_made_of_constructor_calls(
     assert again.describe() == found.describe()
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", SMALLER_FIRST)
 def test_every_file_runs_a_few_steps(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = shipped(file)
     monkeypatch.setattr("inference_marl.runs.run.check", lambda experiment: None)  # it has just passed
