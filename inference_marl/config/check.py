@@ -49,7 +49,7 @@ def check(experiment: Experiment) -> None:
 
 
 def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
-    """Play one joint action of every replicate, learn from it, and ask for beliefs.
+    """Play as much as is collected at once, learn from it, and ask for beliefs.
 
     Raises:
         ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.

@@ -114,12 +114,9 @@ class _Run:
         self.jobs = [Job(group.experiment, group.arms[0], folder, group.arms, lease) for group in together(experiment)]
         self.failed: dict[str, str] = {}
 
-    def _alone(self, arm: str) -> Job:
-        return Job(self.experiment, arm, self.folder, (arm,), self.lease)
-
     def take_apart(self, job: Job) -> list[Job]:
         """Put jobs of single arms in the place of one that failed, since not every arm of it need fail."""
-        alone = [self._alone(arm) for arm in job.stands_for]
+        alone = [Job.of(self.experiment, arm, self.folder, self.lease) for arm in job.stands_for]
         at = self.jobs.index(job)
         self.jobs[at : at + 1] = alone
         return alone
