@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -18,7 +19,7 @@ from inference_marl.inference.replay import Replay
 from inference_marl.inference.schedules import Schedule, current, expect_first
 from inference_marl.play import Functional
 from inference_marl.spaces import Box, Discrete, Space, encode
-from inference_marl.types import Actor, Counting, Decision, Memory, Metric, Seat, Team, Trajectory, Transition
+from inference_marl.types import Actor, Counting, Decision, Member, Memory, Metric, Seat, Team, Trajectory, Transition
 
 CRITIC_LOSS = Metric(
     "critic_loss",
@@ -62,7 +63,7 @@ class Maddpg(Counting, Team):
             code.
         max_gradient_norm: clip the gradient of each replicate's each network; `None` for no clipping.
         shared: whether agents with equal spaces have one actor in common; critics are their own.
-        seats: in a list of actors, the seats that it takes; all if `None`.
+        seats: see `Team`.
     """
 
     metrics = (CRITIC_LOSS, ACTION_VALUE)
@@ -78,7 +79,6 @@ class Maddpg(Counting, Team):
     regularisation: float = 1e-3
     max_gradient_norm: float | None = 0.5
     shared: bool = False
-    seats: list[int] | None = None
     critics: _Stack = field(init=False)
     slow_critics: _Stack = field(init=False)
     transitions: Replay = field(init=False)
@@ -124,46 +124,41 @@ class Maddpg(Counting, Team):
         return self.updates < self.warmup
 
     def member_policy(
-        self, number: int, obs: Tensor, memory: Memory, mask: Tensor | None
+        self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
         """A categorical, or a point in the box; uniform during warm-up."""
-        seat = self.team[number]
+        seat = member.seat
         if self._warming_up:
             return seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2]), memory
-        return self._member(self.actors, number).policy(obs, memory)
+        return self._actor(self.actors, member).policy(obs, memory)
 
     @torch.no_grad()
-    def member_act(self, number: int, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
-        """A draw from the policy, with noise in boxes; its mode without `explore`."""
-        if self._warming_up and not explore:
-            distribution, _ = self._member(self.actors, number).policy(obs, memory)
-        else:
-            distribution, _ = self.member_policy(number, obs, memory, mask)
-        assert distribution is not None
-        if isinstance(distribution, dist.Categorical):
-            return Decision(distribution.sample() if explore else distribution.logits.argmax(-1), memory)
+    def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
+        """A draw from the policy, with noise in boxes; without `explore`, the actor's mode, also during warm-up."""
+        if not explore:
+            return self._actor(self.actors, member).act(obs, memory, explore)
+        distribution, _ = self.member_policy(member, obs, memory, mask)
+        assert distribution is not None  # here every policy has a density
         action: Tensor = distribution.sample()
-        space = self.team[number].action
-        if explore and not self._warming_up and isinstance(space, Box):
+        space = member.seat.action
+        if isinstance(space, Box) and not self._warming_up:
             low, high = space.edges(action.dtype, action.device)
             spread = current(self.noise, self.updates) * (high - low) / 2
             action = (action + spread * torch.randn_like(action)).clamp(low, high)
         return Decision(action, memory)
 
-    def member_snapshot(self, number: int) -> Functional:
+    def member_snapshot(self, member: Member) -> Functional:
         """The actor at its current weights, with its target."""
-        now, slow = self._member(self.actors, number), self._member(self.slow_actors, number)
+        now, slow = self._actor(self.actors, member), self._actor(self.slow_actors, member)
         parameters = {name: value.detach().clone() for name, value in now.parameters_by_name.items()}
         target = {name: value.detach().clone() for name, value in slow.parameters_by_name.items()}
         return Functional(now.module, now.seat, parameters, target)
 
-    def _member(self, actors: nn.ModuleList, number: int) -> Functional:
-        """A member's policy at the weights among these."""
-        for each in actors:
-            assert isinstance(each, _Actors)
-            if number in each.numbers:
-                return each.member(number)
-        raise IndexError(f"number: got {number}, expected a member of {len(self.team)}")
+    def _actor(self, actors: Iterable[Any], member: Member) -> Functional:
+        """A member's policy at its weights among these."""
+        (its,) = [each for each in actors if member.number in each.numbers]
+        found: Functional = its.member(member.number)
+        return found
 
     def store(self, newest: Trajectory) -> None:
         """Fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import Self
 
 import pyro.distributions as dist
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, hyperparameters
 from inference_marl.types.actor import Actor, Learner
-from inference_marl.types.metric import Metric
 from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Memory, Trajectory
 
 
+@hyperparameters
 class Team(Learner):
     """A learner of several seats: one replay, one update, and a policy for each seat.
 
     An arm that names a team gives it every seat. In a list, the team's argument `seats` says which ones it takes, and
-    the other actors fill the rest in order. A subclass defines `setup`, `member_act`, `member_snapshot`, `learn_all`
+    the other actors fill the rest in order. A subclass defines `setup`, `member_policy`, `member_snapshot`, `learn_all`
     and usually `store`; what plays in a seat is a `Member`.
 
+    Args:
+        seats: in a list of actors, the seats that it takes; all if `None`.
+
     Attributes:
-        seats: indices of the seats that it takes in a list; `None` if it takes all.
         team: its seats, once bound; `seat` is the first of them.
+        said: the metrics of its members' last update.
     """
 
-    seats: list[int] | None
-    team: tuple[Seat, ...]
+    seats: list[int] | None = None
+    team: tuple[Seat, ...] = field(init=False)
+    said: list[Mapping[str, Tensor]] = field(init=False)
 
     def bind(self, seat: Seat) -> Self:
         """Refuse a single seat (`IncompatibleError`); see `bind_all`."""
@@ -40,16 +45,16 @@ class Team(Learner):
         return [Member(bound, number) for number in range(len(seats))]
 
     def member_policy(
-        self, number: int, obs: Tensor, memory: Memory, mask: Tensor | None
+        self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """See `Actor.policy`, of the member with that number."""
+        """See `Actor.policy`, of a member."""
         raise NotImplementedError(f"{type(self).__name__}.member_policy is not defined")
 
-    def member_act(self, number: int, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
+    def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
         """See `Actor.act`; by default a draw from the member's policy, or its mode."""
-        return super(Member, Member(self, number)).act(obs, memory, explore, mask)
+        return Learner.act(member, obs, memory, explore, mask)
 
-    def member_snapshot(self, number: int) -> Actor:
+    def member_snapshot(self, member: Member) -> Actor:
         """See `Learner.snapshot`."""
         raise NotImplementedError(f"{type(self).__name__}.member_snapshot is not defined")
 
@@ -66,33 +71,29 @@ class Member(Learner):
         number: the place of its seat among the team's.
 
     Attributes:
-        metrics: the team's.
+        metrics, reads_peers, heeds_masks: the team's.
     """
 
     of: Team
-    metrics: tuple[Metric, ...]  # type: ignore[misc]  # of an object, since every team has its own
 
     def __init__(self, of: Team, number: int) -> None:
         if number == 0:
             self.of = of  # whose parameters are in this member's state
         else:
             self.__dict__["of"] = of
-        self.number, self.seat, self.metrics = number, of.team[number], of.metrics
-
-    @property
-    def reads_peers(self) -> bool:  # type: ignore[override]
-        """Whether the team does."""
-        return self.of.reads_peers
+        self.number, self.seat = number, of.team[number]
+        # Of an object, and not of the class, since every team has its own.
+        self.__dict__ |= {"metrics": of.metrics, "reads_peers": of.reads_peers, "heeds_masks": of.heeds_masks}
 
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
         """The member's."""
-        return self.of.member_policy(self.number, obs, memory, mask)
+        return self.of.member_policy(self, obs, memory, mask)
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
         """The member's."""
-        return self.of.member_act(self.number, obs, memory, explore, mask)
+        return self.of.member_act(self, obs, memory, explore, mask)
 
     def store(self, newest: Trajectory) -> None:
         """Once for the whole team."""
@@ -102,10 +103,9 @@ class Member(Learner):
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
         """Once for the whole team, by its first member; each reports its own metrics."""
         if self.number == 0:
-            self.of.__dict__["_said"] = self.of.learn_all(newest, peers)
-        said: Mapping[str, Tensor] = self.of.__dict__["_said"][self.number]
-        return said
+            self.of.said = self.of.learn_all(newest, peers)
+        return self.of.said[self.number]
 
     def snapshot(self) -> Actor:
         """The member's."""
-        return self.of.member_snapshot(self.number)
+        return self.of.member_snapshot(self)
