@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from inference_marl.config.together import together
@@ -16,6 +15,7 @@ from inference_marl.runs.executors import Executor, Processes, Serial
 from inference_marl.runs.folder import is_finished
 from inference_marl.runs.job import Job, resolved
 from inference_marl.runs.lease import RENEWAL, Lease, leased
+from inference_marl.runs.meanwhile import meanwhile
 from inference_marl.runs.progress import progress_bar
 from inference_marl.runs.records import Records, remove
 
@@ -48,7 +48,12 @@ def complete(runs: Mapping[Path, Experiment], progress: bool = True, jobs: int |
         return {}
     with ExitStack() as held:
         leases = {folder: held.enter_context(leased(folder)) for folder in todo}
-        held.enter_context(_renewed(leases.values()))
+
+        def renew() -> None:
+            for lease in leases.values():
+                lease.renew()
+
+        held.enter_context(meanwhile(renew, RENEWAL))
         return _complete(todo, leases, progress, jobs)
 
 
@@ -152,22 +157,3 @@ def _recorded(job: Job) -> Iterator[tuple[str, Records]]:
     each = job.experiment.replicates // len(job.stands_for)
     for number, arm in enumerate(job.stands_for):
         yield arm, Records(job.records, job.said()["index"], slice(number * each, (number + 1) * each))
-
-
-@contextmanager
-def _renewed(leases: Iterable[Lease]) -> Iterator[None]:
-    """Renew leases for as long as they are held."""
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(RENEWAL):
-            for lease in leases:
-                lease.renew()
-
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

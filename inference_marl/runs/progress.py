@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from inference_marl.runs.job import LOG_EVERY, Job
+from inference_marl.runs.meanwhile import meanwhile
 
 
 @contextmanager
@@ -25,16 +25,14 @@ def progress_bar(jobs: Sequence[Job], ended: Sequence[Job], shown: bool) -> Iter
     if not shown:
         yield
         return
-    over = threading.Event()
     with tqdm(unit="step", dynamic_ncols=True, delay=1e-3) as bar:
         watch = _Watch(bar, jobs, ended)
-        thread = threading.Thread(target=watch.keep_showing, args=(over,), daemon=True)
-        thread.start()
+        watch.show()
         try:
-            yield
+            with meanwhile(watch.show, _refresh()):
+                yield
         finally:
-            over.set()
-            thread.join()
+            watch.show()
 
 
 class _Watch:
@@ -44,15 +42,9 @@ class _Watch:
         self.bar, self.jobs, self.ended, self.before = bar, jobs, ended, list(ended)
         self.said: dict[Job, dict[str, Any]] = {}
 
-    def keep_showing(self, over: threading.Event) -> None:
-        self.show(list(self.jobs), list(self.ended))
-        last = False
-        while not last:
-            last = over.wait(_refresh())
-            self.show(list(self.jobs), list(self.ended))
-
-    def show(self, jobs: Sequence[Job], ended: Sequence[Job]) -> None:
+    def show(self) -> None:
         """The time left is that of the steps to come: those that were found made are not among them."""
+        jobs, ended = list(self.jobs), list(self.ended)  # as they are now
         done, total = 0, 0
         for job in jobs:
             if job in self.before:
