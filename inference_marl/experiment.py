@@ -125,6 +125,8 @@ class Experiment(Described):
                 f"evaluation.every: got {every}, expected a divisor of steps = {self.steps} and a multiple of "
                 f"record_every = {self.record_every}"
             )
+        if self.evaluation is not None:
+            self.evaluation.length(self.game)
 
     def _declared(self) -> dict[str, Metric]:
         """Everything that may be measured in its runs, by name."""

@@ -78,3 +78,11 @@ def test_it_is_resumed_and_described(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_it_falls_on_records_and_on_the_end(every: int, record_every: int) -> None:
     with pytest.raises(ValueError, match=rf"^evaluation.every: got {every}, expected a divisor of steps = 8"):
         climbing(steps=8, record_every=record_every, evaluation=Evaluation(every=every))
+
+
+def test_it_lasts_for_an_episode_if_nothing_else_is_said() -> None:
+    every = Evaluation(every=4)
+    assert every.length(Rendezvous(horizon=7)) == 7
+    assert Evaluation(every=4, steps=3).length(Rendezvous(horizon=7)) == 3
+    with pytest.raises(ValueError, match=r"^evaluation.steps: got null for a game without horizon"):
+        Experiment(Rendezvous(horizon=None), {"a": Stationary()}, steps=8, evaluation=every)
