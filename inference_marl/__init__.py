@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from inference_marl.config.files import dump, load
     from inference_marl.config.tournament import tournament
     from inference_marl.experiment import Experiment, Suite
+    from inference_marl.runs.frozen import Frozen
     from inference_marl.runs.run import resume, run
     from inference_marl.runs.versions import __version__
 
 __all__ = [
     "Experiment",
+    "Frozen",
     "Suite",
     "__version__",
     "ablation",
@@ -41,6 +43,7 @@ __all__ = [
 
 _WHERE = {
     "Experiment": "experiment",
+    "Frozen": "runs.frozen",
     "Suite": "experiment",
     "__version__": "runs.versions",
     "ablation": "config.factors",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -172,6 +173,8 @@ class Described:
     Attributes:
         by_replicate: the arguments, all of them numbers, that may differ by replicate: once bound, the class copes with
             one per replicate, `replicates x 1`. Subclasses inherit it; one that does not cope restates it.
+        alone: whether arms with it are played one by one, also if they differ in numbers only: for what depends on how
+            many replicates there are.
 
     Raises:
         ValueError: from any constructor, if an argument is out of the range that is documented for it, none of the
@@ -179,6 +182,7 @@ class Described:
     """
 
     by_replicate: ClassVar[frozenset[str]] = frozenset()
+    alone: ClassVar[bool] = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments that `__init__` is about to receive."""
@@ -215,16 +219,21 @@ def arguments(described: Described) -> Mapping[str, Any]:
     return given
 
 
-def differing(value: Any, key: str = "") -> Iterator[tuple[str, PerReplicate]]:
-    """What differs by replicate in a description, or in containers of them, by dotted key."""
-    if isinstance(value, PerReplicate):
+def parts(value: Any, key: str = "") -> Iterator[tuple[str, Described]]:
+    """Every description in a value, itself included, or in containers of them, by dotted key."""
+    if isinstance(value, Described):
         yield key, value
-    elif isinstance(value, list | tuple):
+    if isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from differing(item, f"{key}[{i}]")
+            yield from parts(item, f"{key}[{i}]")
     elif isinstance(value, Described | dict):
         for name, item in (arguments(value) if isinstance(value, Described) else value).items():
-            yield from differing(item, f"{key}.{name}" if key else name)
+            yield from parts(item, f"{key}.{name}" if key else str(name))
+
+
+def differing(value: Any) -> Iterator[tuple[str, PerReplicate]]:
+    """What differs by replicate in a description, or in containers of them, by dotted key."""
+    return ((key, part) for key, part in parts(value) if isinstance(part, PerReplicate))
 
 
 def public_path(cls: type) -> str:
@@ -276,7 +285,7 @@ def within(key: str) -> Iterator[None]:
     except ValueError as error:
         message, inner = (error.message, error.key) if isinstance(error, IncompatibleError) else (str(error), "")
         argument, separator, rest = message.partition(": got ")
-        if not inner and separator and argument.isidentifier():
+        if not inner and separator and re.fullmatch(r"\w+(\.\w+|\[\d+\])*", argument):
             message, inner = f"got {rest}", argument
         raise IncompatibleError(message, f"{key}.{inner}" if inner else key) from error
 

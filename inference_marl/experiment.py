@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any, Literal
 
 import torch
 
 from inference_marl.described import Described, expect, within
-from inference_marl.play import Evaluation
-from inference_marl.statistics.metrics import OF_AGENTS
+from inference_marl.play import Evaluation, Tasks
+from inference_marl.statistics.metrics import EVALUATION_REWARD, OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, Game, Metric, Seat, Team
 
@@ -32,7 +33,10 @@ class Experiment(Described):
         seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
             two arms has the same initial values where both draw them, so replicates can be compared in pairs. Arms of
             an ablation that differ in numbers only are played as one, and draw what they would draw alone.
-        evaluation: how what has been learned is watched apart from learning; not at all if `None`.
+        evaluation: how what has been learned is watched apart from learning; not at all if `None`. Several by name
+            (letters, digits and `_`) have a metric each, `evaluation_reward_<name>`.
+        tasks: what varies between episodes: which of a game's variants, or which of a population's members; nothing if
+            `None`.
         collect: joint actions per environment that are played before everybody learns from them; `steps` and what is
             recorded every so many steps are multiples of it.
         updates: how often everybody learns then.
@@ -54,6 +58,7 @@ class Experiment(Described):
         levels: the level of each factor, by arm and factor, for tables and figures; see `ablation`.
 
     Attributes:
+        evaluations: every evaluation, by the name of its metric.
         metrics: everything that may be measured in its runs, by name: what is measured in any run, and what the game
             and the actors declare.
 
@@ -83,7 +88,8 @@ class Experiment(Described):
         record_actions: bool = True,
         collect: int = 1,
         updates: int = 1,
-        evaluation: Evaluation | None = None,
+        evaluation: Evaluation | dict[str, Evaluation] | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         self.game = game
         self.arms = self.__dict__["_given"]["arms"] = dict(arms)  # what is added to it is described as well
@@ -91,10 +97,13 @@ class Experiment(Described):
         self.record_every, self.draws, self.success_window = record_every, draws, success_window
         self.beliefs_every = record_every if beliefs_every is None else beliefs_every
         self.record_actions = record_actions
-        self.collect, self.updates, self.evaluation = collect, updates, evaluation
+        self.collect, self.updates, self.evaluation, self.tasks = collect, updates, evaluation, tasks
         self.checkpoint_every, self.device, self.threads = checkpoint_every, device, threads
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
+        self.evaluations = self._checked_evaluations()
+        if tasks is not None:
+            tasks.check(game)
         self.check_names(arms)
         for name, arm in self.arms.items():
             seated: list[Any] = arm if isinstance(arm, list) else [arm]
@@ -120,17 +129,31 @@ class Experiment(Described):
         for name in ("steps", "record_every", "beliefs_every"):
             if (number := getattr(self, name)) % self.collect:
                 raise ValueError(f"{name}: got {number}, expected a multiple of collect = {self.collect}")
-        if self.evaluation is not None and (self.steps % (every := self.evaluation.every) or every % self.record_every):
-            raise ValueError(
-                f"evaluation.every: got {every}, expected a divisor of steps = {self.steps} and a multiple of "
-                f"record_every = {self.record_every}"
-            )
-        if self.evaluation is not None:
-            self.evaluation.length(self.game)
+
+    def _checked_evaluations(self) -> dict[str, Evaluation]:
+        """Every evaluation, by the name of its metric."""
+        given, found = self.evaluation, {}
+        several = given if isinstance(given, dict) else {} if given is None else {"": given}
+        for name, evaluation in several.items():
+            if isinstance(given, dict) and not re.fullmatch(r"\w+", str(name)):
+                raise ValueError(f"evaluation: got one called {name!r}, expected letters, digits and _ only")
+            key = f"evaluation.{name}" if name else "evaluation"
+            with within(key):
+                evaluation.check(self.game)
+            if self.steps % (every := evaluation.every) or every % self.record_every:
+                raise ValueError(
+                    f"{key}.every: got {every}, expected a divisor of steps = {self.steps} and a multiple of "
+                    f"record_every = {self.record_every}"
+                )
+            found[f"{EVALUATION_REWARD.name}_{name}" if name else EVALUATION_REWARD.name] = evaluation
+        return found
 
     def _declared(self) -> dict[str, Metric]:
         """Everything that may be measured in its runs, by name."""
         found = {metric.name: metric for metric in (*PUBLISHABLE, *self.game.metrics)}
+        for name in self.evaluations.keys() - found.keys():
+            label = f"{EVALUATION_REWARD.label}: {name.removeprefix(f'{EVALUATION_REWARD.name}_')}"
+            found[name] = replace(EVALUATION_REWARD, name=name, label=label)
         for name, arm in self.arms.items():
             for metric in (metric for actor in (arm if isinstance(arm, list) else [arm]) for metric in actor.metrics):
                 if metric.dims != ("agent",):
@@ -192,6 +215,19 @@ class Experiment(Described):
             )
             for agent in range(self.game.agents)
         ]
+
+    def players(self, arm: str) -> list[Actor]:
+        """Who the arm says plays in each seat, not bound; a team in every seat that it takes.
+
+        Raises:
+            ValueError: if its actors do not take every seat once.
+        """
+        described, agents = self.arms[arm], self.game.agents
+        if not isinstance(described, list):
+            return [described] * agents
+        taken = _seats_taken(described, agents)
+        by_seat = {index: actor for actor, its in zip(described, taken, strict=True) for index in its}
+        return [by_seat[index] for index in range(agents)]
 
     def bind(self, arm: str, replicates: int | None = None, device: torch.device = torch.device("cpu")) -> list[Actor]:
         """The arm's learners, one working copy per seat, as `seats` has them.

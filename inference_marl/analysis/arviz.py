@@ -360,8 +360,7 @@ def _dirichlet(recorded: Recorded, learner: str, agent: int) -> tuple[DirichletM
         experiment = load(recorded.folder / "spec.yaml")
     except SpecError as error:
         raise InspectError(f"{recorded.folder}: got an experiment that cannot be built here ({error})") from error
-    arm = experiment.arms[learner]
-    prior = getattr(arm[agent] if isinstance(arm, list) else arm, "opponent_prior", None)
+    prior = getattr(experiment.players(learner)[agent], "opponent_prior", None)
     if type(prior) is not DirichletMultinomial:  # what a subclass predicts may be no posterior
         raise InspectError(
             f"{learner}, agent {agent}: got {'no opponent prior' if prior is None else type(prior).__name__}, expected "

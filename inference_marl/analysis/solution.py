@@ -66,9 +66,8 @@ def distances(recorded: Recorded) -> list[Distance]:
         return []
     found = []
     last = posterior.isel(step=-1)
-    for name, arm in experiment.arms.items():
-        for agent in range(experiment.game.agents) if name in last["learner"] else []:
-            learner = arm[agent] if isinstance(arm, list) else arm
+    for name in experiment.arms:
+        for agent, learner in enumerate(experiment.players(name)) if name in last["learner"] else []:
             reward, transition = seen_by(rules, agent)
             beliefs = _beliefs(last.sel(learner=name).isel(agent=agent), reward, transition)
             if beliefs is None:

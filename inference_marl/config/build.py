@@ -57,11 +57,11 @@ def actors_of(config: Any, key: str) -> Actor | list[Actor]:
     return actor
 
 
-def construct(base: type, config: Any, key: str) -> Any:
-    """Check `config` against the declared base type, then build it."""
+def construct(base: Any, config: Any, key: str) -> Any:
+    """Check `config` against the declared base type, or `... | None`, then build it."""
     given = named(base, config, key)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--it", type=base, required=True)
+    parser.add_argument("--it", type=base, required=given is not None)
     try:
         checked = parser.parse_object({"it": given}).as_dict()["it"]
     except Exception as error:
@@ -141,6 +141,8 @@ def _class(path: Any, hint: Any, key: str) -> type:
     known = {known.__name__: known for base in _bases(hint) for known in _subclasses(base)}
     if isinstance(path, str) and path in known:
         return known[path]
+    if isinstance(path, str) and path in inference_marl.__all__:  # imported when it is first asked for
+        return _imported(f"{inference_marl.__name__}.{path}", _bases(hint), key, _expected(hint))
     if not isinstance(path, str) or "." not in path:
         raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, list(known))}")
     return _imported(path, _bases(hint), key, _expected(hint))
@@ -283,7 +285,7 @@ def available() -> dict[str, dict[str, str]]:
     models, guides = inference_marl.models, inference_marl.guides
     kinds: dict[str, tuple[type, ...]] = {
         "games": (Game,),
-        "learners": (Actor,),
+        "learners": (Actor, inference_marl.Frozen),  # which is imported when it is first asked for
         "opponent priors": (models.OpponentPrior,),
         "transitions": (models.TransitionModel,),
         "critics": (models.Critic,),

@@ -49,14 +49,14 @@ def check(experiment: Experiment) -> None:
 
 
 def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
-    """Play as much as is collected at once, learn from it, and ask for beliefs.
+    """Play as much as is collected at once, learn from it, ask for beliefs, and play a step of every evaluation.
 
     Raises:
         ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.
     """
     shape = (actors[0].seat.replicates, experiment.environments)
     simulator = GameSimulator(experiment.game, *shape, dtype=experiment.dtype)
-    collector = Collector(simulator, actors)
+    collector = Collector(simulator, actors, tasks=experiment.tasks, seed=experiment.seed)
     try:
         said = update(actors, collector.collect(experiment.collect))
     except NonFiniteError as error:
@@ -64,3 +64,5 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
         believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
         check_declared([*said[agent], *(believed.keys() - set(BELIEFS))], [metric.name for metric in actor.metrics])
+    for evaluation in experiment.evaluations.values():
+        evaluation.play(experiment.game, evaluation.seated(actors), steps=1)

@@ -20,7 +20,7 @@ from inference_marl.config.check import check
 from inference_marl.config.factors import cells
 from inference_marl.config.overrides import blamed, override, resolve_likes
 from inference_marl.experiment import Experiment, Suite
-from inference_marl.play import Evaluation
+from inference_marl.play import Evaluation, Tasks
 from inference_marl.types import Actor, Game
 
 Overrides = Sequence[tuple[str, Any]]
@@ -126,12 +126,20 @@ def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made 
         for name in {"published", "levels"} & set(settings):
             if isinstance(settings[name], Mapping):
                 settings[name] = {arm: each for arm, each in settings[name].items() if arm not in without}
-        watched = settings.pop("evaluation", None)
-        evaluation = None if watched is None else construct(Evaluation, watched, "evaluation")
+        evaluation = _evaluations(settings.pop("evaluation", None))
+        tasks = construct(Tasks | None, settings.pop("tasks", None), "tasks")
         settings = _settings({name: named(hints[name], value, name) for name, value in settings.items()})
-        experiment = Experiment(game=game, arms=arms, evaluation=evaluation, **settings)
+        experiment = Experiment(game=game, arms=arms, evaluation=evaluation, tasks=tasks, **settings)
         check(experiment)
     return experiment
+
+
+def _evaluations(said: Any) -> Evaluation | dict[str, Evaluation] | None:
+    """One, several by name, or none."""
+    if isinstance(said, Mapping) and "class_path" not in said:
+        return {name: construct(Evaluation, each, f"evaluation.{name}") for name, each in said.items()}
+    found: Evaluation | None = construct(Evaluation | None, said, "evaluation")
+    return found
 
 
 def _arms(described: Mapping[str, Any], made: Made) -> Arms:
@@ -239,7 +247,7 @@ def dump(experiment: Experiment | Suite) -> str:
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Experiment, skip={"game", "arms", "evaluation"})
+    parser.add_class_arguments(Experiment, skip={"game", "arms", "evaluation", "tasks"})
     try:
         return dict(parser.parse_object(dict(given)).as_dict())
     except Exception as error:

@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from inference_marl.config.build import actors_of
-from inference_marl.described import Described, arguments, differing, plain, public_path
+from inference_marl.described import Described, arguments, differing, parts, plain, public_path
 from inference_marl.experiment import Experiment, is_tournament
 from inference_marl.inference.schedules import ByReplicate, Schedule
 
@@ -30,14 +30,15 @@ def together(experiment: Experiment) -> list[Together]:
     """The arms of an experiment in groups, in order of first appearance.
 
     Arms of an ablation form one group if they differ only in numbers or schedules that their classes list in
-    `by_replicate`: they are one arm with as many times the replicates, in which these numbers are `ByReplicate`. Arms
-    of other experiments, and those in which something differs by replicate already, are alone. So are those of which
-    there would be as many replicates as there are `draws` or `particles`: the two could not be told apart.
+    `by_replicate`: they are one arm with as many times the replicates, in which these numbers are `ByReplicate`. Alone
+    are arms of other experiments, those in which something differs by replicate already or has to be `alone`, and those
+    of which there would be as many replicates as there are `draws` or `particles`: the two could not be told apart.
     """
     groups: list[tuple[Any, list[str]]] = []
+    one_by_one = not experiment.levels or is_tournament(experiment.levels) or _alone(experiment.evaluation)
     for name, arm in experiment.arms.items():
         pattern = _without_numbers(arm)
-        alone = not experiment.levels or is_tournament(experiment.levels) or any(differing(arm))
+        alone = one_by_one or _alone(arm) or any(differing(arm))
         same = [names for other, names in groups if other == pattern and not alone]
         if same:
             same[0].append(name)
@@ -49,6 +50,11 @@ def together(experiment: Experiment) -> list[Together]:
         several = len(names) * experiment.replicates not in draws
         found += [names] if several else [[name] for name in names]
     return [Together(tuple(names), _played_as_one(experiment, names)) for names in found]
+
+
+def _alone(value: Any) -> bool:
+    """Whether there is a part that has to be alone."""
+    return any(part.alone for _, part in parts(value))
 
 
 def _played_as_one(experiment: Experiment, names: Sequence[str]) -> Experiment:

@@ -25,6 +25,7 @@ from inference_marl.games.payoffs import PAYOFFS, NamedPayoff
 from inference_marl.games.rendezvous import Rendezvous
 from inference_marl.games.spread import Spread
 from inference_marl.games.stochastic import RiskyBridge, StochasticGame
+from inference_marl.games.variants import Variants
 
 if TYPE_CHECKING:
     from inference_marl.games.pettingzoo import PettingZooGame
@@ -45,6 +46,7 @@ __all__ = [
     "StochasticGame",
     "Trigonometric",
     "TwoAgentGame",
+    "Variants",
     "Wolf",
     "ZeroSum",
     "check_actions",

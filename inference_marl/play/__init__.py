@@ -4,6 +4,8 @@ from inference_marl.play.collector import Collector
 from inference_marl.play.evaluation import Evaluation
 from inference_marl.play.functional import Functional
 from inference_marl.play.learning import update
+from inference_marl.play.population import Population
 from inference_marl.play.simulator import GameSimulator
+from inference_marl.play.tasks import Tasks
 
-__all__ = ["Collector", "Evaluation", "Functional", "GameSimulator", "update"]
+__all__ = ["Collector", "Evaluation", "Functional", "GameSimulator", "Population", "Tasks", "update"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.play.tasks import Tasks
 from inference_marl.spaces import Space
 from inference_marl.types import Actor, Decision, Memory, Observed, Outcome, Simulator, Start, Trajectory, Transition
 
@@ -26,16 +27,27 @@ class Collector:
         simulator: where they play.
         actors: one per agent, bound to their seats.
         explore: whether they act as during learning.
+        tasks: what varies between episodes, if anything. The collector alone draws tasks: the rules get them, and those
+            actors that set `reads_task`.
+        seed: random seed of tasks, on which nothing else depends.
 
     Raises:
         IncompatibleError: if there is not one actor per agent.
     """
 
-    def __init__(self, simulator: Simulator, actors: Sequence[Actor], explore: bool = True) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        actors: Sequence[Actor],
+        explore: bool = True,
+        tasks: Tasks | None = None,
+        seed: int = 0,
+    ) -> None:
         agents = len(simulator.action_spaces)
         if len(actors) != agents:
             raise IncompatibleError(f"got {len(actors)} actors, expected one per agent: {agents}")
         self.simulator, self.actors, self.explore = simulator, list(actors), explore
+        self.tasks, self.seed = tasks, seed
         shape = simulator.shape
         self._action_shapes = [(*shape, *space.event_shape) for space in simulator.action_spaces]
         self._observation_shapes = [(*shape, *space.event_shape) for space in simulator.observations]
@@ -43,6 +55,9 @@ class Collector:
         self.steps = 0
         self._seen: Observed | None = None
         self._over: Tensor | None = None  # where an episode has ended and the next one has not begun
+        self._task: Tensor | None = None
+        self._left: Tensor | None = None  # episodes of each task that are not over
+        self._draws = 0  # of tasks
         self._remember = [
             None if type(actor).remember is Actor.remember else (actor.remember, actor.seat) for actor in self.actors
         ]
@@ -98,6 +113,7 @@ class Collector:
             after.alive,
             before.masks,
             after.masks,
+            self._task,
         )
         self.memories = [
             decision.memory if remember is None else remember[0](decision.memory, step.seen_by(remember[1]))
@@ -142,21 +158,43 @@ class Collector:
         return outcome
 
     def _start(self) -> None:
-        self.simulator.reset()
+        everywhere = Start.everywhere(*self.simulator.shape, self.simulator.device)
+        self._begin_tasks(everywhere.episode)
+        self.simulator.reset(task=self._task)
         self._look(self.simulator.observe())
-        assert self._seen is not None
-        everywhere = Start.everywhere(*self.simulator.shape, self._seen.obs[0].device)
-        self.memories = [actor.begin(everywhere, None) for actor in self.actors]
+        self.memories = [
+            actor.begin(everywhere._replace(task=self._task if actor.reads_task else None), None)
+            for actor in self.actors
+        ]
 
     def _restart(self, ended: Tensor) -> None:
         self._over = None
-        self.simulator.reset(ended)
+        new_task = self._begin_tasks(ended)
+        self.simulator.reset(ended, self._task)
         self._look(self.simulator.observe())
-        start = Start(ended, torch.zeros_like(ended))
+        start = Start(ended, new_task)
         self.memories = [
-            actor.begin(start, memory) if memory or type(actor).begin is not Actor.begin else memory
+            actor.begin(start._replace(task=self._task) if actor.reads_task else start, memory)
+            if memory or type(actor).begin is not Actor.begin
+            else memory
             for actor, memory in zip(self.actors, self.memories, strict=True)
         ]
+
+    def _begin_tasks(self, begins: Tensor) -> Tensor:
+        """Draw the tasks that are due where episodes begin; returns where that is."""
+        if self.tasks is None:
+            return torch.zeros_like(begins)
+        if self._left is None:
+            due = begins
+        else:
+            self._left = self._left - begins.long()
+            due = begins & (self._left <= 0)
+        drawn = self.tasks.draw(*self.simulator.shape, begins.device, [self.seed, self._draws])
+        kept = torch.full_like(drawn, self.tasks.episodes)
+        self._task = drawn if self._task is None else torch.where(due, drawn, self._task)
+        self._left = kept if self._left is None else torch.where(due, kept, self._left)
+        self._draws += 1
+        return due
 
     def _look(self, seen: Observed) -> None:
         """Check and keep new observations."""
@@ -192,6 +230,7 @@ class Collector:
             "steps": self.steps,
             "started": self._seen is not None,
             "over": self._over,
+            "tasks": {"task": self._task, "left": self._left, "draws": self._draws},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -205,3 +244,7 @@ class Collector:
             {name: value.to(device, copy=True) for name, value in memory.items()} for memory in state["memories"]
         ]
         self._over = None if state["over"] is None else state["over"].to(device)
+        self._task, self._left = (
+            None if (value := state["tasks"][name]) is None else value.to(device) for name in ("task", "left")
+        )
+        self._draws = state["tasks"]["draws"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from inference_marl.described import Described, expect
+from inference_marl.described import Described, expect, within
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import GameSimulator
-from inference_marl.types import Actor, Game, Trajectory, kept_streams, seed_streams
+from inference_marl.play.tasks import Tasks
+from inference_marl.types import Actor, Game, Learner, Trajectory, kept_streams, seed_streams
 
 
 class Evaluation(Described):
@@ -21,30 +23,82 @@ class Evaluation(Described):
         environments: copies of the game for each replicate.
         explore: whether everybody acts as during learning; else greedily.
         seed: random seed.
+        game: where they play, if not in the game that they learn in; one with the same spaces.
+        seats: guests that do not learn, by seat, in the place of who learns there.
+        tasks: what varies between episodes. If `None`, nothing does, or what the game draws by itself: the tasks of
+            training are its own.
     """
 
     def __init__(
-        self, every: int, steps: int | None = None, environments: int = 32, explore: bool = False, seed: int = 0
+        self,
+        every: int,
+        steps: int | None = None,
+        environments: int = 32,
+        explore: bool = False,
+        seed: int = 0,
+        game: Game | None = None,
+        seats: Mapping[int, Actor] | None = None,
+        tasks: Tasks | None = None,
     ) -> None:
         expect("a positive integer", every=every, environments=environments)
         expect("a positive integer", ", or null for the game's horizon", steps=steps)
         expect("an integer that is not negative", seed=seed)
         self.every, self.steps, self.environments, self.explore, self.seed = every, steps, environments, explore, seed
+        self.game, self.seats, self.tasks = game, dict(seats or {}), tasks
 
-    def length(self, game: Game) -> int:
-        """Joint actions per environment.
+    def check(self, game: Game) -> None:
+        """Refuse what learners of `game` cannot be watched in.
 
         Raises:
-            ValueError: if that is the horizon of a game that has none.
+            ValueError: if another game has other spaces, a guest learns or has no seat, a task is unknown to the game,
+                or there is neither a number of steps nor a horizon. The message begins with the argument.
         """
-        if self.steps is None and game.horizon is None:
-            raise ValueError("evaluation.steps: got null for a game without horizon, expected a positive integer")
-        return self.steps or game.horizon or 1
+        here = self.game or game
+        if (here.observations, here.action_spaces) != (game.observations, game.action_spaces):
+            raise ValueError(
+                f"game: got {type(here).__name__} with other spaces, expected those of the game that is learned"
+            )
+        for seat, guest in self.seats.items():
+            if isinstance(guest, Learner):
+                raise ValueError(
+                    f"seats.{seat}: got {type(guest).__name__}, which learns, expected an actor that does not, such as "
+                    "Stationary, or Frozen for what it has learned in a run of its own"
+                )
+            if seat not in range(game.agents):
+                raise ValueError(f"seats: got {seat}, expected a seat from 0 to {game.agents - 1}")
+        if self.steps is None and here.horizon is None:
+            raise ValueError("steps: got null for a game without horizon, expected a positive integer")
+        if self.tasks is not None:
+            self.tasks.check(here)
 
-    def play(self, game: Game, actors: Sequence[Actor]) -> Trajectory:
-        """What these actors, bound, do in `game`, in `replicates x environments` copies of it."""
-        seat, steps = actors[0].seat, self.length(game)
+    def seated(self, actors: Sequence[Actor]) -> list[Actor]:
+        """These actors, bound, with guests in their seats, which are bound here and draw nothing from torch's stream.
+
+        Raises:
+            IncompatibleError: if a guest does not fit.
+        """
+        guests = {}
+        device = actors[0].seat.device
+        with kept_streams(device):
+            seed_streams(self.seed, device)
+            for number, guest in self.seats.items():
+                with within(f"seats.{number}"):
+                    seat = actors[number].seat
+                    game = seat.game if self.game is None else self.game
+                    guests[number] = guest.bind(replace(seat, environments=self.environments, game=game))
+        return [guests.get(number, actor) for number, actor in enumerate(actors)]
+
+    def play(self, game: Game, actors: Sequence[Actor], steps: int | None = None) -> Trajectory:
+        """What these actors do in `replicates x environments` copies of the game.
+
+        Args:
+            game: the one that is learned.
+            actors: as `seated` returns them.
+            steps: joint actions per environment, if others than usual.
+        """
+        seat, here = actors[0].seat, self.game or game
         with kept_streams(seat.device):
             seed_streams(self.seed, seat.device)
-            simulator = GameSimulator(game, seat.replicates, self.environments, seat.device, seat.dtype)
-            return Collector(simulator, actors, self.explore).collect(steps)
+            simulator = GameSimulator(here, seat.replicates, self.environments, seat.device, seat.dtype)
+            collector = Collector(simulator, actors, self.explore, self.tasks, self.seed)
+            return collector.collect(steps or self.steps or here.horizon or 1)

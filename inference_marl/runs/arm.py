@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,17 @@ from inference_marl.runs.errors import ArmError
 from inference_marl.runs.measures import Measures
 from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact
 from inference_marl.spaces import Discrete
-from inference_marl.statistics.metrics import EVALUATION_REWARD, REWARD
+from inference_marl.statistics.metrics import REWARD
 from inference_marl.types import Actor, Transition, seed_streams
 
 
 @dataclass
 class Arm:
-    """One arm while it runs; everything that changes is here."""
+    """One arm while it runs; everything that changes is here.
+
+    Attributes:
+        watched: who is watched in each evaluation, by its metric.
+    """
 
     experiment: Experiment
     name: str
@@ -32,6 +36,7 @@ class Arm:
     collector: Collector
     measures: Measures
     recorder: Recorder
+    watched: Mapping[str, Sequence[Actor]]
     step: int = 0
 
     @classmethod
@@ -60,14 +65,16 @@ class Arm:
         shape = (seats[0].replicates, experiment.environments)
         actors = experiment.bind(name, replicates, device)
         simulator = GameSimulator(experiment.game, *shape, device, experiment.dtype)
+        collector = Collector(simulator, actors, tasks=experiment.tasks, seed=experiment.seed)
         return cls(
             experiment,
             name,
             device,
             actors,
-            Collector(simulator, actors),
+            collector,
             Measures(experiment.game, seats, experiment.draws),
             Recorder(records, experiment.metrics, shape[0], len(seats), before_writing=before_writing),
+            {name: evaluation.seated(actors) for name, evaluation in experiment.evaluations.items()},
         )
 
     def advance(self) -> None:
@@ -92,10 +99,10 @@ class Arm:
         for agent, diagnostics in enumerate(said):
             for name, value in diagnostics.items():
                 self.recorder.note(name, value, agent)
-        evaluation = self.experiment.evaluation
-        if evaluation is not None and self.step % evaluation.every == 0:
-            rewards = evaluation.play(self.experiment.game, self.actors).stacked.rewards
-            self.recorder.note(EVALUATION_REWARD.name, rewards.mean((0, 2)))
+        for name, evaluation in self.experiment.evaluations.items():
+            if self.step % evaluation.every == 0:
+                rewards = evaluation.play(self.experiment.game, self.watched[name]).stacked.rewards
+                self.recorder.note(name, rewards.mean((0, 2)))
         self.record()
 
     def _played(self, step: Transition) -> dict[str, Values]:

@@ -235,7 +235,11 @@ def _write_actions(path: Path, experiment: Experiment, recorded: RecordsOf) -> N
 
 
 def _title(described: Mapping[str, Any]) -> str:
-    arguments = [str(value) for value in described["init_args"].values() if isinstance(value, str)]
+    arguments: list[str] = []
+    for value in described["init_args"].values():
+        parts = value if isinstance(value, list) else [value]
+        arguments += [_title(part) for part in parts if isinstance(part, Mapping) and "class_path" in part]
+        arguments += [value] if isinstance(value, str) else []
     return f"{described['class_path'].rpartition('.')[2]}({', '.join(arguments)})"
 
 

@@ -16,7 +16,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_text
 
-ADDED = {"beliefs_every": None, "record_actions": True, "collect": 1, "updates": 1, "evaluation": None}
+ADDED = {"beliefs_every": None, "record_actions": True, "collect": 1, "updates": 1, "evaluation": None, "tasks": None}
 """Keys that files of older versions lack, with what they then mean."""
 
 

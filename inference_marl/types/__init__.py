@@ -10,7 +10,7 @@ from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulat
 from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric, check_declared
 from inference_marl.types.seat import Seat
 from inference_marl.types.team import Member, Team
-from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose
+from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose, select
 
 __all__ = [
     "BELIEFS",
@@ -46,4 +46,5 @@ __all__ = [
     "most_probable",
     "own_stream",
     "seed_streams",
+    "select",
 ]

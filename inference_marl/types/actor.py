@@ -31,10 +31,13 @@ class Actor(Bindable, torch.nn.Module):
     Attributes:
         seat: its place in the game, once bound.
         heeds_masks: whether it restricts itself to legal actions in games with masks.
+        reads_task: whether `begin` is told the task. For what is part of the game, such as a population of opponents;
+            a learner that sets it is an oracle.
         metrics: what its `beliefs`, and a learner's `learn`, report by name besides beliefs.
     """
 
     heeds_masks: ClassVar[bool] = False
+    reads_task: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -55,7 +58,7 @@ class Actor(Bindable, torch.nn.Module):
         """The memory at the start of an episode or task; reset where an episode begins, unless overridden.
 
         Args:
-            start: where episodes and tasks begin.
+            start: where episodes and tasks begin; its `task` is `None` for actors that do not set `reads_task`.
             memory: the current memory; `None` before the first episode.
         """
         if memory is not None and not memory:

@@ -117,6 +117,7 @@ class Game(Described, ABC):
         symmetric: whether exchanging any two seats changes nothing but the names of states. `False` also where this is
             unknown.
         metrics: what `scores` returns.
+        tasks: how many variants `reset` knows, the tasks `0, 1, ...`; `None` for games without variants.
     """
 
     observations: tuple[Space, ...]
@@ -130,6 +131,7 @@ class Game(Described, ABC):
     discount: float | None = None
     symmetric: bool = False
     metrics: tuple[Metric, ...] = ()
+    tasks: int | None = None
 
     @property
     def agents(self) -> int:
@@ -212,11 +214,13 @@ class Simulator(ABC):
     Attributes:
         observations, action_spaces: one space per agent.
         shape: replicates and environments.
+        device: where tensors live.
     """
 
     observations: tuple[Space, ...]
     action_spaces: tuple[Space, ...]
     shape: tuple[int, int]
+    device: torch.device = torch.device("cpu")
 
     @abstractmethod
     def reset(self, where: Tensor | None = None, task: Tensor | None = None) -> None:

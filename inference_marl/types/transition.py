@@ -210,7 +210,13 @@ def _merged(steps: Sequence[Transition], how: Callable[[list[Tensor]], Tensor]) 
 
 def choose(where: Tensor, yes: Mapping[str, Tensor], no: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Select from named tensors `replicates x environments x ...`: `yes` where `where` holds, `no` elsewhere."""
-    return {
-        key: torch.where(where.view(*where.shape, *[1] * (value.dim() - 2)), yes[key], value)
-        for key, value in no.items()
-    }
+    return {key: select(where, [value, yes[key]]) for key, value in no.items()}
+
+
+def select(which: Tensor, values: Sequence[Tensor]) -> Tensor:
+    """The value that each environment's number says, from several alike, `replicates x environments x ...`."""
+    selected = values[0]
+    for number, value in enumerate(values[1:], start=1):
+        here = which if which.dtype == torch.bool else which == number
+        selected = torch.where(here.view(*here.shape, *[1] * (value.dim() - 2)), value, selected)
+    return selected

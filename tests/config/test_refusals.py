@@ -128,7 +128,7 @@ REFUSED: list[tuple[Sequence[tuple[str, Any]], str, str, str]] = [
     ),
     (
         [("arms.a.optimality", {"class_path": "BernoulliOptimality", "init_args": {"upper": -5.0}})],
-        "arms.a",
+        "arms.a.optimality.upper",
         "-5.0, but Q reaches",
         "an upper bound of Q",
     ),

@@ -81,8 +81,10 @@ def test_it_falls_on_records_and_on_the_end(every: int, record_every: int) -> No
 
 
 def test_it_lasts_for_an_episode_if_nothing_else_is_said() -> None:
-    every = Evaluation(every=4)
-    assert every.length(Rendezvous(horizon=7)) == 7
-    assert Evaluation(every=4, steps=3).length(Rendezvous(horizon=7)) == 3
+    game, every = Rendezvous(horizon=7), Evaluation(every=4)
+    actors = Experiment(game, {"a": Stationary()}).bind("a")
+    assert len(every.play(game, actors).steps) == 7
+    assert len(Evaluation(every=4, steps=3).play(game, actors).steps) == 3
+    assert len(Evaluation(every=4, game=Rendezvous(horizon=2)).play(game, actors).steps) == 2
     with pytest.raises(ValueError, match=r"^evaluation.steps: got null for a game without horizon"):
         Experiment(Rendezvous(horizon=None), {"a": Stationary()}, steps=8, evaluation=every)

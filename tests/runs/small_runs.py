@@ -63,7 +63,8 @@ def rommeo_ac(**changes: Any) -> Rommeo:
 def climbing(**settings: Any) -> Experiment:
     """Two small arms on the climbing game."""
     arms = {"a": rommeo_q(), "b": [rommeo_q(opponent_prior=Uniform()), Stationary(probabilities=[1, 2, 3])]}
-    return Experiment(MatrixGame("climbing"), **{"arms": arms, "replicates": 3, "steps": 6} | settings)
+    defaults: dict[str, Any] = {"game": MatrixGame("climbing"), "arms": arms, "replicates": 3, "steps": 6}
+    return Experiment(**defaults | settings)
 
 
 def run(experiment: Experiment, out: Path, name: str = "test") -> Path:
