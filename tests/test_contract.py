@@ -21,7 +21,7 @@ from scipy import stats
 from torch import Tensor
 
 from inference_marl import games, guides, models
-from inference_marl.config.build import available
+from inference_marl.config.build import available, construct
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import (
     Autoregressive,
@@ -66,7 +66,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.play import Collector, Functional, GameSimulator, update
+from inference_marl.play import Collector, Functional, GameSimulator, Population, update
 from inference_marl.play.learning import snapshots
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Actor, Experience, Game, Learner, Member, Memory, Seat, Start, Team, Trajectory
@@ -90,6 +90,10 @@ GAMES: dict[str, list[Callable[[], Game]]] = {
     "Spread": [games.Spread, lambda: games.Spread(2, actions="continuous", collision=1.0)],
     "StochasticGame": [
         lambda: games.StochasticGame([0.5, 0.5], [[[[0.5, 0.25]] * 2] * 3, [[[0, 1]] * 2] * 3], [[[1, 2]] * 3] * 2),
+    ],
+    "Variants": [
+        lambda: games.Variants([games.MatrixGame("climbing"), games.MatrixGame("penalty")]),
+        lambda: games.Variants([games.Rendezvous(), games.Rendezvous()]),
     ],
 }
 
@@ -148,6 +152,7 @@ LEARNERS: dict[str, tuple[str, Callable[[], Actor]]] = {
     "Stationary": ("any", Stationary),
     "Stationary, fixed": ("discrete", lambda: Stationary(probabilities=[0.2, 0.8])),
     "Stationary, drawn": ("discrete", lambda: Stationary(concentration=0.5)),
+    "Population": ("any", lambda: Population(members=[Stationary(), Stationary()])),
     "Rommeo": ("discrete", discrete_rommeo),
     "Rommeo, paper": (
         "discrete",
@@ -306,10 +311,14 @@ BELIEFS |= ELBO
 
 def test_every_class_is_driven() -> None:
     found = available()
-    assert set(found["learners"]) <= {name.partition(",")[0] for name in ALL_LEARNERS}
+    # Frozen is driven by the runs that it needs, in tests/runs.
+    assert set(found["learners"]) - {"Frozen"} <= {name.partition(",")[0] for name in ALL_LEARNERS}
     made = {name.partition(",")[0]: make() for name, (_, make) in ALL_LEARNERS.items()}
     assert all(isinstance(actor, Actor) for actor in made.values())
-    assert [name for name, actor in made.items() if not isinstance(actor, Learner)] == ["Stationary"]
+    assert [name for name, actor in made.items() if not isinstance(actor, Learner)] == [
+        "Stationary",
+        "Population",
+    ]
     assert set(found["opponent priors"]) | set(found["conditionals"]) == {
         name.removesuffix("Box") for name in CONDITIONALS
     } | set(CLOSED_FORMS)
@@ -381,7 +390,7 @@ class TestGame:
         assert all(torch.equal(value, again[0][key]) for key, value in first[0].items())
 
     def test_describes_itself(self, game: Game) -> None:
-        twin = type(game)(**game.describe()["init_args"])
+        twin: Game = construct(Game, game.describe(), "game")
         assert twin.describe() == game.describe()
         actions = uniform_actions(game)
         state = game.reset(R, E, torch.device("cpu"), torch.float64)
@@ -736,7 +745,9 @@ class TestActor:
                 continue
             torch.testing.assert_close(actor.beliefs(seen, begun(actor), 1)["policy"], expected)
             many = seen[:, :1].expand(R, 2000)
-            counts = torch.nn.functional.one_hot(actor.act(many, {}).action, expected.shape[-1]).sum(1)
+            counts = torch.nn.functional.one_hot(
+                actor.act(many, actor.initial_memory(R, 2000)).action, expected.shape[-1]
+            ).sum(1)
             for count, share in zip(counts.flatten().tolist(), expected[:, 0].flatten().tolist(), strict=True):
                 share = min(max(share, 0.0), 1.0)
                 assert stats.binomtest(count, 2000, share).pvalue > 1e-9
@@ -808,7 +819,7 @@ class TestActor:
 
 
 @pytest.mark.parametrize(
-    ("make", "make_game"), [case for case in learner_cases() if not case.id.startswith("Stationary")]
+    ("make", "make_game"), [case for case in learner_cases() if not case.id.startswith(("Stationary", "Population"))]
 )
 class TestLearner:
     def test_storing_draws_no_random_numbers(self, make: Callable[[], Learner], make_game: Callable[[], Game]) -> None:
