@@ -12,7 +12,7 @@ import torch
 
 from inference_marl.described import Described, expect, within
 from inference_marl.play import Evaluation, Tasks
-from inference_marl.statistics.metrics import EVALUATION_REWARD, OF_AGENTS
+from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, Game, Metric, Seat, Team
 
@@ -34,7 +34,7 @@ class Experiment(Described):
             two arms has the same initial values where both draw them, so replicates can be compared in pairs. Arms of
             an ablation that differ in numbers only are played as one, and draw what they would draw alone.
         evaluation: how what has been learned is watched apart from learning; not at all if `None`. Several by name
-            (letters, digits and `_`) have a metric each, `evaluation_reward_<name>`.
+            (letters, digits and `_`) have metrics of their own, `evaluation_reward_<name>`.
         tasks: what varies between episodes: which of a game's variants, or which of a population's members; nothing if
             `None`.
         collect: joint actions per environment that are played before everybody learns from them; `steps` and what is
@@ -58,7 +58,7 @@ class Experiment(Described):
         levels: the level of each factor, by arm and factor, for tables and figures; see `ablation`.
 
     Attributes:
-        evaluations: every evaluation, by the name of its metric.
+        evaluations: every evaluation, by what is added to the names of its metrics, such as `_held_out`.
         metrics: everything that may be measured in its runs, by name: what is measured in any run, and what the game
             and the actors declare.
 
@@ -131,7 +131,7 @@ class Experiment(Described):
                 raise ValueError(f"{name}: got {number}, expected a multiple of collect = {self.collect}")
 
     def _checked_evaluations(self) -> dict[str, Evaluation]:
-        """Every evaluation, by the name of its metric."""
+        """Every evaluation, by what is added to the names of its metrics."""
         given, found = self.evaluation, {}
         several = given if isinstance(given, dict) else {} if given is None else {"": given}
         for name, evaluation in several.items():
@@ -145,15 +145,18 @@ class Experiment(Described):
                     f"{key}.every: got {every}, expected a divisor of steps = {self.steps} and a multiple of "
                     f"record_every = {self.record_every}"
                 )
-            found[f"{EVALUATION_REWARD.name}_{name}" if name else EVALUATION_REWARD.name] = evaluation
+            found[f"_{name}" if name else ""] = evaluation
         return found
 
     def _declared(self) -> dict[str, Metric]:
         """Everything that may be measured in its runs, by name."""
         found = {metric.name: metric for metric in (*PUBLISHABLE, *self.game.metrics)}
-        for name in self.evaluations.keys() - found.keys():
-            label = f"{EVALUATION_REWARD.label}: {name.removeprefix(f'{EVALUATION_REWARD.name}_')}"
-            found[name] = replace(EVALUATION_REWARD, name=name, label=label)
+        for suffix, evaluation in self.evaluations.items():
+            for metric in evaluation.metrics:
+                label = f"{metric.label}: {suffix[1:]}" if suffix else metric.label
+                own = replace(metric, name=metric.name + suffix, label=label)
+                if found.setdefault(own.name, own) != own:
+                    raise ValueError(f"evaluation: got another {own.name} than is declared elsewhere, expected one")
         for name, arm in self.arms.items():
             for metric in (metric for actor in (arm if isinstance(arm, list) else [arm]) for metric in actor.metrics):
                 if metric.dims != ("agent",):

@@ -15,7 +15,7 @@ from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import DirichletMultinomial, TabularCritic
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Seat, Transition
 from tests.steps import teach
 
@@ -151,6 +151,10 @@ def test_a_drawn_strategy_is_kept_in_the_state() -> None:
             lambda: Stationary(probabilities=[1, 1], concentration=1.0),
             r"^concentration: got 1\.0 beside probabilities, expected only one of the two",
         ),
+        (
+            lambda: Stationary(probabilities=[1, 1], action=[1.0]),
+            r"^action: got \[1\.0\] beside probabilities, expected only one of the two",
+        ),
         (lambda: Stationary(concentration=0.0), r"^concentration: got 0\.0, expected a positive number"),
     ],
 )
@@ -163,3 +167,29 @@ def test_a_drawn_strategy_is_over_discrete_actions() -> None:
     game = MaxOfTwoQuadratics()
     with pytest.raises(IncompatibleError, match=r"got Box.* expected Discrete"):
         Stationary(concentration=1.0).bind(Seat(0, game.observations, game.action_spaces, 1))
+
+
+def test_a_point_is_played_always() -> None:
+    box = Box((0.0, -1.0), (2.0, 1.0), shape=2)
+    seat = Seat(0, (Box(shape=1),) * 2, (box, box), 3)
+    player = Stationary(action=[1.5, -1.0]).bind(seat)
+    for explore in (False, True):
+        action = player.act(torch.zeros(3, 4, 1), {}, explore).action
+        assert torch.equal(action, torch.tensor([1.5, -1.0]).expand(3, 4, 2))
+    assert torch.equal(player.beliefs(torch.zeros(3, 4, 1), {}, 5)["policy"][2, 1, 3], torch.tensor([1.5, -1.0]))
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ([1.5], "action: got 1 numbers, expected 2"),
+        ([1.5, -1.5], r"action: got numbers from -1\.5 to 1\.5, expected \(0\.0, -1\.0\) to \(2\.0, 1\.0\)"),
+        ([float("nan"), 0.0], "action: got numbers from nan"),
+    ],
+)
+def test_a_point_lies_in_the_box(action: list[float], message: str) -> None:
+    box = Box((0.0, -1.0), (2.0, 1.0), shape=2)
+    with pytest.raises(IncompatibleError, match=f"^{message}"):
+        Stationary(action=action).bind(Seat(0, (Box(shape=1),) * 2, (box, box), 3))
+    with pytest.raises(IncompatibleError, match=r"got Discrete.* expected Box"):
+        Stationary(action=[0.0]).bind(Seat(0, (Box(shape=1),) * 2, (Discrete(2), Discrete(2)), 3))

@@ -65,4 +65,5 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
         believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
         check_declared([*said[agent], *(believed.keys() - set(BELIEFS))], [metric.name for metric in actor.metrics])
     for evaluation in experiment.evaluations.values():
-        evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
+        played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
+        check_declared(evaluation.measure(played), [metric.name for metric in evaluation.metrics])

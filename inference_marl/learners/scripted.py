@@ -9,10 +9,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters
+from inference_marl.described import IncompatibleError, expect, hyperparameters
 from inference_marl.inference.conditional import Conditional
 from inference_marl.models import Fixed, Uniform
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Actor, Decision, Memory, most_probable
 
 
@@ -38,31 +38,61 @@ class _Drawn(Conditional):
         return dist.Categorical(logits=self.logits)
 
 
+class _Point(Conditional):
+    """Always the same point of a box."""
+
+    targets = (Box,)
+
+    def __init__(self, point: Sequence[float]) -> None:
+        super().__init__()
+        self.point = tuple(point)
+
+    def setup(self) -> None:
+        """Place the point, `features`, in the box."""
+        seat, box = self.seat, self.target
+        if len(self.point) != box.features:
+            raise IncompatibleError(f"got {len(self.point)} numbers, expected {box.features}", key="action")
+        point = torch.tensor(self.point, dtype=seat.dtype, device=seat.device).view(box.event_shape)
+        if (wrong := box.misfit(point)) is not None:
+            raise IncompatibleError(f"got {wrong}", key="action")
+        self.register_buffer("value", point)
+
+    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
+        """The point, batch shape `()`."""
+        return dist.Delta(self.value, event_dim=self.value.dim())
+
+
 @hyperparameters
 class Stationary(Actor):
     """Plays the same mixed strategy at every step, by default the uniform one (any action space).
 
     Args:
         probabilities: one per action, normalised.
+        action: the point that it always plays instead, in a box; coordinate by coordinate.
         concentration: positive; every replicate instead draws its probabilities at the start of a run, from the
             Dirichlet distribution with this concentration for every action (discrete actions). The true opponent can
             thus be a draw from a belief's prior, as required to check calibration.
 
     Raises:
-        ValueError: if both are given, or one is out of range.
+        ValueError: if more than one is given, or one is out of range.
     """
 
     probabilities: Sequence[float] | None = None
+    action: Sequence[float] | None = None
     concentration: float | None = None
     strategy: Conditional = field(init=False)
 
     def __post_init__(self) -> None:
-        concentration = self.concentration
-        if concentration is not None and self.probabilities is not None:
-            raise ValueError(f"concentration: got {concentration} beside probabilities, expected only one of the two")
-        expect("a positive number", ", or null for probabilities", concentration=concentration)
-        if concentration is not None:
-            self.strategy = _Drawn(concentration)
+        given = [name for name in ("probabilities", "action", "concentration") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"{given[1]}: got {getattr(self, given[1])} beside {given[0]}, expected only one of the two"
+            )
+        expect("a positive number", ", or null for probabilities", concentration=self.concentration)
+        if self.concentration is not None:
+            self.strategy = _Drawn(self.concentration)
+        elif self.action is not None:
+            self.strategy = _Point(self.action)
         else:
             self.strategy = Uniform() if self.probabilities is None else Fixed(self.probabilities)
 
@@ -70,8 +100,8 @@ class Stationary(Actor):
         """Validate or draw the strategy.
 
         Raises:
-            IncompatibleError: if the number of probabilities is not the number of actions, or a strategy over discrete
-                actions was requested for others.
+            IncompatibleError: if the number of probabilities is not the number of actions, the point is not in the box,
+                or the strategy is for another kind of actions.
         """
         self.strategy = self.strategy.bind(self.seat, self.seat.action, [self.seat.observation])
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
+
+from torch import Tensor
 
 from inference_marl.described import Described, expect, within
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import GameSimulator
 from inference_marl.play.tasks import Tasks
-from inference_marl.types import Actor, Game, Learner, Trajectory, kept_streams, seed_streams
+from inference_marl.statistics.metrics import EVALUATION_REWARD
+from inference_marl.types import Actor, Game, Learner, Metric, Trajectory, kept_streams, seed_streams
 
 
 class Evaluation(Described):
     """Fresh environments in which learners are watched now and then; nothing of it reaches their training.
 
-    It has random numbers of its own, the same every time, so that two evaluations differ by what was learned.
+    It has random numbers of its own, the same every time, so that two evaluations differ by what was learned. What is
+    measured is the reward; a subclass that measures something else declares it in `metrics` and defines `measure`.
 
     Args:
         every: environment steps of training between two evaluations.
@@ -27,7 +32,12 @@ class Evaluation(Described):
         seats: guests that do not learn, by seat, in the place of who learns there.
         tasks: what varies between episodes. If `None`, nothing does, or what the game draws by itself: the tasks of
             training are its own.
+
+    Attributes:
+        metrics: what `measure` returns.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD,)
 
     def __init__(
         self,
@@ -102,3 +112,7 @@ class Evaluation(Described):
             simulator = GameSimulator(here, seat.replicates, self.environments, seat.device, seat.dtype)
             collector = Collector(simulator, actors, self.explore, self.tasks, self.seed)
             return collector.collect(steps or self.steps or here.horizon or 1)
+
+    def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
+        """What is recorded of what was played, by name: `replicates`, of a metric of agents `replicates x agents`."""
+        return {EVALUATION_REWARD.name: played.stacked.rewards.mean((0, 2))}

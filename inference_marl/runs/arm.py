@@ -26,7 +26,7 @@ class Arm:
     """One arm while it runs; everything that changes is here.
 
     Attributes:
-        watched: who is watched in each evaluation, by its metric.
+        watched: who is watched in each evaluation, named as in `Experiment.evaluations`.
     """
 
     experiment: Experiment
@@ -99,10 +99,11 @@ class Arm:
         for agent, diagnostics in enumerate(said):
             for name, value in diagnostics.items():
                 self.recorder.note(name, value, agent)
-        for name, evaluation in self.experiment.evaluations.items():
+        for suffix, evaluation in self.experiment.evaluations.items():
             if self.step % evaluation.every == 0:
-                rewards = evaluation.play(self.experiment.game, self.watched[name]).stacked.rewards
-                self.recorder.note(name, rewards.mean((0, 2)))
+                played = evaluation.play(self.experiment.game, self.watched[suffix])
+                for name, value in evaluation.measure(played).items():
+                    self.recorder.note(name + suffix, value)
         self.record()
 
     def _played(self, step: Transition) -> dict[str, Values]:

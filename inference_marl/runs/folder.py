@@ -16,8 +16,8 @@ from inference_marl.experiment import Experiment
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_text
 
-ADDED = {"beliefs_every": None, "record_actions": True, "collect": 1, "updates": 1, "evaluation": None, "tasks": None}
-"""Keys that files of older versions lack, with what they then mean."""
+ADDED = {"record_actions": True, "collect": 1, "updates": 1}
+"""Keys that files of older versions lack, with what they then mean; others that they lack mean null."""
 
 
 def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
@@ -50,12 +50,19 @@ def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
 
 def _content(text: str) -> Any:
     """What a `spec.yaml` means: classes by their present names, and arms in their order, as tables have them."""
-    content = with_public_names(yaml.safe_load(text))
+    content = _without_nulls(with_public_names(yaml.safe_load(text)))
     if isinstance(content, dict):
         content = {key: value for key, value in (ADDED | content).items() if key not in ("device", "threads")}
     if isinstance(content, dict) and isinstance(content.get("arms"), dict):
         content["arms"] = list(content["arms"].items())
     return content
+
+
+def _without_nulls(value: Any) -> Any:
+    """Plain data without the arguments that are null, which older versions of their classes may not have had."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _folders(out: Path, name: str) -> list[Path]:

@@ -165,10 +165,10 @@ def findings(recorded: Recorded) -> list[Section]:
     if posterior is None or not modelling(posterior):
         why = "No learner of this run has an opponent model, so there are no beliefs to show."
         why = "This run did not record beliefs." if posterior is None else why
-        found: list[Section | None] = [Section("Beliefs", why), evidence(recorded)]
+        found: list[Section | None] = [Section("Beliefs", why), played(posterior), evidence(recorded)]
     else:
         answers = [question.answer(posterior) for question in QUESTIONS]
-        others = (*predictions(recorded), types(posterior), evidence(recorded), solved(recorded))
+        others = (*predictions(recorded), types(posterior), played(posterior), evidence(recorded), solved(recorded))
         found = [believed(recorded), *answers, *others]
     return [section for section in found if section is not None]
 
@@ -237,6 +237,35 @@ def _shortened(table: pd.DataFrame) -> pd.DataFrame:
         table = table[table.groupby(groups)["mean"].rank(ascending=False, method="first") <= count]
     # Every learner has its share, so that the others' rows leave none out.
     return table.groupby("learner", sort=False).head(max(1, MAX_ROWS // learners))
+
+
+def played(posterior: xr.Dataset | None) -> Section | None:
+    """What each agent does, so what each opponent of the others does."""
+    if posterior is None or "policy" not in posterior:
+        return None
+    last, discrete = posterior["policy"].isel(step=-1), posterior.attrs["kind"] == "discrete"
+    own = "action" if discrete else "action_dim"
+    columns = [str(name) if discrete else f"action {name}" for name in last[own].to_numpy()]
+    metric = Metric("probability", bounds=PROBABILITY) if discrete else Metric("action")
+    rows: dict[tuple[str, int], dict[str, str]] = {}
+    for learner in last["learner"].to_numpy().tolist():
+        for agent in last["agent"].to_numpy().tolist():
+            here = last.sel(learner=learner, agent=agent)
+            means = here.mean([dim for dim in here.dims if dim not in ("replicate", own)], skipna=False)
+            for name, values in zip(columns, means.transpose(own, "replicate").to_numpy(), strict=True):
+                if not np.isnan(values).all():
+                    rows.setdefault((learner, agent), {})[name] = cell(metric, estimate(metric, values))
+    if not rows:
+        return None
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("-").rename_axis(["", "agent"])
+    what = "The probability of each action" if discrete else "The mean action"
+    note = f"... and {len(table) - MAX_ROWS} more rows, in posterior.nc: policy" if len(table) > MAX_ROWS else ""
+    return Section(
+        "What do they play?",
+        f"{what} of every agent's policy at the last record, averaged over states; 95 % intervals are over replicates.",
+        table.head(MAX_ROWS),
+        note,
+    )
 
 
 def predicted(recorded: Recorded) -> Section | None:
