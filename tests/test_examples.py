@@ -26,12 +26,14 @@ on_every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.ste
 
 
 def test_there_is_one_of_each_kind() -> None:
-    assert {path.stem for path in FILES} == {"own_prior", "own_guide", "own_learner", "own_game"}
+    assert {path.stem for path in FILES} == {
+        *("own_prior", "own_guide", "own_learner", "own_team", "own_actor", "own_game", "own_evaluation")
+    }
 
 
 def short(experiment: Experiment, **settings: Any) -> Path:
     """As `run`, but smaller."""
-    return run(experiment.replace(replicates=4, steps=20, record_every=10), progress=False, **settings)
+    return run(experiment.replace(replicates=4, steps=100, record_every=10), progress=False, **settings)
 
 
 @on_every_file
@@ -44,7 +46,7 @@ def test_what_they_describe_is_played_and_survives_a_dump(
     folder = run(experiment, tmp_path, progress=False)
     rewards = torch.as_tensor(read(folder).metrics["reward"].values)
     assert rewards.shape[1] == 4
-    assert rewards.isfinite().all()
+    assert rewards.isfinite().all(), path.stem
     (tmp_path / "twin.yaml").write_text(dump(experiment))
     assert f"{path.stem}." in dump(experiment)
     assert load(tmp_path / "twin.yaml").describe() == experiment.describe()

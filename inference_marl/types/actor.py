@@ -164,7 +164,6 @@ class Learner(Actor):
         left_out: dict[int, Any] = {
             id(module): None for module in self.modules() if getattr(module, "only_for_learning", False)
         }
-        left_out[id(self.seat)] = self.seat  # and with it the game, which nobody changes
         return copy.deepcopy(self, left_out).requires_grad_(False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -35,6 +36,10 @@ class Seat:
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     game: Game | None = None
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself, since nobody changes it or its game."""
+        return self
 
     @property
     def observation(self) -> Space:

@@ -20,8 +20,8 @@ class Team(Learner):
     """A learner of several seats: one replay, one update, and a policy for each seat.
 
     An arm that names a team gives it every seat. In a list, the team's argument `seats` says which ones it takes, and
-    the other actors fill the rest in order. A subclass defines `setup`, `member_policy`, `member_snapshot`, `learn_all`
-    and usually `store`; what plays in a seat is a `Member`.
+    the other actors fill the rest in order. A subclass defines `setup`, `member_policy`, `learn_all` and usually
+    `store`; what plays in a seat is a `Member`.
 
     Args:
         seats: in a list of actors, the seats that it takes; all if `None`.
@@ -55,8 +55,10 @@ class Team(Learner):
         return Learner.act(member, obs, memory, explore, mask)
 
     def member_snapshot(self, member: Member) -> Actor:
-        """See `Learner.snapshot`."""
-        raise NotImplementedError(f"{type(self).__name__}.member_snapshot is not defined")
+        """See `Learner.snapshot`; by default a member of a copy of the whole team."""
+        team = Learner.snapshot(self)
+        assert isinstance(team, Team)
+        return Member(team, member.number)
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
         """As `Learner.learn`, for every member: their metrics in order."""
