@@ -64,6 +64,7 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
         believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
         check_declared([*said[agent], *(believed.keys() - set(BELIEFS))], [metric.name for metric in actor.metrics])
-    for evaluation in experiment.evaluations.values():
-        played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
-        check_declared(evaluation.measure(played), [metric.name for metric in evaluation.metrics])
+    for suffix, evaluation in experiment.evaluations.items():
+        with within("evaluation" + suffix.replace("_", ".", 1)):
+            played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
+            check_declared(evaluation.measure(played), [metric.name for metric in evaluation.metrics])

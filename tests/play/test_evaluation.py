@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
+from torch import Tensor
 
 from inference_marl.analysis.recorded import read
 from inference_marl.config.files import build, dump
@@ -16,7 +18,7 @@ from inference_marl.games import MatrixGame, Rendezvous
 from inference_marl.learners import Stationary
 from inference_marl.learners.maddpg import Maddpg
 from inference_marl.play import Evaluation
-from inference_marl.types import Actor
+from inference_marl.types import Actor, Metric, Trajectory
 from tests.runs.small_runs import (
     Alternating,
     assert_same,
@@ -88,3 +90,29 @@ def test_it_lasts_for_an_episode_if_nothing_else_is_said() -> None:
     assert len(Evaluation(every=4, game=Rendezvous(horizon=2)).play(game, actors).steps) == 2
     with pytest.raises(ValueError, match=r"^evaluation.steps: got null for a game without horizon"):
         Experiment(Rendezvous(horizon=None), {"a": Stationary()}, steps=8, evaluation=every)
+
+
+class Undeclared(Evaluation):
+    """Measures what it does not declare."""
+
+    def measure(self, played: Trajectory) -> dict[str, Tensor]:
+        return {"length": torch.full((played.stacked.rewards.shape[1],), float(len(played.steps)))}
+
+
+class Length(Undeclared):
+    """How long it is."""
+
+    metrics = (Metric("length", dims=(), over="last"),)
+
+
+def test_what_an_evaluation_measures_is_declared(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^metrics: got length, which is not declared, expected one of evaluation_reward"
+    ):
+        run(climbing(evaluation=Undeclared(6)), tmp_path)
+    assert not list(tmp_path.iterdir())
+    both = climbing(evaluation={"short": Length(6, steps=2), "long": Length(6, steps=5)})
+    found = read(run(both, tmp_path)).metrics.isel(step=-1)
+    assert (found["length_short"] == 2).all()
+    assert (found["length_long"] == 5).all()
+    assert "evaluation_reward" not in found

@@ -167,3 +167,24 @@ def test_opponent_types_are_told(tmp_path: Path) -> None:
     assert section is not None
     assert section.figures == ("opponent_types",)
     assert types(run_folder.discrete(2, 3)["posterior"]) is None
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_what_agents_play_is_shown_where_nobody_has_an_opponent_model(kind: str, tmp_path: Path) -> None:
+    """Planted policies: means over states at the last record, with the interval over replicates."""
+    run = getattr(run_folder, kind)(4, 10)
+    posterior = run["posterior"].drop_vars([name for name in run["posterior"] if str(name).startswith("opponent_")])
+    own = "action" if kind == "discrete" else "action_dim"
+    policy = posterior["policy"].transpose("learner", "agent", "replicate", "step", "state", ..., own)
+    size = policy.sizes[own]
+    policy[0, 1] = 1 / size
+    policy[0, 1, :, -1, :, ..., 0] = xr.DataArray([0.1, 0.2, 0.3, 0.4], dims="replicate")
+    policy[1:] = np.nan
+    posterior["policy"] = policy
+    found = answers(tmp_path, **run | {"posterior": posterior})
+    shown = found["What do they play?"]
+    assert {learner for learner, _ in shown.index} == {str(posterior["learner"].values[0])}
+    half = 3.182 * np.std([0.1, 0.2, 0.3, 0.4], ddof=1) / 2
+    cell = shown.loc[(str(posterior["learner"].values[0]), 1)].iloc[0]
+    expected = f"0.250 [{0.25 - half:.3f}, {0.25 + half:.3f}]" if kind == "discrete" else f"0.250 ± {half:.3f}"
+    assert cell == expected
