@@ -106,10 +106,8 @@ class Length(Undeclared):
 
 
 def test_what_an_evaluation_measures_is_declared(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^metrics: got length, which is not declared, expected one of evaluation_reward"
-    ):
-        run(climbing(evaluation=Undeclared(6)), tmp_path)
+    with pytest.raises(ValueError, match=r"^arms.a.evaluation.long.metrics: got length, which is not declared"):
+        run(climbing(evaluation={"long": Undeclared(6)}), tmp_path)
     assert not list(tmp_path.iterdir())
     both = climbing(evaluation={"short": Length(6, steps=2), "long": Length(6, steps=5)})
     found = read(run(both, tmp_path)).metrics.isel(step=-1)
