@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
-from typing import Any
+from typing import cast
 
 import pyro.distributions as dist
 import torch
@@ -79,6 +79,7 @@ class Maddpg(Counting, Team):
     regularisation: float = 1e-3
     max_gradient_norm: float | None = 0.5
     shared: bool = False
+    groups: Sequence[_Group] = field(init=False)
     critics: _Stack = field(init=False)
     slow_critics: _Stack = field(init=False)
     transitions: Replay = field(init=False)
@@ -108,14 +109,12 @@ class Maddpg(Counting, Team):
         kinds: dict[tuple[Space, Space], list[int]] = {}
         for number, each in enumerate(self.team):
             kinds.setdefault((each.observation, each.action), []).append(number)
-        self.actors = nn.ModuleList(_Actors(self.team, its, self.hidden, self.shared) for its in kinds.values())
+        rate, norm = self.learning_rate, self.max_gradient_norm
+        groups = [_Group(self.team, its, self.hidden, self.shared, rate, norm) for its in kinds.values()]
+        self.groups = cast(Sequence[_Group], nn.ModuleList(groups))
         features = sum(space.features for space in self.spaces)
         self.critics = _Stack(seat, len(self.team), features, 1, self.hidden)
-        self.slow_actors, self.slow_critics = copy.deepcopy(self.actors), copy.deepcopy(self.critics)
-        rate, norm = self.learning_rate, self.max_gradient_norm
-        self.actor_optimisers = nn.ModuleList(
-            Optimiser("actors", each.parameters(), rate, norm) for each in self.actors
-        )
+        self.slow_critics = copy.deepcopy(self.critics)
         self.critic_optimiser = Optimiser("critics", self.critics.parameters(), rate, norm)
         self.transitions = Replay(seat, self.replay)
 
@@ -130,13 +129,13 @@ class Maddpg(Counting, Team):
         seat = member.seat
         if self._warming_up:
             return seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2]), memory
-        return self._actor(self.actors, member).policy(obs, memory)
+        return self._group(member).policy(member).policy(obs, memory)
 
     @torch.no_grad()
     def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
         """A draw from the policy, with noise in boxes; without `explore`, the actor's mode, also during warm-up."""
         if not explore:
-            return self._actor(self.actors, member).act(obs, memory, explore)
+            return self._group(member).policy(member).act(obs, memory, explore)
         distribution, _ = self.member_policy(member, obs, memory, mask)
         assert distribution is not None  # here every policy has a density
         action: Tensor = distribution.sample()
@@ -149,16 +148,15 @@ class Maddpg(Counting, Team):
 
     def member_snapshot(self, member: Member) -> Functional:
         """The actor at its current weights, with its target."""
-        now, slow = self._actor(self.actors, member), self._actor(self.slow_actors, member)
+        group = self._group(member)
+        now, slow = group.policy(member), group.policy(member, slow=True)
         parameters = {name: value.detach().clone() for name, value in now.parameters_by_name.items()}
         target = {name: value.detach().clone() for name, value in slow.parameters_by_name.items()}
         return Functional(now.module, now.seat, parameters, target)
 
-    def _actor(self, actors: Iterable[Any], member: Member) -> Functional:
-        """A member's policy at its weights among these."""
-        (its,) = [each for each in actors if member.number in each.numbers]
-        found: Functional = its.member(member.number)
-        return found
+    def _group(self, member: Member) -> _Group:
+        (its,) = [group for group in self.groups if member.number in group.numbers]
+        return its
 
     def store(self, newest: Trajectory) -> None:
         """Fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""
@@ -174,11 +172,10 @@ class Maddpg(Counting, Team):
         loss = (self._values(data.obs, data.actions) - self._targets(data)).square().mean(-1)
         self._step(self.critic_optimiser, loss)
         values = torch.zeros_like(loss)
-        for actors, optimiser in zip(self.actors, self.actor_optimisers, strict=True):
-            assert isinstance(actors, _Actors)
-            assert isinstance(optimiser, Optimiser)
-            values[:, actors.numbers] = self._improve(actors, optimiser, data)
-        track(self.slow_actors, self.actors, self.target_rate)
+        for group in self.groups:
+            values[:, group.numbers] = self._improve(group, data)
+        for group in self.groups:
+            track(group.slow_actors, group.actors, self.target_rate)
         track(self.slow_critics, self.critics, self.target_rate)
         self.updates += 1
         return [
@@ -186,25 +183,25 @@ class Maddpg(Counting, Team):
             for number in range(len(self.team))
         ]
 
-    def _improve(self, actors: _Actors, optimiser: Optimiser, data: Transition) -> Tensor:
+    def _improve(self, group: _Group, data: Transition) -> Tensor:
         """A step of the deterministic policy gradient; returns values of the actors' own actions before it."""
-        outputs, joint = actors(data.obs), []
-        for number, action in zip(actors.numbers, actors.actions(outputs), strict=True):
+        outputs, joint = group.outputs(group.actors, data.obs), []
+        for number, action in zip(group.numbers, group.actions(outputs), strict=True):
             index = self.team[number].index
             joint.append(self._encoded(data.obs, [*data.actions[:index], action, *data.actions[index + 1 :]]))
         with frozen(self.critics.parameters()):
-            values: Tensor = self.critics(torch.stack(joint, 1), actors.numbers).squeeze(-1)
+            values: Tensor = self.critics(torch.stack(joint, 1), group.numbers).squeeze(-1)
             loss = (self.regularisation * outputs.square().mean(-1) - values).mean(-1)
-            self._step(optimiser, loss.mean(1, keepdim=True) if self.shared else loss)
+            self._step(group.optimiser, loss.mean(1, keepdim=True) if self.shared else loss)
         return values.detach().mean(-1)
 
     @torch.no_grad()
     def _targets(self, data: Transition) -> Tensor:
         """TD targets of every critic, `replicates x agents x batch`."""
         following = list(data.actions)
-        for actors in self.slow_actors:
-            assert isinstance(actors, _Actors)
-            for number, action in zip(actors.numbers, actors.actions(actors(data.next_obs)), strict=True):
+        for group in self.groups:
+            actions = group.actions(group.outputs(group.slow_actors, data.next_obs))
+            for number, action in zip(group.numbers, actions, strict=True):
                 following[self.team[number].index] = action
         value: Tensor = self.slow_critics(self._encoded(data.next_obs, following).unsqueeze(1)).squeeze(-1)
         rewards = torch.stack([data.rewards[..., seat.index] for seat in self.team], 1)
@@ -276,27 +273,37 @@ class _Policy(nn.Module):
         return dist.Delta(_squashed(outputs, self.seat.action)).to_event(1), memory
 
 
-class _Actors(nn.Module):
-    """The actors of members with equal spaces, one stack.
+class _Group(nn.Module):
+    """The members with equal spaces: their actors in one stack, its target, and its optimiser.
 
     Attributes:
         numbers: which members.
     """
 
-    def __init__(self, team: Sequence[Seat], numbers: Sequence[int], hidden: Sequence[int], shared: bool) -> None:
+    def __init__(
+        self,
+        team: Sequence[Seat],
+        numbers: Sequence[int],
+        hidden: Sequence[int],
+        shared: bool,
+        learning_rate: float,
+        max_gradient_norm: float | None,
+    ) -> None:
         super().__init__()
         self.seats, self.numbers, self.shared = [team[number] for number in numbers], list(numbers), shared
         first = self.seats[0]
         networks = 1 if shared else len(numbers)
-        self.stack = _Stack(first, networks, first.observation.features, first.action.features, hidden)
+        self.actors = _Stack(first, networks, first.observation.features, first.action.features, hidden)
+        self.slow_actors = copy.deepcopy(self.actors)
+        self.optimiser = Optimiser("actors", self.actors.parameters(), learning_rate, max_gradient_norm)
 
-    def forward(self, obs: Sequence[Tensor]) -> Tensor:
-        """Outputs at everybody's observations, `replicates x members x batch x outputs`."""
+    def outputs(self, actors: _Stack, obs: Sequence[Tensor]) -> Tensor:
+        """Outputs of actors or target at everybody's observations, `replicates x members x batch x outputs`."""
         x = torch.stack([seat.observation.encode(obs[seat.index], seat.dtype) for seat in self.seats], 1)
         if not self.shared:
-            out: Tensor = self.stack(x)
+            out: Tensor = actors(x)
             return out
-        together: Tensor = self.stack(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
+        together: Tensor = actors(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
         return together
 
     def actions(self, outputs: Tensor) -> tuple[Tensor, ...]:
@@ -304,13 +311,12 @@ class _Actors(nn.Module):
         space = self.seats[0].action
         return (_one_hot(outputs) if isinstance(space, Discrete) else _squashed(outputs, space)).unbind(1)
 
-    def member(self, number: int) -> Functional:
-        """One member's policy."""
-        place = self.numbers.index(number)
-        weights = self.stack.weights(0 if self.shared else place)
-        seat = self.seats[place]
+    def policy(self, member: Member, slow: bool = False) -> Functional:
+        """A member's policy, or its target."""
+        place, actors = self.numbers.index(member.number), self.slow_actors if slow else self.actors
+        weights = actors.weights(0 if self.shared else place)
         parameters = {f"network.{name}": value for name, value in weights.items()}
-        return Functional(_Policy(self.stack.for_agents(1), seat), seat, parameters)
+        return Functional(_Policy(actors.for_agents(1), member.seat), member.seat, parameters)
 
 
 def _squashed(outputs: Tensor, space: Space) -> Tensor:

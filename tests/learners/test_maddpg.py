@@ -57,10 +57,10 @@ def filled(game: Game, arm: Actor | list[Actor], steps: int = 8) -> tuple[Maddpg
 def gradient_of(team: Maddpg, data: Transition) -> list[Tensor]:
     """What the actors' optimisers are given, without their steps."""
     found: list[Tensor] = []
-    for optimiser in team.actor_optimisers:
-        optimiser.__dict__["step"] = lambda loss, its=optimiser: found.extend(torch.autograd.grad(loss.sum(), its._own))
-    for actors, optimiser in zip(team.actors, team.actor_optimisers, strict=True):
-        team._improve(actors, optimiser, data)  # type: ignore[arg-type]
+    for group in team.groups:
+        its = group.optimiser
+        its.__dict__["step"] = lambda loss, its=its: found.extend(torch.autograd.grad(loss.sum(), its._own))
+        team._improve(group, data)
     return found
 
 
@@ -68,17 +68,16 @@ def gradient_of(team: Maddpg, data: Transition) -> list[Tensor]:
 def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) -> None:
     """Against finite differences of `mean Q_i(x, a) with a_i = mu_i(o_i)`, the others' actions from replay."""
     game = Rendezvous(dim=2)
-    team, _, _ = filled(game, maddpg(shared=shared, regularisation=0.1))
+    team, members, _ = filled(game, maddpg(shared=shared, regularisation=0.1))
     data = team.transitions.draw(B)
-    (actors,) = team.actors
+    (group,) = team.groups
     found = gradient_of(team, data)
 
     def objective() -> Tensor:
         """The loss summed over replicates and agents, written by hand."""
         total = torch.zeros((), dtype=torch.float64)
         for number, seat in enumerate(team.team):
-            policy = actors.member(number)  # type: ignore[union-attr, operator]
-            own = policy.policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
+            own = members[number].policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
             inside = torch.atanh(own)  # of a box from -1 to 1
             actions = [own if each == seat.index else data.actions[each] for each in range(2)]
             x = torch.cat([*data.obs, *actions], -1)
@@ -90,7 +89,7 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
         return total
 
     step = 1e-6
-    for parameter, gradient in zip(actors.parameters(), found, strict=True):
+    for parameter, gradient in zip(group.actors.parameters(), found, strict=True):
         for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::7]:
             at = tuple(index.tolist())
             with torch.no_grad():
@@ -143,12 +142,13 @@ def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_
 def test_agents_with_other_spaces_have_stacks_of_their_own() -> None:
     game = MatrixGame(torch.randn(2, 3, 2).tolist(), common=True)
     team, actors, newest = filled(game, maddpg())
-    assert [each.numbers for each in team.actors] == [[0, 2], [1]]
-    before = [value.clone() for value in team.actors.parameters()]
+    assert [group.numbers for group in team.groups] == [[0, 2], [1]]
+    now = [value for group in team.groups for value in group.actors.parameters()]
+    before = [value.clone() for value in now]
     said = update(actors, newest)
     assert [set(each) for each in said] == [{"critic_loss", "action_value"}] * 3
     assert all(value.shape == (R,) for each in said for value in each.values())
-    assert all(not torch.equal(old, new) for old, new in zip(before, team.actors.parameters(), strict=True))
+    assert all(not torch.equal(old, new) for old, new in zip(before, now, strict=True))
 
 
 def test_replicates_and_agents_do_not_touch_each_other() -> None:
