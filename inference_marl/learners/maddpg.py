@@ -10,13 +10,14 @@ from typing import cast
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gumbel_softmax
 
 from inference_marl.described import IncompatibleError, expect, hyperparameters
 from inference_marl.inference.networks import MLP, check_widths, track
+from inference_marl.inference.noise import ActionNoise, NormalNoise
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.optimise import NonFiniteError, Optimiser, frozen
 from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import Schedule, current, expect_first
 from inference_marl.play import Functional
 from inference_marl.spaces import Box, Discrete, Space, encode
 from inference_marl.types import Actor, Counting, Decision, Member, Memory, Metric, Seat, Team, Trajectory, Transition
@@ -44,7 +45,7 @@ class Maddpg(Counting, Team):
 
     with `x` all observations, and targets `'` that follow slowly. Discrete actions are drawn by Gumbel-softmax, one-hot
     with straight-through gradients, where the authors' code passes soft ones on; their policies are categorical.
-    Policies over boxes are deterministic and explore by normal noise. Agents with equal spaces are one batch of
+    Policies over boxes are deterministic and explore by `noise`. Agents with equal spaces are one batch of
     matrices, `(replicates agents) x in x out`.
 
     Seats that are not the team's are seen by its critics; in targets they do again what they did.
@@ -57,8 +58,7 @@ class Maddpg(Counting, Team):
         replay: joint transitions kept per replicate.
         batch_size: transitions drawn from replay per update.
         warmup: updates during which actions are uniformly random and nothing is fitted.
-        noise: standard deviation of exploration in boxes, in units of half their width; number or schedule over
-            updates.
+        noise: exploration in boxes, as functions of the updates made.
         regularisation: weight of the actors' mean squared outputs (logits, or what is squashed), as in the authors'
             code.
         max_gradient_norm: clip the gradient of each replicate's each network; `None` for no clipping.
@@ -75,7 +75,7 @@ class Maddpg(Counting, Team):
     replay: int = 100_000
     batch_size: int = 256
     warmup: int = 50
-    noise: float | Schedule = 0.2
+    noise: ActionNoise = NormalNoise()
     regularisation: float = 1e-3
     max_gradient_norm: float | None = 0.5
     shared: bool = False
@@ -93,7 +93,6 @@ class Maddpg(Counting, Team):
         expect("an integer that is not negative", warmup=self.warmup)
         expect("a number that is not negative", regularisation=self.regularisation)
         expect("a positive number", ", or null for none", max_gradient_norm=self.max_gradient_norm)
-        expect_first("a number that is not negative", noise=self.noise)
 
     def setup(self) -> None:
         """Create actors, critics, their targets, and the replay.
@@ -118,6 +117,11 @@ class Maddpg(Counting, Team):
         self.critic_optimiser = Optimiser("critics", self.critics.parameters(), rate, norm)
         self.transitions = Replay(seat, self.replay)
 
+    def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
+        """That of the noise, in boxes."""
+        boxes = isinstance(member.seat.action, Box)
+        return self.noise.initial_memory(member.seat, replicates, environments) if boxes else {}
+
     @property
     def _warming_up(self) -> bool:
         return self.updates < self.warmup
@@ -141,9 +145,7 @@ class Maddpg(Counting, Team):
         action: Tensor = distribution.sample()
         space = member.seat.action
         if isinstance(space, Box) and not self._warming_up:
-            low, high = space.edges(action.dtype, action.device)
-            spread = current(self.noise, self.updates) * (high - low) / 2
-            action = (action + spread * torch.randn_like(action)).clamp(low, high)
+            action, memory = self.noise(action, space, memory, self.updates)
         return Decision(action, memory)
 
     def member_snapshot(self, member: Member) -> Functional:
@@ -309,7 +311,8 @@ class _Group(nn.Module):
     def actions(self, outputs: Tensor) -> tuple[Tensor, ...]:
         """Differentiable actions of each member: Gumbel-softmax draws, one-hot, or points in the box."""
         space = self.seats[0].action
-        return (_one_hot(outputs) if isinstance(space, Discrete) else _squashed(outputs, space)).unbind(1)
+        taken = gumbel_softmax(outputs, hard=True) if isinstance(space, Discrete) else _squashed(outputs, space)
+        return taken.unbind(1)
 
     def policy(self, member: Member, slow: bool = False) -> Functional:
         """A member's policy, or its target."""
@@ -324,11 +327,3 @@ def _squashed(outputs: Tensor, space: Space) -> Tensor:
     centre, half_width = space.scale(outputs.dtype, outputs.device)
     point: Tensor = centre + half_width * torch.tanh(outputs).unflatten(-1, space.shape)
     return point
-
-
-def _one_hot(logits: Tensor) -> Tensor:
-    """A draw of a categorical as a point of the simplex, with the gradients of the soft one."""
-    uniform = torch.rand_like(logits).clamp_min(torch.finfo(logits.dtype).tiny)
-    soft = (logits - (-uniform.log()).log()).softmax(-1)
-    hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
-    return hard - soft.detach() + soft

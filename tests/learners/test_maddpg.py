@@ -13,12 +13,13 @@ from inference_marl.config.files import build, dump
 from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, Spread
+from inference_marl.inference.noise import NormalNoise, OrnsteinUhlenbeckNoise
 from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.learners import Rommeo, Stationary
-from inference_marl.learners.maddpg import Maddpg, _one_hot
+from inference_marl.learners.maddpg import Maddpg
 from inference_marl.play import Collector, Functional, GameSimulator, update
 from inference_marl.spaces import Box
-from inference_marl.types import Actor, Game, Member, Trajectory, Transition, seed_streams
+from inference_marl.types import Actor, Game, Member, Start, Trajectory, Transition, seed_streams
 
 R, E, B = 3, 2, 5
 
@@ -29,7 +30,8 @@ def maddpg(**changes: Any) -> Maddpg:
 
 LEARNERS = {
     "Maddpg": ("any", maddpg),
-    "Maddpg, shared": ("any", lambda: maddpg(shared=True, noise=0.0)),
+    "Maddpg, shared": ("any", lambda: maddpg(shared=True, noise=NormalNoise(0.0))),
+    "Maddpg, noise with a memory": ("box", lambda: maddpg(noise=OrnsteinUhlenbeckNoise())),
 }
 
 
@@ -101,19 +103,17 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
             assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
 
 
-def test_draws_are_one_hot_with_the_probabilities_and_the_gradients_of_the_soft_ones() -> None:
-    torch.manual_seed(0)
-    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(40_000, 4).clone().requires_grad_()
-    drawn = _one_hot(logits)
+def test_discrete_actions_are_one_hot_and_have_gradients_in_the_direction_of_the_exact_ones() -> None:
+    team = team_of(bound(MatrixGame(torch.zeros(4, 4).tolist(), common=True), maddpg()))
+    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(1, 1, 40_000, 4).clone().requires_grad_()
+    drawn = team.groups[0].actions(logits)[0].squeeze(0)
     assert set(drawn.detach().unique().round(decimals=9).tolist()) == {0.0, 1.0}
-    share, sd = drawn.detach().mean(0), 0.5 / 40_000**0.5
-    assert (share - logits[0].softmax(-1)).abs().max() < 5 * sd
+    probs = logits.detach()[0, 0, 0].softmax(-1)
+    assert (drawn.detach().mean(0) - probs).abs().max() < 5 * 0.5 / 40_000**0.5
     worth = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
     (gradient,) = torch.autograd.grad((drawn * worth).sum(-1).mean(), logits)
-    probs = logits.detach()[0].softmax(-1)
     exact = probs * (worth - (probs * worth).sum())  # by enumeration
-    cosine = torch.cosine_similarity(gradient.sum(0), exact, dim=0)
-    assert cosine > 0.95, "biased, but in the right direction"
+    assert torch.cosine_similarity(gradient.sum((0, 1, 2)), exact, dim=0) > 0.95, "biased, but in the right direction"
 
 
 def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_is_over() -> None:
@@ -211,7 +211,7 @@ def test_a_loss_that_is_not_finite_names_the_replicate() -> None:
 
 def test_exploration_is_noise_in_boxes_and_uniform_during_warm_up() -> None:
     game = MaxOfTwoQuadratics()
-    team, actors, _ = filled(game, maddpg(noise=0.1, warmup=1))
+    team, actors, _ = filled(game, maddpg(noise=NormalNoise(0.1), warmup=1))
     (first, _), obs = actors, torch.zeros(R, 4000, dtype=torch.int64)
     space = first.seat.action
     assert isinstance(space, Box)
@@ -224,6 +224,28 @@ def test_exploration_is_noise_in_boxes_and_uniform_during_warm_up() -> None:
     assert drawn.min() < -9.9
     assert drawn.max() > 9.9
     assert torch.equal(first.act(obs, {}, explore=False).action, greedy)
+
+
+def test_noise_with_a_memory_begins_anew_in_every_episode() -> None:
+    """Of two environments one begins an episode; moves that are discrete have no noise, and greedy play none."""
+    game = Spread(2, actions="continuous")
+    team, (first, _), _ = filled(game, maddpg(noise=OrnsteinUhlenbeckNoise(0.3)))
+    yes, seen = torch.ones(R, E, dtype=torch.bool), torch.zeros(R, E, 10, dtype=torch.float64)
+    begun = first.begin(Start.everywhere(R, E, torch.device("cpu")), None)
+    torch.testing.assert_close(begun, {"noise": torch.zeros(R, E, 2, dtype=torch.float64)})
+    decision = first.act(seen, begun)
+    greedy = first.act(seen, decision.memory, explore=False)
+    expected = (greedy.action + 0.3 * decision.memory["noise"]).clamp(-1, 1)
+    torch.testing.assert_close(decision.action, expected)
+    assert torch.equal(greedy.memory["noise"], decision.memory["noise"])
+    only_second = torch.tensor([[False, True]]).expand(R, E)
+    after = first.begin(Start(only_second, ~yes), decision.memory)["noise"]
+    assert torch.equal(after[:, 0], decision.memory["noise"][:, 0])
+    assert not after[:, 1].any()
+    team.updates = 0
+    assert first.act(seen, begun).memory is begun
+    discrete = bound(Spread(2), maddpg(noise=OrnsteinUhlenbeckNoise()))
+    assert discrete[0].initial_memory(R, E) == bound(game, maddpg())[0].initial_memory(R, E) == {}
 
 
 def test_it_plays_against_other_learners() -> None:
