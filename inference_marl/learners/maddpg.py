@@ -48,7 +48,10 @@ class Maddpg(Counting, Team):
     Policies over boxes are deterministic and explore by `noise`. Agents with equal spaces are one batch of
     matrices, `(replicates agents) x in x out`.
 
-    Seats that are not the team's are seen by its critics; in targets they do again what they did.
+    Seats that are not the team's are seen by its critics; in targets they do again what they did. An agent that is out
+    is nowhere: critics see zeros in place of what it observes and does, its own targets are terminated where it leaves,
+    and its losses are means over the transitions before which it was in. If a minibatch has none, its gradient is 0 and
+    Adam's momentum carries on. Actions that are not legal are neither taken nor bootstrapped from.
 
     Args:
         hidden: widths of the hidden layers of actors and critics.
@@ -67,6 +70,7 @@ class Maddpg(Counting, Team):
     """
 
     metrics = (CRITIC_LOSS, ACTION_VALUE)
+    heeds_masks = True
 
     hidden: Sequence[int] = (64, 64)
     learning_rate: float = 3e-3
@@ -115,7 +119,7 @@ class Maddpg(Counting, Team):
         self.critics = _Stack(seat, len(self.team), features, 1, self.hidden)
         self.slow_critics = copy.deepcopy(self.critics)
         self.critic_optimiser = Optimiser("critics", self.critics.parameters(), rate, norm)
-        self.transitions = Replay(seat, self.replay)
+        self.transitions = Replay(seat, self.replay, team=[each.index for each in self.team])
 
     def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
         """That of the noise, in boxes."""
@@ -132,14 +136,15 @@ class Maddpg(Counting, Team):
         """A categorical, or a point in the box; uniform during warm-up."""
         seat = member.seat
         if self._warming_up:
-            return seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2]), memory
-        return self._group(member).policy(member).policy(obs, memory)
+            uniform = seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2])
+            return uniform if mask is None else dist.Categorical(logits=_legal(uniform.logits, mask)), memory
+        return self._group(member).policy(member).policy(obs, memory, mask)
 
     @torch.no_grad()
     def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
         """A draw from the policy, with noise in boxes; without `explore`, the actor's mode, also during warm-up."""
         if not explore:
-            return self._group(member).policy(member).act(obs, memory, explore)
+            return self._group(member).policy(member).act(obs, memory, explore, mask)
         distribution, _ = self.member_policy(member, obs, memory, mask)
         assert distribution is not None  # here every policy has a density
         action: Tensor = distribution.sample()
@@ -161,8 +166,7 @@ class Maddpg(Counting, Team):
         return its
 
     def store(self, newest: Trajectory) -> None:
-        """Fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""
-        newest.check_all_act("Maddpg")
+        """Fill the replay."""
         self.transitions.add(newest.flat)
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
@@ -171,53 +175,63 @@ class Maddpg(Counting, Team):
             self.updates += 1
             return [{} for _ in self.team]
         data = self.transitions.draw(self.batch_size)
-        loss = (self._values(data.obs, data.actions) - self._targets(data)).square().mean(-1)
+        values = self.critics(self._encoded(data.obs, data.actions, data.alive).unsqueeze(1)).squeeze(-1)
+        loss = self._mean((values - self._targets(data)).square(), data)
         self._step(self.critic_optimiser, loss)
-        values = torch.zeros_like(loss)
+        worth = torch.zeros_like(loss)
         for group in self.groups:
-            values[:, group.numbers] = self._improve(group, data)
+            worth[:, group.numbers] = self._improve(group, data)
         for group in self.groups:
             track(group.slow_actors, group.actors, self.target_rate)
         track(self.slow_critics, self.critics, self.target_rate)
         self.updates += 1
         return [
-            {CRITIC_LOSS.name: loss.detach()[:, number], ACTION_VALUE.name: values[:, number]}
+            {CRITIC_LOSS.name: loss.detach()[:, number], ACTION_VALUE.name: worth[:, number]}
             for number in range(len(self.team))
         ]
 
     def _improve(self, group: _Group, data: Transition) -> Tensor:
         """A step of the deterministic policy gradient; returns values of the actors' own actions before it."""
         outputs, joint = group.outputs(group.actors, data.obs), []
-        for number, action in zip(group.numbers, group.actions(outputs), strict=True):
+        for number, action in zip(group.numbers, group.actions(outputs, data.masks), strict=True):
             index = self.team[number].index
-            joint.append(self._encoded(data.obs, [*data.actions[:index], action, *data.actions[index + 1 :]]))
+            actions = [*data.actions[:index], action, *data.actions[index + 1 :]]
+            joint.append(self._encoded(data.obs, actions, data.alive))
         with frozen(self.critics.parameters()):
             values: Tensor = self.critics(torch.stack(joint, 1), group.numbers).squeeze(-1)
-            loss = (self.regularisation * outputs.square().mean(-1) - values).mean(-1)
+            loss = self._mean(self.regularisation * outputs.square().mean(-1) - values, data, group.numbers)
             self._step(group.optimiser, loss.mean(1, keepdim=True) if self.shared else loss)
-        return values.detach().mean(-1)
+        return self._mean(values.detach(), data, group.numbers)
+
+    def _mean(self, values: Tensor, data: Transition, numbers: Sequence[int] | None = None) -> Tensor:
+        """Means of values, `replicates x agents x batch`, over the transitions before which the agent was in, or 0."""
+        if data.alive is None:
+            return values.mean(-1)
+        seats = self.team if numbers is None else [self.team[number] for number in numbers]
+        alive = torch.stack([data.alive[..., seat.index] for seat in seats], 1)
+        return (values * alive).sum(-1) / alive.sum(-1).clamp_min(1)
 
     @torch.no_grad()
     def _targets(self, data: Transition) -> Tensor:
         """TD targets of every critic, `replicates x agents x batch`."""
         following = list(data.actions)
         for group in self.groups:
-            actions = group.actions(group.outputs(group.slow_actors, data.next_obs))
+            actions = group.actions(group.outputs(group.slow_actors, data.next_obs), data.next_masks)
             for number, action in zip(group.numbers, actions, strict=True):
                 following[self.team[number].index] = action
-        value: Tensor = self.slow_critics(self._encoded(data.next_obs, following).unsqueeze(1)).squeeze(-1)
+        joint = self._encoded(data.next_obs, following, data.next_alive)
+        value: Tensor = self.slow_critics(joint.unsqueeze(1)).squeeze(-1)
         rewards = torch.stack([data.rewards[..., seat.index] for seat in self.team], 1)
         terminated = torch.stack([data.terminated_for(seat.index) for seat in self.team], 1)
         return td_target(rewards, self.discount, terminated, value)
 
-    def _values(self, obs: Sequence[Tensor], actions: Sequence[Tensor]) -> Tensor:
-        """Every critic's values of joint actions, `replicates x agents x batch`."""
-        values: Tensor = self.critics(self._encoded(obs, actions).unsqueeze(1)).squeeze(-1)
-        return values
-
-    def _encoded(self, obs: Sequence[Tensor], actions: Sequence[Tensor]) -> Tensor:
+    def _encoded(self, obs: Sequence[Tensor], actions: Sequence[Tensor], alive: Tensor | None) -> Tensor:
         """What critics see, `replicates x batch x features`."""
-        return encode(self.spaces, (*obs, *actions), self.seat.dtype)
+        seen = encode(self.spaces, (*obs, *actions), self.seat.dtype)
+        if alive is None:
+            return seen
+        widths = torch.tensor([space.features for space in self.spaces], device=alive.device)
+        return seen.masked_fill(~alive.repeat(1, 1, 2).repeat_interleave(widths, -1), 0.0)
 
     def _step(self, optimiser: Optimiser, loss: Tensor) -> None:
         """Step down a loss, `replicates x networks`."""
@@ -263,15 +277,17 @@ class _Stack(nn.Module):
 class _Policy(nn.Module):
     """The policy that an actor's outputs stand for, as a module that `Functional` evaluates."""
 
+    heeds_masks = True
+
     def __init__(self, network: MLP, seat: Seat) -> None:
         super().__init__()
         self.network, self.seat = network, seat
 
-    def forward(self, obs: Tensor, memory: Memory) -> tuple[dist.TorchDistribution, Memory]:
+    def forward(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
         """A categorical, or a point in the box."""
         outputs = self.network(self.seat.observation.encode(obs, self.seat.dtype))
         if isinstance(self.seat.action, Discrete):
-            return dist.Categorical(logits=outputs), memory
+            return dist.Categorical(logits=_legal(outputs, mask)), memory
         return dist.Delta(_squashed(outputs, self.seat.action)).to_event(1), memory
 
 
@@ -308,9 +324,12 @@ class _Group(nn.Module):
         together: Tensor = actors(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
         return together
 
-    def actions(self, outputs: Tensor) -> tuple[Tensor, ...]:
-        """Differentiable actions of each member: Gumbel-softmax draws, one-hot, or points in the box."""
+    def actions(self, outputs: Tensor, masks: Sequence[Tensor | None] | None = None) -> tuple[Tensor, ...]:
+        """Differentiable actions of each member: Gumbel-softmax draws, one-hot and legal, or points in the box."""
         space = self.seats[0].action
+        if masks is not None:
+            pairs = zip(outputs.unbind(1), self.seats, strict=True)
+            outputs = torch.stack([_legal(logits, masks[seat.index]) for logits, seat in pairs], 1)
         taken = gumbel_softmax(outputs, hard=True) if isinstance(space, Discrete) else _squashed(outputs, space)
         return taken.unbind(1)
 
@@ -320,6 +339,11 @@ class _Group(nn.Module):
         weights = actors.weights(0 if self.shared else place)
         parameters = {f"network.{name}": value for name, value in weights.items()}
         return Functional(_Policy(actors.for_agents(1), member.seat), member.seat, parameters)
+
+
+def _legal(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Logits of which only legal ones count; all alike where none is legal, as an agent's that is out may be."""
+    return logits if mask is None else logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
 
 
 def _squashed(outputs: Tensor, space: Space) -> Tensor:
