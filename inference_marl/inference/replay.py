@@ -121,8 +121,7 @@ class Ring(nn.Module):
         device = getattr(self, self.names[0]).device
         rows = torch.arange(self._shape[0], device=device).view(-1, 1)
         if isinstance(self._size, int) and keys is None:
-            index = torch.randint(self._size, (self._shape[0], batch_size), device=device)
-            return {name: getattr(self, name)[rows, index] for name in self.names}
+            return self._taken(rows, torch.randint(self._size, (self._shape[0], batch_size), device=device))
         rings = torch.zeros_like(rows) if keys is None else keys
         _, size = self._apart(device)
         held = size[rows, rings].unsqueeze(-1)  # replicates x tasks x 1
@@ -131,8 +130,13 @@ class Ring(nn.Module):
         drawn = (torch.rand(*rings.shape, batch_size, device=device) * held).long().minimum(held - 1)
         index = drawn + rings.unsqueeze(-1) * self.capacity
         index = index.squeeze(1) if keys is None else index
-        rows = rows if keys is None else rows.unsqueeze(-1)
-        return {name: getattr(self, name)[rows, index] for name in self.names}
+        return self._taken(rows if keys is None else rows.unsqueeze(-1), index)
+
+    def _taken(self, rows: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Entries at places in the rings of replicates, by name."""
+        places = (rows * self.keys * self.capacity + index).flatten()
+        entries = {name: getattr(self, name).flatten(0, 1).index_select(0, places) for name in self.names}
+        return {name: value.view(*index.shape, *value.shape[1:]) for name, value in entries.items()}
 
     def get_extra_state(self) -> dict[str, Any]:
         """Positions and sizes of the rings, and what is kept since later, for `state_dict`."""

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import gumbel_softmax
 
 from inference_marl.described import IncompatibleError, expect, hyperparameters
-from inference_marl.inference.networks import MLP, check_widths, track
+from inference_marl.inference.networks import MLP, check_widths, track_each
 from inference_marl.inference.noise import ActionNoise, NormalNoise
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.optimise import NonFiniteError, Optimiser, frozen
 from inference_marl.inference.replay import Replay
 from inference_marl.play import Functional
-from inference_marl.spaces import Box, Discrete, Space, encode
+from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Actor, Counting, Decision, Member, Memory, Metric, Seat, Team, Trajectory, Transition
 
 CRITIC_LOSS = Metric(
@@ -175,63 +175,74 @@ class Maddpg(Counting, Team):
             self.updates += 1
             return [{} for _ in self.team]
         data = self.transitions.draw(self.batch_size)
-        values = self.critics(self._encoded(data.obs, data.actions, data.alive).unsqueeze(1)).squeeze(-1)
-        loss = self._mean((values - self._targets(data)).square(), data)
+        joint = self._encoded(data.obs, data.actions, data.alive)
+        values = self.critics(torch.cat(joint, -1).unsqueeze(1)).squeeze(-1)
+        loss = self._mean((values - self._targets(data)).square(), self.team, data.alive)
         self._step(self.critic_optimiser, loss)
-        worth = torch.zeros_like(loss)
+        worth: dict[int, Tensor] = {}
         for group in self.groups:
-            worth[:, group.numbers] = self._improve(group, data)
-        for group in self.groups:
-            track(group.slow_actors, group.actors, self.target_rate)
-        track(self.slow_critics, self.critics, self.target_rate)
+            worth |= zip(group.numbers, self._improve(group, data, joint).unbind(1), strict=True)
+        for slow, fast in ((self.slow_critics, self.critics), *((it.slow_actors, it.actors) for it in self.groups)):
+            track_each(slow.every, fast.every, self.target_rate)
         self.updates += 1
+        losses = loss.detach().unbind(1)
         return [
-            {CRITIC_LOSS.name: loss.detach()[:, number], ACTION_VALUE.name: worth[:, number]}
-            for number in range(len(self.team))
+            {CRITIC_LOSS.name: losses[number], ACTION_VALUE.name: worth[number]} for number in range(len(self.team))
         ]
 
-    def _improve(self, group: _Group, data: Transition) -> Tensor:
-        """A step of the deterministic policy gradient; returns values of the actors' own actions before it."""
-        outputs, joint = group.outputs(group.actors, data.obs), []
-        for number, action in zip(group.numbers, group.actions(outputs, data.masks), strict=True):
-            index = self.team[number].index
-            actions = [*data.actions[:index], action, *data.actions[index + 1 :]]
-            joint.append(self._encoded(data.obs, actions, data.alive))
-        with frozen(self.critics.parameters()):
-            values: Tensor = self.critics(torch.stack(joint, 1), group.numbers).squeeze(-1)
-            loss = self._mean(self.regularisation * outputs.square().mean(-1) - values, data, group.numbers)
-            self._step(group.optimiser, loss.mean(1, keepdim=True) if self.shared else loss)
-        return self._mean(values.detach(), data, group.numbers)
+    def _improve(self, group: _Group, data: Transition, joint: Sequence[Tensor]) -> Tensor:
+        """A step of the deterministic policy gradient; returns values of the actors' own actions before it.
 
-    def _mean(self, values: Tensor, data: Transition, numbers: Sequence[int] | None = None) -> Tensor:
-        """Means of values, `replicates x agents x batch`, over the transitions before which the agent was in, or 0."""
-        if data.alive is None:
+        Args:
+            group: whose.
+            data: a minibatch.
+            joint: its observations and actions, encoded.
+        """
+        outputs = group.outputs(group.actors, joint)
+        own = group.seats[0].action.encode(group.actions(outputs, data.masks), self.seat.dtype)
+        if data.alive is not None:
+            own = own.masked_fill(~_of(group.seats, data.alive).unsqueeze(-1), 0.0)
+        size = own.shape[:3]
+        x = torch.cat(list(joint), -1).unsqueeze(1).repeat(1, size[1], 1, 1)
+        x = x.scatter_(-1, group.columns.unsqueeze(1).expand(*size, -1), own)
+        with frozen(self.critics.every):
+            values: Tensor = self.critics(x, group.numbers).squeeze(-1)
+            loss = self._mean(self.regularisation * outputs.square().mean(-1) - values, group.seats, data.alive)
+            self._step(group.optimiser, loss.mean(1, keepdim=True) if self.shared else loss)
+        return self._mean(values.detach(), group.seats, data.alive)
+
+    @staticmethod
+    def _mean(values: Tensor, seats: Sequence[Seat], alive: Tensor | None) -> Tensor:
+        """Means of values, `replicates x seats x batch`, over the transitions before which the agent was in, or 0."""
+        if alive is None:
             return values.mean(-1)
-        seats = self.team if numbers is None else [self.team[number] for number in numbers]
-        alive = torch.stack([data.alive[..., seat.index] for seat in seats], 1)
-        return (values * alive).sum(-1) / alive.sum(-1).clamp_min(1)
+        there = _of(seats, alive)
+        return (values * there).sum(-1) / there.sum(-1).clamp_min(1)
 
     @torch.no_grad()
     def _targets(self, data: Transition) -> Tensor:
         """TD targets of every critic, `replicates x agents x batch`."""
+        seen = [self._feature(value, place, data.next_alive) for place, value in enumerate(data.next_obs)]
         following = list(data.actions)
         for group in self.groups:
-            actions = group.actions(group.outputs(group.slow_actors, data.next_obs), data.next_masks)
-            for number, action in zip(group.numbers, actions, strict=True):
-                following[self.team[number].index] = action
-        joint = self._encoded(data.next_obs, following, data.next_alive)
-        value: Tensor = self.slow_critics(joint.unsqueeze(1)).squeeze(-1)
-        rewards = torch.stack([data.rewards[..., seat.index] for seat in self.team], 1)
-        terminated = torch.stack([data.terminated_for(seat.index) for seat in self.team], 1)
-        return td_target(rewards, self.discount, terminated, value)
+            actions = group.actions(group.outputs(group.slow_actors, seen), data.next_masks)
+            for seat, action in zip(group.seats, actions.unbind(1), strict=True):
+                following[seat.index] = action
+        seen += [self._feature(value, place, data.next_alive) for place, value in enumerate(following, len(seen))]
+        value: Tensor = self.slow_critics(torch.cat(seen, -1).unsqueeze(1)).squeeze(-1)
+        terminated = data.terminated.unsqueeze(1)
+        if data.next_alive is not None:
+            terminated = terminated | ~_of(self.team, data.next_alive)
+        return td_target(_of(self.team, data.rewards), self.discount, terminated, value)
 
-    def _encoded(self, obs: Sequence[Tensor], actions: Sequence[Tensor], alive: Tensor | None) -> Tensor:
-        """What critics see, `replicates x batch x features`."""
-        seen = encode(self.spaces, (*obs, *actions), self.seat.dtype)
-        if alive is None:
-            return seen
-        widths = torch.tensor([space.features for space in self.spaces], device=alive.device)
-        return seen.masked_fill(~alive.repeat(1, 1, 2).repeat_interleave(widths, -1), 0.0)
+    def _encoded(self, obs: Sequence[Tensor], actions: Sequence[Tensor], alive: Tensor | None) -> list[Tensor]:
+        """What critics see, side by side: features of everybody's observation, then of everybody's action."""
+        return [self._feature(value, place, alive) for place, value in enumerate((*obs, *actions))]
+
+    def _feature(self, value: Tensor, place: int, alive: Tensor | None) -> Tensor:
+        """Features of one of `spaces`, `replicates x batch x features`, with zeros where its agent is out."""
+        seen = self.spaces[place].encode(value, self.seat.dtype)
+        return seen if alive is None else seen.masked_fill(~alive[..., place % alive.shape[-1], None], 0.0)
 
     def _step(self, optimiser: Optimiser, loss: Tensor) -> None:
         """Step down a loss, `replicates x networks`."""
@@ -242,21 +253,30 @@ class Maddpg(Counting, Team):
             raise NonFiniteError(error.what, replicates) from error
 
 
+def _of(seats: Sequence[Seat], values: Tensor) -> Tensor:
+    """The values of some agents, of `replicates x batch x agents`, as `replicates x seats x batch`."""
+    every = values.unbind(-1)
+    return torch.stack([every[seat.index] for seat in seats], 1)
+
+
 class _Stack(nn.Module):
-    """Networks of equal shape for several agents, one batch of matrices: `(replicates agents) x in x out`."""
+    """Networks of equal shape for several agents, one batch of matrices: `(replicates agents) x in x out`.
+
+    Attributes:
+        every: all parameters.
+    """
 
     def __init__(self, seat: Seat, agents: int, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
         super().__init__()
         self.agents = agents
         self.network = MLP(replace(seat, replicates=seat.replicates * agents), inputs, outputs, hidden)
+        self.every = tuple(self.network.parameters())
 
     def forward(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
         """`replicates x agents x batch x in` (or x 1 x, for all alike) to `... x out`; of the numbered agents only."""
         if numbers is None or list(numbers) == list(range(self.agents)):
-            every: Tensor = self.network(x.expand(-1, self.agents, -1, -1).flatten(0, 1)).unflatten(
-                0, (-1, self.agents)
-            )
-            return every
+            out: Tensor = self.network(x.expand(-1, self.agents, -1, -1).flatten(0, 1))
+            return out.view(-1, self.agents, *out.shape[1:])
         weights = {name: value.flatten(0, 1) for name, value in self.weights(list(numbers)).items()}
         some = self.for_agents(len(numbers))
         found: Tensor = torch.func.functional_call(some, weights, (x.flatten(0, 1),)).unflatten(0, (-1, len(numbers)))
@@ -296,7 +316,10 @@ class _Group(nn.Module):
 
     Attributes:
         numbers: which members.
+        columns: where their own actions are among the features that critics see, `members x features`.
     """
+
+    columns: Tensor
 
     def __init__(
         self,
@@ -314,24 +337,36 @@ class _Group(nn.Module):
         self.actors = _Stack(first, networks, first.observation.features, first.action.features, hidden)
         self.slow_actors = copy.deepcopy(self.actors)
         self.optimiser = Optimiser("actors", self.actors.parameters(), learning_rate, max_gradient_norm)
+        widths = torch.tensor([space.features for space in (*first.observations, *first.action_spaces)])
+        starts = widths.cumsum(0) - widths
+        own = starts[[len(first.observations) + seat.index for seat in self.seats]].unsqueeze(-1)
+        columns = (own + torch.arange(first.action.features)).to(first.device)
+        self.register_buffer("columns", columns, persistent=False)
 
-    def outputs(self, actors: _Stack, obs: Sequence[Tensor]) -> Tensor:
-        """Outputs of actors or target at everybody's observations, `replicates x members x batch x outputs`."""
-        x = torch.stack([seat.observation.encode(obs[seat.index], seat.dtype) for seat in self.seats], 1)
+    def outputs(self, actors: _Stack, features: Sequence[Tensor]) -> Tensor:
+        """Outputs of actors or target, `replicates x members x batch x outputs`.
+
+        Args:
+            actors: which.
+            features: of everybody's observation first, `replicates x batch x features`.
+        """
+        x = torch.stack([features[seat.index] for seat in self.seats], 1)
         if not self.shared:
             out: Tensor = actors(x)
             return out
         together: Tensor = actors(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
         return together
 
-    def actions(self, outputs: Tensor, masks: Sequence[Tensor | None] | None = None) -> tuple[Tensor, ...]:
-        """Differentiable actions of each member: Gumbel-softmax draws, one-hot and legal, or points in the box."""
+    def actions(self, outputs: Tensor, masks: Sequence[Tensor | None] | None = None) -> Tensor:
+        """Differentiable actions, `replicates x members x batch x event`.
+
+        Gumbel-softmax draws, one-hot and legal, or points in the box.
+        """
         space = self.seats[0].action
         if masks is not None:
             pairs = zip(outputs.unbind(1), self.seats, strict=True)
             outputs = torch.stack([_legal(logits, masks[seat.index]) for logits, seat in pairs], 1)
-        taken = gumbel_softmax(outputs, hard=True) if isinstance(space, Discrete) else _squashed(outputs, space)
-        return taken.unbind(1)
+        return gumbel_softmax(outputs, hard=True) if isinstance(space, Discrete) else _squashed(outputs, space)
 
     def policy(self, member: Member, slow: bool = False) -> Functional:
         """A member's policy, or its target."""

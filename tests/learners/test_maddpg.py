@@ -81,7 +81,7 @@ def gradient_of(team: Maddpg, data: Transition) -> list[Tensor]:
     for group in team.groups:
         its = group.optimiser
         its.__dict__["step"] = lambda loss, its=its: found.extend(torch.autograd.grad(loss.sum(), its._own))
-        team._improve(group, data)
+        team._improve(group, data, team._encoded(data.obs, data.actions, data.alive))
     return found
 
 
@@ -122,7 +122,7 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
 def test_discrete_actions_are_one_hot_and_have_gradients_in_the_direction_of_the_exact_ones() -> None:
     team = team_of(bound(MatrixGame(torch.zeros(4, 4).tolist(), common=True), maddpg()))
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(1, 1, 40_000, 4).clone().requires_grad_()
-    drawn = team.groups[0].actions(logits)[0].squeeze(0)
+    drawn = team.groups[0].actions(logits)[0, 0]
     assert set(drawn.detach().unique().round(decimals=9).tolist()) == {0.0, 1.0}
     probs = logits.detach()[0, 0, 0].softmax(-1)
     assert (drawn.detach().mean(0) - probs).abs().max() < 5 * 0.5 / 40_000**0.5
@@ -366,7 +366,7 @@ def test_losses_are_means_over_the_transitions_in_which_the_agent_was() -> None:
     values = torch.randn(R, 3, 40, dtype=torch.float64)
     for r, number in ((0, 0), (1, 1), (2, 1)):
         expected = values[r, number][data.alive[r, :, number]].mean()
-        torch.testing.assert_close(team._mean(values, data)[r, number], expected)
+        torch.testing.assert_close(team._mean(values, team.team, data.alive)[r, number], expected)
 
 
 def test_illegal_actions_are_neither_taken_nor_bootstrapped_from() -> None:
