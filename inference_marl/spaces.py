@@ -134,12 +134,20 @@ class Box:
         """Centre and half-width of every coordinate, `shape`; 0 and 1 for unbounded coordinates."""
         return _scale(self, dtype, device)
 
+    @cached_property
+    def _unscaled(self) -> bool:
+        """Whether no coordinate is bounded on both sides."""
+        low, high = self.edges(torch.float64, torch.device("cpu"))
+        return not bool((low.isfinite() & high.isfinite()).any())
+
     def stored(self, dtype: torch.dtype) -> torch.dtype:
         """The dtype of stored values: the floating type."""
         return dtype
 
     def encode(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         """Features, `... x features`: bounded coordinates scaled to `[-1, 1]`, others unchanged."""
+        if self._unscaled:
+            return values.to(dtype).flatten(-len(self.shape))
         centre, half_width = self.scale(values.dtype, values.device)
         return ((values - centre) / half_width).to(dtype).flatten(-len(self.shape))
 

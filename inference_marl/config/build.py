@@ -27,6 +27,7 @@ import inference_marl.models
 from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, public_path, within
 from inference_marl.inference.conditional import Conditional
+from inference_marl.inference.noise import ActionNoise
 from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
@@ -293,6 +294,7 @@ def available() -> dict[str, dict[str, str]]:
         "guides": (guides.Guide, guides.TrajectoryGuide),
         "conditionals": (Conditional,),
         "explorations": (Exploration,),
+        "noise": (ActionNoise,),
         "schedules": (Schedule,),
     }
     # Conditionals all, but listed with what they are for.

@@ -100,10 +100,13 @@ def check_widths(hidden: Sequence[int]) -> tuple[int, ...]:
 @torch.no_grad()
 def track(target: nn.Module, online: nn.Module, rate: float) -> None:
     """Move every parameter and buffer of `target` the fraction `rate` towards `online` (Polyak averaging)."""
-    pairs: Iterable[tuple[Tensor, Tensor]] = zip(
-        [*target.parameters(), *target.buffers()], [*online.parameters(), *online.buffers()], strict=True
-    )
-    for slow, fast in pairs:
+    track_each([*target.parameters(), *target.buffers()], [*online.parameters(), *online.buffers()], rate)
+
+
+@torch.no_grad()
+def track_each(target: Iterable[Tensor], online: Iterable[Tensor], rate: float) -> None:
+    """As `track`, of tensors, for who has them at hand: walking through small modules takes longer than moving them."""
+    for slow, fast in zip(target, online, strict=True):
         if slow.is_floating_point():
             slow.lerp_(fast, rate)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -77,32 +78,28 @@ class Optimiser(nn.Module):
         Raises:
             NonFiniteError: if the loss or its gradient is not finite; parameters and optimiser are then unchanged.
         """
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss.sum(), self._own, allow_unused=True)
+        total = loss.sum()
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(total, self._own, allow_unused=True)
         known = [gradient for gradient in gradients if gradient is not None]
         if not known:
             return
-        # A single number to check, so that the GPU synchronises once.
-        total = torch.stack([loss.detach().sum(), *(gradient.sum() for gradient in known)]).sum()
-        if not torch.isfinite(total):
+        norms = [] if self.max_gradient_norm is None else [_norms(known)]
+        # A norm is finite only if its gradient is, but may overflow.
+        if not _finite(total, *(norms or known)) and not (norms and _finite(total, *known)):
             raise NonFiniteError(self.what, _not_finite(loss, known))
-        scale = self._scale(known)
+        # A norm of 0 gives infinity, and so 1.
+        scale = (self.max_gradient_norm / norms[0]).clamp_max(1.0) if self.max_gradient_norm is not None else None
         for parameter, gradient in zip(self._own, gradients, strict=True):
             clipped = gradient if gradient is None or scale is None else gradient * _per_replicate(scale, gradient)
             parameter.grad = None if clipped is None else clipped.contiguous()
         before = None if self._rates is None else [parameter.detach().clone() for parameter in self._own]
         self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
+        for parameter in self._own:
+            parameter.grad = None
         if before is not None and self._rates is not None:  # the step was taken at rate 1
             with torch.no_grad():
                 for parameter, start in zip(self._own, before, strict=True):
                     parameter.copy_(torch.lerp(start, parameter, _per_replicate(self._rates, parameter)))
-
-    def _scale(self, gradients: list[Tensor]) -> Tensor | None:
-        """The clipping factor of each replicate's gradient, `replicates`; `None` for no clipping."""
-        if self.max_gradient_norm is None:
-            return None
-        norm = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
-        return (self.max_gradient_norm / norm).clamp_max(1.0)  # a norm of 0 gives infinity, and so 1
 
     def get_extra_state(self) -> dict[str, Any]:
         """Adam's state, for `state_dict`."""
@@ -130,6 +127,16 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 def _per_replicate(numbers: Tensor, like: Tensor) -> Tensor:
     """Reshape `replicates` numbers to broadcast with a tensor that leads with `replicates`."""
     return numbers.to(like).view(-1, *[1] * (like.dim() - 1))
+
+
+def _norms(gradients: Sequence[Tensor]) -> Tensor:
+    """The norm of each replicate's gradient, `replicates`."""
+    return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+
+
+def _finite(*numbers: Tensor) -> bool:
+    """Whether all are; a single number is looked at, so that a GPU synchronises once."""
+    return math.isfinite(float(sum(each.detach().sum() for each in numbers)))
 
 
 def _not_finite(loss: Tensor, gradients: list[Tensor]) -> list[int]:

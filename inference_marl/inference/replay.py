@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -46,6 +46,14 @@ class Ring(nn.Module):
         for name, (shape, dtype) in entries.items():
             zeros = torch.zeros(seat.replicates, keys * capacity, *shape, dtype=dtype, device=seat.device)
             self.register_buffer(name, zeros)
+        self._later: tuple[str, ...] = ()
+
+    def keep_too(self, name: str, like: Tensor) -> None:
+        """Keep another named tensor from now on, bool, entries like `replicates x n x event`; true in those before."""
+        first = getattr(self, self.names[0])
+        true = torch.ones(*first.shape[:2], *like.shape[2:], dtype=torch.bool, device=first.device)
+        self.register_buffer(name, true, persistent=False)  # in the extra state, since it is not there from the start
+        self.names, self._later = (*self.names, name), (*self._later, name)
 
     def push(self, entries: Mapping[str, Tensor], key: Tensor | None = None, kept: Tensor | None = None) -> None:
         """Append entries and drop the oldest; of more than `capacity`, the last are kept.
@@ -113,8 +121,7 @@ class Ring(nn.Module):
         device = getattr(self, self.names[0]).device
         rows = torch.arange(self._shape[0], device=device).view(-1, 1)
         if isinstance(self._size, int) and keys is None:
-            index = torch.randint(self._size, (self._shape[0], batch_size), device=device)
-            return {name: getattr(self, name)[rows, index] for name in self.names}
+            return self._taken(rows, torch.randint(self._size, (self._shape[0], batch_size), device=device))
         rings = torch.zeros_like(rows) if keys is None else keys
         _, size = self._apart(device)
         held = size[rows, rings].unsqueeze(-1)  # replicates x tasks x 1
@@ -123,31 +130,46 @@ class Ring(nn.Module):
         drawn = (torch.rand(*rings.shape, batch_size, device=device) * held).long().minimum(held - 1)
         index = drawn + rings.unsqueeze(-1) * self.capacity
         index = index.squeeze(1) if keys is None else index
-        rows = rows if keys is None else rows.unsqueeze(-1)
-        return {name: getattr(self, name)[rows, index] for name in self.names}
+        return self._taken(rows if keys is None else rows.unsqueeze(-1), index)
 
-    def get_extra_state(self) -> dict[str, int | Tensor]:
-        """Positions and sizes of the rings, for `state_dict`."""
-        return {"size": self._size, "position": self._position}
+    def _taken(self, rows: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """Entries at places in the rings of replicates, by name."""
+        places = (rows * self.keys * self.capacity + index).flatten()
+        entries = {name: getattr(self, name).flatten(0, 1).index_select(0, places) for name in self.names}
+        return {name: value.view(*index.shape, *value.shape[1:]) for name, value in entries.items()}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Positions and sizes of the rings, and what is kept since later, for `state_dict`."""
+        later = {name: getattr(self, name) for name in self._later}
+        return {"size": self._size, "position": self._position, **later}
 
     def set_extra_state(self, state: Any) -> None:
         """Restore from `get_extra_state`."""
         # Copied, because rings in different positions are updated in place.
         self._size, self._position = copy.deepcopy((state["size"], state["position"]))
+        for name in self._later:
+            getattr(self, name).fill_(True)
+        for name in [name for name in state if name not in ("size", "position")]:
+            if name not in self._later:
+                self.keep_too(name, state[name])
+            getattr(self, name).copy_(state[name])
 
 
 class Replay(Ring):
-    """Transitions of all agents in which the seat's agent took part.
+    """Transitions of all agents in which the seat's agent took part, or some agent of a team.
 
-    A transition before which that agent was out is omitted; one after which it is out counts as terminated.
+    One agent: a transition before which it was out is omitted; one after which it is out counts as terminated. A team:
+    transitions before which all of it was out are omitted, and the others say who was `alive`, and which actions were
+    legal, in games where that is anything but everybody and everything.
 
     Args:
         seat: the learner's seat.
         capacity, keys: see `Ring`.
+        team: the agents of a team; `None` for the seat's alone.
     """
 
-    def __init__(self, seat: Seat, capacity: int, keys: int = 1) -> None:
-        self.seat_index = seat.index
+    def __init__(self, seat: Seat, capacity: int, keys: int = 1, team: Sequence[int] | None = None) -> None:
+        self.seat_index, self.team = seat.index, None if team is None else list(team)
         spaces: dict[str, Space] = {}
         for agent, (seen, done) in enumerate(zip(seat.observations, seat.action_spaces, strict=True)):
             spaces |= {f"obs_{agent}": seen, f"next_obs_{agent}": seen, f"action_{agent}": done}
@@ -159,11 +181,30 @@ class Replay(Ring):
     def add(self, batch: Transition, key: Tensor | None = None) -> None:
         """Append transitions, `replicates x n`, such as `Trajectory.flat`; for `key` see `Ring.push`."""
         entries = {"rewards": batch.rewards, "ended": batch.ended}
-        entries["terminated"] = batch.terminated_for(self.seat_index)
+        entries["terminated"] = batch.terminated if self.team else batch.terminated_for(self.seat_index)
         for agent in range(self.agents):
             entries[f"obs_{agent}"], entries[f"next_obs_{agent}"] = batch.obs[agent], batch.next_obs[agent]
             entries[f"action_{agent}"] = batch.actions[agent]
-        self.push(entries, key, None if batch.alive is None else batch.alive[..., self.seat_index])
+        kept = None if batch.alive is None else batch.alive[..., self.team or [self.seat_index]].any(-1)
+        if self.team:
+            entries |= self._of_the_team(batch)
+            kept = None if kept is None or bool(kept.all()) else kept
+        self.push(entries, key, kept)
+
+    def _of_the_team(self, batch: Transition) -> dict[str, Tensor]:
+        """Who was alive and what was legal, where games say so."""
+        said = {"alive": batch.alive, "next_alive": batch.next_alive}
+        for name, masks in (("mask", batch.masks), ("next_mask", batch.next_masks)):
+            said |= {f"{name}_{agent}": mask for agent, mask in enumerate(masks or ())}
+        for name, value in said.items():
+            if value is not None and name not in self.names:
+                self.keep_too(name, value)
+        every = batch.terminated.new_ones(())
+        known = {name: getattr(self, name).shape[2:] for name in self._later}
+        return {
+            name: every.expand(*batch.terminated.shape, *event) if (value := said.get(name)) is None else value
+            for name, event in known.items()
+        }
 
     def draw(self, batch_size: int, keys: Tensor | None = None) -> Transition:
         """A minibatch; see `Ring.sample`."""
@@ -172,6 +213,19 @@ class Replay(Ring):
         def of_all(name: str) -> tuple[Tensor, ...]:
             return tuple(drawn[f"{name}_{agent}"] for agent in range(self.agents))
 
+        def masks(name: str) -> tuple[Tensor | None, ...] | None:
+            found = tuple(drawn.get(f"{name}_{agent}") for agent in range(self.agents))
+            return None if all(mask is None for mask in found) else found
+
         return Transition(
-            of_all("obs"), of_all("action"), drawn["rewards"], of_all("next_obs"), drawn["terminated"], drawn["ended"]
+            of_all("obs"),
+            of_all("action"),
+            drawn["rewards"],
+            of_all("next_obs"),
+            drawn["terminated"],
+            drawn["ended"],
+            alive=drawn.get("alive"),
+            next_alive=drawn.get("next_alive"),
+            masks=masks("mask"),
+            next_masks=masks("next_mask"),
         )

@@ -18,7 +18,8 @@ class Functional(Actor):
     updates: `Functional(policy.module, {name: theta + eta * gradient, ...})` is the policy after a step.
 
     Args:
-        module: maps observations and memory to a distribution and the next memory, as `Actor.policy`.
+        module: maps observations and memory to a distribution and the next memory, as `Actor.policy`; also given masks
+            if it says that it `heeds_masks`.
         seat: where it plays.
         parameters: the module's, by name, each leading with `replicates`.
         slow: parameters of its target policy, if it has one.
@@ -45,6 +46,7 @@ class Functional(Actor):
         # Not registered: the module belongs to its learner, and is evaluated at these parameters only.
         self.__dict__ |= {"module": module, "parameters_by_name": dict(parameters), "slow_parameters": slow}
         self.__dict__ |= {"constants": dict(constants or {}), "_initial": initial_memory}
+        self.__dict__["heeds_masks"] = getattr(module, "heeds_masks", False)
 
     @classmethod
     def of(cls, module: nn.Module, seat: Seat, slow: nn.Module | None = None) -> Functional:
@@ -73,6 +75,8 @@ class Functional(Actor):
     ) -> tuple[dist.TorchDistribution | None, Memory]:
         """The module's distribution at the given parameters."""
         found: tuple[dist.TorchDistribution | None, Memory] = torch.func.functional_call(
-            self.module, self.constants | self.parameters_by_name, (obs, memory)
+            self.module,
+            self.constants | self.parameters_by_name,
+            (obs, memory) if mask is None else (obs, memory, mask),
         )
         return found

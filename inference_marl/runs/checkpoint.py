@@ -13,7 +13,7 @@ from inference_marl.described import first_line
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_atomically
 
-FORMAT = 3
+FORMAT = 4
 """Number of the layout that checkpoints are written and read in, the state of learners included; 0.1.0 had none."""
 
 

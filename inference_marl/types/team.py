@@ -44,6 +44,10 @@ class Team(Learner):
         bound = self._bound(seat=seats[0], team=tuple(seats))
         return [Member(bound, number) for number in range(len(seats))]
 
+    def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
+        """See `Actor.initial_memory`, of a member; empty by default."""
+        return {}
+
     def member_policy(
         self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
@@ -86,6 +90,10 @@ class Member(Learner):
         self.number, self.seat = number, of.team[number]
         # Of an object, and not of the class, since every team has its own.
         self.__dict__ |= {"metrics": of.metrics, "reads_peers": of.reads_peers, "heeds_masks": of.heeds_masks}
+
+    def initial_memory(self, replicates: int, environments: int) -> Memory:
+        """The member's."""
+        return self.of.member_initial_memory(self, replicates, environments)
 
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None

@@ -356,6 +356,42 @@ def test_a_transition_after_which_the_agent_is_out_is_its_last() -> None:
         assert not replay.ended.any()
 
 
+def test_a_team_keeps_what_one_of_it_was_in() -> None:
+    """With who was in before and after, and what was legal; what the game alone ends is kept apart from who leaves."""
+    alive = torch.tensor([[[1, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]]] * 2) == 1
+    next_alive = alive.roll(1, 1)
+    mask, next_mask = torch.rand(2, 4, 3) < 0.5, torch.rand(2, 4, 3) < 0.5
+    batch = steps(4, alive=alive, next_alive=next_alive, masks=(None, mask, None), next_masks=(None, next_mask, None))
+    before = steps(1)
+    replay: Any = Replay(SEAT, capacity=9, team=[0, 2])
+    replay.add(before)
+    assert replay.draw(1).alive is replay.draw(1).masks is None
+    replay.add(batch)
+    saved = {name: value.clone() if isinstance(value, Tensor) else value for name, value in replay.state_dict().items()}
+    again: Any = Replay(SEAT, capacity=9, team=[0, 2])
+    again.load_state_dict(saved)
+    for each in (replay, again):
+        drawn, found = each.draw(64), set()
+        for r, i in itertools.product(range(2), range(64)):
+            (source,) = (batch.rewards[r, :, 0] == drawn.rewards[r, i, 0]).nonzero().flatten().tolist() or [None]
+            found.add(source)
+            if source is None:
+                assert drawn.rewards[r, i, 0] == before.rewards[r, 0, 0]
+                assert all(each[r, i].all() for each in (drawn.alive, drawn.next_alive, drawn.masks[1]))
+                continue
+            assert torch.equal(drawn.alive[r, i], alive[r, source])
+            assert torch.equal(drawn.next_alive[r, i], next_alive[r, source])
+            assert torch.equal(drawn.masks[1][r, i], mask[r, source])
+            assert torch.equal(drawn.next_masks[1][r, i], next_mask[r, source])
+            assert drawn.masks[0] is drawn.masks[2] is None
+            assert drawn.terminated[r, i] == batch.terminated[r, source]
+        assert found == {None, 0, 2, 3}, "all but the one without anybody of the team; missed by chance in 1e-7"
+    replay.add(steps(3))  # which says nothing of who was in
+    assert replay.draw(64).alive[..., 1].any()
+    again.load_state_dict(Replay(SEAT, capacity=9, team=[0, 2]).state_dict())
+    assert again.alive.all(), "as before anybody left"
+
+
 def test_a_replay_per_task() -> None:
     replay, batch = Replay(SEAT, capacity=3, keys=2), steps(4)
     key = torch.tensor([[0, 1, 1, 0], [1, 1, 0, 1]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,12 +15,23 @@ from inference_marl.config.files import build, dump
 from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, Spread
+from inference_marl.inference.noise import NormalNoise, OrnsteinUhlenbeckNoise
 from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.learners import Rommeo, Stationary
-from inference_marl.learners.maddpg import Maddpg, _one_hot
+from inference_marl.learners.maddpg import Maddpg, _Stack
 from inference_marl.play import Collector, Functional, GameSimulator, update
-from inference_marl.spaces import Box
-from inference_marl.types import Actor, Game, Member, Trajectory, Transition, seed_streams
+from inference_marl.spaces import Box, Discrete, Space
+from inference_marl.types import (
+    Actor,
+    Game,
+    Member,
+    Observed,
+    Start,
+    Step,
+    Trajectory,
+    Transition,
+    seed_streams,
+)
 
 R, E, B = 3, 2, 5
 
@@ -29,7 +42,8 @@ def maddpg(**changes: Any) -> Maddpg:
 
 LEARNERS = {
     "Maddpg": ("any", maddpg),
-    "Maddpg, shared": ("any", lambda: maddpg(shared=True, noise=0.0)),
+    "Maddpg, shared": ("any", lambda: maddpg(shared=True, noise=NormalNoise(0.0))),
+    "Maddpg, noise with a memory": ("box", lambda: maddpg(noise=OrnsteinUhlenbeckNoise())),
 }
 
 
@@ -54,13 +68,20 @@ def filled(game: Game, arm: Actor | list[Actor], steps: int = 8) -> tuple[Maddpg
     return team_of(actors), actors, newest
 
 
+def by_hand(critics: _Stack, number: int, x: Tensor) -> Tensor:
+    """Values of a critic with one hidden layer, `replicates x batch`."""
+    weights = critics.weights(number)
+    hidden = torch.relu(x @ weights["layers.0.weight"] + weights["layers.0.bias"])
+    return (hidden @ weights["layers.1.weight"] + weights["layers.1.bias"]).squeeze(-1)
+
+
 def gradient_of(team: Maddpg, data: Transition) -> list[Tensor]:
     """What the actors' optimisers are given, without their steps."""
     found: list[Tensor] = []
-    for optimiser in team.actor_optimisers:
-        optimiser.__dict__["step"] = lambda loss, its=optimiser: found.extend(torch.autograd.grad(loss.sum(), its._own))
-    for actors, optimiser in zip(team.actors, team.actor_optimisers, strict=True):
-        team._improve(actors, optimiser, data)  # type: ignore[arg-type]
+    for group in team.groups:
+        its = group.optimiser
+        its.__dict__["step"] = lambda loss, its=its: found.extend(torch.autograd.grad(loss.sum(), its._own))
+        team._improve(group, data, team._encoded(data.obs, data.actions, data.alive))
     return found
 
 
@@ -68,29 +89,25 @@ def gradient_of(team: Maddpg, data: Transition) -> list[Tensor]:
 def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) -> None:
     """Against finite differences of `mean Q_i(x, a) with a_i = mu_i(o_i)`, the others' actions from replay."""
     game = Rendezvous(dim=2)
-    team, _, _ = filled(game, maddpg(shared=shared, regularisation=0.1))
+    team, members, _ = filled(game, maddpg(shared=shared, regularisation=0.1))
     data = team.transitions.draw(B)
-    (actors,) = team.actors
+    (group,) = team.groups
     found = gradient_of(team, data)
 
     def objective() -> Tensor:
         """The loss summed over replicates and agents, written by hand."""
         total = torch.zeros((), dtype=torch.float64)
         for number, seat in enumerate(team.team):
-            policy = actors.member(number)  # type: ignore[union-attr, operator]
-            own = policy.policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
+            own = members[number].policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
             inside = torch.atanh(own)  # of a box from -1 to 1
             actions = [own if each == seat.index else data.actions[each] for each in range(2)]
-            x = torch.cat([*data.obs, *actions], -1)
-            weights = team.critics.weights(number)
-            hidden = torch.relu(x @ weights["layers.0.weight"] + weights["layers.0.bias"])
-            value = (hidden @ weights["layers.1.weight"] + weights["layers.1.bias"]).squeeze(-1)
+            value = by_hand(team.critics, number, torch.cat([*data.obs, *actions], -1))
             loss = (0.1 * inside.square().mean(-1) - value).mean(-1)
             total = total + loss.sum() / (2 if shared else 1)
         return total
 
     step = 1e-6
-    for parameter, gradient in zip(actors.parameters(), found, strict=True):
+    for parameter, gradient in zip(group.actors.parameters(), found, strict=True):
         for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::7]:
             at = tuple(index.tolist())
             with torch.no_grad():
@@ -102,19 +119,17 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
             assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
 
 
-def test_draws_are_one_hot_with_the_probabilities_and_the_gradients_of_the_soft_ones() -> None:
-    torch.manual_seed(0)
-    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(40_000, 4).clone().requires_grad_()
-    drawn = _one_hot(logits)
+def test_discrete_actions_are_one_hot_and_have_gradients_in_the_direction_of_the_exact_ones() -> None:
+    team = team_of(bound(MatrixGame(torch.zeros(4, 4).tolist(), common=True), maddpg()))
+    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(1, 1, 40_000, 4).clone().requires_grad_()
+    drawn = team.groups[0].actions(logits)[0, 0]
     assert set(drawn.detach().unique().round(decimals=9).tolist()) == {0.0, 1.0}
-    share, sd = drawn.detach().mean(0), 0.5 / 40_000**0.5
-    assert (share - logits[0].softmax(-1)).abs().max() < 5 * sd
+    probs = logits.detach()[0, 0, 0].softmax(-1)
+    assert (drawn.detach().mean(0) - probs).abs().max() < 5 * 0.5 / 40_000**0.5
     worth = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
     (gradient,) = torch.autograd.grad((drawn * worth).sum(-1).mean(), logits)
-    probs = logits.detach()[0].softmax(-1)
     exact = probs * (worth - (probs * worth).sum())  # by enumeration
-    cosine = torch.cosine_similarity(gradient.sum(0), exact, dim=0)
-    assert cosine > 0.95, "biased, but in the right direction"
+    assert torch.cosine_similarity(gradient.sum((0, 1, 2)), exact, dim=0) > 0.95, "biased, but in the right direction"
 
 
 def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_is_over() -> None:
@@ -131,10 +146,7 @@ def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_
         assert isinstance(snapshot, Functional)
         following.append(snapshot.slow().act(obs, {}, explore=False).action)
     for number in range(2):
-        weights = team.slow_critics.weights(number)
-        x = torch.cat([*data.next_obs, *following], -1)
-        hidden = torch.relu(x @ weights["layers.0.weight"] + weights["layers.0.bias"])
-        value = (hidden @ weights["layers.1.weight"] + weights["layers.1.bias"]).squeeze(-1)
+        value = by_hand(team.slow_critics, number, torch.cat([*data.next_obs, *following], -1))
         expected = data.rewards[..., number] + 0.9 * torch.where(over, 0.0, value)
         torch.testing.assert_close(targets[:, number], expected)
     assert not torch.allclose(targets[:, :, 0], targets[:, :, 1])
@@ -143,12 +155,13 @@ def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_
 def test_agents_with_other_spaces_have_stacks_of_their_own() -> None:
     game = MatrixGame(torch.randn(2, 3, 2).tolist(), common=True)
     team, actors, newest = filled(game, maddpg())
-    assert [each.numbers for each in team.actors] == [[0, 2], [1]]
-    before = [value.clone() for value in team.actors.parameters()]
+    assert [group.numbers for group in team.groups] == [[0, 2], [1]]
+    now = [value for group in team.groups for value in group.actors.parameters()]
+    before = [value.clone() for value in now]
     said = update(actors, newest)
     assert [set(each) for each in said] == [{"critic_loss", "action_value"}] * 3
     assert all(value.shape == (R,) for each in said for value in each.values())
-    assert all(not torch.equal(old, new) for old, new in zip(before, team.actors.parameters(), strict=True))
+    assert all(not torch.equal(old, new) for old, new in zip(before, now, strict=True))
 
 
 def test_replicates_and_agents_do_not_touch_each_other() -> None:
@@ -211,7 +224,7 @@ def test_a_loss_that_is_not_finite_names_the_replicate() -> None:
 
 def test_exploration_is_noise_in_boxes_and_uniform_during_warm_up() -> None:
     game = MaxOfTwoQuadratics()
-    team, actors, _ = filled(game, maddpg(noise=0.1, warmup=1))
+    team, actors, _ = filled(game, maddpg(noise=NormalNoise(0.1), warmup=1))
     (first, _), obs = actors, torch.zeros(R, 4000, dtype=torch.int64)
     space = first.seat.action
     assert isinstance(space, Box)
@@ -224,6 +237,170 @@ def test_exploration_is_noise_in_boxes_and_uniform_during_warm_up() -> None:
     assert drawn.min() < -9.9
     assert drawn.max() > 9.9
     assert torch.equal(first.act(obs, {}, explore=False).action, greedy)
+
+
+def test_noise_with_a_memory_begins_anew_in_every_episode() -> None:
+    """Of two environments one begins an episode; moves that are discrete have no noise, and greedy play none."""
+    game = Spread(2, actions="continuous")
+    team, (first, _), _ = filled(game, maddpg(noise=OrnsteinUhlenbeckNoise(0.3)))
+    yes, seen = torch.ones(R, E, dtype=torch.bool), torch.zeros(R, E, 10, dtype=torch.float64)
+    begun = first.begin(Start.everywhere(R, E, torch.device("cpu")), None)
+    torch.testing.assert_close(begun, {"noise": torch.zeros(R, E, 2, dtype=torch.float64)})
+    decision = first.act(seen, begun)
+    greedy = first.act(seen, decision.memory, explore=False)
+    expected = (greedy.action + 0.3 * decision.memory["noise"]).clamp(-1, 1)
+    torch.testing.assert_close(decision.action, expected)
+    assert torch.equal(greedy.memory["noise"], decision.memory["noise"])
+    only_second = torch.tensor([[False, True]]).expand(R, E)
+    after = first.begin(Start(only_second, ~yes), decision.memory)["noise"]
+    assert torch.equal(after[:, 0], decision.memory["noise"][:, 0])
+    assert not after[:, 1].any()
+    team.updates = 0
+    assert first.act(seen, begun).memory is begun
+    discrete = bound(Spread(2), maddpg(noise=OrnsteinUhlenbeckNoise()))
+    assert discrete[0].initial_memory(R, E) == bound(game, maddpg())[0].initial_memory(R, E) == {}
+
+
+class Leaving(Game):
+    """Three agents on a line, of whom the second is out from the third step on, though the others go on to the sixth.
+
+    With masks, nobody may stay where it is, and after an odd number of steps all may only go up.
+    """
+
+    terminates = False
+    horizon = 6
+
+    def __init__(self, actions: Space, masks: bool = False) -> None:
+        self.observations, self.action_spaces = (Box(shape=2),) * 3, (actions,) * 3
+        self.masks = masks
+
+    def reset(self, replicates: int, environments: int, device: Any, dtype: Any, task: Any = None) -> dict[str, Tensor]:
+        shape = (replicates, environments)
+        return {"x": torch.rand(*shape, 3, dtype=dtype), "t": torch.zeros(shape, dtype=torch.int64)}
+
+    def observe(self, state: dict[str, Tensor]) -> Observed:
+        x, t = state["x"], state["t"]
+        alive = torch.ones_like(x, dtype=torch.bool)
+        alive[..., 1] = t < 2
+        obs = torch.stack([x, x.sum(-1, keepdim=True).expand_as(x)], -1)
+        mask = torch.stack([torch.zeros_like(t), (t + 1) % 2, torch.ones_like(t)], -1) == 1
+        return Observed(obs.unbind(2), alive, (mask,) * 3 if self.masks else None)
+
+    def step(self, state: dict[str, Tensor], actions: Sequence[Tensor]) -> Step:
+        alive = self.observe(state).alive
+        moves = torch.stack([action.squeeze(-1) if action.dim() == 3 else action - 1 for action in actions], -1)
+        x = state["x"] + 0.1 * moves * alive
+        over = torch.zeros_like(state["t"], dtype=torch.bool)
+        return Step({"x": x, "t": state["t"] + 1}, -x.square() * alive, over)
+
+
+def weights_of(team: Maddpg) -> list[Tensor]:
+    modules = [*(each for group in team.groups for each in (group.actors, group.slow_actors))]
+    return [value.clone() for each in (*modules, team.critics, team.slow_critics) for value in each.parameters()]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("actions", [Discrete(3), Box(-1, 1, 1)])
+def test_what_an_agent_that_is_out_sees_and_does_changes_nothing(actions: Space, shared: bool) -> None:
+    """In anybody's weights, nor what it is paid."""
+    game = Leaving(actions)
+
+    def after(junk: int) -> tuple[list[Tensor], Maddpg]:
+        actors = bound(game, maddpg(shared=shared))
+        collector = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors)
+        for _ in range(8):
+            newest = collector.collect(2)
+            for step in newest.steps:
+                assert step.alive is not None
+                assert step.next_alive is not None
+                out, out_after = ~step.alive[..., 1], ~step.next_alive[..., 1]
+                step.obs[1][out], step.next_obs[1][out_after] = float(junk), float(junk)
+                step.actions[1][out] = junk
+                step.rewards[..., 1][out] = float(junk)
+            update(actors, newest)
+        return weights_of(team_of(actors)), team_of(actors)
+
+    (one, team), (other, _) = after(0), after(1)
+    assert not team.transitions.draw(64).alive.all()  # type: ignore[union-attr]
+    assert all(torch.equal(first, second) for first, second in zip(one, other, strict=True))
+
+
+def test_targets_of_who_leaves_are_terminated_and_the_others_see_nothing_of_it() -> None:
+    game = Leaving(Box(-1, 1, 1))
+    team, actors, _ = filled(game, maddpg(discount=0.9, hidden=(5,)))
+    data = team.transitions.draw(40)
+    assert data.next_alive is not None
+    assert 0 < data.next_alive[..., 1].sum() < data.next_alive[..., 1].numel()
+    targets = team._targets(data)
+    there = data.next_alive.to(torch.float64)
+    slow = [actor.snapshot().slow() for actor in actors]  # type: ignore[attr-defined]
+    actions = [each.act(obs, {}, explore=False).action for each, obs in zip(slow, data.next_obs, strict=True)]
+    seen = [value * there[..., i, None] for part in (data.next_obs, actions) for i, value in enumerate(part)]
+    for number in range(3):
+        value = by_hand(team.slow_critics, number, torch.cat(seen, -1))
+        torch.testing.assert_close(targets[:, number], data.rewards[..., number] + 0.9 * there[..., number] * value)
+
+
+@pytest.mark.parametrize("actions", [Discrete(3), Box(-1, 1, 1)])
+def test_who_is_in_learns_on_without_who_is_out(actions: Space) -> None:
+    """From transitions in which the second agent never was: its weights stay; the others' losses are as without it."""
+    game = Leaving(actions)
+    actors = bound(game, maddpg(warmup=0))
+    team = team_of(actors)
+    newest = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors).collect(4)
+    late = Trajectory(newest.steps[2:])
+    before = weights_of(team)
+    said = update(actors, late)
+    for old, new in zip(before, weights_of(team), strict=True):
+        moved = (old != new).unflatten(0, (R, 3)).flatten(2).any(-1)
+        assert moved.all(0).tolist() == [True, False, True]
+        assert not moved[:, 1].any()
+        assert new.isfinite().all()
+    assert [float(each["critic_loss"].min()) > 0 for each in said] == [True, False, True]
+
+
+def test_losses_are_means_over_the_transitions_in_which_the_agent_was() -> None:
+    team, _, _ = filled(Leaving(Discrete(3)), maddpg())
+    data = team.transitions.draw(40)
+    assert data.alive is not None
+    values = torch.randn(R, 3, 40, dtype=torch.float64)
+    for r, number in ((0, 0), (1, 1), (2, 1)):
+        expected = values[r, number][data.alive[r, :, number]].mean()
+        torch.testing.assert_close(team._mean(values, team.team, data.alive)[r, number], expected)
+
+
+def test_illegal_actions_are_neither_taken_nor_bootstrapped_from() -> None:
+    """Where a single action is legal, targets and gradients are those of taking it, whatever is drawn."""
+    game = Leaving(Discrete(3), masks=True)
+    team, actors, newest = filled(game, maddpg(discount=0.9, regularisation=0.0), steps=6)
+    for step in newest.steps:
+        assert step.masks is not None
+        for action, mask in zip(step.actions, step.masks, strict=True):
+            assert mask is not None
+            assert mask.gather(-1, action[..., None]).all()
+    data = team.transitions.draw(40)
+    assert data.masks is not None
+    assert data.next_masks is not None
+    legal = data.next_masks[0]
+    assert legal is not None
+    only_up = torch.tensor([False, False, True])
+    following = only_up.to(torch.float64).expand(R, 40, 3)
+    assert data.next_alive is not None
+    there = data.next_alive.to(torch.float64)
+    seen = [value * there[..., i, None] for part in (data.next_obs, [following] * 3) for i, value in enumerate(part)]
+    value = by_hand(team.slow_critics, 0, torch.cat(seen, -1))
+    where = (legal == only_up).all(-1)
+    assert 0 < where.sum() < where.numel()
+    expected = data.rewards[..., 0] + 0.9 * value
+    torch.testing.assert_close(team._targets(data)[:, 0][where], expected[where])
+    assert all(gradient.any() for gradient in gradient_of(team, data))
+    forced = replace(data, masks=(only_up.expand(R, 40, 3),) * 3)
+    assert not any(gradient.any() for gradient in gradient_of(team, forced))
+    snapshot = actors[0].snapshot()  # type: ignore[attr-defined]
+    assert snapshot.heeds_masks
+    assert (snapshot.act(data.obs[0], {}, mask=only_up.expand(R, 40, 3)).action == 2).all()
+    team.updates = 0
+    assert (actors[0].act(data.obs[0], {}, mask=only_up.expand(R, 40, 3)).action == 2).all(), "during warm-up"
 
 
 def test_it_plays_against_other_learners() -> None:

@@ -1,0 +1,225 @@
+"""Speed of MADDPG: CPU time of an update, beside the same update by hand and its matrix products alone.
+
+Three agents with actors of their own on `Spread`, float32, one torch thread. By hand means plain torch, for this game
+and nothing else: a transition is one row of one tensor, and no part could be another one. First it is checked that both
+make the same steps. CPU time is what one thread uses, so that other work on the machine disturbs little; what is
+compared is timed in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gumbel_softmax, one_hot
+
+from inference_marl import Experiment
+from inference_marl.games import Spread
+from inference_marl.learners.maddpg import Maddpg
+from inference_marl.play import Collector, GameSimulator
+from inference_marl.types import Member, Trajectory
+
+AGENTS, SEEN, MOVES = 3, 14, 5
+ALL_SEEN, ALL_DONE = AGENTS * SEEN, AGENTS * MOVES
+SIZES = [
+    *((replicates, (64, 64), batch) for batch in (256, 1024) for replicates in (1, 5, 16)),
+    *((replicates, (256, 256), 512) for replicates in (1, 5)),
+]
+CAPACITY, ENVIRONMENTS, COLLECTED = 20_000, 64, 100
+
+
+def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Networks of `(replicates agents) x in x out` at `replicates x agents x batch x in`."""
+    out = x.flatten(0, 1)
+    for layer in range(0, len(weights), 2):
+        out = torch.baddbmm(weights[layer + 1], out, weights[layer])
+        if layer < len(weights) - 2:
+            out = out.relu_()
+    return out.unflatten(0, (-1, AGENTS))
+
+
+class ByHand:
+    """The update of a `Maddpg` of which everything is copied, its replay included."""
+
+    def __init__(self, team: Maddpg) -> None:
+        (group,), held = team.groups, team.transitions
+        self.actor, self.slow_actor, self.critic, self.slow_critic = (
+            [each.detach().clone() for each in network.parameters()]
+            for network in (group.actors, group.slow_actors, team.critics, team.slow_critics)
+        )
+        for each in (*self.actor, *self.critic):
+            each.requires_grad_()
+        self.actor_adam = torch.optim.Adam(self.actor, lr=team.learning_rate, fused=True)
+        self.critic_adam = torch.optim.Adam(self.critic, lr=team.learning_rate, fused=True)
+        self.discount, self.rate, self.norm = team.discount, team.target_rate, team.max_gradient_norm or 1.0
+        self.regularisation, self.batch, self.replicates = team.regularisation, team.batch_size, team.seat.replicates
+        self.size, self.capacity = COLLECTED * ENVIRONMENTS, held.capacity
+        parts = [
+            *(getattr(held, f"obs_{agent}") for agent in range(AGENTS)),
+            *(one_hot(getattr(held, f"action_{agent}"), MOVES) for agent in range(AGENTS)),
+            *(getattr(held, f"next_obs_{agent}") for agent in range(AGENTS)),
+            held.rewards,
+            ~held.terminated.unsqueeze(-1),
+        ]
+        self.held = torch.cat([part.to(torch.float32) for part in parts], -1).flatten(0, 1)
+        self.first = torch.arange(self.replicates).view(-1, 1) * self.capacity
+        self.own = torch.eye(AGENTS).view(1, AGENTS, 1, AGENTS, 1)
+
+    def update(self) -> None:
+        """A step of critics and actors, and of their targets."""
+        chosen = (torch.randint(self.size, (self.replicates, self.batch)) + self.first).flatten()
+        rows = self.held.index_select(0, chosen).view(self.replicates, self.batch, -1)
+        seen_and_done = rows[..., : ALL_SEEN + ALL_DONE]
+        obs, actions, next_obs, rewards, goes_on = rows.split([ALL_SEEN, ALL_DONE, ALL_SEEN, AGENTS, 1], -1)
+        joint = seen_and_done.unsqueeze(1).expand(-1, AGENTS, -1, -1)
+        with torch.no_grad():
+            own_next = next_obs.unflatten(-1, (AGENTS, SEEN)).transpose(1, 2)
+            following = gumbel_softmax(forward(self.slow_actor, own_next), hard=True).transpose(1, 2).flatten(2)
+            after = torch.cat([next_obs, following], -1).unsqueeze(1).expand(-1, AGENTS, -1, -1)
+            value = forward(self.slow_critic, after).squeeze(-1)
+            target = rewards.mT + self.discount * goes_on.mT * value
+        loss = (forward(self.critic, joint).squeeze(-1) - target).square().mean(-1).sum()
+        self.step(self.critic_adam, self.critic, torch.autograd.grad(loss, self.critic))
+
+        logits = forward(self.actor, obs.unflatten(-1, (AGENTS, SEEN)).transpose(1, 2))
+        taken = gumbel_softmax(logits, hard=True)
+        others = actions.view(self.replicates, 1, self.batch, AGENTS, MOVES)
+        done = torch.where(self.own == 1, taken.unsqueeze(3), others).flatten(3)
+        joint = torch.cat([obs.unsqueeze(1).expand(-1, AGENTS, -1, -1), done], -1)
+        value = forward([each.detach() for each in self.critic], joint).squeeze(-1)
+        loss = (self.regularisation * logits.square().mean(-1) - value).mean(-1).sum()
+        self.step(self.actor_adam, self.actor, torch.autograd.grad(loss, self.actor))
+
+        with torch.no_grad():
+            torch._foreach_lerp_(self.slow_actor, self.actor, self.rate)
+            torch._foreach_lerp_(self.slow_critic, self.critic, self.rate)
+
+    def step(self, adam: torch.optim.Adam, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Adam, with every network's gradient clipped to the norm."""
+        squares = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in gradients])
+        scale = (self.norm / torch.linalg.vector_norm(squares, dim=0)).clamp_max(1.0).view(-1, 1, 1)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient.mul_(scale)
+        adam.step()
+
+
+def products(replicates: int, hidden: tuple[int, int], batch: int) -> Callable[[], None]:
+    """The matrix products of an update, and nothing else."""
+    networks = replicates * AGENTS
+    shapes = {"actor": [SEEN, *hidden, MOVES], "critic": [ALL_SEEN + ALL_DONE, *hidden, 1]}
+    layers = {
+        name: [
+            (torch.randn(networks, batch, i), torch.randn(networks, i, o), torch.randn(networks, batch, o))
+            for i, o in pairwise(widths)
+        ]
+        for name, widths in shapes.items()
+    }
+
+    def values(name: str) -> None:
+        for x, weight, _ in layers[name]:
+            torch.bmm(x, weight)
+
+    def gradients(name: str, of_weights: bool, of_input: bool) -> None:
+        for number, (x, weight, gradient) in enumerate(layers[name]):
+            if of_weights:
+                torch.bmm(x.mT, gradient)
+            if number or of_input:
+                torch.bmm(gradient, weight.mT)
+
+    def work() -> None:
+        for name in ("actor", "critic", "critic"):  # of the targets, and of the critics' step
+            values(name)
+        gradients("critic", of_weights=True, of_input=False)
+        for name in ("actor", "critic"):
+            values(name)
+        gradients("critic", of_weights=False, of_input=True)
+        gradients("actor", of_weights=True, of_input=False)
+
+    return work
+
+
+def team_with_play(replicates: int, hidden: tuple[int, int], batch: int) -> tuple[Maddpg, Trajectory]:
+    """A team that has seen some play, and the last of it."""
+    game = Spread(AGENTS)
+    learner = Maddpg(hidden=hidden, batch_size=batch, warmup=0, replay=CAPACITY)
+    first, *others = Experiment(game, {"it": learner}, replicates=replicates, environments=ENVIRONMENTS).bind("it")
+    assert isinstance(first, Member)
+    assert isinstance(first.of, Maddpg)
+    collector = Collector(GameSimulator(game, replicates, ENVIRONMENTS), [first, *others])
+    for _ in range(COLLECTED):
+        newest = collector.collect()
+        first.store(newest)
+    return first.of, newest
+
+
+def check() -> None:
+    """Refuse to time things that are not the same.
+
+    Raises:
+        RuntimeError: if five updates by hand and by the package, at the same random numbers, differ by 1e-5.
+    """
+    team, newest = team_with_play(2, (64, 64), 256)
+    hand = ByHand(team)
+    before = [each.clone() for each in hand.actor]
+    for update in (hand.update, lambda: team.learn_all(newest, [])):
+        torch.manual_seed(1)
+        for _ in range(5):
+            update()
+    (group,) = team.groups
+    pairs = (
+        (hand.actor, group.actors),
+        (hand.slow_actor, group.slow_actors),
+        (hand.critic, team.critics),
+        (hand.slow_critic, team.slow_critics),
+    )
+    for by_hand, ours in pairs:
+        for one, other in zip(by_hand, ours.parameters(), strict=True):
+            if not torch.allclose(one, other, rtol=0, atol=1e-5):
+                raise RuntimeError(f"by hand and by the package differ by {float((one - other).abs().max()):.2g}")
+    if not all((one - other).abs().max() > 1e-3 for one, other in zip(hand.actor, before, strict=True)):
+        raise RuntimeError("the actors did not move")
+
+
+def seconds(works: Sequence[Callable[[], object]], rounds: int, at_least: float) -> list[float]:
+    """CPU seconds of one call of each: the best of some rounds, in turns, of at least so many seconds each."""
+    best = [float("inf") for _ in works]
+    for work in works:
+        work()
+    for _ in range(rounds):
+        for number, work in enumerate(works):
+            calls, start = 0, time.process_time()
+            while (passed := time.process_time() - start) < at_least:
+                work()
+                calls += 1
+            best[number] = min(best[number], passed / calls)
+    return best
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter rounds, and fewer")
+    rounds, at_least = (3, 0.1) if parser.parse_args().quick else (8, 0.4)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    check()
+
+    print("An update of three agents on spread: CPU time, one thread, float32")
+    print(f"{'hidden':<10} {'batch':>5} {'replicates':>10} {'ms':>8} {'/ by hand':>10} {'/ its products':>15}")
+    for replicates, hidden, batch in SIZES:
+        team, newest = team_with_play(replicates, hidden, batch)
+        works = [lambda: team.learn_all(newest, []), ByHand(team).update, products(replicates, hidden, batch)]  # noqa: B023
+        ours, hand, least = seconds(works, rounds, at_least)
+        shape = "x".join(map(str, hidden))
+        print(
+            f"{shape:<10} {batch:>5} {replicates:>10} {1e3 * ours:>8.2f} {ours / hand:>10.2f} {ours / least:>15.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
