@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -278,6 +279,7 @@ def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     if len({part.shape[:-1] for part in parts}) > 1:
-        shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        # Not torch.broadcast_shapes: it imports symbolic algebra, which takes a second.
+        shape = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
         parts = [part.expand(*shape, part.shape[-1]) for part in parts]
     return torch.cat(list(parts), dim=-1)

@@ -20,6 +20,7 @@ import yaml
 from inference_marl.described import InspectError
 from inference_marl.experiment import Levels
 from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.runs.netcdf import read_dataset
 from inference_marl.statistics.forecasts import forecast_scores
 from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
 from inference_marl.statistics.summary import declared
@@ -237,8 +238,7 @@ def _dataset(path: Path) -> xr.Dataset:
         InspectError: if it cannot be read.
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
-            return dataset.load()
+        return read_dataset(path)
     except (OSError, ValueError, KeyError) as error:
         raise InspectError(f"{path}: got a file that cannot be read ({error}), expected netCDF") from error
 

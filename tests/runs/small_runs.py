@@ -23,7 +23,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.runs import completion
+from inference_marl.runs import completion, netcdf
 from inference_marl.runs import run as verbs
 from inference_marl.runs.arm import Arm
 from inference_marl.types import Actor, Decision, Experience, Memory
@@ -77,8 +77,7 @@ def complete(experiment: Experiment, folder: Path) -> None:
 
 
 def dataset(folder: Path, name: str) -> xr.Dataset:
-    with xr.open_dataset(folder / name, engine="h5netcdf") as opened:
-        return opened.load()
+    return netcdf.read_dataset(folder / name)
 
 
 def results(folder: Path) -> tuple[xr.Dataset, xr.Dataset, Any]:
