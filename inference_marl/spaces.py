@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
@@ -280,6 +279,6 @@ def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
         return parts[0]
     if len({part.shape[:-1] for part in parts}) > 1:
         # Not torch.broadcast_shapes: it imports symbolic algebra, which takes a second.
-        shape = np.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        shape = torch.broadcast_tensors(*(part[..., 0] for part in parts))[0].shape
         parts = [part.expand(*shape, part.shape[-1]) for part in parts]
     return torch.cat(list(parts), dim=-1)
