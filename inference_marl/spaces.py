@@ -286,6 +286,7 @@ def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     if len({part.shape[:-1] for part in parts}) > 1:
-        shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        # Not torch.broadcast_shapes: it imports symbolic algebra, which takes a second.
+        shape = torch.broadcast_tensors(*(part[..., 0] for part in parts))[0].shape
         parts = [part.expand(*shape, part.shape[-1]) for part in parts]
     return torch.cat(list(parts), dim=-1)

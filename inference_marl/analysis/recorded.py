@@ -237,8 +237,7 @@ def _dataset(path: Path) -> xr.Dataset:
         InspectError: if it cannot be read.
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
-            return dataset.load()
+        return xr.load_dataset(path, engine="h5netcdf")
     except (OSError, ValueError, KeyError) as error:
         raise InspectError(f"{path}: got a file that cannot be read ({error}), expected netCDF") from error
 

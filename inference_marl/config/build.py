@@ -12,6 +12,7 @@ import difflib
 import importlib
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
@@ -64,10 +65,27 @@ def construct(base: Any, config: Any, key: str) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=base, required=given is not None)
     try:
-        checked = parser.parse_object({"it": given}).as_dict()["it"]
+        # Constructors know their defaults, and finding them again at every level takes most of the time. Only those of
+        # what a class hands to its base by keyword would not be described.
+        checked = parser.parse_object({"it": given}, defaults=_takes_any_keyword(given)).as_dict()["it"]
     except Exception as error:
         raise SpecError(explain(error, key)) from error
     return _instantiate(base, checked, key)
+
+
+def _takes_any_keyword(given: Any) -> bool:
+    """Whether a class in plain data, as of `named`, takes any keyword. Nothing is imported."""
+    if isinstance(given, list | tuple):
+        return any(map(_takes_any_keyword, given))
+    if not isinstance(given, Mapping):
+        return False
+    module, _, name = str(given.get("class_path")).rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    if isinstance(cls, type) and issubclass(cls, Described) and cls.__init__ is not torch.nn.Module.__init__:
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return True
+    return any(map(_takes_any_keyword, given.values()))
 
 
 def named(hint: Any, config: Any, key: str) -> Any:
@@ -139,27 +157,28 @@ def _class(path: Any, hint: Any, key: str) -> type:
     Raises:
         SpecError: if not. Its module has been imported then, but nothing of it was called.
     """
-    known = {known.__name__: known for base in _bases(hint) for known in _subclasses(base)}
-    if isinstance(path, str) and path in known:
-        return known[path]
+    known = [cls for base in _bases(hint) for cls in _subclasses(base, called=path)]
+    if known and path is not None:
+        return known[-1]
     if isinstance(path, str) and path in inference_marl.__all__:  # imported when it is first asked for
-        return _imported(f"{inference_marl.__name__}.{path}", _bases(hint), key, _expected(hint))
+        return _imported(f"{inference_marl.__name__}.{path}", hint, key)
     if not isinstance(path, str) or "." not in path:
-        raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, list(known))}")
-    return _imported(path, _bases(hint), key, _expected(hint))
+        choices = [cls.__name__ for base in _bases(hint) for cls in _subclasses(base)]
+        raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, choices)}")
+    return _imported(path, hint, key)
 
 
-def _imported(path: str, bases: tuple[type, ...], key: str, expected: str) -> type:
+def _imported(path: str, hint: Any, key: str) -> type:
     module, _, name = present(path).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise SpecError(f"{key}: got {path}, which cannot be imported ({reason}), expected {expected}") from error
-    if not (isinstance(found, type) and issubclass(found, bases)):
-        raise SpecError(f"{key}: got {path}, which is something else, expected {expected}")
+        reason = f"which cannot be imported ({type(error).__name__}: {first_line(error)})"
+        raise SpecError(f"{key}: got {path}, {reason}, expected {_expected(hint)}") from error
+    if not (isinstance(found, type) and issubclass(found, _bases(hint))):
+        raise SpecError(f"{key}: got {path}, which is something else, expected {_expected(hint)}")
     if not _is_concrete(found):
-        raise SpecError(f"{key}: got {path}, which is only a base of others, expected {expected}")
+        raise SpecError(f"{key}: got {path}, which is only a base of others, expected {_expected(hint)}")
     return found
 
 
@@ -167,7 +186,7 @@ def _instantiate(hint: Any, value: Any, key: str) -> Any:
     """What was checked as `hint`, with every class made; where no class is declared, nothing is made."""
     if not (_bases(hint) and isinstance(value, Mapping)):
         return _each(lambda item, where: _instantiate(_elements(hint), item, where), value, key)
-    cls = _imported(value["class_path"], _bases(hint), key, _expected(hint))
+    cls = _imported(value["class_path"], hint, key)
     hints = _hints(cls)
     arguments = value.get("init_args") or {}
     built = {name: _instantiate(hints.get(name, Any), given, f"{key}.{name}") for name, given in arguments.items()}
@@ -254,12 +273,13 @@ def _bases(hint: Any) -> tuple[type, ...]:
     return tuple(kind for kind in _kinds(hint) if isinstance(kind, type) and issubclass(kind, Described))
 
 
-def _subclasses(base: type) -> list[type]:
-    """Every class below `base`, and `base`, that can be made; those of this package last."""
-    found = [base] if _is_concrete(base) and not base.__name__.startswith("_") else []
+def _subclasses(base: type, called: Any = None) -> list[type]:
+    """Every class below `base`, and `base`, that can be made, or of these the ones called so; this package's last."""
+    wanted = called in (None, base.__name__) and not base.__name__.startswith("_")
+    found = [base] if wanted and _is_concrete(base) else []
     below: type
     for below in base.__subclasses__():
-        found += _subclasses(below)
+        found += _subclasses(below, called)
     return sorted(found, key=lambda cls: cls.__module__.startswith("inference_marl."))
 
 

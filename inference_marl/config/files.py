@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +247,14 @@ def dump(experiment: Experiment | Suite) -> str:
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Experiment, skip={"game", "arms", "evaluation", "tasks"})
     try:
-        return dict(parser.parse_object(dict(given)).as_dict())
+        return dict(_parser_of_settings().parse_object(dict(given), defaults=False).as_dict())
     except Exception as error:
         raise SpecError(explain(error, "")) from error
+
+
+@cache
+def _parser_of_settings() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Experiment, skip={"game", "arms", "evaluation", "tasks"})
+    return parser

@@ -24,6 +24,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -208,7 +209,7 @@ def _backward(
     stacked = {}
     for field in fields(Solution):
         tables = [getattr(step, field.name) for step in steps]
-        wide = torch.broadcast_shapes(*(table.shape for table in tables))
+        wide = np.broadcast_shapes(*(table.shape for table in tables))
         event = {"v": 1, "opponent_model": 2, "q": 3, "policy": 3, "transition": 4}[field.name]
         if all(table is tables[0] for table in tables):  # kept dynamics: the same at every step
             stacked[field.name] = tables[0].unsqueeze(-1 - event).expand(*wide[:-event], horizon, *wide[-event:])

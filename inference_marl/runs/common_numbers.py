@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -81,7 +82,7 @@ class CommonNumbers(TorchFunctionMode):
         """Element by element."""
         if not args or not isinstance(args[0], Tensor):
             raise RuntimeError(f"{func.__name__}: got no tensor first, expected one, which shows the replicates")
-        size = torch.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Tensor)))
+        size = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Tensor)))
         if (dim := self._dim(size)) is None:
             return func(*args, **kwargs)
         parts = (arg.expand(size).chunk(self.groups, dim) if isinstance(arg, Tensor) else repeat(arg) for arg in args)

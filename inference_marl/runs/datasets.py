@@ -38,9 +38,6 @@ LAST = {
 }
 """What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
 
-IN_MEMORY = 2**27
-"""Bytes of a dataset that is summarised in memory."""
-
 RecordsOf = Mapping[str, Records]
 
 
@@ -64,9 +61,8 @@ def write_results(
         how: what `made` says of this time, beside when and with which versions.
     """
     attributes = _attributes(experiment) | {"experiment": folder.name}
-    _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
-    if experiment.beliefs_every:
-        _write_beliefs(folder / "posterior.nc", experiment, recorded)
+    metrics = _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
+    beliefs = _write_beliefs(folder / "posterior.nc", experiment, recorded) if experiment.beliefs_every else None
     if experiment.record_actions:
         _write_actions(folder / "actions.nc", experiment, recorded)
     surface = _surface(experiment.game)
@@ -82,7 +78,7 @@ def write_results(
         "steps": experiment.steps,
         "published": experiment.published,
         "source": experiment.source,
-        **_summaries(experiment, folder),
+        **_summaries(experiment, folder, metrics, beliefs),
         "levels": experiment.levels,
         "failed": dict(failed),
         "made": {
@@ -94,17 +90,21 @@ def write_results(
     write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
 
 
-def _summaries(experiment: Experiment, folder: Path) -> dict[str, Any]:
+def _summaries(
+    experiment: Experiment, folder: Path, metrics: xr.Dataset | None, beliefs: xr.Dataset | None
+) -> dict[str, Any]:
     """Tables of what the datasets say; what is too large for memory is read as far as is needed, again and again."""
     with ExitStack() as opened:
 
         def read(name: str) -> xr.Dataset:
-            found = opened.enter_context(xr.open_dataset(folder / name, engine="h5netcdf", cache=False))
-            return found.load() if found.nbytes < IN_MEMORY else found
+            return opened.enter_context(xr.open_dataset(folder / name, engine="h5netcdf", cache=False))
 
-        metrics = read("metrics.nc")
+        if metrics is None:
+            metrics = read("metrics.nc")
+        if beliefs is None and experiment.beliefs_every:
+            beliefs = read("posterior.nc")
         return {
-            "results": summarise(metrics, read("posterior.nc") if experiment.beliefs_every else None),
+            "results": summarise(metrics, beliefs),
             "agents": summarise_agents(metrics),
             "differences": paired_differences(metrics, next(iter(experiment.arms))),
         }
@@ -127,7 +127,9 @@ def _coordinates(recorded: RecordsOf, agents: int, stream: str, every: int) -> d
     return {"learner": list(recorded), "step": steps, "agent": np.arange(agents)}
 
 
-def _write_metrics(path: Path, experiment: Experiment, recorded: RecordsOf, attributes: dict[str, Any]) -> None:
+def _write_metrics(
+    path: Path, experiment: Experiment, recorded: RecordsOf, attributes: dict[str, Any]
+) -> xr.Dataset | None:
     coordinates = _coordinates(recorded, experiment.game.agents, "metrics", experiment.record_every)
     names = dict.fromkeys(name for records in recorded.values() for name in records.columns["metrics"])
     variables = {}
@@ -143,7 +145,8 @@ def _write_metrics(path: Path, experiment: Experiment, recorded: RecordsOf, attr
     if parts:
         variables[SUCCESS_RATE.name] = Variable(("learner", "replicate", "step"), parts, SUCCESS_RATE.attributes())
     replicates = np.arange(experiment.replicates)
-    write_variables(path, xr.Dataset(coords={**coordinates, "replicate": replicates}, attrs=attributes), variables)
+    skeleton = xr.Dataset(coords={**coordinates, "replicate": replicates}, attrs=attributes)
+    return write_variables(path, skeleton, variables)
 
 
 def _success(experiment: Experiment, recorded: Sequence[Records]) -> list[Part]:
@@ -171,7 +174,7 @@ def _success(experiment: Experiment, recorded: Sequence[Records]) -> list[Part]:
     ]
 
 
-def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> None:
+def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> xr.Dataset | None:
     game, seats = experiment.game, experiment.seats()
     variables = {}
     for name, (discrete, continuous) in LAST.items():
@@ -193,7 +196,7 @@ def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> N
     )
     if game.state_names is not None and all(records.everywhere for records in recorded.values()):
         skeleton.coords["state"] = list(game.state_names)
-    write_variables(path, skeleton, variables)
+    return write_variables(path, skeleton, variables)
 
 
 def _belief(records: Records, learner: int, name: str, seat: Seat) -> Part | None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import h5netcdf  # type: ignore[import-untyped, unused-ignore]
+import h5py  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from inference_marl.runs.files import write_atomically
 from inference_marl.runs.recorder import Values
@@ -19,6 +21,9 @@ from inference_marl.runs.records import Records
 
 BLOCK = 2**20
 """Bytes of a block, which is compressed by itself."""
+
+IN_MEMORY = 2**27
+"""Bytes of a dataset that is not read again from its file to be summarised."""
 
 COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
 
@@ -76,30 +81,48 @@ class Variable:
         shapes = zip(*(part.shape for part in self.parts), strict=True)
         return dict(zip(self.of_records, map(max, shapes), strict=True))
 
-    def write(self, file: h5netcdf.File, name: str) -> None:
-        """Add it to a file that has its dimensions."""
-        shape = [file.dimensions[dim].size for dim in self.dims]
+    @property
+    def block(self) -> int:
+        """The records of a block."""
+        return max(1, BLOCK // (math.prod(self.sizes.values()) * self.parts[0].dtype.itemsize))
+
+    def create(self, file: h5netcdf.File, name: str, sizes: Mapping[str, int]) -> None:
+        """Add it to a file that has its dimensions, of these sizes, without any values."""
         dtype = self.parts[0].dtype
-        block = max(1, BLOCK // (math.prod(self.sizes.values()) * dtype.itemsize))
-        chunks = {"learner": 1, "step": min(block, file.dimensions["step"].size)}
+        chunks = {"learner": 1, "step": min(self.block, sizes["step"])}
         chunks |= {} if self.parts[0].agent is None else {"agent": 1}
         variable = file.create_variable(
             name,
             self.dims,
             np.int8 if dtype.kind == "b" else dtype,
             fillvalue=np.nan if dtype.kind == "f" else None,
-            chunks=tuple(chunks.get(dim, size) for dim, size in zip(self.dims, shape, strict=True)),
+            chunks=tuple(chunks.get(dim, sizes[dim]) for dim in self.dims),
             compression="gzip",
             compression_opts=COMPRESSED["complevel"],
             shuffle=COMPRESSED["shuffle"],
         )
+        attributes = variable.attrs
         for key, value in self.attributes.items():
-            variable.attrs[key] = value
-        for part in self.parts:
-            for start in range(0, part.records, block):
-                self._write_block(variable, part, start, min(start + block, part.records))
+            attributes[key] = value
 
-    def _write_block(self, variable: Any, part: Part, start: int, stop: int) -> None:
+    def bytes(self, sizes: Mapping[str, int]) -> int:
+        """Its size in memory."""
+        return math.prod(sizes[dim] for dim in self.dims) * self.parts[0].dtype.itemsize
+
+    def fill(self, stored: Any) -> None:
+        """Write its values to an array, in a file or in memory."""
+        for part in self.parts:
+            for start in range(0, part.records, self.block):
+                self._write_block(stored, part, start, min(start + self.block, part.records))
+
+    def held(self, sizes: Mapping[str, int]) -> xr.Variable:
+        """The variable in memory."""
+        dtype = self.parts[0].dtype
+        values = np.full([sizes[dim] for dim in self.dims], np.nan if dtype.kind == "f" else 0, dtype)
+        self.fill(values)
+        return xr.Variable(self.dims, values, self.attributes)
+
+    def _write_block(self, stored: Any, part: Part, start: int, stop: int) -> None:
         ends = dict(zip(self.of_records, part.shape, strict=True))
         at: dict[str, Any] = {dim: slice(end) for dim, end in ends.items()}
         at |= {
@@ -107,25 +130,40 @@ class Variable:
             "step": slice(start, stop),
             **({} if part.agent is None else {"agent": part.agent}),
         }
-        variable[tuple(at[dim] for dim in self.dims)] = np.moveaxis(
+        stored[tuple(at[dim] for dim in self.dims)] = np.moveaxis(
             part.read(start, stop), 0, self.dims.index("step") - 1
         )
 
 
-def write_variables(path: Path, skeleton: xr.Dataset, variables: Mapping[str, Variable]) -> None:
-    """Write a dataset: attributes, coordinates and small variables from `skeleton`, the others block by block."""
+def write_variables(path: Path, skeleton: xr.Dataset, variables: Mapping[str, Variable]) -> xr.Dataset | None:
+    """Write a dataset: attributes, coordinates and small variables from `skeleton`, the others block by block.
+
+    Returns:
+        What was written, unless it takes `IN_MEMORY` bytes or more.
+    """
+    sizes = {str(dim): size for dim, size in skeleton.sizes.items()}
+    for variable in variables.values():
+        for dim, size in variable.sizes.items():
+            sizes[dim] = max(size, sizes.get(dim, 0))
+    held = None
+    if skeleton.nbytes + sum(variable.bytes(sizes) for variable in variables.values()) < IN_MEMORY:
+        held = skeleton.assign({name: variable.held(sizes) for name, variable in variables.items()})
 
     def write(beside: Path) -> None:
-        skeleton.to_netcdf(beside, engine="h5netcdf")
-        with h5netcdf.File(beside, "a") as file:
-            sizes: dict[str, int] = {}
-            for variable in variables.values():
-                for dim, size in variable.sizes.items():
-                    sizes[dim] = max(size, sizes.get(dim, 0))
-            for dim, size in sizes.items():
-                if dim not in file.dimensions:
-                    file.dimensions[dim] = size
+        # What is netCDF's is made by h5netcdf; the numbers need no more than HDF5.
+        with h5py.File(beside, "w", track_order=True) as hdf5:  # the order, as netCDF wants it
+            with h5netcdf.File(hdf5, "w") as file:
+                skeleton.dump_to_store(H5NetCDFStore(file))
+                for dim, size in sizes.items():
+                    if dim not in skeleton.sizes:
+                        file.dimensions[dim] = size
+                for name, variable in variables.items():
+                    variable.create(file, name, sizes)
             for name, variable in variables.items():
-                variable.write(file, name)
+                if held is None:
+                    variable.fill(hdf5[name])
+                else:
+                    hdf5[name][...] = held.variables[name].to_numpy()
 
     write_atomically(path, write)
+    return held

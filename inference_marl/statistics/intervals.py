@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+from scipy import special  # type: ignore[import-untyped, unused-ignore]
 
 from inference_marl.types import UNBOUNDED
 
@@ -86,7 +86,7 @@ def _student(data: FloatArray, size: FloatArray, level: float, bounds: tuple[flo
         return Band(mean, nothing, nothing)
     rounding = ROUNDING * np.maximum(size, float(bounds != UNBOUNDED))
     deviation = np.where(np.ptp(data, axis=0) > rounding, data.std(0, ddof=1), np.nan)
-    half = stats.t.ppf((1 + level) / 2, replicates - 1) * deviation / math.sqrt(replicates)
+    half = special.stdtrit(replicates - 1, (1 + level) / 2) * deviation / math.sqrt(replicates)
     return Band(mean, np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1]))
 
 
@@ -111,8 +111,11 @@ def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Int
         raise ValueError(f"successes: got {successes} of {trials} trials, expected from 0 to {trials}")
     if trials == 0:
         return Interval(math.nan, math.nan, math.nan)
-    ends = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
-    return Interval(successes / trials, float(ends.low), float(ends.high))
+    rate, z = successes / trials, float(special.ndtri(0.5 + 0.5 * level))
+    scale = 2 * (trials + z**2)
+    centre = (2 * trials * rate + z**2) / scale
+    half = z / scale * math.sqrt(4 * trials * rate * (1 - rate) + z**2)
+    return Interval(rate, 0.0 if successes == 0 else centre - half, 1.0 if successes == trials else centre + half)
 
 
 def proportion_band(successes: npt.ArrayLike, level: float = 0.95) -> Band:
@@ -154,6 +157,8 @@ def difference_interval(
     if paired:
         return _student((other - one)[:, None], np.array([size]), level, bounds).intervals()[0]
     gap = float(other.mean() - one.mean()) if len(one) and len(other) else math.nan
+    from scipy import stats  # takes long to import, and pairs need none of it
+
     errors = [stats.sem(values) if len(values) > 1 else math.nan for values in (one, other)]
     if not math.hypot(*errors) > ROUNDING * max(size, float(bounds != UNBOUNDED)):
         return Interval(gap, math.nan, math.nan)
@@ -224,8 +229,10 @@ def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
     median = float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2)  # of infinities too
-    ends = stats.quantile_test(ordered, p=0.5).confidence_interval(level)
-    return Interval(median, float(ends.low), float(ends.high))
+    # The fewest that more than (1 - level) / 2 of samples have below the median, and as few above it.
+    fewest = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), (1 - level) / 2))
+    low, high = (ordered[fewest - 1], ordered[n - fewest]) if fewest else (math.nan, math.nan)
+    return Interval(median, float(low), float(high))
 
 
 def iqm_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
@@ -237,6 +244,8 @@ def iqm_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
         values: one number per replicate.
         level: coverage, approximate.
     """
+    from scipy import stats  # takes long to import, and most runs report no such mean
+
     check_level(level)
     data = np.ravel(np.asarray(values, dtype=np.float64))
     mean = float(stats.trim_mean(data, 0.25)) if len(data) else math.nan

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from inference_marl.statistics.beliefs import Numbers, as_array
+from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.intervals import (
     ROUNDING,
     Band,
@@ -92,13 +92,20 @@ def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | Non
     """
     if name not in metrics:
         return None
-    values = metrics[name].sel(learner=learner)
-    if values.isnull().all():
+    values = of_learner(metrics, name, learner).transpose("replicate", "step", ...).to_numpy()
+    missing = np.isnan(values)
+    if missing.all():
         return None
-    if "agent" in values.dims:
+    if values.ndim == 3:
         # An agent that lacks the metric is NaN throughout; a NaN among its records must propagate.
-        values = values.sel(agent=~values.isnull().all(["replicate", "step"])).mean("agent", skipna=False)
-    return as_array(values, "replicate", "step")
+        values = values[..., ~missing.all((0, 1))].mean(-1)
+    return values.astype(np.float64)
+
+
+def of_learner(metrics: xr.Dataset, name: str, learner: str) -> xr.Variable:
+    """One metric of one learner, without coordinates: looking those up takes longer than the numbers."""
+    learners = metrics.variables["learner"].to_numpy().tolist()
+    return metrics.variables[name].isel(learner=learners.index(learner))
 
 
 def is_zero_sum(metrics: xr.Dataset) -> bool:

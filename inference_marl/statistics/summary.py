@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from inference_marl.statistics.beliefs import Numbers, as_array
+from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.intervals import Interval, deviation_interval, median_interval
 from inference_marl.statistics.metrics import (
     OF_PLAY,
@@ -22,6 +22,7 @@ from inference_marl.statistics.metrics import (
     difference,
     estimate,
     in_dataset,
+    of_learner,
     per_replicate,
 )
 from inference_marl.statistics.time_to_threshold import first_lasting_step, lasting_step_of_mean, learner_lead
@@ -147,7 +148,8 @@ def summarise_agents(metrics: xr.Dataset) -> list[Row]:
 
 def _of_agents(metrics: xr.Dataset, name: str, learner: str) -> Numbers:
     """Values at the last record, `replicates x agents`."""
-    return as_array(metrics[name].sel(learner=learner).isel(step=-1), "replicate", "agent")
+    last = of_learner(metrics, name, learner).isel(step=-1).transpose("replicate", "agent")
+    return last.to_numpy().astype(np.float64)
 
 
 def paired_differences(metrics: xr.Dataset, reference: str) -> list[Row]:

@@ -66,7 +66,7 @@ def test_an_arm_like_a_list_of_seats() -> None:
     )
     first, second = described(build(config), "arms", "c")
     assert first["init_args"] == {"probabilities": None, "concentration": None}
-    assert second["init_args"] == {"probabilities": [0.0, 0.0, 1.0], "concentration": None}
+    assert second["init_args"] == {"probabilities": [0.0, 0.0, 1.0], "action": None, "concentration": None}
 
 
 @pytest.mark.parametrize(

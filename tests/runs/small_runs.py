@@ -78,8 +78,7 @@ def complete(experiment: Experiment, folder: Path) -> None:
 
 
 def dataset(folder: Path, name: str) -> xr.Dataset:
-    with xr.open_dataset(folder / name, engine="h5netcdf") as opened:
-        return opened.load()
+    return xr.load_dataset(folder / name, engine="h5netcdf")
 
 
 def results(folder: Path) -> tuple[xr.Dataset, xr.Dataset, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import Tensor
 
 from inference_marl.config.files import load
@@ -18,6 +19,7 @@ from inference_marl.learners import Stationary
 from inference_marl.models import (
     DirichletMultinomial,
 )
+from inference_marl.runs import netcdf
 from inference_marl.runs.measures import _one_shot
 from inference_marl.spaces import Discrete
 from inference_marl.types import Decision, Game, Memory, Metric, Observed, State, Step
@@ -27,6 +29,7 @@ from tests.runs.small_runs import (
     Drawing,
     climbing,
     dataset,
+    results,
     rommeo_ac,
     rommeo_q,
     run,
@@ -40,6 +43,21 @@ def test_a_run_is_a_folder_with_everything_in_it(tmp_path: Path) -> None:
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert written == {"spec.yaml", *RESULTS, "summary.json", "checkpoints/a.pt", "checkpoints/b.pt"}
     assert load(folder / "spec.yaml").describe() == experiment.describe()
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [climbing(), Experiment(MaxOfTwoQuadratics(), {"ac": rommeo_ac()}, 2, 6)],
+    ids=["discrete", "continuous"],
+)
+def test_what_does_not_fit_into_memory_is_written_and_summarised_likewise(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = results(run(experiment, tmp_path, "whole"))
+    monkeypatch.setattr(netcdf, "IN_MEMORY", 0)
+    monkeypatch.setattr(netcdf, "BLOCK", 100)
+    for one, other in zip(whole, results(run(experiment, tmp_path, "in_blocks")), strict=True):
+        assert one.identical(other) if isinstance(one, xr.Dataset) else one == other
 
 
 def test_metrics_have_named_dimensions(whole: Path) -> None:

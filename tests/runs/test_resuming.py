@@ -152,7 +152,7 @@ def test_results_missing_though_every_arm_is_done_are_written(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(xr.Dataset, "to_netcdf", no_room)
+        patch.setattr(xr.Dataset, "dump_to_store", no_room)
         with pytest.raises(OSError, match="no space left"):
             complete(climbing(), folder)
     assert {path.name for path in folder.iterdir()} == {"spec.yaml", "checkpoints", "records"}

@@ -168,7 +168,7 @@ def findings(recorded: Recorded) -> list[Section]:
         found: list[Section | None] = [Section("Beliefs", why), played(posterior), evidence(recorded)]
     else:
         answers = [question.answer(posterior) for question in QUESTIONS]
-        others = (*predictions(recorded), types(posterior), played(posterior), evidence(recorded), solved(recorded))
+        others = (*predictions(recorded), types(posterior), evidence(recorded), solved(recorded))
         found = [believed(recorded), *answers, *others]
     return [section for section in found if section is not None]
 

@@ -6,7 +6,6 @@ from dataclasses import field
 
 import numpy as np
 import torch
-from scipy import optimize, sparse  # type: ignore[import-untyped, unused-ignore]
 from torch import Tensor
 
 from inference_marl.described import expect, hyperparameters
@@ -121,6 +120,8 @@ def maximin(payoff: Tensor) -> Tensor:
     Args:
         payoff: `games x actions x opponent_actions`, float64.
     """
+    from scipy import optimize, sparse  # type: ignore[import-untyped, unused-ignore]  # which other learners never need
+
     games, actions, opponent_actions = payoff.shape
     low, high = payoff.amin((1, 2), keepdim=True), payoff.amax((1, 2), keepdim=True)
     scaled = (payoff - low) / torch.where(high > low, high - low, 1.0)  # the solver's tolerances are absolute
