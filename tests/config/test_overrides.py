@@ -65,7 +65,7 @@ def test_an_arm_like_a_list_of_seats() -> None:
         ("arms.b", ["Stationary", "Stationary"]), ("arms.c", {"like": "b", "1.probabilities": [0, 0, 1]})
     )
     first, second = described(build(config), "arms", "c")
-    assert first["init_args"] == {"probabilities": None, "concentration": None}
+    assert first["init_args"] == {"probabilities": None, "action": None, "concentration": None}
     assert second["init_args"] == {"probabilities": [0.0, 0.0, 1.0], "action": None, "concentration": None}
 
 
