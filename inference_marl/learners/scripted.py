@@ -13,7 +13,7 @@ from inference_marl.described import IncompatibleError, expect, hyperparameters
 from inference_marl.inference.conditional import Conditional
 from inference_marl.models import Fixed, Uniform
 from inference_marl.spaces import Box, Discrete
-from inference_marl.types import Actor, Decision, Memory, most_probable
+from inference_marl.types import Actor, Decision, Memory
 
 
 class _Drawn(Conditional):
@@ -111,7 +111,6 @@ class Stationary(Actor):
         return strategy.expand(obs.shape[:2]), memory
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the strategy; without `explore`, the most probable action (discrete actions)."""
+        """A draw from the strategy, with and without `explore`: it is what it plays, not how it explores."""
         strategy, memory = self.policy(obs, memory)
-        greedy = not explore and isinstance(self.seat.action, Discrete)
-        return Decision(most_probable(strategy) if greedy else strategy.sample(), memory)
+        return Decision(strategy.sample(), memory)

@@ -26,7 +26,7 @@ class Evaluation(Described):
         every: environment steps of training between two evaluations.
         steps: joint actions per environment, from the beginning of an episode; if `None` as many as the game's horizon.
         environments: copies of the game for each replicate.
-        explore: whether everybody acts as during learning; else greedily.
+        explore: whether everybody acts as during learning; else learners act greedily, and scripts play what they play.
         seed: random seed.
         game: where they play, if not in the game that they learn in; one with the same spaces.
         seats: guests that do not learn, by seat, in the place of who learns there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 import xarray as xr
@@ -18,7 +19,7 @@ from inference_marl.games import MatrixGame, Rendezvous
 from inference_marl.learners import Stationary
 from inference_marl.learners.maddpg import Maddpg
 from inference_marl.play import Evaluation
-from inference_marl.types import Actor, Metric, Trajectory
+from inference_marl.types import Actor, Memory, Metric, Trajectory
 from tests.runs.small_runs import (
     Alternating,
     assert_same,
@@ -53,10 +54,18 @@ def test_training_is_the_same_bit_for_bit(game: MatrixGame, arm: Actor, tmp_path
     assert evaluated.notnull().all(["learner", "replicate", "agent"]).values.tolist() == [False, True] * 3
 
 
+class Unsure(Actor):
+    """Plays the second action most of the time."""
+
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
+        return dist.Categorical(torch.tensor([0.2, 0.7, 0.1])).expand(obs.shape[:2]), memory
+
+
 def test_it_is_greedy_and_starts_afresh(tmp_path: Path) -> None:
-    """A script of probabilities plays its most probable action, in episodes of its own."""
-    arms = {"a": [Stationary(probabilities=[0.2, 0.7, 0.1]), Stationary(probabilities=[0.2, 0.7, 0.1])]}
-    experiment = climbing(arms=arms, steps=4, evaluation=Evaluation(every=2, steps=3, environments=7))
+    """Who is unsure plays the most probable action, in episodes of its own."""
+    experiment = climbing(
+        arms={"a": [Unsure(), Unsure()]}, steps=4, evaluation=Evaluation(every=2, steps=3, environments=7)
+    )
     found = read(run(experiment, tmp_path))
     assert found.metrics["evaluation_reward"].isel(step=[1, 3]).values.ravel().tolist() == [7.0] * 12  # of b and b
     exploring = experiment.replace(evaluation=Evaluation(every=2, steps=300, environments=7, explore=True))
