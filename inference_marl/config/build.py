@@ -33,7 +33,7 @@ from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
 from inference_marl.statistics.summary import PUBLISHABLE
-from inference_marl.types import Actor, Game, Learner, Member, Metric, Team
+from inference_marl.types import Actor, Game, Learner, Member, Metric, Part, Team
 
 
 class SpecError(ValueError):
@@ -295,6 +295,8 @@ def _is_concrete(cls: type) -> bool:
     if issubclass(cls, Actor):
         acts = cls.act is not Actor.act or cls.policy is not Actor.policy
         return acts and not (issubclass(cls, Learner) and cls.learn is Learner.learn)
+    if issubclass(cls, Part):
+        return cls is not Part
     if issubclass(cls, inference_marl.guides.Guide):
         return hasattr(cls, "order")
     bases = (torch.nn.Module, inference_marl.models.Critic, inference_marl.models.Optimality)

@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 import torch
 
+from inference_marl.config.saved import check_saved, unsaved
 from inference_marl.described import IncompatibleError, differing, first_line, within
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
@@ -57,6 +58,7 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     shape = (actors[0].seat.replicates, experiment.environments)
     simulator = GameSimulator(experiment.game, *shape, dtype=experiment.dtype)
     collector = Collector(simulator, actors, tasks=experiment.tasks, seed=experiment.seed)
+    before = [unsaved(actor) for actor in actors]
     try:
         said = update(actors, collector.collect(experiment.collect))
     except NonFiniteError as error:
@@ -64,6 +66,7 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
         believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
         check_declared([*said[agent], *(believed.keys() - set(BELIEFS))], [metric.name for metric in actor.metrics])
+    check_saved(actors, before)
     for suffix, evaluation in experiment.evaluations.items():
         with within("evaluation" + suffix.replace("_", ".", 1)):
             played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)

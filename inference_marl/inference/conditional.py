@@ -64,6 +64,12 @@ class PyroPart(Bindable, PyroModule):
     _is_plain: bool | None
     """Whether nothing in it is sampled or constrained, so that Pyro need not intervene in calls and attribute reads."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Initialise the module before any constructor runs, so that a class may be made of fields."""
+        made = super().__new__(cls, *args, **kwargs)
+        PyroPart.__init__(made)
+        return made
+
     def __init__(self) -> None:
         with pyro.settings.context(module_local_params=True):  # so that it can be called in this mode and in Pyro's own
             super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -12,16 +12,15 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.spaces import Discrete
-from inference_marl.types.binding import Bindable
+from inference_marl.types.binding import Part
 from inference_marl.types.metric import Metric
-from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, choose
 
 BELIEFS = ("policy", "opponent_model", "opponent_prior", "opponent_type")
 """What `Actor.beliefs` returns by name, beside metrics."""
 
 
-class Actor(Bindable, torch.nn.Module):
+class Actor(Part):
     """Controls one seat of a game, for all replicates at once.
 
     Scripted players, frozen policies, policies at hypothetical parameters and learners are all actors, so one collector
@@ -34,21 +33,15 @@ class Actor(Bindable, torch.nn.Module):
         reads_task: whether `begin` is told the task. For what is part of the game, such as a population of opponents;
             a learner that sets it is an oracle.
         metrics: what its `beliefs`, and a learner's `learn`, report by name besides beliefs.
+        transient: names of attributes that change and need not be in `state_dict`, such as a cache. Those that do need
+            to are parameters, buffers, submodules (`inference.optimise.Optimiser`, `inference.replay.Replay`) or
+            counters (`Counting`).
     """
 
     heeds_masks: ClassVar[bool] = False
     reads_task: ClassVar[bool] = False
+    transient: ClassVar[tuple[str, ...]] = ()
     metrics: ClassVar[tuple[Metric, ...]] = ()
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Initialise the module before any constructor runs, so that a class made of fields may assign submodules."""
-        made = super().__new__(cls, *args, **kwargs)
-        torch.nn.Module.__init__(made)
-        return made
-
-    def bind(self, seat: Seat) -> Self:
-        """Return a working copy in `seat`; raises `IncompatibleError`, with the part's key, if a part does not fit."""
-        return self._bound(seat=seat)
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
         """The memory at the start of an episode, leading with `replicates x environments`; empty by default."""
@@ -129,8 +122,8 @@ class Actor(Bindable, torch.nn.Module):
 class Learner(Actor):
     """An actor that learns from play.
 
-    After every trajectory each learner first stores it, then learns as often as the experiment specifies.
-    `state_dict()` holds everything it needs to resume.
+    After every trajectory each learner first stores it, then learns as often as the experiment specifies. Its
+    `state_dict()` must hold everything it needs to resume; see `transient`.
 
     Attributes:
         reads_peers: whether `learn` reads the other agents' policies.

@@ -94,3 +94,21 @@ class Bindable(Described):
         with own_stream(seat.device):
             bound.setup()
         return bound
+
+
+class Part(Bindable, torch.nn.Module):
+    """A description that becomes a torch module once bound: a learner's networks, or anything else with parameters.
+
+    Its owner binds it in its own `setup`: `self.network = self.network.bind(self.seat)`. Parts that Pyro samples, or
+    that are conditional distributions, have a base of their own, `inference.conditional.Conditional`.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Initialise the module before any constructor runs, so that a class made of fields may assign submodules."""
+        made = super().__new__(cls, *args, **kwargs)
+        torch.nn.Module.__init__(made)
+        return made
+
+    def bind(self, seat: Seat) -> Self:
+        """Return a working copy in `seat`; raises `IncompatibleError`, with the part's key, if a part does not fit."""
+        return self._bound(seat=seat)

@@ -31,6 +31,8 @@ class Team(Learner):
         said: the metrics of its members' last update.
     """
 
+    transient = ("said",)
+
     seats: list[int] | None = None
     team: tuple[Seat, ...] = field(init=False)
     said: list[Mapping[str, Tensor]] = field(init=False)

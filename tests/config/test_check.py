@@ -1,6 +1,7 @@
 """`check`: what it plays before a run, what it leaves as it was, and whom it blames."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import pyro
 import pytest
@@ -95,3 +96,44 @@ def test_nothing_is_left_in_pyros_store_or_settings() -> None:
     check(experiment(a=Stationary()))
     assert not pyro.settings.get("module_local_params")
     assert not list(pyro.get_param_store().keys())
+
+
+class Careless(Stationary):
+    """Keeps what it has learned where no checkpoint finds it, as `keeps` says."""
+
+    keeps: ClassVar[str] = "optimiser"
+
+    def setup(self) -> None:
+        super().setup()
+        self.weight = torch.nn.Parameter(torch.zeros(self.seat.replicates, 2))
+        if self.keeps == "optimiser":
+            self.adam = torch.optim.Adam([self.weight], 0.1)
+        self.count, self.table = 0, torch.zeros(self.seat.replicates, 2)
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        if self.keeps == "number":
+            self.count += 1
+        if self.keeps == "tensor":
+            self.table[:, 0] += 1.0
+        return super().act(obs, memory, explore, mask)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "message"),
+    [
+        ("optimiser", r"^arms.a: Careless got Adam of torch's in its attribute adam, which no checkpoint holds"),
+        ("number", r"^arms.a: Careless has changed its attribute count, which no checkpoint holds"),
+        ("tensor", r"^arms.a: Careless has changed its attribute table, which no checkpoint holds"),
+    ],
+)
+def test_what_no_checkpoint_would_hold_is_refused(keeps: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Careless, "keeps", keeps)
+    with pytest.raises(IncompatibleError, match=message):
+        check(Experiment(MatrixGame("stag_hunt"), {"a": Careless()}))
+
+
+def test_what_need_not_be_held_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for keeps, where in {"number": "count", "tensor": "table"}.items():
+        monkeypatch.setattr(Careless, "keeps", keeps)
+        monkeypatch.setattr(Careless, "transient", (where,))
+        check(Experiment(MatrixGame("stag_hunt"), {"a": Careless()}))
