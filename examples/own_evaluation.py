@@ -46,8 +46,8 @@ def experiment(replicates: int = 200, steps: int = 1000) -> Experiment:
         steps=steps,
         record_every=every,
         evaluation={
-            "known": Together(every),  # by the same population, drawn anew
-            "stranger": Together(every, seats={1: Stationary(probabilities=[0.2, 0.8])}),
+            "known": Together(every=every),  # by the same population, drawn anew
+            "stranger": Together(every=every, seats={1: Stationary(probabilities=[0.2, 0.8])}),
         },
     )
 

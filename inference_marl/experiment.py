@@ -40,7 +40,8 @@ class Experiment(Described):
         collect: joint actions per environment that are played before everybody learns from them; `steps` and what is
             recorded every so many steps are multiples of it.
         updates: how often everybody learns then.
-        record_every: steps between records of metrics.
+        record_every: steps between records of metrics; `collect` if `None`. In games that run in lockstep, a multiple
+            of the horizon puts whole episodes into every record.
         beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`.
         record_actions: whether the actions that are played are recorded, at every step.
         draws: draws per recorded belief and replicate, for continuous actions.
@@ -74,7 +75,7 @@ class Experiment(Described):
         steps: int = 1000,
         environments: int = 1,
         seed: int = 0,
-        record_every: int = 1,
+        record_every: int | None = None,
         draws: int = 16,
         success_window: int = 1,
         checkpoint_every: int = 1000,
@@ -94,8 +95,10 @@ class Experiment(Described):
         self.game = game
         self.arms = self.__dict__["_given"]["arms"] = dict(arms)  # what is added to it is described as well
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
-        self.record_every, self.draws, self.success_window = record_every, draws, success_window
-        self.beliefs_every = record_every if beliefs_every is None else beliefs_every
+        self.record_every: int = collect if record_every is None else record_every
+        self.__dict__["_given"]["record_every"] = self.record_every
+        self.draws, self.success_window = draws, success_window
+        self.beliefs_every = self.record_every if beliefs_every is None else beliefs_every
         self.record_actions = record_actions
         self.collect, self.updates, self.evaluation, self.tasks = collect, updates, evaluation, tasks
         self.checkpoint_every, self.device, self.threads = checkpoint_every, device, threads

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import ClassVar
 
 from torch import Tensor
 
-from inference_marl.described import Described, expect, within
+from inference_marl.described import Described, expect, hyperparameters, within
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import GameSimulator
 from inference_marl.play.tasks import Tasks
@@ -16,6 +16,7 @@ from inference_marl.statistics.metrics import EVALUATION_REWARD
 from inference_marl.types import Actor, Game, Learner, Metric, Trajectory, kept_streams, seed_streams
 
 
+@hyperparameters
 class Evaluation(Described):
     """Fresh environments in which learners are watched now and then; nothing of it reaches their training.
 
@@ -39,22 +40,21 @@ class Evaluation(Described):
 
     metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD,)
 
-    def __init__(
-        self,
-        every: int,
-        steps: int | None = None,
-        environments: int = 32,
-        explore: bool = False,
-        seed: int = 0,
-        game: Game | None = None,
-        seats: Mapping[int, Actor] | None = None,
-        tasks: Tasks | None = None,
-    ) -> None:
-        expect("a positive integer", every=every, environments=environments)
-        expect("a positive integer", ", or null for the game's horizon", steps=steps)
-        expect("an integer that is not negative", seed=seed)
-        self.every, self.steps, self.environments, self.explore, self.seed = every, steps, environments, explore, seed
-        self.game, self.seats, self.tasks = game, dict(seats or {}), tasks
+    every: int
+    steps: int | None = None
+    environments: int = 32
+    explore: bool = False
+    seed: int = 0
+    game: Game | None = None
+    seats: Mapping[int, Actor] | None = None
+    tasks: Tasks | None = None
+    guests: Mapping[int, Actor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        expect("a positive integer", every=self.every, environments=self.environments)
+        expect("a positive integer", ", or null for the game's horizon", steps=self.steps)
+        expect("an integer that is not negative", seed=self.seed)
+        self.guests = dict(self.seats or {})
 
     def check(self, game: Game) -> None:
         """Refuse what learners of `game` cannot be watched in.
@@ -68,7 +68,7 @@ class Evaluation(Described):
             raise ValueError(
                 f"game: got {type(here).__name__} with other spaces, expected those of the game that is learned"
             )
-        for seat, guest in self.seats.items():
+        for seat, guest in self.guests.items():
             if isinstance(guest, Learner):
                 raise ValueError(
                     f"seats.{seat}: got {type(guest).__name__}, which learns, expected an actor that does not, such as "
@@ -91,7 +91,7 @@ class Evaluation(Described):
         device = actors[0].seat.device
         with kept_streams(device):
             seed_streams(self.seed, device)
-            for number, guest in self.seats.items():
+            for number, guest in self.guests.items():
                 with within(f"seats.{number}"):
                     seat = actors[number].seat
                     game = seat.game if self.game is None else self.game

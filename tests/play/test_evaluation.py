@@ -116,9 +116,9 @@ class Length(Undeclared):
 
 def test_what_an_evaluation_measures_is_declared(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^arms.a.evaluation.long.metrics: got length, which is not declared"):
-        run(climbing(evaluation={"long": Undeclared(6)}), tmp_path)
+        run(climbing(evaluation={"long": Undeclared(every=6)}), tmp_path)
     assert not list(tmp_path.iterdir())
-    both = climbing(evaluation={"short": Length(6, steps=2), "long": Length(6, steps=5)})
+    both = climbing(evaluation={"short": Length(every=6, steps=2), "long": Length(every=6, steps=5)})
     found = read(run(both, tmp_path)).metrics.isel(step=-1)
     assert (found["length_short"] == 2).all()
     assert (found["length_long"] == 5).all()

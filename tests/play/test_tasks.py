@@ -326,7 +326,7 @@ def evaluated(evaluation: Any, tmp_path: Path, **settings: Any) -> xr.Dataset:
 
 
 def test_guests_sit_in_their_seats(tmp_path: Path) -> None:
-    several = {"first": Evaluation(4, seats={0: pure(0)}), "second": Evaluation(4, seats={1: pure(0)})}
+    several = {"first": Evaluation(every=4, seats={0: pure(0)}), "second": Evaluation(every=4, seats={1: pure(0)})}
     found = evaluated(several, tmp_path)
     payoff = MatrixGame("climbing").dynamics().reward[0, 0]  # type: ignore[union-attr]
     assert (found["evaluation_reward_first"] == float(payoff[0, 2])).all()
@@ -338,9 +338,9 @@ def test_guests_sit_in_their_seats(tmp_path: Path) -> None:
 def test_another_game_and_held_out_tasks(tmp_path: Path) -> None:
     payoffs = [MatrixGame([[float(number)] * 3] * 3, common=True, horizon=2) for number in range(3)]
     several = {
-        "elsewhere": Evaluation(4, game=MatrixGame("penalty")),
-        "known": Evaluation(4, game=Variants(payoffs), tasks=Tasks([0])),
-        "held_out": Evaluation(4, game=Variants(payoffs), tasks=Tasks([2])),
+        "elsewhere": Evaluation(every=4, game=MatrixGame("penalty")),
+        "known": Evaluation(every=4, game=Variants(payoffs), tasks=Tasks([0])),
+        "held_out": Evaluation(every=4, game=Variants(payoffs), tasks=Tasks([2])),
     }
     found = evaluated(several, tmp_path)
     penalty = MatrixGame("penalty").dynamics().reward[0, 0, 1, 2]  # type: ignore[union-attr]
@@ -354,8 +354,8 @@ def test_guests_and_tasks_leave_training_as_it_is(tmp_path: Path) -> None:
     plain = climbing(game=MatrixGame("climbing", horizon=2, memory=1), steps=8, environments=2)
     watched = plain.replace(
         evaluation={
-            "drawn": Evaluation(4, seats={0: Stationary(concentration=1.0)}),
-            "tasks": Evaluation(2, seats={1: cast("task")}, tasks=Tasks([0, 1])),
+            "drawn": Evaluation(every=4, seats={0: Stationary(concentration=1.0)}),
+            "tasks": Evaluation(every=2, seats={1: cast("task")}, tasks=Tasks([0, 1])),
         }
     )
     one, other = run(plain, tmp_path, "plain"), run(watched, tmp_path, "watched")
@@ -367,13 +367,13 @@ def test_guests_and_tasks_leave_training_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("evaluation", "message"),
     [
-        (Evaluation(4, game=MatrixGame("stag_hunt")), "evaluation.game: got MatrixGame with other spaces"),
-        (Evaluation(4, seats={2: pure(0)}), "evaluation.seats: got 2, expected a seat from 0 to 1"),
-        (Evaluation(4, seats={1: rommeo_q()}), "evaluation.seats.1: got Rommeo, which learns"),
-        ({"a": Evaluation(3)}, "evaluation.a.every: got 3, expected a divisor of steps = 4"),
-        ({"a b": Evaluation(4)}, "evaluation: got one called 'a b', expected letters, digits and _ only"),
+        (Evaluation(every=4, game=MatrixGame("stag_hunt")), "evaluation.game: got MatrixGame with other spaces"),
+        (Evaluation(every=4, seats={2: pure(0)}), "evaluation.seats: got 2, expected a seat from 0 to 1"),
+        (Evaluation(every=4, seats={1: rommeo_q()}), "evaluation.seats.1: got Rommeo, which learns"),
+        ({"a": Evaluation(every=3)}, "evaluation.a.every: got 3, expected a divisor of steps = 4"),
+        ({"a b": Evaluation(every=4)}, "evaluation: got one called 'a b', expected letters, digits and _ only"),
         (
-            Evaluation(4, game=Variants([MatrixGame("climbing")] * 2), tasks=Tasks([2])),
+            Evaluation(every=4, game=Variants([MatrixGame("climbing")] * 2), tasks=Tasks([2])),
             "evaluation.tasks.ids: got 2, expected at most 1",
         ),
     ],
@@ -385,6 +385,6 @@ def test_evaluations_that_cannot_be_are_refused_at_once(evaluation: Any, message
 
 def test_guests_that_do_not_fit_are_refused_before_anything_is_played() -> None:
     with pytest.raises(IncompatibleError, match=r"^arms.a.evaluation.seats.1.probabilities: got 2"):
-        check(climbing(steps=4, evaluation=Evaluation(4, seats={1: pure(0, 2)})))
+        check(climbing(steps=4, evaluation=Evaluation(every=4, seats={1: pure(0, 2)})))
     with pytest.raises(IncompatibleError, match=r"^arms.a.evaluation: Population got no task"):
-        check(climbing(steps=4, evaluation=Evaluation(4, seats={1: cast("task")})))
+        check(climbing(steps=4, evaluation=Evaluation(every=4, seats={1: cast("task")})))

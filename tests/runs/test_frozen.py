@@ -135,7 +135,7 @@ def test_arms_against_it_are_played_alone(tmp_path: Path) -> None:
     assert [each.arms for each in together(build(content))] == [("low",), ("high",)]
     content["arms"] = {"low": one, "high": other}
     assert [each.arms for each in together(build(content))] == [("low", "high")]
-    content["evaluation"] = Evaluation(4, seats={1: frozen}).describe()
+    content["evaluation"] = Evaluation(every=4, seats={1: frozen}).describe()
     assert [each.arms for each in together(build(content))] == [("low",), ("high",)]
 
 
