@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inference_marl import Experiment, run
 from inference_marl.analysis.recorded import read
+from inference_marl.described import hyperparameters
 from inference_marl.games import MatrixGame
 from inference_marl.learners import Stationary
 from inference_marl.learners.tabular import Boltzmann, IndependentQ
@@ -21,15 +22,22 @@ STAG = 0
 TOGETHER = Metric("together", "both hunt the stag", bounds=PROBABILITY, dims=(), over="last", higher_is_better=True)
 
 
+@hyperparameters  # its annotated fields are added to those of its base
 class Together(Evaluation):
-    """Measures the share of joint actions in which everybody hunts the stag, besides the reward."""
+    """Measures the share of steps at which everybody does the same, besides the reward.
+
+    Args:
+        action: which.
+    """
 
     metrics = (*Evaluation.metrics, TOGETHER)
+
+    action: int = STAG
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
         """By name, one number per replicate; steps are stacked as `time x replicates x environments`."""
         first, second = played.stacked.actions
-        both = (first == STAG) & (second == STAG)
+        both = (first == self.action) & (second == self.action)
         return {**super().measure(played), TOGETHER.name: both.float().mean((0, 2))}
 
 

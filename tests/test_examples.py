@@ -27,7 +27,7 @@ on_every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.ste
 
 def test_there_is_one_of_each_kind() -> None:
     assert {path.stem for path in FILES} == {
-        *("own_prior", "own_guide", "own_learner", "own_team", "own_actor", "own_game", "own_evaluation")
+        *("own_prior", "own_guide", "own_learner", "own_network", "own_team", "own_actor", "own_game", "own_evaluation")
     }
 
 

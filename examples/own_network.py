@@ -1,0 +1,96 @@
+"""A learner with networks of your own: REINFORCE with a baseline, and the part that it is made of.
+
+Run with `python examples/own_network.py`; in an experiment file it is called `own_network.Reinforce`, and its part is
+changed by `network: {class_path: own_network.ActorCritic, init_args: {hidden: [8]}}`, or replaced by a subclass of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyro.distributions as dist
+from torch import Tensor
+
+from inference_marl import Experiment, run
+from inference_marl.analysis.recorded import read
+from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.games import MatrixGame
+from inference_marl.inference.networks import MLP
+from inference_marl.inference.optimise import Optimiser
+from inference_marl.spaces import Discrete
+from inference_marl.types import Actor, Learner, Memory, Metric, Part, Trajectory
+
+BASELINE_ERROR = Metric("baseline_error", higher_is_better=False, meaning="Mean squared error of the baseline.")
+
+
+@hyperparameters  # its annotated fields become keyword arguments, in Python and in files
+class ActorCritic(Part):
+    """Logits of all actions and a value, by one network per replicate.
+
+    Args:
+        hidden: widths of its hidden layers.
+    """
+
+    hidden: Sequence[int] = (16,)
+
+    def setup(self) -> None:
+        """The seat is known now: make the network, in which every weight leads with `replicates`."""
+        self.mlp = MLP(self.seat, self.seat.observation.features, self.seat.action.features + 1, self.hidden)
+
+    def forward(self, obs: Tensor) -> tuple[dist.Categorical, Tensor]:
+        """Policy and value at observations, `replicates x batch`."""
+        outputs = self.mlp(self.seat.observation.encode(obs, self.seat.dtype))
+        return dist.Categorical(logits=outputs[..., 1:]), outputs[..., 0]
+
+
+@hyperparameters
+class Reinforce(Learner):
+    """REINFORCE with a learned baseline (Williams 1992), on the steps that were just played, for games of one step.
+
+    Args:
+        network: what policy and baseline are made of.
+        learning_rate: of Adam.
+    """
+
+    metrics = (BASELINE_ERROR,)
+
+    network: ActorCritic = ActorCritic()
+    learning_rate: float = 0.02
+
+    def __post_init__(self) -> None:
+        expect("a positive number", learning_rate=self.learning_rate)
+
+    def setup(self) -> None:
+        """Bind the part; what a checkpoint must hold is a module, the optimiser too."""
+        if not isinstance(self.seat.action, Discrete):
+            raise IncompatibleError(f"Reinforce got actions {self.seat.action}, expected Discrete")
+        self.network = self.network.bind(self.seat)
+        self.optimiser = Optimiser("policy and baseline", self.network.parameters(), self.learning_rate)
+
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
+        """The network's."""
+        return self.network(obs)[0], memory
+
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        """One step for all replicates at once: the loss is one number for each."""
+        seen = newest.flat.seen_by(self.seat)  # replicates x (time environments)
+        policy, value = self.network(seen.obs)
+        error = seen.reward - value
+        gain = policy.log_prob(seen.action) * error.detach()
+        self.optimiser.step((error.square() - gain).mean(1))
+        return {BASELINE_ERROR.name: error.detach().square().mean(1)}
+
+
+def experiment(replicates: int = 100, steps: int = 1000) -> Experiment:
+    """Self-play in the penalty game."""
+    game, arms = MatrixGame("penalty", k=-2.0), {"reinforce": Reinforce()}
+    return Experiment(game, arms, replicates=replicates, steps=steps, environments=8, record_every=10)
+
+
+if __name__ == "__main__":
+    import own_network  # the run's spec.yaml then says own_network, not __main__
+
+    folder = run(own_network.experiment(), name="own_network")
+    reward = read(folder).metrics["reward"].isel(step=-1).mean()
+    print(f"At the end a step earns {reward:.2f}; the best that two can do is 10.")
+    print(f"Everything else is in {folder}.")
