@@ -44,6 +44,12 @@ RANGES: Mapping[str, tuple[type, Callable[[Any], bool]]] = MappingProxyType(
 """What `expect` knows, in the words of its messages. NaN is in no range, and neither is infinity."""
 
 
+LARGEST = 1e30
+"""The largest size of a number that `expect` knows, and the inverse of the smallest that must be positive."""
+MOST = 10**12
+"""The largest integer that `expect` knows: what is counted up to more than that never ends."""
+
+
 def expect(what: str, also: str = "", /, **numbers: Any) -> None:
     """Check the range of numbers, in constructors.
 
@@ -61,6 +67,23 @@ def expect(what: str, also: str = "", /, **numbers: Any) -> None:
             continue
         if not isinstance(number, kind) or isinstance(number, bool) or not fits(number):
             raise ValueError(f"{name}: got {number!r}, expected {what}{also}")
+        _check_size(name, number, f"{what}{also}")
+
+
+def _check_size(name: str, number: Any, expected: str) -> None:
+    """Refuse integers that nobody counts to, and numbers that single precision cannot work with (`ValueError`)."""
+    if isinstance(number, Integral):
+        if abs(int(number)) > MOST:
+            raise ValueError(f"{name}: got {_digits(number)}, expected {expected}, of at most {MOST:,}")
+    elif abs(number) > LARGEST or (expected.startswith("a positive number") and number < 1 / LARGEST):
+        size = f"of a size from {1 / LARGEST:g} to {LARGEST:g}, with which single precision can work"
+        raise ValueError(f"{name}: got {number!r}, expected {expected}, {size}")
+
+
+def _digits(number: Any) -> str:
+    """An integer, shortened if it is very long."""
+    text = str(number)
+    return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} digits)"
 
 
 def interval(name: str, ends: float | Sequence[float], *, strictly: bool = True) -> tuple[float, float]:

@@ -16,6 +16,10 @@ from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, Game, Metric, Seat, Team
 
+LONGEST_NAME = 200
+"""Characters of a name that becomes part of a file's."""
+MOST_THREADS = 1024
+
 Levels = Mapping[str, Mapping[str, str]]
 """The level of each factor of an arm, by arm and factor."""
 
@@ -124,6 +128,8 @@ class Experiment(Described):
         rhythm = ("threads", "collect", "updates")
         expect("a positive integer", **{name: getattr(self, name) for name in (*counts, *rhythm)})
         expect("an integer that is not negative", ", 0 to record none", beliefs_every=self.beliefs_every)
+        if self.threads > MOST_THREADS:
+            raise ValueError(f"threads: got {self.threads}, expected at most {MOST_THREADS}")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
         for name in ("record_every", "beliefs_every"):
@@ -173,9 +179,10 @@ class Experiment(Described):
         for name, numbers in self.published.items():
             if name not in self.arms and name not in known_levels:
                 raise ValueError(f"published: got {name}, expected one of the arms: {', '.join(self.arms)}")
-            for metric in numbers:
+            for metric, number in numbers.items():
                 if metric not in (known := reported(self)):
                     raise ValueError(f"published.{name}: got {metric}, expected one of {', '.join(known)}")
+                expect("a finite number", **{f"published.{name}.{metric}": number})
 
     def _check_levels(self) -> None:
         if self.levels and (
@@ -188,11 +195,13 @@ class Experiment(Described):
     def check_names(names: Iterable[object], key: str = "arms", what: str = "an arm") -> None:
         """Refuse names, of arms by default, with characters other than letters, digits, `_` and `-` (`ValueError`).
 
-        They become parts of file names and of dotted keys.
+        They become parts of file names and of dotted keys, so more than `LONGEST_NAME` are refused as well.
         """
         for name in names:
             if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name)):
                 raise ValueError(f"{key}: got {what} called {name!r}, expected letters, digits, _ and - only")
+            if len(name) > LONGEST_NAME:
+                raise ValueError(f"{key}: got {what} called {name[:20]}..., expected at most {LONGEST_NAME} characters")
 
     def _repr_html_(self) -> str:
         """For notebooks: its arms, and how long they are played."""

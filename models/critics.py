@@ -24,8 +24,8 @@ from inference_marl.inference.schedules import (
     Schedule,
     as_schedule,
     current,
+    expect_always,
     expect_each,
-    expect_first,
     over_events,
 )
 from inference_marl.inference.svi import elbo_loss
@@ -125,7 +125,7 @@ class TabularCritic(Counting, Critic):
         rate_over: Literal["updates", "visits"] = "updates",
     ) -> None:
         super().__init__(target_rate)
-        expect_first("a number in (0, 1]", rate=rate)
+        expect_always("a number in (0, 1]", rate=rate)
         self.initial = interval("initial", initial, strictly=False)
         self.rate = as_schedule(rate)
         self.rate_over = rate_over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ from inference_marl.config.overrides import blamed, override
 from inference_marl.described import first_line, plain
 from inference_marl.experiment import Experiment
 from inference_marl.types import Actor
+
+MOST_CELLS = 10_000
+"""Cells of a design."""
 
 
 def ablation(
@@ -98,6 +102,9 @@ def cells(arms: Mapping[str, Any], factors: Any, design: Any) -> dict[str, Cell]
     if not isinstance(factors, Mapping) or not factors:
         raise SpecError(f"factors: got {factors!r}, expected a mapping from names to levels")
     levels = {str(factor): _levels(str(factor), given) for factor, given in factors.items()}
+    number = len(arms) * math.prod(len(each) for each in levels.values())
+    if design == "grid" and number > MOST_CELLS:
+        raise SpecError(f"factors: got {number:,} cells, expected at most {MOST_CELLS:,}; vary less, or one_at_a_time")
     several = len(arms) > 1
     found: dict[str, Cell] = {}
     for arm, config in arms.items():

@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser
 from inference_marl.config.build import SpecError, actors_of, as_spec_errors, check_names, construct, explain, named
 from inference_marl.config.check import check
 from inference_marl.config.factors import cells
+from inference_marl.config.limits import check_tree
 from inference_marl.config.overrides import blamed, override, resolve_likes
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.play import Evaluation, Tasks
@@ -44,9 +45,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "found a key that is no word", key.start_mark)
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"found the key {key.value} twice", key.start_mark)
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -85,8 +88,11 @@ def load_any(path: str | Path, overrides: Overrides = ()) -> Experiment | Suite:
         raise SpecError(f"{path}: got no readable file ({reason}), expected an experiment file") from error
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: got malformed YAML, {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise SpecError(f"{path}: got lists or mappings within each other too often, expected few levels") from error
     if not isinstance(config, dict):
         raise SpecError(f"{path}: got {type(config).__name__}, expected a mapping with the keys game and arms")
+    check_tree(config)
     is_suite = "runs" in config or any(key.partition(".")[0] == "runs" for key, _ in overrides)
     return build_suite(config, overrides) if is_suite else _overridden(config, overrides)
 
@@ -112,6 +118,8 @@ def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made 
     if "runs" in settings:
         raise SpecError("runs: got a suite of several runs, expected one experiment; build it with build_suite")
     factors, design = settings.pop("factors", None), settings.pop("design", "grid")
+    if factors is None and "design" in config:
+        raise SpecError(f"design: got {design} without factors, expected it beside them")
     with as_spec_errors():
         hints = check_names(Experiment, settings, "", also=("factors", "design", "runs"))
         game = construct(Game, settings.pop("game"), "game")

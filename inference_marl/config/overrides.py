@@ -10,6 +10,9 @@ from typing import Any
 from inference_marl.config.build import SpecError
 from inference_marl.experiment import Experiment
 
+LONGEST = 50
+"""Arms of which each is like the next one."""
+
 
 def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     """Set one key of a file's content, in place.
@@ -72,26 +75,36 @@ def resolve_likes(arms: Any) -> dict[str, Any]:
         raise SpecError(f"arms: got {arms!r}, expected a mapping from names to learners")
     Experiment.check_names(arms)
     resolved: dict[str, Any] = {}
-
-    def resolve(name: str, asking: tuple[str, ...]) -> Any:
-        if name in resolved:
-            return resolved[name]
-        arm = arms[name]
-        if not (isinstance(arm, Mapping) and "like" in arm):
-            return arm
-        base = arm["like"]
-        if not isinstance(base, str) or base not in arms:
-            raise SpecError(f"arms.{name}.like: got {base!r}, expected another arm: {', '.join(arms)}")
-        if base in asking:
-            raise SpecError(
-                f"arms.{name}.like: got a circle, {' -> '.join([*asking, base])}, expected an arm that starts from none"
-            )
-        merged = {"arms": {name: copy.deepcopy(resolve(base, (*asking, base)))}}
-        for key, value in arm.items():
-            if key != "like":
-                override(merged, f"arms.{name}.{key}", value)
-        return merged["arms"][name]
-
     for name in arms:
-        resolved[name] = resolve(name, (name,))
-    return resolved
+        for link in reversed(_chain(name, arms)):
+            if link not in resolved:
+                resolved[link] = _differing(link, arms[link], resolved)
+    return {name: resolved[name] for name in arms}
+
+
+def _chain(name: str, arms: Mapping[str, Any]) -> list[str]:
+    """An arm, the one that it is like, the one that this is like, and so on."""
+    chain = [name]
+    while isinstance(arm := arms[chain[-1]], Mapping) and "like" in arm:
+        key, base = f"arms.{chain[-1]}.like", arm["like"]
+        if not isinstance(base, str) or base not in arms:
+            raise SpecError(f"{key}: got {base!r}, expected another arm: {', '.join(arms)}")
+        if base in chain:
+            raise SpecError(
+                f"{key}: got a circle, {' -> '.join([*chain, base])}, expected an arm that starts from none"
+            )
+        if len(chain) > LONGEST:
+            raise SpecError(f"{key}: got more than {LONGEST} arms, each like the next, expected fewer")
+        chain.append(base)
+    return chain
+
+
+def _differing(name: str, arm: Any, resolved: Mapping[str, Any]) -> Any:
+    """An arm written out, given the one that it is like."""
+    if not (isinstance(arm, Mapping) and "like" in arm):
+        return arm
+    merged = {"arms": {name: copy.deepcopy(resolved[arm["like"]])}}
+    for key, value in arm.items():
+        if key != "like":
+            override(merged, f"arms.{name}.{key}", value)
+    return merged["arms"][name]

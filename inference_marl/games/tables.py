@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference_marl.described import LARGEST
+
 
 class Kept(dict[Any, Any]):
     """What is computed once, such as tables per device and floating type. Copies and pickles of it are empty."""
@@ -27,11 +29,20 @@ def numbers(name: str, values: Any) -> Tensor:
         ) from error
     if tensor.numel() == 0 or tensor.dim() == 0:
         raise ValueError(f"{name}: got {values!r}, expected nested lists of at least one number")
-    wrong = tensor.isfinite().logical_not().nonzero()
+    wrong = (tensor.abs() <= LARGEST).logical_not().nonzero()  # not a number among them
     if len(wrong):
         at = wrong[0].tolist()
-        raise ValueError(f"{name}: got {tensor[tuple(at)]} at {index(at)}, expected finite numbers")
+        raise ValueError(f"{name}: got {tensor[tuple(at)]} at {index(at)}, expected finite numbers up to {LARGEST:g}")
+    if (where := _boolean(values)) is not None:
+        raise ValueError(f"{name}: got a boolean at {index(where)}, expected numbers")
     return tensor
+
+
+def _boolean(values: Any, at: tuple[int, ...] = ()) -> tuple[int, ...] | None:
+    """Where the first boolean of nested lists is; `None` if there is none."""
+    if isinstance(values, list | tuple):
+        return next((found for i, each in enumerate(values) if (found := _boolean(each, (*at, i))) is not None), None)
+    return at if isinstance(values, bool) else None
 
 
 def index(at: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Described, expect
-from inference_marl.inference.schedules import Schedule, current, expect_first
+from inference_marl.inference.schedules import Schedule, current, expect_always
 from inference_marl.spaces import Box
 from inference_marl.types import Memory, Seat
 
@@ -21,7 +21,7 @@ class ActionNoise(Described, ABC):
     """
 
     def __init__(self, scale: float | Schedule = 0.2) -> None:
-        expect_first("a number that is not negative", scale=scale)
+        expect_always("a number that is not negative", scale=scale)
         self.scale = scale
 
     def __call__(self, action: Tensor, space: Box, memory: Memory, step: int) -> tuple[Tensor, Memory]:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inference_marl.described import Described, IncompatibleError, PerReplicate, expect
+from inference_marl.described import LARGEST, Described, IncompatibleError, PerReplicate, expect
 
 Number = float | Tensor
 """A number that all replicates share or, of `ByReplicate`, one for each, `replicates x 1`.
@@ -27,6 +27,13 @@ class Schedule(Described, ABC):
     def each(self, step: int) -> tuple[float, ...]:
         """The values at `step` that some replicate has."""
         return (float(self(step)),)
+
+    def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Numbers between which all values lie: those that are values, and those that they only approach.
+
+        By default only the first value is known.
+        """
+        return self.each(0), ()
 
     def at(self, steps: Tensor, dtype: torch.dtype) -> Tensor:
         """The values, of type `dtype`, at many steps (int64, any shape), such as the visit counts of a table."""
@@ -68,6 +75,10 @@ class ExponentialDecay(Schedule):
         """The value at `step`."""
         return self.start * math.exp(-self.rate * max(step - self.delay, 0)) + self.floor
 
+    def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The initial value, and `floor`."""
+        return self.each(0), (self.floor,)
+
 
 class InverseTime(Schedule):
     """`start scale / (scale + step)`: the Robbins-Monro rate; `1e4 / (1e4 + t)` in the ROMMEO authors' code.
@@ -88,6 +99,10 @@ class InverseTime(Schedule):
         """The value at `step`."""
         return self.start * self.scale / (self.scale + step)
 
+    def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """`start`, and 0."""
+        return (self.start,), (0.0,)
+
 
 class Linear(Schedule):
     """Linear interpolation from `start` to `end` over `steps` steps, then `end`."""
@@ -100,6 +115,10 @@ class Linear(Schedule):
     def __call__(self, step: int) -> float:
         """The value at `step`."""
         return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
+
+    def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """`start` and `end`."""
+        return (self.start, self.end), ()
 
 
 class ByReplicate(PerReplicate, Schedule):
@@ -143,6 +162,11 @@ class ByReplicate(PerReplicate, Schedule):
         """The value of each group at `step`."""
         return tuple(number for value in self.values for number in each(value, step))
 
+    def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Those of all values."""
+        every = [as_schedule(value).ends() for value in self.values]
+        return tuple(end for ends, _ in every for end in ends), tuple(end for _, ends in every for end in ends)
+
     def __call__(self, step: int) -> Tensor:
         """The value of each replicate at `step`, `replicates x 1`."""
         step = 0 if self._constant else step
@@ -161,12 +185,12 @@ def positive(step: int, **schedules: float | Schedule) -> tuple[Number, ...]:
     """The values of numbers and schedules at `step`, in the given order.
 
     Raises:
-        ValueError: if one is not positive, or not finite, by its name.
+        ValueError: if one is not positive, or of a size that single precision cannot work with, by its name.
     """
     values = {name: current(schedule, step) for name, schedule in schedules.items()}
     for name, value in values.items():
         for number in each(schedules[name], step) if isinstance(value, Tensor) else (value,):
-            if not 0 < number < math.inf:
+            if not 1 / LARGEST <= number <= LARGEST:
                 raise ValueError(
                     f"{name}: got {number} at update {step}, expected a number that stays positive; for almost none of "
                     "it, a small one such as 1e-3"
@@ -199,11 +223,23 @@ def clamped(number: Number, least: float, most: float = math.inf) -> Number:
     return number.clamp(least, most) if isinstance(number, Tensor) else min(max(number, least), most)
 
 
-def expect_first(what: str, **schedules: float | Schedule) -> None:
-    """As `described.expect`, of numbers and of the first values of schedules."""
+CLOSED = {
+    "a positive number": "a number that is not negative",
+    "a number in [0, 1)": "a number in [0, 1]",
+    "a number in (0, 1]": "a number in [0, 1]",
+    "a number in (0, 1)": "a number in [0, 1]",
+}
+"""Ranges with the ends that values may approach."""
+
+
+def expect_always(what: str, **schedules: float | Schedule) -> None:
+    """As `described.expect`, of numbers and of all values that schedules take, as far as they know their `ends`."""
     for name, schedule in schedules.items():
-        for value in each(schedule, 0):
-            expect(what, " at the first update", **{name: value})
+        taken, approached = schedule.ends() if isinstance(schedule, Schedule) else ((schedule,), ())
+        for value in taken:
+            expect(what, " at every update" if isinstance(schedule, Schedule) else "", **{name: value})
+        for value in approached:
+            expect(CLOSED.get(what, what), " in the limit", **{name: value})
 
 
 def expect_each(what: str, also: str = "", /, **numbers: float | ByReplicate) -> None:

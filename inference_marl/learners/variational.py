@@ -16,7 +16,7 @@ from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import ByReplicate, Number, Schedule, expect_each, positive
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, expect_always, expect_each, positive
 from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -109,7 +109,7 @@ class VariationalLearner(Counting, Learner):
         expect_each("a positive number", guide_learning_rate=self.guide_learning_rate)
         expect("a positive number", ", or null for none", max_gradient_norm=self.max_gradient_norm)
         self.likelihood = self.optimality or ExponentialOptimality()
-        self.weights()
+        expect_always("a positive number", temperature=self.temperature, kl_weight=self.kl_weight)
 
     def weights(self) -> tuple[Number, Number]:
         """The current temperature and KL weight, a number or `replicates x 1`; `ValueError` if one is not positive."""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from inference_marl.inference.schedules import (
     as_schedule,
     clamped,
     current,
+    expect_always,
     expect_each,
-    expect_first,
     filled,
     over_events,
     positive,
@@ -172,8 +173,8 @@ def test_values_that_are_no_numbers_are_refused(values: list[Any], message: str)
 
 
 def test_every_value_is_held_to_the_range() -> None:
-    with pytest.raises(ValueError, match=r"^rate: got 2.0, expected a number in \(0, 1\] at the first update"):
-        expect_first("a number in (0, 1]", rate=ByReplicate([0.5, Linear(2.0, 1.0, 3)]))
+    with pytest.raises(ValueError, match=r"^rate: got 2.0, expected a number in \(0, 1\] at every update"):
+        expect_always("a number in (0, 1]", rate=ByReplicate([0.5, Linear(2.0, 1.0, 3)]))
     with pytest.raises(ValueError, match=r"^discount: got 1.0, expected a number in"):
         expect_each("a number in [0, 1)", discount=ByReplicate([0.5, 1.0]))
     with pytest.raises(ValueError, match=r"^discount: got .*Linear.*, expected a number in"):
@@ -193,3 +194,27 @@ def test_numbers_stay_numbers() -> None:
     assert filled(0.25, torch.zeros(2, 1, dtype=torch.float64)).tolist() == [[0.25], [0.25]]
     assert over_events(column, 2).shape == (4, 1, 1, 1)  # type: ignore[union-attr]
     assert clamped(column, 0.5).flatten().tolist() == [0.5, 0.5, 1.0, 1.0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Linear(1.0, -1.0, 3), "got -1.0, expected a positive number at every update"),
+        (Linear(1.0, 0.0, 3), "got 0.0, expected a positive number at every update"),
+        (ExponentialDecay(1.0, 0.1, -0.1), "got -0.1, expected a number that is not negative in the limit"),
+        (ExponentialDecay(-1.0, 0.1, 0.5), "got -0.5, expected a positive number at every update"),
+        (InverseTime(-1.0), "got -1.0, expected a positive number at every update"),
+        (ByReplicate([1.0, Linear(1.0, -1.0, 3)]), "got -1.0, expected a positive number at every update"),
+    ],
+)
+def test_what_a_schedule_comes_to_is_known_before_it_does(schedule: Schedule, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^temperature: {re.escape(message)}$"):
+        expect_always("a positive number", temperature=schedule)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Linear(1.0, 0.5, 3), ExponentialDecay(1.0, 0.1), InverseTime(1.0), ByReplicate([1.0, InverseTime()])]
+)
+def test_what_a_schedule_only_approaches_is_no_value(schedule: Schedule) -> None:
+    expect_always("a positive number", temperature=schedule)
+    expect_always("a number in (0, 1]", rate=schedule)

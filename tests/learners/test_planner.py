@@ -335,7 +335,7 @@ def test_state_dict_restores_the_plan() -> None:
     [
         ({"horizon": 0}, "horizon: got 0, expected a positive integer"),
         ({"transition": None}, "transition: got none with horizon = 3"),
-        ({"temperature": 0.0}, r"temperature: got 0\.0 at update 0"),
+        ({"temperature": 0.0}, r"temperature: got 0\.0, expected a positive number"),
         ({"batch_size": 0}, "batch_size: got 0"),
     ],
 )

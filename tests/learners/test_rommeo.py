@@ -428,12 +428,14 @@ def test_a_schedule_that_runs_out_says_so() -> None:
         opponent_prior=Uniform(),
         guide=OpponentFirst(Optimal(), Optimal()),
         critic=TabularCritic(),
-        temperature=Linear(1.0, 0.0, 2),
+        temperature=ExponentialDecay(1.0, 50.0),
     ).bind(seat_of(MatrixGame("stag_hunt")))
     cell = torch.zeros(2, 1, dtype=torch.int64)
     step = transition(cell, cell, torch.zeros(2, 1, dtype=torch.float64), True)
     teach(learner, step, [])
-    with pytest.raises(ValueError, match=r"^temperature: got 0\.0 at update 2, expected a number that stays positive"):
+    with pytest.raises(
+        ValueError, match=r"^temperature: got 3.7\d+e-44 at update 2, expected a number that stays positive"
+    ):
         teach(learner, step, [])
 
 

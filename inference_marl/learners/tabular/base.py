@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError, hyperparameters, interval
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, expect_each, expect_first
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, expect_always, expect_each
 from inference_marl.inference.tables import check_finite, draw, mean_per_cell, move, random_table
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.spaces import Discrete
@@ -141,7 +141,7 @@ class ValueLearner(TabularLearner):
         super().__post_init__()
         interval("initial", self.initial, strictly=False)
         expect_each("a number in [0, 1)", discount=self.discount)
-        expect_first("a number in (0, 1]", rate=self.rate)
+        expect_always("a number in (0, 1]", rate=self.rate)
 
     def setup(self) -> None:
         """Check the seat and draw the table, `replicates x states x columns`."""

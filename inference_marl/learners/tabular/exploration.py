@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Described
-from inference_marl.inference.schedules import Schedule, as_schedule, clamped, expect_first, over_events
+from inference_marl.inference.schedules import Schedule, as_schedule, clamped, expect_always, over_events
 
 
 class Exploration(Described, ABC):
@@ -32,7 +32,7 @@ class Boltzmann(Exploration):
     by_replicate = frozenset({"temperature"})
 
     def __init__(self, temperature: float | Schedule = 1.0) -> None:
-        expect_first("a positive number", temperature=temperature)
+        expect_always("a positive number", temperature=temperature)
         self.temperature = as_schedule(temperature)
 
     def __call__(self, values: Tensor, step: int) -> Tensor:
@@ -51,7 +51,7 @@ class EpsilonGreedy(Exploration):
     by_replicate = frozenset({"epsilon"})
 
     def __init__(self, epsilon: float | Schedule = 0.1) -> None:
-        expect_first("a number in [0, 1]", epsilon=epsilon)
+        expect_always("a number in [0, 1]", epsilon=epsilon)
         self.epsilon = as_schedule(epsilon)
 
     def __call__(self, values: Tensor, step: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Number, Schedule, current, each, expect_first, filled, over_events
+from inference_marl.inference.schedules import Number, Schedule, current, each, expect_always, filled, over_events
 from inference_marl.inference.tables import mean_per_cell
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -54,7 +54,7 @@ class PHC(IndependentQ):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.exploration = self._mixing = EpsilonGreedy(self.epsilon)
-        expect_first("a number in (0, 1]", policy_rate=self.policy_rate)
+        expect_always("a number in (0, 1]", policy_rate=self.policy_rate)
 
     def setup(self) -> None:
         """Check the seat and create the tables: values and `strategy`, `replicates x states x actions`."""
@@ -129,7 +129,7 @@ class WoLFPHC(PHC):
 
     def __post_init__(self) -> None:
         rates = {"policy_rate_winning": self.policy_rate_winning, "policy_rate_losing": self.policy_rate_losing}
-        expect_first("a number in (0, 1]", **rates)
+        expect_always("a number in (0, 1]", **rates)
         self.policy_rate = self.policy_rate_losing
         super().__post_init__()
         slow, fast = (each(rate, 0) for rate in rates.values())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Schedule, current, expect_first, filled
+from inference_marl.inference.schedules import Schedule, current, expect_always, filled
 from inference_marl.learners.tabular.base import ValueLearner
 
 
@@ -32,7 +32,7 @@ class HystereticQ(ValueLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect_first("a number in (0, 1]", negative_rate=self.negative_rate)
+        expect_always("a number in (0, 1]", negative_rate=self.negative_rate)
 
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
         """`rate`, or `negative_rate` for negative errors."""

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 
 from inference_marl.described import hyperparameters
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.schedules import Schedule, current, expect_first
+from inference_marl.inference.schedules import Schedule, current, expect_always
 from inference_marl.inference.tables import draw, mean_per_cell, move
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -59,7 +59,7 @@ class RecursiveFMQ(IndependentQ):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.exploration = EpsilonGreedy(self.epsilon)
-        expect_first("a number in (0, 1]", frequency_rate=self.frequency_rate)
+        expect_always("a number in (0, 1]", frequency_rate=self.frequency_rate)
 
     def setup(self) -> None:
         """Create the tables, `replicates x states x actions`, and the choices, `replicates x states`."""

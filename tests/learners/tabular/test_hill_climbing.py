@@ -196,7 +196,7 @@ def test_wolf_comes_closer_to_the_mixed_equilibrium_than_phc() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PHC(policy_rate=0.0), "policy_rate: got 0.0, expected a number in (0, 1] at the first update"),
+        (lambda: PHC(policy_rate=0.0), "policy_rate: got 0.0, expected a number in (0, 1]"),
         (lambda: PHC(epsilon=1.5), "epsilon: got 1.5"),
         (lambda: PHC(initial_policy="dirichlet"), "initial_policy: got 'dirichlet', expected uniform or random"),  # type: ignore[arg-type]
         (lambda: PHC(step="played"), "step: got 'played', expected every_action or played_action"),  # type: ignore[arg-type]

@@ -83,5 +83,5 @@ def test_settles_where_gains_and_losses_balance() -> None:
 
 @pytest.mark.parametrize("beta", [0.0, -0.1, 1.5])
 def test_refuses_a_rate_out_of_its_range(beta: float) -> None:
-    with pytest.raises(ValueError, match=rf"negative_rate: got {beta}, expected a number in .* at the first update$"):
+    with pytest.raises(ValueError, match=rf"negative_rate: got {beta}, expected a number in .*$"):
         HystereticQ(exploration=Boltzmann(), negative_rate=beta)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inference_marl.games import MatrixGame
 from inference_marl.inference.optimise import NonFiniteError
-from inference_marl.inference.schedules import ExponentialDecay, InverseTime, Linear
+from inference_marl.inference.schedules import ExponentialDecay, InverseTime, Schedule
 from inference_marl.learners.tabular.exploration import Boltzmann, EpsilonGreedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.types import Learner, Seat, Trajectory, Transition
@@ -73,6 +73,13 @@ def test_epsilon_greedy_shares_ties(epsilon: float, best: float, others: float) 
     torch.testing.assert_close(EpsilonGreedy(epsilon)(values, 0), expected)
 
 
+class Falling(Schedule):
+    """Does not say where it ends."""
+
+    def __call__(self, step: int) -> float:
+        return 0.5 - step / 2
+
+
 def test_explorations_follow_their_schedules() -> None:
     values = torch.tensor([[1.0, 3.0]], dtype=torch.float64)
     schedule = ExponentialDecay(0.8, 1.0)
@@ -81,7 +88,7 @@ def test_explorations_follow_their_schedules() -> None:
         torch.testing.assert_close(Boltzmann(schedule)(values, step), torch.softmax(values / number, -1))
         torch.testing.assert_close(EpsilonGreedy(schedule)(values, step)[0, 0], torch.tensor(number / 2).double())
     assert Boltzmann(schedule)(values.float(), 10**6).tolist() == [[0.0, 1.0]]
-    beyond = EpsilonGreedy(Linear(0.5, -0.5, 2))
+    beyond = EpsilonGreedy(Falling())
     assert beyond(values, 2).tolist() == [[0.0, 1.0]], "a schedule that goes below 0 is at 0"
 
 
@@ -101,7 +108,7 @@ def test_a_reward_that_is_not_finite_changes_nothing_and_is_named() -> None:
     [
         (
             lambda: IndependentQ(exploration=Boltzmann(0.0)),
-            "temperature: got 0.0, expected a positive number at the first update",
+            "temperature: got 0.0, expected a positive number",
         ),
         (lambda: IndependentQ(exploration=EpsilonGreedy(1.5)), "epsilon: got 1.5"),
         (lambda: IndependentQ(exploration=Boltzmann(), rate=0.0), "rate: got 0.0"),

@@ -102,11 +102,11 @@ def test_environments_that_share_a_cell_are_followed_or_forgiven_and_cooled_toge
 
 
 def test_stays_finite_when_temperatures_have_vanished() -> None:
-    learner = LenientQ(rate=1.0, decay=1e-100, max_temperature=1e-300, min_temperature=1e-310).bind(a_seat(2))
+    learner = LenientQ(rate=1.0, decay=1e-300, max_temperature=1e-29, min_temperature=1e-30).bind(a_seat(2))
     zeros, done = torch.zeros(2, 1, dtype=torch.int64), torch.ones(2, 1, dtype=torch.bool)
     for reward in (-1.0, -2.0):
         teach(learner, transition(zeros, zeros, torch.full((2, 1), reward).double(), zeros, done), [])
-    assert learner.temperature[0, 0].tolist() == [0.0, 1e-300]
+    assert learner.temperature[0, 0].tolist() == [0.0, 1e-29]
     assert learner.values[:, 0, 0].tolist() == [-2.0, -2.0]  # nothing is forgiven any more
     assert learner(zeros).tolist() == [[[0.0, 1.0]]] * 2
 

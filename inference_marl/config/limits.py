@@ -1,0 +1,103 @@
+"""What is too large to be meant, found out before anything of it is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from inference_marl.config.build import SpecError
+from inference_marl.described import IncompatibleError, arguments, parts
+from inference_marl.experiment import Experiment
+from inference_marl.types import Actor
+
+MOST_VALUES = 1_000_000
+"""Values in a file, those that it repeats by aliases counted each time."""
+DEEPEST = 100
+"""Lists and mappings within each other."""
+
+
+def check_tree(content: Any) -> None:
+    """Refuse plain data with too many values, too many levels, or with itself inside.
+
+    Raises:
+        SpecError: naming the key.
+    """
+    inside: set[int] = set()
+    count = 0
+
+    def walk(value: Any, key: str, depth: int) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_VALUES:
+            raise SpecError(f"{_short(key)}: got more than {MOST_VALUES:,} values up to here, expected fewer in a file")
+        if not isinstance(value, Mapping | list):
+            return
+        if id(value) in inside:
+            raise SpecError(f"{_short(key)}: got something that contains itself, expected plain data")
+        if depth >= DEEPEST:
+            raise SpecError(f"{_short(key)}: got more than {DEEPEST} levels of lists and mappings, expected fewer")
+        inside.add(id(value))
+        for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            walk(
+                item, f"{key}[{name}]" if isinstance(value, list) else f"{key}.{name}" if key else str(name), depth + 1
+            )
+        inside.discard(id(value))
+
+    walk(content, "", 0)
+
+
+def _short(key: str) -> str:
+    """The beginning of a key, which may be very long."""
+    return key if len(key) <= 100 else f"{key[:97]}..."
+
+
+def bytes_of(actors: Sequence[Actor]) -> int:
+    """What actors hold in parameters and buffers."""
+    tensors = {id(tensor): tensor for actor in actors for tensor in (*actor.parameters(), *actor.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def check_memory(experiment: Experiment, arm: str, needed: int) -> None:
+    """Refuse an arm that needs more memory than this machine has.
+
+    Args:
+        experiment: has the arm.
+        arm: its name.
+        needed: bytes.
+
+    Raises:
+        IncompatibleError: naming the largest number that the arm or the experiment was given, which is why.
+    """
+    if needed <= (there := memory()):
+        return
+    key, number = largest(experiment, arm)
+    raise IncompatibleError(
+        f"got {number}, for which arm {arm} needs {_size(needed)} of memory, expected at most {_size(there)}", key
+    )
+
+
+def largest(experiment: Experiment, arm: str) -> tuple[str, int]:
+    """The largest integer that decides how much an arm holds, and its key."""
+    sizes = {name: getattr(experiment, name) for name in ("replicates", "environments")}
+    return max([*sizes.items(), *_integers(experiment.arms[arm], f"arms.{arm}")], key=lambda pair: pair[1])
+
+
+def _integers(value: Any, key: str) -> Iterator[tuple[str, int]]:
+    for where, part in parts(value, key):
+        for name, number in arguments(part).items():
+            if isinstance(number, int) and not isinstance(number, bool):
+                yield f"{where}.{name}", number
+
+
+def memory() -> int:
+    """Bytes of memory of this machine; without bound where that cannot be known."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**63
+
+
+def _size(number: int) -> str:
+    """Bytes in words."""
+    return f"{number / 2**30:,.1f} GiB"
