@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakSet
 
 import torch
@@ -25,7 +26,8 @@ def check(experiment: Experiment) -> None:
     What has passed once is not checked again, and the random numbers are left as they were.
 
     Raises:
-        IncompatibleError: if a part does not fit the game or another part, or fails on its first step, with its key.
+        IncompatibleError: if a part does not fit the game or another part, or fails while it is set up, at its first step or
+            while it is evaluated, with its key.
         ValueError: if there is no arm.
     """
     if not experiment.arms:
@@ -37,16 +39,22 @@ def check(experiment: Experiment) -> None:
         for name, arm in experiment.arms.items():
             replicates = math.lcm(*(number.groups for _, number in differing(arm)))  # 1 if they are all alike
             seed_streams(experiment.seed, cpu)
-            try:
+            with _said_when("while it is set up", f"arms.{name}"):
                 actors = experiment.bind(name, replicates)
-                with within(f"arms.{name}"):
-                    play_one_step(experiment, actors)
-            except ValueError:
-                raise
-            except Exception as error:
-                message = f"{type(error).__name__} at the first step: {first_line(error)}"
-                raise IncompatibleError(message, f"arms.{name}") from error
+            with within(f"arms.{name}"), _said_when("at the first step"):
+                play_one_step(experiment, actors)
     _PASSED.add(experiment)
+
+
+@contextmanager
+def _said_when(when: str, key: str = "") -> Iterator[None]:
+    """Raise whatever a part raises, but for what it refuses in words of its own, as an `IncompatibleError`."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        raise IncompatibleError(f"{type(error).__name__} {when}: {first_line(error)}", key) from error
 
 
 def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
@@ -68,6 +76,6 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
         check_declared([*said[agent], *(believed.keys() - set(BELIEFS))], [metric.name for metric in actor.metrics])
     check_saved(actors, before)
     for suffix, evaluation in experiment.evaluations.items():
-        with within("evaluation" + suffix.replace("_", ".", 1)):
+        with within("evaluation" + suffix.replace("_", ".", 1)), _said_when("while it is evaluated"):
             played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
             check_declared(evaluation.measure(played), [metric.name for metric in evaluation.metrics])

@@ -77,7 +77,15 @@ class Optimiser(nn.Module):
 
         Raises:
             NonFiniteError: if the loss or its gradient is not finite; parameters and optimiser are then unchanged.
+            ValueError: if the loss has another shape, such as one number per datum, whose mean over the wrong dimension
+                would couple replicates.
         """
+        replicates = self._own[0].shape[:1]
+        if loss.dim() and loss.shape != replicates:
+            raise ValueError(
+                f"{self.what}: got a loss of shape {list(loss.shape)}, expected one number per replicate, "
+                f"{list(replicates)}, or their sum, []"
+            )
         total = loss.sum()
         gradients: Sequence[Tensor | None] = torch.autograd.grad(total, self._own, allow_unused=True)
         known = [gradient for gradient in gradients if gradient is not None]

@@ -14,6 +14,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame
 from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.learners import Stationary
+from inference_marl.play import Evaluation
 from inference_marl.types import Actor, Decision, Learner, Memory, Trajectory
 
 ASKED: list[tuple[str, object]] = []
@@ -42,6 +43,24 @@ class _Unsure(Stationary):
 class _Diverging(Stationary, Learner):
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
         raise NonFiniteError("critic", [0])
+
+
+class _Failing(Stationary):
+    """Cannot do one thing: be set up, play or be evaluated."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when = when
+
+    def setup(self) -> None:
+        super().setup()
+        if self.when == "setup":
+            raise AttributeError("no width\nat all")
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        if self.when == ("act" if explore else "evaluation"):
+            raise KeyError("width")
+        return super().act(obs, memory, explore, mask)
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +108,23 @@ def test_the_learner_whose_loss_is_not_finite_is_named() -> None:
     for place, arm in enumerate(([_Diverging(), Stationary()], [Stationary(), _Diverging()])):
         with pytest.raises(IncompatibleError, match=rf"^arms\.a: agent {place}: critic: the loss .* at the first step"):
             check(experiment(a=arm))
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ("setup", "arms.a: AttributeError while it is set up: no width"),
+        ("act", "arms.a: KeyError at the first step: 'width'"),
+        ("evaluation", "arms.a.evaluation.held: KeyError while it is evaluated: 'width'"),
+    ],
+)
+def test_it_is_said_when_a_part_fails(when: str, message: str) -> None:
+    failing = Experiment(
+        MatrixGame("climbing", horizon=2), {"a": _Failing(when)}, evaluation={"held": Evaluation(every=1)}
+    )
+    with pytest.raises(IncompatibleError) as caught:
+        check(failing)
+    assert str(caught.value) == message
 
 
 @pytest.mark.pyro_store

@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -104,6 +105,16 @@ def test_a_loss_per_replicate_steps_as_its_sum_does() -> None:
         summed.step(losses[0].sum())
         apart.step(losses[1])
     torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(7,), (1,), (2, 1), (2, 7)])
+def test_a_loss_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    """Such as a mean over the replicates instead of the batch, whose sum would couple them."""
+    model = _Regression(2)
+    optimiser = optimiser_of(model.parameters())
+    with pytest.raises(ValueError, match=rf"^critic: got a loss of shape {re.escape(str([*shape]))}, .*, \[2\], or"):
+        optimiser.step((model.weight.sum() + 1) * torch.ones(shape, dtype=DOUBLE))
+    assert not model.weight.any()
 
 
 def test_many_steps_find_the_least_squares() -> None:
