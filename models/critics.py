@@ -29,7 +29,7 @@ from inference_marl.inference.schedules import (
     over_events,
 )
 from inference_marl.inference.svi import elbo_loss
-from inference_marl.inference.tables import check_finite, mean_per_cell, move, random_table
+from inference_marl.inference.tables import finite, mean_per_cell, move, random_table
 from inference_marl.spaces import Discrete, encode
 from inference_marl.types import Counting, Seat
 
@@ -155,7 +155,7 @@ class TabularCritic(Counting, Critic):
     @torch.no_grad()
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """Move each visited cell the fraction `rate` of the way to the mean of its targets."""
-        check_finite("critic", target)
+        target = finite("critic", target)
         _, states, actions, opponent_actions = self.values.shape
         cells = states * actions * opponent_actions
         cell = (obs * actions + action) * opponent_actions + opponent_action

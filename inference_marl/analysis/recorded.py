@@ -20,6 +20,7 @@ import yaml
 from inference_marl.described import InspectError
 from inference_marl.experiment import Levels
 from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.runs.folder import of_replicates
 from inference_marl.statistics.forecasts import forecast_scores
 from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
 from inference_marl.statistics.summary import declared
@@ -127,7 +128,8 @@ class Recorded:
     @property
     def title(self) -> str:
         """What was run, in a line."""
-        return f"{self.name}: {self.game}, {self.replicates}, at step {self.last_step}"
+        line = f"{self.name}: {self.game}, {self.replicates}, at step {self.last_step}"
+        return "\n".join([line, *self.failed_replicates])
 
     @property
     def replicates(self) -> str:
@@ -186,6 +188,12 @@ class Recorded:
     def failed(self) -> dict[str, str]:
         """Why arms failed, by name."""
         return self.summary.get("failed") or {}
+
+    @property
+    def failed_replicates(self) -> list[str]:
+        """What to say of replicates that failed while the others went on, a line for each arm that has some."""
+        lost: dict[str, dict[str, str]] = self.summary.get("failed_replicates") or {}
+        return [of_replicates(arm, why, self.metrics.sizes["replicate"]) for arm, why in lost.items()]
 
 
 def read(run: Path | str | Recorded) -> Recorded:

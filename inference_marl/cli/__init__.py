@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 2 for an error that a user can mend, with one message on standard error; 1, with one as well,
-        if some of a run's arms could not be played to their end.
+        if some of a run's arms could not be played to their end; 3, likewise, if some of their replicates failed.
     """
     parser = make_parser()
     words = sys.argv[1:] if arguments is None else arguments
@@ -32,9 +32,13 @@ def _status(act: Callable[[], object]) -> int:
     from inference_marl.config.build import SpecError
     from inference_marl.described import InspectError
     from inference_marl.runs.errors import ArmError, RunError
+    from inference_marl.runs.folder import failed_replicates
 
     try:
-        act()
+        played = act()
+        if isinstance(played, Path) and (said := failed_replicates(played)):
+            print("".join(f"inference-marl: {line}\n" for line in said), end="", file=sys.stderr)
+            return 3
     except ArmError as error:
         print(f"inference-marl: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What each command does."""
+"""What each command does; those that play return the folder in which they did."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from inference_marl.experiment import Experiment, Suite
 
 
-def run_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
+def run_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
     """Run an experiment file."""
     from inference_marl.config.files import dump
     from inference_marl.experiment import Experiment
@@ -25,19 +25,19 @@ def run_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
     experiment, name = _loaded(options, rest), Path(options.spec).stem
     if options.print_spec:
         print(dump(experiment), end="")
-        return
+        return None
     if not isinstance(experiment, Experiment):
-        _play_suite(experiment, name, options, write_figures if options.inspect else write_tables)
-        return
+        return _play_suite(experiment, name, options, write_figures if options.inspect else write_tables)
     with _failures(show_run):
         folder = run(experiment, options.out, name, not options.quiet, options.jobs)
     show_run(folder)
     if options.inspect:
         print()
         look_into(folder)
+    return folder
 
 
-def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> None:
+def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
     """Go on with a run or a suite."""
     from inference_marl.runs.run import resume
     from inference_marl.runs.suite import is_suite
@@ -46,14 +46,15 @@ def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> None:
     with _failures(show):
         folder = resume(options.run, not options.quiet, options.jobs)
     show(folder)
+    return folder
 
 
-def ablate_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
+def ablate_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
     """Run a file with factors, and compare its arms."""
-    _play(_loaded(options, rest), Path(options.spec).stem, options, compare=True)
+    return _play(_loaded(options, rest), Path(options.spec).stem, options, compare=True)
 
 
-def tournament_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
+def tournament_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
     """Play every learner of a file against every learner."""
     from inference_marl.config.build import SpecError
     from inference_marl.config.tournament import tournament
@@ -65,26 +66,26 @@ def tournament_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
         raise
     except ValueError as error:
         raise SpecError(first_line(error)) from error
-    _play(paired, f"{Path(options.spec).stem}_tournament", options)
+    return _play(paired, f"{Path(options.spec).stem}_tournament", options)
 
 
-def _play(experiment: Experiment | Suite, name: str, options: argparse.Namespace, compare: bool = False) -> None:
+def _play(experiment: Experiment | Suite, name: str, options: argparse.Namespace, compare: bool = False) -> Path:
     """Go on with an experiment or a suite where it was left, and show what was found; `compare` as for `show_run`."""
     from inference_marl.experiment import Experiment
     from inference_marl.runs.run import run_or_resume
 
     if not isinstance(experiment, Experiment):
-        _play_suite(experiment, name, options, partial(write_tables, compare=compare))
-        return
+        return _play_suite(experiment, name, options, partial(write_tables, compare=compare))
     show = partial(show_run, compare=compare)
     with _failures(show):
         folder, before = run_or_resume(experiment, options.out, name, not options.quiet, options.jobs)
     if before:
         print(f"This experiment was run to its end before, in {folder}. It found:\n")
     show(folder)
+    return folder
 
 
-def _play_suite(suite: Suite, name: str, options: argparse.Namespace, write: Callable[[Path], list[Path]]) -> None:
+def _play_suite(suite: Suite, name: str, options: argparse.Namespace, write: Callable[[Path], list[Path]]) -> Path:
     """Play what is missing of a suite, tabulate all runs together, and `write` the files of each."""
     from inference_marl.runs.run import run
     from inference_marl.runs.suite import finished
@@ -95,6 +96,7 @@ def _play_suite(suite: Suite, name: str, options: argparse.Namespace, write: Cal
     with _failures(lambda folder: show_suite(folder, write)):
         folder = run(suite, options.out, name, not options.quiet, options.jobs)
     show_suite(folder, write)
+    return folder
 
 
 def inspect_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from inference_marl.config.saved import check_saved, unsaved
 from inference_marl.described import IncompatibleError, differing, first_line, within
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.play import Collector, GameSimulator, update
 from inference_marl.types import BELIEFS, Actor, check_declared, kept_streams, seed_streams
 
@@ -26,8 +26,8 @@ def check(experiment: Experiment) -> None:
     What has passed once is not checked again, and the random numbers are left as they were.
 
     Raises:
-        IncompatibleError: if a part does not fit the game or another part, or fails while it is set up, at its first step or
-            while it is evaluated, with its key.
+        IncompatibleError: if a part does not fit the game or another part, or fails while it is set up, at its first
+            step or while it is evaluated, with its key.
         ValueError: if there is no arm.
     """
     if not experiment.arms:

@@ -12,27 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from inference_marl.described import expect
+from inference_marl.inference.failures import fail
 from inference_marl.inference.schedules import ByReplicate, expect_each
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or its gradient is not finite; nothing was updated.
-
-    Attributes:
-        replicates: the seeds at fault, as far as their gradients show.
-        agent: the agent whose loss it is, if known.
-    """
-
-    agent: int | None = None
-
-    def __init__(self, what: str, replicates: list[int]) -> None:
-        super().__init__(what, replicates)
-        self.what = what
-        self.replicates = replicates
-
-    def __str__(self) -> str:
-        listed = ", ".join(map(str, self.replicates[:10])) + (", ..." if len(self.replicates) > 10 else "")
-        return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
 
 
 def check_step_size(learning_rate: float | ByReplicate, max_gradient_norm: float | None) -> None:
@@ -76,7 +57,8 @@ class Optimiser(nn.Module):
         """Take one step down the gradient of `loss`, one number per replicate, `replicates`, or their sum as from Pyro.
 
         Raises:
-            NonFiniteError: if the loss or its gradient is not finite; parameters and optimiser are then unchanged.
+            NonFiniteError: if the loss or its gradient is not finite, and nobody heeds `Failures`; parameters and
+                optimiser are then unchanged. Where they are heeded, the gradient of who has failed is 0.
             ValueError: if the loss has another shape, such as one number per datum, whose mean over the wrong dimension
                 would couple replicates.
         """
@@ -94,7 +76,9 @@ class Optimiser(nn.Module):
         norms = [] if self.max_gradient_norm is None else [_norms(known)]
         # A norm is finite only if its gradient is, but may overflow.
         if not _finite(total, *(norms or known)) and not (norms and _finite(total, *known)):
-            raise NonFiniteError(self.what, _not_finite(loss, known))
+            fail(self.what, rows := _not_finite(loss, known), len(self._own[0]))
+            gradients = [None if gradient is None else _without(gradient, rows) for gradient in gradients]
+            norms = norms and [_norms([gradient for gradient in gradients if gradient is not None])]
         # A norm of 0 gives infinity, and so 1.
         scale = (self.max_gradient_norm / norms[0]).clamp_max(1.0) if self.max_gradient_norm is not None else None
         for parameter, gradient in zip(self._own, gradients, strict=True):
@@ -135,6 +119,11 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 def _per_replicate(numbers: Tensor, like: Tensor) -> Tensor:
     """Reshape `replicates` numbers to broadcast with a tensor that leads with `replicates`."""
     return numbers.to(like).view(-1, *[1] * (like.dim() - 1))
+
+
+def _without(gradient: Tensor, rows: Sequence[int]) -> Tensor:
+    """A gradient that is 0 in some rows."""
+    return gradient.index_fill(0, torch.tensor(rows, device=gradient.device), 0.0)
 
 
 def _norms(gradients: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import fail
 from inference_marl.inference.schedules import Number
 from inference_marl.spaces import Space
 from inference_marl.types import Seat
@@ -76,11 +76,14 @@ def draw(probabilities: Tensor) -> Tensor:
     return (cumulative <= level.unsqueeze(-1)).sum(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
-def check_finite(part: str, numbers: Tensor) -> None:
-    """Refuse targets, `replicates x batch`, that are not finite.
+def finite(part: str, numbers: Tensor) -> Tensor:
+    """Numbers to learn from, `replicates x batch`; 0 where replicates have failed because theirs are not finite.
 
     Raises:
-        NonFiniteError: naming `part`, whose they are, and the replicates.
+        NonFiniteError: naming `part`, whose they are, and the replicates, where nobody heeds `Failures`.
     """
-    if not torch.isfinite(numbers.sum()):
-        raise NonFiniteError(part, torch.unique((~torch.isfinite(numbers)).nonzero()[:, 0]).tolist())
+    if torch.isfinite(numbers.sum()) or bool((is_finite := torch.isfinite(numbers)).all()):
+        return numbers
+    rows = torch.unique((~is_finite).nonzero()[:, 0])
+    fail(part, rows.tolist(), len(numbers))
+    return numbers.index_fill(0, rows, 0.0)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import gumbel_softmax
 
 from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.inference.failures import NonFiniteError, heeded
 from inference_marl.inference.networks import MLP, check_widths, track_each
 from inference_marl.inference.noise import ActionNoise, NormalNoise
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.optimise import NonFiniteError, Optimiser, frozen
+from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.replay import Replay
 from inference_marl.play import Functional
 from inference_marl.spaces import Box, Discrete, Space
@@ -249,6 +250,8 @@ class Maddpg(Counting, Team):
         try:
             optimiser.step(loss.flatten())
         except NonFiniteError as error:
+            if heeded() is not None:  # they are replicates already
+                raise
             replicates = sorted({row // loss.shape[1] for row in error.replicates})
             raise NonFiniteError(error.what, replicates) from error
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.failures import heeded
 from inference_marl.play.tasks import Tasks
 from inference_marl.spaces import Space
 from inference_marl.types import Actor, Decision, Memory, Observed, Outcome, Simulator, Start, Trajectory, Transition
@@ -126,8 +128,8 @@ class Collector:
     def _decide(self, seen: Observed) -> list[Decision]:
         if seen.masks is None:
             return [
-                actor.act(obs, memory, self.explore)
-                for actor, obs, memory in zip(self.actors, seen.obs, self.memories, strict=True)
+                self._act(agent, actor, obs, memory)
+                for agent, (actor, obs, memory) in enumerate(zip(self.actors, seen.obs, self.memories, strict=True))
             ]
         for agent, (actor, mask) in enumerate(zip(self.actors, seen.masks, strict=True)):
             if mask is not None and not actor.heeds_masks:
@@ -136,9 +138,27 @@ class Collector:
                     "choose an actor that does, or a game in which every action is legal"
                 )
         return [
-            actor.act(obs, memory, self.explore, mask)
-            for actor, obs, memory, mask in zip(self.actors, seen.obs, self.memories, seen.masks, strict=True)
+            self._act(agent, actor, obs, memory, mask)
+            for agent, (actor, obs, memory, mask) in enumerate(
+                zip(self.actors, seen.obs, self.memories, seen.masks, strict=True)
+            )
         ]
+
+    def _act(self, agent: int, actor: Actor, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> Decision:
+        """An actor's decision; a uniform one in replicates that fail because its probabilities are not numbers."""
+        try:
+            return actor.act(obs, memory, self.explore, mask)
+        except Exception:
+            failures = heeded()
+            if failures is None:
+                raise
+            distribution, memory = actor.policy(obs, memory, mask)
+            if not isinstance(distribution, dist.Categorical) or bool(distribution.probs.isfinite().all()):
+                raise
+            failures.look("policy", distribution.probs, agent)
+            probabilities = distribution.probs.index_fill(0, torch.tensor(list(failures.why), device=obs.device), 1.0)
+            action = dist.Categorical(probs=probabilities).sample()
+            return Decision(action.expand(obs.shape[:2]), memory)
 
     def _play(self, actions: tuple[Tensor, ...]) -> Outcome:
         self._check("an action", self._action_shapes, self.simulator.action_spaces, actions)
@@ -219,7 +239,11 @@ class Collector:
 
     def _check_values(self, what: str, spaces: Sequence[Space], values: Sequence[Tensor]) -> None:
         for agent, (space, value) in enumerate(zip(spaces, values, strict=True)):
-            if (wrong := space.misfit(value)) is not None:
+            wrong = space.misfit(value)
+            if wrong is not None and value.is_floating_point() and (failures := heeded()) is not None:
+                failures.look(what.rsplit(maxsplit=1)[-1], value, agent)
+                wrong = space.misfit(value[[row for row in range(len(value)) if row not in failures.why]])
+            if wrong is not None:
                 raise ValueError(f"agent {agent}, step {self.steps}: got {what} of {wrong}")
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError, heeded
 from inference_marl.types import Actor, Learner, Trajectory
 
 
@@ -19,6 +19,7 @@ def update(actors: Sequence[Actor], newest: Trajectory, updates: int = 1) -> lis
     Raises:
         NonFiniteError: if a loss is not finite; `agent` names the learner.
     """
+    failures = heeded()
     learners = [actor if isinstance(actor, Learner) else None for actor in actors]
     for learner in learners:
         if learner is not None:
@@ -29,6 +30,8 @@ def update(actors: Sequence[Actor], newest: Trajectory, updates: int = 1) -> lis
         for agent, learner in enumerate(learners):
             if learner is None:
                 continue
+            if failures is not None:
+                failures.agent = agent
             try:
                 said[agent] = learner.learn(newest, peers)
             except NonFiniteError as error:

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import Failures, NonFiniteError
 from inference_marl.play import Collector, GameSimulator, update
 from inference_marl.runs.errors import ArmError
 from inference_marl.runs.measures import Measures
 from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact
 from inference_marl.spaces import Discrete
 from inference_marl.statistics.metrics import REWARD
-from inference_marl.types import Actor, Transition, seed_streams
+from inference_marl.types import Actor, Trajectory, Transition, seed_streams
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Arm:
 
     Attributes:
         watched: who is watched in each evaluation, named as in `Experiment.evaluations`.
+        failures: the replicates that have failed; their records are not numbers from then on.
     """
 
     experiment: Experiment
@@ -37,6 +39,7 @@ class Arm:
     measures: Measures
     recorder: Recorder
     watched: Mapping[str, Sequence[Actor]]
+    failures: Failures
     step: int = 0
 
     @classmethod
@@ -75,6 +78,7 @@ class Arm:
             Measures(experiment.game, seats, experiment.draws),
             Recorder(records, experiment.metrics, shape[0], len(seats), before_writing=before_writing),
             {name: evaluation.seated(actors) for name, evaluation in experiment.evaluations.items()},
+            Failures(shape[0]),
         )
 
     def advance(self) -> None:
@@ -84,13 +88,25 @@ class Arm:
             ArmError: if a loss is not finite, naming arm, seat, replicate and step.
         """
         try:
-            newest = self.collector.collect(self.experiment.collect)
-            said = update(self.actors, newest, self.experiment.updates)
+            self.failures.step = self.step + 1
+            with self.failures.heeded():
+                newest = self.collector.collect(self.experiment.collect)
+                for step in newest.steps:
+                    self.failures.look("reward", step.rewards)
+                    if self.failures.why:  # learners get no rewards of who has failed
+                        failed = torch.tensor(list(self.failures.why), device=self.device)
+                        step.rewards = step.rewards.index_fill(0, failed, 0.0)
+                said = update(self.actors, newest, self.experiment.updates)
+            self._measure(newest, said)
         except NonFiniteError as error:
+            agent = error.agent if self.failures.agent is None else self.failures.agent
             raise ArmError(
-                f"arms.{self.name}, agent {error.agent}, step {self.step + 1}: {error}. The last checkpoint is kept; "
+                f"arms.{self.name}, agent {agent}, step {self.step + 1}: {error}. The last checkpoint is kept; "
                 "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
             ) from error
+
+    def _measure(self, newest: Trajectory, said: Sequence[Mapping[str, Tensor]]) -> None:
+        """Record what was played and learned."""
         self.step += len(newest.steps)
         for step in newest.steps:
             self.recorder.note(REWARD.name, step.rewards)
@@ -126,6 +142,10 @@ class Arm:
             return
         obs = self.collector.observe().obs
         believed = self.measures.beliefs(obs, self.actors, self.collector.memories)
+        for who, belief in enumerate(believed):
+            if "policy" in belief:
+                self.failures.look("policy", belief["policy"], who)
+        self.recorder.failed = sorted(self.failures.why)
         if metrics:
             for name, value, agent in self.measures.metrics(believed, obs):
                 self.recorder.note(name, value, agent)
@@ -143,6 +163,7 @@ class Arm:
             "actors": [actor.state_dict() for actor in self.actors],
             "collector": self.collector.state_dict(),
             "recorder": self.recorder.state_dict(),
+            "failures": dict(self.failures.why),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
@@ -158,6 +179,7 @@ class Arm:
             actor.load_state_dict(saved)
         self.collector.load_state_dict(state["collector"])
         self.recorder.load_state_dict(state["recorder"], self.device)
+        self.failures.why = dict(state["failures"])
         self.step = state["step"]
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:

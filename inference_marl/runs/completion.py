@@ -141,7 +141,8 @@ class _Run:
             began = max(started, min(each["began"] for each in said))
             device = " and ".join(sorted({each["device"] for each in said}))
             how = {"seconds": round(time.time() - began, 3), "device": device}
-            write_results(self.experiment, self.folder, recorded, failed, how)
+            lost = {arm: why for job in done for arm, why in _failed_replicates(job) if why}
+            write_results(self.experiment, self.folder, recorded, failed, lost, how)
         if not failed:
             remove(self.folder)
             return None
@@ -157,3 +158,12 @@ def _recorded(job: Job) -> Iterator[tuple[str, Records]]:
     each = job.experiment.replicates // len(job.stands_for)
     for number, arm in enumerate(job.stands_for):
         yield arm, Records(job.records, job.said()["index"], slice(number * each, (number + 1) * each))
+
+
+def _failed_replicates(job: Job) -> Iterator[tuple[str, dict[str, str]]]:
+    """Why replicates have failed, by number, of each arm that a job stands for."""
+    each = job.experiment.replicates // len(job.stands_for)
+    lost = {int(replicate): why for replicate, why in job.said()["failed_replicates"].items()}
+    for number, arm in enumerate(job.stands_for):
+        its = range(number * each, (number + 1) * each)
+        yield arm, {str(replicate - its.start): why for replicate, why in lost.items() if replicate in its}

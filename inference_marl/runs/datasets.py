@@ -46,6 +46,7 @@ def write_results(
     folder: Path,
     recorded: RecordsOf,
     failed: Mapping[str, str],
+    lost: Mapping[str, Mapping[str, str]],
     how: Mapping[str, Any],
 ) -> None:
     """Write the run's datasets and, last, `summary.json`.
@@ -58,6 +59,7 @@ def write_results(
         folder: the run's folder.
         recorded: what the arms that were played to their end have recorded.
         failed: why, by name, of the other arms.
+        lost: why replicates of arms have failed, by arm and number.
         how: what `made` says of this time, beside when and with which versions.
     """
     attributes = _attributes(experiment) | {"experiment": folder.name}
@@ -81,6 +83,7 @@ def write_results(
         **_summaries(experiment, folder, metrics, beliefs),
         "levels": experiment.levels,
         "failed": dict(failed),
+        **({"failed_replicates": {arm: dict(why) for arm, why in lost.items()}} if lost else {}),
         "made": {
             **how,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,19 @@ def is_finished(folder: Path) -> bool:
             f"{summary}: got a file that cannot be read ({first_line(error)}), expected the summary of a run: put it "
             "back, or start a new run"
         ) from error
+
+
+def failed_replicates(folder: Path) -> list[str]:
+    """What to say of replicates that have failed, an arm of a run, or of the runs of a suite, a line."""
+    said = []
+    for path in sorted([*folder.glob("summary.json"), *folder.glob("*/summary.json")]):
+        summary = json.loads(path.read_text())
+        for arm, why in summary.get("failed_replicates", {}).items():
+            said.append(f"{path.parent}: {of_replicates(arm, why, summary['replicates'])}")
+    return said
+
+
+def of_replicates(arm: str, why: Mapping[str, str], count: int) -> str:
+    """What to say of an arm's replicates that have failed, of so many."""
+    first, reason = next(iter(why.items()))
+    return f"{len(why)} of {count} replicates of {arm} failed, the first: replicate {first}, {reason}"

@@ -170,7 +170,8 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
     except ArmError as error:
         tell(found, arm.step - found if arm else 0, why=str(error))
         return str(error)
-    tell(found, arm.step - found, index=arm.recorder.index())
+    lost = {str(replicate): why for replicate, why in sorted(arm.failures.why.items())}
+    tell(found, arm.step - found, index=arm.recorder.index(), failed_replicates=lost)
     return None
 
 

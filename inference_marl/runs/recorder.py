@@ -42,6 +42,7 @@ class Recorder:
 
     Attributes:
         everywhere: whether beliefs are recorded in every state, and not where the agents are.
+        failed: replicates whose records are not numbers.
         counts: records made, by stream.
         columns: by stream and name, the record that a quantity began with, its shape and its dtype.
         sums: sums of what was noted since the last record, by metric and, after `/`, agent.
@@ -60,6 +61,7 @@ class Recorder:
         self.folder, self.declared, self.chunk, self.before_writing = folder, declared, chunk, before_writing
         self.replicates, self.agents = replicates, agents
         self.everywhere = False
+        self.failed: Sequence[int] = ()
         self.counts: dict[str, int] = {}
         self.columns: dict[str, dict[str, tuple[int, list[int], str]]] = {}
         self.sums: dict[str, Tensor] = {}
@@ -127,7 +129,11 @@ class Recorder:
                 raise ValueError(
                     f"{stream}: got {name} of shape {tuple(value.shape)}, expected {tuple(shape)} as before"
                 )
-            self._hold(stream, name, value.astype(dtype, copy=False))
+            value = value.astype(dtype, copy=False)
+            if self.failed and value.dtype.kind == "f":
+                value = value.copy()
+                value[list(self.failed)] = math.nan
+            self._hold(stream, name, value)
         for name in columns.keys() - record.keys():
             _, shape, dtype = columns[name]
             self._hold(stream, name, np.full(shape, math.nan, dtype))

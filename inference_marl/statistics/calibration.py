@@ -124,7 +124,10 @@ def _discrete(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers, N
     liked = favourites(np.where(real, model, np.nan))
     number = liked.sum(-1)
     excess = np.where(liked, model - truth, 0.0).sum(-1)
-    return sums, np.nanmean(np.divide(excess, number, where=number > 0, out=np.full(number.shape, np.nan)), axis=1)
+    known = number > 0
+    means = np.divide(excess, number, where=known, out=np.zeros(number.shape)).sum(1)
+    count = known.sum(1)
+    return sums, np.divide(means, count, where=count > 0, out=np.full(count.shape, np.nan))  # NaN if nothing is known
 
 
 def _continuous(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers, Numbers], Numbers]:

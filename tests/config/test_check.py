@@ -12,7 +12,7 @@ from inference_marl.config.check import check
 from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.learners import Stationary
 from inference_marl.play import Evaluation
 from inference_marl.types import Actor, Decision, Learner, Memory, Trajectory

@@ -14,7 +14,8 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
-from inference_marl.inference.optimise import NonFiniteError, Optimiser, check_step_size, frozen
+from inference_marl.inference.failures import NonFiniteError
+from inference_marl.inference.optimise import Optimiser, check_step_size, frozen
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.svi import elbo_loss, no_guide
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, StochasticGame
 from inference_marl.guides import OpponentFirst, Optimal
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.returns import expected_return, state_values
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.lola import ExactGradientLearner, Lola, LookAhead, NaiveGradient, StableOpponentShaping

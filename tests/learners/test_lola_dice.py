@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, StochasticGame
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.returns import expected_return, state_values
 from inference_marl.learners import Stationary
 from inference_marl.learners.lola import LolaDice, NaiveGradient

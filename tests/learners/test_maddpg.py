@@ -15,8 +15,8 @@ from inference_marl.config.files import build, dump
 from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, Spread
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.noise import NormalNoise, OrnsteinUhlenbeckNoise
-from inference_marl.inference.optimise import NonFiniteError
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.maddpg import Maddpg, _Stack
 from inference_marl.play import Collector, Functional, GameSimulator, update

@@ -12,7 +12,7 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.schedules import InverseTime, Linear
 from inference_marl.inference.svi import no_guide
 from inference_marl.models import Critic, NetworkCritic, TabularCritic

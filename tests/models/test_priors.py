@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import CategoricalNetwork, Tabular, TanhNormalNetwork
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.models import (
     Amortised,
     DirichletMultinomial,

@@ -14,7 +14,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError, expect, hyperparameters
 from inference_marl.inference.returns import discount_factor
 from inference_marl.inference.schedules import ByReplicate, current, expect_each, over_events
-from inference_marl.inference.tables import check_finite
+from inference_marl.inference.tables import finite
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
 from inference_marl.learners.tabular.base import TabularLearner
 from inference_marl.play import Functional
@@ -139,7 +139,7 @@ class GradientLearner(TabularLearner):
         self.updates += 1
         if self.updates % self.update_every == 0:
             direction = self.ascent(*self._both(opponent))
-            check_finite("gradient", direction.flatten(1))
+            direction = finite("gradient", direction.flatten(1)).view_as(direction)
             step = over_events(current(self.step_size, self.updates), 1)
             if isinstance(step, Tensor):
                 self.softmax.logits.addcmul_(direction, step)

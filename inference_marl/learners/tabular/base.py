@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import ClassVar
 
 import pyro.distributions as dist
@@ -14,7 +14,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError, hyperparameters, interval
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, expect_always, expect_each
-from inference_marl.inference.tables import check_finite, draw, mean_per_cell, move, random_table
+from inference_marl.inference.tables import draw, finite, mean_per_cell, move, random_table
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Counting, Decision, Dynamics, Experience, Learner, Memory, Trajectory
@@ -101,8 +101,8 @@ class TabularLearner(Counting, Learner):
             IncompatibleError: if agents may be out of the game.
         """
         for seen in newest.seen_by(self.seat):
-            check_finite("reward", seen.reward)
-            self.update(seen)
+            reward = finite("reward", seen.reward)
+            self.update(seen if reward is seen.reward else replace(seen, reward=reward))
             self.updates += 1
         return {}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import MatrixGame
-from inference_marl.inference.optimise import NonFiniteError
+from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime, Schedule
 from inference_marl.learners.tabular.exploration import Boltzmann, EpsilonGreedy
 from inference_marl.learners.tabular.independent_q import IndependentQ

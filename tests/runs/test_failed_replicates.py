@@ -1,0 +1,193 @@
+"""A replicate whose numbers are not finite fails alone: it is named, its records are not numbers, the others go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+from inference_marl.cli import main
+from inference_marl.config.factors import ablation
+from inference_marl.config.files import dump
+from inference_marl.experiment import Experiment
+from inference_marl.games import MatrixGame, Rendezvous
+from inference_marl.learners import Maddpg, Stationary
+from inference_marl.learners.lola import LolaDice
+from inference_marl.learners.tabular import EpsilonGreedy, IndependentQ
+from inference_marl.runs.arm import Arm
+from inference_marl.runs.errors import ArmError
+from inference_marl.types import Actor, Decision, Game, Memory, State, Step
+from tests.runs.small_runs import assert_same, complete, cut_after, dataset, rommeo_ac, rommeo_q, run
+
+STEPS, FROM, BAD = 12, 5, 1
+
+
+class BrokenMatrix(MatrixGame):
+    """Rewards of replicate `bad` are not numbers from a step on."""
+
+    def __init__(self, bad: list[int] | None = None) -> None:
+        super().__init__("stag_hunt", horizon=None, memory=1)
+        self.bad = [BAD] if bad is None else bad
+
+    def reset(self, *shape: Any, **options: Any) -> State:
+        state = super().reset(*shape, **options)
+        return state | {"made": torch.zeros_like(state["obs"])}
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        return broken(super().step(state, actions), state, self.bad)
+
+
+class BrokenRendezvous(Rendezvous):
+    """Likewise, in boxes."""
+
+    def __init__(self, bad: list[int] | None = None) -> None:
+        super().__init__(horizon=None)
+        self.bad = [BAD] if bad is None else bad
+
+    def reset(self, *shape: Any, **options: Any) -> State:
+        state = super().reset(*shape, **options)
+        return state | {"made": torch.zeros(shape[:2], dtype=torch.int64)}
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        return broken(super().step(state, actions), state, self.bad)
+
+
+def broken(step: Step, state: State, bad: list[int]) -> Step:
+    made, rewards = state["made"] + 1, step.rewards.clone()
+    present = [replicate for replicate in bad if replicate < len(rewards)]
+    if int(made.max()) >= FROM:
+        rewards[present] = torch.nan
+    return step._replace(state=step.state | {"made": made}, rewards=rewards)
+
+
+LEARNERS: dict[str, tuple[type[Game], Any]] = {
+    "rommeo_q": (BrokenMatrix, rommeo_q()),
+    "independent_q": (BrokenMatrix, IndependentQ(exploration=EpsilonGreedy(0.3))),
+    "rommeo_ac": (BrokenRendezvous, rommeo_ac(warmup=1)),
+    "maddpg": (BrokenRendezvous, Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=1)),
+    "maddpg_moves": (BrokenMatrix, Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=1)),
+    "scripts": (BrokenMatrix, Stationary()),
+}
+
+
+def experiment(make_game: Any, arm: Any, bad: list[int] | None = None, **settings: Any) -> Experiment:
+    given: dict[str, Any] = {"replicates": 3, "environments": 2, "steps": STEPS, "draws": 2} | settings
+    return Experiment(make_game(bad), {"a": arm}, **given)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_others_go_on_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
+    make_game, arm = LEARNERS[name]
+    one = run(experiment(make_game, arm), tmp_path, "one")
+    none = run(experiment(make_game, arm, bad=[]), tmp_path, "none")
+    others = [replicate for replicate in range(3) if replicate != BAD]
+    for file in ("metrics.nc", "posterior.nc"):
+        mine, theirs = dataset(one, file), dataset(none, file)
+        for variable in mine.data_vars:
+            if "replicate" in mine[variable].dims:
+                found, expected = (each[variable].isel(replicate=others).values for each in (mine, theirs))
+                np.testing.assert_array_equal(found, expected, err_msg=str(variable))
+    reward = dataset(one, "metrics.nc")["reward"].isel(replicate=BAD, learner=0)
+    assert reward.sel(step=slice(0, FROM - 1)).notnull().all()
+    assert reward.sel(step=slice(FROM, None)).isnull().all()
+    assert json.loads((one / "summary.json").read_text())["failed_replicates"] == {
+        "a": {str(BAD): f"step {FROM}: reward is not finite"}
+    }
+    assert "failed_replicates" not in json.loads((none / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["rommeo_q", "rommeo_ac", "maddpg"])
+def test_what_is_learned_stays_finite(name: str) -> None:
+    playing = Arm.start(experiment(*LEARNERS[name]), "a")
+    while playing.step < STEPS:
+        playing.advance()
+    for actor in playing.actors:
+        for key, value in actor.named_parameters():
+            assert value.isfinite().all(), key
+
+
+class NanPolicy(Actor):
+    """Probabilities of replicate 1 are not numbers from a step on."""
+
+    def setup(self) -> None:
+        self.register_buffer("made", torch.zeros((), dtype=torch.int64))
+
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
+        probabilities = torch.full((*obs.shape[:2], self.seat.action.features), 0.5)
+        if int(self.made) >= FROM and len(probabilities) > BAD:
+            probabilities[BAD] = torch.nan
+        return dist.Categorical(probs=probabilities), memory
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        self.made += 1
+        return super().act(obs, memory, explore, mask)
+
+
+def test_a_policy_that_is_not_a_number_is_named_with_its_agent(tmp_path: Path) -> None:
+    folder = run(experiment(BrokenMatrix, [Stationary(), NanPolicy()], bad=[]), tmp_path)
+    why = json.loads((folder / "summary.json").read_text())["failed_replicates"]["a"]
+    assert why == {str(BAD): f"step {FROM}, agent 1: policy is not finite"}
+    policy = dataset(folder, "posterior.nc")["policy"].isel(replicate=BAD)
+    assert policy.sel(step=slice(FROM, None)).isnull().all()
+    assert dataset(folder, "posterior.nc")["policy"].isel(replicate=0).notnull().all()
+
+
+def test_an_arm_of_which_all_have_failed_fails(tmp_path: Path) -> None:
+    with pytest.raises(ArmError, match=rf"^arms.a, .*step {FROM}: reward: the loss .* in replicate 0, 1, 2"):
+        run(experiment(BrokenMatrix, rommeo_q(), bad=[0, 1, 2]), tmp_path)
+
+
+def test_it_is_the_same_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = experiment(BrokenMatrix, rommeo_q(), checkpoint_every=1)
+    expected = run(whole, tmp_path / "whole")
+    for steps in (FROM - 1, FROM, FROM + 3):
+        cut_after(steps, monkeypatch, whole, tmp_path / str(steps) / "test")
+        complete(whole, tmp_path / str(steps) / "test")
+        assert_same(tmp_path / str(steps) / "test", expected)
+
+
+def test_arms_that_are_played_as_one_fail_by_themselves(tmp_path: Path) -> None:
+    """Of two arms with three replicates each, replicate 4 of the six is the second's replicate 1."""
+    both = ablation(experiment(BrokenMatrix, rommeo_q(), bad=[4]), {"temperature": [0.5, 1.0]})
+    folder = run(both, tmp_path)
+    first, second = both.arms
+    assert json.loads((folder / "summary.json").read_text())["failed_replicates"] == {
+        second: {"1": f"step {FROM}: reward is not finite"}
+    }
+    reward = dataset(folder, "metrics.nc")["reward"].isel(step=-1)
+    assert reward.sel(learner=first).notnull().all()
+    assert reward.sel(learner=second).isnull().all("agent").values.tolist() == [False, True, False]
+
+
+def test_the_command_says_so_first_and_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(dump(experiment(BrokenMatrix, rommeo_q())))
+    assert main(["run", str(spec), "--out", str(tmp_path), "--quiet"]) == 3
+    said = capsys.readouterr()
+    line = f"1 of 3 replicates of a failed, the first: replicate {BAD}, step {FROM}: reward is not finite"
+    assert said.out.splitlines()[1] == line
+    assert said.err == f"inference-marl: {tmp_path / 'spec'}: {line}\n"
+    assert main(["inspect", str(tmp_path / "spec")]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == line
+
+
+def test_a_sum_that_overflows_is_no_failure() -> None:
+    """Of finite numbers."""
+    from inference_marl.inference.failures import Failures
+
+    failures = Failures(2)
+    failures.look("reward", torch.full((2, 40), 1e37))
+    assert failures.why == {}
+
+
+@pytest.mark.slow
+def test_lola_by_rollouts(tmp_path: Path) -> None:
+    folder = run(experiment(BrokenMatrix, LolaDice()), tmp_path)
+    assert list(json.loads((folder / "summary.json").read_text())["failed_replicates"]) == ["a"]
