@@ -157,6 +157,7 @@ def summary(run: Path | str | Recorded, learner: str | None = None, step: int | 
     Discrete: a row is the probability of an action; `mean`, `sd` and the highest-density interval, which is ArviZ's,
     are over replicates, so they say how much the seeds differ. Continuous: a row is a dimension of an opponent's
     action, summarised over all draws of all replicates; `sd_seeds` says how much of `sd` is between the seeds.
+    Replicates that have failed are left out.
 
     Args:
         run: a run's folder, or what `read` made of it.
@@ -197,6 +198,10 @@ def _summary(beliefs: xr.Dataset) -> pd.DataFrame:
     """`summary` of one agent's beliefs about one opponent, without rows for what is only padding."""
     beliefs = beliefs.astype(np.float64)
     model = beliefs["opponent_model"]
+    going = model.notnull().any([dim for dim in model.dims if dim != "replicate"])
+    if going.any() and not going.all():  # without replicates that have failed
+        beliefs = beliefs.isel(replicate=going.to_numpy())
+        model = beliefs["opponent_model"]
     over = [dim for dim in ("replicate", "draw") if dim in model.dims]
     flat, core = model.stack(sample=over, create_index=False), [["sample"], []]
     with _arviz() as az:

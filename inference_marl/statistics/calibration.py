@@ -140,7 +140,8 @@ def _continuous(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers,
         rank = _rank(believed, actual)
         depth = np.minimum(rank, draws + 1 - rank)[np.isfinite(rank)]
         covered[row] = (depth[:, None] > levels).mean(0) if len(depth) else np.nan
-    sums = (np.ones_like(covered), np.broadcast_to(nominal, covered.shape).copy(), covered)
+    known = ~np.isnan(covered)  # not of replicates that have failed
+    sums = (known.astype(np.float64), known * nominal, np.nan_to_num(covered))
     return sums, (nominal - covered).mean(1)
 
 
@@ -150,22 +151,22 @@ def _pooled(weight: Numbers, forecast: Numbers, outcome: Numbers, overconfidence
     def curve(times: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
         """Of replicates that are drawn `times`, `resamples x replicates`."""
         count = times @ weight
+        every = count.sum(-1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            believed, happened = times @ forecast / count, times @ outcome / count
-        share = count / count.sum(-1, keepdims=True)
-        error = np.nansum(share * np.abs(believed - happened), -1)
+            believed, happened, share = times @ forecast / count, times @ outcome / count, count / every
+        error = np.where(every[..., 0] > 0, np.nansum(share * np.abs(believed - happened), -1), np.nan)
         return believed, happened, share, error
 
     replicates = len(weight)
     believed, happened, share, error = (each[0] for each in curve(np.ones((1, replicates))))
     low, high = np.full_like(happened, np.nan), np.full_like(happened, np.nan)
     bounds = (np.nan, np.nan)
-    if replicates > 1:
+    if replicates > 1 and not np.isnan(error):
         rng = np.random.default_rng(0)
         times = rng.multinomial(replicates, np.full(replicates, 1 / replicates), RESAMPLES).astype(np.float64)
         _, drawn, _, errors = curve(times)
         full = share > 0
         low[full], high[full] = np.nanquantile(drawn[:, full], (0.025, 0.975), axis=0)
-        bounds = np.quantile(errors, 0.025), np.quantile(errors, 0.975)
+        bounds = np.nanquantile(errors, 0.025), np.nanquantile(errors, 0.975)
         bounds = (float(min(bounds[0], error)), float(max(bounds[1], error)))
     return Calibration(believed, Band(happened, low, high), share, Interval(float(error), *bounds), overconfidence)

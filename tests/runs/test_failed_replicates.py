@@ -13,6 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from inference_marl.analysis.arviz import summary
+from inference_marl.analysis.report.page import report
+from inference_marl.analysis.report.text import inspect_run
 from inference_marl.cli import main
 from inference_marl.config.factors import ablation
 from inference_marl.config.files import dump
@@ -191,3 +194,18 @@ def test_a_sum_that_overflows_is_no_failure() -> None:
 def test_lola_by_rollouts(tmp_path: Path) -> None:
     folder = run(experiment(BrokenMatrix, LolaDice()), tmp_path)
     assert list(json.loads((folder / "summary.json").read_text())["failed_replicates"]) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["rommeo_q", "rommeo_ac"])
+def test_a_run_with_one_can_be_looked_at(name: str, tmp_path: Path) -> None:
+    """Every table and figure, without a warning; beliefs are those of who has not failed."""
+    folder = run(experiment(*LEARNERS[name], steps=20), tmp_path)
+    said: list[str] = []
+    inspect_run(folder, full=True, print=said.append)
+    text = "\n".join(said)
+    assert "nan" not in text
+    assert report([folder]).is_file()
+    kept = run(experiment(*LEARNERS[name], bad=[], steps=20), tmp_path, "kept")
+    found, expected = summary(folder), summary(kept)
+    assert found.index.equals(expected.index)
+    assert found["mean"].notnull().all()
