@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import torch
 
+from inference_marl.config.limits import check_sizes, within_memory
 from inference_marl.config.saved import check_saved, unsaved
 from inference_marl.described import IncompatibleError, differing, first_line, within
 from inference_marl.experiment import Experiment
@@ -35,11 +36,12 @@ def check(experiment: Experiment) -> None:
     if experiment in _PASSED:
         return
     cpu = torch.device("cpu")
+    check_sizes(experiment)
     with kept_streams(cpu), local_parameters():
         for name, arm in experiment.arms.items():
             replicates = math.lcm(*(number.groups for _, number in differing(arm)))  # 1 if they are all alike
             seed_streams(experiment.seed, cpu)
-            with _said_when("while it is set up", f"arms.{name}"):
+            with within_memory(experiment, name, replicates), _said_when("while it is set up", f"arms.{name}"):
                 actors = experiment.bind(name, replicates)
             with within(f"arms.{name}"), _said_when("at the first step"):
                 play_one_step(experiment, actors)

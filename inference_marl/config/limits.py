@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
 
 from inference_marl.config.build import SpecError
 from inference_marl.described import IncompatibleError, arguments, parts
 from inference_marl.experiment import Experiment
-from inference_marl.types import Actor
 
 MOST_VALUES = 1_000_000
 """Values in a file, those that it repeats by aliases counted each time."""
 DEEPEST = 100
 """Lists and mappings within each other."""
+LARGE = 2**26
+"""Bytes of a tensor of zeros that takes no memory while an arm is checked, before it is written to."""
+LEAST = 8
+"""Bytes that any game holds for each environment, at the very least."""
 
 
 def check_tree(content: Any) -> None:
@@ -52,13 +61,56 @@ def _short(key: str) -> str:
     return key if len(key) <= 100 else f"{key[:97]}..."
 
 
-def bytes_of(actors: Sequence[Actor]) -> int:
-    """What actors hold in parameters and buffers."""
-    tensors = {id(tensor): tensor for actor in actors for tensor in (*actor.parameters(), *actor.buffers())}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+@contextmanager
+def within_memory(experiment: Experiment, arm: str, replicates: int) -> Iterator[None]:
+    """Inside, where an arm is made for so many replicates, refuse it before it takes more memory than there is.
+
+    Raises:
+        IncompatibleError: naming the largest number that the arm or the experiment was given, which is why.
+    """
+    with _Counting(experiment.replicates / replicates, lambda needed: _check_memory(experiment, arm, needed)):
+        yield
 
 
-def check_memory(experiment: Experiment, arm: str, needed: int) -> None:
+class _Counting(TorchFunctionMode):
+    """Inside, tells how much memory tensors take before they are made.
+
+    Args:
+        times: how many times as much it will be.
+        tell: is told the bytes so far.
+    """
+
+    def __init__(self, times: float, tell: Callable[[int], object]) -> None:
+        super().__init__()
+        self.times, self.tell, self.total = times, tell, 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call `func`."""
+        given = kwargs or {}
+        if func in _MADE:
+            size = given.get("size", args)
+            size = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+            whole = [int(each) for each in (size[0] if func is torch.full else size) if isinstance(each, int)]
+            dtype = given.get("dtype") or torch.get_default_dtype()
+            self.total += (needed := math.prod(whole) * dtype.itemsize)
+            self.tell(int(self.total * self.times))
+            if func is torch.zeros and needed > LARGE:
+                return torch.from_numpy(np.zeros(whole, torch.zeros(1, dtype=dtype).numpy().dtype))
+        return func(*args, **given)
+
+
+_MADE = (torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn)
+
+
+def check_sizes(experiment: Experiment) -> None:
+    """Refuse more replicates and environments than memory has room for, whoever plays (`IncompatibleError`)."""
+    for arm in experiment.arms:
+        _check_memory(experiment, arm, experiment.replicates * experiment.environments * LEAST)
+
+
+def _check_memory(experiment: Experiment, arm: str, needed: int) -> None:
     """Refuse an arm that needs more memory than this machine has.
 
     Args:

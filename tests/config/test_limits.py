@@ -20,6 +20,19 @@ arms:
 """
 
 
+WINDOW = """\
+  b:
+    class_path: Rommeo
+    init_args:
+      guide: {class_path: OpponentFirst, init_args: {opponent_model: Optimal, policy: Optimal}}
+      critic: TabularCritic
+      opponent_prior: {class_path: EmpiricalFrequency, init_args: {window: 1000000000000}}
+"""
+
+
+REPLAY = "      replay: 1000000000\n"
+
+
 def bomb(levels: int) -> str:
     """Aliases that stand for `10 ** levels` numbers."""
     nested = ["&x0 [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"]
@@ -69,6 +82,16 @@ CASES = {
     ),
     "threads": (BASE + "threads: 1000000\n", "threads: got 1000000, expected at most 1024"),
     "long_name": (BASE.replace("  a:", f"  {'n' * 250}:"), r"arms: got an arm called n+\.\.\., expected at most 200"),
+    "replicates": (
+        BASE.replace("replicates: 3", "replicates: 1000000000000"),
+        r"replicates: got 1000000000000, for which",
+    ),
+    "environments": (BASE + "environments: 1000000000000\n", "environments: got 1000000000000, for which arm a needs"),
+    "window": (BASE + WINDOW, r"arms\.b\.opponent_prior\.window: got 1000000000000, for which arm b needs"),
+    "replay": (
+        BASE + WINDOW.replace("window: 1000000000000}}", "}}\n      replay: 1000000000"),
+        r"arms\.b\.replay: got 100",
+    ),
     "booleans": (BASE.replace("climbing", "[[true, 1], [0, 1]]"), r"game\.payoff: got a boolean at \[0\]\[0\]"),
     "payoff": (
         BASE.replace("climbing", "[[1.0e+39, 1], [0, 1]]"),
