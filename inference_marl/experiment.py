@@ -126,11 +126,13 @@ class Experiment(Described):
     def _check_numbers(self) -> None:
         counts = ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every")
         rhythm = ("threads", "collect", "updates")
-        expect("a positive integer", **{name: getattr(self, name) for name in (*counts, *rhythm)})
+        for name in (*counts, *rhythm):
+            expect("a positive integer", **{name: getattr(self, name)})
+            setattr(self, name, int(getattr(self, name)))  # of numpy, too
         expect("an integer that is not negative", ", 0 to record none", beliefs_every=self.beliefs_every)
         if self.threads > MOST_THREADS:
             raise ValueError(f"threads: got {self.threads}, expected at most {MOST_THREADS}")
-        if not 0 <= self.seed < 2**64:
+        if not 0 <= self.seed < 2**64 or self.seed != int(self.seed):
             raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
         for name in ("record_every", "beliefs_every"):
             if self.steps < (number := getattr(self, name)):

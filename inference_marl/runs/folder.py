@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 
 from inference_marl.config.files import dump
 from inference_marl.config.moved import with_public_names
-from inference_marl.described import first_line
+from inference_marl.described import first_line, parts
 from inference_marl.experiment import Experiment
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_text
@@ -28,6 +29,13 @@ def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
         RunError: if there is no folder to write to.
     """
     described = dump(experiment)
+    for _, part in parts([experiment.game, *experiment.arms.values()]):
+        if type(part).__module__ == "__main__":
+            warnings.warn(
+                f"{type(part).__name__} is defined in the program that was started: spec.yaml can only call it "
+                "__main__, so nobody can build it again to resume the run; define it in a module and import that",
+                stacklevel=2,
+            )
     folder = _new_folder(Path(out), name)
     write_text(folder / "spec.yaml", described)
     return folder

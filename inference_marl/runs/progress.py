@@ -22,7 +22,7 @@ def progress_bar(jobs: Sequence[Job], ended: Sequence[Job], shown: bool) -> Iter
         ended: those that have ended, which grows.
         shown: whether there is a bar at all.
     """
-    if not shown:
+    if not shown or sys.stderr is None or sys.stderr.closed:  # of a daemon, or a program without a console
         yield
         return
     with tqdm(unit="step", dynamic_ncols=True, delay=1e-3) as bar:

@@ -1,17 +1,21 @@
 """Run folders: their names, and whose they are."""
 
+import io
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from inference_marl.config.files import dump, load
 from inference_marl.config.overrides import override
 from inference_marl.experiment import Experiment
+from inference_marl.runs import run as verbs
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.folder import begun
 from inference_marl.runs.run import resume, run_or_resume
-from tests.runs.small_runs import climbing, run
+from tests.runs.small_runs import Alternating, climbing, run
 
 
 def test_runs_of_one_name_stand_side_by_side(tmp_path: Path) -> None:
@@ -69,3 +73,29 @@ def test_dumped_specs_hold_what_overrides_said(tmp_path: Path) -> None:
     written = yaml.safe_load((folder / "spec.yaml").read_text())
     assert written["arms"]["a"]["init_args"]["critic"]["init_args"]["rate"] == 0.5
     assert (written["steps"], written["replicates"], written["seed"]) == (3, 1, 0)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    folder = run(climbing(replicates=np.int64(2), steps=np.int32(3)), tmp_path)
+    assert load(folder / "spec.yaml").replicates == 2
+    for wrong in (1.5, -1, 2**64):
+        with pytest.raises(ValueError, match=r"^seed: got "):
+            climbing(seed=wrong)
+
+
+def test_a_class_of_the_program_itself_is_played_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file can name it."""
+    monkeypatch.setattr(Alternating, "__module__", "__main__")
+    with pytest.warns(
+        UserWarning, match=r"^Alternating is defined in the program that was started: spec.yaml can only"
+    ):
+        run(climbing(arms={"a": [Alternating(), Alternating()]}), tmp_path)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_runs_need_no_standard_error(closed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO() if closed else None
+    if stream is not None:
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert verbs.run(climbing(), tmp_path, progress=True).is_dir()
