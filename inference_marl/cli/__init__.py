@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from traceback import format_exception
 
 from inference_marl.cli.parser import make_parser
 
@@ -24,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As `python -m` does, so that an experiment file can name classes of the user's own files.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return _status(lambda: options.act(options, rest))
+    return _status(lambda: options.act(options, rest), getattr(options, "debug", False))
 
 
-def _status(act: Callable[[], object]) -> int:
-    """The exit status of a command, and what to say of what went wrong."""
+def _status(act: Callable[[], object], debug: bool) -> int:
+    """The exit status of a command, and what to say of what went wrong; to `debug`, with the traceback of its cause."""
     from inference_marl.config.build import SpecError
     from inference_marl.described import InspectError
     from inference_marl.runs.errors import ArmError, RunError
@@ -40,23 +41,31 @@ def _status(act: Callable[[], object]) -> int:
             print("".join(f"inference-marl: {line}\n" for line in said), end="", file=sys.stderr)
             return 3
     except ArmError as error:
-        print(f"inference-marl: {error}", file=sys.stderr)
+        _say(error, str(error), debug)
         return 1
     except (SpecError, RunError, InspectError) as error:
-        print(f"inference-marl: {error}", file=sys.stderr)
+        _say(error, str(error), debug)
         return 2
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         sys.stdout = None
         return 0
     except OSError as error:
         where = error.filename2 or error.filename
-        print(
-            f"inference-marl: {where or 'files'}: got {error.strerror or error}, expected a place to read and write",
-            file=sys.stderr,
-        )
+        message = f"{where or 'files'}: got {error.strerror or error}, expected a place to read and write"
+        _say(error, message, debug)
         return 2
     except KeyboardInterrupt as interrupt:
         again = f"; go on with: inference-marl {interrupt}" if interrupt.args else ""
         print(f"\ninference-marl: interrupted{again}", file=sys.stderr)
         return 130
     return 0
+
+
+def _say(error: Exception, message: str, debug: bool) -> None:
+    """Write what went wrong to standard error: in one line, and to `debug` with the traceback of the first cause."""
+    print(f"inference-marl: {message}", file=sys.stderr)
+    if debug:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        print(getattr(error, "traceback", "") or "".join(format_exception(cause)), end="", file=sys.stderr)

@@ -47,14 +47,15 @@ def _add_run(subparsers: Subparsers) -> None:
         description="Run an experiment file. Every key of the file can be overridden by its dotted path, for example "
         "--replicates 100 --arms.rommeo_q.temperature.floor 0.2. A file with the key runs is a suite: all of its runs "
         "go on where they were left, and an override holds for all of them, or for one, as in --runs.penalty.steps 10",
-        usage="inference-marl run SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]",
+        usage="inference-marl run SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--debug] "
+        "[--KEY VALUE ...]",
     )
     run.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
     run.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
     run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
     run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
     _add_jobs(run, 1)
-    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_quiet_and_debug(run)
     run.set_defaults(act=run_file, options=_options_of(run))
 
 
@@ -81,7 +82,7 @@ def _add_resume(subparsers: Subparsers) -> None:
     resume = subparsers.add_parser("resume", help="go on with a run from its last checkpoints", allow_abbrev=False)
     resume.add_argument("run", metavar="RUN", help="the folder of a run, or of a suite")
     _add_jobs(resume, 1)
-    resume.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_quiet_and_debug(resume)
     resume.set_defaults(act=resume_folder)
 
 
@@ -121,12 +122,12 @@ def _experiment_command(
         description=f"{more} Goes on where the same experiment was left, and starts a new folder if the file or an "
         "override is another. Every key can be overridden by its dotted path, for example --replicates 100 "
         f"{example}",
-        usage=f"inference-marl {name} SPEC [--out DIR] [--jobs N] [--quiet] [--KEY VALUE ...]",
+        usage=f"inference-marl {name} SPEC [--out DIR] [--jobs N] [--quiet] [--debug] [--KEY VALUE ...]",
     )
     command.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
     command.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
     _add_jobs(command, os.cpu_count() or 1)
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_quiet_and_debug(command)
     command.set_defaults(options=_options_of(command))
     return command
 
@@ -134,6 +135,12 @@ def _experiment_command(
 def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
     what = "arms to play at once, each in a process of its own (default: %(default)s)"
     command.add_argument("--jobs", metavar="N", type=int, default=default, help=what)
+
+
+def _add_quiet_and_debug(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    what = "print the traceback of what went wrong as well, such as an error in a class of your own"
+    command.add_argument("--debug", action="store_true", help=what)
 
 
 def _options_of(command: argparse.ArgumentParser) -> list[str]:

@@ -12,9 +12,9 @@ import difflib
 import importlib
 import inspect
 import re
-import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import Parameter
 from types import NoneType, UnionType
 from typing import Any
 
@@ -26,7 +26,7 @@ import inference_marl.guides
 import inference_marl.learners
 import inference_marl.models
 from inference_marl.config.moved import present
-from inference_marl.described import Described, first_line, public_path, within
+from inference_marl.described import Described, first_line, plain, public_path, within
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.noise import ActionNoise
 from inference_marl.inference.schedules import Schedule
@@ -65,27 +65,11 @@ def construct(base: Any, config: Any, key: str) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=base, required=given is not None)
     try:
-        # Constructors know their defaults, and finding them again at every level takes most of the time. Only those of
-        # what a class hands to its base by keyword would not be described.
-        checked = parser.parse_object({"it": given}, defaults=_takes_any_keyword(given)).as_dict()["it"]
+        # Constructors know their defaults, and finding them again at every level takes most of the time.
+        checked = parser.parse_object({"it": given}, defaults=False).as_dict()["it"]
     except Exception as error:
         raise SpecError(explain(error, key)) from error
     return _instantiate(base, checked, key)
-
-
-def _takes_any_keyword(given: Any) -> bool:
-    """Whether a class in plain data, as of `named`, takes any keyword. Nothing is imported."""
-    if isinstance(given, list | tuple):
-        return any(map(_takes_any_keyword, given))
-    if not isinstance(given, Mapping):
-        return False
-    module, _, name = str(given.get("class_path")).rpartition(".")
-    cls = getattr(sys.modules.get(module), name, None)
-    if isinstance(cls, type) and issubclass(cls, Described) and cls.__init__ is not torch.nn.Module.__init__:
-        parameters = inspect.signature(cls.__init__).parameters.values()
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return True
-    return any(map(_takes_any_keyword, given.values()))
 
 
 def named(hint: Any, config: Any, key: str) -> Any:
@@ -122,23 +106,48 @@ def check_names(cls: type, given: Mapping[str, Any], prefix: str, also: Sequence
 
     What else a file may say there, `also`, is told to those who write what it may not.
     """
-    init: Any = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
-    none = init in (object.__init__, torch.nn.Module.__init__)
-    parameters = [] if none else list(inspect.signature(init).parameters.values())[1:]
-    accepted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    accepted, free = _accepted(cls)
     known_too = [*accepted, *also]
-    # Of a class that takes any keyword, jsonargparse finds out what it hands to its base.
-    any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for name in given:
-        if name not in accepted and not any_keyword:
+        if name not in accepted and not free:
             known = f"one of {', '.join(known_too)}" if known_too else "none"
             raise SpecError(f"{prefix}{name}: got an unknown key, expected {known}{_closest(name, known_too)}")
     hints = _hints(cls)
-    missing = [p.name for p in parameters if p.name in accepted and p.default is p.empty and p.name not in given]
+    missing = [name for name, default in accepted.items() if default is Parameter.empty and name not in given]
     if missing:
         also = f" ({', '.join(missing[1:])} missing too)" if missing[1:] else ""
         raise SpecError(f"{prefix}{missing[0]}: got nothing, expected {_expected(hints.get(missing[0]))}{also}")
     return hints
+
+
+def _accepted(cls: type) -> tuple[dict[str, Any], bool]:
+    """The arguments of a constructor by name, with their defaults, `Parameter.empty` where there is none.
+
+    Returns:
+        These, those that it hands to a base by keyword included, and whether it may take others.
+    """
+    (accepted, free), *inherited = _keywords(cls)
+    if not free:
+        return accepted, False
+    # jsonargparse reads in its code what a constructor does with further keywords.
+    parser = ArgumentParser()
+    handed_on = [name for name in parser.add_class_arguments(cls, fail_untyped=False) if name not in accepted]
+    for name in handed_on:
+        found = parser.get_default(name)  # a required one has `None`, and descriptions are not as they were
+        default = next((its[name] for its, _ in inherited if name in its), found)
+        accepted[name] = default if default is Parameter.empty or isinstance(default, Described) else found
+    return accepted, not handed_on
+
+
+def _keywords(cls: type) -> list[tuple[dict[str, Any], bool]]:
+    """What constructors declare by name, and if they take any keyword: the class's own, then those of its bases."""
+    found: list[tuple[dict[str, Any], bool]] = []
+    for init in (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)):
+        none = init in (object.__init__, torch.nn.Module.__init__)
+        parameters = [] if none else list(inspect.signature(init).parameters.values())[1:]
+        declared = {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        found.append((declared, any(p.kind is p.VAR_KEYWORD for p in parameters)))
+    return found
 
 
 def _hints(cls: type) -> dict[str, Any]:
@@ -177,8 +186,9 @@ def _imported(path: str, hint: Any, key: str) -> type:
         raise SpecError(f"{key}: got {path}, {reason}, expected {_expected(hint)}") from error
     if not (isinstance(found, type) and issubclass(found, _bases(hint))):
         raise SpecError(f"{key}: got {path}, which is something else, expected {_expected(hint)}")
-    if not _is_concrete(found):
-        raise SpecError(f"{key}: got {path}, which is only a base of others, expected {_expected(hint)}")
+    if (missing := _lacking(found)) is not None:
+        reason = f"which does not define {missing}" if missing else "which is only a base of others"
+        raise SpecError(f"{key}: got {path}, {reason}, expected {_expected(hint)}")
     return found
 
 
@@ -190,11 +200,53 @@ def _instantiate(hint: Any, value: Any, key: str) -> Any:
     hints = _hints(cls)
     arguments = value.get("init_args") or {}
     built = {name: _instantiate(hints.get(name, Any), given, f"{key}.{name}") for name, given in arguments.items()}
-    with within(key):
-        try:
-            return cls(**built)
-        except TypeError as error:
-            raise SpecError(f"{key}: got arguments that {cls.__name__} cannot use: {first_line(error)}") from error
+    try:
+        with within(key):
+            return cls(**_with_handed_on(cls, built))
+    except TypeError as error:
+        raise SpecError(f"{key}: got arguments that {cls.__name__} cannot use: {first_line(error)}") from error
+
+
+def _with_handed_on(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for a constructor with the defaults of those that it hands to a base, so that they are described."""
+    declared, any_keyword = _keywords(cls)[0]
+    if not any_keyword:
+        return dict(given)
+    known = (Described, NoneType, bool, int, float, str, list, tuple, dict)  # others depend on what the code does
+    defaults = {name: value for name, value in _accepted(cls)[0].items() if isinstance(value, known)}
+    return {name: value for name, value in defaults.items() if name not in (*declared, *given)} | dict(given)
+
+
+def default_of(hint: Any, said: Any, path: Sequence[str]) -> Any:
+    """The default of an argument that a file leaves out, as plain data; `None` if it has none, or its class is unknown.
+
+    Args:
+        hint: the declared type of what is `said`.
+        said: plain data, in which the last key of the path is not there.
+        path: keys, with or without `init_args`, that lead to the argument.
+    """
+    cls: type | None = None
+    for depth, key in enumerate(path):
+        if isinstance(said, Mapping) and "class_path" in said:
+            if key == "class_path":
+                return None
+            try:
+                cls = _class(said["class_path"], hint, "")
+            except SpecError:  # in words of its own, once the whole file is read
+                return None
+            said = said.get("init_args") or {}
+            if key == "init_args":
+                continue
+        hint = _elements(hint) if cls is None else _hints(cls).get(key, Any)
+        if depth == len(path) - 1:
+            return None if cls is None else _plain_default(cls, key)
+        cls, said = None, said[int(key) if isinstance(said, list) else key]
+    return None
+
+
+def _plain_default(cls: type, name: str) -> Any:
+    default = _accepted(cls)[0].get(name)
+    return None if default is Parameter.empty else plain(default)
 
 
 def explain(error: Exception, key: str) -> str:
@@ -208,6 +260,8 @@ def explain(error: Exception, key: str) -> str:
         if match := re.match(r"Expected (?:an? )?(.+?)(?:\. Got value: (.+))?$", line):
             expected.append(_plainly(match.group(1)))
             got = match.group(2) or got
+    if unknown := re.search(r"class_path '[^']*?(\w+)': Option '([^']+)' is not accepted", " ".join(lines)):
+        return f"{where}.{unknown[2]}: got an unknown key, expected one that {unknown[1]} declares"
     if expected:
         return f"{where}: got {got}, expected {' or '.join(dict.fromkeys(expected))}"
     return f"{where}: {' '.join(lines)}"
@@ -226,6 +280,8 @@ def _expected(hint: Any) -> str:
     names = sorted({cls.__name__ for base in _bases(hint) for cls in _subclasses(base)})
     if names:
         plain.append(f"one of {', '.join(names)}, or an import path")
+    elif bases := _bases(hint):
+        plain.append(f"the import path of a subclass of {' or '.join(base.__name__ for base in bases)}")
     return " or ".join(plain) if hint not in (None, Any) else "a value"
 
 
@@ -276,31 +332,38 @@ def _bases(hint: Any) -> tuple[type, ...]:
 def _subclasses(base: type, called: Any = None) -> list[type]:
     """Every class below `base`, and `base`, that can be made, or of these the ones called so; this package's last."""
     wanted = called in (None, base.__name__) and not base.__name__.startswith("_")
-    found = [base] if wanted and _is_concrete(base) else []
+    found = [base] if wanted and _lacking(base) is None else []
     below: type
     for below in base.__subclasses__():
         found += _subclasses(below, called)
     return sorted(found, key=lambda cls: cls.__module__.startswith("inference_marl."))
 
 
-def _is_concrete(cls: type) -> bool:
-    """Whether a class can do its work: no method is abstract, and none that it needs is a base's that only raises."""
+def _lacking(cls: type) -> str | None:
+    """The methods that a class needs to do its work and does not define; `""` if it is made of what no file has.
+
+    Returns:
+        Their names, or `None` if the class can do its work: no method is abstract, or a base's that only raises.
+    """
+    if issubclass(cls, Functional | Member):
+        return ""
     # Modules have no metaclass that would know: `inspect.isabstract` sees only what it made.
-    if any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls)):
-        return False
-    if issubclass(cls, Functional | Member):  # made of what no file has
-        return False
+    abstract = [name for name in dir(cls) if getattr(getattr(cls, name, None), "__isabstractmethod__", False)]
+    if abstract:
+        return ", ".join(abstract)
     if issubclass(cls, Team):
-        return cls.learn_all is not Team.learn_all
-    if issubclass(cls, Actor):
-        acts = cls.act is not Actor.act or cls.policy is not Actor.policy
-        return acts and not (issubclass(cls, Learner) and cls.learn is Learner.learn)
-    if issubclass(cls, Part):
-        return cls is not Part
-    if issubclass(cls, inference_marl.guides.Guide):
-        return hasattr(cls, "order")
-    bases = (torch.nn.Module, inference_marl.models.Critic, inference_marl.models.Optimality)
-    return getattr(cls, "forward", None) not in [base.forward for base in bases]
+        needed = {"learn_all": cls.learn_all is not Team.learn_all}
+    elif issubclass(cls, Actor):
+        needed = {"policy (or act)": cls.act is not Actor.act or cls.policy is not Actor.policy}
+        needed |= {"learn": cls.learn is not Learner.learn} if issubclass(cls, Learner) else {}
+    elif issubclass(cls, Part):
+        needed = {"setup": cls is not Part}
+    elif issubclass(cls, inference_marl.guides.Guide):
+        needed = {"order": hasattr(cls, "order")}
+    else:
+        bases = (torch.nn.Module, inference_marl.models.Critic, inference_marl.models.Optimality)
+        needed = {"forward": getattr(cls, "forward", None) not in [base.forward for base in bases]}
+    return ", ".join(name for name, defined in needed.items() if not defined) or None
 
 
 def available() -> dict[str, dict[str, str]]:

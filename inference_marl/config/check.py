@@ -27,7 +27,7 @@ def check(experiment: Experiment) -> None:
     What has passed once is not checked again, and the random numbers are left as they were.
 
     Raises:
-        IncompatibleError: if a part does not fit the game or another part, or fails while it is set up, at its first
+        IncompatibleError: if a part does not fit the game or another part, or fails while it is set up, at the first
             step or while it is evaluated, with its key.
         ValueError: if there is no arm.
     """

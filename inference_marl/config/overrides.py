@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
-from inference_marl.config.build import SpecError
+from inference_marl.config.build import SpecError, default_of
 from inference_marl.experiment import Experiment
 
 LONGEST = 50
@@ -18,7 +18,7 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     """Set one key of a file's content, in place.
 
     `init_args` may be left out of the path (`arms.a.guide.policy` reaches into `init_args` of `arms.a` and of its
-    guide), and list items are numbers.
+    guide), and list items are numbers. What a path leads through and the file leaves out is the class's default.
 
     Raises:
         SpecError: if the path leads through something that has no keys.
@@ -37,12 +37,20 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
         if isinstance(node, list):
             index = int(key)
         elif key not in node:
-            node[key] = {}
+            # An override reaches into what is there by default, unless it puts another class in its place.
+            default = None if last == "class_path" and depth == len(path) - 1 else _default(config, path[: depth + 1])
+            node[key] = {} if default is None else default
         if isinstance(node[index], str):
             node[index] = {"class_path": node[index]}
         node = node[index]
     node = _inside(node, path, last, dotted)
     node[int(last) if isinstance(node, list) else last] = copy.deepcopy(value)
+
+
+def _default(config: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """What stands at a path that a file leaves out, as plain data; `None` if that is nothing, or not known."""
+    first, *rest = path
+    return default_of(get_type_hints(Experiment.__init__)[first], config[first], rest) if first in config else None
 
 
 def _inside(node: Any, walked: Sequence[str], key: str, dotted: str) -> Any:

@@ -150,6 +150,8 @@ class _Run:
         also = f"; {len(others)} more failed: {', '.join(list(failed)[1:])}" if others else ""
         error = ArmError(f"{first}{also}")
         error.folder = self.folder if done else None
+        arm = next(iter(failed))
+        error.traceback = next(job for job in self.jobs if arm in job.stands_for).said().get("traceback", "")
         return error
 
 

@@ -14,6 +14,8 @@ class ArmError(RunError):
 
     Attributes:
         folder: of the run, if it has the results of the others.
+        traceback: of what a part of it raised, as text, wherever it was played; empty if that is not known.
     """
 
     folder: Path | None = None
+    traceback: str = ""

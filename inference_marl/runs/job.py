@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
     """Play a job to its end, on the device and with the threads that its experiment names and that there are here.
 
     Its log has `found` and `made`, the steps that were made before and since, `began` in seconds since 1970, `device`,
-    and in the end either `index`, what is in its records, or `why` it could not be played to its end.
+    and in the end either `index`, what is in its records, or `why` it could not be played to its end, with the
+    `traceback` of what was raised.
 
     Args:
         job: what is played.
@@ -168,7 +170,8 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
                     checkpoint.write(job.checkpoint, arm.state_dict() | {"job": job.identity})
                 tell(found, arm.step - found)
     except ArmError as error:
-        tell(found, arm.step - found if arm else 0, why=str(error))
+        raised = "".join(traceback.format_exception(error.__cause__ or error))
+        tell(found, arm.step - found if arm else 0, why=str(error), traceback=raised)
         return str(error)
     lost = {str(replicate): why for replicate, why in sorted(arm.failures.why.items())}
     tell(found, arm.step - found, index=arm.recorder.index(), failed_replicates=lost)

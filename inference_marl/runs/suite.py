@@ -71,7 +71,7 @@ def _complete(
     first, *others = [run for run, where in folders.items() if where in failed]
     also = f" (arms of {', '.join(others)} failed as well)" if others else ""
     error = ArmError(f"runs.{first}.{failed[folders[first]]}{also}")
-    error.folder = folder
+    error.folder, error.traceback = folder, failed[folders[first]].traceback
     raise error
 
 

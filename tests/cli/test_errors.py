@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,22 @@ from tests.cli.files import failure
 @pytest.mark.parametrize(
     ("arguments", "end"),
     [
-        (["run", "small.yaml", "--jbos", "2"], "--jobs, --inspect, --print-spec, --quiet (did you mean --jobs?)"),
-        (["run", "small.yaml", "--inspct"], "--jobs, --inspect, --print-spec, --quiet (did you mean --inspect?)"),
+        (
+            ["run", "small.yaml", "--jbos", "2"],
+            "--jobs, --inspect, --print-spec, --quiet, --debug (did you mean --jobs?)",
+        ),
+        (
+            ["run", "small.yaml", "--inspct"],
+            "--jobs, --inspect, --print-spec, --quiet, --debug (did you mean --inspect?)",
+        ),
         (
             ["ablate", "small.yaml", "--stepz=3"],
-            ", or an option of ablate: --out, --jobs, --quiet (did you mean --steps?)",
+            ", or an option of ablate: --out, --jobs, --quiet, --debug (did you mean --steps?)",
         ),
-        (["tournament", "small.yaml", "--xyz", "3"], ", show, or an option of tournament: --out, --jobs, --quiet"),
+        (
+            ["tournament", "small.yaml", "--xyz", "3"],
+            ", show, or an option of tournament: --out, --jobs, --quiet, --debug",
+        ),
     ],
 )
 def test_what_is_neither_an_option_nor_a_key_may_have_been_meant_as_either(
@@ -160,17 +170,20 @@ def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.Captur
         (
             ["run"],
             [
-                "SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--KEY VALUE ...]",
+                "SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--debug] [--KEY VALUE ...]",
                 "dotted path",
                 "default: runs",
             ],
         ),
-        (["ablate"], ["SPEC [--out DIR] [--jobs N] [--quiet] [--KEY VALUE ...]", "compare its arms", "dotted path"]),
+        (
+            ["ablate"],
+            ["SPEC [--out DIR] [--jobs N] [--quiet] [--debug] [--KEY VALUE ...]", "compare its arms", "dotted path"],
+        ),
         (
             ["tournament"],
-            ["SPEC [--out DIR] [--jobs N] [--quiet] [--KEY VALUE ...]", "against every arm", "dotted path"],
+            ["SPEC [--out DIR] [--jobs N] [--quiet] [--debug] [--KEY VALUE ...]", "against every arm", "dotted path"],
         ),
-        (["resume"], ["RUN", "the folder of a run", "--quiet", "--jobs"]),
+        (["resume"], ["RUN", "the folder of a run", "--quiet", "--debug", "--jobs"]),
         (["inspect"], ["RUN", "the folder of a run", "--full", "one screen"]),
         (["list"], ["usage: inference-marl list"]),
     ],
@@ -182,6 +195,81 @@ def test_help(arguments: list[str], texts: list[str], capsys: pytest.CaptureFixt
     output = " ".join(capsys.readouterr().out.split())
     for text in texts:
         assert text in output
+
+
+FAILING = """
+from inference_marl.learners import Stationary
+
+
+class Failing(Stationary):
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.played = at, 0
+
+    def act(self, *arguments, **options):
+        self.played += 1
+        if self.played > self.at:
+            fail(self)
+        return super().act(*arguments, **options)
+
+
+def fail(actor):
+    raise KeyError("width")
+"""
+
+
+@pytest.fixture
+def failing(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The import path of a user's own class whose every copy fails after `at` steps."""
+    (file.parent / "users_failing.py").write_text(FAILING)
+    monkeypatch.setenv("PYTHONPATH", str(file.parent), prepend=":")
+    yield "users_failing.Failing"
+    sys.modules.pop("users_failing", None)
+
+
+def told(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> tuple[str, list[str]]:
+    """The first line that a failing command writes to standard error, and the others."""
+    assert main(arguments) == status
+    line, *others = capsys.readouterr().err.splitlines()
+    return line.removeprefix("inference-marl: "), others
+
+
+def is_traceback_of_fail(lines: list[str]) -> bool:
+    text = "\n".join(lines)
+    return lines[0].startswith("Traceback") and "in fail\n" in text and lines[-1] == "KeyError: 'width'"
+
+
+@pytest.mark.parametrize(
+    ("command", "jobs"), [("run", "1"), ("run", "2"), ("resume", "2"), ("ablate", "1"), ("suite", "1")]
+)
+def test_debug_prints_the_traceback_of_an_arm_that_failed(
+    file: Path, several: Path, failing: str, capsys: pytest.CaptureFixture[str], command: str, jobs: str
+) -> None:
+    arm = ("--arms.a", f"{{class_path: {failing}, init_args: {{at: 2}}}}", "--arms.b", "Stationary")
+    words = ("--quiet", "--jobs", jobs)
+    if command == "suite":
+        line, none = told(capsys, 1, "run", "several.yaml", *words, "--runs.short", "null", *arm)
+        again = ("run", "several.yaml", *words, "--runs.short", "null", *arm)
+    else:
+        line, none = told(capsys, 1, "run" if command == "resume" else command, "small.yaml", *words, *arm)
+        again = ("resume", "runs/small", *words) if command == "resume" else (command, "small.yaml", *words, *arm)
+    assert "arms.a, step 3: KeyError: 'width'" in line
+    assert not none
+    debugged, lines = told(capsys, 1, *again, "--debug")
+    assert debugged == line
+    assert is_traceback_of_fail(lines)
+
+
+def test_debug_prints_the_traceback_of_what_is_found_before_a_run(
+    file: Path, failing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arm = ("--arms.a", f"{{class_path: {failing}, init_args: {{at: 0}}}}", "--arms.b", "null")
+    for command in ("run", "ablate", "tournament"):
+        line = "arms.a: KeyError at the first step: 'width'"
+        assert told(capsys, 2, command, "small.yaml", *arm) == (line, [])
+        debugged, lines = told(capsys, 2, command, "small.yaml", "--debug", *arm)
+        assert debugged == line
+        assert is_traceback_of_fail(lines)
 
 
 def test_overrides_come_after_the_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,23 @@ def test_an_override_reaches_through_a_class_given_by_name() -> None:
     assert described(build(config), "arms", "a", "opponent_prior")["init_args"]["window"] == 7
 
 
+@pytest.mark.parametrize("key", ["noise.scale", "init_args.noise.scale", "noise.init_args.scale"])
+def test_an_override_reaches_into_what_is_there_by_default(key: str) -> None:
+    """Also where an arm is like another, and at a factor's level."""
+    config = with_overrides(("arms", {"a": "Maddpg"}), (f"arms.a.{key}", 0.5), ("arms.a.hidden.1", 8))
+    a = described(build(config), "arms", "a")["init_args"]
+    assert (a["noise"]["init_args"], a["hidden"]) == ({"scale": 0.5}, [64, 8])
+    like = with_overrides(("arms", {"a": "Maddpg", "b": {"like": "a", key: 0.5}}))
+    assert described(build(like), "arms", "b", "noise")["init_args"] == {"scale": 0.5}
+    varied = with_overrides(("arms", {"a": "Maddpg"}), ("factors", {"noise": {"none": {}, "some": {key: 0.5}}}))
+    assert described(build(varied), "arms", "some", "noise")["init_args"] == {"scale": 0.5}
+
+
+def test_another_class_takes_the_place_of_a_default_whole() -> None:
+    config = with_overrides(("arms", {"a": "Maddpg"}), ("arms.a.noise.class_path", "OrnsteinUhlenbeckNoise"))
+    assert name_of(described(build(config), "arms", "a", "noise")) == "OrnsteinUhlenbeckNoise"
+
+
 def test_an_override_of_a_list_item() -> None:
     config = with_overrides(
         ("arms.b", ["Stationary", "Stationary"]),
@@ -167,6 +184,7 @@ def test_the_last_override_of_an_arm_like_another_wins() -> None:
     [
         ("steps.x", "steps.x: got a path through steps, which has no keys"),
         ("arms.a.temperature.floor.x", "arms.a.temperature.floor.x: got a path through arms.a.temperature.floor"),
+        ("arms.a.discount.x", "arms.a.discount.x: got a path through arms.a.discount, which has no keys"),
         ("arms.seats.2", "arms.seats.2: got item 2 of arms.seats, expected a number below 2"),
         (
             "arms.seats.2.probabilities",

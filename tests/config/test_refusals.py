@@ -263,26 +263,27 @@ def test_what_is_not_of_the_declared_type_is_refused_and_never_called(
 
 
 @pytest.mark.parametrize(
-    ("place", "path"),
+    ("place", "path", "reason"),
     [
-        ("game", "inference_marl.types.Game"),
-        ("arms.a", "inference_marl.types.Actor"),
-        ("arms.a", "inference_marl.types.Learner"),
-        ("arms.a", "inference_marl.play.Functional"),
-        ("arms.a", "inference_marl.learners.variational.VariationalLearner"),
-        ("arms.a.opponent_prior", "inference_marl.models.OpponentPrior"),
-        ("arms.a.opponent_prior", "inference_marl.models.TabularCounts"),
-        ("arms.a.guide", "inference_marl.guides.Guide"),
-        ("arms.a.guide.policy", "inference_marl.inference.conditional.Conditional"),
-        ("arms.a.guide.policy", "inference_marl.guides.ClosedForm"),
-        ("arms.a.critic", "inference_marl.models.Critic"),
-        ("arms.a.optimality", "inference_marl.models.Optimality"),
-        ("arms.a.temperature", "inference_marl.inference.schedules.Schedule"),
+        ("game", "inference_marl.types.Game", "does not define reset, step"),
+        ("arms.a", "inference_marl.types.Actor", r"does not define policy \(or act\)"),
+        ("arms.a", "inference_marl.types.Learner", r"does not define policy \(or act\), learn"),
+        ("arms.a", "inference_marl.types.Team", "does not define learn_all"),
+        ("arms.a", "inference_marl.play.Functional", "is only a base of others"),
+        ("arms.a", "inference_marl.learners.variational.VariationalLearner", "does not define .*learn"),
+        ("arms.a.opponent_prior", "inference_marl.models.OpponentPrior", "does not define forward"),
+        ("arms.a.opponent_prior", "inference_marl.models.TabularCounts", "does not define .*"),
+        ("arms.a.guide", "inference_marl.guides.Guide", "does not define order"),
+        ("arms.a.guide.policy", "inference_marl.inference.conditional.Conditional", "does not define forward"),
+        ("arms.a.guide.policy", "inference_marl.guides.ClosedForm", "does not define .*"),
+        ("arms.a.critic", "inference_marl.models.Critic", "does not define forward"),
+        ("arms.a.optimality", "inference_marl.models.Optimality", "does not define forward"),
+        ("arms.a.temperature", "inference_marl.inference.schedules.Schedule", "does not define __call__"),
     ],
 )
-def test_bases_cannot_be_made(place: str, path: str) -> None:
+def test_bases_cannot_be_made(place: str, path: str, reason: str) -> None:
     message = refused(with_overrides((place, path)))
-    assert re.match(rf"{place}: got {re.escape(path)}, which is only a base of others, expected ", message), message
+    assert re.match(rf"{place}: got {re.escape(path)}, which {reason}, expected ", message), message
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import yaml
 
 from inference_marl.config.build import available
 from inference_marl.config.files import build, dump
+from inference_marl.config.overrides import override
 from inference_marl.models import (
     Uniform,
 )
@@ -30,9 +31,10 @@ from torch import Tensor
 
 from inference_marl.described import hyperparameters
 from inference_marl.inference.schedules import Schedule
+from inference_marl.learners import Stationary
 from inference_marl.models import OpponentPrior
 from inference_marl.spaces import Discrete
-from inference_marl.types import Actor, Game, Learner, Observed, Step
+from inference_marl.types import Actor, Bindable, Game, Learner, Observed, Step
 
 
 class Stubborn(OpponentPrior):
@@ -96,6 +98,41 @@ class Patient(Copycat):
     def __post_init__(self) -> None:
         if isinstance(self.patience, float) and self.patience < 0:
             raise ValueError(f"patience: got {self.patience}, expected a number that is not negative")
+
+
+class Network(Actor):
+    """Only a base."""
+
+
+@hyperparameters
+class Part(Bindable):
+    width: int = 3
+
+
+@hyperparameters
+class Default(Stationary):
+    """Has parts that files may leave out."""
+
+    part: Part = Part()
+    several: Sequence[Part] = (Part(), Part())
+    network: Network | None = None
+
+
+class Framed(Default):
+    """Hands keywords to its base, and takes one out."""
+
+    def __init__(self, frame: int = 2, **rest) -> None:
+        self.colour = rest.pop("colour", "red")
+        super().__init__(**rest)
+        self.frame = frame
+
+
+class Free(Stationary):
+    """Takes any keyword."""
+
+    def __init__(self, frame: int = 2, **rest: int) -> None:
+        super().__init__()
+        self.rest = rest
 
 
 class Idle(Actor):
@@ -187,7 +224,7 @@ def test_third_party_classes_are_checked_like_the_packages_own(third_party: str)
     message = refused(with_overrides(("arms.a.opponent_prior", path), ("arms.a.opponent_prior.action", "x")))
     assert message == "arms.a.opponent_prior.action: got x, expected int"
     message = refused(with_overrides(("game", f"{third_party}.Nothing")))
-    assert message.startswith(f"game: got {third_party}.Nothing, which is only a base of others, expected one of")
+    assert message.startswith(f"game: got {third_party}.Nothing, which does not define reset, step, expected one of")
     message = refused(
         with_overrides(
             ("game", "MaxOfTwoQuadratics"), ("arms.a.opponent_prior", path), ("arms.a.opponent_prior.action", 0)
@@ -253,13 +290,43 @@ def test_classes_in_lists_and_mappings_and_arguments_for_a_base(third_party: str
         ("schedules.1", "Uniform", "schedules[1]: got 'Uniform', expected float or one of ByReplicate"),
         ("schedules.1.valu", 1, "schedules[1].valu: got an unknown key, expected one of value (did you mean value?)"),
         ("schedules.0", "x", "schedules[0]: got 'x', expected float or one of ByReplicate"),
+        ("strenth", 1, "strenth: got an unknown key, expected one of schedules, named, action, strength (did you mean"),
         ("named.slow", "os.system", "named.slow: got os.system, which is something else, expected one of ByReplicate"),
     ]:
         config = with_overrides(("arms.a.opponent_prior", prior), (f"arms.a.opponent_prior.{key}", value))
         assert refused(config).startswith(f"arms.a.opponent_prior.{message}")
-    unknown = refused(with_overrides(("arms.a.opponent_prior", prior), ("arms.a.opponent_prior.strenth", 1)))
-    assert unknown.startswith("arms.a.opponent_prior")
-    assert "strenth" in unknown
+
+
+@pytest.mark.parametrize("name", ["Default", "Framed"])
+def test_parts_that_a_file_leaves_out_are_the_classs_own(third_party: str, name: str) -> None:
+    config = with_overrides(("arms.b", f"{third_party}.{name}"))
+    b = described(build(config), "arms", "b")["init_args"]
+    assert b["part"] == {"class_path": f"{third_party}.Part", "init_args": {"width": 3}}
+    assert build(yaml.safe_load(dump(build(config)))).describe() == build(config).describe()
+    override(config, "arms.b.part.width", 5)
+    override(config, "arms.b.init_args.several.1.init_args.width", 7)
+    changed = described(build(config), "arms", "b")["init_args"]
+    assert changed["part"]["init_args"] == {"width": 5}
+    assert [part["init_args"]["width"] for part in changed["several"]] == [3, 7]
+    assert b | {name: changed[name] for name in ("part", "several")} == changed
+
+
+def test_a_misspelt_argument_of_a_class_that_takes_any_keyword(third_party: str) -> None:
+    config = with_overrides(("arms.b", [f"{third_party}.Framed", "Stationary"]))
+    assert described(build(config), "arms", "b")[0]["init_args"]["colour"] == "red"
+    override(config, "arms.b.0.actoin", 1)
+    message = refused(config)
+    assert message.startswith("arms.b[0].actoin: got an unknown key, expected one of frame, colour, ")
+    assert message.endswith(" (did you mean action?)")
+    config = with_overrides(("arms.b", f"{third_party}.Free"), ("arms.b.fram", 1))
+    assert refused(config) == "arms.b.fram: got an unknown key, expected one that Free declares"
+
+
+def test_a_base_without_classes_asks_for_an_import_path(third_party: str) -> None:
+    path = f"{third_party}.Network"
+    message = refused(with_overrides(("arms.b", f"{third_party}.Default"), ("arms.b.network", path)))
+    lacks = f"arms.b.network: got {path}, which does not define policy (or act)"
+    assert message == f"{lacks}, expected null or the import path of a subclass of Network"
 
 
 def test_a_short_name_is_the_packages_own_even_if_a_user_has_the_same(third_party: str) -> None:
