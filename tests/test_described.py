@@ -127,7 +127,7 @@ def test_intervals() -> None:
     ("make", "complaint"),
     [
         (lambda: Boltzmann(math.inf), "^temperature: got inf, expected a positive number"),
-        (lambda: rommeo(temperature=math.inf), "^temperature: got inf at update 0, expected a number"),
+        (lambda: rommeo(temperature=math.inf), "^temperature: got inf, expected a positive number"),
         (lambda: LevelK(temperature=math.inf), "^temperature: got inf, expected a positive number"),
         (lambda: EmpiricalFrequency(smoothing=math.nan), "^smoothing: got nan, expected a number that is not negative"),
         (lambda: rommeo(guide_learning_rate=math.nan), "^guide_learning_rate: got nan, expected a positive number"),

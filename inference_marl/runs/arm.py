@@ -100,8 +100,9 @@ class Arm:
             self._measure(newest, said)
         except NonFiniteError as error:
             agent = error.agent if self.failures.agent is None else self.failures.agent
+            whose = "" if agent is None else f", agent {agent}"
             raise ArmError(
-                f"arms.{self.name}, agent {agent}, step {self.step + 1}: {error}. The last checkpoint is kept; "
+                f"arms.{self.name}{whose}, step {self.step + 1}: {error}. The last checkpoint is kept; "
                 "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
             ) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
     """
     described = dump(experiment)
     for _, part in parts([experiment.game, *experiment.arms.values()]):
-        if type(part).__module__ == "__main__":
+        if _is_of_a_script(type(part)):
             warnings.warn(
                 f"{type(part).__name__} is defined in the program that was started: spec.yaml can only call it "
                 "__main__, so nobody can build it again to resume the run; define it in a module and import that",
@@ -39,6 +40,12 @@ def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
     folder = _new_folder(Path(out), name)
     write_text(folder / "spec.yaml", described)
     return folder
+
+
+def _is_of_a_script(cls: type) -> bool:
+    """Whether a class is defined in the file that was started; what notebooks define nobody expects to resume."""
+    program = sys.modules["__main__"]
+    return hasattr(program, "__file__") and getattr(program, cls.__qualname__, None) is cls
 
 
 def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:

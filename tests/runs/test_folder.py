@@ -86,6 +86,8 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
 def test_a_class_of_the_program_itself_is_played_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file can name it."""
     monkeypatch.setattr(Alternating, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Alternating", Alternating, raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "program.py", raising=False)
     with pytest.warns(
         UserWarning, match=r"^Alternating is defined in the program that was started: spec.yaml can only"
     ):
