@@ -45,7 +45,8 @@ def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
 def _is_of_a_script(cls: type) -> bool:
     """Whether a class is defined in the file that was started; what notebooks define nobody expects to resume."""
     program = sys.modules["__main__"]
-    return hasattr(program, "__file__") and getattr(program, cls.__qualname__, None) is cls
+    named = cls.__module__ == "__main__" and getattr(program, cls.__qualname__, None) is cls
+    return named and hasattr(program, "__file__")
 
 
 def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:

@@ -202,6 +202,8 @@ from inference_marl.learners import Stationary
 
 
 class Failing(Stationary):
+    transient = ("played",)
+
     def __init__(self, at: int) -> None:
         super().__init__()
         self.at, self.played = at, 0
@@ -240,7 +242,13 @@ def is_traceback_of_fail(lines: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("command", "jobs"), [("run", "1"), ("run", "2"), ("resume", "2"), ("ablate", "1"), ("suite", "1")]
+    ("command", "jobs"),
+    [
+        ("run", "1"),
+        ("resume", "2"),
+        ("suite", "1"),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in (("run", "2"), ("ablate", "1"))),
+    ],
 )
 def test_debug_prints_the_traceback_of_an_arm_that_failed(
     file: Path, several: Path, failing: str, capsys: pytest.CaptureFixture[str], command: str, jobs: str

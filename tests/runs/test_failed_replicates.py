@@ -29,7 +29,7 @@ from inference_marl.runs.errors import ArmError
 from inference_marl.types import Actor, Decision, Game, Memory, State, Step
 from tests.runs.small_runs import assert_same, complete, cut_after, dataset, rommeo_ac, rommeo_q, run
 
-STEPS, FROM, BAD = 12, 5, 1
+STEPS, FROM, BAD = 8, 4, 1
 
 
 class BrokenMatrix(MatrixGame):
@@ -75,8 +75,6 @@ LEARNERS: dict[str, tuple[type[Game], Any]] = {
     "independent_q": (BrokenMatrix, IndependentQ(exploration=EpsilonGreedy(0.3))),
     "rommeo_ac": (BrokenRendezvous, rommeo_ac(warmup=1)),
     "maddpg": (BrokenRendezvous, Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=1)),
-    "maddpg_moves": (BrokenMatrix, Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=1)),
-    "scripts": (BrokenMatrix, Stationary()),
 }
 
 
@@ -150,7 +148,7 @@ def test_an_arm_of_which_all_have_failed_fails(tmp_path: Path) -> None:
 def test_it_is_the_same_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = experiment(BrokenMatrix, rommeo_q(), checkpoint_every=1)
     expected = run(whole, tmp_path / "whole")
-    for steps in (FROM - 1, FROM, FROM + 3):
+    for steps in (FROM - 1, FROM + 1):
         cut_after(steps, monkeypatch, whole, tmp_path / str(steps) / "test")
         complete(whole, tmp_path / str(steps) / "test")
         assert_same(tmp_path / str(steps) / "test", expected)
@@ -196,16 +194,16 @@ def test_lola_by_rollouts(tmp_path: Path) -> None:
     assert list(json.loads((folder / "summary.json").read_text())["failed_replicates"]) == ["a"]
 
 
-@pytest.mark.parametrize("name", ["rommeo_q", "rommeo_ac"])
+@pytest.mark.parametrize("name", ["rommeo_q", pytest.param("rommeo_ac", marks=pytest.mark.slow)])
 def test_a_run_with_one_can_be_looked_at(name: str, tmp_path: Path) -> None:
     """Every table and figure, without a warning; beliefs are those of who has not failed."""
-    folder = run(experiment(*LEARNERS[name], steps=20), tmp_path)
+    folder = run(experiment(*LEARNERS[name], steps=10), tmp_path)
     said: list[str] = []
     inspect_run(folder, full=True, print=said.append)
     text = "\n".join(said)
     assert "nan" not in text
     assert report([folder]).is_file()
-    kept = run(experiment(*LEARNERS[name], bad=[], steps=20), tmp_path, "kept")
+    kept = run(experiment(*LEARNERS[name], bad=[], steps=10), tmp_path, "kept")
     found, expected = summary(folder), summary(kept)
     assert found.index.equals(expected.index)
     assert found["mean"].notnull().all()
