@@ -108,6 +108,17 @@ def of_learner(metrics: xr.Dataset, name: str, learner: str) -> xr.Variable:
     return metrics.variables[name].isel(learner=learners.index(learner))
 
 
+def measured(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """At which records something was measured, bool `steps`, of `replicates x steps`.
+
+    Where no replicate has a number though one has a number later, nothing was: evaluations may be rarer than records,
+    and learners wait before they learn. What has failed has no number ever after, so its NaN counts as measured.
+    """
+    known: npt.NDArray[np.bool_] = ~np.isnan(np.asarray(values, dtype=np.float64)).all(0)
+    later = np.logical_or.accumulate(known[::-1])[::-1]
+    return known | ~later
+
+
 def is_zero_sum(metrics: xr.Dataset) -> bool:
     """Whether the agents' rewards sum to zero at every record and are not all zero."""
     reward = metrics["reward"]
