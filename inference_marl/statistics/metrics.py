@@ -114,9 +114,10 @@ def measured(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     Where no replicate has a number though one has a number later, nothing was: evaluations may be rarer than records,
     and learners wait before they learn. What has failed has no number ever after, so its NaN counts as measured.
     """
-    known: npt.NDArray[np.bool_] = ~np.isnan(np.asarray(values, dtype=np.float64)).all(0)
-    later = np.logical_or.accumulate(known[::-1])[::-1]
-    return known | ~later
+    known = np.any(~np.isnan(np.asarray(values, dtype=np.float64)), axis=0)
+    before_the_last = np.logical_or.accumulate(known[::-1])[::-1]
+    found: npt.NDArray[np.bool_] = known | ~before_the_last
+    return found
 
 
 def is_zero_sum(metrics: xr.Dataset) -> bool:
