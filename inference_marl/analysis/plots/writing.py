@@ -18,7 +18,7 @@ from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bar
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.described import InspectError
 from inference_marl.runs.files import write_atomically
-from inference_marl.statistics.beliefs import modelling
+from inference_marl.statistics.beliefs import EVERY_STATE, modelling, places
 
 DPI = 150
 """Resolution of written figures, dots per inch."""
@@ -69,7 +69,8 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
             figures["beliefs"] = beliefs(posterior)
             figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
             figures["opponent_actions"] = opponent_action_bars(posterior)
-            if posterior.attrs["kind"] == "discrete" and posterior.sizes["state"] > 1:
+            by_state = posterior.sizes["state"] > 1 and places(posterior) == EVERY_STATE
+            if posterior.attrs["kind"] == "discrete" and by_state:
                 figures["beliefs_by_state"] = beliefs_by_state(posterior)
             if "opponent_policy" in posterior:
                 figures["calibration"] = reliability(posterior)

@@ -334,6 +334,8 @@ def test_write_all(tmp_path: Path) -> None:
     assert written("bare", metrics=DISCRETE["metrics"].sel(learner=["jal"])) == ["learning_curves"]
     more = written("many", metrics=DISCRETE["metrics"], posterior=MANY)
     assert set(more) == {"learning_curves", "elbo_parts", *BELIEFS, "beliefs_by_state", "opponent_types"}
+    there = MANY.assign_attrs(state_counts="environments")
+    assert "beliefs_by_state" not in written("there", metrics=DISCRETE["metrics"], posterior=there)
 
 
 @pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
