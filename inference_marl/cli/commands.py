@@ -34,7 +34,7 @@ def run_file(options: argparse.Namespace, rest: Sequence[str]) -> None:
     show_run(folder)
     if options.inspect:
         print()
-        look_into(folder)
+        look_into(folder, known=True)
 
 
 def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> None:
