@@ -27,8 +27,7 @@ COMPARED = "compared_with_"
 """Prefix of figures that show another run too."""
 
 CAPTIONS = {
-    "learning_curves": "Reward (or exact return), joint probability of the optimum and success over time: means over "
-    "replicates with 95 % intervals.",
+    "learning_curves": "Learning curves, a panel for each metric: means over replicates with 95 % intervals.",
     "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates. Both weights "
     "are included: the temperature in the entropy, beta in the KL from the model (of rho from the prior P; of a "
     "planner that bends the dynamics, of these as well).",
