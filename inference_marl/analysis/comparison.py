@@ -15,7 +15,7 @@ import xarray as xr
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import Numbers, modelling
+from inference_marl.statistics.beliefs import EVERY_STATE, Numbers, modelling, places
 from inference_marl.statistics.intervals import Interval
 from inference_marl.statistics.metrics import difference, estimate, in_dataset, per_replicate
 from inference_marl.statistics.quantities import MEASURES, cross_entropy, declaration
@@ -31,6 +31,13 @@ MAX_DIFFERENCES = 20
 """Keys of the specifications that are listed; the table says how many are left out."""
 
 
+NOT_COMPARABLE = (
+    "Not compared: beliefs were recorded where the agents were, and the environments of two runs are at different "
+    "observations."
+)
+"""Of runs whose beliefs are not those in every state."""
+
+
 def comparison(first: Recorded, second: Recorded) -> list[Section]:
     """Quantities of two runs at their last records, and the distance of their beliefs.
 
@@ -44,6 +51,7 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
     every = learner_pairs(first, second)
     pairs = every[:MAX_PAIRS]
     discrete = first.beliefs.attrs["kind"] == "discrete"
+    comparable = {places(run.beliefs) for run in (first, second)} == {EVERY_STATE}
     explanation = (
         "Beliefs averaged over the replicates of a run (draws: all together) and compared with those of the other, on "
         "the states both have, averaged over agents; intervals from the bootstrap over replicates"
@@ -57,13 +65,13 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
         (pair[0] if pair[0] == pair[1] else ", ".join(pair), words): {
             metric.label: cell(metric, interval) for metric, interval in zip((distance, divergence), found, strict=True)
         }
-        for pair in pairs
+        for pair in (pairs if comparable else [])
         for name, words in {"opponent_model": "opponent model rho", "policy": "policy pi"}.items()
         if (found := belief_distance(first, second, pair, name)) is not None
     }
     far = Section(
         f"How far are the beliefs of {names[1]} from those of {names[0]}?",
-        explanation,
+        explanation if comparable else NOT_COMPARABLE,
         pd.DataFrame.from_dict(rows, orient="index") if rows else None,
         f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else "",
     )

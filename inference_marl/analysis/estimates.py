@@ -10,7 +10,7 @@ import pandas as pd
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.tables import cell, decimals, number
 from inference_marl.statistics.intervals import Interval
-from inference_marl.statistics.metrics import OF_AGENTS
+from inference_marl.statistics.metrics import OF_AGENTS, of_learner
 from inference_marl.types import Metric
 
 
@@ -28,15 +28,28 @@ def at_the_end(found: pd.DataFrame) -> pd.DataFrame:
 def shown(recorded: Recorded, found: pd.DataFrame) -> pd.DataFrame:
     """Means over agents and, where these say too little, the agents one by one, with a column `name` of who it is.
 
-    They do where each seat has a learner of its own; in zero-sum games the agents stand in the place of the mean.
+    They do where each seat has a learner of its own, unless they all got the same and nothing is published of them; in
+    zero-sum games the agents stand in the place of the mean.
     """
-    own = found["learner"].map(recorded.has_own_learners)
+    told = {(row.learner, row.metric) for row in records(found) if not (pd.isna(row.agent) or pd.isna(row.published))}
+    pairs = zip(found["learner"], found["metric"], strict=True)
+    repeated = [pair not in told and _alike(recorded, *pair) for pair in pairs]
+    own = found["learner"].map(recorded.has_own_learners) & ~pd.Series(repeated, found.index, dtype=bool)
     apart = found["metric"].isin(OF_AGENTS) & recorded.zero_sum
     having = set(found.loc[found["agent"].notna(), "metric"])
     mean = found["agent"].isna()
     kept = found[(mean & ~(apart & found["metric"].isin(having))) | (~mean & (own | apart))]
     names = [row.learner if pd.isna(row.agent) else f"{row.learner}, agent {row.agent:g}" for row in records(kept)]
     return kept.assign(name=names)
+
+
+def _alike(recorded: Recorded, learner: str, metric: str) -> bool:
+    """Whether all agents have the same number of a metric in every replicate at the last record."""
+    values = recorded.metrics.get(metric)
+    if values is None or "agent" not in values.dims:
+        return False
+    last = of_learner(recorded.metrics, metric, learner).isel(step=-1).transpose("agent", ...).to_numpy()
+    return bool((last == last[0]).all())
 
 
 def interval(row: Any) -> Interval:

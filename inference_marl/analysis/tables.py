@@ -75,7 +75,7 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
 
 def as_text(sections: Iterable[Section]) -> str:
     """For a terminal."""
-    return "\n\n".join(section.text() for section in sections)
+    return "\n\n".join(text for section in sections if (text := section.text()))
 
 
 def number(value: float, digits: int = 3, last: int | None = None) -> str:

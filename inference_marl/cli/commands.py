@@ -33,7 +33,7 @@ def run_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
     show_run(folder)
     if options.inspect:
         print()
-        look_into(folder)
+        look_into(folder, known=True)
     return folder
 
 

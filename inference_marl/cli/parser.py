@@ -89,11 +89,11 @@ def _add_resume(subparsers: Subparsers) -> None:
 def _add_inspect_and_report(subparsers: Subparsers) -> None:
     inspect = subparsers.add_parser(
         "inspect",
-        help="print a run's results and draw its figures; compare several runs",
+        help="print what a run's learners believe, or its results, and draw its figures; compare several runs",
         allow_abbrev=False,
-        description="Print what a run found and believed, and draw its figures; of a tournament who earns what against "
-        "whom; of a suite the tables of all runs together, with the figures of each. Of several runs, compare the "
-        "first with each of the others.",
+        description="Print what a run's learners believe of their opponents (its results, if they have no opponent "
+        "models) and draw its figures; of a tournament who earns what against whom; of a suite the tables of all runs "
+        "together, with the figures of each. Of several runs, compare the first with each of the others.",
     )
     inspect.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
     inspect.add_argument("--full", action="store_true", help="every question with its table, instead of one screen")

@@ -47,8 +47,11 @@ def write_figures(folder: Path) -> list[Path]:
     return report.write() if report.name == "tournament" else [*report.write(), *write_all(folder)]
 
 
-def look_into(folder: Path, full: bool = False) -> None:
-    """Print what a run's learners believe and draw its figures; of a suite or a tournament its tables and figures."""
+def look_into(folder: Path, full: bool = False, known: bool = False) -> None:
+    """Print what a run's learners believe and draw its figures; of a suite or a tournament its tables and figures.
+
+    `full` and `known` as for `inspect_run`.
+    """
     from inference_marl.analysis.report.text import inspect_run, report_of
     from inference_marl.runs.suite import is_suite
 
@@ -57,7 +60,7 @@ def look_into(folder: Path, full: bool = False) -> None:
     elif report_of(folder).name == "tournament":
         show_run(folder)
     else:
-        inspect_run(folder, full)
+        inspect_run(folder, full, known=known)
 
 
 def _names(folder: Path, paths: list[Path]) -> str:

@@ -25,6 +25,7 @@ from inference_marl.runs.recorder import Values, compact
 from inference_marl.runs.records import Records
 from inference_marl.runs.versions import versions
 from inference_marl.spaces import Box, Discrete, joint_names
+from inference_marl.statistics.beliefs import EVERY_STATE, WHERE_AGENTS_ARE
 from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
 from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
 from inference_marl.types import Game, Seat
@@ -192,12 +193,14 @@ def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> x
         if parts:
             variables[name] = Variable(("learner", "replicate", "step", "agent", "state", *last), parts)
     sizes = {dim: size for variable in variables.values() for dim, size in variable.sizes.items()}
+    everywhere = {records.everywhere for records in recorded.values()}
+    counted = " or ".join(EVERY_STATE if each else WHERE_AGENTS_ARE for each in sorted(everywhere, reverse=True))
     skeleton = xr.Dataset(
         _optimum(game, seats),
         _coordinates(recorded, len(seats), "beliefs", experiment.beliefs_every) | _action_names(sizes, experiment),
-        _belief_attributes(game),
+        _belief_attributes(game) | {"state_counts": counted},
     )
-    if game.state_names is not None and all(records.everywhere for records in recorded.values()):
+    if game.state_names is not None and all(everywhere):
         skeleton.coords["state"] = list(game.state_names)
     return write_variables(path, skeleton, variables)
 

@@ -1,7 +1,8 @@
 """Recorded beliefs about opponents: which learners have them, what they say about the optimum, and their accuracy.
 
 `posterior` is the dataset of `posterior.nc`, dims `learner, replicate, step, agent, state`, then `opponent_action`
-(probabilities) for discrete actions or `draw, opponent_dim` (draws) for continuous ones.
+(probabilities) for discrete actions or `draw, opponent_dim` (draws) for continuous ones. What `state` counts is in its
+attribute `state_counts`, see `places`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ def as_array(values: xr.DataArray, *dims: str) -> Numbers:
     """Values with these dimensions first, in this order."""
     array: Numbers = values.transpose(*dims, ...).to_numpy().astype(np.float64)
     return array
+
+
+EVERY_STATE, WHERE_AGENTS_ARE = "states", "environments"
+"""What the dimension `state` counts: states in which beliefs are known, or environments in which agents were."""
+
+
+def places(posterior: xr.Dataset) -> str:
+    """What beliefs are averaged over: states, environments or, where learners differ, both; older files do not say."""
+    return str(posterior.attrs.get("state_counts", EVERY_STATE))
 
 
 def modelling(posterior: xr.Dataset) -> list[str]:

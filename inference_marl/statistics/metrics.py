@@ -108,6 +108,18 @@ def of_learner(metrics: xr.Dataset, name: str, learner: str) -> xr.Variable:
     return metrics.variables[name].isel(learner=learners.index(learner))
 
 
+def measured(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """At which records something was measured, bool `steps`, of `replicates x steps`.
+
+    Where no replicate has a number though one has a number later, nothing was: evaluations may be rarer than records,
+    and learners wait before they learn. What has failed has no number ever after, so its NaN counts as measured.
+    """
+    known = np.any(~np.isnan(np.asarray(values, dtype=np.float64)), axis=0)
+    before_the_last = np.logical_or.accumulate(known[::-1])[::-1]
+    found: npt.NDArray[np.bool_] = known | ~before_the_last
+    return found
+
+
 def is_zero_sum(metrics: xr.Dataset) -> bool:
     """Whether the agents' rewards sum to zero at every record and are not all zero."""
     reward = metrics["reward"]

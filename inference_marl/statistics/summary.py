@@ -22,6 +22,7 @@ from inference_marl.statistics.metrics import (
     difference,
     estimate,
     in_dataset,
+    measured,
     of_learner,
     per_replicate,
 )
@@ -91,7 +92,8 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         Rows `{"learner", "metric", "step", "mean", "low", "high", "replicates"}` with 95 % intervals, as JSON: numbers
         that are not finite are `None`. Quantities that a learner or its game lacks have no row.
 
-        At up to `CHECKPOINTS` evenly spaced records, including the last: every tabulated metric, averaged over agents.
+        At up to `CHECKPOINTS` evenly spaced records, including the last: every tabulated metric, averaged over agents,
+        where it was `measured`. A mean that is `None` there is that of replicates of which one has failed.
         The last record also has what is `DERIVED` from whole curves, and `opponent_model_lead`, with
         `replicates` counting those that are not excluded.
     """
@@ -105,7 +107,9 @@ def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iter
         values = per_replicate(metrics, name, learner)
         if values is None or not metric.tabulated:
             continue
-        for record, interval in zip(records, band(metric, values[:, records]).intervals(), strict=True):
+        at = measured(values)
+        there = [record for record in records if at[record]]
+        for record, interval in zip(there, band(metric, values[:, there]).intervals(), strict=True):
             yield row(interval, len(values), learner=learner, metric=name, step=int(steps[record]))
         if name in DERIVED:
             interval = _derived(DERIVED[name], metrics, values, learner)

@@ -89,6 +89,16 @@ def test_a_run_does_not_differ_from_itself(tmp_path: Path) -> None:
     assert run_names(one, one) == ("a", "a_again")
 
 
+def test_beliefs_of_different_observations_are_not_compared(tmp_path: Path) -> None:
+    one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
+    other.beliefs.attrs["state_counts"] = "environments"
+    *sections, far = comparison(one, other)
+    assert far.title == "How far are the beliefs of b from those of a?"
+    assert far.table is None
+    assert far.explanation.startswith("Not compared: beliefs were recorded where the agents were")
+    assert "entropy of rho" in table(sections[1]).index, "each run's own readings are"
+
+
 def test_what_differs_in_the_specifications_comes_first(tmp_path: Path) -> None:
     learner = {"class_path": "Rommeo", "init_args": {"temperature": 1.0, "guide": {"class_path": "Exact"}}}
     spec = {"game": {"class_path": "Matrix", "init_args": {"payoff": [1, 2]}}, "arms": {"it": learner}, "seed": 0}

@@ -134,6 +134,21 @@ def test_agents_are_shown_one_by_one_where_their_mean_says_too_little(
     assert found == {"nash_conv": ["a"]} | expected
 
 
+@pytest.mark.parametrize(
+    ("published", "reward"),
+    [({}, ["a"]), ({"reward": 1.0}, ["a"]), ({"reward_1": 1.0}, ["a", "a, agent 0", "a, agent 1"])],
+)
+def test_agents_that_all_get_the_same_are_shown_by_the_mean(published: dict[str, float], reward: list[str]) -> None:
+    """Unless something is published of one of them; where one agent alone has a metric, it is said which."""
+    metrics = opposed(shift=1.0)
+    metrics["reward"][:] = metrics["reward"].isel(agent=0)
+    metrics["return"][..., 1] = math.nan
+    run = recorded(metrics, {"a": SEATED}, published={"a": published})
+    rows = shown(run, at_the_end(run.frame()))
+    assert rows.loc[rows["metric"] == "reward", "name"].tolist() == reward
+    assert rows.loc[rows["metric"] == "return", "name"].tolist() == ["a", "a, agent 0"]
+
+
 def test_agents_of_which_only_the_mean_is_known_are_shown_by_it() -> None:
     run = recorded(opposed(), agents=[])
     rows = shown(run, at_the_end(run.frame()))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl.config.files import load
 from inference_marl.experiment import Experiment
-from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, StochasticGame
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Spread, StochasticGame
 from inference_marl.inference.returns import expected_return, nash_conv
 from inference_marl.learners import Stationary
 from inference_marl.models import (
@@ -314,6 +314,7 @@ def test_actors_with_a_memory_are_recorded_where_they_are(tmp_path: Path) -> Non
     posterior, metrics = dataset(folder, "posterior.nc"), dataset(folder, "metrics.nc")
     assert posterior.sizes["state"] == 5
     assert "state" not in posterior.coords, "these are not states in both"
+    assert posterior.attrs["state_counts"] == "states or environments"
     here = posterior.sel(learner="turns").isel(state=slice(4))
     for step in range(1, 8):
         row = (0.1 + np.eye(2)[step % 3 % 2]) / 1.2
@@ -324,7 +325,11 @@ def test_actors_with_a_memory_are_recorded_where_they_are(tmp_path: Path) -> Non
     assert posterior["policy"].sel(learner="plain").notnull().all()
     assert metrics["return"].sel(learner="turns").isnull().all(), "it is no function of the state"
     assert metrics["return"].sel(learner="plain").notnull().all()
-    assert "state" in dataset(run(Experiment(game, {"plain": Stationary()}), tmp_path), "posterior.nc").coords
+    plain = dataset(run(Experiment(game, {"plain": Stationary()}), tmp_path), "posterior.nc")
+    assert "state" in plain.coords
+    assert plain.attrs["state_counts"] == "states"
+    spread = dataset(run(Experiment(Spread(2), {"plain": Stationary()}, environments=3), tmp_path), "posterior.nc")
+    assert (spread.attrs["state_counts"], spread.sizes["state"]) == ("environments", 3)
 
 
 @pytest.mark.parametrize("game", [MatrixGame("climbing"), MaxOfTwoQuadratics()], ids=["discrete", "continuous"])

@@ -20,6 +20,7 @@ from inference_marl.statistics.metrics import (
     estimate,
     in_dataset,
     is_zero_sum,
+    measured,
     per_replicate,
 )
 from inference_marl.types import POSITIVE, PROBABILITY, Metric
@@ -41,6 +42,15 @@ def test_per_replicate() -> None:
     assert per_replicate(metrics, "elbo", "rommeo_q_emp") == pytest.approx(expected, nan_ok=True)
     metrics["elbo"] = metrics["elbo"] * math.nan
     assert per_replicate(metrics, "elbo", "rommeo_q") is None
+
+
+def test_where_something_was_measured() -> None:
+    nan = math.nan
+    every_second = [[nan, 1, nan, 2], [nan, 1, nan, 2]]
+    assert measured(every_second).tolist() == [False, True, False, True]
+    assert measured([[nan, 1, nan, nan], [nan, 1, nan, 2]]).tolist() == [False, True, False, True]
+    assert measured([[1, 1, nan, nan], [1, 1, nan, nan]]).all(), "failed, and never came back"
+    assert measured([[nan] * 3]).all()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,27 @@ def test_summarise_reports_evenly_spaced_steps(count: int, expected: list[int]) 
     assert [row["step"] for row in rows] == expected
 
 
+def test_where_nothing_was_measured_there_is_no_row_but_what_failed_has_one() -> None:
+    evaluated = np.full((3, 2, 6, 2), math.nan)
+    evaluated[:, :, 1::2] = 1.0
+    evaluated[1, :, 4:] = math.nan  # all replicates of one learner have failed, at the fifth record
+    evaluated[2, 0, 2:] = math.nan  # one replicate of another
+    rows = summarise(metrics(reward=np.zeros((3, 2, 6, 2)), evaluation_reward=evaluated))
+    found = {
+        learner: [
+            (row["step"], row["mean"])
+            for row in rows
+            if row["learner"] == learner and row["metric"] == "evaluation_reward"
+        ]
+        for learner in run_folder.SUCCESS
+    }
+    assert list(found.values())[:3] == [
+        [(2, 1.0), (4, 1.0), (6, 1.0)],
+        [(2, 1.0), (4, 1.0), (5, None), (6, None)],
+        [(2, 1.0), (4, None), (6, None)],
+    ]
+
+
 def test_summarise_by_hand() -> None:
     reward = np.zeros((1, 4, 2, 2))
     reward[0, :, 1] = [[0, 2], [1, 3], [2, 4], [3, 5]]  # means over agents 1, 2, 3, 4

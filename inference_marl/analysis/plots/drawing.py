@@ -19,6 +19,7 @@ from inference_marl.statistics.beliefs import modelling
 from inference_marl.statistics.intervals import Band, FloatArray
 
 Panels = npt.NDArray[Any]  # `rows x columns` of Axes
+Records = npt.NDArray[np.bool_]  # `steps`
 Look = Mapping[str, Any]  # colour, dashes and so on of a line, and its label
 STYLE: Any = {
     "font.size": 9,
@@ -88,6 +89,11 @@ def panels(rows: int, count: int, size: tuple[float, float], columns: int = 0, *
     for axis in axes[:, count:].flat:
         axis.set_visible(False)
     return figure, axes[:, :count]
+
+
+def columns_of(count: int, most: int) -> int:
+    """How many panels are side by side, at most so many, if there are as few rows as can be, about equally long."""
+    return -(-count // -(-count // most))
 
 
 def not_shown(count: int, most: int, what: str) -> str:
@@ -191,23 +197,36 @@ def label_time(rows: Iterable[Iterable[Axes]], x: FloatArray, label: str) -> Non
 
 
 def settled(panels: Iterable[Sequence[FloatArray]], share: float = 0.02) -> int:
-    """The first record from which every curve, `steps`, stays where it ends, within a fraction of its panel's range."""
+    """The first record from which every curve, `steps`, stays where it ends, within a fraction of its panel's range.
+
+    A curve is away from where it ends until it begins.
+    """
     first = 0
     for curves in panels:
         stacked = np.stack(curves)
         known = stacked[np.isfinite(stacked)]
         if len(known):
             away = np.abs(stacked - stacked[:, -1:]) > share * np.ptp(known)
+            away |= np.arange(stacked.shape[1]) < np.isfinite(stacked).argmax(1)[:, None]
             first = max([first, *(np.flatnonzero(away.any(0)) + 1).tolist()])
     return first
 
 
-def draw_band(axis: Axes, x: FloatArray, band: Band, **look: Any) -> FloatArray:
-    """Draw the mean over replicates and its 95 % interval, shaded; returns the mean, `steps`."""
-    marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) == 1 else {}
-    axis.plot(x, band.mean, **marker, **look)
-    if np.isfinite(band.low).any():
-        axis.fill_between(x, band.low, band.high, color=look.get("color"), alpha=0.15, linewidth=0)
+def draw_band(axis: Axes, x: FloatArray, band: Band, at: Records | None = None, **look: Any) -> FloatArray:
+    """Draw the mean over replicates and its 95 % interval, shaded; returns the mean, `steps`.
+
+    The line joins the records `at` which something was measured, bool `steps`, all if `None`, and ends at NaN there; of
+    a single number there is a marker, its interval a line.
+    """
+    shown = slice(None) if at is None else at
+    x, mean, low, high = x[shown], band.mean[shown], band.low[shown], band.high[shown]
+    single = np.isfinite(mean).sum() == 1
+    marker: dict[str, Any] = {"marker": "o", "markersize": 4, "clip_on": False} if single else {}
+    axis.plot(x, mean, **marker, **look)
+    if single:
+        axis.vlines(x, low, high, color=look.get("color"), alpha=0.4, clip_on=False)
+    elif np.isfinite(low).any():
+        axis.fill_between(x, low, high, color=look.get("color"), alpha=0.15, linewidth=0)
     return band.mean
 
 

@@ -22,7 +22,7 @@ from inference_marl.learners.variational import ELBO_PARTS
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.intervals import FloatArray, mean_band
 from inference_marl.statistics.metrics import (
-    OF_AGENTS,
+    EVALUATION_REWARD,
     OPTIMUM_PROBABILITY,
     RETURN,
     REWARD,
@@ -30,13 +30,17 @@ from inference_marl.statistics.metrics import (
     band,
     in_dataset,
     is_zero_sum,
+    measured,
     per_replicate,
 )
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import PROBABILITY
 
-CURVES = (REWARD.name, RETURN.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name)
+CURVES = (REWARD.name, RETURN.name, EVALUATION_REWARD.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name)
 """What is drawn over time of every run, where it is known; then what the game and the learners measure of their own."""
+
+COLUMNS = 4
+"""Panels of learning curves side by side, at most."""
 
 FEWEST, MOST = 20, 0.6
 """Fewest records, and largest fraction of all, that are shown if the time axis ends where all curves have settled."""
@@ -63,6 +67,7 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
 
     Where it is known of all learners, the exact return replaces the reward, which has the noise of play too. Both are
     means over agents; in zero-sum games, where these are 0, those of agent 0. The band of the success rate is Wilson's.
+    Curves go through the records at which something was measured, which evaluations are not all.
     The time axis ends some time after all curves have settled, and the figure says so.
 
     Args:
@@ -74,19 +79,21 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
     counts = {name: sum(per_replicate(shown, name, each) is not None for each in learners) for name in _drawn(metrics)}
     counts[REWARD.name if counts.get(RETURN.name) == len(learners) else RETURN.name] = 0
     names = [name for name, count in counts.items() if count]
-    figure, (axes,) = drawing.panels(1, len(names), (3.3, 2.7), sharey=False)
+    columns = drawing.columns_of(len(names), COLUMNS)
+    figure, (axes,) = drawing.panels(1, len(names), (3.3, 2.7), columns, sharey=False)
     x, label = drawing.time_axis(metrics)
     curves = []
     for axis, name in zip(axes, names, strict=True):
         curves.append(_metric_curves(axis, shown, name, drawing.looks(learners)))
         metric = in_dataset(metrics)[name]
-        axis.set_ylabel(metric.label + (" (agent 0)" if zero_sum and name in OF_AGENTS else ""))
+        of_agent = zero_sum and "agent" in metric.dims
+        axis.set_ylabel(textwrap.fill(metric.label + (" (agent 0)" if of_agent else ""), 36))
         if metric.bounds == PROBABILITY:
             axis.set_ylim(drawing.PROBABILITY_AXIS)
     over = drawing.settled(curves)
     end = max(2 * over + 1, FEWEST)
     is_cut = over > 0 and end < MOST * len(x)
-    drawing.label_time([axes], x[:end] if is_cut else x, label)
+    drawing.label_time([axes, axes[-columns:]], x[:end] if is_cut else x, label)
     alone = len(learners) == 1
     drawing.titles(axes[:1], learners if alone else [""])
     cut = f"; settled by {x[over]:,g}, run to {x[-1]:,g}" if is_cut else ""
@@ -107,7 +114,8 @@ def _metric_curves(axis: Axes, metrics: xr.Dataset, name: str, looks: Mapping[st
         if values is None:
             axis.plot([], [], **look)
         else:
-            means.append(drawing.draw_band(axis, x, band(in_dataset(metrics)[name], values), **look))
+            found = band(in_dataset(metrics)[name], values)
+            means.append(drawing.draw_band(axis, x, found, measured(values), **look))
     return means
 
 
@@ -130,13 +138,16 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
     learners = [learner for learner in every if _elbo_part(metrics, "elbo", learner) is not None]
     if not learners:
         raise InspectError("metrics: got no learner with an ELBO, expected at least one")
-    columns = -(-len(learners) // -(-len(learners) // 3))
+    columns = drawing.columns_of(len(learners), 3)
     figure, (axes,) = drawing.panels(1, len(learners), (3.6, 2.7), columns, sharey=False)
     x, label = drawing.time_axis(metrics)
     notes = []
     for axis, learner in zip(axes, learners, strict=True):
         parts = {name: values for name in ELBO if (values := _elbo_part(metrics, name, learner)) is not None}
-        curves = [drawing.draw_band(axis, x, mean_band(parts[name]), **ELBO[name]) for name in parts]
+        curves = [
+            drawing.draw_band(axis, x, mean_band(values), measured(values), **ELBO[name])
+            for name, values in parts.items()
+        ]
         axis.axhline(0, color="#999999", linewidth=0.7, zorder=0.5)
         notes.append(drawing.readable_limits(axis, curves))
     drawing.titles(axes, learners, notes)

@@ -18,7 +18,7 @@ from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bar
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.described import InspectError
 from inference_marl.runs.files import write_atomically
-from inference_marl.statistics.beliefs import modelling
+from inference_marl.statistics.beliefs import EVERY_STATE, modelling, places
 
 DPI = 150
 """Resolution of written figures, dots per inch."""
@@ -27,8 +27,7 @@ COMPARED = "compared_with_"
 """Prefix of figures that show another run too."""
 
 CAPTIONS = {
-    "learning_curves": "Reward (or exact return), joint probability of the optimum and success over time: means over "
-    "replicates with 95 % intervals.",
+    "learning_curves": "Learning curves, a panel for each metric: means over replicates with 95 % intervals.",
     "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates. Both weights "
     "are included: the temperature in the entropy, beta in the KL from the model (of rho from the prior P; of a "
     "planner that bends the dynamics, of these as well).",
@@ -69,7 +68,8 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
             figures["beliefs"] = beliefs(posterior)
             figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
             figures["opponent_actions"] = opponent_action_bars(posterior)
-            if posterior.attrs["kind"] == "discrete" and posterior.sizes["state"] > 1:
+            by_state = posterior.sizes["state"] > 1 and places(posterior) == EVERY_STATE
+            if posterior.attrs["kind"] == "discrete" and by_state:
                 figures["beliefs_by_state"] = beliefs_by_state(posterior)
             if "opponent_policy" in posterior:
                 figures["calibration"] = reliability(posterior)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from inference_marl.analysis.arviz import summary
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.solution import distances as from_solution
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, decimals, number
-from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, modelling, opponent_types
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, modelling, opponent_types, places
 from inference_marl.statistics.forecasts import FORECAST_SCORE, total_scores
 from inference_marl.statistics.metrics import difference, estimate, per_replicate
 from inference_marl.statistics.quantities import (
@@ -196,7 +197,7 @@ def overview(recorded: Recorded) -> list[Section]:
 
 
 def believed(recorded: Recorded) -> Section:
-    """What each agent believes of each opponent, and in which state."""
+    """What each agent believes of each opponent, and in which state or environment."""
     table = summary(recorded)
     shown, discrete = _shortened(table), "opponent_action" in table.index.names
     what = (
@@ -206,14 +207,15 @@ def believed(recorded: Recorded) -> Section:
         else "Each row is one dimension of an opponent's action in rho's draws, all replicates together, summarised "
         "by ArviZ; sd_seeds is the sd of the replicates' means, small beside sd if the seeds agree."
     )
-    by_state = "state" in table.index.names
-    cut = f" States with the {'surest' if discrete else 'narrowest'} beliefs come first." if by_state else ""
+    by_state, where = "state" in table.index.names, places(recorded.beliefs)
+    surest = "surest" if discrete else "narrowest"
+    cut = f" {where.capitalize()} with the {surest} beliefs come first." if by_state else ""
     left_out = len(table) - len(shown)
     more = f"... and {left_out} more rows: inference_marl.analysis.arviz.summary('{recorded.folder}')"
     return Section(
         "What do the agents believe their opponents will do?",
         f"{what} prior and truth are the means of P and of the opponents' actual policy.{cut}",
-        shown.map(number),
+        shown.map(number).rename_axis(index={"state": re.sub(r"s\b", "", where)} if by_state else {}),
         more if left_out else "",
         ("opponent_actions", "beliefs_by_state", "beliefs", "beliefs_replicate_0", "surface"),
     )
@@ -262,7 +264,8 @@ def played(posterior: xr.Dataset | None) -> Section | None:
     note = f"... and {len(table) - MAX_ROWS} more rows, in posterior.nc: policy" if len(table) > MAX_ROWS else ""
     return Section(
         "What do they play?",
-        f"{what} of every agent's policy at the last record, averaged over states; 95 % intervals are over replicates.",
+        f"{what} of every agent's policy at the last record, averaged over {places(posterior)}; "
+        "95 % intervals are over replicates.",
         table.head(MAX_ROWS),
         note,
     )
@@ -328,7 +331,7 @@ def types(posterior: xr.Dataset) -> Section | None:
                     rows[f"{learner}, agent {agent}", name] = cell(metric, estimate(metric, column))
     table = pd.DataFrame({"probability": pd.Series(rows)}).rename_axis(["", "type"])
     note = f"... and {len(table) - MAX_ROWS} more rows, in posterior.nc: opponent_type" if len(table) > MAX_ROWS else ""
-    what = "Probability of each type of opponent, averaged over states."
+    what = f"Probability of each type of opponent, averaged over {places(posterior)}."
     return Section("Which type are the opponents?", what, table.head(MAX_ROWS), note, ("opponent_types",))
 
 

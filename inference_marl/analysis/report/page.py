@@ -29,6 +29,7 @@ from inference_marl.experiment import is_tournament, learners
 from inference_marl.runs.files import write_atomically
 from inference_marl.runs.suite import check_none, is_suite
 from inference_marl.runs.versions import versions
+from inference_marl.types import Metric
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,7 @@ def _run(recorded: Recorded, level: int) -> Iterator[Part]:
         yield from _tables(tournament_report(recorded), level)
     else:
         yield from _findings(recorded, level)
-    explained = {metric.label: metric.meaning for metric in recorded.declared.values() if metric.meaning}
-    yield Part(level, Section("What the metrics mean"), facts=explained)
+    yield Part(level, Section("What the metrics mean"), facts=_glossary(recorded))
     what = "Fully resolved, as in spec.yaml: every default is written out."
     spec = (recorded.folder / "spec.yaml").read_text(encoding="utf-8").strip()
     yield Part(level, Section("The experiment", what), code=spec)
@@ -176,6 +176,20 @@ def _findings(recorded: Recorded, level: int) -> Iterator[Part]:
         yield Part(level, section, here)
     if pictures:
         yield Part(level, Section("Further figures"), [Picture.of(path) for path in pictures.values()])
+
+
+def _glossary(recorded: Recorded) -> dict[str, str]:
+    """What the metrics that the run has mean, by label; of those that do not say, what is recorded of them."""
+    had = {*map(str, recorded.metrics), *recorded.frame()["metric"]}
+    return {
+        metric.label: metric.meaning or _recorded(metric) for name, metric in recorded.declared.items() if name in had
+    }
+
+
+def _recorded(metric: Metric) -> str:
+    """How a metric comes from what was measured, in words."""
+    how = {"mean": "Mean of what was measured since the last record", "last": "What was measured last"}[metric.over]
+    return f"{how}{', of each agent' if metric.dims else ''}; its declaration says no more."
 
 
 def _facts(recorded: Recorded) -> dict[str, str]:

@@ -15,7 +15,7 @@ from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.report.findings import predictions
 from inference_marl.analysis.tables import NO_INTERVAL, Section, as_text, decimals, ends, failures, number
 from inference_marl.runs.files import write_text
-from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
+from inference_marl.statistics.metrics import EVALUATION_REWARD, OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
 from inference_marl.statistics.summary import PUBLISHABLE, STEPS_TO_SUCCESS
 
 if TYPE_CHECKING:
@@ -24,17 +24,14 @@ if TYPE_CHECKING:
 CURVES, BARS = "ablation_curves", "ablation_elbo"
 """Names of the figures of an ablation, without suffix."""
 
-REACHED = (REWARD.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name, STEPS_TO_SUCCESS.name)
+REACHED = (REWARD.name, EVALUATION_REWARD.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name, STEPS_TO_SUCCESS.name)
 """What the first block of an ablation's table shows."""
+
+ELBO, GAP = "elbo", "elbo_gap"
 
 WHAT_WAS_REACHED = (
     "What was reached, means over agents and replicates: ± is half of the 95 % interval (Student's), brackets hold its "
     f"ends. {NO_INTERVAL}"
-)
-WHAT_DIFFERS = (
-    "The paired difference from the first cell, replicate by replicate; and how far inference came: the ELBO, in units "
-    "of reward, and what it lacks of the evidence, where the learner can compute that. Where models or critics differ, "
-    "a higher ELBO is not better inference: compare the gap."
 )
 
 PUBLISHED = " In parentheses: published."
@@ -126,17 +123,31 @@ def ablation_report(recorded: Recorded) -> Report:
     return Report(recorded.folder, "ablation", ablation(recorded, found), found, draw)
 
 
+def what_differs(found: pd.DataFrame) -> str:
+    """How to read the second block of an ablation's table, by what is in it."""
+    metrics = set(found.loc[found["reference"].isna(), "metric"])
+    gap = ", and what it lacks of the evidence, where the learner can compute that" * (GAP in metrics)
+    parts = {
+        "the paired difference from the first cell, replicate by replicate": found["reference"].notna().any(),
+        f"how far inference came: the ELBO, in units of reward{gap}": ELBO in metrics,
+        "what the game and the learners measure of their own": metrics - {ELBO, GAP},
+    }
+    said = "; and ".join(words for words, known in parts.items() if known)
+    caution = " Where models or critics differ, a higher ELBO is not better inference"
+    caution = f"{caution}{': compare the gap' * (GAP in metrics)}." * (ELBO in metrics)
+    return f"{said[:1].upper()}{said[1:]}{'.' * bool(said)}{caution}"
+
+
 def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
     """What was reached; differences, ELBOs, what games and learners report of their own; who predicts better."""
     levels, failed = recorded.levels, recorded.failed
     cells = found[(found["step"] == recorded.last_step) & found["agent"].isna()]
     paired = cells["reference"].notna()
     general = {metric.name for metric in PUBLISHABLE}
+    others = cells[paired | ~cells["metric"].isin(general)]
     blocks = {
         WHAT_WAS_REACHED: cells[~paired & cells["metric"].isin(REACHED)],
-        WHAT_DIFFERS: cells[paired | ~cells["metric"].isin(general)].sort_values(
-            "reference", kind="stable", na_position="last"
-        ),
+        what_differs(others): others.sort_values("reference", kind="stable", na_position="last"),
     }
     what = f"{len(levels)} cells, {recorded.replicates} each, at step {recorded.last_step}"
     sections = [Section(f"{recorded.name}: {recorded.metrics.attrs.get('game', 'a game')}, {what}")]
@@ -148,7 +159,7 @@ def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
         table = pivot(rows.assign(column=columns), ["learner"], "column", recorded.declared)
         table = table.rename(columns=dict(zip(columns, labels, strict=True))).rename_axis(columns=None)
         table = _by_level(recorded, table)
-        compared = explanation is WHAT_DIFFERS
+        compared = explanation != WHAT_WAS_REACHED
         note = f"no differences: the first cell failed ({first})" if compared and first in failed else ""
         said = explanation + PUBLISHED * bool(rows["published"].notna().any())
         figures = (CURVES, BARS) if compared else ()

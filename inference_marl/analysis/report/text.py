@@ -12,6 +12,7 @@ from inference_marl.analysis.report.tables import Report, ablation_report, run_r
 from inference_marl.analysis.report.tournament import tournament_report
 from inference_marl.analysis.tables import as_text
 from inference_marl.experiment import is_tournament
+from inference_marl.statistics.beliefs import modelling
 
 
 def report_of(run: Path | str | Recorded, compare: bool = False) -> Report:
@@ -26,13 +27,18 @@ def report_of(run: Path | str | Recorded, compare: bool = False) -> Report:
     return ablation_report(recorded) if compare or recorded.spec.get("levels") else run_report(recorded)
 
 
-def inspect_run(run: Path | str | Recorded, full: bool = False, print: Callable[[str], object] = print) -> None:
+def inspect_run(
+    run: Path | str | Recorded, full: bool = False, print: Callable[[str], object] = print, known: bool = False
+) -> None:
     """Print what a run's learners believe and draw its figures into its folder.
+
+    Of a run without opponent models its results come first.
 
     Args:
         run: the folder of a finished run, or what `read` made of it.
         full: answer every question with its table, instead of all on one screen.
         print: where the text goes, a block of lines at a time, at most about 120 columns wide.
+        known: whether its results have been printed already.
 
     Raises:
         InspectError: if the folder is not a run, or the run is not finished.
@@ -40,7 +46,9 @@ def inspect_run(run: Path | str | Recorded, full: bool = False, print: Callable[
     from inference_marl.analysis.plots import write_all  # matplotlib, which the tables do not need
 
     recorded = read(run)
-    print(f"{recorded.title}\n\n{as_text(findings(recorded) if full else overview(recorded))}")
+    believing = recorded.posterior is not None and bool(modelling(recorded.posterior))
+    head = recorded.title if believing or known else report_of(recorded).text()
+    print(f"{head}\n\n{as_text(findings(recorded) if full else overview(recorded))}")
     paths = write_all(recorded)
     print(f"\nFigures in {paths[0].parent}: {', '.join(path.name for path in paths)}")
 

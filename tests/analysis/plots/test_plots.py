@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from inference_marl.analysis import plots
+from inference_marl.analysis.plots import writing
 from inference_marl.analysis.plots.drawing import looks, readable_limits, settled, time_axis
 from inference_marl.analysis.plots.opponents import histogram
 from inference_marl.described import InspectError
 from inference_marl.statistics.quantities import movement
+from inference_marl.types import Metric
 from tests import run_folder
 
 DISCRETE = run_folder.discrete()
@@ -103,7 +105,10 @@ def visible_texts(figure: Figure) -> dict[str, tuple[float, float, float, float]
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_texts_do_not_overlap_and_stay_inside(name: str) -> None:
-    figure = drawn(name)
+    inside_and_apart(drawn(name))
+
+
+def inside_and_apart(figure: Figure) -> None:
     texts = visible_texts(figure)
     assert len(texts) > 10
     width, height = figure.bbox.width, figure.bbox.height
@@ -251,6 +256,65 @@ def test_of_a_zero_sum_game_agent_0_is_drawn() -> None:
     assert axis.lines[0].get_ydata() == pytest.approx(np.arange(6.0))
 
 
+EVALUATED = Metric("evaluation_reward_here", "evaluated: here", dims=("agent",))
+
+
+def rarely(values: np.ndarray, every: int = 2) -> np.ndarray:
+    """Numbers at every so many records, NaN at the others."""
+    found = np.full_like(values, np.nan)
+    found[:, :, every - 1 :: every] = values[:, :, every - 1 :: every]
+    return found
+
+
+def test_curves_join_the_records_with_a_measurement_and_end_where_a_replicate_diverged() -> None:
+    values = rarely(np.random.default_rng(0).normal(size=(2, 3, 8, 2)))
+    values[1, 0, 4:] = np.nan  # one replicate from the sixth record on
+    data = {"reward": np.zeros((2, 3, 8, 2)), "evaluation_reward": values, "evaluation_reward_here": values}
+    metrics = run_folder.metrics_dataset(data, np.arange(1, 9), ["a", "b"], [EVALUATED])
+    figure = plots.learning_curves(metrics)
+    labels = ["reward per step", "reward per step, evaluated", "evaluated: here"]
+    assert [axes.get_ylabel() for axes in figure.axes] == labels
+    for axes in figure.axes[1:]:
+        whole, ended = axes.lines
+        assert whole.get_xdata().tolist() == ended.get_xdata().tolist() == [2, 4, 6, 8]
+        assert whole.get_ydata() == pytest.approx(values[0, :, 1::2].mean((0, 2)), rel=1e-5)
+        assert np.isfinite(ended.get_ydata()).tolist() == [True, True, False, False]
+        (band, ends) = (collection.get_paths()[0].vertices[:, 0] for collection in axes.collections)
+        assert (band.min(), band.max(), ends.max()) == (2, 8, 4)
+
+
+def test_a_single_number_is_a_marker_that_the_time_axis_contains() -> None:
+    values = rarely(np.ones((1, 3, 100, 2)) + np.arange(3)[:, None, None], 100)
+    metrics = curves_of("a", reward=np.zeros((1, 3, 100, 2)), evaluation_reward=values)
+    axes = plots.learning_curves(metrics).axes[1]
+    (line,) = axes.lines
+    assert (line.get_marker(), line.get_xdata().tolist(), line.get_ydata()) == ("o", [100], pytest.approx([2.0]))
+    assert axes.get_xlim()[1] == 100
+    (interval,) = axes.collections
+    assert interval.get_paths()[0].vertices[:, 0].tolist() == [100, 100]
+
+
+def test_the_elbo_is_drawn_where_it_is_measured_rarely() -> None:
+    run = DISCRETE["metrics"].sel(learner=["rommeo_q"]).isel(step=slice(8))
+    measured = run["step"] % 2 == 0
+    rare = run.assign({name: run[name].where(measured) for name in run if str(name).startswith("elbo")})
+    line = plots.elbo_parts(rare).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [2, 4, 6, 8]
+    assert np.isfinite(line.get_ydata()).all()
+
+
+def test_many_panels_are_wrapped_with_labels_below_the_lowest() -> None:
+    many = [Metric(f"evaluation_{i}", f"reward per step of each agent, evaluated: no. {i}") for i in range(8)]
+    data = {name: rarely(np.random.default_rng(0).normal(size=(2, 3, 8, 2))) for name in (each.name for each in many)}
+    metrics = run_folder.metrics_dataset({"reward": np.zeros((2, 3, 8, 2)), **data}, np.arange(1, 9), None, many)
+    figure = plots.learning_curves(metrics.isel(learner=[0, 1]))
+    assert [axes.get_xlabel() for axes in figure.axes] == [""] * 6 + ["environment step"] * 3
+    assert figure.get_figwidth() * writing.DPI < 1600
+    inside_and_apart(figure)
+    alone = plots.learning_curves(metrics.drop_vars([f"evaluation_{i}" for i in range(3, 8)]))
+    assert {axes.get_subplotspec().get_gridspec().ncols for axes in alone.axes} == {4}
+
+
 def names(paths: list[Path]) -> list[str]:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     return [path.stem for path in paths]
@@ -270,6 +334,8 @@ def test_write_all(tmp_path: Path) -> None:
     assert written("bare", metrics=DISCRETE["metrics"].sel(learner=["jal"])) == ["learning_curves"]
     more = written("many", metrics=DISCRETE["metrics"], posterior=MANY)
     assert set(more) == {"learning_curves", "elbo_parts", *BELIEFS, "beliefs_by_state", "opponent_types"}
+    there = MANY.assign_attrs(state_counts="environments")
+    assert "beliefs_by_state" not in written("there", metrics=DISCRETE["metrics"], posterior=there)
 
 
 @pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from inference_marl.analysis.report.findings import HEADLINE, believed, evidence, findings, overview, types
+from inference_marl.analysis.report.findings import HEADLINE, believed, evidence, findings, overview, played, types
 from inference_marl.analysis.tables import Section
 from inference_marl.statistics.quantities import OF_BELIEFS
 from tests import run_folder
@@ -154,6 +154,23 @@ def test_the_surest_states_are_shown_and_the_rest_counted(tmp_path: Path) -> Non
     assert 0 < len(shown) <= 40
     assert shown.index.unique("learner").tolist() == ["rommeo_q", "rommeo_q_emp", "jal"]
     assert f"and {3 * 2 * 30 * 3 - len(shown)} more rows: inference_marl.analysis.arviz.summary(" in section.note
+
+
+def test_what_beliefs_are_averaged_over_is_told(tmp_path: Path) -> None:
+    """Environments, where beliefs were recorded where the agents are; older files do not say."""
+    run = run_folder.discrete(3, 4)
+    posterior = run["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
+    run["posterior"] = xr.concat([posterior] * 30, dim="state")
+    run["posterior"]["opponent_type"] = run["posterior"]["opponent_model"].rename(opponent_action="type")
+    for where, name in {"states": "state", "environments": "environment"}.items():
+        recorded = run_folder.recorded(tmp_path, **run)
+        for section in (types(recorded.beliefs), played(recorded.beliefs)):
+            assert section is not None
+            assert f"averaged over {where}" in section.explanation
+        found = believed(recorded)
+        assert f"{where.capitalize()} with the surest beliefs" in found.explanation
+        assert table(found).index.names == ["learner", "agent", name, "opponent_action"]
+        run["posterior"].attrs["state_counts"] = "environments"
 
 
 def test_opponent_types_are_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
@@ -26,6 +27,7 @@ from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo
 from inference_marl.models import EmpiricalFrequency, TabularCritic
 from inference_marl.runs.run import run
+from inference_marl.types import Metric
 from tests import run_folder
 
 
@@ -106,6 +108,19 @@ def test_report_has_everything_of_the_run(folder: Path, page: Page) -> None:
     assert "all from seed 0" in page.text
     for package in ("python", "inference_marl", "torch", "pyro", "numpy"):
         assert re.search(rf"{package} \d", page.text)
+
+
+def test_the_glossary_has_the_metrics_of_the_run(tmp_path: Path) -> None:
+    """Also those that say nothing of themselves; and no others."""
+    odd = [Metric("odd_loss"), Metric("odd_size", dims=(), over="last")]
+    data = {"reward": np.zeros((1, 2, 3, 2)), "odd_loss": np.ones((1, 2, 3, 2)), "odd_size": np.ones((1, 2, 3))}
+    metrics = run_folder.metrics_dataset(data, np.arange(1, 4), declared=odd)
+    page = Page(report([run_folder.write(tmp_path / "run", metrics=metrics)]))
+    glossary = page.text.partition("What the metrics mean")[2].partition("The experiment")[0]
+    assert "odd lossMean of what was measured since the last record, of each agent; its" in glossary
+    assert "odd sizeWhat was measured last; its" in glossary
+    assert "opponent model's lead" not in page.text
+    assert "Learning curves, a panel for each metric" in page.text
 
 
 def test_every_figure_is_embedded_once_with_words(folder: Path, page: Page) -> None:

@@ -61,9 +61,22 @@ def test_inspect_is_one_screen_unless_everything_is_asked_for(tmp_path: Path) ->
 @pytest.mark.parametrize("full", [False, True])
 def test_runs_without_beliefs(tmp_path: Path, full: bool) -> None:
     run = run_folder.discrete(3, 6)
-    text = inspected(run_folder.write(tmp_path / "bare", metrics=run["metrics"]), full)
+    folder = run_folder.write(tmp_path / "bare", metrics=run["metrics"])
+    text = inspected(folder, full)
+    assert text.startswith(f"{report_of(folder).text()}\n\nBeliefs\n"), "results come first"
+    assert text.count(read(folder).title) == 1
     assert "This run did not record beliefs" in text
     assert "Figures in " in text
+
+
+@pytest.mark.usefixtures("unrendered")
+def test_results_stand_for_beliefs_that_nobody_has(tmp_path: Path) -> None:
+    run = {name: each.sel(learner=["wolf_phc"]) for name, each in run_folder.discrete(3, 6).items()}
+    folder = run_folder.write(tmp_path / "plain", **run)
+    assert inspected(folder).startswith(f"{report_of(folder).text()}\n\nBeliefs\n")
+    blocks: list[str] = []
+    inspect_run(folder, print=blocks.append, known=True)
+    assert blocks[0].startswith(f"{read(folder).title}\n\nBeliefs\n"), "printed before"
 
 
 @pytest.mark.usefixtures("unrendered")
