@@ -40,6 +40,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.handlelength": 2.8,
     "figure.facecolor": "white",
+    "text.usetex": False,  # which needs LaTeX
 }
 styled = mpl.rc_context(STYLE)
 """Decorator of figures: they are drawn with `STYLE` on top of the user's settings, and leave those alone."""

@@ -49,7 +49,11 @@ def inspect_run(
     believing = recorded.posterior is not None and bool(modelling(recorded.posterior))
     head = recorded.title if believing or known else report_of(recorded).text()
     print(f"{head}\n\n{as_text(findings(recorded) if full else overview(recorded))}")
-    paths = write_all(recorded)
+    try:
+        paths = write_all(recorded)
+    except OSError as error:  # of a run that can only be read
+        print(f"\nNo figures: {error.filename2 or error.filename or recorded.folder}: {error.strerror or error}")
+        return
     print(f"\nFigures in {paths[0].parent}: {', '.join(path.name for path in paths)}")
 
 

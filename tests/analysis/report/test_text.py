@@ -101,3 +101,13 @@ def test_errors_reach_the_user(tmp_path: Path) -> None:
     for look in (inspect_run, report_of):
         with pytest.raises(InspectError, match=r"without spec\.yaml"):
             look(tmp_path)
+
+
+def test_a_run_that_can_only_be_read_is_inspected(tmp_path: Path) -> None:
+    """Without figures, of which it says why there are none."""
+    recorded = run_folder.recorded(tmp_path, **run_folder.discrete(2, 4))
+    (recorded.folder / "figures").write_text("")
+    said: list[str] = []
+    inspect_run(recorded, print=said.append)
+    assert said[-1].startswith(f"\nNo figures: {recorded.folder / 'figures'}")
+    assert "What do the agents believe" in said[0]
