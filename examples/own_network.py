@@ -18,9 +18,11 @@ from inference_marl.games import MatrixGame
 from inference_marl.inference.networks import MLP
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.spaces import Discrete
-from inference_marl.types import Actor, Learner, Memory, Metric, Part, Trajectory
+from inference_marl.types import POSITIVE, Actor, Learner, Memory, Metric, Part, Trajectory
 
-BASELINE_ERROR = Metric("baseline_error", higher_is_better=False, meaning="Mean squared error of the baseline.")
+BASELINE_ERROR = Metric(
+    "baseline_error", bounds=POSITIVE, higher_is_better=False, meaning="Mean squared error of the baseline."
+)
 
 
 @hyperparameters  # its annotated fields become keyword arguments, in Python and in files
