@@ -33,7 +33,7 @@ def _status(act: Callable[[], object], debug: bool) -> int:
     from inference_marl.config.build import SpecError
     from inference_marl.described import InspectError
     from inference_marl.runs.errors import ArmError, RunError
-    from inference_marl.runs.folder import failed_replicates
+    from inference_marl.runs.suite import failed_replicates
 
     try:
         played = act()

@@ -72,7 +72,7 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     try:
         said = update(actors, collector.collect(experiment.collect))
     except NonFiniteError as error:
-        raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite losses") from error
+        raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite numbers") from error
     for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
         believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
         check_declared([*said[agent], *(believed.keys() - set(BELIEFS))], [metric.name for metric in actor.metrics])

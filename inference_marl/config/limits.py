@@ -68,11 +68,11 @@ def within_memory(experiment: Experiment, arm: str, replicates: int) -> Iterator
     Raises:
         IncompatibleError: naming the largest number that the arm or the experiment was given, which is why.
     """
-    with _Counting(experiment.replicates / replicates, lambda needed: _check_memory(experiment, arm, needed)):
+    with _Allocations(experiment.replicates / replicates, lambda needed: _check_memory(experiment, arm, needed)):
         yield
 
 
-class _Counting(TorchFunctionMode):
+class _Allocations(TorchFunctionMode):
     """Inside, tells how much memory tensors take before they are made.
 
     Args:

@@ -27,7 +27,7 @@ class NonFiniteError(ArithmeticError):
 
     def __str__(self) -> str:
         listed = ", ".join(map(str, self.replicates[:10])) + (", ..." if len(self.replicates) > 10 else "")
-        return f"{self.what}: the loss or its gradient is not finite in replicate {listed or '(unknown)'}"
+        return f"{self.what} is not finite in replicate {listed or '(unknown)'}"
 
 
 class Failures:

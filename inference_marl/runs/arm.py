@@ -85,25 +85,26 @@ class Arm:
         """Play as many joint actions as are collected at once in every environment, and learn from them.
 
         Raises:
-            ArmError: if a loss is not finite, naming arm, seat, replicate and step.
+            ArmError: if numbers are finite in no replicate, naming arm, agent and step.
         """
         try:
             self.failures.step = self.step + 1
             with self.failures.heeded():
                 newest = self.collector.collect(self.experiment.collect)
-                for step in newest.steps:
+                for number, step in enumerate(newest.steps, start=self.step + 1):
+                    self.failures.step = number
                     self.failures.look("reward", step.rewards)
                     if self.failures.why:  # learners get no rewards of who has failed
                         failed = torch.tensor(list(self.failures.why), device=self.device)
                         step.rewards = step.rewards.index_fill(0, failed, 0.0)
                 said = update(self.actors, newest, self.experiment.updates)
-            self._measure(newest, said)
+                self._measure(newest, said)
         except NonFiniteError as error:
             agent = error.agent if self.failures.agent is None else self.failures.agent
             whose = "" if agent is None else f", agent {agent}"
             raise ArmError(
-                f"arms.{self.name}{whose}, step {self.step + 1}: {error}. The last checkpoint is kept; "
-                "expected finite losses: lower the learning rate, clip gradients, or use dtype float64"
+                f"arms.{self.name}{whose}, step {self.failures.step}: {error}. The last checkpoint is kept; "
+                "expected finite numbers: lower the learning rate, clip gradients, or use dtype float64"
             ) from error
 
     def _measure(self, newest: Trajectory, said: Sequence[Mapping[str, Tensor]]) -> None:

@@ -120,14 +120,11 @@ def is_finished(folder: Path) -> bool:
         ) from error
 
 
-def failed_replicates(folder: Path) -> list[str]:
-    """What to say of replicates that have failed, an arm of a run, or of the runs of a suite, a line."""
-    said = []
-    for path in sorted([*folder.glob("summary.json"), *folder.glob("*/summary.json")]):
-        summary = json.loads(path.read_text())
-        for arm, why in summary.get("failed_replicates", {}).items():
-            said.append(f"{path.parent}: {of_replicates(arm, why, summary['replicates'])}")
-    return said
+def failed_replicates_of(folder: Path) -> list[str]:
+    """What to say of a run's replicates that have failed, a line for each arm that has some."""
+    summary = json.loads((folder / "summary.json").read_text()) if (folder / "summary.json").is_file() else {}
+    lost: dict[str, dict[str, str]] = summary.get("failed_replicates", {})
+    return [f"{folder}: {of_replicates(arm, why, summary['replicates'])}" for arm, why in lost.items()]
 
 
 def of_replicates(arm: str, why: Mapping[str, str], count: int) -> str:

@@ -19,7 +19,7 @@ from inference_marl.runs.completion import complete
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import Executor
 from inference_marl.runs.files import write_text
-from inference_marl.runs.folder import begin, begun, is_finished
+from inference_marl.runs.folder import begin, begun, failed_replicates_of, is_finished
 
 INDEX = "suite.json"
 """Name of the file that says which runs a suite's folder has."""
@@ -93,6 +93,14 @@ def check_none(folders: Iterable[Path | str]) -> None:
                 f"{folder}: got a suite among several folders, expected those of runs, such as {Path(folder) / one}; a "
                 "suite is looked at by itself"
             )
+
+
+def failed_replicates(folder: Path) -> list[str]:
+    """What to say of replicates that have failed in a run, or in the runs that a suite now has, a line for each arm."""
+    if not is_suite(folder):
+        return failed_replicates_of(folder)
+    runs = read_index(folder)["runs"].values()
+    return [line for at in runs for line in failed_replicates_of(folder / at["folder"])]
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -346,7 +346,7 @@ def test_numbers_that_are_nowhere_finite_stop_the_run_and_keep_the_last_good_che
     folder = tmp_path / "poisoned"
     with pytest.raises(RunError) as caught:
         run(experiment, tmp_path, "poisoned")
-    message = "arms.a, step 6: reward: the loss or its gradient is not finite in replicate 0, 1, 2."
+    message = "arms.a, step 6: reward is not finite in replicate 0, 1, 2."
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     checkpoint = folder / "checkpoints" / "a.pt"

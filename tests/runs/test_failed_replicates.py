@@ -19,13 +19,16 @@ from inference_marl.analysis.report.text import inspect_run
 from inference_marl.cli import main
 from inference_marl.config.factors import ablation
 from inference_marl.config.files import dump
-from inference_marl.experiment import Experiment
+from inference_marl.experiment import Experiment, Suite
 from inference_marl.games import MatrixGame, Rendezvous
 from inference_marl.learners import Maddpg, Stationary
 from inference_marl.learners.lola import LolaDice
 from inference_marl.learners.tabular import EpsilonGreedy, IndependentQ
+from inference_marl.play import Evaluation
+from inference_marl.runs import run as verbs
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import ArmError
+from inference_marl.runs.suite import failed_replicates
 from inference_marl.types import Actor, Decision, Game, Memory, State, Step
 from tests.runs.small_runs import assert_same, complete, cut_after, dataset, rommeo_ac, rommeo_q, run
 
@@ -140,8 +143,33 @@ def test_a_policy_that_is_not_a_number_is_named_with_its_agent(tmp_path: Path) -
     assert dataset(folder, "posterior.nc")["policy"].isel(replicate=0).notnull().all()
 
 
+@pytest.mark.parametrize("collect", [1, 2])
+def test_an_evaluation_does_not_stop_the_others(collect: int, tmp_path: Path) -> None:
+    """Nor does it hide at which of the steps that are collected at once a replicate has failed."""
+    watched: dict[str, Any] = {"evaluation": Evaluation(every=2, steps=2, environments=2), "collect": collect}
+    policies = run(experiment(BrokenMatrix, [Stationary(), NanPolicy()], bad=[], **watched), tmp_path, "policy")
+    found = dataset(policies, "metrics.nc")["evaluation_reward"].isel(step=-1, learner=0)
+    assert found.isel(replicate=BAD).isnull().all()
+    assert found.isel(replicate=[0, 2]).notnull().all()
+    rewards = run(experiment(BrokenMatrix, rommeo_q(), **watched), tmp_path, "reward")
+    why = json.loads((rewards / "summary.json").read_text())["failed_replicates"]
+    assert why == {"a": {str(BAD): f"step {FROM}: reward is not finite"}}
+
+
+def test_a_suite_speaks_of_the_runs_that_it_has(tmp_path: Path) -> None:
+    """Not of those that it had under other settings."""
+    both = Suite(
+        {"broken": experiment(BrokenMatrix, Stationary()), "sound": experiment(BrokenMatrix, Stationary(), [])}
+    )
+    folder = verbs.run(both, tmp_path, "suite", progress=False)
+    (line,) = failed_replicates(folder)
+    assert line.startswith(f"{folder / 'broken'}: 1 of 3 replicates of a failed")
+    mended = Suite({"broken": sound, "sound": sound})
+    assert failed_replicates(verbs.run(mended, tmp_path, "suite", progress=False)) == []
+
+
 def test_an_arm_of_which_all_have_failed_fails(tmp_path: Path) -> None:
-    with pytest.raises(ArmError, match=rf"^arms.a, .*step {FROM}: reward: the loss .* in replicate 0, 1, 2"):
+    with pytest.raises(ArmError, match=rf"^arms.a, .*step {FROM}: reward is not finite in replicate 0, 1, 2"):
         run(experiment(BrokenMatrix, rommeo_q(), bad=[0, 1, 2]), tmp_path)
 
 
