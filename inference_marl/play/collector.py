@@ -157,8 +157,9 @@ class Collector:
                 raise
             failures.look("policy", distribution.probs, agent)
             probabilities = distribution.probs.index_fill(0, torch.tensor(list(failures.why), device=obs.device), 1.0)
-            action = dist.Categorical(probs=probabilities).sample()
-            return Decision(action.expand(obs.shape[:2]), memory)
+            sound = dist.Categorical(probs=probabilities.expand(*obs.shape[:2], -1))
+            action = sound.sample()
+            return Decision(action, memory, sound.log_prob(action))
 
     def _play(self, actions: tuple[Tensor, ...]) -> Outcome:
         self._check("an action", self._action_shapes, self.simulator.action_spaces, actions)

@@ -106,9 +106,7 @@ def test_what_was_refused_once_is_refused_again() -> None:
 
 def test_the_learner_whose_loss_is_not_finite_is_named() -> None:
     for place, arm in enumerate(([_Diverging(), Stationary()], [Stationary(), _Diverging()])):
-        with pytest.raises(
-            IncompatibleError, match=rf"^arms\.a: agent {place}: critic is not finite .* at the first step"
-        ):
+        with pytest.raises(IncompatibleError, match=rf"^arms\.a: agent {place}: critic is not finite .* at the first"):
             check(experiment(a=arm))
 
 

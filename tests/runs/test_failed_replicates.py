@@ -146,7 +146,10 @@ def test_a_policy_that_is_not_a_number_is_named_with_its_agent(tmp_path: Path) -
 @pytest.mark.parametrize("collect", [1, 2])
 def test_an_evaluation_does_not_stop_the_others(collect: int, tmp_path: Path) -> None:
     """Nor does it hide at which of the steps that are collected at once a replicate has failed."""
-    watched: dict[str, Any] = {"evaluation": Evaluation(every=2, steps=2, environments=2), "collect": collect}
+    watched: dict[str, Any] = {
+        "evaluation": Evaluation(every=2, steps=2, environments=2, explore=True),
+        "collect": collect,
+    }
     policies = run(experiment(BrokenMatrix, [Stationary(), NanPolicy()], bad=[], **watched), tmp_path, "policy")
     found = dataset(policies, "metrics.nc")["evaluation_reward"].isel(step=-1, learner=0)
     assert found.isel(replicate=BAD).isnull().all()
@@ -158,9 +161,8 @@ def test_an_evaluation_does_not_stop_the_others(collect: int, tmp_path: Path) ->
 
 def test_a_suite_speaks_of_the_runs_that_it_has(tmp_path: Path) -> None:
     """Not of those that it had under other settings."""
-    both = Suite(
-        {"broken": experiment(BrokenMatrix, Stationary()), "sound": experiment(BrokenMatrix, Stationary(), [])}
-    )
+    broken, sound = (experiment(BrokenMatrix, Stationary(), bad) for bad in ([BAD], []))
+    both = Suite({"broken": broken, "sound": sound})
     folder = verbs.run(both, tmp_path, "suite", progress=False)
     (line,) = failed_replicates(folder)
     assert line.startswith(f"{folder / 'broken'}: 1 of 3 replicates of a failed")
