@@ -20,6 +20,8 @@ import yaml
 from inference_marl.described import InspectError
 from inference_marl.experiment import Levels
 from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.runs import checksums
+from inference_marl.runs.errors import RunError
 from inference_marl.runs.folder import of_replicates
 from inference_marl.statistics.forecasts import forecast_scores
 from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
@@ -129,7 +131,7 @@ class Recorded:
     def title(self) -> str:
         """What was run, in a line."""
         line = f"{self.name}: {self.game}, {self.replicates}, at step {self.last_step}"
-        return "\n".join([line, *self.failed_replicates])
+        return "\n".join([line, *self.failed_replicates, *self.several_versions])
 
     @property
     def replicates(self) -> str:
@@ -177,6 +179,7 @@ class Recorded:
     def actions(self) -> xr.Dataset | None:
         """`actions.nc`; `None` if the run has none."""
         path = self.folder / "actions.nc"
+        _check(self.folder, path.name)
         return _dataset(path) if path.is_file() else None
 
     @cached_property
@@ -195,12 +198,20 @@ class Recorded:
         lost: dict[str, dict[str, str]] = self.summary.get("failed_replicates") or {}
         return [of_replicates(arm, why, self.metrics.sizes["replicate"]) for arm, why in lost.items()]
 
+    @property
+    def several_versions(self) -> list[str]:
+        """A line if the run was gone on with under other versions of what its numbers depend on, else none."""
+        each = [*(self.made.get("versions_before") or []), self.made.get("versions") or {}]
+        named = {name: list(dict.fromkeys(at[name] for at in each if name in at)) for name in each[0]}
+        differ = [f"{name} {' and then '.join(known)}" for name, known in named.items() if len(known) > 1]
+        return [f"played under several versions: {', '.join(differ)}"] if differ else []
+
 
 def read(run: Path | str | Recorded) -> Recorded:
     """Read a run's folder; what has been read already is returned as it is.
 
     Raises:
-        InspectError: if it is not the folder of a run, or the run has not finished.
+        InspectError: if it is not the folder of a run, the run has not finished, or a file is damaged.
     """
     if isinstance(run, Recorded):
         return run
@@ -214,6 +225,7 @@ def read(run: Path | str | Recorded) -> Recorded:
         raise InspectError(
             f"{folder}: got a run that has not finished (no results yet); go on with: inference-marl resume {folder}"
         )
+    _check(folder, "spec.yaml", "metrics.nc", "posterior.nc", "surface.nc", "summary.json")
     metrics = _dataset(folder / "metrics.nc")
     metrics = _declare(metrics.rename(success="success_rate") if "success" in metrics else metrics)
     posterior, surface = (
@@ -226,6 +238,14 @@ def read(run: Path | str | Recorded) -> Recorded:
     # Where older folders have what differs between two runs of one experiment.
     results.setdefault("made", {key: results[key] for key in ("seconds", "versions") if key in results})
     return Recorded(folder, spec, metrics, posterior, surface, results)
+
+
+def _check(folder: Path, *names: str) -> None:
+    """Refuse files that are not what they were when they were written (`InspectError`)."""
+    try:
+        checksums.check(folder, names)
+    except RunError as error:
+        raise InspectError(str(error)) from error
 
 
 def _declare(metrics: xr.Dataset) -> xr.Dataset:

@@ -20,11 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     words = sys.argv[1:] if arguments is None else arguments
     options, rest = parser.parse_known_args(words)
-    if rest and not hasattr(options, "spec"):
+    if rest and not hasattr(options, "options"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    # As `python -m` does, so that an experiment file can name classes of the user's own files.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     return _status(lambda: options.act(options, rest), getattr(options, "debug", False))
 
 

@@ -39,12 +39,15 @@ def run_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
 
 def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
     """Go on with a run or a suite."""
+    from inference_marl.config.files import find_classes_in
     from inference_marl.runs.run import resume
     from inference_marl.runs.suite import is_suite
 
+    find_classes_in(Path.cwd())
+    overrides = read_overrides(rest, options)
     show = partial(show_suite, write=write_tables) if is_suite(options.run) else show_run
     with _failures(show):
-        folder = resume(options.run, not options.quiet, options.jobs)
+        folder = resume(options.run, not options.quiet, options.jobs, overrides, options.other_versions)
     show(folder)
     return folder
 
@@ -134,11 +137,13 @@ def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _loaded(options: argparse.Namespace, rest: Sequence[str]) -> Experiment | Suite:
     from inference_marl.config.build import SpecError
-    from inference_marl.config.files import load_any
+    from inference_marl.config.files import find_classes_in, load_any
 
     if not Path(options.spec).exists() and rest:
         how = f"{options.command} SPEC --KEY VALUE"
         raise SpecError(f"{options.spec}: got no such file, expected SPEC before the overrides: {how}")
+    for folder in (Path(options.spec).parent, Path.cwd()):
+        find_classes_in(folder)
     return load_any(options.spec, read_overrides(rest, options))
 
 

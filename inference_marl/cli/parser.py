@@ -79,11 +79,22 @@ def _add_ablate_and_tournament(subparsers: Subparsers) -> None:
 
 
 def _add_resume(subparsers: Subparsers) -> None:
-    resume = subparsers.add_parser("resume", help="go on with a run from its last checkpoints", allow_abbrev=False)
+    resume = subparsers.add_parser(
+        "resume",
+        help="go on with a run from its last checkpoints, also for longer than it was begun for",
+        allow_abbrev=False,
+        description="Go on with a run, or all runs of a suite, from the last checkpoints: to the same result as if it "
+        "had never been stopped. With --steps N it is played on to N steps, also if it was finished. Other keys can be "
+        "overridden where no result depends on them, such as --checkpoint_every 100, or for arms without a checkpoint.",
+        usage="inference-marl resume RUN [--steps N] [--jobs N] [--other-versions] [--quiet] [--debug] "
+        "[--KEY VALUE ...]",
+    )
     resume.add_argument("run", metavar="RUN", help="the folder of a run, or of a suite")
+    what = "go on though this package, torch, Pyro or numpy are of other versions than before; the results will say so"
+    resume.add_argument("--other-versions", action="store_true", help=what)
     _add_jobs(resume, 1)
     _add_quiet_and_debug(resume)
-    resume.set_defaults(act=resume_folder)
+    resume.set_defaults(act=resume_folder, options=_options_of(resume))
 
 
 def _add_inspect_and_report(subparsers: Subparsers) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -53,8 +54,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def find_classes_in(folder: Path) -> None:
+    """Let classes that files name be found in a folder as well, if they are nowhere else."""
+    place = str(folder.resolve())
+    if folder.is_dir() and place not in sys.path:
+        sys.path.append(place)
+
+
 def load(path: str | Path, overrides: Overrides = ()) -> Experiment:
     """Read the file of one experiment.
+
+    Classes of a user's own that it names are found beside it, and wherever else Python finds modules.
 
     Args:
         path: a YAML file.
@@ -92,6 +102,7 @@ def load_any(path: str | Path, overrides: Overrides = ()) -> Experiment | Suite:
         raise SpecError(f"{path}: got lists or mappings within each other too often, expected few levels") from error
     if not isinstance(config, dict):
         raise SpecError(f"{path}: got {type(config).__name__}, expected a mapping with the keys game and arms")
+    find_classes_in(Path(path).parent)
     check_tree(config)
     is_suite = "runs" in config or any(key.partition(".")[0] == "runs" for key, _ in overrides)
     return build_suite(config, overrides) if is_suite else _overridden(config, overrides)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import torch
 
 from inference_marl.described import first_line
 from inference_marl.runs.errors import RunError
-from inference_marl.runs.files import write_atomically
+from inference_marl.runs.files import write_bytes
 
-FORMAT = 4
+FORMAT = 5
 """Number of the layout that checkpoints are written and read in, the state of learners included; 0.1.0 had none."""
 
 
@@ -28,15 +29,20 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     Args:
         path: where to.
         content: of tensors, numbers, strings and containers of them only.
+
+    Raises:
+        OSError: if there is no room.
     """
-    write_atomically(path, partial(torch.save, {"format": FORMAT, **content}))
+    saved = io.BytesIO()  # so that a full disk is the system's error, and not one of torch's
+    torch.save({"format": FORMAT, **content}, saved)
+    write_bytes(path, saved.getbuffer())
 
 
 def read(path: Path) -> dict[str, Any]:
     """What was written to a checkpoint, on the CPU.
 
     Raises:
-        RunError: if it is the checkpoint of another version, or the file is no checkpoint.
+        RunError: if it is the checkpoint of another version, or the file is no checkpoint, or a damaged one.
     """
     content = _load(path)
     if "step" not in content:
@@ -61,6 +67,9 @@ def no_checkpoint(path: Path, error: Exception) -> RunError:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:  # torch writes the CRC-32 of every part, and does not look at it
+            if (part := archive.testzip()) is not None:
+                raise ValueError(f"damaged in {part}")
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
         raise no_checkpoint(path, error) from error

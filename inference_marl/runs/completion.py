@@ -5,22 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from inference_marl.config.together import together
+from inference_marl.config.files import Overrides, find_classes_in, load
 from inference_marl.experiment import Experiment
+from inference_marl.runs import checksums
 from inference_marl.runs.datasets import write_results
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import Executor, Processes, Serial
-from inference_marl.runs.folder import is_finished
-from inference_marl.runs.job import Job, resolved
+from inference_marl.runs.folder import SPEC, is_finished, revise
+from inference_marl.runs.job import Job, jobs_of, resolved
 from inference_marl.runs.lease import RENEWAL, Lease, leased
 from inference_marl.runs.meanwhile import meanwhile
 from inference_marl.runs.progress import progress_bar
+from inference_marl.runs.recorder import check_files
 from inference_marl.runs.records import Records, remove
+from inference_marl.runs.sources import FOLDER
 
 
-def complete(runs: Mapping[Path, Experiment], progress: bool = True, jobs: int | Executor = 1) -> dict[Path, ArmError]:
+def complete(
+    runs: Mapping[Path, Experiment], progress: bool = True, jobs: int | Executor = 1, other_versions: bool = False
+) -> dict[Path, ArmError]:
     """Play what is missing of several runs, and write each one's results as soon as its last arm is done.
 
     Finished runs are left as they are; failed arms are tried again.
@@ -30,17 +37,19 @@ def complete(runs: Mapping[Path, Experiment], progress: bool = True, jobs: int |
         progress: show one bar for all, with the time left.
         jobs: how many are played at once, of whichever run, each in a process of its own if there is more than one; or
             who plays them.
+        other_versions: whether checkpoints may be gone on with that were written under other versions.
 
     Returns:
         What became of the runs whose arms could not all be played to their end.
 
     Raises:
-        RunError: if what is in a checkpoint's place is none, or another process is at work on a run.
+        RunError: if what is in a checkpoint's place is none, a file is damaged, or another process is at work on a run.
     """
     check_jobs(jobs)
     todo = {}
     for folder, experiment in runs.items():
-        if is_finished(folder):
+        checksums.check(folder, [SPEC])
+        if is_finished(folder, experiment.steps):
             remove(folder)  # in case the run was cut off just before
         else:
             todo[folder] = experiment
@@ -54,7 +63,42 @@ def complete(runs: Mapping[Path, Experiment], progress: bool = True, jobs: int |
                 lease.renew()
 
         held.enter_context(meanwhile(renew, RENEWAL))
-        return _complete(todo, leases, progress, jobs)
+        return _complete(todo, leases, progress, jobs, other_versions)
+
+
+def begun_as(folder: Path, overrides: Overrides = ()) -> Experiment:
+    """What a run was begun as, or what it is from now on, as far as it can be gone on with as that.
+
+    Args:
+        folder: the run's.
+        overrides: see `inference_marl.runs.run.resume`; where there are any, `spec.yaml` is written anew.
+
+    Raises:
+        RunError: if it is no run, `spec.yaml` was edited, a file is damaged, or it cannot be gone on with so.
+        SpecError: if it cannot be built.
+    """
+    spec = folder / SPEC
+    if not spec.is_file():
+        raise RunError(f"{folder}: got no {SPEC} there, expected the folder of a run")
+    find_classes_in(folder / FOLDER)
+    edited = checksums.altered(folder, [SPEC])
+    experiment = load(spec, overrides)
+    if edited or overrides:
+        for job in jobs_of(experiment, folder):
+            job.saved()  # which says what is another in its experiment
+    if edited:
+        raise RunError(
+            f"{spec}: got another content than was written there, expected it unchanged: put it back; what a run may "
+            f"still change, change with: inference-marl resume {folder} --KEY VALUE; to start anew, run {spec}"
+        )
+    checksums.check(folder)
+    if overrides:
+        before = load(spec)
+        if is_finished(folder, before.steps) and experiment.steps == before.steps:
+            raise RunError(f"{folder}: got a finished run, expected one to play on, or more steps than {before.steps}")
+        with leased(folder):
+            revise(folder, experiment)
+    return experiment
 
 
 def check_jobs(jobs: int | Executor, *experiments: Experiment) -> None:
@@ -71,9 +115,13 @@ def check_jobs(jobs: int | Executor, *experiments: Experiment) -> None:
 
 
 def _complete(
-    experiments: Mapping[Path, Experiment], leases: Mapping[Path, Lease], progress: bool, jobs: int | Executor
+    experiments: Mapping[Path, Experiment],
+    leases: Mapping[Path, Lease],
+    progress: bool,
+    jobs: int | Executor,
+    other_versions: bool,
 ) -> dict[Path, ArmError]:
-    runs = {folder: _Run(experiments[folder], folder, leases[folder]) for folder in experiments}
+    runs = {folder: _Run(experiments[folder], folder, leases[folder], other_versions) for folder in experiments}
     every = [job for run in runs.values() for job in run.jobs]
     ended = [job for job in every if job.has_ended()]
     errors, started = {}, time.time()
@@ -114,14 +162,14 @@ class _Run:
         failed: arms that could not be played to their end, with the reason.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, lease: Lease) -> None:
-        self.experiment, self.folder, self.lease = experiment, folder, lease
-        self.jobs = [Job(group.experiment, group.arms[0], folder, group.arms, lease) for group in together(experiment)]
+    def __init__(self, experiment: Experiment, folder: Path, lease: Lease, other_versions: bool) -> None:
+        self.experiment, self.folder = experiment, folder
+        self.jobs = jobs_of(experiment, folder, lease, other_versions)
         self.failed: dict[str, str] = {}
 
     def take_apart(self, job: Job) -> list[Job]:
         """Put jobs of single arms in the place of one that failed, since not every arm of it need fail."""
-        alone = [Job.of(self.experiment, arm, self.folder, self.lease) for arm in job.stands_for]
+        alone = [replace(job, experiment=self.experiment, arm=arm, stands_for=(arm,)) for arm in job.stands_for]
         at = self.jobs.index(job)
         self.jobs[at : at + 1] = alone
         return alone
@@ -140,7 +188,10 @@ class _Run:
             said = [job.said() for job in done]
             began = max(started, min(each["began"] for each in said))
             device = " and ".join(sorted({each["device"] for each in said}))
-            how = {"seconds": round(time.time() - began, 3), "device": device}
+            how: dict[str, Any] = {"seconds": round(time.time() - began, 3), "device": device}
+            before = [each for one in said for each in one["versions"][:-1]]
+            if before:
+                how["versions_before"] = [each for n, each in enumerate(before) if each not in before[:n]]
             lost = {arm: why for job in done for arm, why in _failed_replicates(job) if why}
             write_results(self.experiment, self.folder, recorded, failed, lost, how)
         if not failed:
@@ -158,6 +209,7 @@ class _Run:
 def _recorded(job: Job) -> Iterator[tuple[str, Records]]:
     """The records of each arm that a job stands for."""
     each = job.experiment.replicates // len(job.stands_for)
+    check_files(job.records, job.said()["index"])
     for number, arm in enumerate(job.stands_for):
         yield arm, Records(job.records, job.said()["index"], slice(number * each, (number + 1) * each))
 

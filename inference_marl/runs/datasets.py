@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 
 from inference_marl.experiment import Experiment
+from inference_marl.runs import checksums
 from inference_marl.runs.files import write_atomically, write_text
 from inference_marl.runs.measures import joint_belief, optimum_mask
 from inference_marl.runs.netcdf import COMPRESSED, Part, Variable, write_variables
@@ -38,6 +39,9 @@ LAST = {
     "opponent_type": ("type", "type"),
 }
 """What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
+
+RESULTS = ("metrics.nc", "posterior.nc", "actions.nc", "surface.nc", "summary.json")
+"""The files that are written."""
 
 RecordsOf = Mapping[str, Records]
 
@@ -63,6 +67,19 @@ def write_results(
         lost: why replicates of arms have failed, by arm and number.
         how: what `made` says of this time, beside when and with which versions.
     """
+    (folder / "summary.json").unlink(missing_ok=True)  # which says that what is there belongs together
+    with checksums.listing(folder, RESULTS):
+        _write_results(experiment, folder, recorded, failed, lost, how)
+
+
+def _write_results(
+    experiment: Experiment,
+    folder: Path,
+    recorded: RecordsOf,
+    failed: Mapping[str, str],
+    lost: Mapping[str, Mapping[str, str]],
+    how: Mapping[str, Any],
+) -> None:
     attributes = _attributes(experiment) | {"experiment": folder.name}
     metrics = _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
     beliefs = _write_beliefs(folder / "posterior.nc", experiment, recorded) if experiment.beliefs_every else None

@@ -22,6 +22,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file, never half of it."""
+    write_atomically(path, lambda beside: beside.write_bytes(content))
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write a file, never half of it, and return where it is."""
     write_atomically(path, lambda beside: beside.write_text(text))

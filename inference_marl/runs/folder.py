@@ -16,8 +16,12 @@ from inference_marl.config.files import dump
 from inference_marl.config.moved import with_public_names
 from inference_marl.described import first_line, parts
 from inference_marl.experiment import Experiment
+from inference_marl.runs import checksums, sources
 from inference_marl.runs.errors import RunError
-from inference_marl.runs.files import write_text
+from inference_marl.runs.files import write_bytes, write_text
+
+SPEC = "spec.yaml"
+"""Name of the file that says what a run is: the resolved experiment."""
 
 ADDED = {"record_actions": True, "collect": 1, "updates": 1}
 """Keys that files of older versions lack, with what they then mean; others that they lack mean null."""
@@ -37,9 +41,19 @@ def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
                 "__main__, so nobody can build it again to resume the run; define it in a module and import that",
                 stacklevel=2,
             )
+    kept = sources.contents(experiment)
     folder = _new_folder(Path(out), name)
-    write_text(folder / "spec.yaml", described)
+    with checksums.listing(folder, [SPEC, *kept]):
+        write_text(folder / SPEC, described)
+        for place, content in kept.items():
+            write_bytes(folder / place, content)
     return folder
+
+
+def revise(folder: Path, experiment: Experiment) -> None:
+    """Let a run's `spec.yaml` say what it is from now on."""
+    with checksums.listing(folder, [SPEC]):
+        write_text(folder / SPEC, dump(experiment))
 
 
 def _is_of_a_script(cls: type) -> bool:
@@ -53,14 +67,15 @@ def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
     """The newest folder of that name, with or without a number, in which this very experiment was begun, if any.
 
     What the folders' `spec.yaml` mean is compared, not how they are written: older versions named classes otherwise.
-    Neither is where it is played: on which device, and with how many threads.
+    Neither is where it is played: on which device, and with how many threads. One that was edited by hand is nobody's.
     """
     described = _content(dump(experiment))
     for folder in reversed(_folders(Path(out), name)):
         try:
-            if _content((folder / "spec.yaml").read_text(encoding="utf-8")) == described:
+            same = _content((folder / SPEC).read_text(encoding="utf-8")) == described
+            if same and not checksums.altered(folder, [SPEC]) and sources.are_those(experiment, folder):
                 return folder
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RunError):
             continue
     return None
 
@@ -102,17 +117,19 @@ def _new_folder(out: Path, name: str) -> Path:
     raise RunError(f"{out}: got too many runs called {name}, expected room for one more")
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a run's folder has the results of every arm.
+def is_finished(folder: Path, steps: int) -> bool:
+    """Whether a run's folder has the results of every arm, after so many steps.
 
     Raises:
-        RunError: if its summary cannot be read.
+        RunError: if its summary cannot be read, or is not what was written.
     """
     summary = folder / "summary.json"
     if not summary.is_file():
         return False
+    checksums.check(folder, [summary.name])
     try:
-        return not json.loads(summary.read_text())["failed"]
+        content = json.loads(summary.read_text())
+        return not content["failed"] and content.get("steps", steps) == steps
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{summary}: got a file that cannot be read ({first_line(error)}), expected the summary of a run: put it "

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from inference_marl.config.files import load
-from inference_marl.config.together import together
 from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
-from inference_marl.runs import checkpoint
+from inference_marl.runs import checksums, sources
 from inference_marl.runs.errors import RunError
-from inference_marl.runs.job import Job
+from inference_marl.runs.folder import SPEC
+from inference_marl.runs.job import Job, jobs_of
 from inference_marl.types import BELIEFS, Actor, Decision, Experience, Learner, Memory, Start
 
 
@@ -50,7 +50,7 @@ class Frozen(Actor):
         digest: str | None = None,
     ) -> None:
         self.run, self.agent, self.explore = run, agent, explore
-        spec = Path(run) / "spec.yaml"
+        spec = Path(run) / SPEC
         if not spec.is_file():
             raise ValueError(f"run: got {run}, where there is no spec.yaml, expected the folder of a run")
         experiment = _experiment(spec, spec.read_bytes())
@@ -173,8 +173,7 @@ def _job(experiment: Experiment, arm: str, folder: Path) -> Job:
         ValueError: if there is none.
     """
     alone = Job.of(experiment, arm, folder)
-    jobs = [alone] + [Job(each.experiment, each.arms[0], folder, each.arms) for each in together(experiment)]
-    for job in jobs:
+    for job in [alone, *jobs_of(experiment, folder)]:
         if arm in job.stands_for and job.checkpoint.exists():
             return job
     raise ValueError(f"run: got {folder}, where arm {arm} has no checkpoint, expected one: run or resume it first")
@@ -195,11 +194,12 @@ def _policies(job: Job, device: torch.device) -> list[Actor]:
         IncompatibleError: if it is none of this job.
     """
     try:
-        saved = checkpoint.read(job.checkpoint)
+        checksums.check(job.folder, [SPEC])
+        sources.check(job.experiment, job.folder)
+        saved = job.saved()
     except RunError as error:
         raise IncompatibleError(str(error)) from error
-    if saved.get("job") != job.identity:
-        raise IncompatibleError(f"{job.checkpoint}: got a checkpoint of another experiment, expected one of spec.yaml")
+    assert saved is not None  # since the job was found by it
     actors = job.experiment.bind(job.arm, device=device)
     for actor, state in zip(actors, saved["actors"], strict=True):
         actor.load_state_dict(state)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,21 +21,24 @@ from typing import Any
 import pyro
 import torch
 
+from inference_marl.config.together import together
 from inference_marl.described import first_line
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.runs import checkpoint
+from inference_marl.runs import checkpoint, sources
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.common_numbers import CommonNumbers
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.files import write_text
 from inference_marl.runs.lease import Lease
+from inference_marl.runs.restoring import restore
+from inference_marl.runs.versions import PACKAGES, versions
 from inference_marl.types import kept_streams
 
 LOG_EVERY = 0.5
 """Seconds between what a job says of its progress."""
 
-ASIDE = {"arms", "checkpoint_every", "device", "levels", "published", "source", "success_window", "threads"}
+ASIDE = {"arms", "checkpoint_every", "device", "levels", "published", "source", "steps", "success_window", "threads"}
 """Keys of an experiment on which what one of its arms has played so far does not depend."""
 
 
@@ -48,6 +52,7 @@ class Job:
         folder: the run's.
         stands_for: names of the run's arms. Of several, each has as many of the experiment's replicates, in order.
         lease: what its player holds on the folder; `None` if nobody else could want to play it.
+        other_versions: whether it may be gone on with under other versions of what its numbers depend on.
     """
 
     experiment: Experiment
@@ -55,11 +60,14 @@ class Job:
     folder: Path
     stands_for: tuple[str, ...]
     lease: Lease | None = None
+    other_versions: bool = False
 
     @classmethod
-    def of(cls, experiment: Experiment, arm: str, folder: Path, lease: Lease | None = None) -> Job:
+    def of(
+        cls, experiment: Experiment, arm: str, folder: Path, lease: Lease | None = None, other_versions: bool = False
+    ) -> Job:
         """The job of a single arm."""
-        return cls(experiment, arm, folder, (arm,), lease)
+        return cls(experiment, arm, folder, (arm,), lease, other_versions)
 
     @property
     def name(self) -> str:
@@ -83,12 +91,45 @@ class Job:
         return self.folder / "records" / f"{self.name}.json"
 
     @cached_property
-    def identity(self) -> str:
-        """Tells it from jobs whose results would be others: a digest of all that they depend on."""
+    def content(self) -> dict[str, Any]:
+        """All that its results depend on but for versions, as plain data."""
         described = self.experiment.describe()["init_args"]
         content = {key: value for key, value in described.items() if key not in ASIDE}
-        content["arm"] = described["arms"][self.arm]
-        return hashlib.sha256(json.dumps(_normal(content), sort_keys=True).encode()).hexdigest()
+        content[f"arms.{self.arm}"] = described["arms"][self.arm]
+        content["sources"] = sources.digests(self.folder)
+        return {key: _normal(value) for key, value in content.items()}
+
+    @cached_property
+    def identity(self) -> str:
+        """Tells it from jobs whose results would be others."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
+
+    def saved(self) -> dict[str, Any] | None:
+        """Its checkpoint; `None` if there is none.
+
+        Raises:
+            RunError: if what is in its place is none, or that of another job, with the keys that differ.
+        """
+        if not self.checkpoint.exists():
+            return None
+        saved = checkpoint.read(self.checkpoint)
+        if saved.get("job") != self.identity:
+            raise RunError(
+                f"{self.checkpoint}: got a checkpoint of another experiment ({_differences(self.content, saved)}), "
+                "expected one of this: undo what was changed in spec.yaml, start a new run, or delete the checkpoint "
+                "to start the arm anew"
+            )
+        if saved["step"] > self.experiment.steps:
+            raise RunError(
+                f"steps: got {self.experiment.steps}, expected at least {saved['step']}, which were played before "
+                f"({self.checkpoint})"
+            )
+        return saved
+
+    @property
+    def is_to_be_restored(self) -> bool:
+        """Whether its records are in the results only, since the run was finished before."""
+        return not self.records.exists() and (self.folder / "metrics.nc").exists()
 
     def check(self) -> None:
         """Stop if the folder is somebody else's by now (`RunError`)."""
@@ -100,20 +141,37 @@ class Job:
         return "index" in self.said()
 
     def said(self) -> dict[str, Any]:
-        """What its log says, nothing if there is none of this very job: see `execute`."""
+        """What its log says, nothing if there is none of this very job, or a damaged one: see `execute`."""
         try:
             content: dict[str, Any] = json.loads(self.log.read_text())
-        except (FileNotFoundError, ValueError):
+            said: dict[str, Any] = content["said"]
+            whole = content["checksum"] == _checksum(said)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return {}
-        return content if content.get("job") == self.identity else {}
+        return said if whole and (said["job"], said["steps"]) == (self.identity, self.experiment.steps) else {}
+
+    def say(self, said: Mapping[str, Any]) -> None:
+        """Write its log."""
+        said = {"job": self.identity, "steps": self.experiment.steps, **said}
+        write_text(self.log, json.dumps({"said": said, "checksum": _checksum(said)}))
+
+
+def jobs_of(
+    experiment: Experiment, folder: Path, lease: Lease | None = None, other_versions: bool = False
+) -> list[Job]:
+    """The jobs of a run: its arms, of which some are played as one."""
+    return [
+        Job(group.experiment, group.arms[0], folder, group.arms, lease, other_versions)
+        for group in together(experiment)
+    ]
 
 
 def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str | None:
     """Play a job to its end, on the device and with the threads that its experiment names and that there are here.
 
     Its log has `found` and `made`, the steps that were made before and since, `began` in seconds since 1970, `device`,
-    and in the end either `index`, what is in its records, or `why` it could not be played to its end, with the
-    `traceback` of what was raised.
+    the `versions` with which it was played, one after another, and in the end either `index`, what is in its records,
+    or `why` it could not be played to its end, with the `traceback` of what was raised.
 
     Args:
         job: what is played.
@@ -124,18 +182,14 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
         was.
 
     Raises:
-        RunError: if it cannot be played here, what is in the checkpoint's place is none of it, or another process has
-            taken over.
+        RunError: if it cannot be played here or with these versions, what is in the checkpoint's place is none of it,
+            its classes have changed, or another process has taken over.
     """
-    experiment = job.experiment
-    saved = checkpoint.read(job.checkpoint) if job.checkpoint.exists() else None
-    if saved is not None and saved.get("job") != job.identity:
-        raise RunError(
-            f"{job.checkpoint}: got a checkpoint of another experiment, expected one of this: undo what was changed in "
-            "spec.yaml, or delete the checkpoint to start the arm anew"
-        )
+    experiment, saved = job.experiment, job.saved()
+    sources.check(experiment, job.folder)
+    made_with = _versions(job, saved)
     device = resolved(experiment.device, None if saved is None else saved["device"])
-    said = {"job": job.identity, "began": time.time(), "device": device.type}
+    said = {"began": time.time(), "device": device.type, "versions": made_with}
     written = 0.0
 
     def tell(found: int, made: int, **more: Any) -> None:
@@ -144,9 +198,10 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
             report(found, made)
         if more or time.monotonic() - written > LOG_EVERY:
             job.check()
-            write_text(job.log, json.dumps(said | {"found": found, "made": made} | more))
+            job.say(said | {"found": found, "made": made} | more)
             written = time.monotonic()
 
+    whose = {"job": job.identity, "content": json.dumps(job.content, sort_keys=True), "versions": made_with}
     found = 0 if saved is None else saved["step"]
     arm = None
     try:
@@ -167,7 +222,7 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
                     arm.advance()
                 if arm.step // experiment.checkpoint_every > before or arm.step == experiment.steps:
                     job.check()
-                    checkpoint.write(job.checkpoint, arm.state_dict() | {"job": job.identity})
+                    checkpoint.write(job.checkpoint, arm.state_dict() | whose)
                 tell(found, arm.step - found)
     except ArmError as error:
         raised = "".join(traceback.format_exception(error.__cause__ or error))
@@ -203,6 +258,8 @@ def _begun(job: Job, device: torch.device, saved: Mapping[str, Any] | None) -> A
     if saved is None:
         arm.recorder.cut()  # what was recorded before the first checkpoint
         return arm
+    if job.is_to_be_restored:
+        saved = {**saved, "recorder": restore(job.folder, job.stands_for, job.records, saved["recorder"])}
     try:
         arm.load_state_dict(saved)
     except RunError:  # of the records
@@ -210,6 +267,50 @@ def _begun(job: Job, device: torch.device, saved: Mapping[str, Any] | None) -> A
     except Exception as error:
         raise checkpoint.no_checkpoint(job.checkpoint, error) from error
     return arm
+
+
+def _versions(job: Job, saved: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """With which versions an arm has been played so far, and will be, one after another.
+
+    Raises:
+        RunError: if these are others than the last ones, unless the job accepts that.
+    """
+    now = {name: each for name, each in versions().items() if name in PACKAGES}
+    before: list[dict[str, str]] = [] if saved is None else saved["versions"]
+    if not before or before[-1] == now:
+        return before or [now]
+    if not job.other_versions:
+        last = before[-1]
+        differ = [f"{name} {each} instead of {last.get(name)}" for name, each in now.items() if each != last.get(name)]
+        raise RunError(
+            f"{job.checkpoint}: got {' and '.join(differ)}, expected the versions with which it was played before, "
+            "without which numbers may differ: install those, start a new run, or go on nevertheless, as the results "
+            f"will say: inference-marl resume {job.folder} --other-versions"
+        )
+    return [*before, now]
+
+
+def _differences(content: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """What is another in a checkpoint than in the experiment, key by key."""
+    here, there = _flat(content), _flat(json.loads(saved.get("content", "{}")))
+    keys = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
+    shown = [f"{key} is {here.get(key, 'not there')}, and was {there.get(key, 'not there')}" for key in keys[:3]]
+    return "; ".join([*shown, *([f"and {len(keys) - 3} more"] if len(keys) > 3 else [])])
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Plain data by dotted keys, as overrides have them."""
+    if isinstance(value, Mapping):
+        items = [(name if name != "init_args" else "", each) for name, each in value.items()]
+    elif isinstance(value, list):
+        items = [(str(number), each) for number, each in enumerate(value)]
+    else:
+        return {key: value}
+    return {at: each for name, item in items for at, each in _flat(item, f"{key}.{name}".strip(".")).items()}
+
+
+def _checksum(said: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(said).encode())
 
 
 def _normal(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class Recorder:
         failed: replicates whose records are not numbers.
         counts: records made, by stream.
         columns: by stream and name, the record that a quantity began with, its shape and its dtype.
+        checksums: CRC-32 of what is in each file, by stream and name.
         sums: sums of what was noted since the last record, by metric and, after `/`, agent.
         times: how often each was noted.
     """
@@ -64,6 +66,7 @@ class Recorder:
         self.failed: Sequence[int] = ()
         self.counts: dict[str, int] = {}
         self.columns: dict[str, dict[str, tuple[int, list[int], str]]] = {}
+        self.checksums: dict[str, dict[str, int]] = {}
         self.sums: dict[str, Tensor] = {}
         self.times: dict[str, int] = {}
         self._held: dict[tuple[str, str], list[bytes]] = {}
@@ -151,10 +154,12 @@ class Recorder:
             if self.before_writing is not None:
                 self.before_writing()
             for (stream, name), parts in self._held.items():
-                path = self.folder / stream / name
+                path, content = self.folder / stream / name, b"".join(parts)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("ab") as file:
-                    file.write(b"".join(parts))
+                    file.write(content)
+                known = self.checksums.setdefault(stream, {})
+                known[name] = zlib.crc32(content, known.get(name, 0))
         self._held, self._size = {}, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,16 +170,23 @@ class Recorder:
         """What is in the files, all of it by now, as `Records` reads it."""
         self.flush()
         columns = {stream: dict(columns) for stream, columns in self.columns.items()}
-        return {"everywhere": self.everywhere, "counts": dict(self.counts), "columns": columns}
+        checksums = {stream: dict(each) for stream, each in self.checksums.items()}
+        return {
+            "everywhere": self.everywhere,
+            "counts": dict(self.counts),
+            "columns": columns,
+            "checksums": checksums,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any], device: Any = None) -> None:
         """Undo `state_dict`, and cut the files back to what they held then.
 
         Raises:
-            RunError: if they hold less.
+            RunError: if they hold less, or something else.
         """
         self.everywhere, self.counts, self.times = state["everywhere"], dict(state["counts"]), dict(state["times"])
         self.columns = {stream: dict(columns) for stream, columns in state["columns"].items()}
+        self.checksums = {stream: dict(each) for stream, each in state["checksums"].items()}
         self.sums = {key: value.to(device) for key, value in state["sums"].items()}
         self.cut()
 
@@ -182,26 +194,50 @@ class Recorder:
         """Cut the files back to the records counted.
 
         Raises:
-            RunError: if there are fewer.
+            RunError: if there are fewer, or others.
         """
         if self.folder is None:
             return
-        expected = {
-            self.folder / stream / name: (self.counts[stream] - first) * math.prod(shape) * np.dtype(dtype).itemsize
-            for stream, columns in self.columns.items()
-            for name, (first, shape, dtype) in columns.items()
-        }
+        files = files_of(self.folder, self.index())
         for path in [path for path in self.folder.rglob("*") if path.is_file()]:
-            if path not in expected:
+            if path not in files:
                 path.unlink()
-        for path, size in expected.items():
-            found = path.stat().st_size if path.exists() else 0
-            if found < size:
-                raise RunError(
-                    f"{path}: got {found} bytes of records, expected {size} as its checkpoint says; if the run had "
-                    "finished, put its summary.json back, else delete the arm's checkpoint to start it anew"
-                )
-            os.truncate(path, size) if found > size else None
+        check_files(self.folder, self.index())
+        for path, (size, _) in files.items():
+            if path.exists() and path.stat().st_size > size:
+                os.truncate(path, size)
+
+
+def files_of(folder: Path, index: Mapping[str, Any]) -> dict[Path, tuple[int, int]]:
+    """The files of records, with the bytes that are counted and their CRC-32, as `Recorder.index` says."""
+    return {
+        folder / stream / name: (
+            (index["counts"][stream] - first) * math.prod(shape) * np.dtype(dtype).itemsize,
+            index["checksums"].get(stream, {}).get(name, 0),
+        )
+        for stream, columns in index["columns"].items()
+        for name, (first, shape, dtype) in columns.items()
+    }
+
+
+def check_files(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuse records that are fewer than were made, or others.
+
+    Raises:
+        RunError: naming the file.
+    """
+    for path, (size, checksum) in files_of(folder, index).items():
+        found, left, counted = 0, size, 0
+        if path.exists():
+            with path.open("rb") as file:
+                while left and (block := file.read(min(left, CHUNK))):
+                    found, left, counted = zlib.crc32(block, found), left - len(block), counted + len(block)
+        if left or found != checksum:
+            what = f"{counted} bytes of records, expected {size}" if left else "records that are damaged, expected them"
+            raise RunError(
+                f"{path}: got {what} as its checkpoint says; if the run had finished, put its summary.json back, else "
+                "delete the arm's checkpoint to start it anew"
+            )
 
 
 def as_numbers(value: Tensor) -> Values:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from inference_marl.config.check import check
-from inference_marl.config.files import load
+from inference_marl.config.files import Overrides
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.runs import suite
-from inference_marl.runs.completion import check_jobs, complete
-from inference_marl.runs.errors import RunError
+from inference_marl.runs.completion import begun_as, check_jobs, complete
 from inference_marl.runs.executors import Executor
 from inference_marl.runs.folder import begin, begun, is_finished
 
@@ -62,40 +61,52 @@ def run_or_resume(
     folder = begun(experiment, out, name)
     if folder is None:
         return run(experiment, out, name, progress, jobs), False
-    before = is_finished(folder)
+    before = is_finished(folder, experiment.steps)
     return _complete(experiment, folder, progress, jobs), before
 
 
-def resume(folder: str | Path, progress: bool = True, jobs: int | Executor = 1) -> Path:
+def resume(
+    folder: str | Path,
+    progress: bool = True,
+    jobs: int | Executor = 1,
+    overrides: Overrides = (),
+    other_versions: bool = False,
+) -> Path:
     """Go on with a run, or all runs of a suite, from the last checkpoints.
 
-    Finished runs are left as they are, failed arms are tried again.
+    Finished runs are left as they are, failed arms are tried again. What a checkpoint belongs to is never gone on with
+    as something else: not as another experiment, with other classes, or under other versions.
 
     Args:
         folder: of a run or of a suite.
         progress: show a bar with the time left.
         jobs: as for `run`.
+        overrides: what is to be another from now on, `(dotted key, value)` pairs. With more `steps`, a run ends as if
+            it had been begun with so many, also one that was finished. Else only what results do not depend on, such
+            as `checkpoint_every`, or what concerns arms without a checkpoint.
+        other_versions: go on also if this package, torch, Pyro or numpy are of other versions than before. The results
+            then say so.
 
     Returns:
         `folder`.
 
     Raises:
         ArmError: as for `run`.
-        RunError: if the folder is neither a run's nor a suite's, or a run cannot go on.
-        SpecError: if a `spec.yaml` cannot be read.
+        RunError: if the folder is neither a run's nor a suite's, a file is damaged or edited, or a run cannot go on.
+        SpecError: if a `spec.yaml` cannot be read, or an override is wrong.
     """
     folder = Path(folder)
     if suite.is_suite(folder):
-        return suite.resume(folder, progress, jobs)
-    if not (folder / "spec.yaml").is_file():
-        raise RunError(f"{folder}: got no spec.yaml there, expected the folder of a run")
-    return _complete(load(folder / "spec.yaml"), folder, progress, jobs)
+        return suite.resume(folder, progress, jobs, overrides, other_versions)
+    return _complete(begun_as(folder, overrides), folder, progress, jobs, other_versions)
 
 
-def _complete(experiment: Experiment, folder: Path, progress: bool, jobs: int | Executor) -> Path:
+def _complete(
+    experiment: Experiment, folder: Path, progress: bool, jobs: int | Executor, other_versions: bool = False
+) -> Path:
     """Play what is missing of one run; returns its folder."""
     try:
-        failed = complete({folder: experiment}, progress, jobs)
+        failed = complete({folder: experiment}, progress, jobs, other_versions)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"resume {folder}") from None
     if failed:

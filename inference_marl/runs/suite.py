@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from inference_marl.config.check import check
-from inference_marl.config.files import load
+from inference_marl.config.files import Overrides
 from inference_marl.described import first_line, within
 from inference_marl.experiment import Experiment, Suite, entrants
-from inference_marl.runs.completion import complete
+from inference_marl.runs import checksums
+from inference_marl.runs.completion import begun_as, complete
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import Executor
 from inference_marl.runs.files import write_text
@@ -40,30 +41,39 @@ def run(suite: Suite, out: str | Path, name: str, progress: bool, jobs: int | Ex
         "runs": {run: {"folder": where.name, "arms": entrants(suite.runs[run])} for run, where in folders.items()},
         "show": suite.show,
     }
-    write_text(folder / INDEX, json.dumps(index, indent=1))
+    with checksums.listing(folder, [INDEX]):
+        write_text(folder / INDEX, json.dumps(index, indent=1))
     return _complete(folder, folders, suite.runs, progress, jobs)
 
 
-def resume(folder: Path, progress: bool, jobs: int | Executor) -> Path:
+def resume(
+    folder: Path, progress: bool, jobs: int | Executor, overrides: Overrides = (), other_versions: bool = False
+) -> Path:
     """See `inference_marl.runs.run.resume`."""
     folders = {run: folder / at["folder"] for run, at in read_index(folder)["runs"].items()}
-    runs = {run: load(where / "spec.yaml") for run, where in folders.items()}
-    return _complete(folder, folders, runs, progress, jobs)
+    runs = {run: begun_as(where, overrides) for run, where in folders.items()}
+    return _complete(folder, folders, runs, progress, jobs, other_versions)
 
 
 def finished(suite: Suite, out: str | Path, name: str) -> list[str]:
     """Names of the runs that were played to their end before, in a folder that `run` would go on with."""
     folder = Path(out) / name
     found = {run: begun(experiment, folder, run) for run, experiment in suite.runs.items()}
-    return [run for run, where in found.items() if where is not None and is_finished(where)]
+    return [run for run, where in found.items() if where is not None and is_finished(where, suite.runs[run].steps)]
 
 
 def _complete(
-    folder: Path, folders: Mapping[str, Path], runs: Mapping[str, Experiment], progress: bool, jobs: int | Executor
+    folder: Path,
+    folders: Mapping[str, Path],
+    runs: Mapping[str, Experiment],
+    progress: bool,
+    jobs: int | Executor,
+    other_versions: bool = False,
 ) -> Path:
     """Play what is missing of a suite's runs, given their folders and experiments by name; returns the suite's."""
     try:
-        failed = complete({folders[run]: experiment for run, experiment in runs.items()}, progress, jobs)
+        played = {folders[run]: experiment for run, experiment in runs.items()}
+        failed = complete(played, progress, jobs, other_versions)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"resume {folder}") from None
     if not failed:
@@ -113,6 +123,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"{folder}: got no {INDEX} there, expected the folder of a suite")
     try:
+        if checksums.altered(folder, [INDEX]):
+            raise ValueError("it is not what was written there")
         content: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise RunError(

@@ -34,7 +34,8 @@ def test_list_names_what_files_can_name(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_run_without_beliefs_says_so(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (recorded / "posterior.nc").unlink()
+    for name in ("posterior.nc", "SHA256SUMS"):
+        (recorded / name).unlink()
     assert main(["inspect", "runs/small"]) == 0
     output = capsys.readouterr().out
     assert "This run did not record beliefs" in output

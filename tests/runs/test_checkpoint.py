@@ -59,10 +59,12 @@ def test_what_an_edited_spec_says_is_not_gone_on_with(
     cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
     spec = folder / "spec.yaml"
     before = spec.read_text()
-    for edited in (before.replace("discount: 0.9", "discount: 0.8"), before.replace("steps: 6", "steps: 7")):
+    for edited in (before.replace("discount: 0.9", "discount: 0.8"),):
         assert edited != before
         spec.write_text(edited)
-        with pytest.raises(RunError, match=r"a\.pt: got a checkpoint of another experiment, expected one of this"):
+        with pytest.raises(
+            RunError, match=r"a\.pt: got a checkpoint of another experiment \(arms\.a\.discount is 0\.8, "
+        ):
             resume(folder, progress=False)
     # How numbers are written, how often is saved, and where an arm is played does not matter.
     spec.write_text(before.replace("temperature: 1.0", "temperature: 1").replace("threads: 1", "threads: 2"))

@@ -199,6 +199,9 @@ def test_its_checkpoint_is_that_of_its_spec(tmp_path: Path) -> None:
     folder = run(small(rommeo_q()), tmp_path)
     spec = folder / "spec.yaml"
     spec.write_text(spec.read_text().replace("discount: 0.9", "discount: 0.5"))
+    with pytest.raises(IncompatibleError, match=r"spec.yaml: got another content than was written there"):
+        check(small([rommeo_q(), Frozen(str(folder))]))
+    (folder / "SHA256SUMS").unlink()
     with pytest.raises(IncompatibleError, match="got a checkpoint of another experiment"):
         check(small([rommeo_q(), Frozen(str(folder))]))
     (folder / "checkpoints" / "a.pt").write_bytes(b"no checkpoint")

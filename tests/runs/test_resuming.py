@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 import xarray as xr
-import yaml
 
 from inference_marl.config.factors import ablation
 from inference_marl.config.files import dump, load
-from inference_marl.config.overrides import override
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, RiskyBridge
 from inference_marl.guides import OpponentFirst, Tabular, TrajectoryGuide
@@ -41,6 +39,9 @@ from tests.runs.small_runs import (
     run,
     without_partial_files,
 )
+
+BEGUN = {"SHA256SUMS", "spec.yaml"}
+"""What a run's folder has before anything is played."""
 
 RESUMABLE: dict[str, Callable[[], Experiment]] = {
     "rommeo_q": lambda: climbing(checkpoint_every=2),
@@ -182,14 +183,11 @@ def test_a_failed_arm_does_not_lose_the_others_and_is_tried_again(tmp_path: Path
         assert {row["learner"] for row in summary["results"]} == {"good"}
         assert (tmp_path / "test" / "records" / "good").is_dir(), "what a later table needs is not thrown away"
     # What made them fail is mended, and the arm that was done is not played again.
-    spec = tmp_path / "test" / "spec.yaml"
-    mended = yaml.safe_load(spec.read_text())
+    mended = [(f"arms.{name}.optimality.upper", 50.0) for name in ("bad", "worse")]
     for name in ("bad", "worse"):
-        override(mended, f"arms.{name}.optimality.upper", 50.0)
         (tmp_path / "test" / "checkpoints" / f"{name}.pt").unlink(missing_ok=True)
-    spec.write_text(yaml.safe_dump(mended, sort_keys=False))
-    resume(tmp_path / "test", progress=False)
-    assert_same(tmp_path / "test", run(load(spec), tmp_path, "whole"))
+    resume(tmp_path / "test", progress=False, overrides=mended)
+    assert_same(tmp_path / "test", run(load(tmp_path / "test" / "spec.yaml"), tmp_path, "whole"))
     assert json.loads((tmp_path / "test" / "summary.json").read_text())["failed"] == {}
 
 
@@ -197,7 +195,7 @@ def test_if_every_arm_fails_there_are_no_results(tmp_path: Path) -> None:
     with pytest.raises(ArmError) as caught:
         run(climbing(arms={"bad": rommeo_q(optimality=REFUSING)}, replicates=20), tmp_path)
     assert caught.value.folder is None
-    assert {path.name for path in (tmp_path / "test").iterdir()} <= {"spec.yaml", "checkpoints", "records"}
+    assert {path.name for path in (tmp_path / "test").iterdir()} <= {*BEGUN, "checkpoints", "records"}
 
 
 def test_starting_again_after_a_cut_plays_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +217,7 @@ def test_starting_again_after_a_cut_plays_only_what_is_missing(tmp_path: Path, m
 
 def test_a_finished_run_without_its_summary_is_not_played_again(finished: Path) -> None:
     (finished / "summary.json").unlink()
-    with pytest.raises(RunError, match=r"got 0 bytes of records, expected \d+ as its checkpoint says; if the run"):
+    with pytest.raises(RunError, match=r"summary.json: got no file, where one was written \(SHA256SUMS has"):
         resume(finished, progress=False)
 
 

@@ -32,7 +32,7 @@ def test_what_was_played_as_one_job_is_what_is_played_alone(tmp_path: Path, monk
     experiment = swept()
     folder = run(experiment, tmp_path / "together")
     assert {path.stem for path in (folder / "checkpoints").iterdir()} == {f"{next(iter(experiment.arms))}+2"}
-    monkeypatch.setattr("inference_marl.runs.completion.together", _apart)
+    monkeypatch.setattr("inference_marl.runs.job.together", _apart)
     alone = run(experiment, tmp_path / "alone")
     assert {path.stem for path in (alone / "checkpoints").iterdir()} == set(experiment.arms)
     for name in ("posterior.nc", "actions.nc"):
@@ -62,7 +62,7 @@ def test_continuous_actions_and_draws_are_taken_apart_too(tmp_path: Path, monkey
     experiment = ablation(plain, {"kl_weight": [1.0, 0.1]})
     folder = run(experiment, tmp_path / "together")
     assert [path.stem for path in (folder / "checkpoints").iterdir()] == ["kl_weight_1+1"]
-    monkeypatch.setattr("inference_marl.runs.completion.together", _apart)
+    monkeypatch.setattr("inference_marl.runs.job.together", _apart)
     alone = run(experiment, tmp_path / "alone")
     for name in RESULTS:
         xr.testing.assert_allclose(*(dataset(each, name) for each in (folder, alone)), rtol=1e-3, atol=1e-4)
