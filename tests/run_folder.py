@@ -37,7 +37,7 @@ def recorded(folder: Path, **datasets: xr.Dataset) -> Recorded:
     posterior = datasets.get("posterior")
     if posterior is not None and "state" not in posterior.coords:
         posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
-    return Recorded(folder, {}, datasets["metrics"], posterior, datasets.get("surface"), {})
+    return Recorded(folder, {}, datasets["metrics"], posterior, datasets.get("surface"), datasets.get("solution"), {})
 
 
 def metrics_dataset(

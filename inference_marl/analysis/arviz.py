@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,10 @@ import xarray as xr
 import yaml
 
 from inference_marl.analysis.recorded import Recorded, read
-from inference_marl.config.build import SpecError
-from inference_marl.config.files import load
 from inference_marl.described import InspectError
-from inference_marl.models import DirichletMultinomial
-from inference_marl.spaces import joint_names
+from inference_marl.spaces import Discrete, joint_names
 from inference_marl.statistics.beliefs import Numbers, about, modelling
 from inference_marl.statistics.forecasts import joint_actions, total_scores
-from inference_marl.types import Seat
 
 LEVEL = 0.95
 """Mass of the highest-density intervals in `summary`."""
@@ -343,12 +340,14 @@ def parameter_posterior(
     recorded = read(run)
     learner = _known(recorded.metrics, "learner", learner or recorded.learners[0])
     agent = _known(recorded.metrics, "agent", agent)
-    prior, seat = _dirichlet(recorded, learner, agent)
-    seen = _counted(recorded, learner, replicate, step, prior, seat)
-    counts = np.zeros((seat.observation.features, seat.opponent_action.features))
+    prior = _dirichlet(recorded, learner, agent)
+    seen = _counted(recorded, learner, replicate, step, prior)
+    counts = np.zeros((prior.states, len(prior.labels["opponent_action"])))
     np.add.at(counts, (seen["state"], seen["opponent_action"]), 1.0)
-    rng, labels = np.random.default_rng(seed), _labels(seat)
-    theta, before = (_dirichlet_draws(rng, prior.concentration + each, draws, labels) for each in (counts, 0 * counts))
+    rng = np.random.default_rng(seed)
+    theta, before = (
+        _dirichlet_draws(rng, prior.concentration + each, draws, prior.labels) for each in (counts, 0 * counts)
+    )
     likelihood = xr.ufuncs.log(theta.isel({str(name): each for name, each in seen.items() if name in theta.dims}))
     likelihood = likelihood.drop_vars("opponent_action")
     observed = seen["opponent_action"].assign_coords(likelihood.isel(chain=0, draw=0, drop=True).coords)
@@ -359,43 +358,70 @@ def parameter_posterior(
     return _tree(recorded, {group: each.to_dataset(name=name) for name in named for group, each in named[name].items()})
 
 
-def _dirichlet(recorded: Recorded, learner: str, agent: int) -> tuple[DirichletMultinomial, Seat]:
-    """An agent's prior as it was described, and its seat."""
-    try:
-        experiment = load(recorded.folder / "spec.yaml")
-    except SpecError as error:
-        raise InspectError(f"{recorded.folder}: got an experiment that cannot be built here ({error})") from error
-    prior = getattr(experiment.players(learner)[agent], "opponent_prior", None)
-    if type(prior) is not DirichletMultinomial:  # what a subclass predicts may be no posterior
+@dataclass(frozen=True)
+class _Counting:
+    """A `DirichletMultinomial` prior, and what its agent observes.
+
+    Attributes:
+        agent: whose it is.
+        concentration: see `DirichletMultinomial`.
+        window: see `DirichletMultinomial`.
+        spaces: of everybody's actions.
+        states: how many the agent tells apart.
+        labels: names of the states and of the opponents' joint actions.
+    """
+
+    agent: int
+    concentration: float
+    window: int | None
+    spaces: Sequence[Discrete]
+    states: int
+    labels: Mapping[str, Sequence[Any]]
+
+    @property
+    def opponents(self) -> list[int]:
+        """Numbers of the others."""
+        return [other for other in range(len(self.spaces)) if other != self.agent]
+
+
+def _dirichlet(recorded: Recorded, learner: str, agent: int) -> _Counting:
+    """An agent's prior as it was described. No class that the run names is looked up."""
+    arm = recorded.spec["arms"][learner]
+    described = arm[agent] if isinstance(arm, list) else arm
+    prior = described.get("init_args", {}).get("opponent_prior") or {"class_path": "no opponent prior"}
+    package, _, name = prior["class_path"].rpartition(".")
+    if name != "DirichletMultinomial" or not package.startswith("inference_marl."):
         raise InspectError(
-            f"{learner}, agent {agent}: got {'no opponent prior' if prior is None else type(prior).__name__}, expected "
-            "DirichletMultinomial, whose posterior is known exactly"
+            f"{learner}, agent {agent}: got {name}, expected DirichletMultinomial, whose posterior is known exactly"
         )
-    return prior, experiment.seats()[agent]
-
-
-def _counted(
-    recorded: Recorded, learner: str, replicate: int, step: int | None, prior: DirichletMultinomial, seat: Seat
-) -> xr.Dataset:
-    """What the prior remembers after a step: `state` and `opponent_action` by `observation`, in its order."""
     if recorded.actions is None:
         raise InspectError(f"{recorded.folder}: got a run without actions.nc, expected one with record_actions")
+    said = recorded.actions.attrs
+    if "action_sizes" not in said:
+        raise InspectError(f"{recorded.folder}: got a run of a version before 0.2.0, expected one that says its spaces")
+    spaces = [Discrete(int(size)) for size in np.atleast_1d(said["action_sizes"])]
+    states = int(np.atleast_1d(said["state_sizes"])[agent])
+    names = {key: np.atleast_1d(said[key]).tolist() if key in said else None for key in ("state_names", "action_names")}
+    others = [space for other, space in enumerate(spaces) if other != agent]
+    labels = {
+        "state": names["state_names"] or list(range(states)),
+        "opponent_action": joint_names(others, names["action_names"]),
+    }
+    arguments = prior["init_args"]
+    return _Counting(agent, arguments["concentration"], arguments.get("window"), spaces, states, labels)
+
+
+def _counted(recorded: Recorded, learner: str, replicate: int, step: int | None, prior: _Counting) -> xr.Dataset:
+    """What the prior remembers after a step: `state` and `opponent_action` by `observation`, in its order."""
+    assert recorded.actions is not None  # since the prior's spaces are from there
     played = recorded.actions.sel(learner=learner, drop=True)
-    if seat.observation.features > 1 and "state" not in played:
+    if prior.states > 1 and "state" not in played:
         raise InspectError(f"{recorded.folder}: got actions without the states in which they were taken, expected both")
     played = played.isel(replicate=_known(played, "replicate", replicate)).sel(step=slice(_known(played, "step", step)))
     flat = played.transpose("step", "environment", ...).stack(observation=("step", "environment"), create_index=False)
-    taken = joint_actions(flat["actions"], seat.opponents, [space.features for space in seat.action_spaces])
+    taken = joint_actions(flat["actions"], prior.opponents, [space.features for space in prior.spaces])
     state = flat["state"].astype(np.int64) if "state" in flat else 0 * taken
     return xr.Dataset({"state": state, "opponent_action": taken}).isel(observation=slice(-(prior.window or 0), None))
-
-
-def _labels(seat: Seat) -> dict[str, Sequence[Any]]:
-    """Names of the states that an agent observes and of its opponents' joint actions."""
-    assert seat.game is not None  # since an experiment has one
-    spaces = [seat.action_spaces[other] for other in seat.opponents]
-    states = seat.game.state_names or range(seat.observation.features)
-    return {"state": list(states), "opponent_action": joint_names(spaces, seat.game.action_names)}
 
 
 def _dirichlet_draws(

@@ -42,6 +42,7 @@ class Recorded:
         metrics: `metrics.nc`.
         posterior: `posterior.nc`; `None` if the run has none.
         surface: `surface.nc`; `None` if the game has no reward surface.
+        solution: `solution.nc`; `None` if nothing can be compared with an exact solution.
         summary: `summary.json`.
     """
 
@@ -50,6 +51,7 @@ class Recorded:
     metrics: xr.Dataset
     posterior: xr.Dataset | None
     surface: xr.Dataset | None
+    solution: xr.Dataset | None
     summary: dict[str, Any]
 
     @property
@@ -225,11 +227,12 @@ def read(run: Path | str | Recorded) -> Recorded:
         raise InspectError(
             f"{folder}: got a run that has not finished (no results yet); go on with: inference-marl resume {folder}"
         )
-    _check(folder, "spec.yaml", "metrics.nc", "posterior.nc", "surface.nc", "summary.json")
+    _check(folder, "spec.yaml", "metrics.nc", "posterior.nc", "surface.nc", "solution.nc", "summary.json")
     metrics = _dataset(folder / "metrics.nc")
     metrics = _declare(metrics.rename(success="success_rate") if "success" in metrics else metrics)
-    posterior, surface = (
-        _dataset(path) if (path := folder / name).is_file() else None for name in ("posterior.nc", "surface.nc")
+    posterior, surface, solution = (
+        _dataset(path) if (path := folder / name).is_file() else None
+        for name in ("posterior.nc", "surface.nc", "solution.nc")
     )
     spec = _mapping(folder / "spec.yaml", yaml.safe_load)
     if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
@@ -237,7 +240,7 @@ def read(run: Path | str | Recorded) -> Recorded:
     results = _mapping(folder / "summary.json", json.loads)
     # Where older folders have what differs between two runs of one experiment.
     results.setdefault("made", {key: results[key] for key in ("seconds", "versions") if key in results})
-    return Recorded(folder, spec, metrics, posterior, surface, results)
+    return Recorded(folder, spec, metrics, posterior, surface, solution, results)
 
 
 def _check(folder: Path, *names: str) -> None:

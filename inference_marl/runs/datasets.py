@@ -24,6 +24,7 @@ from inference_marl.runs.measures import joint_belief, optimum_mask
 from inference_marl.runs.netcdf import COMPRESSED, Part, Variable, write_variables
 from inference_marl.runs.recorder import Values, compact
 from inference_marl.runs.records import Records
+from inference_marl.runs.solution import distances
 from inference_marl.runs.versions import versions
 from inference_marl.spaces import Box, Discrete, joint_names
 from inference_marl.statistics.beliefs import EVERY_STATE, WHERE_AGENTS_ARE
@@ -40,7 +41,7 @@ LAST = {
 }
 """What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
 
-RESULTS = ("metrics.nc", "posterior.nc", "actions.nc", "surface.nc", "summary.json")
+RESULTS = ("metrics.nc", "posterior.nc", "actions.nc", "surface.nc", "solution.nc", "summary.json")
 """The files that are written."""
 
 RecordsOf = Mapping[str, Records]
@@ -57,7 +58,8 @@ def write_results(
     """Write the run's datasets and, last, `summary.json`.
 
     `metrics.nc` is always there, `posterior.nc` and `actions.nc` where beliefs and actions are recorded, `surface.nc`
-    for differential games. All but `made` in the summary is the same however often a run was stopped and resumed.
+    for differential games, and `solution.nc` where beliefs can be compared with exact ones. All but `made` in the
+    summary is the same however often a run was stopped and resumed.
 
     Args:
         experiment: what was run.
@@ -91,6 +93,7 @@ def _write_results(
         write_atomically(
             folder / "surface.nc", lambda path: surface.to_netcdf(path, engine="h5netcdf", encoding=encoding)
         )
+    _write_solution(folder / "solution.nc", experiment, beliefs)
     summary = {
         "experiment": attributes["experiment"],
         "game": attributes["game"],
@@ -109,6 +112,19 @@ def _write_results(
         },
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
+
+
+def _write_solution(path: Path, experiment: Experiment, beliefs: xr.Dataset | None) -> None:
+    """How far beliefs are from the exact ones, so that who reads the run need not build its game again."""
+    if not experiment.beliefs_every:
+        return
+    with ExitStack() as opened:
+        if beliefs is None:
+            recorded = path.parent / "posterior.nc"
+            beliefs = opened.enter_context(xr.open_dataset(recorded, engine="h5netcdf", cache=False))
+        found = distances(experiment, beliefs)
+    if found is not None:
+        write_atomically(path, lambda beside: found.to_netcdf(beside, engine="h5netcdf"))
 
 
 def _summaries(
@@ -257,7 +273,20 @@ def _write_actions(path: Path, experiment: Experiment, recorded: RecordsOf) -> N
     if all("state" in records.columns["actions"] and records.everywhere for records in recorded.values()):
         states = [Part.of(records, learner, "actions", "state") for learner, records in enumerate(recorded.values())]
         variables["state"] = Variable(dims, states, {"long_name": "state in which the actions were taken"})
-    write_variables(path, xr.Dataset(coords=_coordinates(recorded, len(spaces), "actions", 1)), variables)
+    coordinates = _coordinates(recorded, len(spaces), "actions", 1)
+    write_variables(path, xr.Dataset(coords=coordinates, attrs=_spaces(experiment.game)), variables)
+
+
+def _spaces(game: Game) -> dict[str, Any]:
+    """What who reads recorded actions needs to know of the game, where it is discrete."""
+    if not all(isinstance(space, Discrete) for space in (*game.action_spaces, *game.observations)):
+        return {}
+    names = {"action_names": game.action_names, "state_names": game.state_names}
+    return {
+        "action_sizes": [space.features for space in game.action_spaces],
+        "state_sizes": [space.features for space in game.observations],
+        **{key: list(value) for key, value in names.items() if value is not None},
+    }
 
 
 def _title(described: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ def recorded(metrics: xr.Dataset, arms: dict[str, Any] | None = None, **summary:
         "agents": summarise_agents(metrics),
         "differences": paired_differences(metrics, str(metrics["learner"][0].item())),
     }
-    return Recorded(Path("run"), spec, metrics, None, None, told | summary)
+    return Recorded(Path("run"), spec, metrics, None, None, None, told | summary)
 
 
 def opposed(learners: tuple[str, ...] = ("a",), shift: float = 0.0) -> xr.Dataset:
@@ -168,5 +168,5 @@ def test_a_table_is_a_pivot_in_the_order_of_the_rows() -> None:
 
 
 def test_a_run_without_results_has_an_empty_frame() -> None:
-    nothing = Recorded(Path("run"), {"arms": {}}, opposed(), None, None, {})
+    nothing = Recorded(Path("run"), {"arms": {}}, opposed(), None, None, None, {})
     assert nothing.frame().empty

@@ -20,6 +20,7 @@ from inference_marl.games import MatrixGame
 from inference_marl.guides import Empirical, OpponentFirst, Optimal
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.models import EmpiricalFrequency, TabularCritic, Uniform
+from inference_marl.runs import checksums
 from inference_marl.runs.run import run
 
 
@@ -78,7 +79,8 @@ def test_a_belief_that_is_no_number_is_no_good_forecast(folder: Path, tmp_path: 
     with xr.open_dataset(folder / "posterior.nc", engine="h5netcdf") as posterior:
         broken = posterior.load()
     broken["opponent_model"].loc[{"learner": "counting", "replicate": 3, "step": 40}] = np.nan
-    broken.to_netcdf(copied / "posterior.nc", engine="h5netcdf")
+    with checksums.listing(copied, ["posterior.nc"]):
+        broken.to_netcdf(copied / "posterior.nc", engine="h5netcdf")
     found = forecasts(copied, "counting")
     for name, missing in {"rho": True, "P": False, "uniform": False}.items():
         total = found[name]["elpd_loo"] if "elpd_loo" in dir(found[name]) else found[name].elpd

@@ -41,7 +41,15 @@ def test_a_run_is_a_folder_with_everything_in_it(tmp_path: Path) -> None:
     folder = run(experiment, tmp_path / "new" / "runs")
     assert folder == tmp_path / "new" / "runs" / "test"
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert written == {"SHA256SUMS", "spec.yaml", *RESULTS, "summary.json", "checkpoints/a.pt", "checkpoints/b.pt"}
+    assert written == {
+        "SHA256SUMS",
+        "spec.yaml",
+        *RESULTS,
+        "solution.nc",
+        "summary.json",
+        "checkpoints/a.pt",
+        "checkpoints/b.pt",
+    }
     assert load(folder / "spec.yaml").describe() == experiment.describe()
 
 

@@ -12,7 +12,6 @@ import xarray as xr
 
 from inference_marl.analysis.arviz import summary
 from inference_marl.analysis.recorded import Recorded
-from inference_marl.analysis.solution import distances as from_solution
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, decimals, number
 from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, modelling, opponent_types, places
 from inference_marl.statistics.forecasts import FORECAST_SCORE, total_scores
@@ -358,17 +357,18 @@ def evidence(recorded: Recorded) -> Section | None:
 
 def solved(recorded: Recorded) -> Section | None:
     """How close learning has come to the exact solution that it aims at, where the game's rules are tables."""
-    found, rows = from_solution(recorded), {}
-    metric = Metric("distance", bounds=PROBABILITY)
-    for learner in dict.fromkeys(each.learner for each in found):
-        agents = [each for each in found if each.learner == learner]
-        means = {
-            name: np.mean([getattr(each, name) for each in agents], axis=0) for name in ("opponent_model", "policy")
-        }
-        rows[learner] = {name.replace("_", " "): cell(metric, estimate(metric, each)) for name, each in means.items()}
-    if not rows:
+    found = recorded.solution
+    if found is None:
         return None
-    used, count = len(found[0].policy), recorded.metrics.sizes["replicate"]
+    metric, rows = Metric("distance", bounds=PROBABILITY), {}
+    for learner in found["learner"].to_numpy().tolist():
+        means = found.sel(learner=learner).mean("agent")
+        if not means["policy"].isnull().all():
+            rows[learner] = {
+                name.replace("_", " "): cell(metric, estimate(metric, means[name].to_numpy()))
+                for name in ("opponent_model", "policy")
+            }
+    used, count = found.sizes["replicate"], recorded.metrics.sizes["replicate"]
     return Section(
         "How far from the exact solution?",
         "Total variation from soft Q-iteration (or backward recursion, for planners) with the game's true rules and "

@@ -185,7 +185,7 @@ def made_up(levels: dict[str, dict[str, str]], data: dict[str, Any], **summary: 
     steps = np.arange(1, next(iter(data.values())).shape[2] + 1)
     arms = [arm for arm in levels if arm not in summary.get("failed", {})]
     metrics = run_folder.metrics_dataset(data, steps, learners=arms)
-    return Recorded(Path(), {"levels": levels}, metrics, None, None, summary)
+    return Recorded(Path(), {"levels": levels}, metrics, None, None, None, summary)
 
 
 def test_a_success_rate_is_averaged_within_replicates_and_stays_a_probability() -> None:

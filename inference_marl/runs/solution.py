@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,9 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from inference_marl.analysis.recorded import Recorded
-from inference_marl.config.build import SpecError
-from inference_marl.config.files import load
+from inference_marl.experiment import Experiment
 from inference_marl.guides import Empirical, PolicyFirst
 from inference_marl.inference.exact import Solution, seen_by, smooth, soft_q_iteration
 from inference_marl.inference.schedules import current
@@ -28,46 +25,29 @@ BELIEFS = {"opponent_prior": "opponent_action", "opponent_model": "opponent_acti
 """What is compared or solved with, and over which dimension."""
 
 
-@dataclass(frozen=True)
-class Distance:
-    """Total variation between what one agent has learned and the exact solution, see `distances`.
-
-    Attributes:
-        learner: which arm.
-        agent: which agent.
-        opponent_model: of rho, mean over states, `replicates`.
-        policy: of the marginal policy, mean over states, `replicates`.
-    """
-
-    learner: str
-    agent: int
-    opponent_model: Numbers
-    policy: Numbers
-
-
-def distances(recorded: Recorded) -> list[Distance]:
-    """Distance of every modelling agent from Eq. 9-13 of Tian et al. (2019), solved exactly.
+def distances(experiment: Experiment, posterior: xr.Dataset) -> xr.Dataset | None:
+    """Total variation between what modelling agents have learned and Eq. 9-13 of Tian et al. (2019), solved exactly.
 
     The solution is that of an agent that knows the game's rules and whose opponents follow its own prior at the last
     record, with the current temperature, KL weight and discount (or planning horizon and treatment of the dynamics).
     So it measures not how well an agent plays, but how close learning has come to its target.
 
+    Args:
+        experiment: what was run.
+        posterior: its recorded beliefs.
+
     Returns:
-        Empty for games without tables, beliefs that were not recorded in every state, and runs whose experiment cannot
-        be built here. Learners with another target have no row: those whose opponent model is given (rho := P, or a
-        fixed one) or whose guide samples the policy first.
+        `opponent_model` (of rho) and `policy` (of the marginal policy), means over states, with the dimensions
+        `learner`, `agent` and `replicate`. NaN for learners with another target: those whose opponent model is given
+        (rho := P, or a fixed one) or whose guide samples the policy first. `None` if there is no distance at all, as
+        for games without tables and beliefs that were not recorded in every state.
     """
-    try:
-        experiment = load(recorded.folder / "spec.yaml")
-    except SpecError:
-        return []
-    posterior, rules = recorded.posterior, experiment.game.dynamics()
-    if posterior is None or rules is None or posterior.sizes["state"] != len(rules.initial):
-        return []
-    found = []
-    last = posterior.isel(step=-1)
-    for name in experiment.arms:
-        for agent, learner in enumerate(experiment.players(name)) if name in last["learner"] else []:
+    rules = experiment.game.dynamics()
+    if rules is None or posterior.sizes.get("state") != len(rules.initial):
+        return None
+    last, found = posterior.isel(step=-1), {}
+    for name in last["learner"].to_numpy().tolist():
+        for agent, learner in enumerate(experiment.players(name)):
             reward, transition = seen_by(rules, agent)
             beliefs = _beliefs(last.sel(learner=name).isel(agent=agent), reward, transition)
             if beliefs is None:
@@ -76,9 +56,24 @@ def distances(recorded: Recorded) -> list[Distance]:
             solution = _solve(learner, int(last["step"]), reward, transition, prior.log())
             if solution is not None:
                 marginal = (solution.policy * solution.opponent_model.unsqueeze(-2)).sum(-1)
-                apart = _total_variation(model, solution.opponent_model), _total_variation(policy, marginal)
-                found.append(Distance(name, agent, *apart))
-    return found
+                found[name, agent] = (
+                    _total_variation(model, solution.opponent_model),
+                    _total_variation(policy, marginal),
+                )
+    if not found:
+        return None
+    replicates = len(next(iter(found.values()))[0])
+    learners, agents = last["learner"].to_numpy().tolist(), list(range(experiment.game.agents))
+    missing = np.full(replicates, np.nan)
+    values = {
+        variable: np.array(
+            [[found.get((name, agent), (missing, missing))[which] for agent in agents] for name in learners]
+        )
+        for which, variable in enumerate(("opponent_model", "policy"))
+    }
+    dims = ("learner", "agent", "replicate")
+    coordinates = {"learner": learners, "agent": agents}
+    return xr.Dataset({name: (dims, each) for name, each in values.items()}, coordinates)
 
 
 def _beliefs(here: xr.Dataset, reward: Tensor, transition: Tensor) -> list[Tensor] | None:
