@@ -274,6 +274,7 @@ def test_python_is_held_to_what_files_are() -> None:
     said = made.describe()["init_args"]
     assert [said[name] for name in ("dtype", "device", "seed", "steps")] == ["float64", "cpu", 3, 10]
     assert all(type(said[name]) is not np.int64 for name in said)
+    assert Rommeo(**NEEDED["Rommeo"], batch_size=np.int64(3)).batch_size == 3  # type: ignore[arg-type]
     assert experiment(seed=2**64 - 1).seed == 2**64 - 1
     assert made.replace(steps=20).dtype == torch.float64
 

@@ -77,7 +77,7 @@ def test_decays_never_rise(step: int, later: int) -> None:
     ("make", "message"),
     [
         (lambda: ExponentialDecay(1.0, -0.1), "^rate: got -0.1, expected a number that is not negative"),
-        (lambda: ExponentialDecay(1.0, 0.1, delay=-1), "^delay: got -1, expected a number that is not negative"),
+        (lambda: ExponentialDecay(1.0, 0.1, delay=-1), "^delay: got -1, expected an integer that is not negative"),
         (lambda: InverseTime(1.0, 0.0), "^scale: got 0.0, expected a positive number"),
         (lambda: Linear(1.0, 0.0, 0), "^steps: got 0, expected a positive integer"),
     ],
