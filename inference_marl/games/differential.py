@@ -39,7 +39,7 @@ class DifferentialGame(Game, ABC):
 
     def __init__(self, *, agents: Several = 2, low: float = -10.0, high: float = 10.0, horizon: Horizon = 25) -> None:
         if low >= high:
-            raise ValueError(f"low: got {low}, expected less than high = {high}")
+            raise ValueError(f"low: got {low} with high = {high}, expected low < high")
         self.action_spaces = (Box(low, high),) * agents
         self.observations = (Discrete(1),) * agents
         self.horizon = horizon
