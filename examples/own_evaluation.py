@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference_marl import Experiment, run
 from inference_marl.analysis.recorded import read
-from inference_marl.described import hyperparameters
+from inference_marl.described import Whole, hyperparameters
 from inference_marl.games import MatrixGame
 from inference_marl.learners import Stationary
 from inference_marl.learners.tabular import Boltzmann, IndependentQ
@@ -32,7 +32,7 @@ class Together(Evaluation):
 
     metrics = (*Evaluation.metrics, TOGETHER)
 
-    action: int = STAG
+    action: Whole = STAG
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
         """By name, one number per replicate; steps are stacked as `time x replicates x environments`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inference_marl import Experiment, run
 from inference_marl.analysis.recorded import read
+from inference_marl.described import Count
 from inference_marl.games import check_actions
 from inference_marl.learners.tabular import Boltzmann, IndependentQ
 from inference_marl.spaces import Discrete
@@ -33,7 +34,7 @@ class Common(Game):
     terminates = False
     shared_observation = True
 
-    def __init__(self, agents: int = 2, size: int = 8, horizon: int = 20) -> None:
+    def __init__(self, agents: Count = 2, size: Count = 8, horizon: Count = 20) -> None:
         self.size, self.horizon = size, horizon
         self.observations = (Discrete(size + 1),) * agents
         self.action_spaces = (Discrete(3),) * agents

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl import Experiment, run
 from inference_marl.analysis.recorded import read
-from inference_marl.described import IncompatibleError, hyperparameters
+from inference_marl.described import IncompatibleError, Positive, Rate, hyperparameters
 from inference_marl.games import MatrixGame
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Learner, Memory, Trajectory
@@ -26,16 +26,12 @@ class Exp3(Learner):
         pi(a) = (1 - mix) softmax(score)(a) + mix / |A|        score(a) <- score(a) + rate r / pi(a) for the a played
 
     Args:
-        rate: how much a reward weighs.
+        rate: how much a reward weighs, positive.
         mix: share of uniformly random actions, in (0, 1].
     """
 
-    rate: float = 0.01
-    mix: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.mix <= 1:
-            raise ValueError(f"mix: got {self.mix}, expected a number in (0, 1]")
+    rate: Positive = 0.01  # a plain float is finite; the name of a range says more, and is checked
+    mix: Rate = 0.1
 
     def setup(self) -> None:
         """The seat is known now: make what is learned, leading with `replicates`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl import Experiment, run
 from inference_marl.analysis.recorded import read
-from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.described import Count, IncompatibleError, Positive, hyperparameters
 from inference_marl.games import MatrixGame
 from inference_marl.inference.networks import MLP
 from inference_marl.inference.optimise import Optimiser
@@ -33,7 +33,7 @@ class ActorCritic(Part):
         hidden: widths of its hidden layers.
     """
 
-    hidden: Sequence[int] = (16,)
+    hidden: Sequence[Count] = (16,)
 
     def setup(self) -> None:
         """The seat is known now: make the network, in which every weight leads with `replicates`."""
@@ -57,10 +57,7 @@ class Reinforce(Learner):
     metrics = (BASELINE_ERROR,)
 
     network: ActorCritic = ActorCritic()
-    learning_rate: float = 0.02
-
-    def __post_init__(self) -> None:
-        expect("a positive number", learning_rate=self.learning_rate)
+    learning_rate: Positive = 0.02
 
     def setup(self) -> None:
         """Bind the part; what a checkpoint must hold is a module, the optimiser too."""

@@ -5,12 +5,15 @@ Run with `python examples/own_prior.py`; in an experiment file it is called `own
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from inference_marl import Experiment, run
 from inference_marl.analysis.recorded import read
+from inference_marl.described import In
 from inference_marl.games import MatrixGame
 from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.learners import Rommeo
@@ -28,10 +31,8 @@ class Habit(OpponentPrior):
     targets = (Discrete,)  # what it can describe: other games are refused before they run
     conditions = (Discrete,)
 
-    def __init__(self, strength: float = 0.8) -> None:
+    def __init__(self, strength: Annotated[float, In("a number in (0, 1)")] = 0.8) -> None:
         super().__init__()
-        if not 0 < strength < 1:
-            raise ValueError(f"strength: got {strength}, expected a number between 0 and 1")
         self.strength = strength
 
     def setup(self) -> None:

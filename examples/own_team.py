@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl import Experiment, run
 from inference_marl.analysis.recorded import read
-from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.described import IncompatibleError, Rate, hyperparameters
 from inference_marl.games import MatrixGame
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Member, Memory, Metric, Team, Trajectory
@@ -34,11 +34,8 @@ class CentralQ(Team):
 
     metrics = (ERROR,)
 
-    rate: float = 0.2
-    epsilon: float = 0.3
-
-    def __post_init__(self) -> None:
-        expect("a number in (0, 1]", rate=self.rate, epsilon=self.epsilon)
+    rate: Rate = 0.2
+    epsilon: Rate = 0.3
 
     def setup(self) -> None:
         """The seats are known now, `self.team`: make what they share, leading with `replicates`."""

@@ -10,9 +10,9 @@ from pyro.distributions.transforms import AffineTransform, ConditionalSpline, Ta
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
-from inference_marl.described import expect, interval
+from inference_marl.described import Count, NotNegative, Positive, Several, interval
 from inference_marl.inference.conditional import Conditional
-from inference_marl.inference.networks import MLP, check_widths
+from inference_marl.inference.networks import MLP
 from inference_marl.spaces import Box, Discrete, encode
 
 
@@ -28,9 +28,8 @@ class Tabular(Conditional):
     targets = (Discrete,)
     conditions = (Discrete,)
 
-    def __init__(self, scale: float = 0.0) -> None:
+    def __init__(self, scale: NotNegative = 0.0) -> None:
         super().__init__()
-        expect("a number that is not negative", scale=scale)
         self.scale = scale
 
     def setup(self) -> None:
@@ -51,9 +50,9 @@ class NetworkConditional(Conditional):
         hidden: widths of the hidden layers.
     """
 
-    def __init__(self, hidden: Sequence[int] = (100, 100)) -> None:
+    def __init__(self, hidden: Sequence[Count] = (100, 100)) -> None:
         super().__init__()
-        self.hidden = check_widths(hidden)
+        self.hidden = tuple(hidden)
 
     def make_network(self, outputs: int) -> None:
         """Create the network; called by `setup`."""
@@ -135,7 +134,7 @@ class TanhNormalNetwork(NetworkConditional):
     bounded = True
     targets = (Box,)
 
-    def __init__(self, hidden: Sequence[int] = (100, 100), log_std: tuple[float, float] = (-5.0, 1.0)) -> None:
+    def __init__(self, hidden: Sequence[Count] = (100, 100), log_std: tuple[float, float] = (-5.0, 1.0)) -> None:
         super().__init__(hidden)
         self.log_std = interval("log_std", log_std)
 
@@ -168,10 +167,8 @@ class SplineFlow(NetworkConditional):
     bounded = True
     targets = (Box,)
 
-    def __init__(self, hidden: Sequence[int] = (100, 100), bins: int = 8, bound: float = 3.0) -> None:
+    def __init__(self, hidden: Sequence[Count] = (100, 100), bins: Several = 8, bound: Positive = 3.0) -> None:
         super().__init__(hidden)
-        expect("an integer of at least 2", bins=bins)
-        expect("a positive number", bound=bound)
         self.bins, self.bound = bins, bound
 
     def setup(self) -> None:

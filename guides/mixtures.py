@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, interval
+from inference_marl.described import Count, interval
 from inference_marl.guides.conditionals import NetworkConditional, squashed
 from inference_marl.inference.distributions import MixtureOfNormals
 from inference_marl.spaces import Box
@@ -34,12 +34,11 @@ class TanhNormalMixture(NetworkConditional):
 
     def __init__(
         self,
-        components: int = 3,
-        hidden: Sequence[int] = (100, 100),
+        components: Count = 3,
+        hidden: Sequence[Count] = (100, 100),
         log_std: tuple[float, float] = (-5.0, 1.0),
     ) -> None:
         super().__init__(hidden)
-        expect("a positive integer", components=components)
         self.components, self.log_std = components, interval("log_std", log_std)
 
     def setup(self) -> None:

@@ -7,15 +7,16 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
 from numbers import Integral, Real
-from types import MappingProxyType, NoneType, UnionType
+from types import MappingProxyType, NoneType, SimpleNamespace, UnionType
 from typing import (
+    Annotated,
     Any,
     ClassVar,
     Literal,
+    NamedTuple,
     Self,
     TypeVar,
     Union,
@@ -27,21 +28,33 @@ from typing import (
 
 Made = TypeVar("Made")
 
-RANGES: Mapping[str, tuple[type, Callable[[Any], bool]]] = MappingProxyType(
+
+class Range(NamedTuple):
+    """Which numbers something may be: of what kind, between which ends, and whether of any size that these allow."""
+
+    kind: type
+    fits: Callable[[Any], bool]
+    any_size: bool = False
+
+
+RANGES: Mapping[str, Range] = MappingProxyType(
     {
-        "a finite number": (Real, lambda number: -math.inf < number < math.inf),
-        "a positive number": (Real, lambda number: 0 < number < math.inf),
-        "a number that is not negative": (Real, lambda number: 0 <= number < math.inf),
-        "a number in [0, 1]": (Real, lambda number: 0 <= number <= 1),
-        "a number in [0, 1)": (Real, lambda number: 0 <= number < 1),
-        "a number in (0, 1]": (Real, lambda number: 0 < number <= 1),
-        "a number in (0, 1)": (Real, lambda number: 0 < number < 1),
-        "a positive integer": (Integral, lambda number: number >= 1),
-        "an integer that is not negative": (Integral, lambda number: number >= 0),
-        "an integer of at least 2": (Integral, lambda number: number >= 2),
+        "a finite number": Range(Real, lambda number: -math.inf < number < math.inf),
+        "a finite number, or minus infinity": Range(Real, lambda number: number < math.inf),
+        "a positive number": Range(Real, lambda number: 0 < number < math.inf),
+        "a number that is not negative": Range(Real, lambda number: 0 <= number < math.inf),
+        "a number in [0, 1]": Range(Real, lambda number: 0 <= number <= 1),
+        "a number in [0, 1)": Range(Real, lambda number: 0 <= number < 1),
+        "a number in (0, 1]": Range(Real, lambda number: 0 < number <= 1),
+        "a number in (0, 1)": Range(Real, lambda number: 0 < number < 1),
+        "an integer": Range(Integral, lambda number: True),
+        "a positive integer": Range(Integral, lambda number: number >= 1),
+        "an integer that is not negative": Range(Integral, lambda number: number >= 0),
+        "an integer of at least 2": Range(Integral, lambda number: number >= 2),
+        "an integer that is not negative and below 2**64": Range(Integral, lambda number: 0 <= number < 2**64, True),
     }
 )
-"""What `expect` knows, in the words of its messages. NaN is in no range, and neither is infinity."""
+"""What `expect` and `In` know, in the words of messages. NaN is in no range, and infinity in those that say so."""
 
 
 LARGEST = 1e30
@@ -51,7 +64,7 @@ MOST = 10**12
 
 
 def expect(what: str, also: str = "", /, **numbers: Any) -> None:
-    """Check the range of numbers, in constructors.
+    """Check the range of numbers; the arguments of a description are checked by their annotations, see `In`.
 
     Args:
         what: a key of `RANGES`.
@@ -61,13 +74,15 @@ def expect(what: str, also: str = "", /, **numbers: Any) -> None:
     Raises:
         ValueError: `name: got number, expected what also`.
     """
-    kind, fits = RANGES[what]
+    allowed = RANGES[what]
     for name, number in numbers.items():
         if number is None and "or null" in also:
             continue
-        if not isinstance(number, kind) or isinstance(number, bool) or not fits(number):
-            raise ValueError(f"{name}: got {number!r}, expected {what}{also}")
-        _check_size(name, number, f"{what}{also}")
+        if not isinstance(number, allowed.kind) or isinstance(number, bool) or not allowed.fits(number):
+            got = _digits(number) if isinstance(number, int) else repr(number)
+            raise ValueError(f"{name}: got {got}, expected {what}{also}")
+        if not allowed.any_size:
+            _check_size(name, number, f"{what}{also}")
 
 
 def _check_size(name: str, number: Any, expected: str) -> None:
@@ -75,7 +90,7 @@ def _check_size(name: str, number: Any, expected: str) -> None:
     if isinstance(number, Integral):
         if abs(int(number)) > MOST:
             raise ValueError(f"{name}: got {_digits(number)}, expected {expected}, of at most {MOST:,}")
-    elif abs(number) > LARGEST or (expected.startswith("a positive number") and number < 1 / LARGEST):
+    elif LARGEST < abs(number) < math.inf or (expected.startswith("a positive number") and number < 1 / LARGEST):
         size = f"of a size from {1 / LARGEST:g} to {LARGEST:g}, with which single precision can work"
         raise ValueError(f"{name}: got {number!r}, expected {expected}, {size}")
 
@@ -84,6 +99,64 @@ def _digits(number: Any) -> str:
     """An integer, shortened if it is very long."""
     text = str(number)
     return text if len(text) <= 40 else f"{text[:20]}... ({len(text)} digits)"
+
+
+@dataclass(frozen=True)
+class In:
+    """In an annotation, the range of the numbers in it: `rate: Annotated[float, In("a number in (0, 1]")] = 0.1`.
+
+    `Described` checks every argument that is annotated as a number, or as a container of some, when one is made: an
+    `int` is `In("an integer")` and a `float` `In("a finite number")` unless something else is said. The aliases below
+    say what is needed most. `rate: Rate | Schedule` is about every value that a schedule takes. An argument keeps the
+    range that a base declares under the same name, unless it has one of its own.
+
+    Args:
+        what: a key of `RANGES`.
+        also: what the message adds, such as a hint; if `None` may be given, `, or null` by default.
+    """
+
+    what: str
+    also: str = ""
+
+    def __post_init__(self) -> None:
+        if self.what not in RANGES:
+            raise ValueError(f"In: got {self.what!r}, expected one of {', '.join(RANGES)}")
+
+
+Positive = Annotated[float, In("a positive number")]
+NotNegative = Annotated[float, In("a number that is not negative")]
+Probability = Annotated[float, In("a number in [0, 1]")]
+BelowOne = Annotated[float, In("a number in [0, 1)")]
+"""Not negative: discounts and the like."""
+Rate = Annotated[float, In("a number in (0, 1]")]
+Count = Annotated[int, In("a positive integer")]
+Whole = Annotated[int, In("an integer that is not negative")]
+Several = Annotated[int, In("an integer of at least 2")]
+Horizon = Annotated[int | None, In("a positive integer", ", or null for a game without end")]
+Discount = Annotated[float | None, In("a number in [0, 1)", ", or null for none")]
+"""A game's."""
+Clip = Annotated[float | None, In("a positive number", ", or null for none")]
+"""A largest norm."""
+
+
+class Varying:
+    """Mixin of descriptions that stand for a number which changes or differs, such as a schedule."""
+
+    def check(self, name: str, allowed: In, declared: type) -> None:
+        """Refuse values out of range, as far as they are known.
+
+        Args:
+            name: the argument that it is given for.
+            allowed: the range of its values.
+            declared: the class that the argument may be of.
+
+        Raises:
+            ValueError: `name: got value, expected ...`.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.check is not defined")
+
+    def watch(self, name: str, allowed: In) -> None:
+        """From now on, refuse values that are known only once they are taken; part of binding its owner."""
 
 
 def interval(name: str, ends: float | Sequence[float], *, strictly: bool = True) -> tuple[float, float]:
@@ -110,7 +183,7 @@ def hyperparameters(cls: type[Made]) -> type[Made]:
     made = dataclass(kw_only=True, eq=False, repr=False)(cls)
     init: Any = vars(made)["__init__"]
     # Names are resolved in the module of their class, so a subclass elsewhere need not import them.
-    init.__annotations__ = hints = get_type_hints(init)
+    init.__annotations__ = hints = get_type_hints(init, include_extras=True)
     for each in fields(made):  # type: ignore[arg-type]
         each.type = hints.get(each.name, each.type)
         # A default left on the class would hide the submodule that torch registers under its name.
@@ -133,10 +206,10 @@ def _check_fields(cls: type, given: dict[str, Any]) -> None:
         if hidden:
             raise TypeError(f"{base.__name__}.{hidden[0]}: got a field of its base, expected @hyperparameters above it")
     for name, each in declared.items():
-        kinds = get_args(each.type) if get_origin(each.type) in (Union, UnionType) else (each.type,)
+        kinds = [kind for kind, _ in _members(each.type)]
         if not all(isinstance(kind, type) for kind in kinds):
             continue  # containers, which their class checks, and one of several words
-        accepted = tuple(Real if kind is float else kind for kind in kinds)
+        accepted = tuple({float: Real, int: Integral}.get(kind, kind) for kind in kinds)
         if not isinstance(given[name], accepted):
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
             raise ValueError(f"{name}: got {given[name]!r}, expected {names}")
@@ -159,14 +232,123 @@ def _check_alike(cls: type[Described], given: Mapping[str, Any]) -> None:
                 )
 
 
-@cache
-def _words(init: Callable[..., None]) -> dict[str, tuple[Any, ...]]:
-    """The arguments of a constructor that are declared as one of several words."""
-    try:
-        hints = get_type_hints(init)
-    except (AttributeError, NameError, TypeError):  # of what is there for type checkers only
-        return {}
-    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
+def _members(hint: Any, allowed: In | None = None) -> Iterator[tuple[Any, In | None]]:
+    """The members of a union, or the one type, each with the range that is declared for it, if any."""
+    if get_origin(hint) is Annotated:
+        kind, *stated = get_args(hint)
+        ranges = [each for each in stated if isinstance(each, In)]
+        yield from _members(kind, ranges[-1] if ranges else allowed)
+    elif get_origin(hint) in (Union, UnionType):
+        for each in get_args(hint):
+            yield from _members(each, allowed)
+    else:
+        yield hint, allowed
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def checked_hints(cls: type) -> Mapping[str, Any]:
+    """What the constructors of a class and of its bases declare as numbers, containers of some, or words, by name.
+
+    Types whose names are there for type checkers only are left out.
+    """
+    if cls in _HINTS:
+        return _HINTS[cls]
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        init: Any = vars(base).get("__init__")
+        for name, said in getattr(init, "__annotations__", {}).items():
+            with suppress(AttributeError, NameError, TypeError):
+                one = SimpleNamespace(__annotations__={name: said})
+                hint = get_type_hints(one, getattr(init, "__globals__", None), include_extras=True)[name]
+                ranges = [allowed for _, allowed in _members(found.get(name)) if allowed]
+                unsaid = not any(allowed for _, allowed in _members(hint))
+                found[name] = Annotated[hint, ranges[-1]] if ranges and unsaid else hint
+    _HINTS[cls] = {name: hint for name, hint in found.items() if _has_numbers(hint) or get_origin(hint) is Literal}
+    return _HINTS[cls]
+
+
+def _range(hint: Any) -> In | None:
+    """The range of what is declared as a number, alone or beside others; `None` if nothing is."""
+    default = {int: In("an integer"), float: In("a finite number")}
+    return next((allowed or default[kind] for kind, allowed in _members(hint) if kind in (int, float)), None)
+
+
+def _has_numbers(hint: Any) -> bool:
+    """Whether a declared type is a number, or a container of some."""
+    return any(kind in (int, float) or any(map(_has_numbers, _elements(kind))) for kind, _ in _members(hint))
+
+
+def _elements(kind: Any) -> tuple[Any, ...]:
+    """The types of what a container holds, keys included; none for other types."""
+    origin = get_origin(kind)
+    return get_args(kind) if isinstance(origin, type) and issubclass(origin, Sequence | Mapping) else ()
+
+
+def _check_numbers(name: str, hint: Any, value: Any) -> None:
+    """Check a value, and what it contains, against a declared type, as far as that is about numbers.
+
+    Raises:
+        ValueError: `name: got value, expected ...`, where the name ends in the item's number or key.
+    """
+    kinds = [kind for kind, _ in _members(hint)]
+    if not _has_numbers(hint) or (value is None and NoneType in kinds):
+        return  # the former of what a mapping or a tuple holds beside numbers
+    allowed = _range(hint)
+    others = [kind for kind in kinds if isinstance(kind, type) and kind not in (int, float)]
+    declared = next((kind for kind in others if isinstance(value, kind)), None)
+    if declared is not None:
+        if allowed and isinstance(value, Varying):
+            value.check(name, allowed, declared)
+        return
+    items = value.tolist() if hasattr(value, "tolist") and not isinstance(value, Real) else value
+    for kind in kinds:
+        origin, inner = get_origin(kind), _elements(kind)
+        if inner and issubclass(origin, Mapping) and isinstance(items, Mapping):
+            for key, item in items.items():
+                _check_numbers(name, inner[0], key)
+                _check_numbers(f"{name}.{key}", inner[1], item)
+            return
+        if inner and issubclass(origin, Sequence) and isinstance(items, Sequence) and not isinstance(items, str):
+            fixed = issubclass(origin, tuple) and inner[-1] is not Ellipsis
+            for number, item in enumerate(items):
+                if number < len(inner) or not fixed:
+                    _check_numbers(f"{name}[{number}]", inner[number if fixed else 0], item)
+            return
+        if kind is Any or (get_origin(kind) is Literal and value in get_args(kind)):
+            return
+    also = ", or null" if NoneType in kinds else ""
+    if allowed is not None:
+        expect(allowed.what, allowed.also or also, **{name: value})
+    else:
+        mapping = any(issubclass(get_origin(kind), Mapping) for kind in kinds if _elements(kind))
+        what = "a mapping" if mapping else "a list"
+        raise ValueError(f"{name}: got {value!r}, expected {what}{also}")
+
+
+def watch(value: Any) -> None:
+    """Tell everything that varies, in a description or in containers of some, which range it is to stay in."""
+    for key, part in parts(value):
+        for name, hint in checked_hints(type(part)).items():
+            number = arguments(part).get(name)
+            if isinstance(number, Varying) and (allowed := _range(hint)):
+                number.watch(f"{key}.{name}" if key else name, allowed)
+
+
+def _word(name: str, hint: Any, value: Any) -> Any:
+    """A value that is declared as one of several words; of torch's own, such as `torch.float32`, their word.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    if get_origin(hint) is not Literal:
+        return value
+    known = get_args(hint)
+    word = str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
+    if word not in known:
+        raise ValueError(f"{name}: got {value!r}, expected {' or '.join(map(str, known))}")
+    return word
 
 
 class PerReplicate:
@@ -223,9 +405,10 @@ class Described:
                 del given[name]
         _check_alike(cls, given)
         _check_fields(cls, given)
-        for name, known in _words(cls.__init__).items():
-            if given[name] not in known:
-                raise ValueError(f"{name}: got {given[name]!r}, expected {' or '.join(map(str, known))}")
+        for name, hint in checked_hints(cls).items():
+            if name in given:
+                _check_numbers(name, hint, given[name])
+                given[name] = _word(name, hint, given[name])
         object.__setattr__(made, "_given", given)
         return made
 

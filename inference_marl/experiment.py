@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
-from inference_marl.described import Described, expect, within
+from inference_marl.described import Count, Described, In, arguments, within
 from inference_marl.play import Evaluation, Tasks
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
@@ -52,8 +52,8 @@ class Experiment(Described):
         success_window: records over which the reward is averaged before success is judged, in games that define success
             by reward.
         checkpoint_every: steps between checkpoints; each arm's end is always one.
-        device: where tensors live; `auto` takes CUDA if it is there where an arm is played.
-        dtype: floating type.
+        device: where tensors live; `auto` takes CUDA if it is there where an arm is played. Or torch's own device.
+        dtype: floating type. Or torch's own.
         threads: torch's CPU threads. A second one helps large networks on an idle machine, but not tables; where cores
             are shared it is much slower.
         published: results reported by a paper for the last step, by arm and metric, printed beside the measured ones.
@@ -75,24 +75,24 @@ class Experiment(Described):
         self,
         game: Game,
         arms: Mapping[str, Actor | list[Actor]],
-        replicates: int = 1,
-        steps: int = 1000,
-        environments: int = 1,
-        seed: int = 0,
-        record_every: int | None = None,
-        draws: int = 16,
-        success_window: int = 1,
-        checkpoint_every: int = 1000,
+        replicates: Count = 1,
+        steps: Count = 1000,
+        environments: Count = 1,
+        seed: Annotated[int, In("an integer that is not negative and below 2**64")] = 0,
+        record_every: Count | None = None,
+        draws: Count = 16,
+        success_window: Count = 1,
+        checkpoint_every: Count = 1000,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         dtype: Literal["float32", "float64"] = "float32",
-        threads: int = 1,
+        threads: Count = 1,
         published: dict[str, dict[str, float]] | None = None,
         source: str = "",
         levels: dict[str, dict[str, str]] | None = None,
-        beliefs_every: int | None = None,
+        beliefs_every: Annotated[int | None, In("an integer that is not negative", ", 0 to record none")] = None,
         record_actions: bool = True,
-        collect: int = 1,
-        updates: int = 1,
+        collect: Count = 1,
+        updates: Count = 1,
         evaluation: Evaluation | dict[str, Evaluation] | None = None,
         tasks: Tasks | None = None,
     ) -> None:
@@ -105,7 +105,8 @@ class Experiment(Described):
         self.beliefs_every = self.record_every if beliefs_every is None else beliefs_every
         self.record_actions = record_actions
         self.collect, self.updates, self.evaluation, self.tasks = collect, updates, evaluation, tasks
-        self.checkpoint_every, self.device, self.threads = checkpoint_every, device, threads
+        self.checkpoint_every, self.threads = checkpoint_every, threads
+        self.device: str = arguments(self)["device"]
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
         self.evaluations = self._checked_evaluations()
@@ -121,19 +122,15 @@ class Experiment(Described):
         self.metrics = self._declared()
         self._check_published()
         self._check_levels()
-        self.dtype = torch.float32 if dtype == "float32" else torch.float64
+        self.dtype = torch.float32 if arguments(self)["dtype"] == "float32" else torch.float64
 
     def _check_numbers(self) -> None:
         counts = ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every")
         rhythm = ("threads", "collect", "updates")
-        for name in (*counts, *rhythm):
-            expect("a positive integer", **{name: getattr(self, name)})
+        for name in (*counts, *rhythm, "seed", "beliefs_every"):
             setattr(self, name, int(getattr(self, name)))  # of numpy, too
-        expect("an integer that is not negative", ", 0 to record none", beliefs_every=self.beliefs_every)
         if self.threads > MOST_THREADS:
             raise ValueError(f"threads: got {self.threads}, expected at most {MOST_THREADS}")
-        if not 0 <= self.seed < 2**64 or self.seed != int(self.seed):
-            raise ValueError(f"seed: got {self.seed}, expected an integer that is not negative and below 2**64")
         for name in ("record_every", "beliefs_every"):
             if self.steps < (number := getattr(self, name)):
                 raise ValueError(f"{name}: got {number}, expected at most steps = {self.steps}")
@@ -181,10 +178,9 @@ class Experiment(Described):
         for name, numbers in self.published.items():
             if name not in self.arms and name not in known_levels:
                 raise ValueError(f"published: got {name}, expected one of the arms: {', '.join(self.arms)}")
-            for metric, number in numbers.items():
+            for metric in numbers:
                 if metric not in (known := reported(self)):
                     raise ValueError(f"published.{name}: got {metric}, expected one of {', '.join(known)}")
-                expect("a finite number", **{f"published.{name}.{metric}": number})
 
     def _check_levels(self) -> None:
         if self.levels and (

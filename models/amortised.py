@@ -7,9 +7,9 @@ import pyro.distributions as dist
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect, within
+from inference_marl.described import Clip, Count, IncompatibleError, Positive, within
 from inference_marl.inference.conditional import Conditional
-from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Ring, entries_of
 from inference_marl.inference.schedules import ByReplicate
@@ -39,15 +39,13 @@ class Amortised(OpponentPrior):
     def __init__(
         self,
         conditional: Conditional,
-        window: int = 10_000,
-        batch_size: int = 256,
-        steps: int = 1,
-        learning_rate: float | ByReplicate = 1e-2,
-        max_gradient_norm: float | None = None,
+        window: Count = 10_000,
+        batch_size: Count = 256,
+        steps: Count = 1,
+        learning_rate: Positive | ByReplicate = 1e-2,
+        max_gradient_norm: Clip = None,
     ) -> None:
         super().__init__()
-        expect("a positive integer", window=window, batch_size=batch_size, steps=steps)
-        check_step_size(learning_rate, max_gradient_norm)
         self.conditional = conditional
         self.window, self.batch_size, self.steps = window, batch_size, steps
         self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Annotated
 
 import pyro
 import pyro.distributions as dist
@@ -13,7 +14,7 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 from torch.nn.functional import pad
 
-from inference_marl.described import expect
+from inference_marl.described import Clip, Count, In, Positive, Rate
 from inference_marl.inference.schedules import ByReplicate
 from inference_marl.inference.svi import estimator
 from inference_marl.models.critics import NetworkCritic
@@ -65,21 +66,18 @@ class BayesianCritic(Counting, NetworkCritic):
 
     def __init__(
         self,
-        hidden: Sequence[int] = (100, 100),
-        learning_rate: float | ByReplicate = 1e-2,
-        target_rate: float = 0.01,
+        hidden: Sequence[Count] = (100, 100),
+        learning_rate: Positive | ByReplicate = 1e-2,
+        target_rate: Rate = 0.01,
         initial: float = 0.0,
-        max_gradient_norm: float | None = None,
-        prior_scale: float = 1.0,
-        noise_scale: float = 1.0,
-        resample_every: int = 1,
-        memory: int | None = None,
-        particles: int = 8,
+        max_gradient_norm: Clip = None,
+        prior_scale: Positive = 1.0,
+        noise_scale: Positive = 1.0,
+        resample_every: Count = 1,
+        memory: Annotated[int | None, In("a positive integer", ", or null to remember everything")] = None,
+        particles: Count = 8,
     ) -> None:
         super().__init__(hidden, learning_rate, target_rate, initial, max_gradient_norm)
-        expect("a positive number", prior_scale=prior_scale, noise_scale=noise_scale)
-        expect("a positive integer", resample_every=resample_every, particles=particles)
-        expect("a positive integer", ", or null to remember everything", memory=memory)
         self.prior_scale, self.noise_scale = prior_scale, noise_scale
         self.resample_every, self.memory, self.particles = resample_every, memory, particles
         self._expects = False

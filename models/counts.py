@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect
+from inference_marl.described import In, NotNegative, Positive, expect
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.spaces import Discrete
 from inference_marl.types import Counting
+
+Window = Annotated[int | None, In("a positive integer", ", or null to remember everything")]
+"""Observations remembered."""
 
 
 class TabularCounts(Counting, OpponentPrior):
@@ -28,9 +31,8 @@ class TabularCounts(Counting, OpponentPrior):
     counts: Tensor
     recent: Tensor
 
-    def __init__(self, window: int | None = None) -> None:
+    def __init__(self, window: Window = None) -> None:
         super().__init__()
-        expect("a positive integer", ", or null to remember everything", window=window)
         self.window = window
 
     def setup(self) -> None:
@@ -100,14 +102,12 @@ class EmpiricalFrequency(TabularCounts):
 
     def __init__(
         self,
-        window: int | None = None,
-        smoothing: float = 0.0,
+        window: Window = None,
+        smoothing: NotNegative = 0.0,
         initial: Literal["dirichlet", "uniform"] = "dirichlet",
-        exponent: float = 1.0,
+        exponent: Positive = 1.0,
     ) -> None:
         super().__init__(window)
-        expect("a number that is not negative", smoothing=smoothing)
-        expect("a positive number", exponent=exponent)
         self.smoothing, self.exponent = smoothing, exponent
         self.initial = initial
 
@@ -145,9 +145,8 @@ class DirichletMultinomial(TabularCounts):
         window: as in `TabularCounts`.
     """
 
-    def __init__(self, concentration: float = 1.0, window: int | None = None) -> None:
+    def __init__(self, concentration: Positive = 1.0, window: Window = None) -> None:
         super().__init__(window)
-        expect("a positive number", concentration=concentration)
         self.concentration = concentration
 
     def posterior(self, obs: Tensor) -> dist.Dirichlet:

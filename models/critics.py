@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import pyro
 import pyro.distributions as dist
@@ -13,10 +13,10 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect, interval
+from inference_marl.described import Clip, Count, In, IncompatibleError, Positive, Rate, interval
 from inference_marl.inference.conditional import PyroPart
-from inference_marl.inference.networks import MLP, check_widths
-from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.inference.networks import MLP
+from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.schedules import (
     ByReplicate,
@@ -24,8 +24,6 @@ from inference_marl.inference.schedules import (
     Schedule,
     as_schedule,
     current,
-    expect_always,
-    expect_each,
     over_events,
 )
 from inference_marl.inference.svi import elbo_loss
@@ -45,9 +43,10 @@ class Critic(PyroPart):
         target_rate: Polyak averaging rate of the target critic, in (0, 1]; 1 means no separate target.
     """
 
-    def __init__(self, target_rate: float = 1.0) -> None:
+    def __init__(
+        self, target_rate: Annotated[float, In("a number in (0, 1]", "; 1 for no target critic")] = 1.0
+    ) -> None:
         super().__init__()
-        expect("a number in (0, 1]", "; 1 for no target critic", target_rate=target_rate)
         self.target_rate = target_rate
 
     def bind(self, seat: Seat) -> Self:
@@ -120,12 +119,11 @@ class TabularCritic(Counting, Critic):
     def __init__(
         self,
         initial: float | tuple[float, float] = (0.0, 1.0),
-        rate: float | Schedule = 1.0,
+        rate: Rate | Schedule = 1.0,
         target_rate: float = 1.0,
         rate_over: Literal["updates", "visits"] = "updates",
     ) -> None:
         super().__init__(target_rate)
-        expect_always("a number in (0, 1]", rate=rate)
         self.initial = interval("initial", initial, strictly=False)
         self.rate = as_schedule(rate)
         self.rate_over = rate_over
@@ -189,16 +187,14 @@ class NetworkCritic(Critic):
 
     def __init__(
         self,
-        hidden: Sequence[int] = (100, 100),
-        learning_rate: float | ByReplicate = 1e-2,
+        hidden: Sequence[Count] = (100, 100),
+        learning_rate: Positive | ByReplicate = 1e-2,
         target_rate: float = 0.01,
         initial: float | ByReplicate = 0.0,
-        max_gradient_norm: float | None = None,
+        max_gradient_norm: Clip = None,
     ) -> None:
         super().__init__(target_rate)
-        self.hidden = check_widths(hidden)
-        check_step_size(learning_rate, max_gradient_norm)
-        expect_each("a finite number", initial=initial)
+        self.hidden = tuple(hidden)
         self.learning_rate = learning_rate
         self.initial = initial
         self.max_gradient_norm = max_gradient_norm

@@ -9,7 +9,7 @@ import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect
+from inference_marl.described import IncompatibleError, Positive
 from inference_marl.inference.conditional import Conditional
 from inference_marl.models.critics import Critic
 from inference_marl.spaces import Discrete, separate_actions
@@ -147,9 +147,8 @@ class DirichletTransition(TransitionModel):
     conditions = (Discrete,)
     counts: Tensor
 
-    def __init__(self, concentration: float = 0.5) -> None:
+    def __init__(self, concentration: Positive = 0.5) -> None:
         super().__init__()
-        expect("a positive number", concentration=concentration)
         self.concentration = concentration
 
     def setup(self) -> None:

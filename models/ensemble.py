@@ -11,10 +11,10 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from inference_marl.described import expect, interval
+from inference_marl.described import Clip, Count, Positive, interval
 from inference_marl.inference.distributions import MixtureOfNormals
-from inference_marl.inference.networks import MLP, check_widths
-from inference_marl.inference.optimise import Optimiser, check_step_size
+from inference_marl.inference.networks import MLP
+from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Ring, entries_of
 from inference_marl.inference.svi import elbo_loss, no_guide
@@ -46,19 +46,17 @@ class GaussianEnsemble(TransitionModel):
 
     def __init__(
         self,
-        members: int = 5,
-        hidden: Sequence[int] = (64, 64),
+        members: Count = 5,
+        hidden: Sequence[Count] = (64, 64),
         log_std: tuple[float, float] = (-5.0, 0.0),
-        window: int = 10_000,
-        batch_size: int = 64,
-        steps: int = 1,
-        learning_rate: float = 5e-3,
-        max_gradient_norm: float | None = None,
+        window: Count = 10_000,
+        batch_size: Count = 64,
+        steps: Count = 1,
+        learning_rate: Positive = 5e-3,
+        max_gradient_norm: Clip = None,
     ) -> None:
         super().__init__()
-        expect("a positive integer", members=members, window=window, batch_size=batch_size, steps=steps)
-        check_step_size(learning_rate, max_gradient_norm)
-        self.members, self.hidden, self.log_std = members, check_widths(hidden), interval("log_std", log_std)
+        self.members, self.hidden, self.log_std = members, tuple(hidden), interval("log_std", log_std)
         self.window, self.batch_size, self.steps = window, batch_size, steps
         self.learning_rate, self.max_gradient_norm = learning_rate, max_gradient_norm
 

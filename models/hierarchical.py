@@ -9,11 +9,11 @@ from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from inference_marl.described import IncompatibleError, expect
+from inference_marl.described import Count, IncompatibleError, Positive
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import OpenPlates, Plates
 from inference_marl.inference.svi import elbo_loss, estimator
-from inference_marl.models.counts import TabularCounts
+from inference_marl.models.counts import TabularCounts, Window
 
 
 class HierarchicalDirichlet(TabularCounts):
@@ -45,15 +45,13 @@ class HierarchicalDirichlet(TabularCounts):
 
     def __init__(
         self,
-        strength: float = 10.0,
-        window: int | None = None,
-        steps: int = 5,
-        learning_rate: float = 0.05,
-        particles: int = 4,
+        strength: Positive = 10.0,
+        window: Window = None,
+        steps: Count = 5,
+        learning_rate: Positive = 0.05,
+        particles: Count = 4,
     ) -> None:
         super().__init__(window)
-        expect("a positive number", strength=strength, learning_rate=learning_rate)
-        expect("a positive integer", steps=steps, particles=particles)
         self.strength, self.steps, self.learning_rate, self.particles = strength, steps, learning_rate, particles
 
     def setup(self) -> None:

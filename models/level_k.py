@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect
+from inference_marl.described import IncompatibleError, Positive, Whole
 from inference_marl.inference.conditional import Reads
 from inference_marl.models.priors import OpponentPrior
 from inference_marl.spaces import Discrete
@@ -39,11 +39,9 @@ class LevelK(OpponentPrior):
     targets = (Discrete,)
 
     def __init__(
-        self, level: int = 1, temperature: float = 1.0, interests: Literal["common", "opposed"] = "common"
+        self, level: Whole = 1, temperature: Positive = 1.0, interests: Literal["common", "opposed"] = "common"
     ) -> None:
         super().__init__()
-        expect("an integer that is not negative", level=level)
-        expect("a positive number", temperature=temperature)
         self.level, self.temperature, self.interests = level, temperature, interests
 
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:

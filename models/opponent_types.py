@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from pyro.nn import PyroModuleList
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import expect, within
+from inference_marl.described import BelowOne, Positive, within
 from inference_marl.inference.conditional import Reads
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.priors import OpponentPrior
@@ -57,16 +56,13 @@ class OpponentTypes(OpponentPrior):
     log_evidence: Tensor
 
     def __init__(
-        self, types: Sequence[OpponentPrior], weights: Sequence[float] | None = None, forget: float = 0.0
+        self, types: Sequence[OpponentPrior], weights: Sequence[Positive] | None = None, forget: BelowOne = 0.0
     ) -> None:
         super().__init__()
         if not types:
             raise ValueError("types: got none, expected at least one opponent prior")
-        if weights is not None and (
-            len(weights) != len(types) or not all(weight > 0 and math.isfinite(weight) for weight in weights)
-        ):
+        if weights is not None and len(weights) != len(types):
             raise ValueError(f"weights: got {list(weights)}, expected one positive number per type: {len(types)}")
-        expect("a number in [0, 1)", forget=forget)
         self.priors = PyroModuleList(types)
         self.weights = tuple(weights or [1.0] * len(types))
         self.forget = forget

@@ -8,7 +8,6 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference_marl.described import expect
 from inference_marl.inference.conditional import PyroPart
 
 
@@ -58,7 +57,6 @@ class BernoulliOptimality(Optimality):
 
     def __init__(self, upper: float) -> None:
         super().__init__()
-        expect("a finite number", upper=upper)
         self.upper = upper
         self.offset = upper
 

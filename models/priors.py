@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, NotNegative
 from inference_marl.inference.conditional import Conditional, Reads
 from inference_marl.spaces import Discrete
 
@@ -59,9 +59,9 @@ class Fixed(OpponentPrior):
 
     targets = (Discrete,)
 
-    def __init__(self, probabilities: Sequence[float]) -> None:
+    def __init__(self, probabilities: Sequence[NotNegative]) -> None:
         super().__init__()
-        if not probabilities or min(probabilities) < 0 or not sum(probabilities) > 0:
+        if not sum(probabilities) > 0:
             raise ValueError(
                 f"probabilities: got {list(probabilities)}, expected numbers that are not negative and not all 0"
             )

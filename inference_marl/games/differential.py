@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters
+from inference_marl.described import Horizon, Positive, Several, hyperparameters
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Game, State, Step
@@ -37,10 +37,9 @@ class DifferentialGame(Game, ABC):
     shared_observation = True
     terminates = False
 
-    def __init__(self, *, agents: int = 2, low: float = -10.0, high: float = 10.0, horizon: int | None = 25) -> None:
-        expect("an integer of at least 2", agents=agents)
-        expect("a finite number", low=low, high=high)
-        expect("a positive integer", ", or null for a game without end", horizon=horizon)
+    def __init__(self, *, agents: Several = 2, low: float = -10.0, high: float = 10.0, horizon: Horizon = 25) -> None:
+        if low >= high:
+            raise ValueError(f"low: got {low} with high = {high}, expected low < high")
         self.action_spaces = (Box(low, high),) * agents
         self.observations = (Discrete(1),) * agents
         self.horizon = horizon
@@ -109,23 +108,20 @@ class MaxOfTwoQuadratics(DifferentialGame):
         local_centre: float | list[float] = -5.0,
         global_centre: float | list[float] = 5.0,
         *,
-        local_width: float = 3.0,
-        global_width: float = 1.0,
-        local_height: float = 0.8,
-        global_height: float = 1.0,
-        offset: float = 10.0,
+        local_width: Positive = 3.0,
+        global_width: Positive = 1.0,
+        local_height: Positive = 0.8,
+        global_height: Positive = 1.0,
+        offset: Positive = 10.0,
         variant: Literal["text", "code"] = "text",
-        optimum_radius: float = 1.0,
+        optimum_radius: Positive = 1.0,
         success_reward: float = 9.0,
-        agents: int = 2,
+        agents: Several = 2,
         low: float = -10.0,
         high: float = 10.0,
-        horizon: int | None = 25,
+        horizon: Horizon = 25,
     ) -> None:
         super().__init__(agents=agents, low=low, high=high, horizon=horizon)
-        expect("a positive number", local_width=local_width, global_width=global_width)
-        expect("a positive number", local_height=local_height, global_height=global_height)
-        expect("a positive number", offset=offset, optimum_radius=optimum_radius)
         if not 0 < success_reward <= offset:
             raise ValueError(
                 f"success_reward: got {success_reward}, expected more than 0, the local hill's top, and at "
@@ -179,7 +175,7 @@ class TwoAgentGame(DifferentialGame, ABC):
 
     low: float = -10.0
     high: float = 10.0
-    horizon: int | None = 25
+    horizon: Horizon = 25
 
     def __post_init__(self) -> None:
         super().__init__(low=self.low, high=self.high, horizon=self.horizon)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect
+from inference_marl.described import BelowOne, Count, Discount, Horizon, NotNegative
 from inference_marl.games.stochastic import StochasticGame
 
 MOVES = {"stay": (0, 0), "up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
@@ -56,20 +56,17 @@ class MeetingGrid(StochasticGame):
 
     def __init__(
         self,
-        width: int = 3,
-        height: int = 3,
+        width: Count = 3,
+        height: Count = 3,
         *,
         goals: list[tuple[int, int, float]] | None = None,
         walls: list[tuple[int, int]] | None = None,
         starts: list[tuple[int, int]] | None = None,
-        slip: float = 0.0,
-        step_cost: float = 0.0,
-        horizon: int | None = 10,
-        discount: float | None = None,
+        slip: BelowOne = 0.0,
+        step_cost: NotNegative = 0.0,
+        horizon: Horizon = 10,
+        discount: Discount = None,
     ) -> None:
-        expect("a positive integer", width=width, height=height)
-        expect("a number in [0, 1)", slip=slip)
-        expect("a number that is not negative", step_cost=step_cost)
         grid = [(row, column) for row in range(height) for column in range(width)]
         closed = {_number("walls", cell, grid) for cell in walls or ()}
         self.cells = tuple(cell for number, cell in enumerate(grid) if number not in closed)
@@ -90,7 +87,6 @@ class MeetingGrid(StochasticGame):
         """The common reward, `states x actions x actions`."""
         value = torch.full((len(self.cells),), 1.0 if goals is None else 0.0, dtype=torch.float64)
         for row, column, worth in goals or ():
-            expect("a finite number", f" as the value of {(row, column)}", goals=worth)
             value[_number("goals", (row, column), self.cells)] = worth
         effort = step_cost * torch.tensor([float(change != (0, 0)) for change in MOVES.values()], dtype=torch.float64)
         return value.diag().view(-1, 1, 1) - (effort[:, None] + effort)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect
+from inference_marl.described import Count, Discount, Horizon
 from inference_marl.games.actions import check_actions
 from inference_marl.games.payoffs import check_unused, named_outcomes, outcomes_of
 from inference_marl.games.tables import Kept
@@ -85,16 +85,14 @@ class MatrixGame(Game):
         self,
         payoff: str | list[Any] = "climbing",
         *,
-        horizon: int | None = 1,
+        horizon: Horizon = 1,
         memory: int = 0,
         k: float = -100.0,
-        actions: int = 2,
+        actions: Count = 2,
         common: bool | None = None,
         stochastic: bool = False,
-        discount: float | None = None,
+        discount: Discount = None,
     ) -> None:
-        expect("a positive integer", ", or null for a game without end", horizon=horizon)
-        expect("a number in [0, 1)", ", or null for none", discount=discount)
         if discount is not None and horizon == 1:
             raise ValueError(f"discount: got {discount} with horizon = 1, expected none: nothing follows a single step")
         if memory not in (0, 1):

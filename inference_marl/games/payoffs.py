@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from inference_marl.described import expect
 from inference_marl.games.tables import numbers
 
 
@@ -133,7 +132,6 @@ def named_outcomes(payoff: str, k: float, actions: int, common: bool | None, sto
     else:
         check_unused(payoff, k=(k, -100.0))
     if payoff == "pure_coordination":
-        expect("a positive integer", actions=actions)
         values = pure_coordination(actions)
     else:
         check_unused(payoff, actions=(actions, 2))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect
+from inference_marl.described import Count, Horizon, NotNegative, Positive
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box
 from inference_marl.types import Game, State, Step
@@ -37,17 +37,13 @@ class Rendezvous(Game):
 
     def __init__(
         self,
-        dim: int = 1,
+        dim: Count = 1,
         *,
-        speed: float = 0.2,
-        noise: float = 0.02,
-        cost: float = 0.1,
-        horizon: int | None = 20,
+        speed: Positive = 0.2,
+        noise: NotNegative = 0.02,
+        cost: NotNegative = 0.1,
+        horizon: Horizon = 20,
     ) -> None:
-        expect("a positive integer", dim=dim)
-        expect("a positive number", speed=speed)
-        expect("a number that is not negative", noise=noise, cost=cost)
-        expect("a positive integer", ", or null for a game without end", horizon=horizon)
         self.speed, self.noise, self.cost = speed, noise, cost
         self.horizon = horizon
         self.action_spaces = (Box(-1.0, 1.0, dim),) * 2

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect
+from inference_marl.described import Horizon, NotNegative, Positive, Several
 from inference_marl.games.actions import check_actions
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Game, Observed, State, Step
@@ -70,17 +70,13 @@ class Spread(Game):
 
     def __init__(
         self,
-        agents: int = 3,
+        agents: Several = 3,
         *,
         actions: Literal["discrete", "continuous"] = "discrete",
-        collision: float = 0.0,
-        size: float = 0.15,
-        horizon: int | None = 25,
+        collision: NotNegative = 0.0,
+        size: Positive = 0.15,
+        horizon: Horizon = 25,
     ) -> None:
-        expect("an integer of at least 2", agents=agents)
-        expect("a number that is not negative", collision=collision)
-        expect("a positive number", size=size)
-        expect("a positive integer", ", or null for a game without end", horizon=horizon)
         self.collision, self.size, self.horizon = collision, size, horizon
         self.symmetric = agents == 2  # three observe each other in an order that exchanging seats changes
         self.observations = (Box(shape=4 * agents + 2),) * agents

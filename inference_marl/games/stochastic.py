@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect
+from inference_marl.described import Discount, Horizon, Probability
 from inference_marl.games.actions import check_actions
 from inference_marl.games.tables import Kept, index, numbers
 from inference_marl.spaces import Discrete
@@ -54,12 +54,10 @@ class StochasticGame(Game):
         transition: Any,
         reward: Any,
         *,
-        horizon: int | None = None,
+        horizon: Horizon = None,
         state_names: Sequence[str] | None = None,
-        discount: float | None = None,
+        discount: Discount = None,
     ) -> None:
-        expect("a positive integer", ", or null for a game without end", horizon=horizon)
-        expect("a number in [0, 1)", ", or null for none", discount=discount)
         initial = _probabilities("initial", initial)
         if initial.dim() != 1:
             raise ValueError(f"initial: got shape {tuple(initial.shape)}, expected one number per state")
@@ -159,14 +157,12 @@ class RiskyBridge(StochasticGame):
     def __init__(
         self,
         *,
-        probability: float = 0.1,
+        probability: Probability = 0.1,
         prize: float = 10.0,
         loss: float = -10.0,
         safe: float = 1.0,
-        horizon: int | None = 3,
+        horizon: Horizon = 3,
     ) -> None:
-        expect("a number in [0, 1]", probability=probability)
-        expect("a finite number", prize=prize, loss=loss, safe=safe)
         names = ["bank", "path", "across", "river", "home"]
         bank, path, across, river, home = range(5)
         transition = torch.zeros(5, 2, 2, 5, dtype=torch.float64)

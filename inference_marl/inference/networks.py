@@ -90,13 +90,6 @@ class MLP(nn.Module):
         return self.plates.fold(x)
 
 
-def check_widths(hidden: Sequence[int]) -> tuple[int, ...]:
-    """Return the widths of hidden layers as a tuple; `ValueError` if one is not positive."""
-    if any(width < 1 for width in hidden):
-        raise ValueError(f"hidden: got {list(hidden)}, expected positive integers, one per hidden layer")
-    return tuple(hidden)
-
-
 @torch.no_grad()
 def track(target: nn.Module, online: nn.Module, rate: float) -> None:
     """Move every parameter and buffer of `target` the fraction `rate` towards `online` (Polyak averaging)."""

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inference_marl.described import Described, expect
-from inference_marl.inference.schedules import Schedule, current, expect_always
+from inference_marl.described import Described, NotNegative, Rate
+from inference_marl.inference.schedules import Schedule, current
 from inference_marl.spaces import Box
 from inference_marl.types import Memory, Seat
 
@@ -20,8 +20,7 @@ class ActionNoise(Described, ABC):
         scale: in units of half the box's width, not negative; number or schedule over updates.
     """
 
-    def __init__(self, scale: float | Schedule = 0.2) -> None:
-        expect_always("a number that is not negative", scale=scale)
+    def __init__(self, scale: NotNegative | Schedule = 0.2) -> None:
         self.scale = scale
 
     def __call__(self, action: Tensor, space: Box, memory: Memory, step: int) -> tuple[Tensor, Memory]:
@@ -67,9 +66,8 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
         rate: share of itself that the noise loses per step, in (0, 1]; with 1 it is `NormalNoise`.
     """
 
-    def __init__(self, scale: float | Schedule = 0.2, rate: float = 0.15) -> None:
+    def __init__(self, scale: NotNegative | Schedule = 0.2, rate: Rate = 0.15) -> None:
         super().__init__(scale)
-        expect("a number in (0, 1]", rate=rate)
         self.rate = rate
 
     def initial_memory(self, seat: Seat, replicates: int, environments: int) -> Memory:

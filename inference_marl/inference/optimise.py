@@ -11,15 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from inference_marl.described import expect
 from inference_marl.inference.failures import fail
-from inference_marl.inference.schedules import ByReplicate, expect_each
-
-
-def check_step_size(learning_rate: float | ByReplicate, max_gradient_norm: float | None) -> None:
-    """Check that the learning rate and the gradient norm, if any, are positive (`ValueError`)."""
-    expect_each("a positive number", learning_rate=learning_rate)
-    expect("a positive number", ", or null for none", max_gradient_norm=max_gradient_norm)
+from inference_marl.inference.schedules import ByReplicate
 
 
 class Optimiser(nn.Module):

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from inference_marl.described import LARGEST, Described, IncompatibleError, PerReplicate, expect
+from inference_marl.described import (
+    LARGEST,
+    Count,
+    Described,
+    In,
+    IncompatibleError,
+    NotNegative,
+    PerReplicate,
+    Positive,
+    Varying,
+    Whole,
+    expect,
+)
 
 Number = float | Tensor
 """A number that all replicates share or, of `ByReplicate`, one for each, `replicates x 1`.
@@ -17,8 +32,19 @@ Either broadcasts with `[extra x] replicates x batch`; `over_events` makes it fi
 """
 
 
-class Schedule(Described, ABC):
-    """A number for every learning step, counted from 0."""
+class Schedule(Varying, Described, ABC):
+    """A number for every learning step, counted from 0.
+
+    An argument's range holds for all its values: they are checked at once as far as `ends` says what they are, and
+    else when they are taken.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            cls.__call__ = _watched(cls.__call__)  # type: ignore[assignment, method-assign]
+            if "ends" not in vars(cls):  # those of a base are of other values
+                cls.ends = Schedule.ends  # type: ignore[method-assign]
 
     @abstractmethod
     def __call__(self, step: int) -> Number:
@@ -26,7 +52,8 @@ class Schedule(Described, ABC):
 
     def each(self, step: int) -> tuple[float, ...]:
         """The values at `step` that some replicate has."""
-        return (float(self(step)),)
+        value = self(step)
+        return (float(value) if isinstance(value, Tensor) else value,)
 
     def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Numbers between which all values lie: those that are values, and those that they only approach.
@@ -35,17 +62,48 @@ class Schedule(Described, ABC):
         """
         return self.each(0), ()
 
+    def check(self, name: str, allowed: In, declared: type) -> None:
+        """See `Varying`."""
+        taken, approached = self.ends()
+        for value in taken:
+            expect(allowed.what, " at every update", **{name: value})
+        for value in approached:
+            expect(CLOSED.get(allowed.what, allowed.what), " in the limit", **{name: value})
+
+    def watch(self, name: str, allowed: In) -> None:
+        """See `Varying`; nothing remains to be seen where the `ends` are known."""
+        if type(self).ends is Schedule.ends:
+            self.__dict__.setdefault("_watching", {})[name, allowed.what] = None
+
     def at(self, steps: Tensor, dtype: torch.dtype) -> Tensor:
         """The values, of type `dtype`, at many steps (int64, any shape), such as the visit counts of a table."""
         known, where = steps.unique(return_inverse=True)
         return torch.tensor([self(step) for step in known.tolist()], dtype=dtype, device=steps.device)[where]
 
 
+def _watched(call: Callable[[Any, int], Number]) -> Callable[[Any, int], Number]:
+    """`Schedule.__call__`, with a value refused that is out of the range which a bound schedule is to stay in."""
+
+    @functools.wraps(call)
+    def checked(self: Schedule, step: int) -> Number:
+        value = call(self, step)
+        if type(self).__call__ is checked:  # and not of the base, whose value is changed
+            for name, what in vars(self).get("_watching", ()):
+                for number in value.flatten().tolist() if isinstance(value, Tensor) else (value,):
+                    try:
+                        expect(what, **{name: number})
+                    except ValueError as error:
+                        got, separator, expected = str(error).partition(", expected")
+                        raise ValueError(f"{got} at step {step}{separator}{expected}") from error
+        return value
+
+    return checked
+
+
 class Constant(Schedule):
     """The same `value` at every step."""
 
     def __init__(self, value: float) -> None:
-        expect("a finite number", value=value)
         self.value = value
 
     def __call__(self, step: int) -> float:
@@ -66,9 +124,7 @@ class ExponentialDecay(Schedule):
         delay: steps before the decay begins.
     """
 
-    def __init__(self, start: float, rate: float, floor: float = 0.0, delay: int = 0) -> None:
-        expect("a number that is not negative", rate=rate, delay=delay)
-        expect("a finite number", start=start, floor=floor)
+    def __init__(self, start: float, rate: NotNegative, floor: float = 0.0, delay: Whole = 0) -> None:
         self.start, self.rate, self.floor, self.delay = start, rate, floor, delay
 
     def __call__(self, step: int) -> float:
@@ -90,9 +146,7 @@ class InverseTime(Schedule):
         scale: steps after which the value has halved, positive.
     """
 
-    def __init__(self, start: float = 1.0, scale: float = 1e4) -> None:
-        expect("a positive number", scale=scale)
-        expect("a finite number", start=start)
+    def __init__(self, start: float = 1.0, scale: Positive = 1e4) -> None:
         self.start, self.scale = start, scale
 
     def __call__(self, step: int) -> float:
@@ -107,9 +161,7 @@ class InverseTime(Schedule):
 class Linear(Schedule):
     """Linear interpolation from `start` to `end` over `steps` steps, then `end`."""
 
-    def __init__(self, start: float, end: float, steps: int) -> None:
-        expect("a positive integer", steps=steps)
-        expect("a finite number", start=start, end=end)
+    def __init__(self, start: float, end: float, steps: Count) -> None:
         self.start, self.end, self.steps = start, end, steps
 
     def __call__(self, step: int) -> float:
@@ -134,12 +186,9 @@ class ByReplicate(PerReplicate, Schedule):
         ValueError: if there are no values, or one is no number and no schedule.
     """
 
-    def __init__(self, values: list[float | Schedule]) -> None:
+    def __init__(self, values: list[Annotated[float, In("a finite number", ", or a schedule")] | Schedule]) -> None:
         if not values:
             raise ValueError("values: got none, expected one per group of replicates")
-        for value in values:
-            if not isinstance(value, Schedule):
-                expect("a finite number", ", or a schedule", values=value)
         self.values, self.groups = tuple(values), len(values)
         self._constant = not any(isinstance(value, Schedule) for value in values)
         self.split(self.groups, torch.float64, torch.device("cpu"))
@@ -166,6 +215,20 @@ class ByReplicate(PerReplicate, Schedule):
         """Those of all values."""
         every = [as_schedule(value).ends() for value in self.values]
         return tuple(end for ends, _ in every for end in ends), tuple(end for _, ends in every for end in ends)
+
+    def check(self, name: str, allowed: In, declared: type) -> None:
+        """See `Varying`; where no other schedule may be given, of numbers that do not change."""
+        for value in self.values:
+            if isinstance(value, Schedule) and issubclass(Schedule, declared):
+                value.check(name, allowed, declared)
+            else:
+                expect(allowed.what, allowed.also, **{name: value})
+
+    def watch(self, name: str, allowed: In) -> None:
+        """See `Varying`."""
+        for value in self.values:
+            if isinstance(value, Schedule):
+                value.watch(name, allowed)
 
     def __call__(self, step: int) -> Tensor:
         """The value of each replicate at `step`, `replicates x 1`."""
@@ -230,23 +293,6 @@ CLOSED = {
     "a number in (0, 1)": "a number in [0, 1]",
 }
 """Ranges with the ends that values may approach."""
-
-
-def expect_always(what: str, **schedules: float | Schedule) -> None:
-    """As `described.expect`, of numbers and of all values that schedules take, as far as they know their `ends`."""
-    for name, schedule in schedules.items():
-        taken, approached = schedule.ends() if isinstance(schedule, Schedule) else ((schedule,), ())
-        for value in taken:
-            expect(what, " at every update" if isinstance(schedule, Schedule) else "", **{name: value})
-        for value in approached:
-            expect(CLOSED.get(what, what), " in the limit", **{name: value})
-
-
-def expect_each(what: str, also: str = "", /, **numbers: float | ByReplicate) -> None:
-    """As `described.expect`, of numbers that do not change but may differ by replicate."""
-    for name, number in numbers.items():
-        for value in number.values if isinstance(number, ByReplicate) else (number,):
-            expect(what, also, **{name: value})
 
 
 def as_schedule(value: float | Schedule) -> Schedule:

@@ -12,9 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gumbel_softmax
 
-from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.described import (
+    BelowOne,
+    Clip,
+    Count,
+    IncompatibleError,
+    NotNegative,
+    Positive,
+    Rate,
+    Whole,
+    hyperparameters,
+)
 from inference_marl.inference.failures import NonFiniteError, heeded
-from inference_marl.inference.networks import MLP, check_widths, track_each
+from inference_marl.inference.networks import MLP, track_each
 from inference_marl.inference.noise import ActionNoise, NormalNoise
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.optimise import Optimiser, frozen
@@ -73,16 +83,16 @@ class Maddpg(Counting, Team):
     metrics = (CRITIC_LOSS, ACTION_VALUE)
     heeds_masks = True
 
-    hidden: Sequence[int] = (64, 64)
-    learning_rate: float = 3e-3
-    discount: float = 0.95
-    target_rate: float = 0.01
-    replay: int = 100_000
-    batch_size: int = 256
-    warmup: int = 50
+    hidden: Sequence[Count] = (64, 64)
+    learning_rate: Positive = 3e-3
+    discount: BelowOne = 0.95
+    target_rate: Rate = 0.01
+    replay: Count = 100_000
+    batch_size: Count = 256
+    warmup: Whole = 50
     noise: ActionNoise = NormalNoise()
-    regularisation: float = 1e-3
-    max_gradient_norm: float | None = 0.5
+    regularisation: NotNegative = 1e-3
+    max_gradient_norm: Clip = 0.5
     shared: bool = False
     groups: Sequence[_Group] = field(init=False)
     critics: _Stack = field(init=False)
@@ -90,14 +100,7 @@ class Maddpg(Counting, Team):
     transitions: Replay = field(init=False)
 
     def __post_init__(self) -> None:
-        self.hidden = check_widths(self.hidden)
-        expect("a positive number", learning_rate=self.learning_rate)
-        expect("a number in [0, 1)", discount=self.discount)
-        expect("a number in (0, 1]", target_rate=self.target_rate)
-        expect("a positive integer", replay=self.replay, batch_size=self.batch_size)
-        expect("an integer that is not negative", warmup=self.warmup)
-        expect("a number that is not negative", regularisation=self.regularisation)
-        expect("a positive number", ", or null for none", max_gradient_norm=self.max_gradient_norm)
+        self.hidden = tuple(self.hidden)
 
     def setup(self) -> None:
         """Create actors, critics, their targets, and the replay.

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters, within
+from inference_marl.described import Count, hyperparameters, within
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.exact import evaluate, smooth
@@ -51,11 +51,10 @@ class Planner(VariationalLearner):
     guide: TrajectoryGuide
     reward: Critic
     transition: TransitionModel | None = None
-    horizon: int = 1
+    horizon: Count = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect("a positive integer", horizon=self.horizon)
         if self.transition is None and self.horizon > 1:
             raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
 

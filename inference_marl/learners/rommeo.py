@@ -11,12 +11,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters, within
+from inference_marl.described import BelowOne, Whole, hyperparameters, within
 from inference_marl.guides import ClosedForm, Guide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
 from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
-from inference_marl.inference.schedules import ByReplicate, current, expect_each
+from inference_marl.inference.schedules import ByReplicate, current
 from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
 from inference_marl.models import ControlModel, Critic
 from inference_marl.spaces import Discrete
@@ -61,14 +61,9 @@ class Rommeo(VariationalLearner):
 
     guide: Guide
     critic: Critic
-    discount: float | ByReplicate = 0.95
-    warmup: int = 0
+    discount: BelowOne | ByReplicate = 0.95
+    warmup: Whole = 0
     target_critic: Critic = field(init=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect_each("a number in [0, 1)", discount=self.discount)
-        expect("an integer that is not negative", warmup=self.warmup)
 
     def setup(self) -> None:
         """Bind prior, critic and guide to the seat, and create the replay and the guide's optimiser."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from typing import Annotated
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.described import In, IncompatibleError, NotNegative, hyperparameters
 from inference_marl.inference.conditional import Conditional
 from inference_marl.models import Fixed, Uniform
 from inference_marl.spaces import Box, Discrete
@@ -77,9 +78,9 @@ class Stationary(Actor):
         ValueError: if more than one is given, or one is out of range.
     """
 
-    probabilities: Sequence[float] | None = None
+    probabilities: Sequence[NotNegative] | None = None
     action: Sequence[float] | None = None
-    concentration: float | None = None
+    concentration: Annotated[float | None, In("a positive number", ", or null for probabilities")] = None
     strategy: Conditional = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +89,6 @@ class Stationary(Actor):
             raise ValueError(
                 f"{given[1]}: got {getattr(self, given[1])} beside {given[0]}, expected only one of the two"
             )
-        expect("a positive number", ", or null for probabilities", concentration=self.concentration)
         if self.concentration is not None:
             self.strategy = _Drawn(self.concentration)
         elif self.action is not None:

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect, hyperparameters, within
+from inference_marl.described import (
+    Clip,
+    Count,
+    In,
+    IncompatibleError,
+    Positive,
+    Whole,
+    hyperparameters,
+    within,
+)
 from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import ByReplicate, Number, Schedule, expect_always, expect_each, positive
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, positive
 from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -89,27 +98,21 @@ class VariationalLearner(Counting, Learner):
     opponent_prior: OpponentPrior
     guide: Guide | TrajectoryGuide
     optimality: Optimality | None = None
-    temperature: float | Schedule = 1.0
-    kl_weight: float | Schedule = 1.0
-    replay: int | None = None
-    batch_size: int = 256
-    guide_learning_rate: float | ByReplicate = 1e-2
-    guide_steps: int = 1
-    particles: int = 1
-    max_gradient_norm: float | None = None
+    temperature: Positive | Schedule = 1.0
+    kl_weight: Positive | Schedule = 1.0
+    replay: Annotated[int | None, In("a positive integer", ", or null to learn from the newest trajectory only")] = None
+    batch_size: Count = 256
+    guide_learning_rate: Positive | ByReplicate = 1e-2
+    guide_steps: Whole = 1
+    particles: Count = 1
+    max_gradient_norm: Clip = None
     exact: bool = field(init=False)
     elbo: Trace_ELBO | TraceEnum_ELBO = field(init=False)
     optimiser: Optimiser | None = field(init=False)
     transitions: Replay | None = field(init=False)
 
     def __post_init__(self) -> None:
-        expect("a positive integer", ", or null to learn from the newest trajectory only", replay=self.replay)
-        expect("a positive integer", batch_size=self.batch_size, particles=self.particles)
-        expect("an integer that is not negative", guide_steps=self.guide_steps)
-        expect_each("a positive number", guide_learning_rate=self.guide_learning_rate)
-        expect("a positive number", ", or null for none", max_gradient_norm=self.max_gradient_norm)
         self.likelihood = self.optimality or ExponentialOptimality()
-        expect_always("a positive number", temperature=self.temperature, kl_weight=self.kl_weight)
 
     def weights(self) -> tuple[Number, Number]:
         """The current temperature and KL weight, a number or `replicates x 1`; `ValueError` if one is not positive."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
-from inference_marl.described import Described, expect, hyperparameters, within
+from inference_marl.described import Count, Described, In, Whole, hyperparameters, within
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import GameSimulator
 from inference_marl.play.tasks import Tasks
@@ -40,20 +40,17 @@ class Evaluation(Described):
 
     metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD,)
 
-    every: int
-    steps: int | None = None
-    environments: int = 32
+    every: Count
+    steps: Annotated[int | None, In("a positive integer", ", or null for the game's horizon")] = None
+    environments: Count = 32
     explore: bool = False
-    seed: int = 0
+    seed: Whole = 0
     game: Game | None = None
-    seats: Mapping[int, Actor] | None = None
+    seats: Mapping[Whole, Actor] | None = None
     tasks: Tasks | None = None
     guests: Mapping[int, Actor] = field(init=False)
 
     def __post_init__(self) -> None:
-        expect("a positive integer", every=self.every, environments=self.environments)
-        expect("a positive integer", ", or null for the game's horizon", steps=self.steps)
-        expect("an integer that is not negative", seed=self.seed)
         self.guests = dict(self.seats or {})
 
     def check(self, game: Game) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inference_marl.described import Described, expect
+from inference_marl.described import Count, Described, Positive, Whole
 from inference_marl.types import Game, kept_streams, seed_streams
 
 
@@ -29,16 +28,13 @@ class Tasks(Described):
         ValueError: if there are no tasks, one is negative or there twice, or weights are not one positive number each.
     """
 
-    def __init__(self, ids: Sequence[int], weights: Sequence[float] | None = None, episodes: int = 1) -> None:
+    def __init__(self, ids: Sequence[Whole], weights: Sequence[Positive] | None = None, episodes: Count = 1) -> None:
         self.ids, self.episodes = list(ids), episodes
-        for number, task in enumerate(self.ids):
-            expect("an integer that is not negative", **{f"ids[{number}]": task})
         if not self.ids or len(set(self.ids)) < len(self.ids):
             raise ValueError(f"ids: got {ids}, expected at least one task, and none twice")
         self.weights = [1.0] * len(self.ids) if weights is None else list(weights)
-        if len(self.weights) != len(self.ids) or not all(0 < weight < math.inf for weight in self.weights):
+        if len(self.weights) != len(self.ids):
             raise ValueError(f"weights: got {weights}, expected one positive number for each of {len(self.ids)} ids")
-        expect("a positive integer", episodes=episodes)
 
     def check(self, game: Game) -> None:
         """Refuse tasks that a game with variants does not know (`ValueError`); others leave it to their actors."""

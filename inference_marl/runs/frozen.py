@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.config.files import load
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, Whole
 from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums, sources
 from inference_marl.runs.errors import RunError
@@ -45,7 +45,7 @@ class Frozen(Actor):
         self,
         run: str,
         arm: str | None = None,
-        agent: int | None = None,
+        agent: Whole | None = None,
         explore: bool | None = None,
         digest: str | None = None,
     ) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from inference_marl.described import Described, differing, within
+from inference_marl.described import Described, differing, watch, within
 from inference_marl.types.seat import Seat
 
 
@@ -68,7 +68,8 @@ class Bindable(Described):
     """A description that becomes a working part once shapes are known, bound to its `seat`.
 
     Constructors take hyperparameters only. `bind` copies the description, so that arms and seats can share it, and
-    calls `setup` on the copy to create parameters and buffers. By then, numbers that differ by replicate know the seat.
+    calls `setup` on the copy to create parameters and buffers. By then, numbers that differ by replicate know the seat,
+    and schedules the range in which they must stay.
     """
 
     seat: Seat
@@ -91,6 +92,7 @@ class Bindable(Described):
         for key, number in differing(bound):
             with within(key):
                 number.split(seat.replicates, seat.dtype, seat.device)
+        watch(bound)
         with own_stream(seat.device):
             bound.setup()
         return bound

@@ -9,7 +9,7 @@ from typing import Self
 import pyro.distributions as dist
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, hyperparameters
+from inference_marl.described import IncompatibleError, Whole, hyperparameters
 from inference_marl.types.actor import Actor, Learner
 from inference_marl.types.seat import Seat
 from inference_marl.types.transition import Decision, Memory, Trajectory
@@ -33,7 +33,7 @@ class Team(Learner):
 
     transient = ("said",)
 
-    seats: list[int] | None = None
+    seats: list[Whole] | None = None
     team: tuple[Seat, ...] = field(init=False)
     said: list[Mapping[str, Tensor]] = field(init=False)
 

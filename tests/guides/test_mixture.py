@@ -264,7 +264,7 @@ def test_it_fits_two_modes_where_a_normal_cannot(make: Any, two_modes: bool) -> 
     ("wrong", "message"),
     [
         ({"components": 0}, "^components: got 0, expected a positive integer"),
-        ({"hidden": [0]}, "^hidden: got"),
+        ({"hidden": [0]}, r"^hidden\[0\]: got 0, expected a positive integer"),
         ({"log_std": (1.0, 1.0)}, r"^log_std: got \(1.0, 1.0\), expected \[low, high\]"),
     ],
 )

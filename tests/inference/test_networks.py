@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from inference_marl.inference.networks import MLP, BatchedLinear, check_widths, track
+from inference_marl.inference.networks import MLP, BatchedLinear, track
 from inference_marl.spaces import Discrete
 from inference_marl.types import Seat
 
@@ -87,17 +87,6 @@ def test_initial_weights_are_xavier_uniform_per_replicate() -> None:
     # A uniform's variance, of 600 draws per replicate: 5 standard errors.
     torch.testing.assert_close(layer.weight.var((1, 2)), torch.full((50,), bound**2 / 3).double(), rtol=0.2, atol=0)
     assert not layer.bias.any()
-
-
-@pytest.mark.parametrize("widths", [[0], [3, -1]])
-def test_widths_are_positive(widths: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"^hidden: got \[.*\], expected positive integers"):
-        check_widths(widths)
-
-
-def test_no_hidden_layer_is_allowed() -> None:
-    assert check_widths([]) == ()
-    assert check_widths([3, 4]) == (3, 4)
 
 
 class _Normalised(nn.Module):

@@ -15,7 +15,7 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 from inference_marl.inference.failures import NonFiniteError
-from inference_marl.inference.optimise import Optimiser, check_step_size, frozen
+from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.svi import elbo_loss, no_guide
 
@@ -382,20 +382,3 @@ def test_a_loss_leaves_no_parameters_in_pyros_store() -> None:
     gradients = torch.autograd.grad(loss_of(likelihood, x, y), list(model.parameters()))
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
     assert not list(pyro.get_param_store().keys())
-
-
-@pytest.mark.parametrize(
-    ("numbers", "message"),
-    [
-        ((0.0, None), "^learning_rate: got 0.0, expected a positive number"),
-        ((-1.0, None), "^learning_rate: got -1.0"),
-        ((math.nan, None), "^learning_rate: got nan"),
-        ((0.1, 0.0), "^max_gradient_norm: got 0.0, expected a positive number, or null"),
-        ((0.1, -1.0), "^max_gradient_norm: got -1.0"),
-    ],
-)
-def test_step_sizes_are_positive(numbers: tuple[float, float | None], message: str) -> None:
-    check_step_size(0.1, None)
-    check_step_size(0.1, 1.0)
-    with pytest.raises(ValueError, match=message):
-        check_step_size(*numbers)

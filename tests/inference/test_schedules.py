@@ -21,12 +21,11 @@ from inference_marl.inference.schedules import (
     as_schedule,
     clamped,
     current,
-    expect_always,
-    expect_each,
     filled,
     over_events,
     positive,
 )
+from inference_marl.learners.tabular import Boltzmann, IndependentQ
 
 
 def test_constant() -> None:
@@ -78,7 +77,7 @@ def test_decays_never_rise(step: int, later: int) -> None:
     ("make", "message"),
     [
         (lambda: ExponentialDecay(1.0, -0.1), "^rate: got -0.1, expected a number that is not negative"),
-        (lambda: ExponentialDecay(1.0, 0.1, delay=-1), "^delay: got -1, expected a number that is not negative"),
+        (lambda: ExponentialDecay(1.0, 0.1, delay=-1), "^delay: got -1, expected an integer that is not negative"),
         (lambda: InverseTime(1.0, 0.0), "^scale: got 0.0, expected a positive number"),
         (lambda: Linear(1.0, 0.0, 0), "^steps: got 0, expected a positive integer"),
     ],
@@ -162,9 +161,9 @@ def test_replicates_that_cannot_be_split_are_refused() -> None:
             [1.0, ByReplicate([1.0, 2.0])],
             "^values: got ByReplicate, expected the same for all replicates of ByRep",
         ),
-        ([1.0, math.nan], "^values: got nan, expected a finite number, or a schedule"),
-        ([1.0, "2"], "^values: got '2', expected a finite number, or a schedule"),
-        ([True], "^values: got True, expected a finite number, or a schedule"),
+        ([1.0, math.nan], "^values\\[1\\]: got nan, expected a finite number, or a schedule"),
+        ([1.0, "2"], "^values\\[1\\]: got '2', expected a finite number, or a schedule"),
+        ([True], "^values\\[0\\]: got True, expected a finite number, or a schedule"),
     ],
 )
 def test_values_that_are_no_numbers_are_refused(values: list[Any], message: str) -> None:
@@ -174,11 +173,11 @@ def test_values_that_are_no_numbers_are_refused(values: list[Any], message: str)
 
 def test_every_value_is_held_to_the_range() -> None:
     with pytest.raises(ValueError, match=r"^rate: got 2.0, expected a number in \(0, 1\] at every update"):
-        expect_always("a number in (0, 1]", rate=ByReplicate([0.5, Linear(2.0, 1.0, 3)]))
+        IndependentQ(exploration=Boltzmann(), rate=ByReplicate([0.5, Linear(2.0, 1.0, 3)]))
     with pytest.raises(ValueError, match=r"^discount: got 1.0, expected a number in"):
-        expect_each("a number in [0, 1)", discount=ByReplicate([0.5, 1.0]))
+        IndependentQ(exploration=Boltzmann(), discount=ByReplicate([0.5, 1.0]))
     with pytest.raises(ValueError, match=r"^discount: got .*Linear.*, expected a number in"):
-        expect_each("a number in [0, 1)", discount=ByReplicate([0.5, Linear(0.5, 0.4, 3)]))
+        IndependentQ(exploration=Boltzmann(), discount=ByReplicate([0.5, Linear(0.5, 0.4, 3)]))
     weights = split([0.5, Linear(1.0, 0.0, 4)], 4)
     assert positive(3, alpha=weights, beta=2.0) == (weights(3), 2.0)
     with pytest.raises(ValueError, match=r"^alpha: got 0.0 at update 4, expected a number that stays positive"):
@@ -209,12 +208,12 @@ def test_numbers_stay_numbers() -> None:
 )
 def test_what_a_schedule_comes_to_is_known_before_it_does(schedule: Schedule, message: str) -> None:
     with pytest.raises(ValueError, match=f"^temperature: {re.escape(message)}$"):
-        expect_always("a positive number", temperature=schedule)
+        Boltzmann(schedule)
 
 
 @pytest.mark.parametrize(
     "schedule", [Linear(1.0, 0.5, 3), ExponentialDecay(1.0, 0.1), InverseTime(1.0), ByReplicate([1.0, InverseTime()])]
 )
 def test_what_a_schedule_only_approaches_is_no_value(schedule: Schedule) -> None:
-    expect_always("a positive number", temperature=schedule)
-    expect_always("a number in (0, 1]", rate=schedule)
+    Boltzmann(schedule)
+    IndependentQ(exploration=Boltzmann(), rate=schedule)

@@ -256,7 +256,7 @@ def test_rommeo_plays_by_the_draw_and_bootstraps_from_the_mean(target_rate: floa
         ({"resample_every": 0}, "^resample_every: got 0, expected a positive integer"),
         ({"memory": 0}, "^memory: got 0"),
         ({"particles": 0}, "^particles: got 0"),
-        ({"hidden": [0]}, "^hidden: got"),
+        ({"hidden": [0]}, r"^hidden\[0\]: got 0, expected a positive integer"),
     ],
 )
 def test_numbers_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:

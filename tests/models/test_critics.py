@@ -243,7 +243,7 @@ def test_a_target_that_is_not_finite_changes_nothing_and_is_named(make: type[Cri
         (lambda: TabularCritic(rate_over="steps"), "^rate_over: got 'steps', expected updates or visits"),  # type: ignore[arg-type]
         (lambda: TabularCritic(target_rate=0.0), "^target_rate: got 0.0, expected a number in"),
         (lambda: NetworkCritic(target_rate=1.1), "^target_rate: got 1.1"),
-        (lambda: NetworkCritic([0]), r"^hidden: got \[0\]"),
+        (lambda: NetworkCritic([0]), r"^hidden\[0\]: got 0, expected a positive integer"),
         (lambda: NetworkCritic(learning_rate=-1.0), "^learning_rate: got -1.0"),
         (lambda: NetworkCritic(max_gradient_norm=-1.0), "^max_gradient_norm: got -1.0"),
     ],

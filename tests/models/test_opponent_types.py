@@ -300,8 +300,8 @@ def test_a_file_can_say_it() -> None:
     [
         (([],), "^types: got none, expected at least one opponent prior"),
         (([Uniform()], [1, 2]), r"^weights: got \[1, 2\], expected one positive number per type: 1"),
-        (([Uniform(), Uniform()], [1, 0]), r"^weights: got \[1, 0\], expected one positive number per type: 2"),
-        (([Uniform()], [math.nan]), r"^weights: got \[nan\]"),
+        (([Uniform(), Uniform()], [1, 0]), r"^weights\[1\]: got 0, expected a positive number"),
+        (([Uniform()], [math.nan]), r"^weights\[0\]: got nan"),
         (([Uniform()], None, 1.0), r"^forget: got 1\.0, expected a number in \[0, 1\)"),
         (([Uniform()], None, -0.1), r"^forget: got -0\.1"),
     ],

@@ -70,8 +70,8 @@ def test_they_are_drawn_as_weighed() -> None:
         ({"ids": [0, 1.5]}, r"ids\[1\]: got 1.5"),
         ({"ids": [True]}, r"ids\[0\]: got True"),
         ({"ids": [0, 1], "weights": [1.0]}, "weights: got"),
-        ({"ids": [0], "weights": [float("nan")]}, "weights: got"),
-        ({"ids": [0], "weights": [0.0]}, "weights: got"),
+        ({"ids": [0], "weights": [float("nan")]}, r"weights\[0\]: got"),
+        ({"ids": [0], "weights": [0.0]}, r"weights\[0\]: got"),
         ({"ids": [0], "episodes": 0}, "episodes: got 0"),
     ],
 )

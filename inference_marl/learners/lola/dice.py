@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect, hyperparameters
-from inference_marl.inference.schedules import ByReplicate, current, expect_each, over_events
+from inference_marl.described import Count, IncompatibleError, NotNegative, Probability, Whole, hyperparameters
+from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.inference.tables import draw
 from inference_marl.learners.lola.derivatives import Policy
 from inference_marl.learners.lola.gradient import GradientLearner, Pair
@@ -54,19 +54,12 @@ class LolaDice(GradientLearner):
 
     by_replicate = GradientLearner.by_replicate | {"opponent_step_size"}
 
-    opponent_step_size: float | ByReplicate = 1.0
-    look_ahead: int = 1
-    rollouts: int = 64
-    length: int = 50
-    trace_decay: float = 0.95
+    opponent_step_size: NotNegative | ByReplicate = 1.0
+    look_ahead: Whole = 1
+    rollouts: Count = 64
+    length: Count = 50
+    trace_decay: Probability = 0.95
     estimator: Literal["loaded", "dice", "no_magic_box"] = "loaded"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect_each("a number that is not negative", opponent_step_size=self.opponent_step_size)
-        expect("an integer that is not negative", look_ahead=self.look_ahead)
-        expect("a positive integer", rollouts=self.rollouts, length=self.length)
-        expect("a number in [0, 1]", trace_decay=self.trace_decay)
 
     def setup(self) -> None:
         """Check the seat and draw the logits.

@@ -11,9 +11,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, expect, hyperparameters
+from inference_marl.described import BelowOne, Count, IncompatibleError, NotNegative, hyperparameters
 from inference_marl.inference.returns import discount_factor
-from inference_marl.inference.schedules import ByReplicate, current, expect_each, over_events
+from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.inference.tables import finite
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
 from inference_marl.learners.tabular.base import TabularLearner
@@ -70,19 +70,15 @@ class GradientLearner(TabularLearner):
     by_replicate = frozenset({"step_size"})
     reads_peers: ClassVar[bool] = True
 
-    step_size: float | ByReplicate = 1.0
-    init_scale: float = 1.0
-    update_every: int = 1
-    forget: float = 0.01
+    step_size: NotNegative | ByReplicate = 1.0
+    init_scale: NotNegative = 1.0
+    update_every: Count = 1
+    forget: BelowOne = 0.01
     counts: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._counted: Trajectory | None = None
-        expect("a number that is not negative", init_scale=self.init_scale)
-        expect_each("a number that is not negative", step_size=self.step_size)
-        expect("a positive integer", update_every=self.update_every)
-        expect("a number in [0, 1)", forget=self.forget)
 
     def setup(self) -> None:
         """Check the seat and draw the logits.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters
-from inference_marl.inference.schedules import ByReplicate, current, expect_each, over_events
+from inference_marl.described import In, NotNegative, hyperparameters
+from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.learners.lola.derivatives import Derivatives
 from inference_marl.learners.lola.gradient import ExactGradientLearner
 
@@ -24,11 +25,7 @@ class OpponentShapingLearner(ExactGradientLearner):
 
     by_replicate = ExactGradientLearner.by_replicate | {"opponent_step_size"}
 
-    opponent_step_size: float | ByReplicate = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect_each("a number that is not negative", opponent_step_size=self.opponent_step_size)
+    opponent_step_size: NotNegative | ByReplicate = 1.0
 
     def ahead(self, change: Tensor) -> Tensor:
         """How a change per unit of the opponent's step changes an agent's step, both `replicates x ...`."""
@@ -62,12 +59,8 @@ class Lola(OpponentShapingLearner):
         opponent_step_size, step_size, init_scale, update_every, forget, gradients: see the base classes.
     """
 
-    order: int = 1
+    order: Annotated[int, In("a positive integer", "; order 0 is NaiveGradient")] = 1
     look_ahead: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect("a positive integer", "; order 0 is NaiveGradient", order=self.order)
 
     def direction(self, at: Derivatives) -> Tensor:
         """The step of the learner's order."""
@@ -125,12 +118,8 @@ class StableOpponentShaping(OpponentShapingLearner):
         opponent_step_size, step_size, init_scale, update_every, forget, gradients: see the base classes.
     """
 
-    a: float = 0.5
-    b: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect("a number in (0, 1)", a=self.a, b=self.b)
+    a: Annotated[float, In("a number in (0, 1)")] = 0.5
+    b: Annotated[float, In("a number in (0, 1)")] = 0.1
 
     def direction(self, at: Derivatives) -> Tensor:
         """The direction of algorithm 1."""

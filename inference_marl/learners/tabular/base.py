@@ -11,9 +11,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError, hyperparameters, interval
+from inference_marl.described import BelowOne, IncompatibleError, Rate, hyperparameters, interval
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, expect_always, expect_each
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current
 from inference_marl.inference.tables import draw, finite, mean_per_cell, move, random_table
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.spaces import Discrete
@@ -132,16 +132,14 @@ class ValueLearner(TabularLearner):
     by_replicate = frozenset({"rate", "discount"})
 
     exploration: Exploration
-    rate: float | Schedule = 0.1
-    discount: float | ByReplicate = 0.95
+    rate: Rate | Schedule = 0.1
+    discount: BelowOne | ByReplicate = 0.95
     initial: float | tuple[float, float] = 0.0
     values: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         interval("initial", self.initial, strictly=False)
-        expect_each("a number in [0, 1)", discount=self.discount)
-        expect_always("a number in (0, 1]", rate=self.rate)
 
     def setup(self) -> None:
         """Check the seat and draw the table, `replicates x states x columns`."""

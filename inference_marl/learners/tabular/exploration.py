@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inference_marl.described import Described
-from inference_marl.inference.schedules import Schedule, as_schedule, clamped, expect_always, over_events
+from inference_marl.described import Described, Positive, Probability
+from inference_marl.inference.schedules import Schedule, as_schedule, clamped, over_events
 
 
 class Exploration(Described, ABC):
@@ -31,8 +31,7 @@ class Boltzmann(Exploration):
 
     by_replicate = frozenset({"temperature"})
 
-    def __init__(self, temperature: float | Schedule = 1.0) -> None:
-        expect_always("a positive number", temperature=temperature)
+    def __init__(self, temperature: Positive | Schedule = 1.0) -> None:
         self.temperature = as_schedule(temperature)
 
     def __call__(self, values: Tensor, step: int) -> Tensor:
@@ -50,8 +49,7 @@ class EpsilonGreedy(Exploration):
 
     by_replicate = frozenset({"epsilon"})
 
-    def __init__(self, epsilon: float | Schedule = 0.1) -> None:
-        expect_always("a number in [0, 1]", epsilon=epsilon)
+    def __init__(self, epsilon: Probability | Schedule = 0.1) -> None:
         self.epsilon = as_schedule(epsilon)
 
     def __call__(self, values: Tensor, step: int) -> Tensor:

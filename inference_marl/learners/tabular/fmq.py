@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import ByReplicate, Schedule, current, expect_each, over_events
+from inference_marl.described import In, NotNegative, Rate, hyperparameters
+from inference_marl.inference.schedules import ByReplicate, Schedule, current, over_events
 from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.types import Experience
 
@@ -40,19 +41,13 @@ class FMQ(IndependentQ):
 
     by_replicate = IndependentQ.by_replicate | {"weight"}
 
-    weight: float | ByReplicate = 10.0
-    rate: float | Schedule = 0.9
+    weight: NotNegative | ByReplicate = 10.0
+    rate: Rate | Schedule = 0.9
     restart_count: bool = True
-    initial_maximum: float = -math.inf
+    initial_maximum: Annotated[float, In("a finite number, or minus infinity")] = -math.inf
     maximum: Tensor = field(init=False)
     count: Tensor = field(init=False)
     plays: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect_each("a number that is not negative", weight=self.weight)
-        if not self.initial_maximum < math.inf:
-            raise ValueError(f"initial_maximum: got {self.initial_maximum}, expected a number, or minus infinity")
 
     def setup(self) -> None:
         """Check the seat and create the tables, `replicates x states x actions`."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Number, Schedule, current, each, expect_always, filled, over_events
+from inference_marl.described import Probability, Rate, hyperparameters
+from inference_marl.inference.schedules import Number, Schedule, current, each, filled, over_events
 from inference_marl.inference.tables import mean_per_cell
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -45,8 +45,8 @@ class PHC(IndependentQ):
     by_replicate = IndependentQ.by_replicate | {"policy_rate", "epsilon"}
 
     exploration: Exploration = field(init=False)
-    policy_rate: float | Schedule = 0.01
-    epsilon: float | Schedule = 0.0
+    policy_rate: Rate | Schedule = 0.01
+    epsilon: Probability | Schedule = 0.0
     initial_policy: Literal["uniform", "random"] = "uniform"
     step: Literal["every_action", "played_action"] = "every_action"
     strategy: Tensor = field(init=False)
@@ -54,7 +54,6 @@ class PHC(IndependentQ):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.exploration = self._mixing = EpsilonGreedy(self.epsilon)
-        expect_always("a number in (0, 1]", policy_rate=self.policy_rate)
 
     def setup(self) -> None:
         """Check the seat and create the tables: values and `strategy`, `replicates x states x actions`."""
@@ -121,15 +120,14 @@ class WoLFPHC(PHC):
 
     by_replicate = PHC.by_replicate | {"policy_rate_winning", "policy_rate_losing"}
 
-    policy_rate: float | Schedule = field(init=False)
-    policy_rate_winning: float | Schedule = 0.0025
-    policy_rate_losing: float | Schedule = 0.005
+    policy_rate: Rate | Schedule = field(init=False)
+    policy_rate_winning: Rate | Schedule = 0.0025
+    policy_rate_losing: Rate | Schedule = 0.005
     average: Tensor = field(init=False)
     visits: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         rates = {"policy_rate_winning": self.policy_rate_winning, "policy_rate_losing": self.policy_rate_losing}
-        expect_always("a number in (0, 1]", **rates)
         self.policy_rate = self.policy_rate_losing
         super().__post_init__()
         slow, fast = (each(rate, 0) for rate in rates.values())

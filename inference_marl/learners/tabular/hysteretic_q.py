@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import Schedule, current, expect_always, filled
+from inference_marl.described import Rate, hyperparameters
+from inference_marl.inference.schedules import Schedule, current, filled
 from inference_marl.learners.tabular.base import ValueLearner
 
 
@@ -28,11 +28,7 @@ class HystereticQ(ValueLearner):
 
     by_replicate = ValueLearner.by_replicate | {"negative_rate"}
 
-    negative_rate: float | Schedule = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect_always("a number in (0, 1]", negative_rate=self.negative_rate)
+    negative_rate: Rate | Schedule = 0.01
 
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
         """`rate`, or `negative_rate` for negative errors."""

@@ -7,8 +7,8 @@ from dataclasses import field
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
-from inference_marl.inference.schedules import ByReplicate, Number, current, expect_each, filled, over_events
+from inference_marl.described import BelowOne, Positive, Probability, Rate, hyperparameters
+from inference_marl.inference.schedules import ByReplicate, Number, current, filled, over_events
 from inference_marl.inference.tables import mean_per_cell, move
 from inference_marl.learners.tabular.base import ValueLearner
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration
@@ -45,22 +45,18 @@ class LenientQ(ValueLearner):
     }
 
     exploration: Exploration = field(init=False)
-    discount: float | ByReplicate = 0.9
-    max_temperature: float | ByReplicate = 50.0
-    min_temperature: float | ByReplicate = 2.0
-    decay: float | ByReplicate = 0.995
-    diffusion: float | ByReplicate = 0.1
-    selection_moderation: float | ByReplicate = 1.0
-    leniency_moderation: float | ByReplicate = 1.0
+    discount: BelowOne | ByReplicate = 0.9
+    max_temperature: Positive | ByReplicate = 50.0
+    min_temperature: Positive | ByReplicate = 2.0
+    decay: Rate | ByReplicate = 0.995
+    diffusion: Probability | ByReplicate = 0.1
+    selection_moderation: Positive | ByReplicate = 1.0
+    leniency_moderation: Positive | ByReplicate = 1.0
     temperature: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.exploration = EpsilonGreedy(0.0)
-        for name in ("max_temperature", "min_temperature", "selection_moderation", "leniency_moderation"):
-            expect_each("a positive number", **{name: getattr(self, name)})
-        expect_each("a number in (0, 1]", decay=self.decay)
-        expect_each("a number in [0, 1]", diffusion=self.diffusion)
 
     def setup(self) -> None:
         """Draw the table; all temperatures, `replicates x states x actions`, start at their maximum."""

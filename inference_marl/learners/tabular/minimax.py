@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import field
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters
+from inference_marl.described import In, hyperparameters
 from inference_marl.inference.returns import discount_factor
 from inference_marl.learners.tabular.base import TabularLearner
 from inference_marl.types import Decision, Experience, Memory
@@ -39,13 +40,9 @@ class Minimax(TabularLearner):
         value: V, the guaranteed value of each state, float64, `states`.
     """
 
-    discount: float | None = None
+    discount: Annotated[float | None, In("a number in [0, 1)", ", or null for the game's")] = None
     strategy: Tensor = field(init=False)
     value: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect("a number in [0, 1)", ", or null for the game's", discount=self.discount)
 
     def setup(self) -> None:
         """Solve the game.

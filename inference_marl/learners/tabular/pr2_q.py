@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import Positive, hyperparameters
 from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.base import JointValueLearner
 from inference_marl.learners.tabular.exploration import Boltzmann
@@ -48,7 +48,7 @@ class PR2Q(JointValueLearner):
     by_replicate = JointValueLearner.by_replicate | {"opponent_temperature"}
 
     opponent_model: Literal["counts", "soft", "counts_over_pairs"] = "counts"
-    opponent_temperature: float | Schedule | None = None
+    opponent_temperature: Positive | Schedule | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

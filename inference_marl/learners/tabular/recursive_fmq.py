@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import Probability, Rate, hyperparameters
 from inference_marl.inference.objectives import td_target
-from inference_marl.inference.schedules import Schedule, current, expect_always
+from inference_marl.inference.schedules import Schedule, current
 from inference_marl.inference.tables import draw, mean_per_cell, move
 from inference_marl.learners.tabular.exploration import EpsilonGreedy, Exploration, greedy
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -50,8 +50,8 @@ class RecursiveFMQ(IndependentQ):
     by_replicate = IndependentQ.by_replicate | {"epsilon", "frequency_rate"}
 
     exploration: Exploration = field(init=False)
-    epsilon: float | Schedule = 0.05
-    frequency_rate: float | Schedule = 0.01
+    epsilon: Probability | Schedule = 0.05
+    frequency_rate: Rate | Schedule = 0.01
     maximum: Tensor = field(init=False)
     frequency: Tensor = field(init=False)
     choice: Tensor = field(init=False)
@@ -59,7 +59,6 @@ class RecursiveFMQ(IndependentQ):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.exploration = EpsilonGreedy(self.epsilon)
-        expect_always("a number in (0, 1]", frequency_rate=self.frequency_rate)
 
     def setup(self) -> None:
         """Create the tables, `replicates x states x actions`, and the choices, `replicates x states`."""

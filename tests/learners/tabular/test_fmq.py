@@ -124,7 +124,7 @@ def test_slow_annealing_finds_the_optimum() -> None:
         (lambda: FMQ(exploration=Boltzmann(), weight=math.nan), "weight: got nan"),
         (
             lambda: FMQ(exploration=Boltzmann(), initial_maximum=math.inf),
-            "initial_maximum: got inf, expected a number, or minus",
+            "initial_maximum: got inf, expected a finite number, or minus",
         ),
         (lambda: FMQ(exploration=Boltzmann(), rate=1.5), "rate: got 1.5"),
     ],
