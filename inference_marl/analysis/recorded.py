@@ -133,7 +133,8 @@ class Recorded:
     def title(self) -> str:
         """What was run, in a line."""
         line = f"{self.name}: {self.game}, {self.replicates}, at step {self.last_step}"
-        return "\n".join([line, *self.failed_replicates, *self.several_versions])
+        failed = [f"{arm} failed, and is shown as far as it came" for arm in self.failed]
+        return "\n".join([line, *failed, *self.failed_replicates, *self.several_versions])
 
     @property
     def replicates(self) -> str:

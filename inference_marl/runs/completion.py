@@ -180,8 +180,8 @@ class _Run:
         self.failed |= {} if why is None else dict.fromkeys(job.stands_for, why)
 
     def conclude(self, started: float) -> ArmError | None:
-        """Write the results of the arms that did not fail; returns what to say of those that did."""
-        done = [job for job in self.jobs if not self.failed.keys() & set(job.stands_for)]
+        """Write the results, of arms that failed as far as they came; returns what to say of those."""
+        done = [job for job in self.jobs if _index(job)["counts"].get("metrics")]
         failed = {arm: self.failed[arm] for arm in self.experiment.arms if arm in self.failed}
         if done:
             found = {arm: records for job in done for arm, records in _recorded(job)}
@@ -208,18 +208,25 @@ class _Run:
         return error
 
 
+def _index(job: Job) -> dict[str, Any]:
+    """What a job has recorded, in the end or until it failed."""
+    said = job.said()
+    index: dict[str, Any] = said.get("index") or said.get("until") or {"counts": {}}
+    return index
+
+
 def _recorded(job: Job) -> Iterator[tuple[str, Records]]:
     """The records of each arm that a job stands for."""
     each = job.experiment.replicates // len(job.stands_for)
-    check_files(job.records, job.said()["index"])
+    check_files(job.records, _index(job))
     for number, arm in enumerate(job.stands_for):
-        yield arm, Records(job.records, job.said()["index"], slice(number * each, (number + 1) * each))
+        yield arm, Records(job.records, _index(job), slice(number * each, (number + 1) * each))
 
 
 def _failed_replicates(job: Job) -> Iterator[tuple[str, dict[str, str]]]:
     """Why replicates have failed, by number, of each arm that a job stands for."""
     each = job.experiment.replicates // len(job.stands_for)
-    lost = {int(replicate): why for replicate, why in job.said()["failed_replicates"].items()}
+    lost = {int(replicate): why for replicate, why in job.said().get("failed_replicates", {}).items()}
     for number, arm in enumerate(job.stands_for):
         its = range(number * each, (number + 1) * each)
         yield arm, {str(replicate - its.start): why for replicate, why in lost.items() if replicate in its}

@@ -63,8 +63,8 @@ def write_results(
     Args:
         experiment: what was run.
         folder: the run's folder.
-        recorded: what the arms that were played to their end have recorded.
-        failed: why, by name, of the other arms.
+        recorded: what the arms have recorded, of those that failed until then.
+        failed: why, by name, of the arms that were not played to their end.
         lost: why replicates of arms have failed, by arm and number.
         how: what `made` says of this time, beside when.
     """

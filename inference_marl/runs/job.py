@@ -171,7 +171,8 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
 
     Its log has `found` and `made`, the steps that were made before and since, `began` in seconds since 1970, `device`,
     the `versions` with which it was played, one after another, and in the end either `index`, what is in its records,
-    or `why` it could not be played to its end, with the `traceback` of what was raised.
+    or `why` it could not be played to its end, with the `traceback` of what was raised and what was recorded `until`
+    then.
 
     Args:
         job: what is played.
@@ -226,7 +227,8 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
                 tell(found, arm.step - found)
     except ArmError as error:
         raised = "".join(traceback.format_exception(error.__cause__ or error))
-        tell(found, arm.step - found if arm else 0, why=str(error), traceback=raised)
+        until = {"until": arm.recorder.index()} if arm else {}
+        tell(found, arm.step - found if arm else 0, why=str(error), traceback=raised, **until)
         return str(error)
     lost = {str(replicate): why for replicate, why in sorted(arm.failures.why.items())}
     tell(found, arm.step - found, index=arm.recorder.index(), failed_replicates=lost)

@@ -30,8 +30,9 @@ class Records:
     def __init__(self, folder: Path, index: Mapping[str, Any], replicates: slice) -> None:
         self.folder, self._replicates = folder, replicates
         self.everywhere: bool = index["everywhere"]
-        self.counts: dict[str, int] = dict(index["counts"])
-        self._recorded = index["columns"]
+        none = ("metrics", "beliefs", "actions")
+        self.counts: dict[str, int] = dict.fromkeys(none, 0) | index["counts"]
+        self._recorded = {stream: {} for stream in none} | index["columns"]
         here = replicates.stop - replicates.start
         self.columns = {
             stream: {name: (first, [here, *shape[1:]], dtype) for name, (first, shape, dtype) in columns.items()}

@@ -6,6 +6,7 @@ import ast
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -19,8 +20,8 @@ PACKAGE = __name__.partition(".")[0]
 FOLDER = "sources"
 """Where a run keeps them, each as its module is called."""
 
-INSTALLED = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-"""Folders of modules that are nobody's own: those of Python, and of what is installed."""
+PYTHON = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
+"""Folders of Python's own modules."""
 
 
 def own_sources(experiment: Experiment) -> dict[str, Path]:
@@ -87,7 +88,7 @@ def _differing(experiment: Experiment, folder: Path) -> Mapping[str, Path]:
     return {
         name: path
         for name, path in own_sources(experiment).items()
-        if not (kept / name).is_file() or digest_of(kept / name) != digest_of(path)
+        if (kept / name).is_file() and digest_of(kept / name) != digest_of(path)
     }
 
 
@@ -96,7 +97,15 @@ def _own_file(module: ModuleType) -> Path | None:
     found = getattr(module, "__file__", None)
     if found is None or not (path := Path(found).resolve()).is_file() or path.suffix != ".py":
         return None
-    return None if any(path.is_relative_to(folder) for folder in INSTALLED) else path
+    depth = module.__name__.count(".") + hasattr(module, "__path__")
+    installed = any(path.is_relative_to(folder) for folder in PYTHON) or _has_installed(path.parents[depth])
+    return None if installed else path
+
+
+@cache
+def _has_installed(folder: Path) -> bool:
+    """Whether packages are installed in a folder, as in `site-packages`, wherever it is."""
+    return any(folder.glob("*.dist-info"))
 
 
 def _imported(module: ModuleType, path: Path) -> Iterator[str]:

@@ -175,6 +175,20 @@ def test_an_arm_of_which_all_have_failed_fails(tmp_path: Path) -> None:
         run(experiment(BrokenMatrix, rommeo_q(), bad=[0, 1, 2]), tmp_path)
 
 
+def test_what_it_recorded_before_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "small.yaml"
+    spec.write_text(dump(Experiment(BrokenMatrix([0, 1, 2]), {"a": rommeo_q()}, replicates=3, steps=STEPS)))
+    assert main(["run", str(spec), "--quiet", "--out", str(tmp_path)]) == 1
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "small")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(f"at step {FROM - 1}")
+    assert lines[1] == "a failed, and is shown as far as it came"
+    metrics = dataset(tmp_path / "small", "metrics.nc")
+    assert metrics["reward"].sizes["step"] == FROM - 1
+    assert metrics["reward"].notnull().all()
+
+
 def test_it_is_the_same_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = experiment(BrokenMatrix, rommeo_q(), checkpoint_every=1)
     expected = run(whole, tmp_path / "whole")

@@ -104,7 +104,11 @@ def test_one_level_that_fails_does_not_lose_the_others(tmp_path: Path, monkeypat
         with pytest.raises(ArmError, match=r"^arms\.high, step 3: RuntimeError: broken$") as caught:
             attempt()
         assert caught.value.folder == tmp_path / "test"
-        assert dataset(tmp_path / "test", "metrics.nc")["learner"].values.tolist() == ["low"]
+        reward = dataset(tmp_path / "test", "metrics.nc")["reward"]
+        assert reward.sel(learner="low").notnull().all()
+        assert (
+            reward.sel(learner="high").notnull().all(["replicate", "agent"]).values.tolist() == [True] * 2 + [False] * 4
+        )
     assert ("low", 2) not in played, "what was done is not played again"
     monkeypatch.setattr(Arm, "advance", advance)
     assert run_or_resume(experiment, tmp_path, "test", progress=False) == (tmp_path / "test", False)
