@@ -64,7 +64,7 @@ def kill_after_the_next_checkpoint(command: list[str], folder: Path, moment: flo
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "inference_marl.cli", *command, "--quiet"],
+        [sys.executable, "-m", "inference_marl", *command, "--quiet"],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -129,7 +129,7 @@ def test_a_killed_ablation_leaves_no_process_and_goes_on_in_its_folder(tmp_path:
     spec.write_text(yaml.safe_dump(config))
     command = ["ablate", str(spec), "--out", str(tmp_path / "runs"), "--jobs", "2", "--quiet"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "inference_marl.cli", *command],
+        [sys.executable, "-m", "inference_marl", *command],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

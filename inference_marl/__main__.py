@@ -1,4 +1,4 @@
-"""`python -m inference_marl.cli`."""
+"""`python -m inference_marl`."""
 
 import sys
 
