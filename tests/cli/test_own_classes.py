@@ -31,7 +31,7 @@ class Flat(DirichletMultinomial):
 
 HELPERS = "CONCENTRATION = 0.5\n"
 
-MODULES = ("my_priors", "my_helpers")
+MODULES = ("my_priors", "my_helpers", "late", "late.rates", "installed")
 
 Command = Callable[..., int]
 
@@ -114,6 +114,50 @@ def test_an_edited_file_is_named_where_it_is_found(
     assert command("exp", "resume", str(folder), "--steps", "5") == 0
     assert command("elsewhere", "run", "../exp/mine.yaml") == 2  # which a new run cannot be made of
     assert f"No module named '{edited.stem}'" in capsys.readouterr().err
+
+
+LATE = """
+from inference_marl.models import DirichletMultinomial
+
+
+class Flat(DirichletMultinomial):
+    seen = 0
+
+    def observe(self, obs, opponent_action):
+        Flat.seen += 1
+        if Flat.seen > 4:
+            from late import rates
+
+            assert rates.RATE
+        super().observe(obs, opponent_action)
+"""
+
+
+def test_what_is_imported_only_while_a_run_is_played_is_kept_too(home: Path, command: Command) -> None:
+    (home / "exp" / "my_priors.py").write_text(LATE)
+    (home / "exp" / "late").mkdir()
+    (home / "exp" / "late" / "__init__.py").touch()
+    (home / "exp" / "late" / "rates.py").write_text("RATE = 0.5")
+    folder = home / "elsewhere" / "runs" / "mine"
+    assert command("elsewhere", "run", "../exp/mine.yaml") == 0
+    assert (folder / "sources" / "late" / "rates.py").read_text() == "RATE = 0.5"
+    (home / "exp").rename(home / "gone")
+    assert command("third", "resume", str(folder), "--steps", "8") == 0
+
+
+@pytest.mark.parametrize("known_by", ["installed-1.0.dist-info", "site-packages"])
+def test_what_is_installed_anywhere_is_nobodys_own(home: Path, command: Command, known_by: str) -> None:
+    """Also by `pip install --target`, or in another environment that this one sees."""
+    place = home / "exp" / "lib" / "site-packages" if known_by == "site-packages" else home / "target"
+    place.mkdir(parents=True)
+    (place / known_by).mkdir(exist_ok=True)
+    (place / "installed.py").write_text("CONCENTRATION = 0.5")
+    (home / "exp" / "my_helpers.py").write_text(
+        f"import sys\nsys.path.append({str(place)!r})\nfrom installed import CONCENTRATION"
+    )
+    assert command("elsewhere", "run", "../exp/mine.yaml") == 0
+    kept = home / "elsewhere" / "runs" / "mine" / "sources"
+    assert {path.name for path in kept.rglob("*.py")} == {"my_priors.py", "my_helpers.py"}
 
 
 def test_what_is_beside_the_file_comes_before_what_is_in_the_working_folder(home: Path, command: Command) -> None:
