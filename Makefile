@@ -32,7 +32,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(runtime) ## run the climbing game and print what was learned
-	$(bin)/inference-marl run experiments/climbing.yaml --inspect
+	$(bin)/inference-marl run climbing --inspect
 
 .PHONY: test
 test: $(development) ## the fast tests
