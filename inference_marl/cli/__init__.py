@@ -49,7 +49,8 @@ def _status(act: Callable[[], object], debug: bool) -> int:
         return 0
     except OSError as error:
         where = error.filename2 or error.filename
-        message = f"{where or 'files'}: got {error.strerror or error}, expected a place to read and write"
+        why = (error.strerror or str(error)).splitlines()[0]  # HDF5 says more
+        message = f"{where or 'files'}: got {why}, expected a place to read and write"
         _say(error, message, debug)
         return 2
     except KeyboardInterrupt as interrupt:

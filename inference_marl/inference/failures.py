@@ -92,6 +92,15 @@ def heeded() -> Failures | None:
     return _HEEDED.get()
 
 
+def failed_rows(of: int) -> list[int]:
+    """The rows of replicates that have failed, of so many rows, as for `fail`."""
+    there = _HEEDED.get()
+    if there is None or not there.why:
+        return []
+    each = of // there.replicates
+    return [row for replicate in sorted(there.why) for row in range(replicate * each, (replicate + 1) * each)]
+
+
 def fail(what: str, rows: Sequence[int], of: int) -> None:
     """Note that numbers of some rows are not finite; whoever calls goes on without them.
 

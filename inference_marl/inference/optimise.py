@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from inference_marl.inference.failures import fail
+from inference_marl.inference.failures import fail, failed_rows
 from inference_marl.inference.schedules import ByReplicate
 
 
@@ -77,14 +77,18 @@ class Optimiser(nn.Module):
         for parameter, gradient in zip(self._own, gradients, strict=True):
             clipped = gradient if gradient is None or scale is None else gradient * _per_replicate(scale, gradient)
             parameter.grad = None if clipped is None else clipped.contiguous()
-        before = None if self._rates is None else [parameter.detach().clone() for parameter in self._own]
+        lost = failed_rows(len(self._own[0]))
+        kept = self._rates is not None or lost
+        before = [parameter.detach().clone() for parameter in self._own] if kept else []
         self.adam.step()
         for parameter in self._own:
             parameter.grad = None
-        if before is not None and self._rates is not None:  # the step was taken at rate 1
-            with torch.no_grad():
-                for parameter, start in zip(self._own, before, strict=True):
+        with torch.no_grad():
+            for parameter, start in zip(self._own, before, strict=bool(before)):
+                if self._rates is not None:  # the step was taken at rate 1
                     parameter.copy_(torch.lerp(start, parameter, _per_replicate(self._rates, parameter)))
+                if lost:  # which Adam's momentum would move on
+                    parameter[lost] = start[lost]
 
     def get_extra_state(self) -> dict[str, Any]:
         """Adam's state, for `state_dict`."""

@@ -23,6 +23,7 @@ from inference_marl.runs.progress import progress_bar
 from inference_marl.runs.recorder import check_files
 from inference_marl.runs.records import Records, remove
 from inference_marl.runs.sources import FOLDER
+from inference_marl.runs.versions import versions
 
 
 def complete(
@@ -189,9 +190,10 @@ class _Run:
             began = max(started, min(each["began"] for each in said))
             device = " and ".join(sorted({each["device"] for each in said}))
             how: dict[str, Any] = {"seconds": round(time.time() - began, 3), "device": device}
-            before = [each for one in said for each in one["versions"][:-1]]
-            if before:
-                how["versions_before"] = [each for n, each in enumerate(before) if each not in before[:n]]
+            *before, last = [each for one in said for each in one["versions"]]
+            how["versions"] = versions() | last
+            if others := [each for n, each in enumerate(before) if each not in (last, *before[:n])]:
+                how["versions_before"] = others
             lost = {arm: why for job in done for arm, why in _failed_replicates(job) if why}
             write_results(self.experiment, self.folder, recorded, failed, lost, how)
         if not failed:

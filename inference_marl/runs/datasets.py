@@ -25,7 +25,6 @@ from inference_marl.runs.netcdf import COMPRESSED, Part, Variable, write_variabl
 from inference_marl.runs.recorder import Values, compact
 from inference_marl.runs.records import Records
 from inference_marl.runs.solution import distances
-from inference_marl.runs.versions import versions
 from inference_marl.spaces import Box, Discrete, joint_names
 from inference_marl.statistics.beliefs import EVERY_STATE, WHERE_AGENTS_ARE
 from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
@@ -67,7 +66,7 @@ def write_results(
         recorded: what the arms that were played to their end have recorded.
         failed: why, by name, of the other arms.
         lost: why replicates of arms have failed, by arm and number.
-        how: what `made` says of this time, beside when and with which versions.
+        how: what `made` says of this time, beside when.
     """
     (folder / "summary.json").unlink(missing_ok=True)  # which says that what is there belongs together
     with checksums.listing(folder, RESULTS):
@@ -108,7 +107,6 @@ def _write_results(
         "made": {
             **how,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
         },
     }
     write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False))

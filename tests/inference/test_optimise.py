@@ -14,7 +14,7 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
-from inference_marl.inference.failures import NonFiniteError
+from inference_marl.inference.failures import Failures, NonFiniteError
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.svi import elbo_loss, no_guide
@@ -334,6 +334,29 @@ def test_a_loss_per_replicate_says_who_broke_though_no_gradient_does() -> None:
         with pytest.raises(NonFiniteError, match=listed):
             optimiser_of([weight]).step(loss.sum() if summed else loss)
         assert (weight == 1).all()
+
+
+@pytest.mark.parametrize("rates", [0.1, torch.tensor([0.1, 0.02, 0.3], dtype=DOUBLE)])
+def test_a_replicate_that_has_failed_stays_where_it_was_and_its_neighbours_go_on(rates: float | Tensor) -> None:
+    """Neither momentum nor later gradients move it."""
+    found = []
+    for broken in (False, True):
+        model = _Regression(3)
+        optimiser, failures = optimiser_of(model.parameters(), rates), Failures(3)
+        torch.manual_seed(0)
+        x, y = data(3)
+        with failures.heeded():
+            for step in range(6):
+                if broken and step == 3:
+                    y[1] = math.inf
+                    before = model.weight[1].clone()
+                elif step == 4:
+                    y[1] = 0.0
+                optimiser.step(loss_of(model, x, y))
+        found.append(model.weight.detach())
+    assert list(failures.why) == [1]
+    assert torch.equal(found[1][1], before)
+    assert torch.equal(found[0][[0, 2]], found[1][[0, 2]])
 
 
 def test_many_broken_replicates_are_cut_short() -> None:

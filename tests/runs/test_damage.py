@@ -152,7 +152,7 @@ def test_the_list_is_that_of_sha256sum(undisturbed: Path) -> None:
     head, *lines = (undisturbed / "SHA256SUMS").read_text().splitlines()
     assert head.startswith("# ")
     listed = {line.split("  ")[1]: line.split("  ")[0] for line in lines}
-    assert set(listed) == {"spec.yaml", "metrics.nc", "posterior.nc", "actions.nc", "summary.json"}
+    assert set(listed) == {"spec.yaml", "metrics.nc", "posterior.nc", "actions.nc", "solution.nc", "summary.json"}
     assert all(checksums.digest_of(undisturbed / name) == digest for name, digest in listed.items())
 
 

@@ -55,6 +55,17 @@ arms:
       batch_size: 8
       warmup: 10
 """,
+    "maddpg": """
+game: {class_path: Spread, init_args: {agents: 2, horizon: 5}}
+replicates: 2
+environments: 2
+steps: 200
+record_every: 5
+checkpoint_every: 5
+collect: 5
+arms:
+  a: {class_path: Maddpg, init_args: {hidden: [8], replay: 60, batch_size: 8, warmup: 5}}
+""",
 }
 
 
@@ -87,8 +98,9 @@ def kill_after_the_next_checkpoint(command: list[str], folder: Path, moment: flo
     [
         # Killed at once, and soon at its end: enough to see that what is left can be gone on with.
         ("rommeo_q", 1, {"steps": 90, "checkpoint_every": 5, "replicates": 2}),
-        pytest.param("rommeo_q", 2, {}, marks=pytest.mark.slow),
-        pytest.param("rommeo_ac", 1, {}, marks=pytest.mark.slow),
+        pytest.param("rommeo_q", 6, {"steps": 1200}, marks=pytest.mark.slow),
+        pytest.param("rommeo_ac", 5, {"steps": 200}, marks=pytest.mark.slow),
+        pytest.param("maddpg", 5, {"steps": 600}, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_process_resumes_to_the_unbroken_result(
@@ -100,7 +112,7 @@ def test_a_killed_process_resumes_to_the_unbroken_result(
     moments, reached = random.Random(name), 0
     for kill in range(kills):
         command = ["resume", str(folder)] if kill else ["run", str(spec), "--out", str(tmp_path / "runs")]
-        kill_after_the_next_checkpoint(command, folder, 0 if changes else moments.uniform(0, 0.15))
+        kill_after_the_next_checkpoint(command, folder, 0 if kills == 1 else moments.uniform(0, 0.15))
         assert not (folder / "summary.json").exists()
         before, reached = reached, torch.load(folder / "checkpoints" / "a.pt", weights_only=True)["step"]
         assert before < reached < config["steps"]
@@ -123,30 +135,36 @@ def is_running(process: int) -> bool:
 
 @pytest.mark.slow
 def test_a_killed_ablation_leaves_no_process_and_goes_on_in_its_folder(tmp_path: Path) -> None:
+    """Two jobs at once, killed four times."""
     config = yaml.safe_load(KILLED["rommeo_q"])
-    config |= {"steps": 150, "checkpoint_every": 10, "factors": {"kl_weight": [1.0, 0.1]}}
+    windows = [2, 5, 10, 20]
+    config |= {"steps": 600, "checkpoint_every": 10, "factors": {"opponent_prior.window": windows}}
     spec, folder = tmp_path / "killed.yaml", tmp_path / "runs" / "killed"
     spec.write_text(yaml.safe_dump(config))
     command = ["ablate", str(spec), "--out", str(tmp_path / "runs"), "--jobs", "2", "--quiet"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "inference_marl", *command],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/*.pt")):
-        assert process.poll() is None, process.communicate()[1].decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    workers = children(process.pid)
-    process.kill()
-    while any(map(is_running, workers)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert process.communicate()[1] == b""
-    assert process.returncode == -signal.SIGKILL
-    assert not (folder / "summary.json").exists(), "the run ended before it could be killed: make it longer"
+    moments = random.Random("ablation")
+    for _ in range(4):
+        known = {path: path.stat().st_mtime_ns for path in folder.glob("checkpoints/*.pt")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inference_marl", *command],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 120
+        while {path: path.stat().st_mtime_ns for path in folder.glob("checkpoints/*.pt")} == known:
+            assert process.poll() is None, process.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.3))
+        workers = children(process.pid)
+        process.kill()
+        while any(map(is_running, workers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert process.communicate()[1] == b""
+        assert process.returncode == -signal.SIGKILL
+        assert not (folder / "summary.json").exists(), "the run ended before it could be killed: make it longer"
     experiment = load(spec)
     assert run_or_resume(experiment, tmp_path / "runs", "killed", progress=False) == (folder, False)
     assert_same(folder, run(experiment, tmp_path, "whole"))
