@@ -98,7 +98,8 @@ def _own_file(name: str) -> Path | None:
     if path is None or not path.is_file() or path.suffix != ".py":
         return None
     up = name.count(".") + (path.name == "__init__.py")
-    return None if _is_installed(path.parents[up]) else path
+    folder = path.parents[min(up, len(path.parents) - 1)]  # a name need not say where a file is
+    return None if _is_installed(folder) else path
 
 
 def _file_of(name: str) -> Path | None:
