@@ -32,7 +32,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(runtime) ## run the climbing game and print what was learned
-	$(bin)/inference-marl run experiments/climbing.yaml --inspect
+	$(bin)/inference-marl run climbing --inspect
 
 .PHONY: test
 test: $(development) ## the fast tests
@@ -97,8 +97,17 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	exit 1; }
 endef
 
+define require_links
+test -d inference_marl/models || { \
+	echo "inference_marl/models is no link to a folder: git made no symbolic links here. Let it make them, and try again:" \
+	"git config core.symlinks true && git checkout -- inference_marl/models inference_marl/guides" \
+	"inference_marl/experiments (see docs/platforms.md)" >&2; \
+	exit 1; }
+endef
+
 $(made):
 	@$(require_python)
+	@$(require_links)
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@echo '$(owner)' > $@

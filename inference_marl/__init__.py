@@ -9,6 +9,7 @@ What most programs need is here, and imported when it is first asked for; the re
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ _WHERE = {
     "to_arviz": "analysis.arviz",
     "tournament": "config.tournament",
 }
+
+if not all(Path(__file__).with_name(_room).is_dir() for _room in ("models", "guides")):
+    raise ImportError(
+        f"{Path(__file__).with_name('models')}: got no folder, expected a link to one, which git makes where it may: "
+        "git config core.symlinks true && git checkout -- inference_marl/models inference_marl/guides "
+        "inference_marl/experiments (see docs/platforms.md); or install the wheel, which has no links"
+    )
 
 
 def __getattr__(name: str) -> Any:

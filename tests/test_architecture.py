@@ -19,10 +19,11 @@ PACKAGE = "inference_marl"
 
 RANKS = (
     *("described", "spaces", "types", "statistics", "inference", "play", "experiment", "games"),
-    *("models", "guides", "learners", "config", "runs", "analysis", "cli"),
+    *("models", "guides", "learners", "config", "runs", "analysis", "cli", "__main__"),
 )
 """From the ground up."""
 RANK = {room: rank for rank, room in enumerate(RANKS)}
+DATA = "experiments"  # a link to files that the package ships, with no module of it
 STRANGERS = frozenset({"models", "guides"})  # they meet only by site names
 ONLY_IMPORTER = {"arviz": "analysis.arviz"}
 MOST_MODULES = 6  # at the package's top level
@@ -38,6 +39,7 @@ def python_files(folder: Path) -> Iterator[Path]:
             if not name.startswith((".", "__pycache__"))
             and not (here / name / "pyvenv.cfg").exists()
             and not (here == ROOT and name in {"build", "dist", "runs"})
+            and not (here == ROOT / PACKAGE and name == DATA)
         )
         yield from (here / name for name in sorted(files) if name.endswith(".py"))
 
@@ -172,7 +174,7 @@ def test_every_room_is_there_and_few_are_single_modules() -> None:
     rooms = {
         path.stem for path in (ROOT / PACKAGE).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert rooms - {"__init__", "__main__"} == set(RANKS)
+    assert rooms - {"__init__"} == set(RANKS)
     assert len(list((ROOT / PACKAGE).glob("*.py"))) <= MOST_MODULES
 
 
@@ -180,7 +182,7 @@ def test_rooms_are_never_imported_under_their_bare_names() -> None:
     assert bare_room_imports(ROOT) == []
 
 
-@pytest.mark.parametrize("room", sorted(STRANGERS))
+@pytest.mark.parametrize("room", sorted({*STRANGERS, DATA}))
 def test_links_are_relative(room: str) -> None:
     link = ROOT / PACKAGE / room
     assert link.is_symlink()

@@ -28,6 +28,20 @@ assert inference_marl.__version__ == importlib.metadata.version("inference-marl"
 print(inference_marl.__file__, inference_marl.models.__file__, inference_marl.guides.__file__, sep="\\n")
 """
 
+COMMANDS_SCRIPT = """
+import sys
+from inference_marl.cli import main
+
+for words in (
+    ["list"],
+    ["run", "climbing", "--steps", "2", "--replicates", "2", "--arms.rommeo_q_emp", "null", "--quiet"],
+    ["resume", "runs/climbing", "--steps", "3", "--quiet"],
+    ["report", "runs/climbing"],
+    ["copy", "climbing", sys.argv[1]],
+):
+    assert main(words) == 0, words
+"""
+
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a command away from the source tree; its output is shown when it fails."""
@@ -89,7 +103,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     for room in ("models", "guides"):
         files |= {f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / room).rglob("*.py")}
     page = {f"{PACKAGE}/analysis/report/{name}" for name in ("page.html.jinja", "page.css")}
-    assert names == files | {f"{PACKAGE}/py.typed", *page}
+    experiments = {f"{PACKAGE}/experiments/{path.name}" for path in (ROOT / "experiments").glob("*.yaml")}
+    assert len(experiments) > 10
+    assert names == files | {f"{PACKAGE}/py.typed", *page, *experiments}
     assert {f"{PACKAGE}/models/__init__.py", f"{PACKAGE}/guides/__init__.py"} <= names
 
 
@@ -99,6 +115,8 @@ def test_sdist_holds_no_links_and_no_loose_rooms(sdist: Path) -> None:
     assert all(member.isfile() or member.isdir() for member in members)
     names = {Path(*Path(member.name).parts[1:]).as_posix() for member in members if member.isfile()}
     assert {"LICENSE", "README.md", "pyproject.toml", f"{PACKAGE}/models/__init__.py"} <= names
+    experiments = {Path(name).name for name in names if name.startswith(f"{PACKAGE}/experiments/")}
+    assert experiments == {path.name for path in (ROOT / "experiments").glob("*.yaml")}
     assert {name.split("/")[0] for name in names if "/" in name} == {PACKAGE, f"{PACKAGE}.egg-info"}
 
 
@@ -123,7 +141,70 @@ def test_installs_and_imports_in_a_clean_environment(
     )
     locations = run(python, "-I", "-W", "error", "-c", IMPORT_SCRIPT, cwd=tmp_path).splitlines()
     assert all(Path(location).is_relative_to(tmp_path / "clean") for location in locations)
-    assert "run" in run(tmp_path / "clean" / "bin" / "inference-marl", "--help", cwd=tmp_path)
+    command = tmp_path / "clean" / "bin" / "inference-marl"
+    assert "run" in run(command, "--help", cwd=tmp_path)
+    version = run(python, "-I", "-m", PACKAGE, "--version", cwd=tmp_path)
+    assert version == f"inference-marl {inference_marl.__version__}\n"
+    as_a_user(python, command, tmp_path)
+
+
+def as_a_user(python: Path, command: Path, folder: Path) -> None:
+    """Use what is installed from an empty folder: experiments by name, one copied out, a prior of one's own."""
+    empty, own = folder / "empty", folder / "own"
+    empty.mkdir()
+    own.mkdir()
+    found = run(python, "-I", "-W", "error", "-c", COMMANDS_SCRIPT, own, cwd=empty)
+    assert "\n  climbing  " in found
+    assert "rommeo_q_optimistic" in found
+    assert (empty / "runs" / "climbing" / "report.html").is_file()
+    prior = "from inference_marl.models import Uniform\n\n\nclass Flat(Uniform):\n    pass\n"
+    (own / "my_priors.py").write_text(prior)
+    changes = ("--arms.rommeo_q.opponent_prior", "my_priors.Flat", "--steps", "2", "--replicates", "2", "--quiet")
+    run(command, "run", "../own/climbing.yaml", *changes, cwd=empty)
+    assert (empty / "runs" / "climbing-2" / "sources" / "my_priors.py").read_text() == prior
+
+
+def test_a_checkout_without_links_says_what_to_do(tmp_path: Path) -> None:
+    """Git writes links as text files where it may not make links, as on Windows."""
+    (tmp_path / PACKAGE).mkdir()
+    shutil.copy(ROOT / PACKAGE / "__init__.py", tmp_path / PACKAGE)
+    for room in ("models", "guides", "experiments"):
+        (tmp_path / PACKAGE / room).write_text(f"../{room}")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {PACKAGE}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {tmp_path / PACKAGE / 'models'}: got no folder, expected a link to one")
+    assert "git config core.symlinks true && git checkout -- inference_marl/models" in last
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    made = subprocess.run(["make", "demo"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode != 0
+    assert "git config core.symlinks true && git checkout -- inference_marl/models" in made.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+NO_FCNTL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+sys.modules["fcntl"] = None  # as on Windows
+import inference_marl
+from inference_marl.cli import main
+print(main(["run", "climbing"]))
+inference_marl.load("climbing")
+try:
+    inference_marl.run
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_a_system_without_locks_is_refused_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NO_FCNTL, str(ROOT)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    why = f"system: got {sys.platform}, without fcntl, expected Linux or macOS; on Windows use WSL"
+    assert (done.stdout, done.stderr) == (f"2\n{why}\n", f"inference-marl: {why}\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

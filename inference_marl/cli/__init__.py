@@ -29,10 +29,11 @@ def _status(act: Callable[[], object], debug: bool) -> int:
     """The exit status of a command, and what to say of what went wrong; to `debug`, with the traceback of its cause."""
     from inference_marl.config.build import SpecError
     from inference_marl.described import InspectError
-    from inference_marl.runs.errors import ArmError, RunError
-    from inference_marl.runs.suite import failed_replicates
+    from inference_marl.runs.errors import ArmError, RunError, UnsupportedSystemError
 
     try:
+        from inference_marl.runs.suite import failed_replicates
+
         played = act()
         if isinstance(played, Path) and (said := failed_replicates(played)):
             print("".join(f"inference-marl: {line}\n" for line in said), end="", file=sys.stderr)
@@ -40,7 +41,7 @@ def _status(act: Callable[[], object], debug: bool) -> int:
     except ArmError as error:
         _say(error, str(error), debug)
         return 1
-    except (SpecError, RunError, InspectError) as error:
+    except (SpecError, RunError, InspectError, UnsupportedSystemError) as error:
         _say(error, str(error), debug)
         return 2
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +16,9 @@ from inference_marl.cli.results import look_into, show_run, show_suite, write_fi
 
 if TYPE_CHECKING:
     from inference_marl.experiment import Experiment, Suite
+
+SHIPPED = "experiments, for run, ablate, tournament and copy; in brackets what each is made for"
+"""How the shipped experiments are announced."""
 
 
 def run_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
@@ -122,11 +127,13 @@ def report_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Print what experiment files can name, and what runs measure."""
+    """Print the shipped experiments, what experiment files can name, and what runs measure."""
+    from inference_marl.config import shipped
     from inference_marl.config.build import available, measured
 
+    experiments = {name: f"{shipped.summary(name)} [{shipped.command(name)}]" for name in shipped.names()}
     metrics = {name: metric.meaning or f"{metric.label}." for name, metric in measured().items()}
-    for title, named in {**available(), "metrics": metrics}.items():
+    for title, named in {SHIPPED: experiments, **available(), "metrics": metrics}.items():
         print(f"{title}:")
         width = max(len(name) for name in named)
         for name, line in named.items():
@@ -135,11 +142,35 @@ def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
     print("An experiment file names a class by this short name, or any other by its import path.")
 
 
+def copy_experiment(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Copy the file of a shipped experiment, never over another."""
+    from inference_marl.config import shipped
+    from inference_marl.config.build import SpecError
+
+    source = shipped.path_of(options.name)
+    is_folder = options.destination.endswith(("/", os.sep)) or Path(options.destination).is_dir()
+    target = Path(options.destination) / source.name if is_folder else Path(options.destination or source.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = source.read_bytes()
+    try:
+        with target.open("xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise SpecError(
+            f"{target}: got a file that is there already, expected a new one: name another place, as in "
+            f"inference-marl copy {options.name} {target.with_stem(f'my_{target.stem}')}"
+        ) from error
+    how = f"inference-marl {shipped.command(options.name)} {shlex.quote(str(target))}"
+    print(f"Wrote {target}. Run it with: {how}")
+
+
 def _loaded(options: argparse.Namespace, rest: Sequence[str]) -> Experiment | Suite:
+    from inference_marl.config import shipped
     from inference_marl.config.build import SpecError
     from inference_marl.config.files import find_classes_in, load_any
 
-    if not Path(options.spec).exists() and rest:
+    is_unknown = not Path(options.spec).exists() and options.spec not in shipped.names()
+    if is_unknown and rest and not shipped.meant_by(options.spec):
         how = f"{options.command} SPEC --KEY VALUE"
         raise SpecError(f"{options.spec}: got no such file, expected SPEC before the overrides: {how}")
     for folder in (Path(options.spec).parent, Path.cwd()):

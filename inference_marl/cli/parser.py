@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from inference_marl.cli.commands import (
     ablate_file,
+    copy_experiment,
     inspect_folders,
     list_names,
     report_folders,
@@ -19,6 +20,8 @@ from inference_marl.cli.commands import (
 from inference_marl.runs.versions import __version__
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+SPEC = "an experiment file (YAML), or the name of a shipped experiment (see inference-marl list)"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -32,10 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_ablate_and_tournament(subparsers)
     _add_resume(subparsers)
     _add_inspect_and_report(subparsers)
-    listing = subparsers.add_parser(
-        "list", help="what experiment files can name, and what runs measure", allow_abbrev=False
-    )
-    listing.set_defaults(act=list_names)
+    _add_list_and_copy(subparsers)
     return parser
 
 
@@ -44,13 +44,14 @@ def _add_run(subparsers: Subparsers) -> None:
         "run",
         help="run an experiment file",
         allow_abbrev=False,
-        description="Run an experiment file. Every key of the file can be overridden by its dotted path, for example "
-        "--replicates 100 --arms.rommeo_q.temperature.floor 0.2. A file with the key runs is a suite: all of its runs "
-        "go on where they were left, and an override holds for all of them, or for one, as in --runs.penalty.steps 10",
+        description="Run an experiment file, or a shipped experiment by its name. Every key can be overridden by its "
+        "dotted path, for example --replicates 100 --arms.rommeo_q.temperature.floor 0.2. A file with the key runs is "
+        "a suite: all of its runs go on where they were left, and an override holds for all of them, or for one, as in "
+        "--runs.penalty.steps 10",
         usage="inference-marl run SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--debug] "
         "[--KEY VALUE ...]",
     )
-    run.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
+    run.add_argument("spec", metavar="SPEC", help=SPEC)
     run.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
     run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
     run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
@@ -122,6 +123,21 @@ def _add_inspect_and_report(subparsers: Subparsers) -> None:
     report.set_defaults(act=report_folders)
 
 
+def _add_list_and_copy(subparsers: Subparsers) -> None:
+    what = "the shipped experiments, what experiment files can name, and what runs measure"
+    listing = subparsers.add_parser("list", help=what, allow_abbrev=False)
+    listing.set_defaults(act=list_names)
+    copy = subparsers.add_parser(
+        "copy",
+        help="copy the file of a shipped experiment, to be edited",
+        allow_abbrev=False,
+        description="Copy the file of a shipped experiment, to be edited. Nothing is ever overwritten.",
+    )
+    copy.add_argument("name", metavar="NAME", help="one of the experiments that inference-marl list names")
+    copy.add_argument("destination", metavar="DEST", nargs="?", default="", help="a file or a folder (default: here)")
+    copy.set_defaults(act=copy_experiment)
+
+
 def _experiment_command(
     subparsers: Subparsers, name: str, what: str, more: str, example: str
 ) -> argparse.ArgumentParser:
@@ -135,7 +151,7 @@ def _experiment_command(
         f"{example}",
         usage=f"inference-marl {name} SPEC [--out DIR] [--jobs N] [--quiet] [--debug] [--KEY VALUE ...]",
     )
-    command.add_argument("spec", metavar="SPEC", help="an experiment file (YAML)")
+    command.add_argument("spec", metavar="SPEC", help=SPEC)
     command.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
     _add_jobs(command, os.cpu_count() or 1)
     _add_quiet_and_debug(command)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from inference_marl.config import shipped
 from inference_marl.config.build import SpecError, actors_of, as_spec_errors, check_names, construct, explain, named
 from inference_marl.config.check import check
 from inference_marl.config.factors import cells
@@ -67,7 +68,7 @@ def load(path: str | Path, overrides: Overrides = ()) -> Experiment:
     Classes of a user's own that it names are found beside it, and wherever else Python finds modules.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a shipped experiment, such as `climbing`.
         overrides: `(dotted key, value)` pairs, applied as if the file had been edited, so arms that are `like`
             another follow it; an arm that is set to `None` is left out.
 
@@ -84,25 +85,28 @@ def load_any(path: str | Path, overrides: Overrides = ()) -> Experiment | Suite:
     """Read the file of one experiment or, if it has the key `runs`, of a suite.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or the name of a shipped experiment, such as `climbing`.
         overrides: as for `load`. Those of a suite hold for all of its runs, also where a run says otherwise; those
             that begin with a run's name, such as `runs.penalty.steps`, for that run.
 
     Raises:
         SpecError: as for `load`.
     """
+    path = shipped.located(path)
     try:
-        config = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise SpecError(f"{path}: got no readable file ({reason}), expected an experiment file") from error
+        also = f", or {path.stem}, which is shipped" if not path.exists() and path.stem in shipped.names() else ""
+        raise SpecError(f"{path}: got no readable file ({reason}), expected an experiment file{also}") from error
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: got malformed YAML, {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise SpecError(f"{path}: got lists or mappings within each other too often, expected few levels") from error
     if not isinstance(config, dict):
         raise SpecError(f"{path}: got {type(config).__name__}, expected a mapping with the keys game and arms")
-    find_classes_in(Path(path).parent)
+    if not shipped.is_shipped(path):  # beside which nobody's classes are
+        find_classes_in(path.parent)
     check_tree(config)
     is_suite = "runs" in config or any(key.partition(".")[0] == "runs" for key, _ in overrides)
     return build_suite(config, overrides) if is_suite else _overridden(config, overrides)

@@ -9,6 +9,10 @@ class RunError(RuntimeError):
     """A run cannot go on, or a folder is not one; the message says what to do."""
 
 
+class UnsupportedSystemError(ImportError):
+    """Runs cannot be played on this system."""
+
+
 class ArmError(RunError):
     """An arm cannot go on; the others can.
 

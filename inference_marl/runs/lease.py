@@ -6,10 +6,10 @@ else after a silence of `SILENCE` seconds, by the file system's clock.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference_marl.runs.errors import RunError
+from inference_marl.runs.errors import RunError, UnsupportedSystemError
+
+try:
+    import fcntl
+except ImportError:
+    raise UnsupportedSystemError(
+        f"system: got {sys.platform}, without fcntl, expected Linux or macOS; on Windows use WSL"
+    ) from None
 
 RENEWAL = 30.0
 """Seconds between renewals."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 from inference_marl.described import parts
 from inference_marl.experiment import Experiment
@@ -20,15 +20,16 @@ PACKAGE = __name__.partition(".")[0]
 FOLDER = "sources"
 """Where a run keeps them, each as its module is called."""
 
-PYTHON = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
-"""Folders of Python's own modules."""
+OF_PYTHON = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+"""Folders of Python, and of what is installed with it."""
 
 
 def own_sources(experiment: Experiment) -> dict[str, Path]:
     """The files that define an experiment's classes, and what these files import, unless it is installed.
 
     Args:
-        experiment: its parts and their base classes are looked at, and not what they might import by a computed name.
+        experiment: its parts and their base classes are looked at, with what their files import anywhere, also in a
+            function, but not by a computed name.
 
     Returns:
         Files by the path under which a run keeps them, such as `my_priors.py`.
@@ -39,14 +40,13 @@ def own_sources(experiment: Experiment) -> dict[str, Path]:
     seen: set[str] = set()
     while todo:
         name = todo.pop()
-        module = sys.modules.get(name)
-        if name in seen or module is None or name.partition(".")[0] == PACKAGE:
+        if name in seen or name.partition(".")[0] == PACKAGE:
             continue
         seen.add(name)
-        if (path := _own_file(module)) is not None:
-            place = name.replace(".", "/")
-            found[f"{place}/__init__.py" if hasattr(module, "__path__") else f"{place}.py"] = path
-            todo |= set(_imported(module, path))
+        if (path := _own_file(name)) is not None:
+            place, is_package = name.replace(".", "/"), path.name == "__init__.py"
+            found[f"{place}/__init__.py" if is_package else f"{place}.py"] = path
+            todo |= set(_imported(name if is_package else name.rpartition(".")[0], path))
     return found
 
 
@@ -88,29 +88,53 @@ def _differing(experiment: Experiment, folder: Path) -> Mapping[str, Path]:
     return {
         name: path
         for name, path in own_sources(experiment).items()
-        if (kept / name).is_file() and digest_of(kept / name) != digest_of(path)
+        if not (kept / name).is_file() or digest_of(kept / name) != digest_of(path)
     }
 
 
-def _own_file(module: ModuleType) -> Path | None:
+def _own_file(name: str) -> Path | None:
     """The file of a module, unless it is installed or has none, as in a notebook."""
-    found = getattr(module, "__file__", None)
-    if found is None or not (path := Path(found).resolve()).is_file() or path.suffix != ".py":
+    path = _file_of(name)
+    if path is None or not path.is_file() or path.suffix != ".py":
         return None
-    depth = module.__name__.count(".") + hasattr(module, "__path__")
-    installed = any(path.is_relative_to(folder) for folder in PYTHON) or _has_installed(path.parents[depth])
-    return None if installed else path
+    up = name.count(".") + (path.name == "__init__.py")
+    folder = path.parents[min(up, len(path.parents) - 1)]  # a name need not say where a file is
+    return None if _is_installed(folder) else path
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of a module, also of one that is imported later, such as in a function; nothing is imported here."""
+    above, _, last = name.rpartition(".")
+    if (module := sys.modules.get(name)) is not None:
+        found = getattr(module, "__file__", None)
+    elif not above:
+        try:
+            spec = importlib.util.find_spec(name) if name else None
+        except (ImportError, ValueError):
+            return None
+        found = spec.origin if spec is not None and spec.has_location else None
+    elif (package := _file_of(above)) is not None and package.name == "__init__.py":
+        places = (package.with_name(f"{last}.py"), package.parent / last / "__init__.py")
+        found = next((str(place) for place in places if place.is_file()), None)
+    else:
+        found = None
+    return None if found is None else Path(found).resolve()
 
 
 @cache
-def _has_installed(folder: Path) -> bool:
-    """Whether packages are installed in a folder, as in `site-packages`, wherever it is."""
+def _is_installed(folder: Path) -> bool:
+    """Whether what a folder of modules has is nobody's own: it is Python's, or packages were installed there.
+
+    That is where the environment says, in other environments that this one sees, and wherever `pip install --target`
+    was told to.
+    """
+    if any(folder.is_relative_to(known) for known in OF_PYTHON) or {"site-packages", "dist-packages"} & {*folder.parts}:
+        return True
     return any(folder.glob("*.dist-info"))
 
 
-def _imported(module: ModuleType, path: Path) -> Iterator[str]:
-    """Names of modules that a module's file may import; those that are no modules are nobody's."""
-    package = getattr(module, "__package__", None) or ""
+def _imported(package: str, path: Path) -> Iterator[str]:
+    """Names of modules that a file of a package may import; those that are no modules are nobody's."""
     yield from (package.rsplit(".", up)[0] for up in range(package.count(".") + 1))
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

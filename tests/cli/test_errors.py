@@ -184,6 +184,7 @@ def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.Captur
         (["resume"], ["RUN", "the folder of a run", "--quiet", "--debug", "--jobs"]),
         (["inspect"], ["RUN", "the folder of a run", "--full", "one screen"]),
         (["list"], ["usage: inference-marl list"]),
+        (["copy"], ["usage: inference-marl copy", "NAME [DEST]", "ever overwritten"]),
     ],
 )
 def test_help(arguments: list[str], texts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,5 +299,5 @@ def test_the_process_exits_with_the_status(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["inference-marl", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("inference_marl.cli", run_name="__main__")
+        runpy.run_module("inference_marl", run_name="__main__")
     assert stopped.value.code == status

@@ -140,7 +140,7 @@ def test_from_another_directory_with_a_class_of_the_users_own(tmp_path: Path) ->
         "from inference_marl.models import Uniform\n\n\nclass Flat(Uniform):\n    '''Mine.'''\n"
     )
     # -P keeps the directory off the path, as for the installed command.
-    command = [sys.executable, "-P", "-W", "error", "-m", "inference_marl.cli", "run", str(files / "small.yaml")]
+    command = [sys.executable, "-P", "-W", "error", "-m", "inference_marl", "run", str(files / "small.yaml")]
     done = subprocess.run(
         [*command, "--quiet", "--arms.a.opponent_prior", "my_priors.Flat", "--steps", "2"],
         cwd=home,

@@ -75,7 +75,7 @@ def kill_after_the_next_checkpoint(command: list[str], folder: Path, moment: flo
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "inference_marl.cli", *command, "--quiet"],
+        [sys.executable, "-m", "inference_marl", *command, "--quiet"],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -146,7 +146,7 @@ def test_a_killed_ablation_leaves_no_process_and_goes_on_in_its_folder(tmp_path:
     for _ in range(4):
         known = {path: path.stat().st_mtime_ns for path in folder.glob("checkpoints/*.pt")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "inference_marl.cli", *command],
+            [sys.executable, "-m", "inference_marl", *command],
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -653,7 +653,7 @@ def test_a_killed_suite_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     spec, folder = tmp_path / "killed.yaml", tmp_path / "runs" / "killed"
     spec.write_text(yaml.safe_dump(config))
     process = subprocess.Popen(
-        [sys.executable, "-m", "inference_marl.cli", "run", str(spec), "--out", str(folder.parent), "--quiet"],
+        [sys.executable, "-m", "inference_marl", "run", str(spec), "--out", str(folder.parent), "--quiet"],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

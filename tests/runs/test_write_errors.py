@@ -113,6 +113,6 @@ def test_files_of_a_limited_size(limit: int, tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1, done.stderr
     assert "File too large" in done.stderr
     again = ["resume", "runs/small"] if begun(experiment, tmp_path / "runs", "small") else ["run", "small.yaml"]
-    command = [sys.executable, "-m", "inference_marl.cli", *again, "--quiet"]
+    command = [sys.executable, "-m", "inference_marl", *again, "--quiet"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
