@@ -18,6 +18,7 @@ from inference_marl.inference.conditional import PyroPart
 from inference_marl.inference.networks import MLP, check_widths
 from inference_marl.inference.optimise import Optimiser, check_step_size
 from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.reward_range import RewardRange
 from inference_marl.inference.schedules import (
     ByReplicate,
     Number,
@@ -66,6 +67,9 @@ class Critic(PyroPart):
         """Context in which values are posterior means, as they always are for point estimates."""
         return nullcontext()
 
+    def observe(self, reward: Tensor) -> None:
+        """Take note of new rewards, `replicates x batch`, for values in units of their range. Nothing by default."""
+
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """Move values towards `target`, `replicates x batch`, at the given data.
 
@@ -103,7 +107,10 @@ class TabularCritic(Counting, Critic):
 
     Args:
         initial: initial values: a number, or `[low, high]` for uniform draws (`[0, 1]` in the authors' code). A number
-            above every reward is optimistic.
+            above every reward is optimistic. `optimistic` is so whatever rewards are: what was not tried in a state is
+            worth the best of what was, plus half of the range of rewards seen, and in states where nothing was, the
+            best of all. A cell's first target then replaces what was hoped for. Values of bounded rewards are bounded,
+            by `(r_max + gamma range / 2) / (1 - gamma) + range / 2`.
         rate: learning rate in (0, 1]; a number or a schedule.
         target_rate: see `Critic`.
         rate_over: what the schedule counts: `updates` of the critic, or each cell's previous `visits` (updates that
@@ -119,14 +126,19 @@ class TabularCritic(Counting, Critic):
 
     def __init__(
         self,
-        initial: float | tuple[float, float] = (0.0, 1.0),
+        initial: float | tuple[float, float] | Literal["optimistic"] = (0.0, 1.0),
         rate: float | Schedule = 1.0,
         target_rate: float = 1.0,
         rate_over: Literal["updates", "visits"] = "updates",
     ) -> None:
         super().__init__(target_rate)
         expect_always("a number in (0, 1]", rate=rate)
-        self.initial = interval("initial", initial, strictly=False)
+        self.optimistic = initial == "optimistic"
+        if self.optimistic and target_rate != 1:
+            raise ValueError(
+                f"target_rate: got {target_rate} with optimistic values, expected 1: what was not tried changes at once"
+            )
+        self.initial = (0.0, 0.0) if self.optimistic else interval("initial", initial, strictly=False)
         self.rate = as_schedule(rate)
         self.rate_over = rate_over
 
@@ -140,8 +152,22 @@ class TabularCritic(Counting, Critic):
             )
         values = random_table(self.seat, self.initial, *(space.features for space in spaces))
         self.register_buffer("values", values)
-        if self.rate_over == "visits":
+        if self.optimistic or self.rate_over == "visits":
             self.register_buffer("visits", torch.zeros_like(values, dtype=torch.int64))
+        if self.optimistic:
+            self.rewards = RewardRange(self.seat)
+
+    def observe(self, reward: Tensor) -> None:
+        """Take note of the range of rewards, if values are optimistic."""
+        if self.optimistic:
+            self.rewards.observe(reward)
+
+    def _hope(self) -> None:
+        """Value what was not tried, as the class says of optimistic values."""
+        untried = self.visits == 0
+        best = self.values.masked_fill(untried, -torch.inf).flatten(2).amax(2)
+        hoped = torch.where(best > -torch.inf, best + self.rewards.size / 2, best.amax(1, keepdim=True))
+        self.values = torch.where(untried, hoped[..., None, None], self.values)
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Values at the given cells, `[extra x] replicates x batch`."""
@@ -161,16 +187,20 @@ class TabularCritic(Counting, Critic):
         cell = (obs * actions + action) * opponent_actions + opponent_action
         target = mean_per_cell(cells, cell, target.to(self.values.dtype))
         move(self.values.view(-1, cells), cell, target, self._rate_at(cell))
+        if self.optimistic:
+            self._hope()
         self.updates += 1
 
     def _rate_at(self, cell: Tensor) -> Number:
         """The current learning rate, `replicates x batch` if it is per cell; counts the visit."""
-        if self.rate_over == "updates":
+        if self.rate_over == "updates" and not self.optimistic:
             return self.rate(self.updates)
         visits = self.visits.view(len(self.visits), -1)
         before = visits.gather(1, cell)
         visits.scatter_(1, cell, before + 1)
-        return self.rate.at(before, self.values.dtype)
+        over_visits = self.rate_over == "visits"
+        rate = self.rate.at(before, self.values.dtype) if over_visits else self.rate(self.updates)
+        return torch.where(before == 0, 1.0, rate) if self.optimistic else rate
 
 
 class NetworkCritic(Critic):

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import expect, hyperparameters, within
-from inference_marl.guides import ClosedForm, Guide
+from inference_marl.guides import ClosedForm, Guide, OpponentFirst, Optimal
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
 from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
-from inference_marl.inference.schedules import ByReplicate, current, expect_each
+from inference_marl.inference.reward_range import OfRange
+from inference_marl.inference.schedules import ByReplicate, InverseTime, Schedule, current, expect_each
 from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
-from inference_marl.models import ControlModel, Critic
+from inference_marl.models import ControlModel, Critic, EmpiricalFrequency, OpponentPrior, TabularCritic
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory
 
@@ -59,8 +60,10 @@ class Rommeo(VariationalLearner):
 
     by_replicate = VariationalLearner.by_replicate | {"discount"}
 
-    guide: Guide
-    critic: Critic
+    opponent_prior: OpponentPrior = EmpiricalFrequency(smoothing=1.0, initial="uniform", exponent=4.0)
+    guide: Guide = OpponentFirst(opponent_model=Optimal(), policy=Optimal())
+    critic: Critic = TabularCritic("optimistic", InverseTime(start=1.0, scale=1.0), rate_over="visits")
+    temperature: float | Schedule | OfRange = OfRange(1 / 1000)
     discount: float | ByReplicate = 0.95
     warmup: int = 0
     target_critic: Critic = field(init=False)
@@ -127,6 +130,11 @@ class Rommeo(VariationalLearner):
             actions, opponent_actions = self.guide(wide, model)
             values = model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
         return Decision(best_of(actions, values), memory)
+
+    def store(self, newest: Trajectory) -> None:
+        """Pass the trajectory to the prior, the replay and the critic."""
+        super().store(newest)
+        self.critic.observe(newest.flat.seen_by(self.seat).reward)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
