@@ -133,12 +133,14 @@ class TabularCritic(Counting, Critic):
     ) -> None:
         super().__init__(target_rate)
         expect_always("a number in (0, 1]", rate=rate)
+        if isinstance(initial, str) and initial != "optimistic":
+            raise ValueError(f"initial: got {initial!r}, expected a number, [low, high] or optimistic")
         self.optimistic = initial == "optimistic"
         if self.optimistic and target_rate != 1:
             raise ValueError(
                 f"target_rate: got {target_rate} with optimistic values, expected 1: what was not tried changes at once"
             )
-        self.initial = (0.0, 0.0) if self.optimistic else interval("initial", initial, strictly=False)
+        self.initial = (0.0, 0.0) if isinstance(initial, str) else interval("initial", initial, strictly=False)
         self.rate = as_schedule(rate)
         self.rate_over = rate_over
 
@@ -200,7 +202,7 @@ class TabularCritic(Counting, Critic):
         visits.scatter_(1, cell, before + 1)
         over_visits = self.rate_over == "visits"
         rate = self.rate.at(before, self.values.dtype) if over_visits else self.rate(self.updates)
-        return torch.where(before == 0, 1.0, rate) if self.optimistic else rate
+        return torch.where(before == 0, self.values.new_ones(()), rate) if self.optimistic else rate
 
 
 class NetworkCritic(Critic):

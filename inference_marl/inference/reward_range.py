@@ -9,10 +9,13 @@ from torch import Tensor, nn
 
 from inference_marl.described import Described
 from inference_marl.inference.schedules import Number, Schedule, expect_always, positive
+from inference_marl.inference.tables import finite
 from inference_marl.types import Counting, Seat
 
 NARROWEST = 1e-3
 """Of the size of rewards, the smallest range that single precision tells apart finely enough."""
+NOTHING = 1e-20
+"""Less than any reward, and still a number that single precision can work with."""
 LOOKS_AFTER = 100
 """Observations after which the range is compared with it."""
 
@@ -20,8 +23,9 @@ LOOKS_AFTER = 100
 class OfRange(Described):
     """A number in units of the range of rewards seen, the highest minus the lowest, in each replicate.
 
-    Rewards `c r + d` then have the same consequences as rewards `r`, whatever `c > 0` and `d` are. While all rewards
-    seen are alike the unit is their size, and 1 if they are 0 or none was seen: what is worth the same needs no units.
+    Rewards `c r + d` then have the same consequences as rewards `r`, whatever `c > 0` and `d` are (in games that may
+    terminate or are bootstrapped from there, only `d = 0`). While all rewards seen are alike the unit is their size,
+    and while they are 0 next to nothing, so that entropy, too, is worth nothing on a scale that is not yet known.
 
     Args:
         fraction: of the range, positive; a number or a schedule.
@@ -57,19 +61,23 @@ class RewardRange(Counting, nn.Module):
         self.register_buffer("lowest", nothing + torch.inf)
         self.register_buffer("highest", nothing - torch.inf)
         self.register_buffer("size", nothing)
-        self.register_buffer("unit", nothing + 1)
+        self.register_buffer("unit", nothing + NOTHING)
 
     @torch.no_grad()
     def observe(self, reward: Tensor) -> None:
         """Take note of rewards, `replicates x batch`.
 
         Warns once if they are too close together for single precision.
+
+        Raises:
+            NonFiniteError: as `tables.finite`.
         """
+        reward = finite("rewards", reward)
         self.lowest = torch.minimum(self.lowest, reward.amin(1, keepdim=True))
         self.highest = torch.maximum(self.highest, reward.amax(1, keepdim=True))
         self.size = self.highest - self.lowest
         largest = torch.maximum(self.lowest.abs(), self.highest.abs())
-        self.unit = torch.where(self.size > 0, self.size, torch.where(largest > 0, largest, 1.0))
+        self.unit = torch.where(self.size > 0, self.size, largest.clamp_min(NOTHING))
         self.updates += 1
         if self.updates == LOOKS_AFTER and self.size.dtype != torch.float64:
             self._look(largest)

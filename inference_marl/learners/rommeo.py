@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect, hyperparameters, within
+from inference_marl.described import IncompatibleError, expect, hyperparameters, within
 from inference_marl.guides import ClosedForm, Guide, OpponentFirst, Optimal
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
@@ -76,6 +76,7 @@ class Rommeo(VariationalLearner):
     def setup(self) -> None:
         """Bind prior, critic and guide to the seat, and create the replay and the guide's optimiser."""
         seat = self.seat
+        self._check_default()
         self.bind_prior()
         self.exact = isinstance(seat.action, Discrete)
         with within("critic"):
@@ -84,6 +85,17 @@ class Rommeo(VariationalLearner):
         with within("guide"):
             self.guide = self.guide.bind(seat)
         self.make_optimiser(self.exact, follows=isinstance(self.guide.opponent_model, ClosedForm))
+
+    def _check_default(self) -> None:
+        """Say what to give instead of the default where its tables do not fit."""
+        boxes = [space for space in self.seat.spaces if not isinstance(space, Discrete)]
+        if boxes and isinstance(self.critic, TabularCritic) and isinstance(self.opponent_prior, EmpiricalFrequency):
+            raise IncompatibleError(
+                f"got {boxes[0]} with tables, as the default has them, expected Discrete states and actions, or other "
+                "parts: an opponent_prior (Amortised), a guide (of TanhNormalNetwork, or CategoricalNetwork for discrete "
+                "actions) and a critic (NetworkCritic)",
+                key="opponent_prior",
+            )
 
     @property
     def model(self) -> ControlModel:

@@ -66,9 +66,9 @@ ELBO_PARTS = (
 GROWING = OfRange(Linear(start=1 / 400, end=1 / 16, steps=1000))
 """A KL weight that lets the opponent model hope at first, and be held to what the opponents did later on.
 
-Where interests are common, hope finds the optimum, and what is then played confirms it. Where they conflict, a hope that
-is kept against the evidence leaves both in the worst outcome (chicken): the evidence of a count-based prior only grows
-with the logarithm of the counts, so that the weight has to.
+Where interests are common, hope finds the optimum, and what is then played confirms it. Where they conflict, a hope
+that is kept against the evidence leaves both in the worst outcome (chicken): the evidence of a count-based prior only
+grows with the logarithm of the counts, so that the weight has to.
 """
 
 Three = tuple[Tensor, Tensor, Tensor]
@@ -213,7 +213,11 @@ class VariationalLearner(Counting, Learner):
 
     @local_parameters()
     def store(self, newest: Trajectory) -> None:
-        """Update the prior, the range of rewards and the replay; refuses games in which agents may be out (`IncompatibleError`)."""
+        """Update the prior, the range of rewards and the replay.
+
+        Raises:
+            IncompatibleError: if agents may be out.
+        """
         newest.check_all_act(type(self).__name__)
         for seen in newest.seen_by(self.seat):
             self.opponent_prior.observe_given(self.model, seen.obs, seen.opponent_action)
