@@ -38,9 +38,9 @@ from inference_marl.types import Counting, Seat
 class Critic(PyroPart):
     """The soft action value `Q(s, a, b)`, fitted as the mean of a likelihood::
 
-        y ~ Normal(Q(s, a, b), 1)        # site `td_target`, observed at r + gamma V(s')
+        y ~ Normal(Q(s, a, b), unit)     # site `td_target`, observed at r + gamma V(s')
 
-    whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant.
+    whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant, where the unit is 1.
 
     Args:
         target_rate: Polyak averaging rate of the target critic, in (0, 1]; 1 means no separate target.
@@ -63,6 +63,11 @@ class Critic(PyroPart):
         """Values `[extra x] replicates x batch`; the arguments' batch shapes broadcast."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
+    @property
+    def unit(self) -> Number:
+        """The standard deviation of the likelihood, in units of reward."""
+        return 1.0
+
     def expected(self) -> AbstractContextManager[None]:
         """Context in which values are posterior means, as they always are for point estimates."""
         return nullcontext()
@@ -81,7 +86,7 @@ class Critic(PyroPart):
     def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The Pyro model of the class docstring."""
         with ONE_STEP.open(ONE_STEP.sizes(obs, self.seat.observation.event_shape)).within():
-            pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), 1.0), obs=target)
+            pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), self.unit), obs=target)
 
     def table(self, obs: Tensor) -> Tensor:
         """All values at `obs`: `[extra x] replicates x batch x actions x opponent_actions`.
@@ -214,6 +219,8 @@ class NetworkCritic(Critic):
         target_rate: see `Critic`.
         initial: added to every initial value; optimistic above every reward.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
+        units: of the network's outputs, `initial` included: `reward`, or the `range` of rewards seen, which the scale
+            of the likelihood then is, too.
     """
 
     by_replicate = frozenset({"learning_rate", "initial"})
@@ -226,8 +233,10 @@ class NetworkCritic(Critic):
         target_rate: float = 0.01,
         initial: float | ByReplicate = 0.0,
         max_gradient_norm: float | None = None,
+        units: Literal["reward", "range"] = "reward",
     ) -> None:
         super().__init__(target_rate)
+        self.units = units
         self.hidden = check_widths(hidden)
         check_step_size(learning_rate, max_gradient_norm)
         expect_each("a finite number", initial=initial)
@@ -242,6 +251,8 @@ class NetworkCritic(Critic):
         self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
         with torch.no_grad():
             self.network.last.bias.zero_().add_(over_events(current(self.initial, 0), 1))
+        if self.units == "range":
+            self.rewards = RewardRange(seat)
         self.optimiser = Optimiser("critic", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
 
     def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
@@ -250,7 +261,17 @@ class NetworkCritic(Critic):
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Values `[extra x] replicates x batch`."""
         value: Tensor = self.network(encode(self.spaces, (obs, action, opponent_action), self.seat.dtype))
-        return value.squeeze(-1)
+        return value.squeeze(-1) * self.unit
+
+    def observe(self, reward: Tensor) -> None:
+        """Take note of the range of rewards, if values are in units of it."""
+        if self.units == "range":
+            self.rewards.observe(reward)
+
+    @property
+    def unit(self) -> Number:
+        """See `Critic`."""
+        return self.rewards.unit if self.units == "range" else 1.0
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """Take one Adam step on the likelihood."""

@@ -92,8 +92,8 @@ class Rommeo(VariationalLearner):
         if boxes and isinstance(self.critic, TabularCritic) and isinstance(self.opponent_prior, EmpiricalFrequency):
             raise IncompatibleError(
                 f"got {boxes[0]} with tables, as the default has them, expected Discrete states and actions, or other "
-                "parts: an opponent_prior (Amortised), a guide (of TanhNormalNetwork, or CategoricalNetwork for discrete "
-                "actions) and a critic (NetworkCritic)",
+                "parts: an opponent_prior (Amortised), a guide (of TanhNormalNetwork, or of CategoricalNetwork for "
+                "discrete actions) and a critic (NetworkCritic)",
                 key="opponent_prior",
             )
 
@@ -146,7 +146,10 @@ class Rommeo(VariationalLearner):
     def store(self, newest: Trajectory) -> None:
         """Pass the trajectory to the prior, the replay and the critic."""
         super().store(newest)
-        self.critic.observe(newest.flat.seen_by(self.seat).reward)
+        reward = newest.flat.seen_by(self.seat).reward
+        self.critic.observe(reward)
+        if self.target_critic is not self.critic:
+            self.target_critic.observe(reward)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
