@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
+from inference_marl.config.build import actors_of
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Scaled
 from inference_marl.inference.failures import NonFiniteError
@@ -181,6 +185,17 @@ def test_the_kl_weight_comes_in_the_units_of_the_temperature() -> None:
     assert Rommeo(kl_weight=0.3).kl_weight == 0.3
     assert Rommeo(temperature=0.5).describe()["init_args"]["kl_weight"] == 1.0
     assert "Linear" in str(Rommeo().describe()["init_args"]["kl_weight"])
+
+
+def test_the_readme_says_what_the_default_is() -> None:
+    """File, class and text."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(class_path: Rommeo\n.*?)```", text, re.DOTALL)
+    written = actors_of(yaml.safe_load(block), "arms.it")
+    by_name = actors_of("Rommeo", "arms.it")
+    assert isinstance(written, Rommeo)
+    assert isinstance(by_name, Rommeo)
+    assert written.describe() == by_name.describe() == Rommeo().describe()
 
 
 def test_the_default_says_what_it_needs() -> None:
