@@ -47,8 +47,8 @@ class Rommeo(VariationalLearner):
     and `rho` are trained by one SVI step on their joint ELBO, with the agent's own action drawn from `pi` as in the
     authors' code, where Eq. 19 takes it from replay.
 
-    Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in README.md. That departs from
-    the paper in its units (`OfRange`, optimistic tables), in counts that harden, and in a KL weight that grows.
+    Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in README.md. That departs
+    from the paper in its units (`OfRange`, optimistic tables), in counts that harden, and in a KL weight that grows.
 
     Args:
         opponent_prior: P(b | s).
