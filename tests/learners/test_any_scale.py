@@ -64,7 +64,7 @@ def success(payoff: Tensor, **how: Any) -> float:
 
 
 def test_games_of_any_scale_are_solved_within_100_steps() -> None:
-    """Three games of 30 seeds each; measured on other games, at most one seed in a thousand fails."""
+    """Three games of 30 seeds each, in all of which every seed succeeds; not all games are as easy, see below."""
     for c, d in SCALES:
         assert min(success(c * payoffs(FRESH + i) + d, steps=100, seeds=30) for i in range(3)) >= 0.97, (c, d)
 
@@ -73,7 +73,10 @@ def test_games_of_any_scale_are_solved_within_100_steps() -> None:
 @pytest.mark.parametrize("c", [0.001, 0.05, 1.0, 30.0, 1000.0])
 @pytest.mark.parametrize("d", [-500.0, 0.0, 3.0, 500.0])
 def test_fresh_games_of_any_scale_are_solved(c: float, d: float) -> None:
-    """20 games of 100 seeds: at least .97 of the seeds are at the optimum after 100 steps."""
+    """20 games of 100 seeds: at least .97 of the seeds are at the optimum after 100 steps.
+
+    Measured: .989 at each of the 20 scales; .78 in the worst game, whatever the scale.
+    """
     found = [success(c * payoffs(FRESH + 100 + i) + d, steps=100, seeds=100) for i in range(20)]
     assert sum(found) / len(found) >= 0.97
 
@@ -109,8 +112,8 @@ def test_payoffs_that_are_all_alike_leave_play_uniform(reward: float) -> None:
         torch.testing.assert_close(agent, torch.full_like(agent, 1 / 3))
 
 
-def test_repeated_climbing_with_memory_is_solved_most_of_the_time() -> None:
-    """Ten states, bootstrapped: from the middle of the first thousand steps on, the mean reward is near 7 of 11."""
+def test_repeated_climbing_with_memory_is_learned() -> None:
+    """Ten states, bootstrapped: after 600 steps the mean reward is above 5 of 11, where play began below 0."""
     game = MatrixGame("climbing", horizon=20, memory=1)
     torch.manual_seed(0)
     actors = [Rommeo().bind(seat) for seat in seats(game, 20, torch.float32)]
