@@ -425,6 +425,13 @@ def arguments(described: Described) -> Mapping[str, Any]:
     return given
 
 
+def settle(described: Described, **values: Any) -> None:
+    """Set arguments that were left open to what follows from the others, also in what `describe` returns."""
+    for name, value in values.items():
+        setattr(described, name, value)
+        vars(described)["_given"][name] = value
+
+
 def parts(value: Any, key: str = "") -> Iterator[tuple[str, Described]]:
     """Every description in a value, itself included, or in containers of them, by dotted key."""
     if isinstance(value, Described):

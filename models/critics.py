@@ -18,6 +18,7 @@ from inference_marl.inference.conditional import PyroPart
 from inference_marl.inference.networks import MLP
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
+from inference_marl.inference.reward_range import RewardRange
 from inference_marl.inference.schedules import (
     ByReplicate,
     Number,
@@ -35,9 +36,9 @@ from inference_marl.types import Counting, Seat
 class Critic(PyroPart):
     """The soft action value `Q(s, a, b)`, fitted as the mean of a likelihood::
 
-        y ~ Normal(Q(s, a, b), 1)        # site `td_target`, observed at r + gamma V(s')
+        y ~ Normal(Q(s, a, b), unit)     # site `td_target`, observed at r + gamma V(s')
 
-    whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant.
+    whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant, where the unit is 1.
 
     Args:
         target_rate: Polyak averaging rate of the target critic, in (0, 1]; 1 means no separate target.
@@ -61,9 +62,17 @@ class Critic(PyroPart):
         """Values `[extra x] replicates x batch`; the arguments' batch shapes broadcast."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
+    @property
+    def unit(self) -> Number:
+        """The standard deviation of the likelihood, in units of reward."""
+        return 1.0
+
     def expected(self) -> AbstractContextManager[None]:
         """Context in which values are posterior means, as they always are for point estimates."""
         return nullcontext()
+
+    def observe(self, reward: Tensor) -> None:
+        """Take note of new rewards, `replicates x batch`, for values in units of their range. Nothing by default."""
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """Move values towards `target`, `replicates x batch`, at the given data.
@@ -76,7 +85,7 @@ class Critic(PyroPart):
     def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """The Pyro model of the class docstring."""
         with ONE_STEP.open(ONE_STEP.sizes(obs, self.seat.observation.event_shape)).within():
-            pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), 1.0), obs=target)
+            pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), self.unit), obs=target)
 
     def table(self, obs: Tensor) -> Tensor:
         """All values at `obs`: `[extra x] replicates x batch x actions x opponent_actions`.
@@ -102,7 +111,10 @@ class TabularCritic(Counting, Critic):
 
     Args:
         initial: initial values: a number, or `[low, high]` for uniform draws (`[0, 1]` in the authors' code). A number
-            above every reward is optimistic.
+            above every reward is optimistic. `optimistic` is so whatever rewards are: what was not tried in a state is
+            worth the best of what was, plus half of the range of rewards seen, and in states where nothing was, the
+            best of all. A cell's first target then replaces what was hoped for. Values of bounded rewards are bounded,
+            by `(r_max + gamma range / 2) / (1 - gamma) + range / 2`.
         rate: learning rate in (0, 1]; a number or a schedule.
         target_rate: see `Critic`.
         rate_over: what the schedule counts: `updates` of the critic, or each cell's previous `visits` (updates that
@@ -118,13 +130,20 @@ class TabularCritic(Counting, Critic):
 
     def __init__(
         self,
-        initial: float | tuple[float, float] = (0.0, 1.0),
+        initial: float | tuple[float, float] | Literal["optimistic"] = (0.0, 1.0),
         rate: Rate | Schedule = 1.0,
         target_rate: float = 1.0,
         rate_over: Literal["updates", "visits"] = "updates",
     ) -> None:
         super().__init__(target_rate)
-        self.initial = interval("initial", initial, strictly=False)
+        if isinstance(initial, str) and initial != "optimistic":
+            raise ValueError(f"initial: got {initial!r}, expected a number, [low, high] or optimistic")
+        self.optimistic = initial == "optimistic"
+        if self.optimistic and target_rate != 1:
+            raise ValueError(
+                f"target_rate: got {target_rate} with optimistic values, expected 1: what was not tried changes at once"
+            )
+        self.initial = (0.0, 0.0) if isinstance(initial, str) else interval("initial", initial, strictly=False)
         self.rate = as_schedule(rate)
         self.rate_over = rate_over
 
@@ -138,8 +157,22 @@ class TabularCritic(Counting, Critic):
             )
         values = random_table(self.seat, self.initial, *(space.features for space in spaces))
         self.register_buffer("values", values)
-        if self.rate_over == "visits":
+        if self.optimistic or self.rate_over == "visits":
             self.register_buffer("visits", torch.zeros_like(values, dtype=torch.int64))
+        if self.optimistic:
+            self.rewards = RewardRange(self.seat)
+
+    def observe(self, reward: Tensor) -> None:
+        """Take note of the range of rewards, if values are optimistic."""
+        if self.optimistic:
+            self.rewards.observe(reward)
+
+    def _hope(self) -> None:
+        """Value what was not tried, as the class says of optimistic values."""
+        untried = self.visits == 0
+        best = self.values.masked_fill(untried, -torch.inf).flatten(2).amax(2)
+        hoped = torch.where(best > -torch.inf, best + self.rewards.size / 2, best.amax(1, keepdim=True))
+        self.values = torch.where(untried, hoped[..., None, None], self.values)
 
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Values at the given cells, `[extra x] replicates x batch`."""
@@ -159,16 +192,20 @@ class TabularCritic(Counting, Critic):
         cell = (obs * actions + action) * opponent_actions + opponent_action
         target = mean_per_cell(cells, cell, target.to(self.values.dtype))
         move(self.values.view(-1, cells), cell, target, self._rate_at(cell))
+        if self.optimistic:
+            self._hope()
         self.updates += 1
 
     def _rate_at(self, cell: Tensor) -> Number:
         """The current learning rate, `replicates x batch` if it is per cell; counts the visit."""
-        if self.rate_over == "updates":
+        if self.rate_over == "updates" and not self.optimistic:
             return self.rate(self.updates)
         visits = self.visits.view(len(self.visits), -1)
         before = visits.gather(1, cell)
         visits.scatter_(1, cell, before + 1)
-        return self.rate.at(before, self.values.dtype)
+        over_visits = self.rate_over == "visits"
+        rate = self.rate.at(before, self.values.dtype) if over_visits else self.rate(self.updates)
+        return torch.where(before == 0, self.values.new_ones(()), rate) if self.optimistic else rate
 
 
 class NetworkCritic(Critic):
@@ -180,6 +217,8 @@ class NetworkCritic(Critic):
         target_rate: see `Critic`.
         initial: added to every initial value; optimistic above every reward.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
+        units: of the network's outputs, `initial` included: `reward`, or the `range` of rewards seen, which the scale
+            of the likelihood then is, too.
     """
 
     by_replicate = frozenset({"learning_rate", "initial"})
@@ -192,8 +231,10 @@ class NetworkCritic(Critic):
         target_rate: float = 0.01,
         initial: float | ByReplicate = 0.0,
         max_gradient_norm: Clip = None,
+        units: Literal["reward", "range"] = "reward",
     ) -> None:
         super().__init__(target_rate)
+        self.units = units
         self.hidden = tuple(hidden)
         self.learning_rate = learning_rate
         self.initial = initial
@@ -206,6 +247,8 @@ class NetworkCritic(Critic):
         self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
         with torch.no_grad():
             self.network.last.bias.zero_().add_(over_events(current(self.initial, 0), 1))
+        if self.units == "range":
+            self.rewards = RewardRange(seat)
         self.optimiser = Optimiser("critic", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
 
     def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
@@ -214,7 +257,17 @@ class NetworkCritic(Critic):
     def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
         """Values `[extra x] replicates x batch`."""
         value: Tensor = self.network(encode(self.spaces, (obs, action, opponent_action), self.seat.dtype))
-        return value.squeeze(-1)
+        return value.squeeze(-1) * self.unit
+
+    def observe(self, reward: Tensor) -> None:
+        """Take note of the range of rewards, if values are in units of it."""
+        if self.units == "range":
+            self.rewards.observe(reward)
+
+    @property
+    def unit(self) -> Number:
+        """See `Critic`."""
+        return self.rewards.unit if self.units == "range" else 1.0
 
     def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
         """Take one Adam step on the likelihood."""

@@ -88,6 +88,11 @@ GAMES: dict[str, list[Callable[[], Game]]] = {
         lambda: games.MeetingGrid(3, 2, goals=[(0, 0, 1.0), (1, 2, 2.0)], walls=[(0, 1)], slip=0.2, step_cost=0.1),
     ],
     "Rendezvous": [games.Rendezvous, lambda: games.Rendezvous(2)],
+    "Scaled": [
+        lambda: games.Scaled(games.MatrixGame("fully_stochastic_climbing"), 10.0, -3.0),
+        lambda: games.Scaled(games.MatrixGame("prisoners_dilemma", horizon=None, memory=1), 0.1, 1.0),
+        lambda: games.Scaled(games.MaxOfTwoQuadratics(), 10.0),
+    ],
     "Spread": [games.Spread, lambda: games.Spread(2, actions="continuous", collision=1.0)],
     "StochasticGame": [
         lambda: games.StochasticGame([0.5, 0.5], [[[[0.5, 0.25]] * 2] * 3, [[[0, 1]] * 2] * 3], [[[1, 2]] * 3] * 2),
@@ -155,6 +160,7 @@ LEARNERS: dict[str, tuple[str, Callable[[], Actor]]] = {
     "Stationary, drawn": ("discrete", lambda: Stationary(concentration=0.5)),
     "Population": ("any", lambda: Population(members=[Stationary(), Stationary()])),
     "Rommeo": ("discrete", discrete_rommeo),
+    "Rommeo, of any scale": ("discrete", Rommeo),
     "Rommeo, paper": (
         "discrete",
         lambda: discrete_rommeo(

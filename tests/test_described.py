@@ -36,7 +36,7 @@ def rommeo(**changes: Any) -> Rommeo:
     ("changes", "complaint"),
     [
         ({"opponent_prior": Uniform}, r"^opponent_prior: got <class .*Uniform'>, expected OpponentPrior$"),
-        ({"temperature": "1"}, r"^temperature: got '1', expected float or Schedule$"),
+        ({"temperature": "1"}, r"^temperature: got '1', expected float or Schedule or OfRange$"),
         ({"batch_size": 2.5}, r"^batch_size: got 2.5, expected int$"),
         ({"replay": "many"}, r"^replay: got 'many', expected int or null$"),
         ({"critic": None}, r"^critic: got None, expected Critic$"),

@@ -106,6 +106,7 @@ PAIRS: dict[str, tuple[Callable[[], Game], Callable[[], Actor | list[Actor]]]] =
             opponent_prior=EmpiricalFrequency(smoothing=0.1),
             guide=OpponentFirst(categorical(), categorical()),
             critic=TabularCritic(),
+            temperature=1.0,
             replay=50,
             batch_size=8,
         ),
@@ -116,6 +117,7 @@ PAIRS: dict[str, tuple[Callable[[], Game], Callable[[], Actor | list[Actor]]]] =
             opponent_prior=HierarchicalDirichlet(steps=2),
             guide=OpponentFirst(Autoregressive(Tabular()), Tabular()),
             critic=TabularCritic(),
+            temperature=1.0,
         ),
     ),
     "rommeo_types_repeated": (
@@ -126,6 +128,7 @@ PAIRS: dict[str, tuple[Callable[[], Game], Callable[[], Actor | list[Actor]]]] =
             ),
             guide=PolicyFirst(categorical(), Optimal()),
             critic=TabularCritic(target_rate=0.5),
+            temperature=1.0,
         ),
     ),
     "planner_bridge": (

@@ -29,6 +29,7 @@ from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, plain, public_path, within
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.noise import ActionNoise
+from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Schedule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
@@ -380,7 +381,7 @@ def available() -> dict[str, dict[str, str]]:
         "conditionals": (Conditional,),
         "explorations": (Exploration,),
         "noise": (ActionNoise,),
-        "schedules": (Schedule,),
+        "schedules": (Schedule, OfRange),
     }
     # Conditionals all, but listed with what they are for.
     elsewhere = (models.OpponentPrior, models.TransitionModel, models.InitialState)

@@ -23,6 +23,7 @@ from inference_marl.games.grid import MeetingGrid
 from inference_marl.games.matrix import MatrixGame
 from inference_marl.games.payoffs import PAYOFFS, NamedPayoff
 from inference_marl.games.rendezvous import Rendezvous
+from inference_marl.games.scaled import Scaled
 from inference_marl.games.spread import Spread
 from inference_marl.games.stochastic import RiskyBridge, StochasticGame
 from inference_marl.games.variants import Variants
@@ -42,6 +43,7 @@ __all__ = [
     "Rendezvous",
     "RiskyBridge",
     "Rotational",
+    "Scaled",
     "Spread",
     "StochasticGame",
     "Trigonometric",

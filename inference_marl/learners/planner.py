@@ -124,8 +124,9 @@ class Planner(VariationalLearner):
         return Decision(best_of(candidates, plans.parts[0].unflatten(1, (obs.shape[1], 16, 16)).mean(-1)), memory)
 
     def store(self, newest: Trajectory) -> None:
-        """Pass the trajectory to the prior, the replay and the transition model."""
+        """Pass the trajectory to the prior, the replay, the reward and the transition model."""
         super().store(newest)
+        self.reward.observe(newest.flat.seen_by(self.seat).reward)
         if self.transition is not None:
             self.transition.store(newest.flat.seen_by(self.seat))
 

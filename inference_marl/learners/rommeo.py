@@ -11,14 +11,15 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import BelowOne, Whole, hyperparameters, within
-from inference_marl.guides import ClosedForm, Guide
+from inference_marl.described import BelowOne, IncompatibleError, Positive, Whole, hyperparameters, within
+from inference_marl.guides import ClosedForm, Guide, OpponentFirst, Optimal
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.networks import track
 from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
-from inference_marl.inference.schedules import ByReplicate, current
+from inference_marl.inference.reward_range import OfRange
+from inference_marl.inference.schedules import ByReplicate, InverseTime, Schedule, current
 from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
-from inference_marl.models import ControlModel, Critic
+from inference_marl.models import ControlModel, Critic, EmpiricalFrequency, OpponentPrior, TabularCritic
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory
 
@@ -46,6 +47,9 @@ class Rommeo(VariationalLearner):
     and `rho` are trained by one SVI step on their joint ELBO, with the agent's own action drawn from `pi` as in the
     authors' code, where Eq. 19 takes it from replay.
 
+    Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in README.md. That departs
+    from the paper in its units (`OfRange`, optimistic tables), in counts that harden, and in a KL weight that grows.
+
     Args:
         opponent_prior: P(b | s).
         guide: rho and pi, in either order.
@@ -59,8 +63,10 @@ class Rommeo(VariationalLearner):
 
     by_replicate = VariationalLearner.by_replicate | {"discount"}
 
-    guide: Guide
-    critic: Critic
+    opponent_prior: OpponentPrior = EmpiricalFrequency(smoothing=1.0, initial="uniform", exponent=4.0)
+    guide: Guide = OpponentFirst(opponent_model=Optimal(), policy=Optimal())
+    critic: Critic = TabularCritic("optimistic", InverseTime(start=1.0, scale=1.0), rate_over="visits")
+    temperature: Positive | Schedule | OfRange = OfRange(1 / 1000)
     discount: BelowOne | ByReplicate = 0.95
     warmup: Whole = 0
     target_critic: Critic = field(init=False)
@@ -68,6 +74,7 @@ class Rommeo(VariationalLearner):
     def setup(self) -> None:
         """Bind prior, critic and guide to the seat, and create the replay and the guide's optimiser."""
         seat = self.seat
+        self._check_default()
         self.bind_prior()
         self.exact = isinstance(seat.action, Discrete)
         with within("critic"):
@@ -76,6 +83,17 @@ class Rommeo(VariationalLearner):
         with within("guide"):
             self.guide = self.guide.bind(seat)
         self.make_optimiser(self.exact, follows=isinstance(self.guide.opponent_model, ClosedForm))
+
+    def _check_default(self) -> None:
+        """Say what to give instead of the default where its tables do not fit."""
+        boxes = [space for space in self.seat.spaces if not isinstance(space, Discrete)]
+        if boxes and isinstance(self.critic, TabularCritic) and isinstance(self.opponent_prior, EmpiricalFrequency):
+            raise IncompatibleError(
+                f"got {boxes[0]} with tables, as the default has them, expected Discrete states and actions, or other "
+                "parts: an opponent_prior (Amortised), a guide (of TanhNormalNetwork, or of CategoricalNetwork for "
+                "discrete actions) and a critic (NetworkCritic)",
+                key="opponent_prior",
+            )
 
     @property
     def model(self) -> ControlModel:
@@ -122,6 +140,14 @@ class Rommeo(VariationalLearner):
             actions, opponent_actions = self.guide(wide, model)
             values = model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
         return Decision(best_of(actions, values), memory)
+
+    def store(self, newest: Trajectory) -> None:
+        """Pass the trajectory to the prior, the replay and the critic."""
+        super().store(newest)
+        reward = newest.flat.seen_by(self.seat).reward
+        self.critic.observe(reward)
+        if self.target_critic is not self.critic:
+            self.target_critic.observe(reward)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:

@@ -19,13 +19,15 @@ from inference_marl.described import (
     Positive,
     Whole,
     hyperparameters,
+    settle,
     within,
 )
 from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import ByReplicate, Number, Schedule, positive
+from inference_marl.inference.reward_range import OfRange, RewardRange
+from inference_marl.inference.schedules import ByReplicate, Linear, Number, Schedule, positive
 from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
 from inference_marl.spaces import Discrete
@@ -63,6 +65,14 @@ ELBO_PARTS = (
 )
 """What variational learners report of their ELBO, beside beliefs."""
 
+GROWING = OfRange(Linear(start=1 / 400, end=1 / 16, steps=1000))
+"""A KL weight that lets the opponent model hope at first, and be held to what the opponents did later on.
+
+Where interests are common, hope finds the optimum, and what is then played confirms it. Where they conflict, a hope
+that is kept against the evidence leaves both in the worst outcome (chicken): the evidence of a count-based prior only
+grows with the logarithm of the counts, so that the weight has to.
+"""
+
 Three = tuple[Tensor, Tensor, Tensor]
 Beliefs = tuple[Three, Three, Tensor | None]
 """Policy, opponent model, prior; reward, entropy and KL, `replicates x batch`; and the evidence, where known."""
@@ -76,8 +86,10 @@ class VariationalLearner(Counting, Learner):
         opponent_prior: P(b | s).
         guide: rho and pi.
         optimality: likelihood of optimality given a value; exponential if `None`.
-        temperature: alpha > 0, the weight of the policy's entropy, in units of reward; number or schedule over updates.
-        kl_weight: beta > 0, the weight of KL(rho || P); 1 in the paper. Small values let rho ignore the prior.
+        temperature: alpha > 0, the weight of the policy's entropy: a number of rewards, a schedule of such numbers over
+            updates, or a fraction of the range of rewards seen.
+        kl_weight: beta > 0, the weight of KL(rho || P), likewise. Small values let rho ignore the prior. If `None`, 1,
+            as in the paper, or where the temperature is a fraction of the range of rewards seen, `GROWING`.
         replay: transitions kept per replicate; `None` learns from the newest trajectory only.
         batch_size: transitions drawn from replay per update.
         guide_learning_rate: Adam's step size for the guide.
@@ -90,6 +102,7 @@ class VariationalLearner(Counting, Learner):
         elbo: Pyro's estimator of the guide's ELBO.
         optimiser: of the guide's parameters; `None` if it has none.
         transitions: the replay, or `None`.
+        rewards: the range of rewards seen; `None` if no weight is a fraction of it.
     """
 
     by_replicate = frozenset({"temperature", "kl_weight", "guide_learning_rate"})
@@ -98,8 +111,8 @@ class VariationalLearner(Counting, Learner):
     opponent_prior: OpponentPrior
     guide: Guide | TrajectoryGuide
     optimality: Optimality | None = None
-    temperature: Positive | Schedule = 1.0
-    kl_weight: Positive | Schedule = 1.0
+    temperature: Positive | Schedule | OfRange = 1.0
+    kl_weight: Positive | Schedule | OfRange | None = None
     replay: Annotated[int | None, In("a positive integer", ", or null to learn from the newest trajectory only")] = None
     batch_size: Count = 256
     guide_learning_rate: Positive | ByReplicate = 1e-2
@@ -110,14 +123,28 @@ class VariationalLearner(Counting, Learner):
     elbo: Trace_ELBO | TraceEnum_ELBO = field(init=False)
     optimiser: Optimiser | None = field(init=False)
     transitions: Replay | None = field(init=False)
+    rewards: RewardRange | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.likelihood = self.optimality or ExponentialOptimality()
+        if self.kl_weight is None:
+            settle(self, kl_weight=GROWING if isinstance(self.temperature, OfRange) else 1.0)
 
     def weights(self) -> tuple[Number, Number]:
-        """The current temperature and KL weight, a number or `replicates x 1`; `ValueError` if one is not positive."""
-        alpha, beta = positive(self.updates, temperature=self.temperature, kl_weight=self.kl_weight)
+        """The current temperature and KL weight, in units of reward, a number or `replicates x 1`.
+
+        Raises:
+            ValueError: if one is not positive.
+        """
+        if self.rewards is None:
+            alpha, beta = positive(self.updates, **self._weights)
+        else:
+            alpha, beta = self.rewards.times(self.updates, **self._weights)
         return alpha, beta
+
+    @property
+    def _weights(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "kl_weight": self.kl_weight}
 
     @property
     def model(self) -> ControlModel | TrajectoryModel:
@@ -134,7 +161,7 @@ class VariationalLearner(Counting, Learner):
         return local_parameters()(model), partial(self.guide, model=model)
 
     def bind_prior(self) -> None:
-        """Bind the prior; the first step of `setup`.
+        """Bind the prior, and see no rewards yet; the first step of `setup`.
 
         Raises:
             IncompatibleError: if it does not fit, or there are no opponents.
@@ -147,6 +174,8 @@ class VariationalLearner(Counting, Learner):
                 f"{type(self).__name__} got own actions {seat.action} and opponents' {seat.opponent_action}, expected "
                 "both Discrete or both Box"
             )
+        in_units = any(isinstance(each, OfRange) for each in self._weights.values())
+        self.rewards = RewardRange(seat) if in_units else None
         with within("opponent_prior"):
             self.opponent_prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
 
@@ -179,10 +208,16 @@ class VariationalLearner(Counting, Learner):
 
     @local_parameters()
     def store(self, newest: Trajectory) -> None:
-        """Update the prior and fill the replay; refuses games in which agents may be out (`IncompatibleError`)."""
+        """Update the prior, the range of rewards and the replay.
+
+        Raises:
+            IncompatibleError: if agents may be out.
+        """
         newest.check_all_act(type(self).__name__)
         for seen in newest.seen_by(self.seat):
             self.opponent_prior.observe_given(self.model, seen.obs, seen.opponent_action)
+        if self.rewards is not None:
+            self.rewards.observe(newest.flat.seen_by(self.seat).reward)
         if self.transitions is not None:
             self.transitions.add(newest.flat)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from inference_marl.experiment import Experiment
 from inference_marl.guides import Empirical, PolicyFirst
 from inference_marl.inference.exact import Solution, seen_by, smooth, soft_q_iteration
-from inference_marl.inference.schedules import current
+from inference_marl.inference.reward_range import OfRange
+from inference_marl.inference.schedules import Number, Schedule, current
 from inference_marl.learners import Planner, Rommeo
 from inference_marl.models import OpponentPrior
 from inference_marl.statistics.beliefs import Numbers
@@ -100,14 +101,22 @@ def _solve(learner: Actor, step: int, reward: Tensor, transition: Tensor, log_pr
         reward,
         transition,
         log_prior,
-        temperature=current(learner.temperature, step),
-        kl_weight=current(learner.kl_weight, step),
+        temperature=_weight(learner.temperature, step, reward),
+        kl_weight=_weight(learner.kl_weight, step, reward),
     )
     if isinstance(learner, Rommeo):
         return solve(discount=learner.discount, tolerance=1e-7)
     plan = solve(horizon=learner.horizon, dynamics=learner.guide.dynamics)
     first = {name: getattr(plan, name).select(1, 0) for name in ("q", "v", "policy", "opponent_model", "transition")}
     return Solution(**first)
+
+
+def _weight(number: float | Schedule | OfRange | None, step: int, reward: Tensor) -> Number:
+    """A weight at `step`; a fraction is of the range of mean rewards, which a learner that saw noise does not know."""
+    if not isinstance(number, OfRange):
+        return current(0.0 if number is None else number, step)  # learners have settled what was `None`
+    size = float(reward.max() - reward.min())
+    return current(number.fraction, step) * (size or 1.0)
 
 
 def _total_variation(p: Tensor, q: Tensor) -> Numbers:

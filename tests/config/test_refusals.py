@@ -29,7 +29,7 @@ REFUSED: list[tuple[Sequence[tuple[str, Any]], str, str, str]] = [
     ([("arms.a", {"class_path": "FictitiousPlay", "init_args": {"rate": 0.1}})], "arms.a.rate", "an unknown key",
      "one of exploration, opponent_prior"),
     # missing keys
-    ([("arms.a", "Rommeo")], "arms.a.opponent_prior", "nothing", r"one of Amortised.*\(guide, critic missing too\)"),
+    ([("arms.a", "Planner")], "arms.a.opponent_prior", "nothing", r"one of Amortised.*\(guide, reward missing too\)"),
     ([("arms.a.temperature", "ExponentialDecay")], "arms.a.temperature.start", "nothing", r"float \(rate missing"),
     ([("arms.a.opponent_prior", "Fixed")], "arms.a.opponent_prior.probabilities", "nothing", r"list\[float\]"),
     ([("arms.a", {"init_args": {}})], "arms.a.class_path", "nothing", ".*Rommeo, .*Stationary"),

@@ -26,6 +26,7 @@ def rommeo(**changes: Any) -> Rommeo:
         "opponent_prior": EmpiricalFrequency(window=5),
         "guide": OpponentFirst(Optimal(), Optimal()),
         "critic": TabularCritic(),
+        "temperature": 1.0,
     }
     return Rommeo(**parts | changes)
 

@@ -33,6 +33,7 @@ from inference_marl.guides import (
     TanhNormalNetwork,
     TrajectoryGuide,
 )
+from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
 from inference_marl.learners import Planner, Rommeo, Stationary
 from inference_marl.learners.lola import Lola, LolaDice, LookAhead, NaiveGradient, StableOpponentShaping
@@ -72,6 +73,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "temperature": (0.4, ExponentialDecay(3.0, 0.1, 0.2)),
     "opponent_temperature": (0.4, Linear(3.0, 0.2, 5)),
     "kl_weight": (Linear(2.0, 0.5, 5), 0.3),
+    "fraction": (0.3, Linear(0.5, 0.05, 5)),
     "discount": (0.9, 0.2),
     "rate": (0.3, InverseTime(1.0, 2.0)),
     "negative_rate": (0.05, InverseTime(0.4, 2.0)),
@@ -110,6 +112,7 @@ def rommeo(**changes: Any) -> Rommeo:
         "opponent_prior": EmpiricalFrequency(window=5, smoothing=0.1),
         "guide": OpponentFirst(Optimal(), Optimal()),
         "critic": TabularCritic(),
+        "temperature": 1.0,
     }
     return Rommeo(**parts | changes)
 
@@ -119,6 +122,7 @@ def rommeo_ac(**changes: Any) -> Rommeo:
         "opponent_prior": Amortised(network(), window=12, batch_size=4),
         "guide": OpponentFirst(network(), network()),
         "critic": NetworkCritic((4,), max_gradient_norm=10.0),
+        "temperature": 1.0,
         "replay": 9,
         "batch_size": 4,
         "warmup": 3,
@@ -139,6 +143,7 @@ def planner(**changes: Any) -> Planner:
 
 ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "rommeo": (repeated, rommeo),
+    "rommeo by range": (repeated, Rommeo),
     "rommeo, fitted": (
         repeated,
         lambda: rommeo(guide=OpponentFirst(Tabular(), Tabular()), replay=8, batch_size=4),
@@ -202,7 +207,7 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "sos": (repeated, lambda: StableOpponentShaping(gradients="autograd")),
 }
 
-WITHOUT_EFFECT = {(arm, "guide_learning_rate") for arm in ("rommeo", "rommeo by visits", "planner")}
+WITHOUT_EFFECT = {(arm, "guide_learning_rate") for arm in ("rommeo", "rommeo by range", "rommeo by visits", "planner")}
 """Nothing is fitted there."""
 
 IN_VARIANTS = {"temperature", "kl_weight"}
@@ -217,7 +222,9 @@ def declared(cls: type[Described]) -> list[str]:
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[type[Described], tuple[Any, ...]]]:
     """Every argument in a description that may differ by replicate: whose it is, and the path to it in plain data."""
     if isinstance(value, Described):
-        yield from ((type(value), (*path, "init_args", name)) for name in declared(type(value)))
+        for name in declared(type(value)):
+            if not isinstance(arguments(value)[name], OfRange):  # whose number may differ
+                yield type(value), (*path, "init_args", name)
         for name, item in arguments(value).items():
             yield from places(item, (*path, "init_args", name))
     elif isinstance(value, list):

@@ -1,0 +1,81 @@
+"""A game paid in other units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import expect
+from inference_marl.types import Dynamics, Game, Observed, State, Step
+
+
+class Scaled(Game):
+    """Another game, in which all agents get `factor r + offset` where they get `r` there.
+
+    The offset is paid at every step, so in games that may terminate it changes what is worth doing; the factor never
+    does.
+
+    Args:
+        game: the other game.
+        factor: c > 0.
+        offset: d, in the new units.
+    """
+
+    def __init__(self, game: Game, factor: float = 1.0, offset: float = 0.0) -> None:
+        expect("a positive number", factor=factor)
+        expect("a finite number", offset=offset)
+        self.game, self.factor, self.offset = game, factor, offset
+        for name in (
+            "observations",
+            "action_spaces",
+            "horizon",
+            "terminates",
+            "shared_observation",
+            "state_names",
+            "action_names",
+            "discount",
+            "symmetric",
+            "metrics",
+            "tasks",
+        ):
+            setattr(self, name, getattr(game, name))
+        self.success_reward = None if game.success_reward is None else factor * game.success_reward + offset
+
+    def reset(
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
+    ) -> State:
+        """That of the other game."""
+        return self.game.reset(replicates, environments, device, dtype, task)
+
+    def observe(self, state: State) -> Observed:
+        """That of the other game."""
+        return self.game.observe(state)
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        """A step of the other game, with the rewards of this one."""
+        step = self.game.step(state, actions)
+        return step._replace(rewards=self._paid(step.rewards))
+
+    def is_optimal(self, actions: Sequence[Tensor]) -> Tensor | None:
+        """That of the other game."""
+        return self.game.is_optimal(actions)
+
+    def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor | None:
+        """Mean rewards in the new units, see `Game.expected_reward`."""
+        rewards = self.game.expected_reward(obs, actions)
+        return None if rewards is None else self._paid(rewards)
+
+    def dynamics(self) -> Dynamics | None:
+        """The other game's rules with the rewards of this one."""
+        rules = self.game.dynamics()
+        return None if rules is None else replace(rules, reward=self._paid(rules.reward))
+
+    def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Those of the other game."""
+        return self.game.scores(policies)
+
+    def _paid(self, rewards: Tensor) -> Tensor:
+        return self.factor * rewards + self.offset

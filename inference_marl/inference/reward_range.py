@@ -1,0 +1,107 @@
+"""Units of a learner's own: the range of the rewards that it has seen."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from inference_marl.described import Described, Positive
+from inference_marl.inference.schedules import Number, Schedule, positive
+from inference_marl.inference.tables import finite
+from inference_marl.types import Counting, Seat
+
+NARROWEST = 1e-3
+"""Of the size of rewards, the smallest range that single precision tells apart finely enough."""
+NOTHING = 1e-20
+"""Less than any reward, and still a number that single precision can work with."""
+LOOKS_AFTER = 100
+"""Observations after which the range is compared with it."""
+
+
+class OfRange(Described):
+    """A number in units of the range of rewards seen, the highest minus the lowest, in each replicate.
+
+    Rewards `c r + d` then have the same consequences as rewards `r`, whatever `c > 0` and `d` are (in games that may
+    terminate or are bootstrapped from there, only `d = 0`). While all rewards seen are alike the unit is their size,
+    and while they are 0 next to nothing, so that entropy, too, is worth nothing on a scale that is not yet known.
+
+    Args:
+        fraction: of the range, positive; a number or a schedule.
+    """
+
+    by_replicate = frozenset({"fraction"})
+
+    def __init__(self, fraction: Positive | Schedule) -> None:
+        self.fraction = fraction
+
+
+class RewardRange(Counting, nn.Module):
+    """The lowest and the highest reward that each replicate has seen.
+
+    Args:
+        seat: whose rewards.
+
+    Attributes:
+        lowest, highest: `replicates x 1`; infinite, and the other way round, before the first.
+        size: `highest - lowest`, `replicates x 1`; 0 before the first.
+        unit: `size` where that is positive, otherwise see `OfRange`.
+    """
+
+    lowest: Tensor
+    highest: Tensor
+    size: Tensor
+    unit: Tensor
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__()
+        nothing = torch.zeros(seat.replicates, 1, dtype=seat.dtype, device=seat.device)
+        self.register_buffer("lowest", nothing + torch.inf)
+        self.register_buffer("highest", nothing - torch.inf)
+        self.register_buffer("size", nothing)
+        self.register_buffer("unit", nothing + NOTHING)
+
+    @torch.no_grad()
+    def observe(self, reward: Tensor) -> None:
+        """Take note of rewards, `replicates x batch`.
+
+        Warns once if they are too close together for single precision.
+
+        Raises:
+            NonFiniteError: as `tables.finite`.
+        """
+        reward = finite("rewards", reward)
+        self.lowest = torch.minimum(self.lowest, reward.amin(1, keepdim=True))
+        self.highest = torch.maximum(self.highest, reward.amax(1, keepdim=True))
+        self.size = self.highest - self.lowest
+        largest = torch.maximum(self.lowest.abs(), self.highest.abs())
+        self.unit = torch.where(self.size > 0, self.size, largest.clamp_min(NOTHING))
+        self.updates += 1
+        if self.updates == LOOKS_AFTER and self.size.dtype != torch.float64:
+            self._look(largest)
+
+    def _look(self, largest: Tensor) -> None:
+        narrow = (self.size > 0) & (self.size < NARROWEST * largest)
+        if bool(narrow.any()):
+            row = int(narrow.flatten().nonzero()[0])
+            low, high = float(self.lowest[row]), float(self.highest[row])
+            warnings.warn(
+                f"rewards: got {low:.6g} to {high:.6g} in {str(self.size.dtype).removeprefix('torch.')}, expected a "
+                f"range above {NARROWEST:g} of their size: smaller differences drown in rounding errors; set dtype: "
+                "float64",
+                stacklevel=2,
+            )
+
+    def times(self, step: int, **numbers: float | Schedule | OfRange) -> tuple[Number, ...]:
+        """The values of numbers, schedules and fractions of the range at `step`, in units of reward.
+
+        Raises:
+            ValueError: as `positive`.
+        """
+        given = {name: each.fraction if isinstance(each, OfRange) else each for name, each in numbers.items()}
+        values = positive(step, **given)
+        return tuple(
+            value * self.unit if isinstance(each, OfRange) else value
+            for each, value in zip(numbers.values(), values, strict=True)
+        )
