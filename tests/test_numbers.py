@@ -30,6 +30,8 @@ from inference_marl.types import Learner, Seat
 from tests.config.small_files import refused, with_overrides
 
 NEEDED: dict[str, dict[str, Any]] = {
+    "OfRange": {"fraction": 0.1},
+    "Scaled": {"game": MatrixGame("climbing")},
     "Amortised": {"conditional": guides.Tabular()},
     "BernoulliOptimality": {"upper": 1.0},
     "ByReplicate": {"values": [0.1, 0.2]},
@@ -61,7 +63,7 @@ ANY_NUMBER = {
     *("Linear.end", "Linear.start", "MatrixGame.k", "MatrixGame.memory"),
     *("MaxOfTwoQuadratics.global_centre", "MaxOfTwoQuadratics.local_centre", "MaxOfTwoQuadratics.success_reward"),
     *("MeetingGrid.goals", "MeetingGrid.starts", "MeetingGrid.walls", "NetworkCritic.initial", "Stationary.action"),
-    *("RiskyBridge.loss", "RiskyBridge.prize", "RiskyBridge.safe", "TabularCritic.initial"),
+    *("RiskyBridge.loss", "RiskyBridge.prize", "RiskyBridge.safe", "Scaled.offset", "TabularCritic.initial"),
     *(f"{learner}.initial" for learner in available()["learners"]),
     *(f"{game}.{end}" for game in available()["games"] for end in ("low", "high")),
     *(f"{part}.log_std" for part in ("GaussianEnsemble", "TanhNormalMixture", "TanhNormalNetwork")),

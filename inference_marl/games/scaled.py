@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from inference_marl.described import expect
+from inference_marl.described import Positive
 from inference_marl.types import Dynamics, Game, Observed, State, Step
 
 
@@ -24,9 +24,7 @@ class Scaled(Game):
         offset: d, in the new units.
     """
 
-    def __init__(self, game: Game, factor: float = 1.0, offset: float = 0.0) -> None:
-        expect("a positive number", factor=factor)
-        expect("a finite number", offset=offset)
+    def __init__(self, game: Game, factor: Positive = 1.0, offset: float = 0.0) -> None:
         self.game, self.factor, self.offset = game, factor, offset
         for name in (
             "observations",
