@@ -685,8 +685,9 @@ def update_alone(learner: Learner, newest: Trajectory, peers: Sequence[Actor]) -
 
 
 def learner_cases() -> list[Any]:
+    """Every case in every game of its kind, of which variants play only the first where there is little time."""
     return [
-        pytest.param(make, made, id=f"{name}-{i}")
+        pytest.param(make, made, id=f"{name}-{i}", marks=[pytest.mark.slow] if i and "," in name else [])
         for name, (kind, make) in ALL_LEARNERS.items()
         for i, made in enumerate(LEARNER_GAMES[kind])
     ]

@@ -70,9 +70,10 @@ def test_as_scripts_they_say_what_they_found(
     assert resume(folder, progress=False) == folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [path if path.stem == "own_learner" else pytest.param(path, marks=pytest.mark.slow) for path in FILES],
+    FILES,
     ids=lambda path: path.stem,
 )
 def test_as_scripts_they_run_anywhere(path: Path, tmp_path: Path) -> None:

@@ -128,8 +128,9 @@ def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -
     assert wheel_files(next(tmp_path.glob("*.whl"))) == wheel_files(wheel)
 
 
+@pytest.mark.slow
 # Of the sdist the same wheel is built, as another test shows.
-@pytest.mark.parametrize("artefact", ["wheel", pytest.param("sdist", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("artefact", ["wheel", "sdist"])
 def test_installs_and_imports_in_a_clean_environment(
     artefact: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -47,7 +47,6 @@ arms:
 def looks(folder: Path) -> dict[str, Callable[[], Any]]:
     return {
         "inspect": lambda: main(["inspect", str(folder)]),
-        "report": lambda: main(["report", str(folder)]),
         "read": lambda: inference_marl.read(folder).frame(),
         "summary": lambda: inference_marl.summary(folder),
         "to_arviz": lambda: inference_marl.to_arviz(folder, "b"),

@@ -86,6 +86,7 @@ def test_they_are_found_beside_the_file_and_later_in_the_run(home: Path, command
     assert steps_of(folder) == 5
 
 
+@pytest.mark.slow
 def test_processes_of_their_own_find_them_too(home: Path, command: Command) -> None:
     folder = home / "elsewhere" / "runs" / "mine"
     assert command("elsewhere", "run", "../exp/mine.yaml", "--jobs", "2") == 0
@@ -165,6 +166,7 @@ def test_what_is_beside_the_file_comes_before_what_is_in_the_working_folder(home
     assert command("elsewhere", "run", "../exp/mine.yaml") == 0
 
 
+@pytest.mark.slow
 # -P keeps the working folder off the path, as for the installed command; without it, Python puts it first.
 @pytest.mark.parametrize("options", [["-P"], []])
 def test_a_killed_run_goes_on_from_another_folder(home: Path, command: Command, options: list[str]) -> None:

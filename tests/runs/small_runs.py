@@ -39,6 +39,7 @@ def rommeo_q(**changes: Any) -> Rommeo:
         "opponent_prior": EmpiricalFrequency(window=5),
         "guide": OpponentFirst(Optimal(), Optimal()),
         "critic": TabularCritic(),
+        "temperature": 1.0,
         "discount": 0.9,
     }
     return Rommeo(**arguments | changes)

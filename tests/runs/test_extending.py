@@ -47,7 +47,13 @@ EXTENDED: dict[str, Callable[..., Experiment]] = {
 }
 
 
-@pytest.mark.parametrize("name", EXTENDED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name.startswith(("states", "played")) else pytest.param(name, marks=pytest.mark.slow)
+        for name in EXTENDED
+    ],
+)
 def test_a_finished_run_that_is_extended_is_the_run_of_so_many_steps(name: str, tmp_path: Path) -> None:
     whole = run(EXTENDED[name](steps=12), tmp_path, "whole")
     folder = run(EXTENDED[name](steps=6), tmp_path, "short")
@@ -122,6 +128,7 @@ def test_results_that_are_not_the_checkpoints_are_not_gone_on_with(finished: Pat
         resume(finished, progress=False, overrides=[("steps", 9)])
 
 
+@pytest.mark.slow
 def test_all_runs_of_a_suite_are_extended(tmp_path: Path) -> None:
     def suite(steps: int) -> Suite:
         return Suite(

@@ -238,7 +238,8 @@ def test_lola_by_rollouts(tmp_path: Path) -> None:
     assert list(json.loads((folder / "summary.json").read_text())["failed_replicates"]) == ["a"]
 
 
-@pytest.mark.parametrize("name", ["rommeo_q", pytest.param("rommeo_ac", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rommeo_q", "rommeo_ac"])
 def test_a_run_with_one_can_be_looked_at(name: str, tmp_path: Path) -> None:
     """Every table and figure, without a warning; beliefs are those of who has not failed."""
     folder = run(experiment(*LEARNERS[name], steps=10), tmp_path)

@@ -54,6 +54,7 @@ def four_arms() -> Experiment:
     return Experiment(MatrixGame("climbing"), {"rommeo": rommeo, "fmq": fmq, "script": script, "mixed": [fmq, script]})
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_inspected_and_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", str(folder), "--quiet"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]

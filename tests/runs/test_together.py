@@ -54,6 +54,7 @@ def _apart(experiment: Experiment) -> Any:
     return [Together((arm,), experiment) for arm in experiment.arms]
 
 
+@pytest.mark.slow
 def test_continuous_actions_and_draws_are_taken_apart_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the last bits of single precision: what is vectorised rounds otherwise at the end of a tensor."""
     plain = Experiment(

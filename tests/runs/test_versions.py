@@ -20,7 +20,9 @@ def older(patch: pytest.MonkeyPatch, **changes: str) -> None:
     patch.setattr(job, "versions", lambda: before)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize(
+    "package", [name if name == "torch" else pytest.param(name, marks=pytest.mark.slow) for name in PACKAGES]
+)
 def test_other_versions_are_refused_unless_asked_for(
     package: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ def inspected(folder: Path, full: bool = False) -> str:
     return "\n".join(blocks)
 
 
+@pytest.mark.slow
 def test_inspect_answers_everything_in_full(tmp_path: Path) -> None:
     answers_everything(tmp_path, run_folder.discrete())
 
