@@ -69,7 +69,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "small.yaml", "--game", "!!python/object/apply:os.getcwd []"], "game: got '!!python"),
         (["run", "small.yaml", "--arms.a.opponent_prior.window", "0"], "arms.a.opponent_prior.window: got 0, expected"),
         (["run", "small.yaml", "--arms.c.like", "z"], "arms.c.like: got 'z', expected another arm: a, b, c"),
-        (["run", "small.yaml", "--game", "MaxOfTwoQuadratics"], "arms.a.opponent_prior: EmpiricalFrequency got Box("),
+        (["run", "small.yaml", "--game", "MaxOfTwoQuadratics"], "arms.a.opponent_prior: got Box("),
         (["run", "small.yaml", "--game.payoff", "[[1, 2], [3]]"], "game.payoff: got 1 entries at [1] and 2 at [0]"),
         (["run", "small.yaml", "--quiet", "--out", "small.yaml"], "small.yaml: got no folder to write to (Not a dir"),
         (["run", "small.yaml", "--jobs", "0"], "jobs: got 0, expected a positive integer"),
