@@ -52,7 +52,11 @@ def test_what_they_describe_is_played_and_survives_a_dump(
     assert load(tmp_path / "twin.yaml").describe() == experiment.describe()
 
 
-@on_every_file
+@pytest.mark.parametrize(
+    "path",
+    [path if path.stem == "own_prior" else pytest.param(path, marks=pytest.mark.slow) for path in FILES],
+    ids=lambda path: path.stem,
+)
 def test_as_scripts_they_say_what_they_found(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -223,7 +223,9 @@ def test_learners_end_in_the_same_state(name: str) -> None:
         np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-6, err_msg=key)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [name if name == "climbing" else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+)
 def test_commands_print_the_same(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

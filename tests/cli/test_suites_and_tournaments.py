@@ -35,6 +35,7 @@ def test_a_suite_prints_its_runs_together_and_where_each_is(several: Path, capsy
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_suite_can_be_inspected_and_reported(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "several.yaml", "--quiet", "--inspect", "--arms.b", "null"]) == 0
     output = capsys.readouterr().out

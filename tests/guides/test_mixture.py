@@ -236,7 +236,9 @@ class Hills(nn.Module):
         return torch.logsumexp(torch.stack(hills), 0) - math.log(2)
 
 
-@pytest.mark.parametrize(("make", "two_modes"), [(TanhNormalMixture, True), (TanhNormalNetwork, False)])
+@pytest.mark.parametrize(
+    ("make", "two_modes"), [(TanhNormalMixture, True), pytest.param(TanhNormalNetwork, False, marks=pytest.mark.slow)]
+)
 def test_it_fits_two_modes_where_a_normal_cannot(make: Any, two_modes: bool) -> None:
     conditional = bound(make(hidden=(8,)), Box(-1, 1), replicates=8)
     model = Hills()

@@ -163,9 +163,10 @@ def test_both_orders_agree_at_equal_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alpha", "beta", "actions"), [(0.5, 1.0, (3, 3)), (2.0, 0.5, (2, 3, 2)), (1.0, 3.0, (2, 3, 2))]
+    ("alpha", "beta", "actions"),
+    [(0.5, 1.0, (3, 3)), (2.0, 0.5, (2, 3, 2)), pytest.param(1.0, 3.0, (2, 3, 2), marks=pytest.mark.slow)],
 )
-@pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
+@pytest.mark.parametrize("order", [OpponentFirst, pytest.param(PolicyFirst, marks=pytest.mark.slow)])
 def test_svi_reaches_the_closed_form(
     alpha: float, beta: float, actions: tuple[int, ...], order: type[OpponentFirst] | type[PolicyFirst]
 ) -> None:

@@ -90,7 +90,7 @@ def test_single_precision_is_enough_above_a_thousandth(c: float, d: float) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("c", [2.0**-10, 2.0**9, 2.0**10])
+@pytest.mark.parametrize("c", [2.0**-10, pytest.param(2.0**9, marks=pytest.mark.slow), 2.0**10])
 def test_the_sequence_of_policies_is_the_same_where_arithmetic_is_exact(c: float, dtype: torch.dtype) -> None:
     payoff = payoffs(FRESH)
     expected, found = (policies(MatrixGame(each.tolist()), 120, 10, dtype) for each in (payoff, c * payoff))
@@ -112,6 +112,7 @@ def test_payoffs_that_are_all_alike_leave_play_uniform(reward: float) -> None:
         torch.testing.assert_close(agent, torch.full_like(agent, 1 / 3))
 
 
+@pytest.mark.slow
 def test_repeated_climbing_with_memory_is_learned() -> None:
     """Ten states, bootstrapped: after 600 steps the mean reward is above 5 of 11, where play began below 0."""
     game = MatrixGame("climbing", horizon=20, memory=1)

@@ -176,7 +176,7 @@ def test_the_opponents_step_against_the_exact_games(
     assert cross[0] <= cosines[1] <= cross[1]
 
 
-@pytest.mark.parametrize("seat", [0, 1])
+@pytest.mark.parametrize("seat", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("look_ahead", [0, 1, 2])
 def test_a_step_is_the_gradient_after_the_opponents_steps(seat: int, look_ahead: int) -> None:
     game, eta = uneven_game(), 2.0

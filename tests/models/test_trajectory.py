@@ -113,10 +113,10 @@ def fitted(model: TrajectoryModel, guide: TrajectoryGuide, obs: Tensor) -> None:
             optimiser.step(elbo_loss(elbo, model, partial(guide, model=model), obs.shape[1], obs))
 
 
-@pytest.mark.parametrize("dynamics", ["kept", "inferred"])
+@pytest.mark.parametrize("dynamics", ["inferred", pytest.param("kept", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("states", "sizes", "deterministic"),
-    [(3, (2, 3), False), (2, (2, 2, 2), False), (4, (2, 2), True)],
+    [(3, (2, 3), False), (2, (2, 2, 2), False), pytest.param(4, (2, 2), True, marks=pytest.mark.slow)],
 )
 def test_fitted_elbo_is_the_soft_bellman_value(
     states: int, sizes: tuple[int, ...], deterministic: bool, dynamics: Any

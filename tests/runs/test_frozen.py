@@ -185,6 +185,7 @@ def test_a_run_never_goes_on_against_another_policy(tmp_path: Path, monkeypatch:
         resume(tmp_path / "cut", progress=False)
 
 
+@pytest.mark.slow
 def test_a_run_is_looked_at_without_the_one_that_it_played_against(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,7 +116,13 @@ RESUMABLE: dict[str, Callable[[], Experiment]] = {
 
 
 @pytest.mark.parametrize("steps", [4, pytest.param(11, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", RESUMABLE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("svi", "peers", "rommeo_ac") else name
+        for name in RESUMABLE
+    ],
+)
 def test_a_run_cut_anywhere_and_resumed_is_the_unbroken_run(
     name: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
