@@ -40,7 +40,7 @@ test: $(development) ## the fast tests
 
 .PHONY: test-slow
 test-slow: $(development) ## the statistical reproductions and long runs
-	$(bin)/pytest -m slow $(ARGS)
+	$(bin)/pytest -m slow -n auto --dist worksteal $(ARGS)
 
 .PHONY: tutorial
 tutorial: $(development) ## run the tutorial notebook and keep what it shows
