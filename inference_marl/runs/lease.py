@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -84,7 +85,7 @@ def leased(folder: Path) -> Iterator[Lease]:
     _HELD.add(lease.token)
     try:
         for left in (*folder.glob(".*.partial"), *folder.glob("*/.*.partial")):  # by a process that was killed
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         yield lease
     finally:
         _HELD.discard(lease.token)

@@ -86,6 +86,14 @@ def test_it_may_be_cut_and_extended_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert_same(folder, whole)
 
 
+def test_what_a_kill_left_of_restored_records_does_not_matter(finished: Path, tmp_path: Path) -> None:
+    half = finished / "records" / ".a.partial" / "metrics"
+    half.mkdir(parents=True)
+    (half / "reward").write_bytes(b"half")
+    resume(finished, progress=False, overrides=[("steps", 9)])
+    assert_same(finished, run(climbing(steps=9), tmp_path, "whole"))
+
+
 def test_an_unfinished_run_is_extended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cut"
     cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
