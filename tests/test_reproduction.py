@@ -115,6 +115,7 @@ def test_the_opponent_model_thinks_ahead(tmp_path: Path) -> None:
     assert at["rommeo_q", "opponent_model_lead", 300] > 0.5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_max_of_two_quadratics(tmp_path: Path) -> None:
     """At least 90 % of the 32 replicates have a return of at least 9 over the last 10 of 200 episodes."""
@@ -133,6 +134,7 @@ def test_luck_is_not_a_plan(tmp_path: Path) -> None:
     assert at["inferred_dynamics", "elbo_gap", 60] == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_fitted_plan_comes_up_to_the_exact_one(tmp_path: Path) -> None:
     """In short in tests/learners/test_planner.py; the gap is about .035, with 100 replicates known to .01."""
@@ -141,6 +143,7 @@ def test_a_fitted_plan_comes_up_to_the_exact_one(tmp_path: Path) -> None:
     assert at["kept_dynamics_svi", "elbo", 60] == pytest.approx(at["kept_dynamics", "elbo", 60], abs=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_rommeo_q_ablation(tmp_path: Path) -> None:
     """Each variant within 3 points of what an independent implementation found (4000 seeds).
@@ -165,6 +168,7 @@ def test_rommeo_q_ablation(tmp_path: Path) -> None:
     assert measured == pytest.approx(found, abs=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_why_the_prior_predicts_better(tmp_path: Path) -> None:
     """It is the temperature, with any initial values and either memory of the prior; 200 of the 1000 replicates.
@@ -186,6 +190,7 @@ def test_why_the_prior_predicts_better(tmp_path: Path) -> None:
         check(better.sel(learner=f"constant-optimistic-{prior}").mean("step"), low=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_figure1_as_in_the_paper(tmp_path: Path) -> None:
     """Within 3 points of what the public code does in 60 seeds, or in 4000 of an independent implementation (ROMMEO-Q).
@@ -215,6 +220,7 @@ def default_rommeo_q() -> Learner:
     return learner
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("payoff", "steps", "since", "promised"),
@@ -237,6 +243,7 @@ def test_rommeo_q_default(tmp_path: Path, payoff: str, steps: int, since: int, p
     check(optimum.astype("float64"), low=promised)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sharpened_counts_break_the_symmetry_of_the_penalty_game(tmp_path: Path) -> None:
     """Two equal optima: with the paper's exponent a seed hardly ever settles on one, with the default's nearly always.
@@ -252,6 +259,7 @@ def test_sharpened_counts_break_the_symmetry_of_the_penalty_game(tmp_path: Path)
     check(defaults.astype("float64"), low=0.99)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_convergence_rates(tmp_path: Path) -> None:
     """Within 5 points of Matignon, Laurent and Le Fort-Piat (2012) where they have a number; at most 1e-4 per number.
@@ -277,6 +285,7 @@ def test_convergence_rates(tmp_path: Path) -> None:
         check(at_end(metrics, "success_rate", "rommeo_q"), low=0.99)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_lola_tables(tmp_path: Path) -> None:
     """The exact rows, in ranges about what the public code gives with 4096 seeds; at most 1e-4 per line.

@@ -14,6 +14,19 @@ LONGEST = 50
 """Arms of which each is like the next one."""
 
 
+def as_pairs(overrides: Any) -> list[tuple[str, Any]]:
+    """Overrides as `(dotted key, value)` pairs, from those or a mapping.
+
+    Raises:
+        SpecError: for anything else.
+    """
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else list(overrides)
+    for pair in pairs:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
+            raise SpecError(f"overrides: got {pair!r}, expected pairs of a dotted key and a value, or a mapping")
+    return [(key, value) for key, value in pairs]
+
+
 def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     """Set one key of a file's content, in place.
 

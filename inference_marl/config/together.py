@@ -100,7 +100,7 @@ def _merged(values: Sequence[Any], may_differ: bool = False) -> Any:
     first, *others = values
     if all(plain(other) == plain(first) for other in others):
         return plain(first)
-    if may_differ:
+    if may_differ and all(_is_number(value) for value in values):
         return ByReplicate(list(values)).describe()
     if isinstance(first, Described):
         may, given = type(first).by_replicate, [arguments(value) for value in values]

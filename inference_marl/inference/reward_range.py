@@ -84,13 +84,11 @@ class RewardRange(Counting, nn.Module):
     def _look(self, largest: Tensor) -> None:
         narrow = (self.size > 0) & (self.size < NARROWEST * largest)
         if bool(narrow.any()):
-            row = int(narrow.flatten().nonzero()[0])
-            low, high = float(self.lowest[row]), float(self.highest[row])
-            warnings.warn(
-                f"rewards: got {low:.6g} to {high:.6g} in {str(self.size.dtype).removeprefix('torch.')}, expected a "
-                f"range above {NARROWEST:g} of their size: smaller differences drown in rounding errors; set dtype: "
-                "float64",
-                stacklevel=2,
+            warnings.warn(  # the same words at the same place, so that Python shows them once
+                f"rewards: got a range below {NARROWEST:g} of their size in "
+                f"{str(self.size.dtype).removeprefix('torch.')}, where differences drown in rounding errors; expected "
+                "dtype: float64",
+                stacklevel=1,
             )
 
     def times(self, step: int, **numbers: float | Schedule | OfRange) -> tuple[Number, ...]:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inference_marl.config.build import SpecError
 from inference_marl.config.files import Overrides, find_classes_in, load
 from inference_marl.experiment import Experiment
-from inference_marl.runs import checksums
+from inference_marl.runs import checksums, sources
 from inference_marl.runs.datasets import write_results
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import Executor, Processes, Serial
@@ -67,15 +68,16 @@ def complete(
         return _complete(todo, leases, progress, jobs, other_versions)
 
 
-def begun_as(folder: Path, overrides: Overrides = ()) -> Experiment:
-    """What a run was begun as, or what it is from now on, as far as it can be gone on with as that.
+def begun_as(folder: Path, overrides: Overrides = (), other_versions: bool = False) -> Experiment:
+    """What a run was begun as, or what it is to be from now on, if it can be resumed as that; nothing is written.
 
     Args:
         folder: the run's.
-        overrides: see `inference_marl.runs.run.resume`; where there are any, `spec.yaml` is written anew.
+        overrides: see `inference_marl.runs.run.resume`.
+        other_versions: see `inference_marl.runs.run.resume`.
 
     Raises:
-        RunError: if it is no run, `spec.yaml` was edited, a file is damaged, or it cannot be gone on with so.
+        RunError: if it is no run, a file is edited or damaged, or it cannot be resumed so.
         SpecError: if it cannot be built.
     """
     spec = folder / SPEC
@@ -83,23 +85,43 @@ def begun_as(folder: Path, overrides: Overrides = ()) -> Experiment:
         raise RunError(f"{folder}: got no {SPEC} there, expected the folder of a run")
     find_classes_in(folder / FOLDER)
     edited = checksums.altered(folder, [SPEC])
-    experiment = load(spec, overrides)
-    if edited or overrides:
-        for job in jobs_of(experiment, folder):
-            job.saved()  # which says what is another in its experiment
+    try:
+        experiment = load(spec, overrides)
+        if edited or overrides:
+            checksums.check(folder, sources.listed(folder))
+            for job in jobs_of(experiment, folder, other_versions=other_versions):
+                job.check_resumable()  # which says what is another in its experiment
+    except SpecError:
+        if not edited:
+            raise
     if edited:
         raise RunError(
-            f"{spec}: got another content than was written there, expected it unchanged: put it back; what a run may "
-            f"still change, change with: inference-marl resume {folder} --KEY VALUE; to start anew, run {spec}"
+            f"{spec}: got another content than was written there, expected it unchanged: undo the edit, or start a new "
+            f"run with: inference-marl run {spec}. What may change is changed by: inference-marl resume {folder} --KEY "
+            "VALUE"
         )
     checksums.check(folder)
     if overrides:
         before = load(spec)
+        for arm in before.arms:
+            if arm not in experiment.arms:
+                raise RunError(f"arms.{arm}: got null, expected every arm that the run was begun with")
         if is_finished(folder, before.steps) and experiment.steps == before.steps:
             raise RunError(f"{folder}: got a finished run, expected one to play on, or more steps than {before.steps}")
-        with leased(folder):
-            revise(folder, experiment)
     return experiment
+
+
+def revised(runs: Mapping[Path, Experiment]) -> None:
+    """Let the `spec.yaml` of runs say what they are from now on.
+
+    Raises:
+        RunError: if another process is at work on one of them.
+    """
+    with ExitStack() as held:
+        for folder in runs:
+            held.enter_context(leased(folder))
+        for folder, experiment in runs.items():
+            revise(folder, experiment)
 
 
 def check_jobs(jobs: int | Executor, *experiments: Experiment) -> None:

@@ -65,7 +65,7 @@ class Frozen(Actor):
         if digest not in (None, self.digest):
             raise ValueError(
                 f"digest: got {digest}, expected {self.digest}, that of {self._job.checkpoint} and its spec.yaml: they "
-                "have changed since; put back those of then, or begin a new run with null"
+                "have changed since, as when a run is played on; put back those of then, or begin a new run with null"
             )
         self.__dict__["_given"] |= {"arm": self.arm, "digest": self.digest}
 

@@ -116,8 +116,7 @@ class Job:
         if saved.get("job") != self.identity:
             raise RunError(
                 f"{self.checkpoint}: got a checkpoint of another experiment ({_differences(self.content, saved)}), "
-                "expected one of this: undo what was changed in spec.yaml, start a new run, or delete the checkpoint "
-                "to start the arm anew"
+                "expected one of this: leave that as it was, or start a new run"
             )
         if saved["step"] > self.experiment.steps:
             raise RunError(
@@ -125,6 +124,13 @@ class Job:
                 f"({self.checkpoint})"
             )
         return saved
+
+    def check_resumable(self) -> None:
+        """Refuse what `execute` would refuse (`RunError`)."""
+        saved = self.saved()
+        sources.check(self.experiment, self.folder)
+        _versions(self, saved)
+        resolved(self.experiment.device, None if saved is None else saved["device"])
 
     @property
     def is_to_be_restored(self) -> bool:

@@ -61,7 +61,11 @@ def restore(folder: Path, arms: Sequence[str], records: Path, state: Mapping[str
                         )
     beside.mkdir(parents=True, exist_ok=True)
     beside.replace(records)
-    return {**state, "columns": columns}
+    checksums_of = {
+        stream: {name: known for name, known in each.items() if name in columns.get(stream, {})}
+        for stream, each in state["checksums"].items()
+    }
+    return {**state, "columns": columns, "checksums": checksums_of}
 
 
 def _variable(results: Any, stream: str, name: str) -> xr.DataArray | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from inference_marl.config.check import check
 from inference_marl.config.files import Overrides
+from inference_marl.config.overrides import as_pairs
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.runs import suite
-from inference_marl.runs.completion import begun_as, check_jobs, complete
+from inference_marl.runs.completion import begun_as, check_jobs, complete, revised
 from inference_marl.runs.executors import Executor
 from inference_marl.runs.folder import begin, begun, is_finished
 
@@ -69,19 +72,20 @@ def resume(
     folder: str | Path,
     progress: bool = True,
     jobs: int | Executor = 1,
-    overrides: Overrides = (),
+    overrides: Overrides | Mapping[str, Any] = (),
     other_versions: bool = False,
 ) -> Path:
     """Go on with a run, or all runs of a suite, from the last checkpoints.
 
-    Finished runs are left as they are, failed arms are tried again. What a checkpoint belongs to is never gone on with
+    Finished runs are left as they are, failed arms are tried again (with the same classes: one that was mended since
+    needs a new run). What a checkpoint belongs to is never gone on with
     as something else: not as another experiment, with other classes, or under other versions.
 
     Args:
         folder: of a run or of a suite.
         progress: show a bar with the time left.
         jobs: as for `run`.
-        overrides: what is to be another from now on, `(dotted key, value)` pairs. With more `steps`, a run ends as if
+        overrides: what is to be another from now on, values by dotted key. With more `steps`, a run ends as if
             it had been begun with so many, also one that was finished. Else only what results do not depend on, such
             as `checkpoint_every`, or what concerns arms without a checkpoint.
         other_versions: go on also if this package, torch, Pyro or numpy are of other versions than before. The results
@@ -95,10 +99,13 @@ def resume(
         RunError: if the folder is neither a run's nor a suite's, a file is damaged or edited, or a run cannot go on.
         SpecError: if a `spec.yaml` cannot be read, or an override is wrong.
     """
-    folder = Path(folder)
+    folder, overrides = Path(folder), as_pairs(overrides)
     if suite.is_suite(folder):
         return suite.resume(folder, progress, jobs, overrides, other_versions)
-    return _complete(begun_as(folder, overrides), folder, progress, jobs, other_versions)
+    experiment = begun_as(folder, overrides, other_versions)
+    if overrides:
+        revised({folder: experiment})
+    return _complete(experiment, folder, progress, jobs, other_versions)
 
 
 def _complete(

@@ -55,6 +55,11 @@ def contents(experiment: Experiment) -> dict[str, bytes]:
     return {f"{FOLDER}/{name}": path.read_bytes() for name, path in sorted(own_sources(experiment).items())}
 
 
+def listed(folder: Path) -> list[str]:
+    """Paths of what a run keeps, in its folder."""
+    return [str(path.relative_to(folder)) for path in sorted((folder / FOLDER).rglob("*.py"))]
+
+
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that a run keeps."""
     kept = folder / FOLDER

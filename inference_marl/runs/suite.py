@@ -16,7 +16,7 @@ from inference_marl.config.files import Overrides
 from inference_marl.described import first_line, within
 from inference_marl.experiment import Experiment, Suite, entrants
 from inference_marl.runs import checksums
-from inference_marl.runs.completion import begun_as, complete
+from inference_marl.runs.completion import begun_as, complete, revised
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import Executor
 from inference_marl.runs.files import write_text
@@ -51,8 +51,29 @@ def resume(
 ) -> Path:
     """See `inference_marl.runs.run.resume`."""
     folders = {run: folder / at["folder"] for run, at in read_index(folder)["runs"].items()}
-    runs = {run: begun_as(where, overrides) for run, where in folders.items()}
+    its = {run: _of_run(run, overrides, folders) for run in folders}
+    runs = {run: begun_as(where, its[run], other_versions) for run, where in folders.items()}
+    revised({where: runs[run] for run, where in folders.items() if its[run]})
     return _complete(folder, folders, runs, progress, jobs, other_versions)
+
+
+def _of_run(run: str, overrides: Overrides, known: Iterable[str]) -> list[tuple[str, Any]]:
+    """The overrides of one run of a suite: those of all, and those that begin with its name.
+
+    Raises:
+        RunError: for those of a run that there is not.
+    """
+    found = []
+    for key, value in overrides:
+        room, _, rest = key.partition(".")
+        name, _, inner = rest.partition(".")
+        if room != "runs":
+            found.append((key, value))
+        elif name not in known or not inner:
+            raise RunError(f"{key}: got no key of a run, expected runs.NAME.KEY with one of {', '.join(known)}")
+        elif name == run:
+            found.append((inner, value))
+    return found
 
 
 def finished(suite: Suite, out: str | Path, name: str) -> list[str]:

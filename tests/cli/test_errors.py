@@ -104,6 +104,8 @@ def test_a_damaged_checkpoint_is_one_line(recorded: Path, capsys: pytest.Capture
 def test_a_damaged_spec_is_one_line(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (recorded / "summary.json").unlink()
     (recorded / "spec.yaml").write_text("game: [")
+    assert failure(capsys, "resume", "runs/small").startswith("runs/small/spec.yaml: got another content than was")
+    (recorded / "SHA256SUMS").unlink()
     assert failure(capsys, "resume", "runs/small").startswith("runs/small/spec.yaml: got malformed YAML")
 
 

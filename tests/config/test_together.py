@@ -13,6 +13,7 @@ from inference_marl.config.tournament import tournament
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame
 from inference_marl.guides import Empirical, OpponentFirst, Optimal
+from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, Linear
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.tabular import Boltzmann, EpsilonGreedy, IndependentQ
@@ -175,3 +176,13 @@ def test_ablations_made_in_python_are_grouped() -> None:
     experiment = Experiment(MatrixGame("climbing"), {"a": rommeo()}, 3, 5)
     found = together(ablation(experiment, {"temperature": [1.0, 2.0], "warmup": [0, 2]}))
     assert [len(group.arms) for group in found] == [2, 2]
+
+
+def test_fractions_of_the_range_differ_within_their_description() -> None:
+    """Of the default's own temperature, and of one that is given."""
+    factors = {"temperature.fraction": [0.001, 0.01]}
+    (group,) = together(ablation(Experiment(MatrixGame("climbing"), {"a": Rommeo()}, 2, 3), factors))
+    (merged,) = group.experiment.arms.values()
+    assert isinstance(merged, Rommeo)
+    assert isinstance(merged.temperature, OfRange)
+    assert isinstance(merged.temperature.fraction, ByReplicate)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from inference_marl.config.build import SpecError
 from inference_marl.config.factors import ablation
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.games import MatrixGame, Rendezvous, Spread
@@ -151,3 +152,47 @@ def test_all_runs_of_a_suite_are_extended(tmp_path: Path) -> None:
     resume(folder, progress=False, overrides=[("steps", 9)])
     for name in ("climbing", "hunt"):
         assert_same(folder / name, whole / name)
+
+
+def test_states_that_no_result_holds_are_recorded_anew(tmp_path: Path) -> None:
+    def experiment(steps: int) -> Experiment:
+        game = MatrixGame("chicken", horizon=3, memory=1)
+        return Experiment(game, {"a": rommeo_q()}, replicates=2, steps=steps, beliefs_every=0)
+
+    whole = run(experiment(12), tmp_path, "whole")
+    folder = run(experiment(6), tmp_path, "short")
+    for steps in (9, 12):
+        resume(folder, progress=False, overrides={"steps": steps})
+    assert (folder / "actions.nc").read_bytes() == (whole / "actions.nc").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"steps": 9, "device": "cuda"}, r"^device: got cuda"),
+        ({"steps": 9, "arms.a": None}, r"^arms\.a: got null, expected every arm that the run was begun with$"),
+        (["steps=9"], r"^overrides: got 'steps=9', expected pairs of a dotted key and a value, or a mapping$"),
+    ],
+)
+def test_what_is_refused_leaves_the_run_as_it_was(changes: Any, complaint: str, finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    with pytest.raises((RunError, SpecError), match=complaint):
+        resume(finished, progress=False, overrides=changes)
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_one_run_of_a_suite_is_extended_and_none_if_one_cannot_be(tmp_path: Path) -> None:
+    runs = {
+        "climbing": climbing(steps=3),
+        "hunt": climbing(game=MatrixGame("stag_hunt"), arms={"a": rommeo_q()}, steps=3),
+    }
+    folder = verbs.run(Suite(runs), tmp_path, "suite", progress=False)
+    resume(folder, progress=False, overrides={"runs.hunt.steps": 4})
+    assert [yaml.safe_load((folder / name / "spec.yaml").read_text())["steps"] for name in runs] == [3, 4]
+    with (folder / "hunt" / "metrics.nc").open("ab") as file:
+        file.write(b"damage")
+    with pytest.raises(RunError, match=r"metrics\.nc: got another content"):
+        resume(folder, progress=False, overrides={"steps": 5})
+    assert [yaml.safe_load((folder / name / "spec.yaml").read_text())["steps"] for name in runs] == [3, 4]
+    with pytest.raises(RunError, match=r"^runs\.nobody\.steps: got no key of a run, expected .* climbing, hunt$"):
+        resume(folder, progress=False, overrides={"runs.nobody.steps": 5})
