@@ -203,7 +203,7 @@ class Recorded:
 
     @property
     def several_versions(self) -> list[str]:
-        """A line if the run was gone on with under other versions of what its numbers depend on, else none."""
+        """A line if the run was resumed under other versions of what its numbers depend on, else none."""
         each = [*(self.made.get("versions_before") or []), self.made.get("versions") or {}]
         named = {name: list(dict.fromkeys(at[name] for at in each if name in at)) for name in each[0]}
         differ = [f"{name} {' and then '.join(known)}" for name, known in named.items() if len(known) > 1]

@@ -91,7 +91,7 @@ def _add_resume(subparsers: Subparsers) -> None:
         "[--KEY VALUE ...]",
     )
     resume.add_argument("run", metavar="RUN", help="the folder of a run, or of a suite")
-    what = "go on though this package, torch, Pyro or numpy are of other versions than before; the results will say so"
+    what = "resume under other versions of this package, torch, Pyro or numpy than before; the results will record it"
     resume.add_argument("--other-versions", action="store_true", help=what)
     _add_jobs(resume, 1)
     _add_quiet_and_debug(resume)

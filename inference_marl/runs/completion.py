@@ -39,7 +39,7 @@ def complete(
         progress: show one bar for all, with the time left.
         jobs: how many are played at once, of whichever run, each in a process of its own if there is more than one; or
             who plays them.
-        other_versions: whether checkpoints may be gone on with that were written under other versions.
+        other_versions: whether checkpoints may be resumed that were written under other versions.
 
     Returns:
         What became of the runs whose arms could not all be played to their end.

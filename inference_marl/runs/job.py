@@ -52,7 +52,7 @@ class Job:
         folder: the run's.
         stands_for: names of the run's arms. Of several, each has as many of the experiment's replicates, in order.
         lease: what its player holds on the folder; `None` if nobody else could want to play it.
-        other_versions: whether it may be gone on with under other versions of what its numbers depend on.
+        other_versions: whether it may be resumed under other versions of what its numbers depend on.
     """
 
     experiment: Experiment
@@ -246,7 +246,7 @@ def resolved(device: str, before: str | None = None) -> torch.device:
 
     Args:
         device: what an experiment says.
-        before: the device of the checkpoint that is gone on with, which `auto` then means.
+        before: the device of the checkpoint that is resumed, which `auto` then means.
 
     Raises:
         RunError: if it is not there, or is another than before, on which the result would be another.

@@ -1,4 +1,4 @@
-"""Records of a finished run, made again from its results, so that it can be gone on with for longer.
+"""Records of a finished run, made again from its results, so that it can be played on.
 
 The inverse of `inference_marl.runs.datasets.write_results`, for what results hold.
 """

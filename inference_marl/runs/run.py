@@ -77,17 +77,17 @@ def resume(
 ) -> Path:
     """Go on with a run, or all runs of a suite, from the last checkpoints.
 
-    Finished runs are left as they are, failed arms are tried again (with the same classes: one that was mended since
-    needs a new run). What a checkpoint belongs to is never gone on with
-    as something else: not as another experiment, with other classes, or under other versions.
+    Finished runs are left as they are. Failed arms are tried again, with the same classes: one whose class was mended
+    needs a new run. A checkpoint is never resumed as something else: not as another experiment, with other classes, or
+    under other versions.
 
     Args:
         folder: of a run or of a suite.
         progress: show a bar with the time left.
         jobs: as for `run`.
-        overrides: what is to be another from now on, values by dotted key. With more `steps`, a run ends as if
-            it had been begun with so many, also one that was finished. Else only what results do not depend on, such
-            as `checkpoint_every`, or what concerns arms without a checkpoint.
+        overrides: what changes from now on, values by dotted key. With more `steps`, a run ends as if it had been begun
+            with so many, also one that was finished. Otherwise only what no result depends on, such as
+            `checkpoint_every`, or what concerns arms without a checkpoint.
         other_versions: go on also if this package, torch, Pyro or numpy are of other versions than before. The results
             then say so.
 

@@ -1,4 +1,4 @@
-"""Source files of users' own classes: a run keeps them, to be built again by, and is not gone on with by others."""
+"""Source files of users' own classes: a run keeps them, so that it can be rebuilt, and is resumed with no others."""
 
 from __future__ import annotations
 

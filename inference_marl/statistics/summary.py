@@ -111,7 +111,7 @@ def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iter
         there = [record for record in records if at[record]]
         for record, interval in zip(there, band(metric, values[:, there]).intervals(), strict=True):
             yield row(interval, len(values), learner=learner, metric=name, step=int(steps[record]))
-        if name in DERIVED and at[-1]:  # who failed before was not watched to the end
+        if name in DERIVED and at[-1]:  # an arm that failed was not watched to the end
             interval = _derived(DERIVED[name], metrics, values, learner)
             yield row(interval, len(values), learner=learner, metric=DERIVED[name].name, step=int(steps[-1]))
     ahead = None if posterior is None else learner_lead(posterior, learner)
