@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -59,6 +60,7 @@ class _Watch:
         self.bar.set_description(f"{which}{over} of {arms} arms done", refresh=False)
         self.bar.total, self.bar.n = total, done
         self.bar.refresh()
+        self.bar.last_print_t = time.time()  # without which it would not end its line when it is closed
 
 
 def _refresh() -> float:
