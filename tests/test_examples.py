@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.py"))
 
+ONE_AND_ALL = [path if path.stem == "own_prior" else pytest.param(path, marks=pytest.mark.slow) for path in FILES]
 on_every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
@@ -36,7 +37,7 @@ def short(experiment: Experiment, **settings: Any) -> Path:
     return run(experiment.replace(replicates=4, steps=100, record_every=10), progress=False, **settings)
 
 
-@on_every_file
+@pytest.mark.parametrize("path", ONE_AND_ALL, ids=lambda path: path.stem)
 def test_what_they_describe_is_played_and_survives_a_dump(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,11 +53,7 @@ def test_what_they_describe_is_played_and_survives_a_dump(
     assert load(tmp_path / "twin.yaml").describe() == experiment.describe()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path if path.stem == "own_prior" else pytest.param(path, marks=pytest.mark.slow) for path in FILES],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", ONE_AND_ALL, ids=lambda path: path.stem)
 def test_as_scripts_they_say_what_they_found(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

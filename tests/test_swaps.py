@@ -122,12 +122,22 @@ def check_refused(code: int, errors: str, *names: str) -> None:
     assert any(name in line for name in names), line
 
 
+SLOWER = ("HierarchicalDirichlet", "OpponentTypes", "LevelK")
+
+
 def fits(game: str, prior: str, opponent_model: str) -> bool:
     return prior in PRIORS[game] and opponent_model in OPPONENT_MODELS[game]
 
 
 @pytest.mark.parametrize("order", ["OpponentFirst", pytest.param("PolicyFirst", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("game", "prior"), [(game, prior) for game in BOTH for prior in sorted(PRIORS[game])])
+@pytest.mark.parametrize(
+    ("game", "prior"),
+    [
+        pytest.param(game, prior, marks=[pytest.mark.slow] if prior in SLOWER else [])
+        for game in BOTH
+        for prior in sorted(PRIORS[game])
+    ],
+)
 def test_every_prior_with_every_guide(
     game: str, prior: str, order: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

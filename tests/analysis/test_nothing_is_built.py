@@ -55,6 +55,7 @@ def looks(folder: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
+@pytest.mark.slow
 def test_no_class_of_a_run_is_imported_to_look_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = tmp_path / "imported"
     (tmp_path / "somebodys_own.py").write_text(OWN.format(base="EmpiricalFrequency", mark=str(mark)))

@@ -95,6 +95,7 @@ def test_processes_of_their_own_find_them_too(home: Path, command: Command) -> N
     assert steps_of(folder) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["my_priors.py", "my_helpers.py"])
 def test_an_edited_file_is_named_where_it_is_found(
     home: Path, command: Command, name: str, capsys: pytest.CaptureFixture[str]

@@ -11,6 +11,7 @@ from inference_marl.cli import main
 from tests.cli.files import PLAYERS, failure, printed_spec
 
 
+@pytest.mark.slow
 def test_a_suite_prints_its_runs_together_and_where_each_is(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "several.yaml", "--quiet"]) == 0
     output = capsys.readouterr()

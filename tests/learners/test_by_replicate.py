@@ -319,6 +319,7 @@ def test_every_number_is_put_to_the_test() -> None:
     assert effective >= {(cls, number) for cls in may for number in declared(cls)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if "," in name else []) for name in ARMS])
 def test_several_numbers_differ_at_once(name: str) -> None:
     make_game, make_arm = ARMS[name]

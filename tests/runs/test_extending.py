@@ -64,6 +64,7 @@ def test_a_finished_run_that_is_extended_is_the_run_of_so_many_steps(name: str, 
     assert not (folder / "records").exists()
 
 
+@pytest.mark.slow
 def test_it_may_be_cut_and_extended_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class CutError(BaseException):
         pass

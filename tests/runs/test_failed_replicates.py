@@ -86,7 +86,9 @@ def experiment(make_game: Any, arm: Any, bad: list[int] | None = None, **setting
     return Experiment(make_game(bad), {"a": arm}, **given)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+    "name", [name if name == "rommeo_q" else pytest.param(name, marks=pytest.mark.slow) for name in LEARNERS]
+)
 def test_the_others_go_on_as_if_nothing_had_happened(name: str, tmp_path: Path) -> None:
     make_game, arm = LEARNERS[name]
     one = run(experiment(make_game, arm), tmp_path, "one")

@@ -235,6 +235,7 @@ def test_a_metric_is_declared_in_one_way() -> None:
         climbing(arms={"a": [Stationary(), _Joint()]})
 
 
+@pytest.mark.slow
 def test_beliefs_have_steps_of_their_own(whole: Path, tmp_path: Path) -> None:
     folder = run(climbing(beliefs_every=2, record_every=3), tmp_path)
     metrics, posterior = dataset(folder, "metrics.nc"), dataset(folder, "posterior.nc")

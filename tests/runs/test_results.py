@@ -314,6 +314,7 @@ def test_arms_without_beliefs_stand_beside_arms_with_them(tmp_path: Path) -> Non
     assert "opponent_model" not in dataset(folder, "posterior.nc")
 
 
+@pytest.mark.slow
 def test_actors_with_a_memory_are_recorded_where_they_are(tmp_path: Path) -> None:
     """Four environments beside the five states in which the other arm is recorded; episodes of three steps."""
     game = MatrixGame("prisoners_dilemma", horizon=3, memory=1, discount=0.9)
