@@ -38,8 +38,8 @@ STEPS, FROM, BAD = 8, 4, 1
 class BrokenMatrix(MatrixGame):
     """Rewards of replicate `bad` are not numbers from a step on."""
 
-    def __init__(self, bad: list[int] | None = None) -> None:
-        super().__init__("stag_hunt", horizon=None, memory=1)
+    def __init__(self, bad: list[int] | None = None, discount: float | None = None) -> None:
+        super().__init__("stag_hunt", horizon=None, memory=1, discount=discount)
         self.bad = [BAD] if bad is None else bad
 
     def reset(self, *shape: Any, **options: Any) -> State:
@@ -236,7 +236,8 @@ def test_a_sum_that_overflows_is_no_failure() -> None:
 
 @pytest.mark.slow
 def test_lola_by_rollouts(tmp_path: Path) -> None:
-    folder = run(experiment(BrokenMatrix, LolaDice()), tmp_path)
+    game = BrokenMatrix(discount=0.9)
+    folder = run(Experiment(game, {"a": LolaDice()}, replicates=3, steps=STEPS), tmp_path)
     assert list(json.loads((folder / "summary.json").read_text())["failed_replicates"]) == ["a"]
 
 
