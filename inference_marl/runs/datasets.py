@@ -70,46 +70,35 @@ def write_results(
     """
     (folder / "summary.json").unlink(missing_ok=True)  # which says that what is there belongs together
     with checksums.listing(folder, RESULTS):
-        _write_results(experiment, folder, recorded, failed, lost, how)
-
-
-def _write_results(
-    experiment: Experiment,
-    folder: Path,
-    recorded: RecordsOf,
-    failed: Mapping[str, str],
-    lost: Mapping[str, Mapping[str, str]],
-    how: Mapping[str, Any],
-) -> None:
-    attributes = _attributes(experiment) | {"experiment": folder.name}
-    metrics = _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
-    beliefs = _write_beliefs(folder / "posterior.nc", experiment, recorded) if experiment.beliefs_every else None
-    if experiment.record_actions:
-        _write_actions(folder / "actions.nc", experiment, recorded)
-    surface = _surface(experiment.game)
-    if surface is not None:
-        encoding = dict.fromkeys(surface.data_vars, COMPRESSED)
-        write_atomically(
-            folder / "surface.nc", lambda path: surface.to_netcdf(path, engine="h5netcdf", encoding=encoding)
-        )
-    _write_solution(folder / "solution.nc", experiment, beliefs)
-    summary = {
-        "experiment": attributes["experiment"],
-        "game": attributes["game"],
-        "replicates": experiment.replicates,
-        "steps": experiment.steps,
-        "published": experiment.published,
-        "source": experiment.source,
-        **_summaries(experiment, folder, metrics, beliefs),
-        "levels": experiment.levels,
-        "failed": dict(failed),
-        **({"failed_replicates": {arm: dict(why) for arm, why in lost.items()}} if lost else {}),
-        "made": {
-            **how,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    }
-    write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
+        attributes = _attributes(experiment) | {"experiment": folder.name}
+        metrics = _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
+        beliefs = _write_beliefs(folder / "posterior.nc", experiment, recorded) if experiment.beliefs_every else None
+        if experiment.record_actions:
+            _write_actions(folder / "actions.nc", experiment, recorded)
+        surface = _surface(experiment.game)
+        if surface is not None:
+            encoding = dict.fromkeys(surface.data_vars, COMPRESSED)
+            write_atomically(
+                folder / "surface.nc", lambda path: surface.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+            )
+        _write_solution(folder / "solution.nc", experiment, beliefs)
+        summary = {
+            "experiment": attributes["experiment"],
+            "game": attributes["game"],
+            "replicates": experiment.replicates,
+            "steps": experiment.steps,
+            "published": experiment.published,
+            "source": experiment.source,
+            **_summaries(experiment, folder, metrics, beliefs),
+            "levels": experiment.levels,
+            "failed": dict(failed),
+            **({"failed_replicates": {arm: dict(why) for arm, why in lost.items()}} if lost else {}),
+            "made": {
+                **how,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        }
+        write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
 
 
 def _write_solution(path: Path, experiment: Experiment, beliefs: xr.Dataset | None) -> None:
