@@ -118,6 +118,7 @@ def test_runs_against_the_code_as_it_is(committed: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_shows_what_it_would_show_now(committed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A user's own kernels and start-up files must not take part, and one thread is what is promised.
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
