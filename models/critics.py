@@ -136,8 +136,6 @@ class TabularCritic(Counting, Critic):
         rate_over: Literal["updates", "visits"] = "updates",
     ) -> None:
         super().__init__(target_rate)
-        if isinstance(initial, str) and initial != "optimistic":
-            raise ValueError(f"initial: got {initial!r}, expected a number, [low, high] or optimistic")
         self.optimistic = initial == "optimistic"
         if self.optimistic and target_rate != 1:
             raise ValueError(

@@ -23,7 +23,6 @@ EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.py"))
 
 ONE_AND_ALL = [path if path.stem == "own_prior" else pytest.param(path, marks=pytest.mark.slow) for path in FILES]
-on_every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
 def test_there_is_one_of_each_kind() -> None:

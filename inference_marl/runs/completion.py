@@ -111,7 +111,7 @@ def begun_as(folder: Path, overrides: Overrides = (), other_versions: bool = Fal
     return experiment
 
 
-def revised(runs: Mapping[Path, Experiment]) -> None:
+def revise_all(runs: Mapping[Path, Experiment]) -> None:
     """Let the `spec.yaml` of runs say what they are from now on.
 
     Raises:

@@ -11,7 +11,7 @@ from inference_marl.config.files import Overrides
 from inference_marl.config.overrides import as_pairs
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.runs import suite
-from inference_marl.runs.completion import begun_as, check_jobs, complete, revised
+from inference_marl.runs.completion import begun_as, check_jobs, complete, revise_all
 from inference_marl.runs.executors import Executor
 from inference_marl.runs.folder import begin, begun, is_finished
 
@@ -104,7 +104,7 @@ def resume(
         return suite.resume(folder, progress, jobs, overrides, other_versions)
     experiment = begun_as(folder, overrides, other_versions)
     if overrides:
-        revised({folder: experiment})
+        revise_all({folder: experiment})
     return _complete(experiment, folder, progress, jobs, other_versions)
 
 

@@ -16,7 +16,7 @@ from inference_marl.config.files import Overrides
 from inference_marl.described import first_line, within
 from inference_marl.experiment import Experiment, Suite, entrants
 from inference_marl.runs import checksums
-from inference_marl.runs.completion import begun_as, complete, revised
+from inference_marl.runs.completion import begun_as, complete, revise_all
 from inference_marl.runs.errors import ArmError, RunError
 from inference_marl.runs.executors import Executor
 from inference_marl.runs.files import write_text
@@ -53,7 +53,7 @@ def resume(
     folders = {run: folder / at["folder"] for run, at in read_index(folder)["runs"].items()}
     its = {run: _of_run(run, overrides, folders) for run in folders}
     runs = {run: begun_as(where, its[run], other_versions) for run, where in folders.items()}
-    revised({where: runs[run] for run, where in folders.items() if its[run]})
+    revise_all({where: runs[run] for run, where in folders.items() if its[run]})
     return _complete(folder, folders, runs, progress, jobs, other_versions)
 
 

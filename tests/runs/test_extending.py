@@ -17,7 +17,7 @@ from inference_marl.runs import run as verbs
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.run import resume
-from tests.runs.small_runs import Breaking, assert_same, climbing, cut_after, rommeo_ac, rommeo_q, run
+from tests.runs.small_runs import Breaking, CutError, assert_same, climbing, cut_after, rommeo_ac, rommeo_q, run
 
 
 def maddpg() -> Maddpg:
@@ -66,9 +66,6 @@ def test_a_finished_run_that_is_extended_is_the_run_of_so_many_steps(name: str, 
 
 @pytest.mark.slow
 def test_it_may_be_cut_and_extended_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class CutError(BaseException):
-        pass
-
     whole = run(climbing(steps=14), tmp_path, "whole")
     folder = run(climbing(steps=6, checkpoint_every=2), tmp_path, "short")
     advance, played = Arm.advance, [0]
