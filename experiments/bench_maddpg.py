@@ -46,7 +46,7 @@ class ByHand:
     """The update of a `Maddpg` of which everything is copied, its replay included."""
 
     def __init__(self, team: Maddpg) -> None:
-        (group,), held = team.groups, team.transitions
+        (group,), held = team.groups, team.replays[0]
         self.actor, self.slow_actor, self.critic, self.slow_critic = (
             [each.detach().clone() for each in network.parameters()]
             for network in (group.actors, group.slow_actors, team.critics[0].stacks[0], team.critics[0].slow[0])

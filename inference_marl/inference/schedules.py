@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any
 
 import torch
@@ -171,6 +173,33 @@ class Linear(Schedule):
     def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """`start` and `end`."""
         return (self.start, self.end), ()
+
+
+class PiecewiseConstant(Schedule):
+    """`values[k]` before step `until[k]`, and the last of them from the last of these on.
+
+    Args:
+        values: at least one.
+        until: steps, in ascending order, one fewer than values.
+
+    Raises:
+        ValueError: if their numbers or their order are others.
+    """
+
+    def __init__(self, values: list[float], until: list[Count]) -> None:
+        if len(values) != len(until) + 1:
+            raise ValueError(f"until: got {len(until)} steps for {len(values)} values, expected one fewer than values")
+        if any(one >= other for one, other in pairwise(until)):
+            raise ValueError(f"until: got {list(until)}, expected steps in ascending order")
+        self.values, self.until = tuple(values), tuple(until)
+
+    def __call__(self, step: int) -> float:
+        """The value at `step`."""
+        return self.values[bisect_right(self.until, step)]
+
+    def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The lowest and the highest value."""
+        return (min(self.values), max(self.values)), ()
 
 
 class ByReplicate(PerReplicate, Schedule):

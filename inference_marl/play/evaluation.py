@@ -12,7 +12,7 @@ from inference_marl.described import Count, Described, In, Whole, hyperparameter
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import GameSimulator
 from inference_marl.play.tasks import Tasks
-from inference_marl.statistics.metrics import EVALUATION_REWARD
+from inference_marl.statistics.metrics import EVALUATION_REWARD, EVALUATION_SUCCESS
 from inference_marl.types import Actor, Game, Learner, Metric, Trajectory, kept_streams, seed_streams
 
 
@@ -31,6 +31,8 @@ class Evaluation(Described):
         seed: random seed.
         game: where they play, if not in the game that they learn in; one with the same spaces.
         seats: guests that do not learn, by seat, in the place of who learns there.
+        success_reward: mean reward per step and agent from which a replicate's evaluation is a success, such as the
+            game's own; if `None`, that is not measured.
         tasks: what varies between episodes. If `None`, nothing does, or what the game draws by itself: the tasks of
             training are its own.
 
@@ -38,13 +40,14 @@ class Evaluation(Described):
         metrics: what `measure` returns.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD,)
+    metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD, EVALUATION_SUCCESS)
 
     every: Count
     steps: Annotated[int | None, In("a positive integer", ", or null for the game's horizon")] = None
     environments: Count = 32
     explore: bool = False
     seed: Whole = 0
+    success_reward: float | None = None
     game: Game | None = None
     seats: Mapping[Whole, Actor] | None = None
     tasks: Tasks | None = None
@@ -112,4 +115,8 @@ class Evaluation(Described):
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
         """What is recorded of what was played, by name: `replicates`, of a metric of agents `replicates x agents`."""
-        return {EVALUATION_REWARD.name: played.stacked.rewards.mean((0, 2))}
+        rewards = played.stacked.rewards.mean((0, 2))
+        found = {EVALUATION_REWARD.name: rewards}
+        if self.success_reward is None:
+            return found
+        return found | {EVALUATION_SUCCESS.name: (rewards.mean(-1) >= self.success_reward).to(rewards.dtype)}

@@ -37,6 +37,17 @@ EVALUATION_REWARD = Metric(
     higher_is_better=True,
     meaning="Mean reward per step of each agent in the newest evaluation: in fresh environments, as `evaluation` says.",
 )
+EVALUATION_SUCCESS = Metric(
+    "evaluation_success",
+    "success rate, evaluated",
+    bounds=PROBABILITY,
+    dims=(),
+    over="last",
+    estimate="rate",
+    higher_is_better=True,
+    meaning="Share of the replicates whose newest evaluation has at least the reward per step, averaged over agents, "
+    "that `evaluation` says.",
+)
 RETURN = Metric(
     "return",
     "exact return, no time limit",
@@ -71,7 +82,7 @@ NASH_CONV = Metric(
     meaning="What all agents together would gain by best responses to the others' policies; 0 in an equilibrium. In "
     "units of the game's reward, so it cannot be compared between games.",
 )
-OF_PLAY = (REWARD, EVALUATION_REWARD, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
+OF_PLAY = (REWARD, EVALUATION_REWARD, EVALUATION_SUCCESS, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
 """Metrics of any run, where the game has them."""
 
 

@@ -50,6 +50,7 @@ LEARNERS: dict[str, tuple[str, Callable[[], Actor]]] = {
     "Ddpg": ("any", lambda: Ddpg(**SMALL)),
     "Ddpg, as TD3": ("any", lambda: Ddpg(**SMALL, twin_critics=True, target_noise=0.2, actor_interval=2)),
     "DdpgOm": ("any", lambda: DdpgOm(**SMALL, predicted=predicted())),
+    "Maddpg, ensemble": ("any", lambda: Maddpg(**SMALL | {"warmup": 0}, sub_policies=2)),
     "Maddpg, inferred": ("any", lambda: Maddpg(**SMALL, inferred=inferred(), estimator=ScoreFunction())),
 }
 GAMES: dict[str, Callable[[], Game]] = {
@@ -93,7 +94,7 @@ def features(game: Game, agent: int, action: Tensor) -> Tensor:
 def test_ddpgs_critic_sees_its_own_observation_and_action(name: str) -> None:
     game = GAMES[name]()
     team, _, _ = filled(game, Ddpg(**SMALL))
-    data = team.transitions.draw(B)
+    data = team.draw()
     joint = team._encoded(data.obs, data.actions, data.alive)
     for critics in team.critics:
         x = critics.inputs(joint).expand(-1, len(critics.numbers), -1, -1)
@@ -108,7 +109,7 @@ def test_ddpgs_gradient_is_that_of_its_critic_alone() -> None:
     """Against finite differences; what the others did does not matter."""
     game = Rendezvous(dim=2)
     team, members, _ = filled(game, Ddpg(**SMALL | {"regularisation": 0.1}))
-    data = team.transitions.draw(B)
+    data = team.draw()
     (group,) = team.groups
     found: list[Tensor] = []
     its = group.optimiser
@@ -154,7 +155,7 @@ def test_targets_by_hand(learner: type[DeterministicActorCritic]) -> None:
         Maddpg: {"inferred": inferred(target_rate=0.3)},
     }[learner]
     team, members, _ = filled(game, learner(**SMALL, **more, discount=0.9))
-    data = team.transitions.draw(B)
+    data = team.draw()
     over = torch.zeros_like(data.terminated)
     over[:, ::2] = True
     data = Transition(data.obs, data.actions, data.rewards, data.next_obs, over, over)
@@ -195,7 +196,7 @@ def test_targets_by_hand(learner: type[DeterministicActorCritic]) -> None:
 def test_the_smaller_of_two_critics_is_the_target(name: str) -> None:
     game = GAMES[name]()
     team, _, _ = filled(game, Ddpg(**SMALL, twin_critics=True, discount=0.9))
-    data = team.transitions.draw(40)
+    data = team.replays[0].draw(40)
     data = replace(data, terminated=torch.zeros_like(data.terminated))
     seen = [team._feature(value, place, None) for place, value in enumerate(data.next_obs)]
     seed_streams(1, torch.device("cpu"))
@@ -450,3 +451,150 @@ def test_a_family_that_does_not_fit_is_refused(conditional: Any) -> None:
 def test_soft_draws_may_be_passed_on_as_in_the_authors_code() -> None:
     team, _, _ = filled(Spread(2), Maddpg(**SMALL, estimator=GumbelSoftmax(hard=False)))
     assert all(value.isfinite().all() for value in team.parameters())
+
+
+def ensemble(game: Game, **changes: Any) -> tuple[DeterministicActorCritic, list[Actor], Trajectory]:
+    """Three sub-policies per agent, all of which have been played."""
+    settings = SMALL | {"replay": 60, "warmup": 0, "sub_policies": 3} | changes
+    learner = settings.pop("learner", Maddpg)
+    return filled(game, learner(**settings), steps=200)
+
+
+class Short(Spread):
+    """Many short episodes."""
+
+    def __init__(self, agents: int = 2, actions: Any = "discrete") -> None:
+        super().__init__(agents, actions=actions, horizon=3)
+
+
+def test_a_sub_policy_is_drawn_for_each_episode_and_kept() -> None:
+    _, actors, newest = ensemble(Short())
+    played = [torch.stack([step.infos[agent]["sub_policy"] for step in newest.steps]) for agent in range(2)]
+    for each in played:
+        episodes = each[:198].unflatten(0, (-1, 3))
+        assert (episodes == episodes[:, :1]).all()
+        shares = torch.bincount(episodes[:, 0].flatten(), minlength=3) / episodes[:, 0].numel()
+        assert ((shares - 1 / 3).abs() < 0.08).all()
+    assert (played[0] == played[1]).double().mean() < 0.5, "each agent draws its own"
+    obs = newest.flat.obs[0][:, :1]
+    acts = [actors[0].policy(obs, {"sub_policy": torch.full((R, 1), k)})[0].logits for k in range(3)]  # type: ignore[union-attr]
+    assert not any(torch.equal(acts[a], acts[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_every_sub_policy_has_a_replay_of_what_it_played() -> None:
+    team, _, newest = ensemble(Short())
+    flat = newest.flat
+    data = team.draw()
+    assert data.rewards.shape == (R, 2, 3 * B, 2)
+    for number in range(2):
+        for k in range(3):
+            mine = data.obs[number][:, number, k * B : (k + 1) * B]
+            there = flat.obs[number]
+            same = (mine.unsqueeze(2) == there.unsqueeze(1)).all(-1)
+            who = flat.infos[number]["sub_policy"].unsqueeze(1).expand_as(same)
+            assert same.any(-1).all()
+            assert (who[same] == k).all()
+
+
+def test_targets_of_an_ensemble_go_on_with_the_own_sub_policy_and_draw_the_others_uniformly() -> None:
+    """By hand: a target is one of those with another's first, second or third sub-policy, each as often."""
+    team, actors, _ = ensemble(Short(actions="continuous"), discount=0.9, batch_size=60)
+    data = team.draw()
+    targets = team._targets(data)
+    for number in range(2):
+        other = 1 - number
+        rows = [slice(k * 60, (k + 1) * 60) for k in range(3)]
+        obs = [each[:, number] for each in data.next_obs]
+
+        def acts(agent: int, k: int, seen: Tensor) -> Tensor:
+            memory = {"sub_policy": torch.full(seen.shape[:2], k)}
+            found: Tensor = actors[agent].snapshot().slow().act(seen, memory, explore=False).action  # type: ignore[attr-defined]
+            return found
+
+        own = torch.cat([acts(number, k, obs[number][:, rows[k]]) for k in range(3)], 1)
+        matches = []
+        for k in range(3):
+            theirs = acts(other, k, obs[other])
+            done = [own, theirs] if number == 0 else [theirs, own]
+            value = critic_of(team, number)(torch.cat([*obs, *done], -1))
+            expected = data.rewards[:, number, :, number] + 0.9 * value
+            matches.append((targets[:, number] - expected).abs() < 1e-9)
+        matched = torch.stack(matches)
+        assert matched.any(0).all()
+        only = matched & (matched.sum(0) == 1)  # a few are the same to rounding
+        for block in rows:
+            shares = only[:, :, block].sum((1, 2)) / only[:, :, block].sum()
+            assert ((shares - 1 / 3).abs() < 0.05).all()
+
+
+def test_a_sub_policys_gradient_is_of_what_it_played() -> None:
+    """Against finite differences, in its own part of the minibatch."""
+    team, actors, _ = ensemble(Short(actions="continuous"), regularisation=0.1)
+    data = team.draw()
+    (group,) = team.groups
+    found: list[Tensor] = []
+    its = group.optimiser
+    its.__dict__["step"] = lambda loss: found.extend(torch.autograd.grad(loss.sum(), its._own))
+    joint = team._encoded(data.obs, data.actions, data.alive)
+    team._improve(group, data, joint)
+
+    def objective() -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for number in range(2):
+            for k in range(3):
+                rows = slice(k * B, (k + 1) * B)
+                obs = [each[:, number, rows] for each in data.obs]
+                memory = {"sub_policy": torch.full((R, B), k)}
+                own = actors[number].policy(obs[number], memory)[0].base_dist.v  # type: ignore[union-attr]
+                actions = [own if agent == number else data.actions[agent][:, number, rows] for agent in range(2)]
+                value = by_hand(team.critics[0].stacks[0], number, torch.cat([*obs, *actions], -1))
+                total = total + (0.1 * torch.atanh(own).square().mean(-1) - value).mean(-1).sum()
+        return total
+
+    step = 1e-6
+    for parameter, gradient in zip(group.actors.parameters(), found, strict=True):
+        for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::29]:
+            at = tuple(index.tolist())
+            with torch.no_grad():
+                parameter[at] += step
+                above = objective()
+                parameter[at] -= 2 * step
+                below = objective()
+                parameter[at] += step
+            assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("game", [Short, lambda: Short(3), lambda: Short(2, "continuous"), *GAMES.values()])
+@pytest.mark.parametrize("learner", [Ddpg, DdpgOm, Maddpg])
+def test_an_ensemble_learns_with_any_critic(learner: type[DeterministicActorCritic], game: Callable[[], Game]) -> None:
+    more: dict[str, Any] = {"inferred": inferred()} if learner is Maddpg else {}
+    seed_streams(0, torch.device("cpu"))
+    played = game()
+    arm = learner(**SMALL | {"sub_policies": 2, "warmup": 0}, **more)
+    actors = Experiment(played, {"it": arm}, replicates=R, environments=8, dtype="float64").bind("it")
+    collector = Collector(GameSimulator(played, R, 8, dtype=torch.float64), actors)
+    before = None
+    for _ in range(12):
+        said = update(actors, collector.collect(3))
+        first = actors[0]
+        assert isinstance(first, Member)
+        before = before or {name: value.clone() for name, value in first.of.named_parameters()}
+    assert said[0]["critic_loss"].shape == (R,)
+    now = dict(first.of.named_parameters())
+    assert all(value.isfinite().all() for value in now.values())
+    moved = [name for name in now if not torch.equal(now[name], before[name])]
+    assert {name.split(".")[0] for name in moved} >= {"groups", "critics"}
+
+
+def test_until_every_sub_policy_was_played_nothing_is_learned() -> None:
+    game = Rendezvous(horizon=100)
+    arm = Ddpg(**SMALL | {"sub_policies": 4, "warmup": 0})
+    seed_streams(0, torch.device("cpu"))
+    actors = Experiment(game, {"it": arm}, replicates=R, environments=1).bind("it")
+    said = update(actors, Collector(GameSimulator(game, R, 1), actors).collect(5))
+    assert said == [{}, {}]
+
+
+def test_an_ensemble_is_not_shared() -> None:
+    with pytest.raises(ValueError, match=r"^sub_policies: got 2 with shared actors, expected 1, or shared: false"):
+        Maddpg(sub_policies=2, shared=True)

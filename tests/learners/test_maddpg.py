@@ -90,7 +90,7 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
     """Against finite differences of `mean Q_i(x, a) with a_i = mu_i(o_i)`, the others' actions from replay."""
     game = Rendezvous(dim=2)
     team, members, _ = filled(game, maddpg(shared=shared, regularisation=0.1))
-    data = team.transitions.draw(B)
+    data = team.draw()
     (group,) = team.groups
     found = gradient_of(team, data)
 
@@ -327,14 +327,14 @@ def test_what_an_agent_that_is_out_sees_and_does_changes_nothing(actions: Space,
         return weights_of(team_of(actors)), team_of(actors)
 
     (one, team), (other, _) = after(0), after(1)
-    assert not team.transitions.draw(64).alive.all()  # type: ignore[union-attr]
+    assert not team.replays[0].draw(64).alive.all()  # type: ignore[union-attr]
     assert all(torch.equal(first, second) for first, second in zip(one, other, strict=True))
 
 
 def test_targets_of_who_leaves_are_terminated_and_the_others_see_nothing_of_it() -> None:
     game = Leaving(Box(-1, 1, 1))
     team, actors, _ = filled(game, maddpg(discount=0.9, hidden=(5,)))
-    data = team.transitions.draw(40)
+    data = team.replays[0].draw(40)
     assert data.next_alive is not None
     assert 0 < data.next_alive[..., 1].sum() < data.next_alive[..., 1].numel()
     targets = team._targets(data)
@@ -367,7 +367,7 @@ def test_who_is_in_learns_on_without_who_is_out(actions: Space) -> None:
 
 def test_losses_are_means_over_the_transitions_in_which_the_agent_was() -> None:
     team, _, _ = filled(Leaving(Discrete(3)), maddpg())
-    data = team.transitions.draw(40)
+    data = team.replays[0].draw(40)
     assert data.alive is not None
     values = torch.randn(R, 3, 40, dtype=torch.float64)
     for r, number in ((0, 0), (1, 1), (2, 1)):
@@ -384,7 +384,7 @@ def test_illegal_actions_are_neither_taken_nor_bootstrapped_from() -> None:
         for action, mask in zip(step.actions, step.masks, strict=True):
             assert mask is not None
             assert mask.gather(-1, action[..., None]).all()
-    data = team.transitions.draw(40)
+    data = team.replays[0].draw(40)
     assert data.masks is not None
     assert data.next_masks is not None
     legal = data.next_masks[0]

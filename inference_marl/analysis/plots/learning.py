@@ -23,6 +23,7 @@ from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.intervals import FloatArray, mean_band
 from inference_marl.statistics.metrics import (
     EVALUATION_REWARD,
+    EVALUATION_SUCCESS,
     OPTIMUM_PROBABILITY,
     RETURN,
     REWARD,
@@ -36,7 +37,14 @@ from inference_marl.statistics.metrics import (
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import PROBABILITY
 
-CURVES = (REWARD.name, RETURN.name, EVALUATION_REWARD.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name)
+CURVES = (
+    REWARD.name,
+    RETURN.name,
+    EVALUATION_REWARD.name,
+    EVALUATION_SUCCESS.name,
+    OPTIMUM_PROBABILITY.name,
+    SUCCESS_RATE.name,
+)
 """What is drawn over time of every run, where it is known; then what the game and the learners measure of their own."""
 
 COLUMNS = 4

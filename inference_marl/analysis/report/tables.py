@@ -15,7 +15,13 @@ from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.report.findings import predictions
 from inference_marl.analysis.tables import NO_INTERVAL, Section, as_text, decimals, ends, failures, number
 from inference_marl.runs.files import write_text
-from inference_marl.statistics.metrics import EVALUATION_REWARD, OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
+from inference_marl.statistics.metrics import (
+    EVALUATION_REWARD,
+    EVALUATION_SUCCESS,
+    OPTIMUM_PROBABILITY,
+    REWARD,
+    SUCCESS_RATE,
+)
 from inference_marl.statistics.summary import PUBLISHABLE, STEPS_TO_SUCCESS
 
 if TYPE_CHECKING:
@@ -24,7 +30,14 @@ if TYPE_CHECKING:
 CURVES, BARS = "ablation_curves", "ablation_elbo"
 """Names of the figures of an ablation, without suffix."""
 
-REACHED = (REWARD.name, EVALUATION_REWARD.name, OPTIMUM_PROBABILITY.name, SUCCESS_RATE.name, STEPS_TO_SUCCESS.name)
+REACHED = (
+    REWARD.name,
+    EVALUATION_REWARD.name,
+    EVALUATION_SUCCESS.name,
+    OPTIMUM_PROBABILITY.name,
+    SUCCESS_RATE.name,
+    STEPS_TO_SUCCESS.name,
+)
 """What the first block of an ablation's table shows."""
 
 ELBO, GAP = "elbo", "elbo_gap"

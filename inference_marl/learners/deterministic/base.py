@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import field
-from typing import ClassVar, Literal, cast
+from typing import ClassVar
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from inference_marl.described import (
-    BelowOne,
-    Clip,
-    Count,
-    IncompatibleError,
-    NotNegative,
-    Positive,
-    Rate,
-    Whole,
-    hyperparameters,
-)
-from inference_marl.inference.action_gradients import ActionGradient, GumbelSoftmax
+from inference_marl.described import hyperparameters
 from inference_marl.inference.networks import track_each
-from inference_marl.inference.noise import ActionNoise, NormalNoise
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.optimise import frozen
-from inference_marl.inference.replay import Replay
-from inference_marl.inference.schedules import ByReplicate, current, over_events
+from inference_marl.inference.schedules import current, over_events
+from inference_marl.learners.deterministic.acting import DeterministicPolicies
 from inference_marl.learners.deterministic.stacks import Actors, Critics, legal, squashed, step_down
-from inference_marl.play import Functional
-from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.types import (
-    Actor,
-    Counting,
-    Decision,
-    Member,
-    Memory,
-    Metric,
-    Seat,
-    Team,
-    Trajectory,
-    Transition,
-)
+from inference_marl.spaces import Discrete, Space
+from inference_marl.types import POSITIVE, Actor, Metric, Trajectory, Transition
 
 CRITIC_LOSS = Metric(
     "critic_loss",
     "critic loss",
-    bounds=(0.0, float("inf")),
+    bounds=POSITIVE,
     higher_is_better=False,
     meaning="Mean squared error of the critic's TD targets, in squared units of reward.",
 )
@@ -60,7 +33,7 @@ ACTION_VALUE = Metric(
 
 
 @hyperparameters
-class DeterministicActorCritic(Counting, Team):
+class DeterministicActorCritic(DeterministicPolicies):
     """Base: every agent has an actor that sees its own observation, and a critic; a subclass says what critics see::
 
         y_i = r_i + gamma Q_i'(x', a'),   a_j' = mu_j'(o_j')
@@ -91,6 +64,9 @@ class DeterministicActorCritic(Counting, Team):
             code.
         max_gradient_norm: clip the gradient of each replicate's each network; `None` for no clipping.
         shared: whether agents with equal spaces have one actor in common; critics are their own.
+        sub_policies: a policy ensemble of so many (Lowe et al. 2017, Section 4.3): every agent draws one for each
+            episode, and has a replay for each; its critic is one. In targets an agent goes on with the sub-policy that
+            it played, and the others' are drawn uniformly. `replay` and `batch_size` are of each sub-policy.
         twin_critics: whether targets are the smaller ones of two critics (Fujimoto et al. 2018, TD3).
         target_noise: standard deviation of noise on the actions of targets in boxes, in units of half the box's width,
             clipped at 2.5 times that (TD3's target policy smoothing has 0.2).
@@ -100,123 +76,16 @@ class DeterministicActorCritic(Counting, Team):
     Attributes:
         groups: the actors, by spaces.
         critics: the critics, by what they see.
-        transitions: the replay.
+        replays: of the team, or with sub-policies of each member.
     """
 
-    by_replicate = frozenset({"learning_rate", "discount"})
     metrics: ClassVar[tuple[Metric, ...]] = (CRITIC_LOSS, ACTION_VALUE)
-    heeds_masks = True
-
-    hidden: Sequence[Count] = (64, 64)
-    learning_rate: Positive | ByReplicate = 3e-3
-    discount: BelowOne | ByReplicate = 0.95
-    target_rate: Rate = 0.01
-    replay: Count = 100_000
-    batch_size: Count = 256
-    warmup: Whole = 50
-    warmup_actions: Literal["uniform", "policy"] = "uniform"
-    noise: ActionNoise = NormalNoise()
-    estimator: ActionGradient = GumbelSoftmax()
-    regularisation: NotNegative = 1e-3
-    max_gradient_norm: Clip = 0.5
-    shared: bool = False
-    twin_critics: bool = False
-    target_noise: NotNegative = 0.0
-    actor_interval: Count = 1
-    groups: Sequence[Actors] = field(init=False)
-    critics: Sequence[Critics] = field(init=False)
-    transitions: Replay = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.hidden = tuple(self.hidden)
-
-    @abstractmethod
-    def sees(self, seat: Seat) -> list[int]:
-        """What the critic of a seat sees: places among the observations of all agents, followed by their actions."""
-
-    def setup(self) -> None:
-        """Create actors, critics, their targets, and the replay.
-
-        Raises:
-            IncompatibleError: if an agent of the team has unbounded actions.
-        """
-        seat, team = self.seat, self.team
-        for each in team:
-            if isinstance(each.action, Box) and not each.action.bounded:
-                raise IncompatibleError(
-                    f"{type(self).__name__} got actions {each.action} in seat {each.index}, expected finite edges"
-                )
-        self.spaces = (*seat.observations, *seat.action_spaces)
-        rate, norm = self.learning_rate, self.max_gradient_norm
-        kinds = _alike([(each.observation, each.action) for each in team])
-        groups = [Actors(team, its, self.hidden, self.shared, rate, norm) for its in kinds]
-        self.groups = cast(Sequence[Actors], nn.ModuleList(groups))
-        places = [self.sees(each) for each in team]
-        critics = [
-            Critics(team, its, [places[i] for i in its], self.hidden, 1 + self.twin_critics, rate, norm)
-            for its in _alike([tuple(self.spaces[place] for place in each) for each in places])
-        ]
-        self.critics = cast(Sequence[Critics], nn.ModuleList(critics))
-        self.transitions = Replay(seat, self.replay, team=[each.index for each in team])
-
-    def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
-        """That of the noise, in boxes."""
-        boxes = isinstance(member.seat.action, Box)
-        return self.noise.initial_memory(member.seat, replicates, environments) if boxes else {}
-
-    @property
-    def _warming_up(self) -> bool:
-        return self.updates < self.warmup
-
-    @property
-    def _uniform(self) -> bool:
-        """Whether actions are."""
-        return self._warming_up and self.warmup_actions == "uniform"
-
-    def member_policy(
-        self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
-    ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """A categorical, or a point in the box; uniform during warm-up."""
-        seat = member.seat
-        if self._uniform:
-            uniform = seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2])
-            return uniform if mask is None else dist.Categorical(logits=legal(uniform.logits, mask)), memory
-        return self._group(member).policy(member).policy(obs, memory, mask)
-
-    @torch.no_grad()
-    def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
-        """A draw from the policy, with noise in boxes; without `explore`, the actor's mode, also during warm-up."""
-        if not explore:
-            return self._group(member).policy(member).act(obs, memory, explore, mask)
-        distribution, _ = self.member_policy(member, obs, memory, mask)
-        assert distribution is not None  # here every policy has a density
-        action: Tensor = distribution.sample()
-        space = member.seat.action
-        if isinstance(space, Box) and not self._uniform:
-            action, memory = self.noise(action, space, memory, self.updates)
-        return Decision(action, memory)
-
-    def member_snapshot(self, member: Member) -> Functional:
-        """The actor at its current weights, with its target."""
-        group = self._group(member)
-        now, slow = group.policy(member), group.policy(member, slow=True)
-        parameters = {name: value.detach().clone() for name, value in now.parameters_by_name.items()}
-        target = {name: value.detach().clone() for name, value in slow.parameters_by_name.items()}
-        return Functional(now.module, now.seat, parameters, target)
-
-    def _group(self, member: Member) -> Actors:
-        (its,) = [group for group in self.groups if member.number in group.numbers]
-        return its
-
-    def store(self, newest: Trajectory) -> None:
-        """Fill the replay."""
-        self.transitions.add(newest.flat)
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
         """One step for all critics, then one for all actors, unless delayed; `peers` is not read."""
         said: list[dict[str, Tensor]] = [{} for _ in self.team]
-        if not self._warming_up:
-            data = self.transitions.draw(self.batch_size)
+        if not self._warming_up and self._ready:
+            data = self.draw()
             joint = self._encoded(data.obs, data.actions, data.alive)
             self._evaluate(data, joint, said)
             if (self.updates - self.warmup) % self.actor_interval == 0:
@@ -266,7 +135,7 @@ class DeterministicActorCritic(Counting, Team):
                 surrogate = values(group.action.encode(squashed(outputs, group.action), self.seat.dtype))
                 worth = surrogate.detach()
             penalty = self.regularisation * outputs.square().mean(-1)
-            loss = self._mean(penalty - surrogate, group.numbers, data.alive)
+            loss = self._mean(penalty - surrogate, group.numbers, data.alive, self.sub_policies)
             step_down(group.optimiser, loss.mean(1, keepdim=True) if self.shared else loss)
         return self._mean(worth, group.numbers, data.alive)
 
@@ -282,15 +151,21 @@ class DeterministicActorCritic(Counting, Team):
         return its
 
     def _of(self, numbers: Sequence[int], values: Tensor) -> Tensor:
-        """The values of some members, of `replicates x batch x agents`, as `replicates x members x batch`."""
+        """The values of some members, `replicates x members x batch`, of `replicates x [team x] batch x agents`."""
+        apart = values.dim() == 4
         every = values.unbind(-1)
-        return torch.stack([every[self.team[number].index] for number in numbers], 1)
+        own = [(number, every[self.team[number].index]) for number in numbers]
+        return torch.stack([value[:, number] if apart else value for number, value in own], 1)
 
-    def _mean(self, values: Tensor, numbers: Sequence[int], alive: Tensor | None) -> Tensor:
-        """Means of values, `replicates x members x batch`, over the transitions before which the agent was in, or 0."""
+    def _mean(self, values: Tensor, numbers: Sequence[int], alive: Tensor | None, parts: int = 1) -> Tensor:
+        """Means of values, `replicates x members x batch`, over the transitions before which the agent was in, or 0.
+
+        In so many `parts` of the batch, of equal size: `replicates x (members parts)`.
+        """
+        values = torch.flatten(values.unflatten(-1, (parts, -1)), 1, 2)
         if alive is None:
             return values.mean(-1)
-        there = self._of(numbers, alive)
+        there: Tensor = self._of(numbers, alive).unflatten(-1, (parts, -1)).flatten(1, 2)
         return (values * there).sum(-1) / there.sum(-1).clamp_min(1)
 
     @torch.no_grad()
@@ -299,7 +174,8 @@ class DeterministicActorCritic(Counting, Team):
         seen = [self._feature(value, place, data.next_alive) for place, value in enumerate(data.next_obs)]
         following = self._following(data, seen)
         value = self._slow_values(seen, following, data.next_alive)
-        terminated, everybody = data.terminated.unsqueeze(1), range(len(self.team))
+        everybody = range(len(self.team))
+        terminated = data.terminated if data.terminated.dim() == 3 else data.terminated.unsqueeze(1)
         if data.next_alive is not None:
             terminated = terminated | ~self._of(everybody, data.next_alive)
         discount = over_events(current(self.discount, self.updates), 1)
@@ -308,7 +184,7 @@ class DeterministicActorCritic(Counting, Team):
     def _slow_values(self, seen: Sequence[Tensor], following: Sequence[Tensor], alive: Tensor | None) -> Tensor:
         """Values of the slow critics, `replicates x members x batch`, at features of observations, and actions."""
         features = [*seen, *(self._feature(each, place, alive) for place, each in enumerate(following, len(seen)))]
-        value = features[0].new_empty(features[0].shape[0], len(self.team), features[0].shape[1])
+        value = features[0].new_empty(features[0].shape[0], len(self.team), features[0].shape[-2])
         for critics in self.critics:
             value[:, critics.numbers] = critics.slow_values(critics.inputs(features))
         return value
@@ -326,7 +202,21 @@ class DeterministicActorCritic(Counting, Team):
             actions = self._drawn(group.action, outputs)
             for seat, action in zip(group.seats, actions.unbind(1), strict=True):
                 following[seat.index] = action
+            if self.sub_policies > 1:
+                self._as_others_expect(group, data, seen, following)
         return following
+
+    def _as_others_expect(
+        self, group: Actors, data: Transition, seen: Sequence[Tensor], following: list[Tensor]
+    ) -> None:
+        """Let the others expect any of the sub-policies: `following` becomes `replicates x team x batch x event`."""
+        shift = int(torch.randint(self.sub_policies, ()))
+        for row, outputs in enumerate(group.outputs_of_any(group.slow_actors, seen, shift).unbind(1)):
+            agent, number = group.seats[row].index, group.numbers[row]
+            mask = None if data.next_masks is None else data.next_masks[agent]
+            expected = self._drawn(group.action, legal(outputs, mask))
+            expected[:, number] = following[agent]
+            following[agent] = expected
 
     def _drawn(self, space: Space, outputs: Tensor) -> Tensor:
         """Actions of targets from outputs, `... x outputs`: one-hot draws, or points with `target_noise`."""
@@ -349,12 +239,4 @@ class DeterministicActorCritic(Counting, Team):
         if alive is None:
             return seen
         gone = ~alive[..., place % alive.shape[-1], None]
-        return seen.masked_fill(gone if seen.dim() == 3 else gone.unsqueeze(1), 0.0)
-
-
-def _alike(kinds: Sequence[object]) -> list[list[int]]:
-    """Numbers of the members that are of one kind, by kind."""
-    found: dict[object, list[int]] = {}
-    for number, kind in enumerate(kinds):
-        found.setdefault(kind, []).append(number)
-    return list(found.values())
+        return seen.masked_fill(gone if seen.dim() == gone.dim() else gone.unsqueeze(1), 0.0)

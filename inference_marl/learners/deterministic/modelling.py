@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from inference_marl.described import hyperparameters, within
 from inference_marl.inference.schedules import current
 from inference_marl.learners.deterministic.base import DeterministicActorCritic
-from inference_marl.learners.deterministic.opponents import OPPONENT_ERROR, OPPONENT_KL, OpponentModule, compared
+from inference_marl.learners.deterministic.opponents import OPPONENT_ERROR, OPPONENT_KL, OpponentModule, Pair, compared
 from inference_marl.learners.deterministic.stacks import squashed
 from inference_marl.spaces import Discrete
 from inference_marl.types import POSITIVE, Actor, Member, Memory, Metric, Trajectory, Transition, kept_streams
@@ -32,7 +32,9 @@ ROWS, DRAWS, COMPARED_EVERY = 32, 16, 20
 
 @hyperparameters
 class ModellingOthers(DeterministicActorCritic):
-    """Base: a subclass says which models, if any. How far they are from the truth is measured now and then.
+    """Base: a subclass says which models, if any.
+
+    How far they are from the truth is measured now and then, except with sub-policies, of which there is not one truth.
 
     Attributes:
         described_by: the name of the argument that describes the models.
@@ -68,11 +70,11 @@ class ModellingOthers(DeterministicActorCritic):
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
         """Fit the models, and take the steps of `DeterministicActorCritic`."""
-        learns = self.module is not None and not self._warming_up
+        learns = self.module is not None and not self._warming_up and self._ready
         if learns and self.module is not None:
             self.module.fit()
         said = super().learn_all(newest, peers)
-        if learns and (self.updates - self.warmup) % COMPARED_EVERY == 1:
+        if learns and self.sub_policies == 1 and (self.updates - self.warmup) % COMPARED_EVERY == 1:
             return [{**one, **other} for one, other in zip(said, self._compare(), strict=True)]
         return said
 
@@ -83,22 +85,35 @@ class ModellingOthers(DeterministicActorCritic):
 
     def _as_believed(self, following: Sequence[Tensor], data: Transition) -> list[Tensor]:
         """Each member's own next action, and those that it predicts in place of the others'."""
+        predicted = self._predicted(data)
+        apart = self.sub_policies > 1
+
+        def believed(agent: int, action: Tensor) -> Iterator[Tensor]:
+            for number, seat in enumerate(self.team):
+                own = action[:, number] if apart else action
+                yield own if seat.index == agent else predicted[number, agent]
+
+        return [torch.stack(list(believed(agent, action)), 1) for agent, action in enumerate(following)]
+
+    def _predicted(self, data: Transition) -> dict[Pair, Tensor]:
+        """What every member predicts, on its own minibatch if they differ."""
         assert self.module is not None
-        predicted = self.module.predict(data.next_obs, data.next_masks)
-        return [
-            torch.stack(
-                [action if seat.index == agent else predicted[number, agent] for number, seat in enumerate(self.team)],
-                1,
-            )
-            for agent, action in enumerate(following)
-        ]
+        if self.sub_policies == 1:
+            return self.module.predict(data.next_obs, data.next_masks)
+        found: dict[Pair, Tensor] = {}
+        for number in range(len(self.team)):
+            obs = [each[:, number] for each in data.next_obs]
+            masks = data.next_masks and [None if each is None else each[:, number] for each in data.next_masks]
+            its = self.module.predict(obs, masks)
+            found |= {pair: drawn for pair, drawn in its.items() if pair[0] == number}
+        return found
 
     @torch.no_grad()
     def _compare(self) -> list[Mapping[str, Tensor]]:
         """How far what is believed of the others is from what their actors do, and targets are off for that."""
         assert self.module is not None
         with kept_streams(self.seat.device):  # measuring changes nothing
-            data = self.transitions.draw(self.batch_size)
+            data = self.draw()
             errors = self._target_errors(data)
             believed = [self.module.beliefs(number, data.obs, DRAWS) for number in range(len(self.team))]
         actual = self._by_actors(data)

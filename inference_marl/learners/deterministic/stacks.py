@@ -17,9 +17,12 @@ from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.schedules import ByReplicate
 from inference_marl.play import Functional
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.types import Member, Memory, Seat
+from inference_marl.types import Member, Memory, Seat, select
 
 Rate = float | ByReplicate
+
+SUB_POLICY = "sub_policy"
+"""The name in a member's memory of the sub-policy that it plays, int64, `replicates x environments`."""
 
 
 class Stack(nn.Module):
@@ -58,30 +61,40 @@ class Stack(nn.Module):
 
 
 class Policy(nn.Module):
-    """The policy that an actor's outputs stand for, as a module that `Functional` evaluates."""
+    """The policy that an actor's outputs stand for, or that of the sub-policy which its memory says."""
 
     heeds_masks = True
 
-    def __init__(self, network: MLP, seat: Seat) -> None:
+    def __init__(self, network: MLP, seat: Seat, sub_policies: int = 1) -> None:
         super().__init__()
-        self.network, self.seat = network, seat
+        self.network, self.seat, self.sub_policies = network, seat, sub_policies
 
     def forward(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
         """A categorical, or a point in the box."""
-        outputs = self.network(self.seat.observation.encode(obs, self.seat.dtype))
+        outputs = self._outputs(self.seat.observation.encode(obs, self.seat.dtype), memory)
         if isinstance(self.seat.action, Discrete):
             return dist.Categorical(logits=legal(outputs, mask)), memory
         return dist.Delta(squashed(outputs, self.seat.action)).to_event(1), memory
 
+    def _outputs(self, x: Tensor, memory: Memory) -> Tensor:
+        if self.sub_policies == 1:
+            out: Tensor = self.network(x)
+            return out
+        every = self.network(x.repeat_interleave(self.sub_policies, 0)).unflatten(0, (-1, self.sub_policies))
+        return select(memory[SUB_POLICY], every.unbind(1))
+
 
 class Actors(nn.Module):
     """The actors of the members with equal spaces, their target, and their optimiser.
+
+    Networks are of the first member's sub-policies, the second's, and so on.
 
     Args:
         team: the seats of all members.
         numbers: which members.
         hidden: widths of the hidden layers.
         shared: whether they have one actor in common.
+        sub_policies: actors per member, if not shared.
         learning_rate: Adam's step size.
         max_gradient_norm: see `Optimiser`.
     """
@@ -92,13 +105,15 @@ class Actors(nn.Module):
         numbers: Sequence[int],
         hidden: Sequence[int],
         shared: bool,
+        sub_policies: int,
         learning_rate: Rate,
         max_gradient_norm: float | None,
     ) -> None:
         super().__init__()
         self.seats, self.numbers, self.shared = [team[number] for number in numbers], list(numbers), shared
         first = self.seats[0]
-        networks = 1 if shared else len(numbers)
+        self.sub_policies = sub_policies
+        networks = 1 if shared else len(numbers) * sub_policies
         self.actors = Stack(first, networks, first.observation.features, first.action.features, hidden)
         self.slow_actors = copy.deepcopy(self.actors)
         rate = over_rows(learning_rate, networks)
@@ -114,28 +129,48 @@ class Actors(nn.Module):
 
         Args:
             actors: which.
-            features: of everybody's observation first, `replicates x batch x features`.
+            features: of everybody's observation first, `replicates x batch x features`; or as each member drew them,
+                `x team x`, in as many parts as there are sub-policies, one for each.
         """
-        x = torch.stack([features[seat.index] for seat in self.seats], 1)
+        own = [(number, features[seat.index]) for number, seat in zip(self.numbers, self.seats, strict=True)]
+        x = torch.stack([each if each.dim() == 3 else each[:, number] for number, each in own], 1)
         if not self.shared:
-            out: Tensor = actors(x)
-            return out
+            parts = x.unflatten(2, (self.sub_policies, -1)).flatten(1, 2)
+            apart: Tensor = actors(parts).unflatten(1, (-1, self.sub_policies))
+            return apart.flatten(2, 3)
         together: Tensor = actors(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
         return together
+
+    def outputs_of_any(self, actors: Stack, features: Sequence[Tensor], shift: int) -> Tensor:
+        """Outputs of the sub-policies in turn, beginning with any, on what every member of the team drew.
+
+        `replicates x members x team x batch x outputs`; arguments as for `outputs`.
+        """
+        x = torch.stack([features[seat.index] for seat in self.seats], 1)
+        turns = x.unflatten(3, (-1, self.sub_policies)).roll(shift, 4).movedim(4, 2)  # members x sub-policies x team
+        out: Tensor = actors(turns.flatten(1, 2).flatten(2, 3))
+        each: Tensor = out.unflatten(1, (-1, self.sub_policies)).unflatten(3, turns.shape[3:5])
+        return each.movedim(2, 4).roll(-shift, 4).flatten(3, 4)
 
     def legal(self, outputs: Tensor, masks: Sequence[Tensor | None] | None) -> Tensor:
         """Outputs of which only those of legal actions count."""
         if masks is None:
             return outputs
-        pairs = zip(outputs.unbind(1), self.seats, strict=True)
-        return torch.stack([legal(logits, masks[seat.index]) for logits, seat in pairs], 1)
+        found = []
+        for number, seat, logits in zip(self.numbers, self.seats, outputs.unbind(1), strict=True):
+            mask = masks[seat.index]
+            found.append(legal(logits, mask if mask is None or mask.dim() == 3 else mask[:, number]))
+        return torch.stack(found, 1)
 
     def policy(self, member: Member, slow: bool = False) -> Functional:
         """A member's policy, or its target."""
         place, actors = self.numbers.index(member.number), self.slow_actors if slow else self.actors
-        weights = actors.weights(0 if self.shared else place)
-        parameters = {f"network.{name}": value for name, value in weights.items()}
-        return Functional(Policy(actors.for_agents(1), member.seat), member.seat, parameters)
+        several = self.sub_policies
+        weights = actors.weights(0 if self.shared else list(range(place * several, (place + 1) * several)))
+        parameters = {
+            f"network.{name}": value if self.shared else value.flatten(0, 1) for name, value in weights.items()
+        }
+        return Functional(Policy(actors.for_agents(several), member.seat, several), member.seat, parameters)
 
 
 class Critics(nn.Module):

@@ -1,0 +1,209 @@
+"""What deterministic actor-critics have before they learn: actors, critics, replay, and how they act."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields
+from typing import Any, Literal, cast
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from inference_marl.described import (
+    BelowOne,
+    Clip,
+    Count,
+    IncompatibleError,
+    NotNegative,
+    Positive,
+    Rate,
+    Whole,
+    hyperparameters,
+)
+from inference_marl.inference.action_gradients import ActionGradient, GumbelSoftmax
+from inference_marl.inference.noise import ActionNoise, NormalNoise
+from inference_marl.inference.replay import Replay
+from inference_marl.inference.schedules import ByReplicate
+from inference_marl.learners.deterministic.stacks import SUB_POLICY, Actors, Critics, legal
+from inference_marl.play import Functional
+from inference_marl.spaces import Box
+from inference_marl.types import Counting, Decision, Member, Memory, Seat, Team, Trajectory, Transition
+
+
+@hyperparameters
+class DeterministicPolicies(Counting, Team):
+    """Base of `DeterministicActorCritic`, which documents the arguments: everything but the updates."""
+
+    by_replicate = frozenset({"learning_rate", "discount"})
+    heeds_masks = True
+
+    hidden: Sequence[Count] = (64, 64)
+    learning_rate: Positive | ByReplicate = 3e-3
+    discount: BelowOne | ByReplicate = 0.95
+    target_rate: Rate = 0.01
+    replay: Count = 100_000
+    batch_size: Count = 256
+    warmup: Whole = 50
+    warmup_actions: Literal["uniform", "policy"] = "uniform"
+    noise: ActionNoise = NormalNoise()
+    estimator: ActionGradient = GumbelSoftmax()
+    regularisation: NotNegative = 1e-3
+    max_gradient_norm: Clip = 0.5
+    shared: bool = False
+    sub_policies: Count = 1
+    twin_critics: bool = False
+    target_noise: NotNegative = 0.0
+    actor_interval: Count = 1
+    groups: Sequence[Actors] = field(init=False)
+    critics: Sequence[Critics] = field(init=False)
+    replays: Sequence[Replay] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hidden = tuple(self.hidden)
+        if self.shared and self.sub_policies > 1:
+            raise ValueError(f"sub_policies: got {self.sub_policies} with shared actors, expected 1, or shared: false")
+
+    @abstractmethod
+    def sees(self, seat: Seat) -> list[int]:
+        """What the critic of a seat sees: places among the observations of all agents, followed by their actions."""
+
+    def setup(self) -> None:
+        """Create actors, critics, their targets, and replay.
+
+        Raises:
+            IncompatibleError: if an agent of the team has unbounded actions.
+        """
+        seat, team = self.seat, self.team
+        for each in team:
+            if isinstance(each.action, Box) and not each.action.bounded:
+                raise IncompatibleError(
+                    f"{type(self).__name__} got actions {each.action} in seat {each.index}, expected finite edges"
+                )
+        self.spaces = (*seat.observations, *seat.action_spaces)
+        rate, norm = self.learning_rate, self.max_gradient_norm
+        groups = [
+            Actors(team, its, self.hidden, self.shared, self.sub_policies, rate, norm)
+            for its in _alike([(each.observation, each.action) for each in team])
+        ]
+        self.groups = cast(Sequence[Actors], nn.ModuleList(groups))
+        places = [self.sees(each) for each in team]
+        critics = [
+            Critics(team, its, [places[i] for i in its], self.hidden, 1 + self.twin_critics, rate, norm)
+            for its in _alike([tuple(self.spaces[place] for place in each) for each in places])
+        ]
+        self.critics = cast(Sequence[Critics], nn.ModuleList(critics))
+        everybody = [each.index for each in team]
+        owners = [[index] for index in everybody] if self.sub_policies > 1 else [everybody]
+        replays = [Replay(seat, self.replay, self.sub_policies, team=its) for its in owners]
+        self.replays = cast(Sequence[Replay], nn.ModuleList(replays))
+
+    def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
+        """That of the noise, in boxes, and the sub-policy that is drawn for the episode, if there are several."""
+        boxes = isinstance(member.seat.action, Box)
+        memory = self.noise.initial_memory(member.seat, replicates, environments) if boxes else {}
+        if self.sub_policies == 1:
+            return memory
+        drawn = torch.randint(self.sub_policies, (replicates, environments), device=member.seat.device)
+        return memory | {SUB_POLICY: drawn}
+
+    @property
+    def _warming_up(self) -> bool:
+        return self.updates < self.warmup
+
+    @property
+    def _uniform(self) -> bool:
+        """Whether actions are."""
+        return self._warming_up and self.warmup_actions == "uniform"
+
+    def member_policy(
+        self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
+    ) -> tuple[dist.TorchDistribution | None, Memory]:
+        """A categorical, or a point in the box; uniform during warm-up."""
+        seat = member.seat
+        if self._uniform:
+            uniform = seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2])
+            return uniform if mask is None else dist.Categorical(logits=legal(uniform.logits, mask)), memory
+        return self._group(member).policy(member).policy(obs, memory, mask)
+
+    @torch.no_grad()
+    def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
+        """A draw from the policy, with noise in boxes; without `explore`, the actor's mode, also during warm-up."""
+        info: Mapping[str, Tensor] = {SUB_POLICY: memory[SUB_POLICY]} if self.sub_policies > 1 else {}
+        if not explore:
+            return self._group(member).policy(member).act(obs, memory, explore, mask)._replace(info=info)
+        distribution, _ = self.member_policy(member, obs, memory, mask)
+        assert distribution is not None  # here every policy has a density
+        action: Tensor = distribution.sample()
+        space = member.seat.action
+        if isinstance(space, Box) and not self._uniform:
+            action, memory = self.noise(action, space, memory, self.updates)
+        return Decision(action, memory, info=info)
+
+    def member_snapshot(self, member: Member) -> Functional:
+        """The actor at its current weights, with its target."""
+        group = self._group(member)
+        now, slow = group.policy(member), group.policy(member, slow=True)
+        parameters = {name: value.detach().clone() for name, value in now.parameters_by_name.items()}
+        target = {name: value.detach().clone() for name, value in slow.parameters_by_name.items()}
+
+        def initial(replicates: int, environments: int) -> Memory:
+            return self.member_initial_memory(member, replicates, environments)
+
+        several = self.sub_policies > 1
+        return Functional(now.module, now.seat, parameters, target, initial_memory=initial if several else None)
+
+    def _group(self, member: Member) -> Actors:
+        (its,) = [group for group in self.groups if member.number in group.numbers]
+        return its
+
+    def store(self, newest: Trajectory) -> None:
+        """Fill the replay, or those of all sub-policies."""
+        batch = newest.flat
+        for replay, seat in zip(self.replays, self.team, strict=False):
+            replay.add(batch, batch.infos[seat.index][SUB_POLICY] if self.sub_policies > 1 else None)
+
+    @property
+    def _ready(self) -> bool:
+        """Whether there is something to draw, of every sub-policy."""
+        return self.sub_policies == 1 or all(replay.ready(1) for replay in self.replays)
+
+    def draw(self) -> Transition:
+        """A minibatch, `replicates x batch`.
+
+        With several sub-policies one for each member, of `batch_size` transitions in which it played the first of them,
+        followed by those in which it played the second, and so on: `replicates x team x (sub_policies batch)`.
+        """
+        if self.sub_policies == 1:
+            return self.replays[0].draw(self.batch_size)
+        rows = self.seat.rows
+        keys = torch.arange(self.sub_policies, device=rows.device).expand(len(rows), -1)
+        return _side_by_side([replay.draw(self.batch_size, keys) for replay in self.replays])
+
+
+def _alike(kinds: Sequence[object]) -> list[list[int]]:
+    """Numbers of the members that are of one kind, by kind."""
+    found: dict[object, list[int]] = {}
+    for number, kind in enumerate(kinds):
+        found.setdefault(kind, []).append(number)
+    return list(found.values())
+
+
+def _side_by_side(drawn: Sequence[Transition]) -> Transition:
+    """Minibatches `replicates x keys x batch x ...` as one of `replicates x drawn x (keys batch) x ...`."""
+    several: dict[str, Any] = {}
+    for each in fields(Transition):
+        values = [getattr(one, each.name) for one in drawn]
+        several[each.name] = _merged(values)
+    return Transition(**several)
+
+
+def _merged(values: Sequence[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    if not known or not isinstance(known[0], Tensor | tuple):
+        return values[0]
+    if isinstance(known[0], tuple):
+        return tuple(_merged(each) for each in zip(*known, strict=True))
+    like: Tensor = known[0]  # what one replay has not seen yet, who is in and what is legal, is true
+    return torch.stack([(torch.ones_like(like) if value is None else value).flatten(1, 2) for value in values], 1)
