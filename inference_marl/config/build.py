@@ -31,6 +31,7 @@ from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.noise import ActionNoise
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Schedule
+from inference_marl.inference.stein import Stein
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
 from inference_marl.statistics.summary import PUBLISHABLE
@@ -379,6 +380,7 @@ def available() -> dict[str, dict[str, str]]:
         "optimality": (models.Optimality,),
         "guides": (guides.Guide, guides.TrajectoryGuide),
         "conditionals": (Conditional,),
+        "objectives": (Stein,),
         "explorations": (Exploration,),
         "noise": (ActionNoise,),
         "schedules": (Schedule, OfRange),
