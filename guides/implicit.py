@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from inference_marl.described import Count, In, IncompatibleError
+from inference_marl.described import Count, In, Positive
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.networks import MLP
 from inference_marl.spaces import Box, encode
@@ -64,21 +64,27 @@ class SamplerNetwork(Implicit):
     Args:
         hidden: widths of the hidden layers.
         noise: dimensions of the noise; as many as the target's if `None`, as in the authors' code.
+        spread: factor on the initial weights of the last layer. With 1, as there, the first draws lie within about a
+            tenth of the box around its middle, from where Stein variational gradients may find one mode only; with 4
+            they are spread over the box.
     """
 
     def __init__(
         self,
         hidden: Sequence[Count] = (100, 100),
         noise: Annotated[int | None, In("a positive integer", ", or null for the target's dimensions")] = None,
+        spread: Positive = 4.0,
     ) -> None:
         super().__init__()
-        self.hidden, self.noise = tuple(hidden), noise
+        self.hidden, self.noise, self.spread = tuple(hidden), noise, spread
 
     def setup(self) -> None:
         """Create the network."""
         self.noises = self.noise or self.target.features
         inputs = sum(parent.features for parent in self.parents) + self.noises
         self.network = MLP(self.seat, inputs, self.target.features, self.hidden)
+        with torch.no_grad():
+            self.network.last.weight.mul_(self.spread)
 
     def unbounded(self, *parents: Tensor, count: int) -> Tensor:
         """See `Implicit`."""
@@ -135,8 +141,8 @@ class _Sampled(dist.TorchDistribution):
         """There is none.
 
         Raises:
-            IncompatibleError: always.
+            NotImplementedError: always, in one line; Pyro would wrap a `ValueError`.
         """
-        raise IncompatibleError(
+        raise NotImplementedError(
             f"{type(self.implicit).__name__} has no density: it can be sampled, and fitted by Stein, but not scored"
         )

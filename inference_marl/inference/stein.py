@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from inference_marl.described import Count, Described, Several
+from inference_marl.described import Described, Several
 from inference_marl.spaces import Box
 
 SMALLEST_BANDWIDTH = 1e-6
@@ -54,12 +54,13 @@ def stein_direction(fixed: Tensor, score: Tensor, moved: Tensor, bandwidth: Tens
 
 
 def stein_discrepancy(particles: Tensor, score: Tensor, bandwidth: Tensor) -> Tensor:
-    """An unbiased estimate of the squared kernelised Stein discrepancy, `...` (Liu, Lee and Jordan 2016, Theorem 3.6)::
+    """An estimate of the squared kernelised Stein discrepancy, `...` (Liu, Lee and Jordan 2016, Theorem 3.6)::
 
         E[k(x, y) (s(x).s(y) + 2/h (s(x) - s(y)).(x - y) + 2 dim/h - 4 |x - y|^2 / h^2)]
 
-    over pairs of different particles, with s the score. It is 0 in expectation for exact draws (so single estimates are
-    negative as often), positive for others, and of the size of squared scores: it compares samplers of one target.
+    over pairs of different particles, with s the score; unbiased, if the bandwidth does not come from them. So on
+    average it is 0 for exact draws and positive for others, of the size of squared scores: it compares samplers of one
+    target. A mode far from all particles is hardly noticed, since scores say nothing of its mass.
 
     Args:
         particles: `... x particles x dim`.
@@ -101,7 +102,8 @@ class Stein(Described):
 
     A sampler's parameters move such that its draws y move along their Stein variational gradient, `E[phi(y) dy /
     dparameters]`. As in the authors' code of soft Q-learning, half of the draws are fixed and define phi, and the
-    others are moved; unlike there, the bandwidth is that of the fixed ones alone.
+    others are moved. The bandwidth is that of the moved ones, so that the discrepancy of the fixed ones is unbiased;
+    there it is made of the distances between the two.
 
     Kernel and score are those of the real numbers u that `tanh` moves into the box, so with the Jacobian::
 
@@ -112,7 +114,7 @@ class Stein(Described):
 
     Args:
         fixed: particles per datum that define the direction, at least 2.
-        moved: particles per datum that move along it.
+        moved: particles per datum that move along it, at least 2.
         coordinates: `unbounded`, as above; or `tilted_box`, as in the authors' code of MASQL and PR2, where kernel and
             score are those of `x = tanh u` and `log(1 - x^2 + 1e-6)` is added to the log-density. Then draws have
             density p times `prod_i (1 - x_i^2)`, tilted to the middle of the box.
@@ -121,7 +123,7 @@ class Stein(Described):
     def __init__(
         self,
         fixed: Several = 16,
-        moved: Count = 16,
+        moved: Several = 16,
         coordinates: Literal["unbounded", "tilted_box"] = "unbounded",
     ) -> None:
         self.fixed, self.moved, self.coordinates = fixed, moved, coordinates
@@ -140,7 +142,7 @@ class Stein(Described):
             fixed = self._points(draw(count=self.fixed))
         moved = self._points(draw(count=self.moved))
         score, density = self._score(fixed, box, log_density)
-        bandwidth = median_bandwidth(fixed)
+        bandwidth = median_bandwidth(moved.detach())
         direction = stein_direction(fixed, score, moved.detach(), bandwidth)
         return SteinStep(
             loss=-(direction * moved).sum(-1).mean((-1, -2)),
