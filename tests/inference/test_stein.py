@@ -144,9 +144,8 @@ def known(points: Tensor) -> Tensor:
 def inverse(levels: Tensor) -> Tensor:
     """Quantiles of the known densities at levels `n x replicates`, by summing over a grid."""
     share = known(GRID.view(-1, 1, 1, 1).expand(-1, R, 1, 1))[..., 0].exp().cumsum(0)
-    return torch.stack(
-        [GRID[torch.searchsorted(each / each[-1], at)] for each, at in zip(share.T, levels.T, strict=True)], 1
-    )
+    shares = (share / share[-1]).T.contiguous()
+    return GRID[torch.searchsorted(shares, levels.T.contiguous())].T
 
 
 def fitted() -> tuple[Tensor, Tensor]:
