@@ -64,9 +64,8 @@ class SamplerNetwork(Implicit):
     Args:
         hidden: widths of the hidden layers.
         noise: dimensions of the noise; as many as the target's if `None`, as in the authors' code.
-        spread: factor on the initial weights of the last layer. With 1, as there, the first draws lie within about a
-            tenth of the box around its middle, from where Stein variational gradients may find one mode only; with 4
-            they are spread over the box.
+        spread: factor on the initial weights of the last layer, which makes the first draws cover the box. With 1, as
+            there, they lie close to its middle, from where Stein variational gradients may find one of two modes only.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class SamplerNetwork(Implicit):
         """See `Implicit`."""
         seat = self.seat
         features = encode(self.parents, parents, seat.dtype)
-        *extra, _, batch, _ = features.shape  # enumerated values are the same for all replicates
+        *extra, _, batch, _ = features.shape  # of enumerated values, which all replicates share, there is one
         size = (seat.replicates, count, *extra, batch, self.noises)
         # Replicates lead where random numbers are drawn, so that arms which are played as one can tell them.
         noise = torch.randn(size, dtype=seat.dtype, device=seat.device).movedim(0, 1 + len(extra))
