@@ -131,7 +131,6 @@ def test_the_loss_moves_draws_along_their_direction(coordinates: str) -> None:
 
 BOX = Box(-2.0, 3.0)
 GRID = torch.linspace(-2, 3, 4001, dtype=torch.float64)
-LEVELS = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64)
 
 
 def known(points: Tensor) -> Tensor:
@@ -141,15 +140,16 @@ def known(points: Tensor) -> Tensor:
     return torch.stack([humps, -((x[:, 1] - 2.5) ** 2) / 2, 0 * x[:, 2]], 1)
 
 
-def inverse(levels: Tensor) -> Tensor:
-    """Quantiles of the known densities at levels `n x replicates`, by summing over a grid."""
+def known_shares() -> Tensor:
+    """The known densities' distribution functions on the grid, `replicates x grid`."""
     share = known(GRID.view(-1, 1, 1, 1).expand(-1, R, 1, 1))[..., 0].exp().cumsum(0)
-    shares = (share / share[-1]).T.contiguous()
-    return GRID[torch.searchsorted(shares, levels.T.contiguous())].T
+    return (share / share[-1]).T.contiguous()
 
 
 def fitted() -> tuple[Tensor, Tensor, Tensor]:
-    """The largest error of a fitted sampler's quantiles, its discrepancy, and that at the start, `replicates`."""
+    """The largest difference of a fitted sampler's distribution function from the known one; its discrepancy, and that
+    at the start, `replicates`.
+    """
     seed_streams(0, CPU)
     seat = Seat(0, (Discrete(1),) * 2, (BOX, BOX), R, dtype=torch.float64)
     sampler, obs = (
@@ -162,18 +162,18 @@ def fitted() -> tuple[Tensor, Tensor, Tensor]:
     for _ in range(400):
         optimiser.step(objective(draw, BOX, known).loss)
     with torch.no_grad():
-        points = sampler.particles(obs[:, :1], count=4000)[:, :, 0, 0]
+        points = sampler.particles(obs[:, :1], count=4000)[:, :, 0, 0].T.contiguous()
         discrepancies = torch.stack([objective(draw, BOX, known).discrepancy for _ in range(100)])
-    error = torch.quantile(points, LEVELS, 0) - inverse(LEVELS.unsqueeze(-1).expand(-1, R))
-    return error.abs().amax(0), discrepancies.mean(0), first
+    shares = torch.searchsorted(points.sort(1).values, GRID.expand(R, -1).contiguous()) / 4000
+    return (shares - known_shares()).abs().amax(1), discrepancies.mean(0), first
 
 
 def test_a_sampler_is_fitted_to_known_densities() -> None:
-    """Quantiles within a tenth of the box; and no more discrepancy than exact draws have, whose mean is 0."""
+    """And no more discrepancy than exact draws have, whose mean is 0. Six seeds gave at most .11 and .14."""
     error, discrepancy, first = fitted()
     assert (first[:2] > 1).all(), first
-    assert (error < 0.5).all(), error
-    assert (discrepancy.abs() < 0.15).all(), discrepancy
+    assert (error < 0.2).all(), error
+    assert (discrepancy.abs() < 0.2).all(), discrepancy
 
 
 def repelled(strength: float) -> Callable[..., Tensor]:
@@ -197,13 +197,14 @@ FAULTS: dict[str, tuple[str, Callable[..., Tensor]]] = {
 def test_a_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stein, *FAULTS[fault])
     error, *_ = fitted()
-    assert (error > 1.0).all(), error
+    assert (error > 0.3).all(), error
 
 
 def test_exact_draws_have_no_discrepancy() -> None:
     """A mean of 3200 estimates per density, within 5 standard errors of 0; of draws that are half as wide it is not."""
     torch.manual_seed(3)
-    points = inverse(torch.rand(32 * 3200, R, dtype=torch.float64)).view(32, 3200, R).mT.unsqueeze(-1)
+    levels = torch.rand(R, 32 * 3200, dtype=torch.float64)
+    points = GRID[torch.searchsorted(known_shares(), levels)].view(R, 32, 3200, 1).movedim(0, 1)
     raw = torch.atanh(BOX.encode(points, torch.float64).clamp(-1 + 1e-9, 1 - 1e-9))
 
     def estimates(raw: Tensor) -> Tensor:
