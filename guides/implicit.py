@@ -64,15 +64,16 @@ class SamplerNetwork(Implicit):
     Args:
         hidden: widths of the hidden layers.
         noise: dimensions of the noise; as many as the target's if `None`, as in the authors' code.
-        spread: factor on the initial weights of the last layer, which makes the first draws cover the box. With 1, as
-            there, they lie close to its middle, from where Stein variational gradients may find one of two modes only.
+        spread: factor on the initial weights of the last layer. With 1, as there, the first draws lie close to the
+            middle of the box, from where Stein variational gradients may find one of two modes only; with 4 they are
+            spread over it.
     """
 
     def __init__(
         self,
         hidden: Sequence[Count] = (100, 100),
         noise: Annotated[int | None, In("a positive integer", ", or null for the target's dimensions")] = None,
-        spread: Positive = 4.0,
+        spread: Positive = 1.0,
     ) -> None:
         super().__init__()
         self.hidden, self.noise, self.spread = tuple(hidden), noise, spread

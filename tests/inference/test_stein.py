@@ -153,7 +153,7 @@ def fitted() -> tuple[Tensor, Tensor, Tensor]:
     seed_streams(0, CPU)
     seat = Seat(0, (Discrete(1),) * 2, (BOX, BOX), R, dtype=torch.float64)
     sampler, obs = (
-        SamplerNetwork((32, 32), noise=2).bind(seat, BOX, [Discrete(1)]),
+        SamplerNetwork((32, 32), noise=2, spread=4.0).bind(seat, BOX, [Discrete(1)]),
         torch.zeros(R, 4, dtype=torch.int64),
     )
     optimiser, objective = Optimiser("sampler", sampler.parameters(), 3e-3), Stein()
