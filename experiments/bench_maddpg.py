@@ -19,7 +19,7 @@ from torch.nn.functional import gumbel_softmax, one_hot
 
 from inference_marl import Experiment
 from inference_marl.games import Spread
-from inference_marl.learners.maddpg import Maddpg
+from inference_marl.learners import Maddpg
 from inference_marl.play import Collector, GameSimulator
 from inference_marl.types import Member, Trajectory
 
@@ -49,7 +49,7 @@ class ByHand:
         (group,), held = team.groups, team.transitions
         self.actor, self.slow_actor, self.critic, self.slow_critic = (
             [each.detach().clone() for each in network.parameters()]
-            for network in (group.actors, group.slow_actors, team.critics, team.slow_critics)
+            for network in (group.actors, group.slow_actors, team.critics[0].stacks[0], team.critics[0].slow[0])
         )
         for each in (*self.actor, *self.critic):
             each.requires_grad_()
@@ -173,8 +173,8 @@ def check() -> None:
     pairs = (
         (hand.actor, group.actors),
         (hand.slow_actor, group.slow_actors),
-        (hand.critic, team.critics),
-        (hand.slow_critic, team.slow_critics),
+        (hand.critic, team.critics[0].stacks[0]),
+        (hand.slow_critic, team.critics[0].slow[0]),
     )
     for by_hand, ours in pairs:
         for one, other in zip(by_hand, ours.parameters(), strict=True):

@@ -20,8 +20,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, Rendezvous
 from inference_marl.inference.noise import NormalNoise
 from inference_marl.inference.schedules import ByReplicate, Constant, Linear, Schedule, current
-from inference_marl.learners import Rommeo, Stationary
-from inference_marl.learners.maddpg import Maddpg
+from inference_marl.learners import Maddpg, Rommeo, Stationary
 from inference_marl.learners.tabular import PHC, Boltzmann, EpsilonGreedy, IndependentQ
 from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.models import TabularCritic

@@ -125,6 +125,7 @@ def test_max_of_two_quadratics(tmp_path: Path) -> None:
     assert (reward.isel(step=slice(-10, None)).mean("step") >= 9).mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_luck_is_not_a_plan(tmp_path: Path) -> None:
     """The exact posterior expects 6 more than it should and earns 2 less; 100 replicates give errors of .2 and less."""
     others = dict.fromkeys(["arms.kept_dynamics_svi", "arms.learned_dynamics", "arms.rommeo_q"])

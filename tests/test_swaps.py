@@ -122,7 +122,7 @@ def check_refused(code: int, errors: str, *names: str) -> None:
     assert any(name in line for name in names), line
 
 
-SLOWER = ("HierarchicalDirichlet", "OpponentTypes", "LevelK")
+SLOWER = ("HierarchicalDirichlet", "OpponentTypes", "LevelK", "Uniform", "Fixed", "DirichletMultinomial")
 
 
 def fits(game: str, prior: str, opponent_model: str) -> bool:

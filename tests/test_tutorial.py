@@ -101,6 +101,7 @@ def committed() -> Any:
     return nbformat.read(TUTORIAL, as_version=4)
 
 
+@pytest.mark.slow
 @pytest.mark.pyro_store
 def test_runs_against_the_code_as_it_is(committed: Any) -> None:
     """Every cell, at small sizes and without a kernel: what it shows is of the kind that the notebook holds."""

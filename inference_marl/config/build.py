@@ -27,11 +27,13 @@ import inference_marl.learners
 import inference_marl.models
 from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, plain, public_path, within
+from inference_marl.inference.action_gradients import ActionGradient
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.noise import ActionNoise
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Schedule
 from inference_marl.inference.stein import Stein
+from inference_marl.learners.deterministic.opponents import OpponentModule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
 from inference_marl.statistics.summary import PUBLISHABLE
@@ -383,6 +385,8 @@ def available() -> dict[str, dict[str, str]]:
         "objectives": (Stein,),
         "explorations": (Exploration,),
         "noise": (ActionNoise,),
+        "action gradients": (ActionGradient,),
+        "opponent modules": (OpponentModule,),
         "schedules": (Schedule, OfRange),
     }
     # Conditionals all, but listed with what they are for.

@@ -60,6 +60,10 @@ class Team(Learner):
         """See `Actor.act`; by default a draw from the member's policy, or its mode."""
         return Learner.act(member, obs, memory, explore, mask)
 
+    def member_beliefs(self, member: Member, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """See `Actor.beliefs`; by default the member's policy."""
+        return Learner.beliefs(member, obs, memory, draws)
+
     def member_snapshot(self, member: Member) -> Actor:
         """See `Learner.snapshot`; by default a member of a copy of the whole team."""
         team = Learner.snapshot(self)
@@ -106,6 +110,10 @@ class Member(Learner):
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
         """The member's."""
         return self.of.member_act(self, obs, memory, explore, mask)
+
+    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """The member's."""
+        return self.of.member_beliefs(self, obs, memory, draws)
 
     def store(self, newest: Trajectory) -> None:
         """Once for the whole team."""

@@ -39,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(experiment, tmp_path_factory.mktemp("forecasts"), progress=False)
 
 
+@pytest.mark.slow
 def test_a_counting_model_predicts_better_than_chance_and_its_prior_as_well(folder: Path) -> None:
     found = forecasts(folder, "counting")
     assert set(found) == {"rho", "P", "uniform"}

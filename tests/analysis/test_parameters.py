@@ -113,6 +113,7 @@ def test_loo_is_the_closed_form(stateless: Path, learner: str, replicate: int) -
         assert abs(leave_one_out(np.zeros_like(other), other, concentration, 3) - exact) > 0.3
 
 
+@pytest.mark.slow
 def test_loo_conditions_on_the_state(stateful: Path) -> None:
     actions = read(stateful).actions
     assert actions is not None

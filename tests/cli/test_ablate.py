@@ -41,6 +41,7 @@ def test_ablate_again_says_so_and_a_change_starts_a_new_folder(file: Path, capsy
     assert "Results are in runs/small-3: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_run_and_resume_of_a_file_with_factors_print_the_same_table(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -246,9 +246,10 @@ def is_traceback_of_fail(lines: list[str]) -> bool:
     ("command", "jobs"),
     [
         ("run", "1"),
-        ("resume", "2"),
-        ("suite", "1"),
-        *(pytest.param(*c, marks=pytest.mark.slow) for c in (("run", "2"), ("ablate", "1"))),
+        *(
+            pytest.param(*c, marks=pytest.mark.slow)
+            for c in (("run", "2"), ("ablate", "1"), ("resume", "2"), ("suite", "1"))
+        ),
     ],
 )
 def test_debug_prints_the_traceback_of_an_arm_that_failed(

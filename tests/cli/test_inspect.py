@@ -33,6 +33,7 @@ def test_list_names_what_files_can_name(capsys: pytest.CaptureFixture[str]) -> N
     assert not [line for line in lines if line.strip().startswith("_")]
 
 
+@pytest.mark.slow
 def test_a_run_without_beliefs_says_so(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("posterior.nc", "SHA256SUMS"):
         (recorded / name).unlink()

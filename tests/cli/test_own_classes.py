@@ -135,6 +135,7 @@ class Flat(DirichletMultinomial):
 """
 
 
+@pytest.mark.slow
 def test_what_is_imported_only_while_a_run_is_played_is_kept_too(home: Path, command: Command) -> None:
     (home / "exp" / "my_priors.py").write_text(LATE)
     (home / "exp" / "late").mkdir()

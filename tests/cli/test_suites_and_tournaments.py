@@ -56,6 +56,7 @@ def test_a_suite_can_be_inspected_and_reported(several: Path, capsys: pytest.Cap
     assert text.count("<h3>Results</h3>") == 2
 
 
+@pytest.mark.slow
 def test_suites_are_not_compared(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "several.yaml", "--quiet"]) == 0
     capsys.readouterr()

@@ -43,7 +43,10 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))
-LARGE = {"games_table", "equal_optima", "cross_play", "rommeo_figure1", "convergence_rates"}
+LARGE = {
+    *("games_table", "equal_optima", "cross_play", "rommeo_figure1", "convergence_rates", "any_scale", "any_scale_ac"),
+    *("rommeo_ac_ablation", "rommeo_q_ablation", "forecast_ablation"),
+}
 SMALLER_FIRST = [
     pytest.param(file, marks=[pytest.mark.slow] if file.stem in LARGE else [], id=file.stem) for file in FILES
 ]
@@ -292,7 +295,9 @@ def experiments(found: Experiment | Suite) -> list[Experiment]:
     return list(found.runs.values()) if isinstance(found, Suite) else [found]
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name.endswith("_ablation") else []) for name in TWINS]
+)
 def test_a_file_and_its_python_twin_are_the_same_experiment(name: str) -> None:
     assert shipped(EXPERIMENTS / f"{name}.yaml").describe() == TWINS[name]().describe()
 

@@ -294,7 +294,7 @@ def fitted_gap(factor: Conditional, order: type[Guide], policy: Conditional) -> 
     return exact.elbo - step.elbo, (step.opponent_action - exact.opponent_action).abs().amax(-1)
 
 
-@pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
+@pytest.mark.parametrize("order", [OpponentFirst, pytest.param(PolicyFirst, marks=pytest.mark.slow)])
 def test_it_reaches_the_closed_form_for_three_agents(order: type[Guide]) -> None:
     """Eq. 9-11 of Tian et al. (2019), by SVI with exact enumeration."""
     gap, error = fitted_gap(Tabular(), order, Tabular())
@@ -302,6 +302,7 @@ def test_it_reaches_the_closed_form_for_three_agents(order: type[Guide]) -> None
     assert (error < 2e-3).all()
 
 
+@pytest.mark.slow
 def test_a_product_of_marginals_cannot_follow_correlated_opponents() -> None:
     """The reason for the class: with the policy optimal, the best product is far from the posterior.
 

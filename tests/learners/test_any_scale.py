@@ -63,6 +63,7 @@ def success(payoff: Tensor, **how: Any) -> float:
     return float((payoff[first, second] == payoff.max()).double().mean())
 
 
+@pytest.mark.slow
 def test_games_of_any_scale_are_solved_within_100_steps() -> None:
     """Three games of 30 seeds each, in all of which every seed succeeds; not all games are as easy, see below."""
     for c, d in SCALES:
@@ -81,6 +82,7 @@ def test_fresh_games_of_any_scale_are_solved(c: float, d: float) -> None:
     assert sum(found) / len(found) >= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("c", "d"), [(1.0, 300.0), (0.01, 3.0), (1000.0, -100.0)])
 def test_single_precision_is_enough_above_a_thousandth(c: float, d: float) -> None:
     with warnings.catch_warnings():
@@ -89,7 +91,7 @@ def test_single_precision_is_enough_above_a_thousandth(c: float, d: float) -> No
     assert min(found) >= 0.97
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("c", [2.0**-10, pytest.param(2.0**9, marks=pytest.mark.slow), 2.0**10])
 def test_the_sequence_of_policies_is_the_same_where_arithmetic_is_exact(c: float, dtype: torch.dtype) -> None:
     payoff = payoffs(FRESH)
@@ -98,6 +100,7 @@ def test_the_sequence_of_policies_is_the_same_where_arithmetic_is_exact(c: float
         assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [2.0**-10, 2.0**10])
 def test_the_same_in_games_of_several_states(c: float) -> None:
     game = MatrixGame("climbing", horizon=5, memory=1)

@@ -487,6 +487,7 @@ def test_lola_learns_tit_for_tat_and_naive_learners_defect() -> None:
         assert abs(alike - share) < 0.04
 
 
+@pytest.mark.slow
 def test_shaping_finds_the_equilibrium_of_matching_pennies() -> None:
     for make, largest in [(Lola, 0.06), (lambda: Lola(look_ahead=True), 0.005), (StableOpponentShaping, 0.005)]:
         worth, plays = learnt(IMP, make(), make(), 500, 200)

@@ -177,7 +177,7 @@ def test_the_opponents_step_against_the_exact_games(
 
 
 @pytest.mark.parametrize("seat", [0, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("look_ahead", [0, 1, 2])
+@pytest.mark.parametrize("look_ahead", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_step_is_the_gradient_after_the_opponents_steps(seat: int, look_ahead: int) -> None:
     game, eta = uneven_game(), 2.0
     both = (LolaDice(rollouts=MANY, length=40, look_ahead=look_ahead, opponent_step_size=eta), NaiveGradient())

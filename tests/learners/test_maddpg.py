@@ -17,8 +17,8 @@ from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, Spread
 from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.noise import NormalNoise, OrnsteinUhlenbeckNoise
-from inference_marl.learners import Rommeo, Stationary
-from inference_marl.learners.maddpg import Maddpg, _Stack
+from inference_marl.learners import Maddpg, Rommeo, Stationary
+from inference_marl.learners.deterministic.stacks import Stack
 from inference_marl.play import Collector, Functional, GameSimulator, update
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import (
@@ -68,7 +68,7 @@ def filled(game: Game, arm: Actor | list[Actor], steps: int = 8) -> tuple[Maddpg
     return team_of(actors), actors, newest
 
 
-def by_hand(critics: _Stack, number: int, x: Tensor) -> Tensor:
+def by_hand(critics: Stack, number: int, x: Tensor) -> Tensor:
     """Values of a critic with one hidden layer, `replicates x batch`."""
     weights = critics.weights(number)
     hidden = torch.relu(x @ weights["layers.0.weight"] + weights["layers.0.bias"])
@@ -101,7 +101,7 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
             own = members[number].policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
             inside = torch.atanh(own)  # of a box from -1 to 1
             actions = [own if each == seat.index else data.actions[each] for each in range(2)]
-            value = by_hand(team.critics, number, torch.cat([*data.obs, *actions], -1))
+            value = by_hand(team.critics[0].stacks[0], number, torch.cat([*data.obs, *actions], -1))
             loss = (0.1 * inside.square().mean(-1) - value).mean(-1)
             total = total + loss.sum() / (2 if shared else 1)
         return total
@@ -122,7 +122,7 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
 def test_discrete_actions_are_one_hot_and_have_gradients_in_the_direction_of_the_exact_ones() -> None:
     team = team_of(bound(MatrixGame(torch.zeros(4, 4).tolist(), common=True), maddpg()))
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(1, 1, 40_000, 4).clone().requires_grad_()
-    drawn = team.groups[0].actions(logits)[0, 0]
+    drawn = team._drawn(Discrete(4), logits)[0, 0]
     assert set(drawn.detach().unique().round(decimals=9).tolist()) == {0.0, 1.0}
     probs = logits.detach()[0, 0, 0].softmax(-1)
     assert (drawn.detach().mean(0) - probs).abs().max() < 5 * 0.5 / 40_000**0.5
@@ -146,7 +146,7 @@ def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_
         assert isinstance(snapshot, Functional)
         following.append(snapshot.slow().act(obs, {}, explore=False).action)
     for number in range(2):
-        value = by_hand(team.slow_critics, number, torch.cat([*data.next_obs, *following], -1))
+        value = by_hand(team.critics[0].slow[0], number, torch.cat([*data.next_obs, *following], -1))
         expected = data.rewards[..., number] + 0.9 * torch.where(over, 0.0, value)
         torch.testing.assert_close(targets[:, number], expected)
     assert not torch.allclose(targets[:, :, 0], targets[:, :, 1])
@@ -178,7 +178,9 @@ def test_replicates_and_agents_do_not_touch_each_other() -> None:
         return team_of(actors)
 
     one, other = after(0.0), after(5.0)
-    for mine, theirs in zip(one.critics.parameters(), other.critics.parameters(), strict=True):
+    for mine, theirs in zip(
+        one.critics[0].stacks[0].parameters(), other.critics[0].stacks[0].parameters(), strict=True
+    ):
         differs = (mine != theirs).unflatten(0, (R, 2)).flatten(2).any(-1)
         assert differs.nonzero().tolist() == [[1, 0]]
 
@@ -296,7 +298,11 @@ class Leaving(Game):
 
 def weights_of(team: Maddpg) -> list[Tensor]:
     modules = [*(each for group in team.groups for each in (group.actors, group.slow_actors))]
-    return [value.clone() for each in (*modules, team.critics, team.slow_critics) for value in each.parameters()]
+    return [
+        value.clone()
+        for each in (*modules, *team.critics[0].stacks, *team.critics[0].slow)
+        for value in each.parameters()
+    ]
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -337,7 +343,7 @@ def test_targets_of_who_leaves_are_terminated_and_the_others_see_nothing_of_it()
     actions = [each.act(obs, {}, explore=False).action for each, obs in zip(slow, data.next_obs, strict=True)]
     seen = [value * there[..., i, None] for part in (data.next_obs, actions) for i, value in enumerate(part)]
     for number in range(3):
-        value = by_hand(team.slow_critics, number, torch.cat(seen, -1))
+        value = by_hand(team.critics[0].slow[0], number, torch.cat(seen, -1))
         torch.testing.assert_close(targets[:, number], data.rewards[..., number] + 0.9 * there[..., number] * value)
 
 
@@ -366,7 +372,7 @@ def test_losses_are_means_over_the_transitions_in_which_the_agent_was() -> None:
     values = torch.randn(R, 3, 40, dtype=torch.float64)
     for r, number in ((0, 0), (1, 1), (2, 1)):
         expected = values[r, number][data.alive[r, :, number]].mean()
-        torch.testing.assert_close(team._mean(values, team.team, data.alive)[r, number], expected)
+        torch.testing.assert_close(team._mean(values, range(3), data.alive)[r, number], expected)
 
 
 def test_illegal_actions_are_neither_taken_nor_bootstrapped_from() -> None:
@@ -388,7 +394,7 @@ def test_illegal_actions_are_neither_taken_nor_bootstrapped_from() -> None:
     assert data.next_alive is not None
     there = data.next_alive.to(torch.float64)
     seen = [value * there[..., i, None] for part in (data.next_obs, [following] * 3) for i, value in enumerate(part)]
-    value = by_hand(team.slow_critics, 0, torch.cat(seen, -1))
+    value = by_hand(team.critics[0].slow[0], 0, torch.cat(seen, -1))
     where = (legal == only_up).all(-1)
     assert 0 < where.sum() < where.numel()
     expected = data.rewards[..., 0] + 0.9 * value

@@ -108,7 +108,7 @@ def test_inferred_dynamics_cost_reward() -> None:
     assert float(difference.mean()) > 10 * float(difference.std()) / 200**0.5
 
 
-@pytest.mark.parametrize("enumerate", [True, False])
+@pytest.mark.parametrize("enumerate", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_fitted_guide_closes_the_gap(enumerate: bool) -> None:
     """By exact gradients or by the score function: against a known prior the ELBO comes up to the exact guide's."""
     game = RiskyBridge()
@@ -127,6 +127,7 @@ def test_a_fitted_guide_closes_the_gap(enumerate: bool) -> None:
     assert -1e-9 < gaps[1] < (0.05 if enumerate else 0.25)
 
 
+@pytest.mark.slow
 def test_learns_the_rules_it_is_not_told() -> None:
     game = RiskyBridge()
     told, learned = (
@@ -138,6 +139,7 @@ def test_learns_the_rules_it_is_not_told() -> None:
     assert learned > random + 0.3
 
 
+@pytest.mark.slow
 def test_meets_on_a_grid() -> None:
     """No learning but of the prior: plans of 4 steps meet, where random walks mostly do not."""
     game = MeetingGrid()
@@ -146,6 +148,7 @@ def test_meets_on_a_grid() -> None:
     assert planned > random + 0.2
 
 
+@pytest.mark.slow
 def test_continuous_plans_move_towards_the_other() -> None:
     """Who plays at random: what is known of it is the prior, and the rules of the game are learned."""
     game = Rendezvous()

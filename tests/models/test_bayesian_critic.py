@@ -146,6 +146,7 @@ def test_uncertainty_shrinks_where_data_is_and_stays_where_it_is_not() -> None:
     assert (after[:, :2] < 1.0).all()
 
 
+@pytest.mark.slow
 def test_a_network_generalises_and_is_still_least_certain_where_no_data_is() -> None:
     before, after = fit_to_two_of_four_actions(bound(BayesianCritic([32], learning_rate=0.02), Discrete(4)))
     ratio = after / before

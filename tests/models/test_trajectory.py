@@ -116,7 +116,10 @@ def fitted(model: TrajectoryModel, guide: TrajectoryGuide, obs: Tensor) -> None:
 @pytest.mark.parametrize("dynamics", ["inferred", pytest.param("kept", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("states", "sizes", "deterministic"),
-    [(3, (2, 3), False), (2, (2, 2, 2), False), pytest.param(4, (2, 2), True, marks=pytest.mark.slow)],
+    [
+        (3, (2, 3), False),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in ((2, (2, 2, 2), False), (4, (2, 2), True))),
+    ],
 )
 def test_fitted_elbo_is_the_soft_bellman_value(
     states: int, sizes: tuple[int, ...], deterministic: bool, dynamics: Any
@@ -262,6 +265,7 @@ def test_score_function_gradient_is_unbiased() -> None:
     assert gradients[0].abs().max() > 0.3
 
 
+@pytest.mark.slow
 def test_reparameterised_plans_improve_with_gradients_through_learned_dynamics() -> None:
     """Continuous states and actions: `Trace_ELBO` alone, whose gradient passes through the ensemble's samples."""
     game = Rendezvous(horizon=5)

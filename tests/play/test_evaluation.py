@@ -16,8 +16,7 @@ from inference_marl.analysis.recorded import read
 from inference_marl.config.files import build, dump
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, Rendezvous
-from inference_marl.learners import Stationary
-from inference_marl.learners.maddpg import Maddpg
+from inference_marl.learners import Maddpg, Stationary
 from inference_marl.play import Evaluation
 from inference_marl.types import Actor, Memory, Metric, Trajectory
 from tests.runs.small_runs import (
@@ -36,9 +35,9 @@ from tests.runs.small_runs import (
 @pytest.mark.parametrize(
     ("game", "arm"),
     [
-        (MatrixGame("stag_hunt", horizon=5, memory=1), rommeo_q()),
+        pytest.param(MatrixGame("stag_hunt", horizon=5, memory=1), rommeo_q(), marks=pytest.mark.slow),
         (MatrixGame("chicken", horizon=5), [Alternating(), rommeo_q()]),
-        (Rendezvous(horizon=4), rommeo_ac()),
+        pytest.param(Rendezvous(horizon=4), rommeo_ac(), marks=pytest.mark.slow),
         (Rendezvous(horizon=4), Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=3)),
     ],
 )

@@ -336,7 +336,13 @@ class _Poisoned(MatrixGame):
 
 
 @pytest.mark.filterwarnings("ignore:Encountered NaN")
-@pytest.mark.parametrize("learner", [rommeo_q, lambda: rommeo_q(critic=NetworkCritic([4]), replay=3, batch_size=64)])
+@pytest.mark.parametrize(
+    "learner",
+    [
+        rommeo_q,
+        pytest.param(lambda: rommeo_q(critic=NetworkCritic([4]), replay=3, batch_size=64), marks=pytest.mark.slow),
+    ],
+)
 def test_numbers_that_are_nowhere_finite_stop_the_run_and_keep_the_last_good_checkpoint(
     learner: Callable[[], Rommeo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_damage_to_any_file_of_a_finished_run_is_noticed_before_anything_is_show
     assert tried >= 8 * damages
 
 
+@pytest.mark.slow
 @FEW_AND_MANY
 def test_damage_to_any_file_of_an_unfinished_run_is_noticed_or_mended(
     damages: int, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ from inference_marl.config.build import SpecError
 from inference_marl.config.factors import ablation
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.games import MatrixGame, Rendezvous, Spread
-from inference_marl.learners.maddpg import Maddpg
+from inference_marl.learners import Maddpg
 from inference_marl.play import Evaluation
 from inference_marl.runs import run as verbs
 from inference_marl.runs.arm import Arm
@@ -50,10 +50,7 @@ EXTENDED: dict[str, Callable[..., Experiment]] = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name.startswith(("states", "played")) else pytest.param(name, marks=pytest.mark.slow)
-        for name in EXTENDED
-    ],
+    [name if name.startswith("states") else pytest.param(name, marks=pytest.mark.slow) for name in EXTENDED],
 )
 def test_a_finished_run_that_is_extended_is_the_run_of_so_many_steps(name: str, tmp_path: Path) -> None:
     whole = run(EXTENDED[name](steps=12), tmp_path, "whole")
@@ -113,6 +110,7 @@ def test_what_was_played_is_not_taken_back(finished: Path, tmp_path: Path) -> No
         assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_run_with_failed_arms_is_extended(tmp_path: Path) -> None:
     arms: dict[str, Any] = {"good": rommeo_q(), "bad": Breaking()}
     with pytest.raises(RunError, match=r"^arms\.bad"):
@@ -152,6 +150,7 @@ def test_all_runs_of_a_suite_are_extended(tmp_path: Path) -> None:
         assert_same(folder / name, whole / name)
 
 
+@pytest.mark.slow
 def test_states_that_no_result_holds_are_recorded_anew(tmp_path: Path) -> None:
     def experiment(steps: int) -> Experiment:
         game = MatrixGame("chicken", horizon=3, memory=1)

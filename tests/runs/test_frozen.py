@@ -21,8 +21,7 @@ from inference_marl.config.together import together
 from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, Rendezvous, Spread
-from inference_marl.learners import Stationary
-from inference_marl.learners.maddpg import Maddpg
+from inference_marl.learners import Maddpg, Stationary
 from inference_marl.play import Evaluation
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.run import resume

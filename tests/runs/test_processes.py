@@ -48,6 +48,7 @@ class _Leaving(Stationary, Learner):
         return {}
 
 
+@pytest.mark.slow
 def test_arms_in_processes_end_as_they_do_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever becomes of the other processes: one fails, one takes its process along, another run is sound."""
     monkeypatch.syspath_prepend(ROOT)  # where a process finds the classes of this file

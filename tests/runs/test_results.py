@@ -55,8 +55,12 @@ def test_a_run_is_a_folder_with_everything_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "experiment",
-    [climbing(), Experiment(MaxOfTwoQuadratics(), {"ac": rommeo_ac()}, 2, 6)],
-    ids=["discrete", "continuous"],
+    [
+        pytest.param(climbing(), id="discrete"),
+        pytest.param(
+            Experiment(MaxOfTwoQuadratics(), {"ac": rommeo_ac()}, 2, 6), id="continuous", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_what_does_not_fit_into_memory_is_written_and_summarised_likewise(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

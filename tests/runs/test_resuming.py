@@ -119,7 +119,9 @@ RESUMABLE: dict[str, Callable[[], Experiment]] = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("svi", "peers", "rommeo_ac") else name
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in ("svi", "peers", "rommeo_ac", "planner", "memory")
+        else name
         for name in RESUMABLE
     ],
 )

@@ -85,6 +85,7 @@ def test_a_job_of_several_arms_goes_on_where_it_was_cut(tmp_path: Path, monkeypa
     assert_same(tmp_path / "test", whole)
 
 
+@pytest.mark.slow
 def test_one_level_that_fails_does_not_lose_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its arms are played again one by one, and end as if they had never been together."""
     arms = {"a": [rommeo_q(), Stationary(probabilities=[1, 0, 0])]}

@@ -338,7 +338,7 @@ def test_write_all(tmp_path: Path) -> None:
     assert "beliefs_by_state" not in written("there", metrics=DISCRETE["metrics"], posterior=there)
 
 
-@pytest.mark.parametrize("make", [run_folder.discrete, run_folder.continuous])
+@pytest.mark.parametrize("make", [run_folder.discrete, pytest.param(run_folder.continuous, marks=pytest.mark.slow)])
 def test_write_all_of_one_replicate_and_one_record(tmp_path: Path, make: type) -> None:
     run = make(1, 5)
     run = {name: data.isel(step=[-1]) if "step" in data.dims else data for name, data in run.items()}
@@ -405,6 +405,7 @@ def test_types_are_shown_where_there_are_any() -> None:
             plots.opponent_types_over_time(without)
 
 
+@pytest.mark.slow
 def test_many_learners_are_cut_to_what_is_legible() -> None:
     posterior = DISCRETE["posterior"]
     many = xr.concat([posterior.sel(learner=["rommeo_q"])] * 14, dim="learner", data_vars="minimal")

@@ -170,6 +170,7 @@ def test_follows_its_schedules_over_updates() -> None:
         assert float(learner.strategy[0, 0, 0]) == pytest.approx(first)
 
 
+@pytest.mark.slow
 def test_wolf_comes_closer_to_the_mixed_equilibrium_than_phc() -> None:
     """The paper's claim: on matching pennies policies of PHC circle, those of WoLF-PHC converge to (1/2, 1/2)."""
     game, replicates = MatrixGame("matching_pennies"), 200

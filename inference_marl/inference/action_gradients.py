@@ -1,0 +1,71 @@
+"""Gradients of an expected value with respect to the probabilities of a discrete action."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gumbel_softmax, one_hot
+
+from inference_marl.described import Count, Described, Positive
+
+Values = Callable[[Tensor], Tensor]
+"""Values, `...`, of actions as points of the simplex, `... x actions`."""
+
+
+class ActionGradient(Described, ABC):
+    """Estimates `grad E_{a ~ pi} Q(a)` for the logits of a categorical policy."""
+
+    @abstractmethod
+    def __call__(self, logits: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """A surrogate, `...`, whose mean gradient is the estimate, and values of drawn actions, `...`, detached.
+
+        Args:
+            logits: `... x actions`.
+            values: the critic, differentiable in its argument. Its own parameters must be frozen.
+        """
+
+
+class GumbelSoftmax(ActionGradient):
+    """Values of relaxed draws, with gradients through the critic (Jang et al. 2017, Maddison et al. 2017): biased.
+
+    Args:
+        temperature: of the relaxation.
+        hard: whether the critic sees one-hot draws, and the gradient is the relaxed one's (straight-through); if not,
+            it sees the relaxed ones, as in the authors' code of MADDPG, though replay holds one-hot actions.
+    """
+
+    def __init__(self, temperature: Positive = 1.0, hard: bool = True) -> None:
+        self.temperature, self.hard = temperature, hard
+
+    def __call__(self, logits: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """See `ActionGradient`."""
+        found = values(gumbel_softmax(logits, self.temperature, self.hard))
+        return found, found.detach()
+
+
+class ScoreFunction(ActionGradient):
+    """`grad log pi(a) (Q(a) - baseline)`, the stochastic policy gradient (Lowe et al. 2017, Eq. 4): unbiased.
+
+    The baseline of a draw is the mean value of the others. The critic need not be differentiable in the action, and is
+    only asked for values of one-hot ones.
+
+    Args:
+        draws: per datum; with one there is no baseline.
+    """
+
+    def __init__(self, draws: Count = 2) -> None:
+        self.draws = draws
+
+    def __call__(self, logits: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """See `ActionGradient`."""
+        log_policy = logits.log_softmax(-1)
+        with torch.no_grad():
+            flat = log_policy.exp().flatten(0, -2)
+            drawn = torch.multinomial(flat, self.draws, replacement=True).T.view(self.draws, *logits.shape[:-1])
+            worth = torch.stack([values(one_hot(each, logits.shape[-1]).to(logits.dtype)) for each in drawn])
+            others = (worth.sum(0) - worth) / (self.draws - 1) if self.draws > 1 else torch.zeros_like(worth)
+        scores = torch.stack([log_policy.gather(-1, each.unsqueeze(-1)).squeeze(-1) for each in drawn])
+        return (scores * (worth - others)).mean(0), worth.mean(0)

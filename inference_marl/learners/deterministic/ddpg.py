@@ -1,0 +1,29 @@
+"""DDPG: deterministic actor-critics that take the others for a part of the world (Lillicrap et al., ICLR 2016)."""
+
+from __future__ import annotations
+
+from inference_marl.described import hyperparameters
+from inference_marl.learners.deterministic.base import DeterministicActorCritic
+from inference_marl.types import Seat
+
+
+@hyperparameters
+class Ddpg(DeterministicActorCritic):
+    """Every agent has an actor and a critic that see its own observation, and its own action::
+
+        y_i = r_i + gamma Q_i'(o_i', mu_i'(o_i'))
+        grad J_i = E[grad mu_i(o_i) grad_{a_i} Q_i(o_i, a_i)],   a_i = mu_i(o_i)
+
+    What the others do, and learn, moves its rewards, so what replay holds grows stale. With `twin_critics`,
+    `target_noise: 0.2` and `actor_interval: 2` it is TD3 (Fujimoto et al. 2018).
+
+    Args:
+        hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
+            regularisation, max_gradient_norm, shared, twin_critics, target_noise, actor_interval: see
+            `DeterministicActorCritic`.
+        seats: see `Team`.
+    """
+
+    def sees(self, seat: Seat) -> list[int]:
+        """Its own observation and action."""
+        return [seat.index, len(seat.observations) + seat.index]

@@ -1,0 +1,37 @@
+"""DDPG-OM: DDPG whose critic sees the opponents' actions, with an opponent module (baseline of Tian et al. 2019)."""
+
+from __future__ import annotations
+
+from inference_marl.described import hyperparameters
+from inference_marl.learners.deterministic.modelling import ModellingOthers
+from inference_marl.learners.deterministic.opponents import PredictedActions
+from inference_marl.types import Seat
+
+
+@hyperparameters
+class DdpgOm(ModellingOthers):
+    """Every agent has an actor that sees its own observation, and a critic that also sees what everybody does::
+
+        y_i = r_i + gamma Q_i'(o_i', a'),   a_i' = mu_i'(o_i'),   others' a_j' = f_i^j(o_i')
+        grad J_i = E[grad mu_i(o_i) grad_{a_i} Q_i(o_i, a)],   a_i = mu_i(o_i), others from replay
+
+    with `f` trained by supervision to predict what the others did lately. Nothing of the others' observations or
+    policies is known. From the public code of PR2 and ROMMEO (github.com/ml3705454/mapr2), since neither paper says
+    what it is; there losses are halved, and the actions of targets have noise.
+
+    Args:
+        predicted: what predicts the others' actions.
+        hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
+            regularisation, max_gradient_norm, shared, twin_critics, target_noise, actor_interval: see
+            `DeterministicActorCritic`.
+        seats: see `Team`.
+    """
+
+    described_by = "predicted"
+
+    predicted: PredictedActions = PredictedActions()
+
+    def sees(self, seat: Seat) -> list[int]:
+        """Its own observation, and everybody's action."""
+        agents = len(seat.observations)
+        return [seat.index, *range(agents, 2 * agents)]

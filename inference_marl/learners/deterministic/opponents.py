@@ -1,0 +1,367 @@
+"""What agents believe of the others' policies: networks for every pair of agents, fitted to what was done lately."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from itertools import groupby
+from typing import ClassVar, Literal, Self, cast
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from inference_marl.described import Clip, Count, NotNegative, Positive, Rate, hyperparameters, within
+from inference_marl.guides import CategoricalNetwork, TanhNormalNetwork
+from inference_marl.inference.conditional import Conditional, local_parameters
+from inference_marl.inference.networks import MLP, track
+from inference_marl.inference.optimise import Optimiser
+from inference_marl.inference.replay import Ring, entries_of
+from inference_marl.learners.deterministic.stacks import for_rows, legal, squashed, step_down
+from inference_marl.spaces import Discrete, Space
+from inference_marl.types import POSITIVE, Metric, Part, Seat, Transition
+
+OPPONENT_KL = Metric(
+    "opponent_kl",
+    "KL from what the others are believed to do",
+    bounds=POSITIVE,
+    higher_is_better=False,
+    meaning="Mean over a minibatch and the other agents of KL(their policy || what it is believed to be), in nats; of "
+    "discrete actions.",
+    tabulated=False,
+)
+OPPONENT_ERROR = Metric(
+    "opponent_error",
+    "distance from what the others are believed to do",
+    bounds=POSITIVE,
+    higher_is_better=False,
+    meaning="Root mean square, over a minibatch and the other agents, of the distance between what their actor does "
+    "and the mean of what it is believed to do, in units of half the box's width.",
+    tabulated=False,
+)
+"""How far beliefs are from the truth; what is true is known to the experiment, not to the agent."""
+
+Pair = tuple[int, int]
+"""A member of a team, by number, and another agent, by index."""
+
+
+@hyperparameters
+class OpponentModule(Part):
+    """Base: for every member of a team, one model for each of the other agents; a subclass says of which kind.
+
+    All pairs of equal spaces are one batch of matrices, `(replicates pairs) x in x out`. A minibatch is drawn from the
+    newest `window` transitions, since a model fitted to a whole replay is one of the average of old policies, and
+    targets that follow it say that nobody heeds anybody.
+
+    Args:
+        window: transitions remembered per replicate.
+        batch_size: transitions drawn from the window per step.
+        steps: gradient steps per update.
+        learning_rate: Adam's step size.
+        target_rate: fraction by which the models used in targets follow after every update, in (0, 1].
+        max_gradient_norm: clip the gradient of each replicate's each network; `None` for no clipping.
+
+    Attributes:
+        reads: whose observation a model is given: the modelled agent's (`theirs`), or its owner's (`own`).
+        kinds: the pairs, by spaces.
+    """
+
+    reads: ClassVar[Literal["theirs", "own"]]
+    team: tuple[Seat, ...] = field(init=False)
+
+    window: Count = 6400
+    batch_size: Count = 256
+    steps: Count = 1
+    learning_rate: Positive = 3e-3
+    target_rate: Rate = 0.01
+    max_gradient_norm: Clip = 0.5
+
+    def bind_all(self, team: Sequence[Seat]) -> Self:
+        """A working copy for the members of a team."""
+        return self._bound(seat=team[0], team=tuple(team))
+
+    def setup(self) -> None:
+        """Create the networks, their targets and optimisers, and the window."""
+        seat = self.seat
+        pairs = [(number, other) for number, each in enumerate(self.team) for other in each.opponents]
+        keyed = sorted(pairs, key=lambda pair: str(self._spaces(pair)))
+        self.kinds: list[list[Pair]] = [list(its) for _, its in groupby(keyed, self._spaces)]
+        networks = []
+        for its in self.kinds:
+            rows = for_rows(seat, len(its))
+            networks.append(self.network(rows, *self._spaces(its[0])))
+        self.networks, self.slow = nn.ModuleList(networks), nn.ModuleList(copy.deepcopy(networks))
+        optimisers = [
+            Optimiser("opponent model", each.parameters(), self.learning_rate, self.max_gradient_norm)
+            for each in networks
+        ]
+        self.optimisers = cast(Sequence[Optimiser], nn.ModuleList(optimisers))
+        spaces = {f"obs_{agent}": space for agent, space in enumerate(seat.observations)}
+        spaces |= {f"action_{agent}": space for agent, space in enumerate(seat.action_spaces)}
+        entries = entries_of(spaces, seat.dtype) | {"alive": ((len(seat.action_spaces),), torch.bool)}
+        self.observed = Ring(seat, self.window, entries)
+
+    def _spaces(self, pair: Pair) -> tuple[Space, Space]:
+        """What a model is given, and what it is of."""
+        return self.seat.observations[self._reader(pair)], self.seat.action_spaces[pair[1]]
+
+    def _reader(self, pair: Pair) -> int:
+        """The agent whose observation a model is given."""
+        return pair[1] if self.reads == "theirs" else self.team[pair[0]].index
+
+    @abstractmethod
+    def network(self, rows: Seat, observation: Space, action: Space) -> nn.Module:
+        """A network for each of the seat's replicates, which are rows."""
+
+    @abstractmethod
+    def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
+        """Losses, `rows x batch`, of actions given observations, `rows x batch x event`."""
+
+    @abstractmethod
+    def draw(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None) -> Tensor:
+        """Actions as critics see them, `rows x batch x event`: one-hot draws, or points of the box."""
+
+    @abstractmethod
+    def believed(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
+        """Probabilities, `rows x batch x actions`, or draws, `rows x batch x draws x dim`."""
+
+    def observe(self, batch: Transition) -> None:
+        """Remember transitions, `replicates x n`."""
+        entries = {f"obs_{agent}": value for agent, value in enumerate(batch.obs)}
+        entries |= {f"action_{agent}": value for agent, value in enumerate(batch.actions)}
+        everybody = torch.ones_like(batch.rewards, dtype=torch.bool)
+        self.observed.push(entries | {"alive": everybody if batch.alive is None else batch.alive})
+
+    @local_parameters()
+    def fit(self) -> None:
+        """Take gradient steps on the window, on means over the transitions before which the modelled agent was in.
+
+        The pairs of a replicate share a minibatch.
+
+        Raises:
+            NonFiniteError: if a loss is not finite.
+        """
+        for _ in range(self.steps):
+            batch = self.observed.sample(self.batch_size)
+            for its, network, optimiser in zip(self.kinds, self.networks, self.optimisers, strict=True):
+                action = self._spaces(its[0])[1]
+                actions = self._rows([batch[f"action_{other}"] for _, other in its])
+                losses = self.losses(network, action, self._seen(its, batch), actions).unflatten(0, (-1, len(its)))
+                there = torch.stack([batch["alive"][..., other] for _, other in its], 1)
+                step_down(optimiser, (losses * there).sum(-1) / there.sum(-1).clamp_min(1))
+        for slow, network in zip(self.slow, self.networks, strict=True):
+            track(slow, network, self.target_rate)
+
+    def _seen(self, pairs: Sequence[Pair], batch: Mapping[str, Tensor]) -> Tensor:
+        return self._rows([batch[f"obs_{self._reader(pair)}"] for pair in pairs])
+
+    @staticmethod
+    def _rows(values: Sequence[Tensor]) -> Tensor:
+        """One tensor per pair, `replicates x batch x event`, as `(replicates pairs) x batch x event`."""
+        return torch.stack(list(values), 1).flatten(0, 1)
+
+    @local_parameters()
+    @torch.no_grad()
+    def predict(self, obs: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None) -> dict[Pair, Tensor]:
+        """What every other agent is drawn to do by the slow models, `replicates x batch x event`; see `draw`.
+
+        Args:
+            obs: of everybody, `replicates x batch x event`.
+            masks: legal actions of everybody, `replicates x batch x actions`.
+        """
+        batch = {f"obs_{agent}": value for agent, value in enumerate(obs)}
+        found: dict[Pair, Tensor] = {}
+        for its, network in zip(self.kinds, self.slow, strict=True):
+            given = [None if masks is None else masks[other] for _, other in its]
+            mask = None if given[0] is None else self._rows([each for each in given if each is not None])
+            drawn = self.draw(network, self._spaces(its[0])[1], self._seen(its, batch), mask)
+            found |= dict(zip(its, drawn.unflatten(0, (-1, len(its))).unbind(1), strict=True))
+        return found
+
+    def opponent_model(self, number: int, obs: Tensor, draws: int) -> Tensor | None:
+        """What a member believes of the others' joint action, as `Actor.beliefs` has it.
+
+        `None` if that depends on what others observe, unless all observe the same; or if actions are of both kinds.
+
+        Args:
+            number: the member.
+            obs: its own observation, `replicates x batch x event`.
+            draws: number of draws, in boxes.
+        """
+        seat = self.team[number]
+        same = self.reads == "own" or (seat.game is not None and seat.game.shared_observation)
+        kinds = {type(seat.action_spaces[other]) for other in seat.opponents}
+        if not same or len(kinds) != 1:
+            return None
+        believed = self.beliefs(number, [obs] * len(seat.observations), draws)
+        first, *others = (believed[other] for other in seat.opponents)
+        for each in others:
+            joint = kinds == {Discrete}
+            first = (first.unsqueeze(-1) * each.unsqueeze(-2)).flatten(-2) if joint else torch.cat([first, each], -1)
+        return first
+
+    @local_parameters()
+    @torch.no_grad()
+    def beliefs(self, number: int, obs: Sequence[Tensor], draws: int = 1) -> dict[int, Tensor]:
+        """What a member believes of each other agent, by agent; see `believed`.
+
+        Args:
+            number: the member.
+            obs: of everybody, `replicates x batch x event`.
+            draws: number of draws, in boxes.
+        """
+        batch = {f"obs_{agent}": value for agent, value in enumerate(obs)}
+        found: dict[int, Tensor] = {}
+        for its, network in zip(self.kinds, self.networks, strict=True):
+            if all(owner != number for owner, _ in its):
+                continue
+            action = self._spaces(its[0])[1]
+            believed = self.believed(network, action, self._seen(its, batch), draws).unflatten(0, (-1, len(its)))
+            found |= {its[place][1]: believed[:, place] for place in range(len(its)) if its[place][0] == number}
+        return found
+
+
+@hyperparameters
+class InferredPolicies(OpponentModule):
+    """The others' policies, inferred by maximum likelihood with an entropy bonus (Lowe et al. 2017, Eq. 7)::
+
+        L(phi_i^j) = -E[log mu_i^j(a_j | o_j) + entropy H(mu_i^j(. | o_j))]
+
+    A model is given the observation of the agent it models, as in the paper: what is not known is its policy.
+
+    Args:
+        conditional: the family of distributions; `None` for a `CategoricalNetwork` or `TanhNormalNetwork` of two layers
+            of 64, as the actions require.
+        entropy: weight of the entropy (in the paper .001).
+        window, batch_size, steps, learning_rate, target_rate, max_gradient_norm: see `OpponentModule`.
+    """
+
+    reads = "theirs"
+
+    conditional: Conditional | None = None
+    entropy: NotNegative = 1e-3
+
+    def network(self, rows: Seat, observation: Space, action: Space) -> nn.Module:
+        """The conditional."""
+        default = CategoricalNetwork((64, 64)) if isinstance(action, Discrete) else TanhNormalNetwork((64, 64))
+        with within("conditional"):
+            return (self.conditional or default).bind(rows, action, [observation])
+
+    def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
+        """See `OpponentModule`; the entropy of densities is estimated from one draw."""
+        distribution: dist.TorchDistribution = network(obs)
+        loss: Tensor = -distribution.log_prob(actions)
+        if self.entropy == 0:
+            return loss
+        if isinstance(action, Discrete):
+            return loss - self.entropy * distribution.entropy()
+        return loss + self.entropy * distribution.log_prob(distribution.rsample())
+
+    def draw(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None) -> Tensor:
+        """See `OpponentModule`."""
+        distribution: dist.TorchDistribution = network(obs)
+        if not isinstance(action, Discrete):
+            point: Tensor = distribution.sample()
+            return point
+        drawn = dist.Categorical(logits=legal(distribution.logits, mask)).sample()
+        return action.encode(drawn, self.seat.dtype)
+
+    def believed(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
+        """See `OpponentModule`."""
+        distribution: dist.TorchDistribution = network(obs).expand(obs.shape[:2])
+        if isinstance(action, Discrete):
+            probabilities: Tensor = distribution.probs
+            return probabilities
+        return distribution.sample((draws,)).movedim(0, 2)
+
+
+@hyperparameters
+class PredictedActions(OpponentModule):
+    """The others' actions, predicted from one's own observation: least squares in boxes, else cross-entropy.
+
+    The opponent module of DDPG-OM in the public code of the ROMMEO paper: a point, where actions are continuous. There
+    it is fitted to the newest batch, which is a `window` as long as the batch, and has no target.
+
+    Args:
+        hidden: widths of the hidden layers.
+        window, batch_size, steps, learning_rate, target_rate, max_gradient_norm: see `OpponentModule`.
+    """
+
+    reads = "own"
+
+    hidden: Sequence[Count] = (64, 64)
+    window: Count = 512
+    target_rate: Rate = 1.0
+
+    def __post_init__(self) -> None:
+        self.hidden = tuple(self.hidden)
+
+    def network(self, rows: Seat, observation: Space, action: Space) -> nn.Module:
+        """Its outputs are logits, or are squashed into the box."""
+        return _Predictor(rows, observation, action, self.hidden)
+
+    def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
+        """See `OpponentModule`; squared errors are of coordinates scaled to [-1, 1]."""
+        outputs: Tensor = network(obs)
+        if isinstance(action, Discrete):
+            return cross_entropy(outputs.flatten(0, 1), actions.flatten(), reduction="none").view(actions.shape)
+        return (torch.tanh(outputs) - action.encode(actions, self.seat.dtype)).square().mean(-1)
+
+    def draw(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None) -> Tensor:
+        """See `OpponentModule`."""
+        outputs: Tensor = network(obs)
+        if not isinstance(action, Discrete):
+            return squashed(outputs, action)
+        return action.encode(dist.Categorical(logits=legal(outputs, mask)).sample(), self.seat.dtype)
+
+    def believed(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
+        """See `OpponentModule`; all draws are the point that is predicted."""
+        outputs: Tensor = network(obs)
+        if isinstance(action, Discrete):
+            return outputs.softmax(-1)
+        return squashed(outputs, action).unsqueeze(2).expand(-1, -1, draws, *[-1] * len(action.event_shape))
+
+
+class _Predictor(nn.Module):
+    """A network for each row over features of an observation, `rows x batch x event` to `rows x batch x outputs`."""
+
+    def __init__(self, rows: Seat, observation: Space, action: Space, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.observation, self.dtype = observation, rows.dtype
+        self.network = MLP(rows, observation.features, action.features, hidden)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Outputs at `obs`."""
+        out: Tensor = self.network(self.observation.encode(obs, self.dtype))
+        return out
+
+
+def compared(
+    spaces: Sequence[Space], believed: Mapping[int, Tensor], actual: Mapping[int, Tensor], alive: Tensor | None
+) -> dict[str, Tensor]:
+    """`OPPONENT_KL` and `OPPONENT_ERROR`, as far as there are actions of either kind, `replicates` each.
+
+    Args:
+        spaces: everybody's actions.
+        believed: by agent, see `OpponentModule.believed`.
+        actual: by agent, probabilities `replicates x batch x actions`, or points `replicates x batch x event`.
+        alive: who was in, `replicates x batch x agents`; `None` for all.
+    """
+    found: dict[str, list[Tensor]] = {OPPONENT_KL.name: [], OPPONENT_ERROR.name: []}
+    for agent in believed.keys() & actual.keys():
+        space, there = spaces[agent], None if alive is None else alive[..., agent]
+        one, other = actual[agent], believed[agent]
+        if isinstance(space, Discrete):
+            ratio = one.clamp_min(1e-30).log() - other.clamp_min(1e-30).log()
+            name, values = OPPONENT_KL.name, (one * ratio).sum(-1)
+        else:
+            _, half_width = space.scale(one.dtype, one.device)
+            distance = (one - other.mean(2)) / half_width
+            name, values = OPPONENT_ERROR.name, distance.flatten(2).square().sum(-1)
+        weight = torch.ones_like(values) if there is None else there.to(values.dtype)
+        found[name].append((values * weight).sum(-1) / weight.sum(-1).clamp_min(1))
+    means = {name: torch.stack(each).mean(0) for name, each in found.items() if each}
+    return {name: each.sqrt() if name == OPPONENT_ERROR.name else each for name, each in means.items()}

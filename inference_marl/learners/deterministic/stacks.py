@@ -1,0 +1,273 @@
+"""The networks of several agents as one batch of matrices, `(replicates agents) x in x out`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from inference_marl.inference.failures import NonFiniteError, heeded
+from inference_marl.inference.networks import MLP
+from inference_marl.inference.optimise import Optimiser
+from inference_marl.inference.schedules import ByReplicate
+from inference_marl.play import Functional
+from inference_marl.spaces import Box, Discrete, Space
+from inference_marl.types import Member, Memory, Seat
+
+Rate = float | ByReplicate
+
+
+class Stack(nn.Module):
+    """Networks of equal shape for several agents.
+
+    Attributes:
+        every: all parameters.
+    """
+
+    def __init__(self, seat: Seat, agents: int, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.agents = agents
+        self.network = MLP(for_rows(seat, agents), inputs, outputs, hidden)
+        self.every = tuple(self.network.parameters())
+
+    def forward(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
+        """`replicates x agents x batch x in` (or x 1 x, for all alike) to `... x out`; of the numbered agents only."""
+        if numbers is None or list(numbers) == list(range(self.agents)):
+            out: Tensor = self.network(x.expand(-1, self.agents, -1, -1).flatten(0, 1))
+            return out.view(-1, self.agents, *out.shape[1:])
+        weights = {name: value.flatten(0, 1) for name, value in self.weights(list(numbers)).items()}
+        some = self.for_agents(len(numbers))
+        found: Tensor = torch.func.functional_call(some, weights, (x.flatten(0, 1),)).unflatten(0, (-1, len(numbers)))
+        return found
+
+    def weights(self, numbers: int | list[int]) -> dict[str, Tensor]:
+        """Those of one agent, or of some, `replicates x agents x ...`, by their names in `for_agents`."""
+        named = self.network.named_parameters()
+        return {name: value.unflatten(0, (-1, self.agents))[:, numbers] for name, value in named}
+
+    def for_agents(self, agents: int) -> MLP:
+        """A network for so many agents, whose own weights do not matter."""
+        made = copy.copy(self.network)
+        made.replicates = self.network.replicates // self.agents * agents
+        return made
+
+
+class Policy(nn.Module):
+    """The policy that an actor's outputs stand for, as a module that `Functional` evaluates."""
+
+    heeds_masks = True
+
+    def __init__(self, network: MLP, seat: Seat) -> None:
+        super().__init__()
+        self.network, self.seat = network, seat
+
+    def forward(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
+        """A categorical, or a point in the box."""
+        outputs = self.network(self.seat.observation.encode(obs, self.seat.dtype))
+        if isinstance(self.seat.action, Discrete):
+            return dist.Categorical(logits=legal(outputs, mask)), memory
+        return dist.Delta(squashed(outputs, self.seat.action)).to_event(1), memory
+
+
+class Actors(nn.Module):
+    """The actors of the members with equal spaces, their target, and their optimiser.
+
+    Args:
+        team: the seats of all members.
+        numbers: which members.
+        hidden: widths of the hidden layers.
+        shared: whether they have one actor in common.
+        learning_rate: Adam's step size.
+        max_gradient_norm: see `Optimiser`.
+    """
+
+    def __init__(
+        self,
+        team: Sequence[Seat],
+        numbers: Sequence[int],
+        hidden: Sequence[int],
+        shared: bool,
+        learning_rate: Rate,
+        max_gradient_norm: float | None,
+    ) -> None:
+        super().__init__()
+        self.seats, self.numbers, self.shared = [team[number] for number in numbers], list(numbers), shared
+        first = self.seats[0]
+        networks = 1 if shared else len(numbers)
+        self.actors = Stack(first, networks, first.observation.features, first.action.features, hidden)
+        self.slow_actors = copy.deepcopy(self.actors)
+        rate = over_rows(learning_rate, networks)
+        self.optimiser = Optimiser("actors", self.actors.parameters(), rate, max_gradient_norm)
+
+    @property
+    def action(self) -> Space:
+        """The members' space of actions."""
+        return self.seats[0].action
+
+    def outputs(self, actors: Stack, features: Sequence[Tensor]) -> Tensor:
+        """Outputs of actors or target, `replicates x members x batch x outputs`.
+
+        Args:
+            actors: which.
+            features: of everybody's observation first, `replicates x batch x features`.
+        """
+        x = torch.stack([features[seat.index] for seat in self.seats], 1)
+        if not self.shared:
+            out: Tensor = actors(x)
+            return out
+        together: Tensor = actors(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
+        return together
+
+    def legal(self, outputs: Tensor, masks: Sequence[Tensor | None] | None) -> Tensor:
+        """Outputs of which only those of legal actions count."""
+        if masks is None:
+            return outputs
+        pairs = zip(outputs.unbind(1), self.seats, strict=True)
+        return torch.stack([legal(logits, masks[seat.index]) for logits, seat in pairs], 1)
+
+    def policy(self, member: Member, slow: bool = False) -> Functional:
+        """A member's policy, or its target."""
+        place, actors = self.numbers.index(member.number), self.slow_actors if slow else self.actors
+        weights = actors.weights(0 if self.shared else place)
+        parameters = {f"network.{name}": value for name, value in weights.items()}
+        return Functional(Policy(actors.for_agents(1), member.seat), member.seat, parameters)
+
+
+class Critics(nn.Module):
+    """The critics of members who see as many features of each kind, their targets, and their optimiser.
+
+    Args:
+        team: the seats of all members.
+        numbers: whose critics.
+        places: what each of them sees, as places among the observations of all agents, followed by their actions.
+        hidden: widths of the hidden layers.
+        copies: critics per member, of whose targets the smallest is taken.
+        learning_rate: Adam's step size.
+        max_gradient_norm: see `Optimiser`.
+
+    Attributes:
+        stacks, slow: one for each copy, and its target.
+    """
+
+    def __init__(
+        self,
+        team: Sequence[Seat],
+        numbers: Sequence[int],
+        places: Sequence[Sequence[int]],
+        hidden: Sequence[int],
+        copies: int,
+        learning_rate: Rate,
+        max_gradient_norm: float | None,
+    ) -> None:
+        super().__init__()
+        first = team[numbers[0]]
+        spaces = (*first.observations, *first.action_spaces)
+        self.numbers, self.places = list(numbers), [list(each) for each in places]
+        self.widths = [[spaces[place].features for place in each] for each in self.places]
+        stacks = [Stack(first, len(numbers), sum(self.widths[0]), 1, hidden) for _ in range(copies)]
+        self.stacks = cast(Sequence[Stack], nn.ModuleList(stacks))
+        self.slow = copy.deepcopy(self.stacks)
+        rate = over_rows(learning_rate, len(numbers))
+        self.optimiser = Optimiser("critics", [*self.every], rate, max_gradient_norm)
+
+    @property
+    def every(self) -> list[nn.Parameter]:
+        """The parameters of all critics."""
+        return [parameter for stack in self.stacks for parameter in stack.every]
+
+    @property
+    def slow_every(self) -> list[nn.Parameter]:
+        """The parameters of all targets, in the same order."""
+        return [parameter for stack in self.slow for parameter in stack.every]
+
+    def inputs(self, features: Sequence[Tensor]) -> Tensor:
+        """What they see, `replicates x members x batch x in`; x 1 x if all see the same.
+
+        Args:
+            features: of everybody's observations and actions, `replicates x batch x features`, or if members believe
+                different things about them, `replicates x team x batch x features`.
+        """
+        if all(each == self.places[0] for each in self.places) and all(each.dim() == 3 for each in features):
+            return torch.cat([features[place] for place in self.places[0]], -1).unsqueeze(1)
+        rows = [
+            [each if (each := features[place]).dim() == 3 else each[:, number] for place in places]
+            for number, places in zip(self.numbers, self.places, strict=True)
+        ]
+        return torch.stack([torch.cat(row, -1) for row in rows], 1)
+
+    def with_own(self, inputs: Tensor, numbers: Sequence[int], place: Sequence[int], own: Tensor) -> Tensor:
+        """Inputs of some members' critics in which their own actions are others, `replicates x members x batch x in`.
+
+        Args:
+            inputs: see `inputs`.
+            numbers: which members.
+            place: where their own actions are, as in `places`.
+            own: features of their actions, `replicates x members x batch x features`.
+        """
+        at = [self.numbers.index(number) for number in numbers]
+        some = inputs if inputs.shape[1] == 1 else inputs[:, at]
+        starts = [sum(self.widths[row][: self.places[row].index(its)]) for row, its in zip(at, place, strict=True)]
+        columns = torch.tensor(starts, device=own.device).unsqueeze(-1) + torch.arange(own.shape[-1], device=own.device)
+        size = own.shape[:3]
+        x = some.repeat(1, size[1], 1, 1) if some.shape[1] == 1 else some.clone()
+        return x.scatter_(-1, columns.view(1, len(at), 1, -1).expand(*size, -1), own)
+
+    def values(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
+        """Values of the first copy, `replicates x members x batch`; of the numbered members only, of the team's."""
+        at = None if numbers is None else [self.numbers.index(number) for number in numbers]
+        found: Tensor = self.stacks[0](x, at).squeeze(-1)
+        return found
+
+    def slow_values(self, x: Tensor) -> Tensor:
+        """Values of the targets, the smallest of the copies', `replicates x members x batch`."""
+        smallest: Tensor = self.slow[0](x).squeeze(-1)
+        for slow in self.slow[1:]:
+            smallest = torch.minimum(smallest, slow(x).squeeze(-1))
+        return smallest
+
+
+def for_rows(seat: Seat, each: int) -> Seat:
+    """A seat for `each` rows per replicate, `(replicates each)`, as one batch of matrices has them."""
+    return replace(seat, replicates=seat.replicates * each)
+
+
+def step_down(optimiser: Optimiser, loss: Tensor) -> None:
+    """Step down a loss, `replicates x rows each`.
+
+    Raises:
+        NonFiniteError: see `Optimiser.step`; it names replicates.
+    """
+    try:
+        optimiser.step(loss.flatten())
+    except NonFiniteError as error:
+        if heeded() is not None:  # they are replicates already
+            raise
+        replicates = sorted({row // loss.shape[1] for row in error.replicates})
+        raise NonFiniteError(error.what, replicates) from error
+
+
+def over_rows(rate: Rate, each: int) -> float | Tensor:
+    """A step size for `each` rows per replicate."""
+    if not isinstance(rate, ByReplicate):
+        return rate
+    numbers = rate(0)
+    assert isinstance(numbers, Tensor)
+    return numbers.flatten().repeat_interleave(each)
+
+
+def legal(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Logits of which only legal ones count; all alike where none is legal, as an agent's that is out may be."""
+    return logits if mask is None else logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+
+
+def squashed(outputs: Tensor, space: Space) -> Tensor:
+    """Points of a box, `... x shape`, from outputs of a network, `... x features`."""
+    assert isinstance(space, Box)
+    centre, half_width = space.scale(outputs.dtype, outputs.device)
+    point: Tensor = centre + half_width * torch.tanh(outputs).unflatten(-1, space.shape)
+    return point

@@ -1,0 +1,452 @@
+"""DDPG, DDPG-OM and MADDPG with inferred policies: what critics see, and what targets are told of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from inference_marl.experiment import Experiment
+from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, Spread
+from inference_marl.guides import CategoricalNetwork, TanhNormalNetwork
+from inference_marl.inference.action_gradients import GumbelSoftmax, ScoreFunction
+from inference_marl.inference.conditional import local_parameters
+from inference_marl.inference.noise import NormalNoise
+from inference_marl.inference.schedules import ByReplicate
+from inference_marl.learners.deterministic import (
+    Ddpg,
+    DdpgOm,
+    DeterministicActorCritic,
+    InferredPolicies,
+    Maddpg,
+    ModellingOthers,
+    PredictedActions,
+)
+from inference_marl.learners.deterministic.modelling import TARGET_ERROR
+from inference_marl.learners.deterministic.opponents import OPPONENT_ERROR, OPPONENT_KL, compared
+from inference_marl.learners.deterministic.stacks import Stack
+from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.spaces import Box, Discrete
+from inference_marl.types import Actor, Game, Member, Trajectory, Transition, seed_streams
+
+R, E, B = 3, 2, 5
+SMALL: dict[str, Any] = {"hidden": (6,), "batch_size": B, "replay": 40, "warmup": 1}
+
+
+def inferred(**changes: Any) -> InferredPolicies:
+    return InferredPolicies(**{"window": 10, "batch_size": 4} | changes)
+
+
+def predicted(**changes: Any) -> PredictedActions:
+    return PredictedActions(**{"hidden": (6,), "window": 10, "batch_size": 4} | changes)
+
+
+LEARNERS: dict[str, tuple[str, Callable[[], Actor]]] = {
+    "Ddpg": ("any", lambda: Ddpg(**SMALL)),
+    "Ddpg, as TD3": ("any", lambda: Ddpg(**SMALL, twin_critics=True, target_noise=0.2, actor_interval=2)),
+    "DdpgOm": ("any", lambda: DdpgOm(**SMALL, predicted=predicted())),
+    "Maddpg, inferred": ("any", lambda: Maddpg(**SMALL, inferred=inferred(), estimator=ScoreFunction())),
+}
+GAMES: dict[str, Callable[[], Game]] = {
+    "boxes": lambda: Rendezvous(dim=2),
+    "discrete": lambda: Spread(3),
+    "unequal": lambda: MatrixGame(torch.randn(2, 3, 2).tolist(), common=True),
+}
+
+
+def filled(game: Game, arm: Actor, steps: int = 8) -> tuple[DeterministicActorCritic, list[Actor], Trajectory]:
+    """A team that has seen some play, out of its warm-up, and everybody; and the play."""
+    seed_streams(0, torch.device("cpu"))
+    actors = Experiment(game, {"it": arm}, replicates=R, environments=E, dtype="float64").bind("it")
+    newest = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors).collect(steps)
+    update(actors, newest, 3)
+    (first, *_) = actors
+    assert isinstance(first, Member)
+    assert isinstance(first.of, DeterministicActorCritic)
+    return first.of, actors, newest
+
+
+def by_hand(stack: Stack, row: int, x: Tensor) -> Tensor:
+    """Values of a critic with one hidden layer, `replicates x batch`."""
+    weights = stack.weights(row)
+    hidden = torch.relu(x @ weights["layers.0.weight"] + weights["layers.0.bias"])
+    return (hidden @ weights["layers.1.weight"] + weights["layers.1.bias"]).squeeze(-1)
+
+
+def critic_of(team: DeterministicActorCritic, number: int, copy: int = 0) -> Callable[[Tensor], Tensor]:
+    """The target of a member's critic."""
+    (its,) = [critics for critics in team.critics if number in critics.numbers]
+    return lambda x: by_hand(its.slow[copy], its.numbers.index(number), x)
+
+
+def features(game: Game, agent: int, action: Tensor) -> Tensor:
+    space = game.action_spaces[agent]
+    return one_hot(action, space.n).double() if isinstance(space, Discrete) else space.encode(action, torch.float64)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_ddpgs_critic_sees_its_own_observation_and_action(name: str) -> None:
+    game = GAMES[name]()
+    team, _, _ = filled(game, Ddpg(**SMALL))
+    data = team.transitions.draw(B)
+    joint = team._encoded(data.obs, data.actions, data.alive)
+    for critics in team.critics:
+        x = critics.inputs(joint).expand(-1, len(critics.numbers), -1, -1)
+        for row, number in enumerate(critics.numbers):
+            obs = game.observations[number].encode(data.obs[number], torch.float64)
+            torch.testing.assert_close(x[:, row], torch.cat([obs, features(game, number, data.actions[number])], -1))
+    assert sorted(number for critics in team.critics for number in critics.numbers) == list(range(game.agents))
+    assert len(team.critics) == (2 if name == "unequal" else 1)
+
+
+def test_ddpgs_gradient_is_that_of_its_critic_alone() -> None:
+    """Against finite differences; what the others did does not matter."""
+    game = Rendezvous(dim=2)
+    team, members, _ = filled(game, Ddpg(**SMALL | {"regularisation": 0.1}))
+    data = team.transitions.draw(B)
+    (group,) = team.groups
+    found: list[Tensor] = []
+    its = group.optimiser
+    its.__dict__["step"] = lambda loss: found.extend(torch.autograd.grad(loss.sum(), its._own))
+    team._improve(group, data, team._encoded(data.obs, data.actions, None))
+
+    def objective() -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for number in range(2):
+            own = members[number].policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
+            value = by_hand(team.critics[0].stacks[0], number, torch.cat([data.obs[number], own], -1))
+            total = total + (0.1 * torch.atanh(own).square().mean(-1) - value).mean(-1).sum()
+        return total
+
+    step = 1e-6
+    for parameter, gradient in zip(group.actors.parameters(), found, strict=True):
+        for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::9]:
+            at = tuple(index.tolist())
+            with torch.no_grad():
+                parameter[at] += step
+                above = objective()
+                parameter[at] -= 2 * step
+                below = objective()
+                parameter[at] += step
+            assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
+
+
+def next_own(members: Sequence[Actor], data: Transition) -> list[Tensor]:
+    """What everybody's target does next, in boxes."""
+    return [
+        member.snapshot().slow().act(obs, {}, explore=False).action  # type: ignore[attr-defined]
+        for member, obs in zip(members, data.next_obs, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("learner", [Ddpg, DdpgOm, Maddpg])
+def test_targets_by_hand(learner: type[DeterministicActorCritic]) -> None:
+    """DDPG's of the agent alone, DDPG-OM's with what it predicts from its own observation, MADDPG's as inferred."""
+    game = Rendezvous(dim=2)
+    more: dict[str, Any] = {
+        Ddpg: {},
+        DdpgOm: {"predicted": predicted(target_rate=0.3)},
+        Maddpg: {"inferred": inferred(target_rate=0.3)},
+    }[learner]
+    team, members, _ = filled(game, learner(**SMALL, **more, discount=0.9))
+    data = team.transitions.draw(B)
+    over = torch.zeros_like(data.terminated)
+    over[:, ::2] = True
+    data = Transition(data.obs, data.actions, data.rewards, data.next_obs, over, over)
+    own = next_own(members, data)
+    seed_streams(5, torch.device("cpu"))
+    targets = team._targets(data)
+    for number in range(2):
+        other = 1 - number
+        if learner is Ddpg:
+            x = torch.cat([data.next_obs[number], own[number]], -1)
+        else:
+            assert isinstance(team, ModellingOthers)
+            assert team.module is not None
+            row = team.module.kinds[0].index((number, other))
+            reads = number if learner is DdpgOm else other
+            predicts = team.module.slow[0]
+            if learner is DdpgOm:
+                weights = {name: value.unflatten(0, (R, 2))[:, row] for name, value in predicts.named_parameters()}
+                hidden = torch.relu(data.next_obs[reads] @ weights["network.layers.0.weight"])
+                assert not weights["network.layers.0.bias"].eq(0).all()
+                hidden = torch.relu(
+                    data.next_obs[reads] @ weights["network.layers.0.weight"] + weights["network.layers.0.bias"]
+                )
+                theirs = torch.tanh(hidden @ weights["network.layers.1.weight"] + weights["network.layers.1.bias"])
+            else:
+                seed_streams(5, torch.device("cpu"))
+                rows = torch.stack([data.next_obs[pair[1]] for pair in team.module.kinds[0]], 1).flatten(0, 1)
+                with local_parameters(), torch.no_grad():
+                    theirs = predicts(rows).sample().unflatten(0, (R, 2))[:, row]
+            done = [own[number], theirs] if number == 0 else [theirs, own[number]]
+            seen = [data.next_obs[number]] if learner is DdpgOm else list(data.next_obs)
+            x = torch.cat([*seen, *done], -1)
+        expected = data.rewards[..., number] + 0.9 * torch.where(over, 0.0, critic_of(team, number)(x))
+        torch.testing.assert_close(targets[:, number], expected)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_smaller_of_two_critics_is_the_target(name: str) -> None:
+    game = GAMES[name]()
+    team, _, _ = filled(game, Ddpg(**SMALL, twin_critics=True, discount=0.9))
+    data = team.transitions.draw(40)
+    data = replace(data, terminated=torch.zeros_like(data.terminated))
+    seen = [team._feature(value, place, None) for place, value in enumerate(data.next_obs)]
+    seed_streams(1, torch.device("cpu"))
+    following = team._following(data, seen)
+    seed_streams(1, torch.device("cpu"))
+    targets = team._targets(data)
+    smaller = 0
+    for number in range(game.agents):
+        action = following[number]
+        done = action if isinstance(game.action_spaces[number], Discrete) else features(game, number, action)
+        x = torch.cat([seen[number], done], -1)
+        one, other = critic_of(team, number)(x), critic_of(team, number, 1)(x)
+        smaller += int((other < one).sum())
+        torch.testing.assert_close(targets[:, number], data.rewards[..., number] + 0.9 * torch.minimum(one, other))
+    assert 0 < smaller < game.agents * R * 40
+
+
+def test_noise_on_the_actions_of_targets_is_in_half_widths_clipped_and_stays_in_the_box() -> None:
+    team, _, _ = filled(MaxOfTwoQuadratics(), Ddpg(**SMALL, target_noise=0.2))
+    space = team.seat.action
+    raw = torch.zeros(1, 1, 100_000, 1, dtype=torch.float64)
+    noise = team._drawn(space, raw) / 10
+    assert float(noise.std()) == pytest.approx(0.2, rel=0.03)
+    assert float(noise.abs().max()) == pytest.approx(0.5)
+    assert float(team._drawn(space, raw + 20).max()) == pytest.approx(10.0)
+
+
+def test_delayed_actors_move_with_the_targets_every_other_update() -> None:
+    team, actors, newest = filled(Rendezvous(), Ddpg(**SMALL, actor_interval=2))
+
+    def moved(module: torch.nn.Module, before: dict[str, Tensor]) -> bool:
+        return any(not torch.equal(value, before[name]) for name, value in module.named_parameters())
+
+    said = []
+    for _ in range(4):
+        before = {name: value.clone() for name, value in team.named_parameters()}
+        metrics = update(actors, newest)
+        now = dict(team.named_parameters())
+        changed = {
+            name.split(".")[0] + "." + name.split(".")[2] for name in now if not torch.equal(now[name], before[name])
+        }
+        said.append((sorted(changed), "action_value" in metrics[0]))
+    every = ["critics.slow", "critics.stacks", "groups.actors", "groups.slow_actors"]
+    # Two updates were made, of which the second left the actors alone.
+    assert said == [(every, True), (["critics.stacks"], False)] * 2
+
+
+def test_warm_up_with_the_policys_own_exploration() -> None:
+    team, actors, newest = filled(MaxOfTwoQuadratics(), Ddpg(**SMALL | {"warmup": 10, "warmup_actions": "policy"}))
+    obs = torch.zeros(R, 2000, dtype=torch.int64)
+    played = actors[0].act(obs, {}).action
+    assert float((played / 10).std()) == pytest.approx(0.2, rel=0.1)
+    before = {name: value.clone() for name, value in team.named_parameters()}
+    update(actors, newest)
+    assert all(torch.equal(value, before[name]) for name, value in team.named_parameters())
+
+
+def likely(policies: InferredPolicies, game: Game, steps: int, fits: int) -> tuple[ModellingOthers, Trajectory]:
+    team, actors, _ = filled(game, Maddpg(**SMALL | {"warmup": 10**6}, inferred=policies))
+    assert isinstance(team, ModellingOthers)
+    assert team.module is not None
+    newest = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors).collect(steps)
+    team.store(newest)
+    for _ in range(fits):
+        team.module.fit()
+    return team, newest
+
+
+def test_inferred_policies_are_those_that_were_played() -> None:
+    """Agents who play uniformly at random are inferred to; those who always do the same, as well."""
+    game = MatrixGame("climbing")
+    policies = inferred(window=2000, batch_size=500, learning_rate=0.05, conditional=CategoricalNetwork((4,)))
+    team, _ = likely(policies, game, 500, 60)
+    assert team.module is not None
+    obs = [torch.zeros(R, 1, dtype=torch.int64)] * 2
+    assert (team.module.beliefs(0, obs)[1] - 1 / 3).abs().max() < 0.06
+    only = Transition(
+        tuple(torch.zeros(R, 2000, dtype=torch.int64) for _ in range(2)),
+        (torch.zeros(R, 2000, dtype=torch.int64), torch.full((R, 2000), 2)),
+        torch.zeros(R, 2000, 2, dtype=torch.float64),
+        tuple(torch.zeros(R, 2000, dtype=torch.int64) for _ in range(2)),
+        torch.zeros(R, 2000, dtype=torch.bool),
+        torch.zeros(R, 2000, dtype=torch.bool),
+    )
+    team.module.observe(only)
+    for _ in range(60):
+        team.module.fit()
+    assert (team.module.beliefs(0, obs)[1][..., 2] > 0.9).all()
+    assert (team.module.beliefs(1, obs)[0][..., 0] > 0.9).all()
+    believed = team.module.opponent_model(0, obs[0], 1)
+    assert believed is not None
+    torch.testing.assert_close(believed, team.module.beliefs(0, obs)[1])
+
+
+def test_more_entropy_makes_them_less_sure() -> None:
+    game = MatrixGame("climbing")
+    found = []
+    for entropy in (0.0, 1.0):
+        policies = inferred(window=64, batch_size=64, learning_rate=0.05, entropy=entropy)
+        team, newest = likely(policies, game, 32, 0)
+        assert team.module is not None
+        for step in newest.steps:
+            step.actions[1].fill_(0)
+        team.store(newest)
+        for _ in range(80):
+            team.module.fit()
+        found.append(team.module.beliefs(0, [torch.zeros(R, 1, dtype=torch.int64)] * 2)[1][..., 0].max())
+    # -log p - H is least where log(2 p / (1 - p)) = 1 / p.
+    assert found[0] > 0.95
+    assert float(found[1]) == pytest.approx(0.685, abs=0.02)
+
+
+def test_they_read_what_the_modelled_agent_sees_and_predictions_what_the_owner_sees() -> None:
+    game = Spread(3)
+    for arm, reads_theirs in (
+        (Maddpg(**SMALL, inferred=inferred()), True),
+        (DdpgOm(**SMALL, predicted=predicted()), False),
+    ):
+        team, _, newest = filled(game, arm)
+        assert isinstance(team, ModellingOthers)
+        assert team.module is not None
+        obs = list(newest.flat.obs)
+        believed = team.module.beliefs(0, obs)
+        for changed in range(3):
+            other = [value + 1.0 if agent == changed else value for agent, value in enumerate(obs)]
+            now = team.module.beliefs(0, other)
+            for agent in (1, 2):
+                differs = not torch.equal(now[agent], believed[agent])
+                assert differs == (changed == agent if reads_theirs else changed == 0)
+
+
+def test_beliefs_are_recorded_where_the_others_observation_is_known() -> None:
+    """Their joint action, in games where all observe the same; predictions are from the own observation anywhere."""
+    common = MatrixGame(torch.randn(2, 3, 2).tolist(), common=True)
+    one = torch.zeros(R, 1, dtype=torch.int64)
+    for arm in (Maddpg(**SMALL, inferred=inferred()), DdpgOm(**SMALL, predicted=predicted())):
+        team, actors, newest = filled(common, arm)
+        assert isinstance(team, ModellingOthers)
+        assert team.module is not None
+        joint = actors[0].beliefs(one, {}, 1)["opponent_model"]
+        assert joint.shape == (R, 1, 6)
+        each = team.module.beliefs(0, [one] * 3)
+        torch.testing.assert_close(joint, (each[1].unsqueeze(-1) * each[2].unsqueeze(-2)).flatten(-2))
+        _, others, newest = filled(Spread(3), arm)
+        assert ("opponent_model" in others[0].beliefs(newest.flat.obs[0], {}, 1)) == isinstance(arm, DdpgOm)
+        _, boxes, _ = filled(MaxOfTwoQuadratics(), arm)
+        drawn = boxes[0].beliefs(one, {}, 7)["opponent_model"]
+        assert drawn.shape == (R, 1, 7, 1)
+        assert (drawn[:, :, :1] == drawn).all() == isinstance(arm, DdpgOm)
+
+
+def test_what_they_are_compared_with_is_the_truth() -> None:
+    """By hand: KL of a categorical, distance from the mean of draws; transitions without the agent do not count."""
+    spaces = (Discrete(2), Box(-10, 10, 1))
+    probs, sure = torch.tensor([0.25, 0.75]), torch.tensor([0.5, 0.5])
+    actual = {0: probs.expand(R, 4, 2), 1: torch.full((R, 4, 1), 5.0)}
+    believed = {0: sure.expand(R, 4, 2), 1: torch.tensor([0.0, 4.0]).view(1, 1, 2, 1).expand(R, 4, 2, 1)}
+    found = compared(spaces, believed, actual, None)
+    kl = float((probs * (probs / sure).log()).sum())
+    torch.testing.assert_close(found[OPPONENT_KL.name], torch.full((R,), kl))
+    torch.testing.assert_close(found[OPPONENT_ERROR.name], torch.full((R,), 0.3))
+    alive = torch.ones(R, 4, 2, dtype=torch.bool)
+    alive[:, :2] = False
+    wrong = {agent: torch.cat([torch.full_like(value[:, :2], 0.5), value[:, 2:]], 1) for agent, value in actual.items()}
+    for name, value in compared(spaces, believed, wrong, alive).items():
+        torch.testing.assert_close(value, found[name])
+
+
+def test_the_error_of_targets_is_nought_if_what_is_believed_is_true() -> None:
+    game = Rendezvous(dim=1)
+    team, _, _ = filled(game, DdpgOm(**SMALL, predicted=predicted(target_rate=1.0)))
+    assert isinstance(team, ModellingOthers)
+    assert team.module is not None
+    said = team._compare()
+    assert all((each[TARGET_ERROR.name] > 0).all() for each in said)
+    # Both agents do the same everywhere, and are known to.
+    for network in (*(group.slow_actors for group in team.groups), *team.module.slow):
+        for parameter in network.parameters():
+            parameter.data.zero_()
+    assert not any(each[TARGET_ERROR.name].any() for each in team._compare())
+
+
+def test_measuring_changes_nothing() -> None:
+    game = Spread(2)
+
+    def after(every: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+        monkeypatch.setattr("inference_marl.learners.deterministic.modelling.COMPARED_EVERY", every)
+        team, actors, newest = filled(game, Maddpg(**SMALL, inferred=inferred()))
+        said = update(actors, newest, 3)
+        assert (TARGET_ERROR.name in said[0]) == (every == 2)
+        return {name: value.clone() for name, value in team.named_parameters()}
+
+    with pytest.MonkeyPatch.context() as patched:
+        one, other = after(2, patched), after(1000, patched)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("learner", [Ddpg, DdpgOm, Maddpg])
+def test_a_rate_or_discount_may_differ_by_replicate(learner: type[DeterministicActorCritic]) -> None:
+    """Each replicate learns as it would if all had its numbers."""
+    game = Rendezvous(dim=1)
+
+    def weights(rate: Any, discount: Any) -> list[Tensor]:
+        team, _, _ = filled(game, learner(**SMALL | {"learning_rate": rate, "discount": discount}))
+        parts = [*(part.actors for part in team.groups), *(stack for part in team.critics for stack in part.stacks)]
+        return [value.detach().unflatten(0, (R, 2)) for part in parts for value in part.parameters()]
+
+    rates, discounts = [0.01, 0.001, 0.003], [0.0, 0.9, 0.5]
+    apart = [weights(rate, discount) for rate, discount in zip(rates, discounts, strict=True)]
+    together = weights(ByReplicate(rates), ByReplicate(discounts))
+    for replicate in range(R):
+        for one, other in zip(together, apart[replicate], strict=True):
+            torch.testing.assert_close(one[replicate], other[replicate])
+
+
+def test_models_of_pairs_do_not_touch_each_other() -> None:
+    """What agent 0 did in replicate 1 changes what is believed of it there, and of nobody else."""
+    game = MatrixGame(torch.zeros(2, 3, 2).tolist(), common=True)
+
+    def after(change: int) -> ModellingOthers:
+        team, _, newest = filled(game, Maddpg(**SMALL | {"warmup": 10**6}, inferred=inferred()))
+        assert isinstance(team, ModellingOthers)
+        assert team.module is not None
+        for step in newest.steps:
+            step.actions[0][1] = change
+        team.store(newest)
+        for _ in range(3):
+            team.module.fit()
+        return team
+
+    one, other = after(0).module, after(1).module
+    assert one is not None
+    assert other is not None
+    for its, mine, theirs in zip(one.kinds, one.networks, other.networks, strict=True):
+        for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+            differs = (a != b).unflatten(0, (R, len(its))).flatten(2).any(-1)
+            assert all(int(r) == 1 and its[int(row)][1] == 0 for r, row in differs.nonzero())
+    assert any((a != b).any() for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("conditional", [TanhNormalNetwork((5,)), CategoricalNetwork((5,))])
+def test_a_family_that_does_not_fit_is_refused(conditional: Any) -> None:
+    from inference_marl.described import IncompatibleError
+
+    game = Spread(2) if isinstance(conditional, TanhNormalNetwork) else MaxOfTwoQuadratics()
+    with pytest.raises(IncompatibleError, match=r"arms.it.inferred.conditional.*expected (Box|Discrete)"):
+        filled(game, Maddpg(**SMALL, inferred=inferred(conditional=conditional)))
+    fits = MaxOfTwoQuadratics() if isinstance(conditional, TanhNormalNetwork) else Spread(2)
+    filled(fits, Maddpg(**SMALL, inferred=inferred(conditional=conditional), noise=NormalNoise(0.1)))
+
+
+def test_soft_draws_may_be_passed_on_as_in_the_authors_code() -> None:
+    team, _, _ = filled(Spread(2), Maddpg(**SMALL, estimator=GumbelSoftmax(hard=False)))
+    assert all(value.isfinite().all() for value in team.parameters())
