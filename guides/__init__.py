@@ -6,6 +6,7 @@ Import as `inference_marl.guides`. Guides refer to models only by the names of t
 from inference_marl.guides.autoregressive import Autoregressive
 from inference_marl.guides.closed_form import ClosedForm, Empirical, Optimal
 from inference_marl.guides.conditionals import CategoricalNetwork, SplineFlow, Tabular, TanhNormalNetwork
+from inference_marl.guides.implicit import Implicit, SamplerNetwork
 from inference_marl.guides.mixtures import TanhNormalMixture
 from inference_marl.guides.orderings import Guide, OpponentFirst, PolicyFirst
 from inference_marl.guides.trajectory import ExactTrajectory, TrajectoryGuide
@@ -17,9 +18,11 @@ __all__ = [
     "Empirical",
     "ExactTrajectory",
     "Guide",
+    "Implicit",
     "OpponentFirst",
     "Optimal",
     "PolicyFirst",
+    "SamplerNetwork",
     "SplineFlow",
     "Tabular",
     "TanhNormalMixture",

@@ -13,7 +13,7 @@ from torch.distributions import constraints
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm
-from inference_marl.inference.conditional import Conditional
+from inference_marl.inference.conditional import Conditional, need_density
 from inference_marl.spaces import Box, Space, separate_actions
 
 
@@ -55,6 +55,7 @@ class Autoregressive(Conditional):
         self.opponents: list[Space] = [seat.action_spaces[agent] for agent in seat.opponents]
         factors = []
         with within("factor"):
+            need_density(self.factor)
             if self.factor.learns_from_play or isinstance(self.factor, ClosedForm | Autoregressive):
                 raise IncompatibleError(
                     f"got {type(self.factor).__name__}, expected a conditional over one opponent's action that is "

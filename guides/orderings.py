@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm, Optimal
-from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters
+from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters, need_density
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.spaces import Discrete
 from inference_marl.types import Seat
@@ -56,6 +56,7 @@ class Guide(PyroPart):
         for site in self.order:
             with within(FACTORS[site]):
                 factor: Conditional = getattr(self, FACTORS[site])
+                need_density(factor)
                 if factor.learns_from_play:
                     raise IncompatibleError(
                         f"got {type(factor).__name__}, which learns from what it is shown, but a guide shows it "

@@ -16,7 +16,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm, Empirical
 from inference_marl.guides.conditionals import Tabular
-from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters
+from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters, need_density
 from inference_marl.inference.exact import Factors, smooth
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.tables import tabulate
@@ -107,6 +107,7 @@ class TrajectoryGuide(PyroPart):
         ]:
             with within(name):
                 factor: Conditional = getattr(self, name)
+                need_density(factor)
                 takes_the_prior = isinstance(factor, Empirical) and name == "opponent_model"
                 if factor.learns_from_play or (isinstance(factor, ClosedForm) and not takes_the_prior):
                     raise IncompatibleError(

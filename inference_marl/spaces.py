@@ -151,6 +151,12 @@ class Box:
         centre, half_width = self.scale(values.dtype, values.device)
         return ((values - centre) / half_width).to(dtype).flatten(-len(self.shape))
 
+    def decode(self, features: Tensor) -> Tensor:
+        """The values that have these features, `... x features` to `... x shape`: the inverse of `encode`."""
+        centre, half_width = self.scale(features.dtype, features.device)
+        values: Tensor = centre + half_width * features.unflatten(-1, self.shape)
+        return values
+
     def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.TorchDistribution:
         """The uniform density, batch shape `()`, event shape `shape`.
 

@@ -8,7 +8,7 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from inference_marl.described import Clip, Count, IncompatibleError, Positive, within
-from inference_marl.inference.conditional import Conditional
+from inference_marl.inference.conditional import Conditional, need_density
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Ring, entries_of
@@ -57,6 +57,7 @@ class Amortised(OpponentPrior):
             IncompatibleError: if the conditional does not fit, or has no parameters.
         """
         with within("conditional"):
+            need_density(self.conditional)
             self.conditional = self.conditional.bind(self.seat, self.target, self.parents)
         parameters = list(self.conditional.parameters())
         if not parameters:

@@ -41,7 +41,7 @@ WRITTEN: dict[str, dict[str, str]] = {
     "OpponentTypes": dict.fromkeys(BOTH, made("OpponentTypes", "types: [Uniform, LevelK]")),
     **{
         name: dict.fromkeys(BOTH, network(name))
-        for name in ("CategoricalNetwork", "SplineFlow", "TanhNormalMixture", "TanhNormalNetwork")
+        for name in ("CategoricalNetwork", "SamplerNetwork", "SplineFlow", "TanhNormalMixture", "TanhNormalNetwork")
     },
 }
 

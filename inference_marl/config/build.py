@@ -32,6 +32,7 @@ from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.noise import ActionNoise
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Schedule
+from inference_marl.inference.stein import Stein
 from inference_marl.learners.deterministic.opponents import OpponentModule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
@@ -381,6 +382,7 @@ def available() -> dict[str, dict[str, str]]:
         "optimality": (models.Optimality,),
         "guides": (guides.Guide, guides.TrajectoryGuide),
         "conditionals": (Conditional,),
+        "objectives": (Stein,),
         "explorations": (Exploration,),
         "noise": (ActionNoise,),
         "action gradients": (ActionGradient,),

@@ -112,9 +112,13 @@ class Conditional(PyroPart):
 
     The class attributes `targets` and `conditions` list the kinds of space accepted for the target and for every
     parent, and `bounded` says whether a box must have finite edges, so that invalid combinations fail before anything
-    runs.
+    runs. So do those that need a density which a class does not have, see `need_density`.
+
+    Attributes:
+        has_density: whether its distributions have a `log_prob`; if not, they can only be sampled.
     """
 
+    has_density: ClassVar[bool] = True
     bounded: ClassVar[bool] = False
     targets: ClassVar[tuple[type, ...]] = (Discrete, Box)
     conditions: ClassVar[tuple[type, ...]] = (Discrete, Box)
@@ -159,3 +163,16 @@ class Conditional(PyroPart):
     def full_support(self) -> bool:
         """Whether every value has positive probability, so that any fitted guide has a finite ELBO."""
         return True
+
+
+def need_density(conditional: Conditional) -> None:
+    """Refuse a conditional that can only be sampled, where it would be fitted by its density.
+
+    Raises:
+        IncompatibleError: if it has none.
+    """
+    if not conditional.has_density:
+        raise IncompatibleError(
+            f"got {type(conditional).__name__}, which can only be sampled, expected a conditional with a density, such "
+            "as TanhNormalNetwork, since it is fitted by an ELBO"
+        )

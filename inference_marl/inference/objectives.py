@@ -216,3 +216,23 @@ def optimal_value(
     if second is None:
         second = over_events(temperature, 1) * logsumexp(q / over_events(temperature, 2), -2)
     return kl_weight * logsumexp(log_prior + second / over_events(kl_weight, 1), -1)
+
+
+def drawn_value(q: Tensor, temperature: Number, log_size: float) -> Tensor:
+    """The soft value `alpha log integral exp(Q / alpha)` of a box from values at uniform draws, `replicates x batch`::
+
+        V = alpha (log mean_k exp(Q_k / alpha) + log |A|)
+
+    Its mean is below the integral's (Jensen), by much where few draws meet a narrow top: where Q differs over the box
+    by many times alpha, it tends to the mean of the largest of so many values. The authors' code of MASQL and PR2 has
+    `- log K + dim log 2` in place of `alpha (- log K + dim log 2)`, which is the same for alpha = 1 only.
+
+    Args:
+        q: values at independent uniform draws, `draws x replicates x batch`.
+        temperature: alpha, positive.
+        log_size: log-volume of the box.
+
+    Source: Haarnoja et al. 2017, Eq. 10, with uniform proposals.
+    """
+    value: Tensor = logsumexp(q / temperature, 0)
+    return temperature * (value - math.log(len(q)) + log_size)

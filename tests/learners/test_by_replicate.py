@@ -29,13 +29,15 @@ from inference_marl.guides import (
     OpponentFirst,
     Optimal,
     PolicyFirst,
+    SamplerNetwork,
     Tabular,
     TanhNormalNetwork,
     TrajectoryGuide,
 )
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
-from inference_marl.learners import Planner, Rommeo, Stationary
+from inference_marl.inference.stein import Stein
+from inference_marl.learners import Masql, Planner, Pr2Ac, Rommeo, Stationary
 from inference_marl.learners.lola import Lola, LolaDice, LookAhead, NaiveGradient, StableOpponentShaping
 from inference_marl.learners.tabular import (
     FMQ,
@@ -141,6 +143,20 @@ def planner(**changes: Any) -> Planner:
     return Planner(**parts | changes)
 
 
+def sampling(learner: Any, **changes: Any) -> Any:
+    parts: dict[str, Any] = {
+        "sampler": SamplerNetwork((4,), noise=3),
+        "critic": NetworkCritic((4,)),
+        "stein": Stein(5, 3),
+        "value_particles": 6,
+        "replay": 9,
+        "batch_size": 4,
+        "warmup": 1,
+        "max_gradient_norm": 1.0,
+    }
+    return learner(**parts | changes)
+
+
 ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "rommeo": (repeated, rommeo),
     "rommeo by range": (repeated, Rommeo),
@@ -198,6 +214,9 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "jal": (repeated, lambda: JointActionLearner(exploration=Boltzmann())),
     "pr2-q": (repeated, lambda: PR2Q(exploration=Boltzmann(), opponent_model="soft")),
     "fictitious play": (repeated, lambda: FictitiousPlay(exploration=Boltzmann())),
+    "masql": (lambda: Rendezvous(horizon=7), lambda: sampling(Masql)),
+    "pr2-ac": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,))),
+    "pr2-ac, soft": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,), value="soft")),
     "naive gradient": (repeated, NaiveGradient),
     "lola": (repeated, Lola),
     "lola of order 2": (repeated, lambda: Lola(order=2, look_ahead=True)),

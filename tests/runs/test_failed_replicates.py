@@ -21,9 +21,12 @@ from inference_marl.config.factors import ablation
 from inference_marl.config.files import dump
 from inference_marl.experiment import Experiment, Suite
 from inference_marl.games import MatrixGame, Rendezvous
-from inference_marl.learners import Maddpg, Stationary
+from inference_marl.guides import SamplerNetwork
+from inference_marl.inference.stein import Stein
+from inference_marl.learners import Maddpg, Masql, Pr2Ac, Stationary
 from inference_marl.learners.lola import LolaDice
 from inference_marl.learners.tabular import EpsilonGreedy, IndependentQ
+from inference_marl.models import NetworkCritic
 from inference_marl.play import Evaluation
 from inference_marl.runs import run as verbs
 from inference_marl.runs.arm import Arm
@@ -73,11 +76,21 @@ def broken(step: Step, state: State, bad: list[int]) -> Step:
     return step._replace(state=step.state | {"made": made}, rewards=rewards)
 
 
+SAMPLING: dict[str, Any] = {
+    "sampler": SamplerNetwork((4,)),
+    "critic": NetworkCritic((4,)),
+    "stein": Stein(3, 3),
+    "replay": 20,
+    "batch_size": 4,
+    "warmup": 1,
+}
 LEARNERS: dict[str, tuple[type[Game], Any]] = {
     "rommeo_q": (BrokenMatrix, rommeo_q()),
     "independent_q": (BrokenMatrix, IndependentQ(exploration=EpsilonGreedy(0.3))),
     "rommeo_ac": (BrokenRendezvous, rommeo_ac(warmup=1)),
     "maddpg": (BrokenRendezvous, Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=1)),
+    "masql": (BrokenRendezvous, Masql(**SAMPLING)),
+    "pr2_ac": (BrokenRendezvous, Pr2Ac(hidden=(4,), **SAMPLING)),
 }
 
 
@@ -109,7 +122,7 @@ def test_the_others_go_on_as_if_nothing_had_happened(name: str, tmp_path: Path) 
     assert "failed_replicates" not in json.loads((none / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["rommeo_q", "rommeo_ac", "maddpg"])
+@pytest.mark.parametrize("name", ["rommeo_q", "rommeo_ac", "maddpg", "masql", "pr2_ac"])
 def test_what_is_learned_stays_finite(name: str) -> None:
     playing = Arm.start(experiment(*LEARNERS[name]), "a")
     while playing.step < STEPS:

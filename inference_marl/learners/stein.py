@@ -1,0 +1,204 @@
+"""Base of learners whose beliefs come from a sampler without a density, fitted by Stein variational gradients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import (
+    BelowOne,
+    Clip,
+    Count,
+    IncompatibleError,
+    Positive,
+    Whole,
+    hyperparameters,
+    within,
+)
+from inference_marl.guides import Implicit, SamplerNetwork
+from inference_marl.inference.conditional import local_parameters
+from inference_marl.inference.networks import track
+from inference_marl.inference.noise import ActionNoise
+from inference_marl.inference.objectives import td_target
+from inference_marl.inference.optimise import Optimiser, frozen
+from inference_marl.inference.replay import Replay
+from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, positive
+from inference_marl.inference.stein import Stein, SteinStep
+from inference_marl.models import Critic, NetworkCritic
+from inference_marl.spaces import Box, Space
+from inference_marl.types import Actor, Counting, Experience, Learner, Memory, Metric, Trajectory
+
+DISCREPANCY = Metric(
+    "stein_discrepancy",
+    "Stein discrepancy",
+    higher_is_better=False,
+    meaning="Unbiased estimate of the squared kernelised Stein discrepancy between the sampler and the density "
+    "proportional to exp(Q / temperature): 0 on average for exact draws, and of the size of squared scores for others, "
+    "so it compares samplers of one critic and temperature only. It hardly notices modes that the sampler misses.",
+)
+EXPECTED_VALUE = Metric(
+    "expected_value",
+    "critic's value of its own beliefs",
+    meaning="Mean over a minibatch of Q(s, a, b) with the agent's own action from its policy and the opponents' from "
+    "its model of them, which may overestimate.",
+)
+
+
+@hyperparameters
+class SteinLearner(Counting, Learner):
+    """Base: a critic `Q(s, a, b)` with a target, a sampler, replay, and boxes for everybody's actions.
+
+    A learning step moves the critic towards `r + gamma V(s')`, with V as the subclass defines it, and after warm-up the
+    sampler, by `stein`, towards a density proportional to `exp(Q / alpha)`. Samplers have no density, so no entropy, no
+    KL, no ELBO and no gap are reported (estimates by kernels would be of another distribution), but the discrepancy.
+
+    Args:
+        sampler: what draws actions; without a density.
+        critic: Q(s, a, b).
+        stein: the sampler's objective.
+        temperature: alpha > 0, in units of Q; a number or a schedule over updates.
+        discount: gamma in [0, 1).
+        value_particles: draws per datum in V.
+        replay: transitions kept per replicate.
+        batch_size: transitions drawn from replay per update.
+        learning_rate: Adam's step size for what is not the critic's.
+        warmup: updates during which actions are uniformly random and only the critic is fitted.
+        noise: exploration added to actions afterwards, as functions of the updates made; `None` for none.
+        max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
+    """
+
+    by_replicate = frozenset({"temperature", "discount", "learning_rate"})
+    metrics = (DISCREPANCY, EXPECTED_VALUE)
+
+    sampler: Implicit = SamplerNetwork()
+    critic: Critic = NetworkCritic()
+    stein: Stein = Stein()
+    temperature: Positive | Schedule = 1.0
+    discount: BelowOne | ByReplicate = 0.95
+    value_particles: Count = 16
+    replay: Count = 100_000
+    batch_size: Count = 256
+    learning_rate: Positive | ByReplicate = 1e-3
+    warmup: Whole = 0
+    noise: ActionNoise | None = None
+    max_gradient_norm: Clip = None
+    own: Box = field(init=False)
+    others: Box = field(init=False)
+    target_critic: Critic = field(init=False)
+    optimiser: Optimiser = field(init=False)
+    transitions: Replay = field(init=False)
+
+    def setup(self) -> None:
+        """Bind critic and sampler, and create the sampler's optimiser and the replay."""
+        seat = self.seat
+        self._check_boxes()
+        with within("critic"):
+            self.critic = self.critic.bind(seat)
+        self.target_critic = self.critic if self.critic.target_rate == 1 else copy.deepcopy(self.critic)
+        with within("sampler"):
+            self.sampler = self.sampler.bind(seat, *self.sampled)
+        parameters = self.sampler.parameters()
+        self.optimiser = Optimiser("sampler", parameters, self.learning_rate, self.max_gradient_norm)
+        self.transitions = Replay(seat, self.replay)
+
+    def _check_boxes(self) -> None:
+        who, spaces = type(self).__name__, self.seat.action_spaces
+        if len(spaces) < 2:
+            raise IncompatibleError(f"{who} got a game of one agent, expected opponents to model")
+        for agent, space in enumerate(spaces):
+            if not isinstance(space, Box) or not space.bounded or len(space.shape) != 1:
+                raise IncompatibleError(
+                    f"{who} got actions {space} of agent {agent}, expected vectors in a Box with finite edges"
+                )
+        own, others = self.seat.action, self.seat.opponent_action
+        assert isinstance(own, Box)  # as all are
+        assert isinstance(others, Box)
+        self.own, self.others = own, others
+
+    @property
+    def sampled(self) -> tuple[Space, Sequence[Space]]:
+        """What the sampler draws, and what it is given."""
+        raise NotImplementedError(f"{type(self).__name__}.sampled is not defined")
+
+    def next_value(self, next_obs: Tensor) -> Tensor:
+        """V(s') under the target critic, `replicates x batch`."""
+        raise NotImplementedError(f"{type(self).__name__}.next_value is not defined")
+
+    def improve(self, data: Experience) -> Mapping[str, Tensor]:
+        """Fit all but the critic to a minibatch; returns metrics."""
+        raise NotImplementedError(f"{type(self).__name__}.improve is not defined")
+
+    @property
+    def alpha(self) -> Number:
+        """The current temperature, a number or `replicates x 1`.
+
+        Raises:
+            ValueError: if it is not positive.
+        """
+        (alpha,) = positive(self.updates, temperature=self.temperature)
+        return alpha
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether actions are uniformly random."""
+        return self.updates < self.warmup
+
+    def uniform(self, box: Box, *count: int) -> Tensor:
+        """Uniform points of a box, `replicates x count x dim`; replicates lead, see `SamplerNetwork.unbounded`."""
+        seat = self.seat
+        drawn: Tensor = box.uniform(seat.dtype, seat.device).sample((seat.replicates, *count))
+        return drawn
+
+    def initial_memory(self, replicates: int, environments: int) -> Memory:
+        """That of the noise."""
+        return {} if self.noise is None else self.noise.initial_memory(self.seat, replicates, environments)
+
+    def explored(self, action: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """An action with noise, if there is any, and the memory afterwards."""
+        return (action, memory) if self.noise is None else self.noise(action, self.own, memory, self.updates)
+
+    def store(self, newest: Trajectory) -> None:
+        """Fill the replay, and show the critic the rewards.
+
+        Raises:
+            IncompatibleError: if agents may be out.
+        """
+        newest.check_all_act(type(self).__name__)
+        self.transitions.add(newest.flat)
+        reward = newest.flat.seen_by(self.seat).reward
+        self.critic.observe(reward)
+        if self.target_critic is not self.critic:
+            self.target_critic.observe(reward)
+
+    @local_parameters()
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        """Perform one learning step, as in the class docstring; `peers` is not read."""
+        data = self.transitions.draw(self.batch_size).seen_by(self.seat)
+        with torch.no_grad(), self.target_critic.expected():
+            value = self.next_value(data.next_obs)
+        target = td_target(data.reward, current(self.discount, self.updates), data.terminated, value)
+        self.critic.fit(data.obs, data.action, data.opponent_action, target)
+        if self.target_critic is not self.critic:
+            track(self.target_critic, self.critic, self.critic.target_rate)
+        found = {} if self.warming_up else self.improve(data)
+        self.updates += 1
+        return found
+
+    def fit_sampler(self, q: Callable[[Tensor], Tensor], *parents: Tensor) -> SteinStep:
+        """Take one step that moves the sampler at its parents towards the density proportional to `exp(q / alpha)`.
+
+        Args:
+            q: from points that the sampler draws, `n x replicates x batch x dim`, to values `n x replicates x batch`.
+            parents: `replicates x batch x event`.
+        """
+        alpha = self.alpha
+        with frozen(self.critic.parameters()):
+            draw = partial(self.sampler.unbounded, *parents)
+            step = self.stein(draw, self.sampler.target, lambda points: q(points) / alpha)
+            self.optimiser.step(step.loss)
+        return step
