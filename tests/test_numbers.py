@@ -41,6 +41,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Fixed": {"probabilities": [1, 1]},
     "Linear": {"start": 1.0, "end": 0.1, "steps": 3},
     "OpponentTypes": {"types": [models.Uniform()]},
+    "PiecewiseConstant": {"values": {0: 0.5}},
     "Planner": {"opponent_prior": models.Uniform(), "guide": guides.ExactTrajectory(), "reward": models.KnownReward()},
     "Rommeo": {
         "opponent_prior": models.Uniform(),
@@ -58,6 +59,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 
 ANY_NUMBER = {
     *("BayesianCritic.initial", "BernoulliOptimality.upper", "Constant.value"),
+    *("Evaluation.success_reward",),
     *("Experiment.published", "ExponentialDecay.floor", "ExponentialDecay.start", "InverseTime.start"),
     *("Linear.end", "Linear.start", "MatrixGame.k", "MatrixGame.memory"),
     *("MaxOfTwoQuadratics.global_centre", "MaxOfTwoQuadratics.local_centre", "MaxOfTwoQuadratics.success_reward"),
@@ -101,10 +103,11 @@ def places(hint: Any, stated: In | None = None) -> Iterator[tuple[Callable[[Any]
                 yield (lambda it, items=items: tuple(one(it) if one else 0 for one in items)), allowed, number
     elif isinstance(origin := get_origin(hint), type) and issubclass(origin, Mapping):
         key, value = get_args(hint)
+        numbered = any(True for _ in places(key)) and any(True for _ in places(value))
         for _, allowed, number in places(key):
-            yield (lambda it: {it: Stationary()}), allowed, number
+            yield (lambda it: {it: 0.5 if numbered else Stationary()}), allowed, number
         for put, allowed, number in places(value):
-            yield (lambda it, put=put: {"a": put(it)}), allowed, number
+            yield (lambda it, put=put: {0 if numbered else "a": put(it)}), allowed, number
     elif isinstance(origin, type) and issubclass(origin, Sequence):
         for put, allowed, number in places(get_args(hint)[0]):
             yield (lambda it, put=put: [put(it)]), allowed, number

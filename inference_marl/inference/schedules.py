@@ -6,8 +6,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import torch
@@ -176,26 +175,21 @@ class Linear(Schedule):
 
 
 class PiecewiseConstant(Schedule):
-    """`values[k]` before step `until[k]`, and the last of them from the last of these on.
-
-    Args:
-        values: at least one.
-        until: steps, in ascending order, one fewer than values.
+    """`values[k]` from step k on, until another begins; before all of them, the first.
 
     Raises:
-        ValueError: if their numbers or their order are others.
+        ValueError: if there are none.
     """
 
-    def __init__(self, values: list[float], until: list[Count]) -> None:
-        if len(values) != len(until) + 1:
-            raise ValueError(f"until: got {len(until)} steps for {len(values)} values, expected one fewer than values")
-        if any(one >= other for one, other in pairwise(until)):
-            raise ValueError(f"until: got {list(until)}, expected steps in ascending order")
-        self.values, self.until = tuple(values), tuple(until)
+    def __init__(self, values: Mapping[Whole, Annotated[float, In("a finite number")]]) -> None:
+        if not values:
+            raise ValueError("values: got none, expected numbers by the step from which on they hold")
+        self.steps, self.values = zip(*sorted(dict(values).items()), strict=True)
 
     def __call__(self, step: int) -> float:
         """The value at `step`."""
-        return self.values[bisect_right(self.until, step)]
+        value: float = self.values[max(bisect_right(self.steps, step) - 1, 0)]
+        return value
 
     def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The lowest and the highest value."""

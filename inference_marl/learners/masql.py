@@ -34,8 +34,8 @@ class Masql(SteinLearner):
     max(t - 10, 0))`, annealed at every environment step t; an action is its own part of a draw, also in evaluation.
 
     Args:
-        sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, learning_rate, warmup,
-            noise, max_gradient_norm: see `SteinLearner`.
+        sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, sampler_batch_size,
+            learning_rate, warmup, noise, max_gradient_norm: see `SteinLearner`.
     """
 
     @property

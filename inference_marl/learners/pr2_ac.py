@@ -45,8 +45,8 @@ class Pr2Ac(SteinLearner):
         value: what the critic bootstraps from, see above.
         regularisation: weight of the mean square of mu's outputs before `tanh`, which keeps its gradients alive.
         noise: exploration, as functions of the updates made; `None` for none.
-        sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, learning_rate, warmup,
-            max_gradient_norm: see `SteinLearner`.
+        sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, sampler_batch_size,
+            learning_rate, warmup, max_gradient_norm: see `SteinLearner`.
     """
 
     hidden: Sequence[Count] = (100, 100)

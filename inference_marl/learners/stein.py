@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from inference_marl.described import (
     BelowOne,
     Clip,
     Count,
+    In,
     IncompatibleError,
     Positive,
     Whole,
@@ -66,6 +68,8 @@ class SteinLearner(Counting, Learner):
         value_particles: draws per datum in V.
         replay: transitions kept per replicate.
         batch_size: transitions drawn from replay per update.
+        sampler_batch_size: how many of them all but the critic is fitted to, since each costs as many evaluations of
+            the critic as there are particles; `None` for all.
         learning_rate: Adam's step size for what is not the critic's.
         warmup: updates during which actions are uniformly random and only the critic is fitted.
         noise: exploration added to actions afterwards, as functions of the updates made; `None` for none.
@@ -83,6 +87,7 @@ class SteinLearner(Counting, Learner):
     value_particles: Count = 16
     replay: Count = 100_000
     batch_size: Count = 256
+    sampler_batch_size: Annotated[int | None, In("a positive integer", ", or null for batch_size")] = None
     learning_rate: Positive | ByReplicate = 1e-3
     warmup: Whole = 0
     noise: ActionNoise | None = None
@@ -185,7 +190,7 @@ class SteinLearner(Counting, Learner):
         self.critic.fit(data.obs, data.action, data.opponent_action, target)
         if self.target_critic is not self.critic:
             track(self.target_critic, self.critic, self.critic.target_rate)
-        found = {} if self.warming_up else self.improve(data)
+        found = {} if self.warming_up else self.improve(data.first(self.sampler_batch_size))
         self.updates += 1
         return found
 

@@ -83,10 +83,16 @@ class Experience:
 
     def of_environment(self, environment: int) -> Experience:
         """The same of one environment, `replicates x 1`."""
+        return self._part(slice(environment, environment + 1))
+
+    def first(self, count: int | None) -> Experience:
+        """The first so many transitions, or all."""
+        return self if count is None else self._part(slice(count))
+
+    def _part(self, which: slice) -> Experience:
         names = ("obs", "action", "reward", "next_obs", "terminated", "ended")
-        others = tuple(action[:, environment, None] for action in self.opponent_actions)
-        own = {name: getattr(self, name)[:, environment, None] for name in names}
-        return replace(self, opponent_actions=others, **own)
+        others = tuple(action[:, which] for action in self.opponent_actions)
+        return replace(self, opponent_actions=others, **{name: getattr(self, name)[:, which] for name in names})
 
 
 @dataclass(slots=True)

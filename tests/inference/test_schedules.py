@@ -68,9 +68,10 @@ def test_linear_stops_at_its_end() -> None:
 
 
 def test_piecewise_constant_changes_at_its_steps() -> None:
-    schedule = PiecewiseConstant([3.0, 1.0, 2.0], until=[2, 4])
+    schedule = PiecewiseConstant({4: 2.0, 0: 3.0, 2: 1.0})
     assert [schedule(step) for step in (0, 1, 2, 3, 4, 100)] == [3, 3, 1, 1, 2, 2]
-    assert PiecewiseConstant([0.5], until=[])(9) == 0.5
+    assert [PiecewiseConstant({5: 0.5})(step) for step in (0, 9)] == [0.5, 0.5]
+    assert positive(3, temperature=schedule) == (1.0,)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -87,8 +88,7 @@ def test_decays_never_rise(step: int, later: int) -> None:
         (lambda: ExponentialDecay(1.0, 0.1, delay=-1), "^delay: got -1, expected an integer that is not negative"),
         (lambda: InverseTime(1.0, 0.0), "^scale: got 0.0, expected a positive number"),
         (lambda: Linear(1.0, 0.0, 0), "^steps: got 0, expected a positive integer"),
-        (lambda: PiecewiseConstant([1.0], [3]), "^until: got 1 steps for 1 values, expected one fewer than values"),
-        (lambda: PiecewiseConstant([1.0, 2, 3], [3, 3]), r"^until: got \[3, 3\], expected steps in ascending order"),
+        (lambda: PiecewiseConstant({}), "^values: got none, expected numbers by the step from which on they hold"),
     ],
 )
 def test_what_makes_no_schedule_is_refused(make: object, message: str) -> None:

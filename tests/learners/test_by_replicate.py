@@ -37,7 +37,8 @@ from inference_marl.guides import (
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
 from inference_marl.inference.stein import Stein
-from inference_marl.learners import Masql, Planner, Pr2Ac, Rommeo, Stationary
+from inference_marl.learners import Ddpg, DdpgOm, Maddpg, Masql, Planner, Pr2Ac, Rommeo, Stationary
+from inference_marl.learners.deterministic import InferredPolicies, PredictedActions
 from inference_marl.learners.lola import Lola, LolaDice, LookAhead, NaiveGradient, StableOpponentShaping
 from inference_marl.learners.tabular import (
     FMQ,
@@ -132,6 +133,11 @@ def rommeo_ac(**changes: Any) -> Rommeo:
     return Rommeo(**parts | changes)
 
 
+def deterministic(learner: Any, **changes: Any) -> Actor:
+    made: Actor = learner(**{"hidden": (4,), "replay": 9, "batch_size": 4, "warmup": 2} | changes)
+    return made
+
+
 def planner(**changes: Any) -> Planner:
     parts: dict[str, Any] = {
         "opponent_prior": DirichletMultinomial(),
@@ -214,6 +220,16 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "jal": (repeated, lambda: JointActionLearner(exploration=Boltzmann())),
     "pr2-q": (repeated, lambda: PR2Q(exploration=Boltzmann(), opponent_model="soft")),
     "fictitious play": (repeated, lambda: FictitiousPlay(exploration=Boltzmann())),
+    "ddpg": (lambda: Rendezvous(horizon=7), lambda: deterministic(Ddpg)),
+    "ddpg_om": (
+        lambda: Rendezvous(horizon=7),
+        lambda: deterministic(DdpgOm, predicted=PredictedActions(hidden=(4,), window=8, batch_size=4)),
+    ),
+    "maddpg": (lambda: Rendezvous(horizon=7), lambda: deterministic(Maddpg)),
+    "maddpg_inferred": (
+        lambda: MatrixGame("stag_hunt", horizon=4, memory=1),
+        lambda: deterministic(Maddpg, inferred=InferredPolicies(window=8, batch_size=4)),
+    ),
     "masql": (lambda: Rendezvous(horizon=7), lambda: sampling(Masql)),
     "pr2-ac": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,))),
     "pr2-ac, soft": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,), value="soft")),
