@@ -35,7 +35,7 @@ class Masql(SteinLearner):
 
     Args:
         sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, sampler_batch_size,
-            learning_rate, warmup, noise, max_gradient_norm: see `SteinLearner`.
+            learning_rate, warmup, warmup_actions, noise, max_gradient_norm: see `SteinLearner`.
     """
 
     @property
@@ -53,7 +53,7 @@ class Masql(SteinLearner):
     ) -> tuple[dist.TorchDistribution | None, Memory]:
         """`None`, since actions are only sampled; uniform during warm-up."""
         uniform = self.own.uniform(self.seat.dtype, self.seat.device).expand(obs.shape[:2])
-        return uniform if self.warming_up else None, memory
+        return uniform if self.plays_uniformly else None, memory
 
     @local_parameters()
     @torch.no_grad()
@@ -63,7 +63,7 @@ class Masql(SteinLearner):
         A uniform action during warm-up. Without `explore`, its part of the one of 32 draws with the highest value.
         """
         if explore:
-            if self.warming_up:
+            if self.plays_uniformly:
                 return Decision(self.uniform(self.own, obs.shape[1]), memory)
             (joint,) = self.sampler.particles(obs, count=1)
             return Decision(*self.explored(self.separate(joint)[0], memory))
@@ -89,6 +89,6 @@ class Masql(SteinLearner):
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
         """Policy and opponent model: the two parts of joint draws. The policy is uniform during warm-up."""
         action, opponent_action = self.separate(self.sampler.particles(obs, count=draws).movedim(0, 2))
-        if self.warming_up:
+        if self.plays_uniformly:
             action = self.uniform(self.own, *action.shape[1:3])
         return {"policy": action, "opponent_model": opponent_action}

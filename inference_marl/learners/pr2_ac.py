@@ -46,7 +46,7 @@ class Pr2Ac(SteinLearner):
         regularisation: weight of the mean square of mu's outputs before `tanh`, which keeps its gradients alive.
         noise: exploration, as functions of the updates made; `None` for none.
         sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, sampler_batch_size,
-            learning_rate, warmup, max_gradient_norm: see `SteinLearner`.
+            learning_rate, warmup, warmup_actions, max_gradient_norm: see `SteinLearner`.
     """
 
     hidden: Sequence[Count] = (100, 100)
@@ -86,7 +86,7 @@ class Pr2Ac(SteinLearner):
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
         """The point mu(s), without noise; uniform during warm-up."""
-        if self.warming_up:
+        if self.plays_uniformly:
             return self.own.uniform(self.seat.dtype, self.seat.device).expand(obs.shape[:2]), memory
         return dist.Delta(self.mu(self.actor, obs)).to_event(1), memory
 
@@ -95,7 +95,7 @@ class Pr2Ac(SteinLearner):
         """mu(s) with noise; a uniform action during warm-up; without `explore`, mu(s)."""
         if not explore:
             return Decision(self.mu(self.actor, obs), memory)
-        if self.warming_up:
+        if self.plays_uniformly:
             return Decision(self.uniform(self.own, obs.shape[1]), memory)
         return Decision(*self.explored(self.mu(self.actor, obs), memory))
 
@@ -134,6 +134,6 @@ class Pr2Ac(SteinLearner):
         action = self.mu(self.actor, obs)
         answers = self.sampler.particles(obs, action, count=draws).movedim(0, 2)
         policy = action.unsqueeze(2).expand(-1, -1, draws, -1)
-        if self.warming_up:
+        if self.plays_uniformly:
             policy = self.uniform(self.own, obs.shape[1], draws)
         return {"policy": policy, "opponent_model": answers}

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -71,7 +71,8 @@ class SteinLearner(Counting, Learner):
         sampler_batch_size: how many of them all but the critic is fitted to, since each costs as many evaluations of
             the critic as there are particles; `None` for all.
         learning_rate: Adam's step size for what is not the critic's.
-        warmup: updates during which actions are uniformly random and only the critic is fitted.
+        warmup: updates during which only the critic is fitted.
+        warmup_actions: what is played meanwhile: `uniform` actions, or what the `policy` explores.
         noise: exploration added to actions afterwards, as functions of the updates made; `None` for none.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
     """
@@ -90,6 +91,7 @@ class SteinLearner(Counting, Learner):
     sampler_batch_size: Annotated[int | None, In("a positive integer", ", or null for batch_size")] = None
     learning_rate: Positive | ByReplicate = 1e-3
     warmup: Whole = 0
+    warmup_actions: Literal["uniform", "policy"] = "uniform"
     noise: ActionNoise | None = None
     max_gradient_norm: Clip = None
     own: Box = field(init=False)
@@ -150,8 +152,13 @@ class SteinLearner(Counting, Learner):
 
     @property
     def warming_up(self) -> bool:
-        """Whether actions are uniformly random."""
+        """Whether only the critic is fitted."""
         return self.updates < self.warmup
+
+    @property
+    def plays_uniformly(self) -> bool:
+        """Whether actions are uniformly random."""
+        return self.warming_up and self.warmup_actions == "uniform"
 
     def uniform(self, box: Box, *count: int) -> Tensor:
         """Uniform points of a box, `replicates x count x dim`; replicates lead, see `SamplerNetwork.unbounded`."""

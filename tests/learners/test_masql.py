@@ -120,6 +120,17 @@ def test_warm_up_fits_the_critic_alone() -> None:
     assert moved == {"critic", "target_critic"}
 
 
+def test_warm_up_may_be_played_by_the_first_policy() -> None:
+    obs = torch.zeros(R, 500, dtype=torch.int64)
+    spread = []
+    for actions in ("uniform", "policy"):
+        (learner, _), _ = trained(masql(warmup=10, warmup_actions=actions), MaxOfTwoQuadratics())
+        spread.append(float(learner.act(obs, {}).action.std()))
+        assert (learner.policy(obs, {})[0] is None) == (actions == "policy")
+    assert spread[0] == pytest.approx(10 / 3**0.5, rel=0.05)
+    assert spread[1] < 0.8 * spread[0]
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(IncompatibleError, match="Masql got actions Discrete"):
         bound(masql(), MatrixGame())

@@ -122,3 +122,17 @@ def test_what_an_evaluation_measures_is_declared(tmp_path: Path) -> None:
     assert (found["length_short"] == 2).all()
     assert (found["length_long"] == 5).all()
     assert "evaluation_reward" not in found
+
+
+def test_an_evaluation_is_a_success_from_a_reward_on(tmp_path: Path) -> None:
+    """Averaged over agents: of prisoners, one who confesses and one who does not have -1.5 each on average."""
+    game = MatrixGame("prisoners_dilemma")
+    arm = [Stationary(probabilities=[0.0, 1.0]), Stationary(probabilities=[1.0, 0.0])]
+    rates = []
+    for least in (-1.6, -1.4):
+        evaluation = Evaluation(every=4, steps=3, success_reward=least)
+        experiment = Experiment(game, {"a": arm}, replicates=2, steps=4, evaluation=evaluation)
+        metrics = read(run(experiment, tmp_path)).metrics.isel(step=-1)
+        assert metrics["evaluation_reward"].mean("agent").to_numpy() == pytest.approx(-1.5)
+        rates.append(metrics["evaluation_success"].squeeze("learner").to_numpy().tolist())
+    assert rates == [[1.0, 1.0], [0.0, 0.0]]
