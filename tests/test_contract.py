@@ -71,7 +71,19 @@ from inference_marl.models import (
 from inference_marl.play import Collector, Functional, GameSimulator, Population, update
 from inference_marl.play.learning import snapshots
 from inference_marl.spaces import Box, Discrete, Space
-from inference_marl.types import Actor, Experience, Game, Learner, Memory, Seat, Start, Team, Trajectory
+from inference_marl.types import (
+    Actor,
+    Experience,
+    Game,
+    Learner,
+    Memory,
+    Seat,
+    Start,
+    Team,
+    Trajectory,
+    kept_streams,
+    seed_streams,
+)
 
 R, E = 3, 2
 THREE_AGENTS = [[[1.0, 0.0], [0.0, 2.0]], [[0.0, 3.0], [1.0, 0.0]]]
@@ -665,7 +677,11 @@ def observed(game: Game) -> tuple[Tensor, ...]:
 
 
 def begun(actor: Actor) -> Memory:
-    return actor.begin(Start.everywhere(R, E, torch.device("cpu")), None)
+    """The same every time, also if something is drawn for the episode."""
+    cpu = torch.device("cpu")
+    with kept_streams(cpu):
+        seed_streams(0, cpu)
+        return actor.begin(Start.everywhere(R, E, cpu), None)
 
 
 def probabilities(actor: Actor, obs: Tensor) -> Tensor | None:

@@ -50,7 +50,7 @@ LEARNERS: dict[str, tuple[str, Callable[[], Actor]]] = {
     "Ddpg": ("any", lambda: Ddpg(**SMALL)),
     "Ddpg, as TD3": ("any", lambda: Ddpg(**SMALL, twin_critics=True, target_noise=0.2, actor_interval=2)),
     "DdpgOm": ("any", lambda: DdpgOm(**SMALL, predicted=predicted())),
-    "Maddpg, ensemble": ("any", lambda: Maddpg(**SMALL | {"warmup": 0}, sub_policies=2)),
+    "Maddpg, ensemble": ("box", lambda: Maddpg(**SMALL | {"warmup": 0}, sub_policies=2)),
     "Maddpg, inferred": ("any", lambda: Maddpg(**SMALL, inferred=inferred(), estimator=ScoreFunction())),
 }
 GAMES: dict[str, Callable[[], Game]] = {
