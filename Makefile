@@ -64,7 +64,7 @@ types: $(development) ## mypy, strict
 bench: $(runtime) ## measure speed
 	$(bin)/python experiments/bench.py $(ARGS)
 	$(bin)/python experiments/bench_lola.py $(ARGS)
-	$(bin)/python experiments/bench_maddpg.py $(ARGS)
+	$(bin)/python experiments/bench_actor_critics.py $(ARGS)
 
 .PHONY: build
 build: $(development) ## sdist and wheel in dist/

@@ -23,7 +23,8 @@ from inference_marl.experiment import Experiment, Suite
 from inference_marl.games import MatrixGame, Rendezvous
 from inference_marl.guides import SamplerNetwork
 from inference_marl.inference.stein import Stein
-from inference_marl.learners import Maddpg, Masql, Pr2Ac, Stationary
+from inference_marl.learners import DdpgOm, Maddpg, Masql, Pr2Ac, Stationary
+from inference_marl.learners.deterministic import InferredPolicies
 from inference_marl.learners.lola import LolaDice
 from inference_marl.learners.tabular import EpsilonGreedy, IndependentQ
 from inference_marl.models import NetworkCritic
@@ -89,6 +90,12 @@ LEARNERS: dict[str, tuple[type[Game], Any]] = {
     "independent_q": (BrokenMatrix, IndependentQ(exploration=EpsilonGreedy(0.3))),
     "rommeo_ac": (BrokenRendezvous, rommeo_ac(warmup=1)),
     "maddpg": (BrokenRendezvous, Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=1)),
+    "ddpg_om": (BrokenRendezvous, DdpgOm(hidden=(4,), replay=20, batch_size=4, warmup=1, twin_critics=True)),
+    "maddpg_inferred": (
+        BrokenRendezvous,
+        Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=1, inferred=InferredPolicies(window=8, batch_size=4)),
+    ),
+    "maddpg_ensemble": (BrokenRendezvous, Maddpg(hidden=(4,), replay=20, batch_size=4, warmup=0, sub_policies=2)),
     "masql": (BrokenRendezvous, Masql(**SAMPLING)),
     "pr2_ac": (BrokenRendezvous, Pr2Ac(hidden=(4,), **SAMPLING)),
 }
@@ -122,7 +129,9 @@ def test_the_others_go_on_as_if_nothing_had_happened(name: str, tmp_path: Path) 
     assert "failed_replicates" not in json.loads((none / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["rommeo_q", "rommeo_ac", "maddpg", "masql", "pr2_ac"])
+@pytest.mark.parametrize(
+    "name", ["rommeo_q", "rommeo_ac", "maddpg", "ddpg_om", "maddpg_inferred", "maddpg_ensemble", "masql", "pr2_ac"]
+)
 def test_what_is_learned_stays_finite(name: str) -> None:
     playing = Arm.start(experiment(*LEARNERS[name]), "a")
     while playing.step < STEPS:

@@ -1,9 +1,9 @@
-"""Speed of MADDPG: CPU time of an update, beside the same update by hand and its matrix products alone.
+"""Speed of the deterministic actor-critics: CPU time of an update, beside the same by hand and its products alone.
 
 Three agents with actors of their own on `Spread`, float32, one torch thread. By hand means plain torch, for this game
 and nothing else: a transition is one row of one tensor, and no part could be another one. First it is checked that both
 make the same steps. CPU time is what one thread uses, so that other work on the machine disturbs little; what is
-compared is timed in turns.
+compared is timed in turns. What models of the others and twin critics cost more than plain MADDPG stands beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +21,8 @@ from torch.nn.functional import gumbel_softmax, one_hot
 
 from inference_marl import Experiment
 from inference_marl.games import Spread
-from inference_marl.learners import Maddpg
+from inference_marl.learners import Ddpg, DdpgOm, Maddpg
+from inference_marl.learners.deterministic import DeterministicActorCritic, InferredPolicies, PredictedActions
 from inference_marl.play import Collector, GameSimulator
 from inference_marl.types import Member, Trajectory
 
@@ -28,6 +31,12 @@ ALL_SEEN, ALL_DONE = AGENTS * SEEN, AGENTS * MOVES
 SIZES = [
     *((replicates, (64, 64), batch) for batch in (256, 1024) for replicates in (1, 5, 16)),
     *((replicates, (256, 256), 512) for replicates in (1, 5)),
+]
+VARIANTS: list[tuple[str, type[DeterministicActorCritic], dict[str, Any]]] = [
+    ("Maddpg, twin critics", Maddpg, {"twin_critics": True}),
+    ("Maddpg, inferred policies", Maddpg, {"inferred": InferredPolicies()}),
+    ("Maddpg, three sub-policies, 256 of each", Maddpg, {"sub_policies": 3}),
+    ("DdpgOm", DdpgOm, {"predicted": PredictedActions()}),
 ]
 CAPACITY, ENVIRONMENTS, COLLECTED = 20_000, 64, 100
 
@@ -43,9 +52,10 @@ def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 class ByHand:
-    """The update of a `Maddpg` of which everything is copied, its replay included."""
+    """The update of a `Maddpg` or `Ddpg` of which everything is copied, its replay included."""
 
-    def __init__(self, team: Maddpg) -> None:
+    def __init__(self, team: DeterministicActorCritic) -> None:
+        self.sees_all = isinstance(team, Maddpg)
         (group,), held = team.groups, team.replays[0]
         self.actor, self.slow_actor, self.critic, self.slow_critic = (
             [each.detach().clone() for each in network.parameters()]
@@ -55,6 +65,7 @@ class ByHand:
             each.requires_grad_()
         self.actor_adam = torch.optim.Adam(self.actor, lr=team.learning_rate, fused=True)
         self.critic_adam = torch.optim.Adam(self.critic, lr=team.learning_rate, fused=True)
+        assert isinstance(team.discount, float)
         self.discount, self.rate, self.norm = team.discount, team.target_rate, team.max_gradient_norm or 1.0
         self.regularisation, self.batch, self.replicates = team.regularisation, team.batch_size, team.seat.replicates
         self.size, self.capacity = COLLECTED * ENVIRONMENTS, held.capacity
@@ -75,21 +86,29 @@ class ByHand:
         rows = self.held.index_select(0, chosen).view(self.replicates, self.batch, -1)
         seen_and_done = rows[..., : ALL_SEEN + ALL_DONE]
         obs, actions, next_obs, rewards, goes_on = rows.split([ALL_SEEN, ALL_DONE, ALL_SEEN, AGENTS, 1], -1)
+        own_obs = obs.unflatten(-1, (AGENTS, SEEN)).transpose(1, 2)
         joint = seen_and_done.unsqueeze(1).expand(-1, AGENTS, -1, -1)
+        if not self.sees_all:
+            joint = torch.cat([own_obs, actions.unflatten(-1, (AGENTS, MOVES)).transpose(1, 2)], -1)
         with torch.no_grad():
             own_next = next_obs.unflatten(-1, (AGENTS, SEEN)).transpose(1, 2)
-            following = gumbel_softmax(forward(self.slow_actor, own_next), hard=True).transpose(1, 2).flatten(2)
-            after = torch.cat([next_obs, following], -1).unsqueeze(1).expand(-1, AGENTS, -1, -1)
+            following = gumbel_softmax(forward(self.slow_actor, own_next), hard=True)
+            after = torch.cat([own_next, following], -1)
+            if self.sees_all:
+                everything = torch.cat([next_obs, following.transpose(1, 2).flatten(2)], -1)
+                after = everything.unsqueeze(1).expand(-1, AGENTS, -1, -1)
             value = forward(self.slow_critic, after).squeeze(-1)
             target = rewards.mT + self.discount * goes_on.mT * value
         loss = (forward(self.critic, joint).squeeze(-1) - target).square().mean(-1).sum()
         self.step(self.critic_adam, self.critic, torch.autograd.grad(loss, self.critic))
 
-        logits = forward(self.actor, obs.unflatten(-1, (AGENTS, SEEN)).transpose(1, 2))
+        logits = forward(self.actor, own_obs)
         taken = gumbel_softmax(logits, hard=True)
-        others = actions.view(self.replicates, 1, self.batch, AGENTS, MOVES)
-        done = torch.where(self.own == 1, taken.unsqueeze(3), others).flatten(3)
-        joint = torch.cat([obs.unsqueeze(1).expand(-1, AGENTS, -1, -1), done], -1)
+        joint = torch.cat([own_obs, taken], -1)
+        if self.sees_all:
+            others = actions.view(self.replicates, 1, self.batch, AGENTS, MOVES)
+            done = torch.where(self.own == 1, taken.unsqueeze(3), others).flatten(3)
+            joint = torch.cat([obs.unsqueeze(1).expand(-1, AGENTS, -1, -1), done], -1)
         value = forward([each.detach() for each in self.critic], joint).squeeze(-1)
         loss = (self.regularisation * logits.square().mean(-1) - value).mean(-1).sum()
         self.step(self.actor_adam, self.actor, torch.autograd.grad(loss, self.actor))
@@ -107,10 +126,11 @@ class ByHand:
         adam.step()
 
 
-def products(replicates: int, hidden: tuple[int, int], batch: int) -> Callable[[], None]:
+def products(sees_all: bool, replicates: int, hidden: tuple[int, int], batch: int) -> Callable[[], None]:
     """The matrix products of an update, and nothing else."""
     networks = replicates * AGENTS
-    shapes = {"actor": [SEEN, *hidden, MOVES], "critic": [ALL_SEEN + ALL_DONE, *hidden, 1]}
+    seen = ALL_SEEN + ALL_DONE if sees_all else SEEN + MOVES
+    shapes = {"actor": [SEEN, *hidden, MOVES], "critic": [seen, *hidden, 1]}
     layers = {
         name: [
             (torch.randn(networks, batch, i), torch.randn(networks, i, o), torch.randn(networks, batch, o))
@@ -142,13 +162,15 @@ def products(replicates: int, hidden: tuple[int, int], batch: int) -> Callable[[
     return work
 
 
-def team_with_play(replicates: int, hidden: tuple[int, int], batch: int) -> tuple[Maddpg, Trajectory]:
+def team_with_play(
+    learner: type[DeterministicActorCritic], replicates: int, hidden: tuple[int, int], batch: int, **more: Any
+) -> tuple[DeterministicActorCritic, Trajectory]:
     """A team that has seen some play, and the last of it."""
     game = Spread(AGENTS)
-    learner = Maddpg(hidden=hidden, batch_size=batch, warmup=0, replay=CAPACITY)
-    first, *others = Experiment(game, {"it": learner}, replicates=replicates, environments=ENVIRONMENTS).bind("it")
+    described = learner(hidden=hidden, batch_size=batch, warmup=0, replay=CAPACITY, **more)
+    first, *others = Experiment(game, {"it": described}, replicates=replicates, environments=ENVIRONMENTS).bind("it")
     assert isinstance(first, Member)
-    assert isinstance(first.of, Maddpg)
+    assert isinstance(first.of, DeterministicActorCritic)
     collector = Collector(GameSimulator(game, replicates, ENVIRONMENTS), [first, *others])
     for _ in range(COLLECTED):
         newest = collector.collect()
@@ -156,13 +178,13 @@ def team_with_play(replicates: int, hidden: tuple[int, int], batch: int) -> tupl
     return first.of, newest
 
 
-def check() -> None:
+def check(learner: type[DeterministicActorCritic]) -> None:
     """Refuse to time things that are not the same.
 
     Raises:
         RuntimeError: if five updates by hand and by the package, at the same random numbers, differ by 1e-5.
     """
-    team, newest = team_with_play(2, (64, 64), 256)
+    team, newest = team_with_play(learner, 2, (64, 64), 256)
     hand = ByHand(team)
     before = [each.clone() for each in hand.actor]
     for update in (hand.update, lambda: team.learn_all(newest, [])):
@@ -206,19 +228,33 @@ def main() -> None:
     rounds, at_least = (3, 0.1) if parser.parse_args().quick else (8, 0.4)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    check()
+    check(Maddpg)
+    check(Ddpg)
 
     print("An update of three agents on spread: CPU time, one thread, float32")
-    print(f"{'hidden':<10} {'batch':>5} {'replicates':>10} {'ms':>8} {'/ by hand':>10} {'/ its products':>15}")
-    for replicates, hidden, batch in SIZES:
-        team, newest = team_with_play(replicates, hidden, batch)
-        works = [lambda: team.learn_all(newest, []), ByHand(team).update, products(replicates, hidden, batch)]  # noqa: B023
-        ours, hand, least = seconds(works, rounds, at_least)
-        shape = "x".join(map(str, hidden))
-        print(
-            f"{shape:<10} {batch:>5} {replicates:>10} {1e3 * ours:>8.2f} {ours / hand:>10.2f} {ours / least:>15.2f}",
-            flush=True,
-        )
+    heads = f"{'learner':<9} {'hidden':<8} {'batch':>5} {'replicates':>10} {'ms':>8}"
+    print(f"{heads} {'/ by hand':>10} {'/ its products':>15}")
+    for learner in (Maddpg, Ddpg):
+        for replicates, hidden, batch in SIZES:
+            team, newest = team_with_play(learner, replicates, hidden, batch)
+            least_work = products(learner is Maddpg, replicates, hidden, batch)
+            works = [partial(team.learn_all, newest, []), ByHand(team).update, least_work]
+            ours, hand, least = seconds(works, rounds, at_least)
+            shape = "x".join(map(str, hidden))
+            print(
+                f"{learner.__name__:<9} {shape:<8} {batch:>5} {replicates:>10} {1e3 * ours:>8.2f} {ours / hand:>10.2f} "
+                f"{ours / least:>15.2f}",
+                flush=True,
+            )
+
+    print("\nWhat more it costs, two layers of 64, batch 256, 5 replicates")
+    print(f"{'learner':<44} {'ms':>8} {'/ Maddpg':>10}")
+    size = (5, (64, 64), 256)
+    plain, newest = team_with_play(Maddpg, *size)
+    for name, learner, more in VARIANTS:
+        team, its = team_with_play(learner, *size, **more)
+        ours, base = seconds([partial(team.learn_all, its, []), partial(plain.learn_all, newest, [])], rounds, at_least)
+        print(f"{name:<44} {1e3 * ours:>8.2f} {ours / base:>10.2f}", flush=True)
 
 
 if __name__ == "__main__":
