@@ -37,7 +37,8 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
     """Opponent model, prior and the opponents' actual policy over time, a column per learner, a row per agent.
 
     As Fig. 1c and 2c of Tian et al. (2019): the probability of the opponents' part of the optimum (of their first
-    action where no optimum is known), or for continuous actions their mean action. Averaged over states.
+    action where no optimum is known), or for continuous actions their mean action, with the deciles of all draws, since
+    the mean of two modes is near neither. Averaged over states.
 
     Args:
         posterior: as in `posterior.nc`.
@@ -58,6 +59,9 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
             for axis in axes:
                 axis.axhline(best, color="#999999", linewidth=0.8, zorder=0.5)
     what = "mean and 95 % interval" if replicate is None else f"replicate {replicate} alone"
+    if posterior.attrs["kind"] == "continuous":
+        _deciles(panels, posterior if replicate is None else posterior.isel(replicate=[replicate]))
+        what += ", dotted: outer deciles"
     return drawing.finish(panels.figure, what + panels.left_out + left_out, panels.axes[0, 0], of=posterior)
 
 
@@ -91,6 +95,18 @@ def _over_time(panels: _Panels, curves: xr.Dataset, looks: Mapping[Any, drawing.
         if curves.attrs["kind"] == "discrete":
             axis.set_ylim(drawing.PROBABILITY_AXIS)
     drawing.label_time(panels.axes, x, label)
+
+
+def _deciles(panels: _Panels, posterior: xr.Dataset) -> None:
+    """The first and the last decile of all replicates' draws, in panels of beliefs over time."""
+    x, _ = drawing.time_axis(posterior)
+    for axis, here in panels.with_values(by_part(posterior).astype(np.float64)):
+        for name, values in here.items():
+            known = values.dropna("replicate", how="all").dropna("step", how="all")
+            if known.size:
+                ends = known.quantile([0.1, 0.9], ["replicate", "draw", "state"]).reindex(step=posterior["step"])
+                colour = drawing.ROLES[str(name)]["color"]
+                axis.plot(x, ends.transpose("step", "quantile"), color=colour, linestyle=":", linewidth=0.8)
 
 
 def tracked_beliefs(posterior: xr.Dataset) -> xr.Dataset:
