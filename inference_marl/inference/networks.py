@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import cast
 
@@ -12,6 +14,26 @@ from torch import Tensor, nn
 
 from inference_marl.inference.plates import ONE_STEP, Plates
 from inference_marl.types import Seat
+
+_EACH: ContextVar[int] = ContextVar("rows of each replicate", default=1)
+
+
+@contextmanager
+def rows(each: int) -> Iterator[None]:
+    """Context in which what leads with replicates is `(replicates each)` rows, as where agents' networks are one batch.
+
+    Random numbers that are drawn inside are told apart by it where arms are played as one.
+    """
+    token = _EACH.set(each)
+    try:
+        yield
+    finally:
+        _EACH.reset(token)
+
+
+def rows_of_each() -> int:
+    """How many rows there are of each replicate here; 1 outside `rows`."""
+    return _EACH.get()
 
 
 class BatchedLinear(nn.Module):

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from inference_marl.inference.networks import rows_of_each
 
 BATCH = "_batch_before_reshape"
 """Attribute of a tensor that was reshaped to `rows x columns`: the batch shape that the rows had before."""
@@ -22,8 +25,8 @@ BATCH = "_batch_before_reshape"
 class CommonNumbers(TorchFunctionMode):
     """Inside, all groups of replicates draw the same numbers: those that one group would draw alone.
 
-    Replicates are told by their number: the first dimension, or the only one, of that size. What has none is drawn once
-    for all replicates anyway.
+    Replicates are told by their number: the first dimension, or the only one, of that size, or inside `rows` of so many
+    times that size. What has none is drawn once for all replicates anyway.
 
     Args:
         groups: how many groups of equal size, in order, the replicates are.
@@ -117,12 +120,13 @@ class CommonNumbers(TorchFunctionMode):
 
     def _dim(self, size: Sequence[int]) -> int | None:
         """Which dimension is the replicates', if any."""
-        found = [dim for dim, length in enumerate(size) if length == self.replicates]
+        replicates = self.replicates * rows_of_each()
+        found = [dim for dim, length in enumerate(size) if length == replicates]
         if found[:1] == [0] or len(found) == 1:
             return found[0]
         if found or any(length and length % self.replicates == 0 for length in size):
             raise RuntimeError(
-                f"random numbers: got {tuple(size)} of them, expected one dimension of {self.replicates} replicates"
+                f"random numbers: got {tuple(size)} of them, expected one dimension of {replicates} replicates"
             )
         return None
 
@@ -139,6 +143,9 @@ _DRAWS: dict[Callable[..., Any], Draw] = {
     torch.multinomial: CommonNumbers._multinomial,
     Tensor.multinomial: CommonNumbers._multinomial,
     Tensor.bernoulli: CommonNumbers._of_parameters,
+    # Written in Python: what they draw inside is not seen here.
+    **dict.fromkeys([functional.gumbel_softmax, functional.dropout], CommonNumbers._of_parameters),
+    **dict.fromkeys([functional.alpha_dropout, functional.feature_alpha_dropout], CommonNumbers._of_parameters),
     Tensor.reshape: CommonNumbers._reshape,
 }
 """Functions that draw random numbers, and how to call them for groups."""

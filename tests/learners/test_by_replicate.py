@@ -226,6 +226,7 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
         lambda: deterministic(DdpgOm, predicted=PredictedActions(hidden=(4,), window=8, batch_size=4)),
     ),
     "maddpg": (lambda: Rendezvous(horizon=7), lambda: deterministic(Maddpg)),
+    "maddpg_ensemble": (lambda: Rendezvous(horizon=1), lambda: deterministic(Maddpg, sub_policies=2, warmup=0)),
     "maddpg_inferred": (
         lambda: MatrixGame("stag_hunt", horizon=4, memory=1),
         lambda: deterministic(Maddpg, inferred=InferredPolicies(window=8, batch_size=4)),
@@ -312,8 +313,8 @@ def played(game: Game, arm: Arm, replicates: int = REPLICATES, dtype: str = "flo
         found[f"{agent}.greedy"] = greedy.action
         tensors = {name: value for name, value in actor.state_dict().items() if isinstance(value, Tensor)}
         found |= {f"{agent}.{name}": value.clone() for name, value in tensors.items() if "prior_mean" not in name}
-    assert all(len(value) == replicates for value in found.values())
-    return found
+    # Networks of several agents lead with (replicates agents).
+    return {name: value.unflatten(0, (replicates, -1)) for name, value in found.items()}
 
 
 def together(game: Game, arm: Arm, groups: int = 2) -> dict[str, Tensor]:

@@ -6,7 +6,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from inference_marl.inference.networks import rows
 from inference_marl.runs.common_numbers import CommonNumbers
 
 ALONE, GROUPS = 10, 3
@@ -45,6 +47,10 @@ DRAWS: dict[str, Callable[[int], Tensor]] = {
     "what all replicates share": lambda r: torch.rand(7).expand(r, 7),
     "a permutation": lambda r: torch.randperm(4).expand(r, 4),
     "a number": lambda r: torch.rand(()).expand(r),
+    "gumbel softmax": lambda r: functional.gumbel_softmax(number(r).view(-1, 1) * torch.arange(3.0), hard=True),
+    "dropout": lambda r: functional.dropout(number(r).view(-1, 1).expand(r, 20).double()),
+    "rows of two networks": lambda r: in_rows(lambda: torch.randn(2 * r, 3)),
+    "choices of two networks": lambda r: in_rows(lambda: dist.Categorical(torch.ones(2 * r, 5, 3)).sample()),
 }
 
 
@@ -62,6 +68,11 @@ def test_each_group_draws_what_it_would_draw_alone(name: str) -> None:
         together = draw(TOGETHER)
     assert torch.equal(torch.cat(alone), together)
     assert torch.equal(torch.get_rng_state(), after), "and goes on alike"
+
+
+def in_rows(draw: Callable[[], Tensor]) -> Tensor:
+    with rows(2):
+        return draw().unflatten(0, (-1, 2))
 
 
 def _of_group(draw: Callable[[int], Tensor], group: int) -> Tensor:

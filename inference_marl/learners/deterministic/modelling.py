@@ -24,7 +24,6 @@ TARGET_ERROR = Metric(
     higher_is_better=False,
     meaning="Mean absolute difference of a critic's TD target with what the others are believed to do next, from the "
     "one with what their actors would, each averaged over 16 draws; in units of reward.",
-    tabulated=False,
 )
 ROWS, DRAWS, COMPARED_EVERY = 32, 16, 20
 """Transitions and draws of which errors of targets are measured, and the updates from one measurement to the next."""

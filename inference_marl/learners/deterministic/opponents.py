@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from inference_marl.described import Clip, Count, NotNegative, Positive, Rate, hyperparameters, within
 from inference_marl.guides import CategoricalNetwork, TanhNormalNetwork
 from inference_marl.inference.conditional import Conditional, local_parameters
-from inference_marl.inference.networks import MLP, track
+from inference_marl.inference.networks import MLP, rows, track
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.replay import Ring, entries_of
 from inference_marl.learners.deterministic.stacks import for_rows, legal, squashed, step_down
@@ -31,7 +31,6 @@ OPPONENT_KL = Metric(
     higher_is_better=False,
     meaning="Mean over a minibatch and the other agents of KL(their policy || what it is believed to be), in nats; of "
     "discrete actions.",
-    tabulated=False,
 )
 OPPONENT_ERROR = Metric(
     "opponent_error",
@@ -40,7 +39,6 @@ OPPONENT_ERROR = Metric(
     higher_is_better=False,
     meaning="Root mean square, over a minibatch and the other agents, of the distance between what their actor does "
     "and the mean of what it is believed to do, in units of half the box's width.",
-    tabulated=False,
 )
 """How far beliefs are from the truth; what is true is known to the experiment, not to the agent."""
 
@@ -91,8 +89,8 @@ class OpponentModule(Part):
         self.kinds: list[list[Pair]] = [list(its) for _, its in groupby(keyed, self._spaces)]
         networks = []
         for its in self.kinds:
-            rows = for_rows(seat, len(its))
-            networks.append(self.network(rows, *self._spaces(its[0])))
+            with rows(len(its)):
+                networks.append(self.network(for_rows(seat, len(its)), *self._spaces(its[0])))
         self.networks, self.slow = nn.ModuleList(networks), nn.ModuleList(copy.deepcopy(networks))
         optimisers = [
             Optimiser("opponent model", each.parameters(), self.learning_rate, self.max_gradient_norm)
@@ -113,7 +111,7 @@ class OpponentModule(Part):
         return pair[1] if self.reads == "theirs" else self.team[pair[0]].index
 
     @abstractmethod
-    def network(self, rows: Seat, observation: Space, action: Space) -> nn.Module:
+    def network(self, seat: Seat, observation: Space, action: Space) -> nn.Module:
         """A network for each of the seat's replicates, which are rows."""
 
     @abstractmethod
@@ -149,7 +147,8 @@ class OpponentModule(Part):
             for its, network, optimiser in zip(self.kinds, self.networks, self.optimisers, strict=True):
                 action = self._spaces(its[0])[1]
                 actions = self._rows([batch[f"action_{other}"] for _, other in its])
-                losses = self.losses(network, action, self._seen(its, batch), actions).unflatten(0, (-1, len(its)))
+                with rows(len(its)):
+                    losses = self.losses(network, action, self._seen(its, batch), actions).unflatten(0, (-1, len(its)))
                 there = torch.stack([batch["alive"][..., other] for _, other in its], 1)
                 step_down(optimiser, (losses * there).sum(-1) / there.sum(-1).clamp_min(1))
         for slow, network in zip(self.slow, self.networks, strict=True):
@@ -177,7 +176,8 @@ class OpponentModule(Part):
         for its, network in zip(self.kinds, self.slow, strict=True):
             given = [None if masks is None else masks[other] for _, other in its]
             mask = None if given[0] is None else self._rows([each for each in given if each is not None])
-            drawn = self.draw(network, self._spaces(its[0])[1], self._seen(its, batch), mask)
+            with rows(len(its)):
+                drawn = self.draw(network, self._spaces(its[0])[1], self._seen(its, batch), mask)
             found |= dict(zip(its, drawn.unflatten(0, (-1, len(its))).unbind(1), strict=True))
         return found
 
@@ -219,7 +219,8 @@ class OpponentModule(Part):
             if all(owner != number for owner, _ in its):
                 continue
             action = self._spaces(its[0])[1]
-            believed = self.believed(network, action, self._seen(its, batch), draws).unflatten(0, (-1, len(its)))
+            with rows(len(its)):
+                believed = self.believed(network, action, self._seen(its, batch), draws).unflatten(0, (-1, len(its)))
             found |= {its[place][1]: believed[:, place] for place in range(len(its)) if its[place][0] == number}
         return found
 
@@ -244,11 +245,11 @@ class InferredPolicies(OpponentModule):
     conditional: Conditional | None = None
     entropy: NotNegative = 1e-3
 
-    def network(self, rows: Seat, observation: Space, action: Space) -> nn.Module:
+    def network(self, seat: Seat, observation: Space, action: Space) -> nn.Module:
         """The conditional."""
         default = CategoricalNetwork((64, 64)) if isinstance(action, Discrete) else TanhNormalNetwork((64, 64))
         with within("conditional"):
-            return (self.conditional or default).bind(rows, action, [observation])
+            return (self.conditional or default).bind(seat, action, [observation])
 
     def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
         """See `OpponentModule`; the entropy of densities is estimated from one draw."""
@@ -299,9 +300,9 @@ class PredictedActions(OpponentModule):
     def __post_init__(self) -> None:
         self.hidden = tuple(self.hidden)
 
-    def network(self, rows: Seat, observation: Space, action: Space) -> nn.Module:
+    def network(self, seat: Seat, observation: Space, action: Space) -> nn.Module:
         """Its outputs are logits, or are squashed into the box."""
-        return _Predictor(rows, observation, action, self.hidden)
+        return _Predictor(seat, observation, action, self.hidden)
 
     def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
         """See `OpponentModule`; squared errors are of coordinates scaled to [-1, 1]."""
@@ -328,10 +329,10 @@ class PredictedActions(OpponentModule):
 class _Predictor(nn.Module):
     """A network for each row over features of an observation, `rows x batch x event` to `rows x batch x outputs`."""
 
-    def __init__(self, rows: Seat, observation: Space, action: Space, hidden: Sequence[int]) -> None:
+    def __init__(self, seat: Seat, observation: Space, action: Space, hidden: Sequence[int]) -> None:
         super().__init__()
-        self.observation, self.dtype = observation, rows.dtype
-        self.network = MLP(rows, observation.features, action.features, hidden)
+        self.observation, self.dtype = observation, seat.dtype
+        self.network = MLP(seat, observation.features, action.features, hidden)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Outputs at `obs`."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inference_marl.inference.failures import NonFiniteError, heeded
-from inference_marl.inference.networks import MLP
+from inference_marl.inference.networks import MLP, rows
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.schedules import ByReplicate
 from inference_marl.play import Functional
@@ -35,7 +35,8 @@ class Stack(nn.Module):
     def __init__(self, seat: Seat, agents: int, inputs: int, outputs: int, hidden: Sequence[int]) -> None:
         super().__init__()
         self.agents = agents
-        self.network = MLP(for_rows(seat, agents), inputs, outputs, hidden)
+        with rows(agents):
+            self.network = MLP(for_rows(seat, agents), inputs, outputs, hidden)
         self.every = tuple(self.network.parameters())
 
     def forward(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
