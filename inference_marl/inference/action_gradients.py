@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gumbel_softmax, one_hot
+from torch.nn.functional import gumbel_softmax
 
 from inference_marl.described import Count, Described, Positive
 
@@ -15,12 +15,18 @@ Values = Callable[[Tensor], Tensor]
 """Values, `...`, of actions as points of the simplex, `... x actions`."""
 
 
+@torch.no_grad()
+def one_hot_draw(logits: Tensor) -> Tensor:
+    """Draws from categoricals, one-hot, `... x actions`; where logits are not numbers, neither are the draws."""
+    return gumbel_softmax(logits, hard=True)
+
+
 class ActionGradient(Described, ABC):
     """Estimates `grad E_{a ~ pi} Q(a)` for the logits of a categorical policy."""
 
     @abstractmethod
     def __call__(self, logits: Tensor, values: Values) -> tuple[Tensor, Tensor]:
-        """A surrogate, `...`, whose mean gradient is the estimate, and values of drawn actions, `...`, detached.
+        """A surrogate, `...`, whose mean gradient is the estimate, and values of what was drawn, `...`, detached.
 
         Args:
             logits: `... x actions`.
@@ -63,9 +69,8 @@ class ScoreFunction(ActionGradient):
         """See `ActionGradient`."""
         log_policy = logits.log_softmax(-1)
         with torch.no_grad():
-            flat = log_policy.exp().flatten(0, -2)
-            drawn = torch.multinomial(flat, self.draws, replacement=True).T.view(self.draws, *logits.shape[:-1])
-            worth = torch.stack([values(one_hot(each, logits.shape[-1]).to(logits.dtype)) for each in drawn])
+            drawn = one_hot_draw(log_policy.expand(self.draws, *log_policy.shape))
+            worth = torch.stack([values(each) for each in drawn])
             others = (worth.sum(0) - worth) / (self.draws - 1) if self.draws > 1 else torch.zeros_like(worth)
-        scores = torch.stack([log_policy.gather(-1, each.unsqueeze(-1)).squeeze(-1) for each in drawn])
+        scores = (log_policy * drawn).sum(-1)
         return (scores * (worth - others)).mean(0), worth.mean(0)

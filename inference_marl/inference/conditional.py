@@ -174,5 +174,5 @@ def need_density(conditional: Conditional) -> None:
     if not conditional.has_density:
         raise IncompatibleError(
             f"got {type(conditional).__name__}, which can only be sampled, expected a conditional with a density, such "
-            "as TanhNormalNetwork, since it is fitted by an ELBO"
+            "as TanhNormalNetwork, since it is fitted by its density"
         )

@@ -103,12 +103,17 @@ class Ring(nn.Module):
         """Whether every ring holds at least `least` entries."""
         return self._size >= least if isinstance(self._size, int) else bool((self._size >= least).all())
 
-    def sample(self, batch_size: int, keys: Tensor | None = None) -> dict[str, Tensor]:
+    def held(self, keys: Tensor) -> Tensor:
+        """Number of entries of rings, int64, `replicates x tasks` as the keys."""
+        return self._apart(keys.device)[1].gather(1, keys)
+
+    def sample(self, batch_size: int, keys: Tensor | None = None, also_empty: bool = False) -> dict[str, Tensor]:
         """Draw entries uniformly with replacement, independently per replicate.
 
         Args:
             batch_size: entries per ring.
             keys: which rings, int64, `replicates x tasks`; `None` for the only one.
+            also_empty: whether an empty ring of several gives what it began with, zeros, in place of an error.
 
         Returns:
             `replicates x batch_size x event`, or `replicates x tasks x batch_size x event`.
@@ -116,7 +121,7 @@ class Ring(nn.Module):
         Raises:
             IndexError: if a ring is empty.
         """
-        if not self.ready(1) and (keys is None or not isinstance(self._size, Tensor)):
+        if not also_empty and not self.ready(1) and (keys is None or not isinstance(self._size, Tensor)):
             raise IndexError("sample: got an empty ring, expected at least one push before it")
         device = getattr(self, self.names[0]).device
         rows = torch.arange(self._shape[0], device=device).view(-1, 1)
@@ -125,9 +130,9 @@ class Ring(nn.Module):
         rings = torch.zeros_like(rows) if keys is None else keys
         _, size = self._apart(device)
         held = size[rows, rings].unsqueeze(-1)  # replicates x tasks x 1
-        if not bool(held.all()):
+        if not also_empty and not bool(held.all()):
             raise IndexError("sample: got an empty ring, expected at least one push before it")
-        drawn = (torch.rand(*rings.shape, batch_size, device=device) * held).long().minimum(held - 1)
+        drawn = (torch.rand(*rings.shape, batch_size, device=device) * held).long().minimum((held - 1).clamp_min(0))
         index = drawn + rings.unsqueeze(-1) * self.capacity
         index = index.squeeze(1) if keys is None else index
         return self._taken(rows if keys is None else rows.unsqueeze(-1), index)
@@ -206,9 +211,9 @@ class Replay(Ring):
             for name, event in known.items()
         }
 
-    def draw(self, batch_size: int, keys: Tensor | None = None) -> Transition:
+    def draw(self, batch_size: int, keys: Tensor | None = None, also_empty: bool = False) -> Transition:
         """A minibatch; see `Ring.sample`."""
-        drawn = self.sample(batch_size, keys)
+        drawn = self.sample(batch_size, keys, also_empty)
 
         def of_all(name: str) -> tuple[Tensor, ...]:
             return tuple(drawn[f"{name}_{agent}"] for agent in range(self.agents))

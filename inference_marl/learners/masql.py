@@ -30,8 +30,9 @@ class Masql(SteinLearner):
 
     Departures from the authors' code (github.com/ml3705454/mapr2, maci/learners/masql.py): there V lacks a factor alpha
     (`drawn_value`) and the sampler's target is tilted to the middle of the box (`Stein`, `coordinates="tilted_box"`).
-    Its settings are two layers of 100, rates of 3e-4, a discount of .99, and a temperature of `0.1 + 500 exp(-0.1
-    max(t - 10, 0))`, annealed at every environment step t; an action is its own part of a draw, also in evaluation.
+    Its settings are two layers of 100, rates of 3e-4, a discount of .99, targets that follow by .01 every 10 updates,
+    and a temperature of .1 (the script of ROMMEO anneals it: `0.1 + 500 exp(-0.1 max(t - 10, 0))` at step t); an action
+    is its own part of a draw, also in evaluation.
 
     Args:
         sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, sampler_batch_size,

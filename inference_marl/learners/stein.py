@@ -41,7 +41,8 @@ DISCREPANCY = Metric(
     higher_is_better=False,
     meaning="Unbiased estimate of the squared kernelised Stein discrepancy between the sampler and the density "
     "proportional to exp(Q / temperature): 0 on average for exact draws, and of the size of squared scores for others, "
-    "so it compares samplers of one critic and temperature only. It hardly notices modes that the sampler misses.",
+    "so it compares samplers of one critic and temperature only (with tilted_box the density is the tilted one). It "
+    "hardly notices modes that the sampler misses.",
 )
 EXPECTED_VALUE = Metric(
     "expected_value",

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, action_sizes
-from inference_marl.statistics.quantities import spread
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, SPREAD_FLOOR, action_sizes
 from inference_marl.types import Metric
 
 FORECASTERS = {"rho": "opponent_model", "P": "opponent_prior"}
@@ -124,7 +123,8 @@ def _of_draws(belief: xr.DataArray, played: xr.Dataset, others: list[int], poste
     taken = [played["actions"].isel(agent=other, drop=True, action_dim=slice(sizes[other])) for other in others]
     actual = xr.concat(taken, "action_dim").rename(action_dim="opponent_dim")
     here = _where_played(belief, played).astype(np.float64).isel(opponent_dim=slice(actual.sizes["opponent_dim"]))
-    mean, sd = here.mean("draw", skipna=False), spread(here, posterior.attrs["high"] - posterior.attrs["low"])
+    floor = SPREAD_FLOOR * (posterior.attrs["high"] - posterior.attrs["low"])
+    mean, sd = here.mean("draw", skipna=False), here.std("draw", skipna=False).clip(floor)
     density = -np.log(sd * np.sqrt(2 * np.pi)) - (actual - mean) ** 2 / (2 * sd**2)
     return _over_environments(density.sum("opponent_dim", skipna=False), played)
 

@@ -98,28 +98,19 @@ def cross_entropy(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, float | 
 
     Args:
         p: what happens, with the beliefs' last dimensions.
-        q: what is believed, likewise. Points have no density: NaN.
+        q: what is believed, likewise.
         attrs: of the dataset of beliefs: `kind` and, for draws, `low` and `high`.
     """
     last = str(p.dims[-1])
     if attrs["kind"] == "discrete":
         return -(p * np.log(q.clip(PROBABILITY_FLOOR))).sum(last, min_count=1)
-    width = float(attrs["high"]) - float(attrs["low"])
+    floor = SPREAD_FLOOR * (float(attrs["high"]) - float(attrs["low"]))
     (mean_p, sd_p), (mean_q, sd_q) = (
-        (draws.mean("draw", skipna=False), spread(draws, width, points=draws is not q)) for draws in (p, q)
+        (draws.mean("draw", skipna=False), draws.std("draw", skipna=False).clip(floor)) for draws in (p, q)
     )
     surprise = (sd_p**2 + (mean_p - mean_q) ** 2) / (2 * sd_q**2)
     total: xr.DataArray = (np.log(sd_q * np.sqrt(2 * np.pi)) + surprise).sum(last, min_count=1)
     return total
-
-
-def spread(draws: xr.DataArray, width: float, points: bool = False) -> xr.DataArray:
-    """Standard deviations of the normals fitted to draws, at least `SPREAD_FLOOR` of the width of the range.
-
-    NaN where all draws are one point, which has no density, unless `points` are welcome.
-    """
-    sd = draws.std("draw", skipna=False)
-    return (sd if points else sd.where(sd > ROUNDING * width)).clip(SPREAD_FLOOR * width)
 
 
 def sureness(posterior: xr.Dataset, learner: str) -> Measured:

@@ -34,6 +34,7 @@ from inference_marl.guides import (
     TanhNormalNetwork,
     TrajectoryGuide,
 )
+from inference_marl.inference.action_gradients import ScoreFunction
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
 from inference_marl.inference.stein import Stein
@@ -229,7 +230,7 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "maddpg_ensemble": (lambda: Rendezvous(horizon=1), lambda: deterministic(Maddpg, sub_policies=2, warmup=0)),
     "maddpg_inferred": (
         lambda: MatrixGame("stag_hunt", horizon=4, memory=1),
-        lambda: deterministic(Maddpg, inferred=InferredPolicies(window=8, batch_size=4)),
+        lambda: deterministic(Maddpg, inferred=InferredPolicies(window=8, batch_size=4), estimator=ScoreFunction()),
     ),
     "masql": (lambda: Rendezvous(horizon=7), lambda: sampling(Masql)),
     "pr2-ac": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,))),

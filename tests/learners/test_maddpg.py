@@ -119,19 +119,6 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
             assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
 
 
-def test_discrete_actions_are_one_hot_and_have_gradients_in_the_direction_of_the_exact_ones() -> None:
-    team = team_of(bound(MatrixGame(torch.zeros(4, 4).tolist(), common=True), maddpg()))
-    logits = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64).expand(1, 1, 40_000, 4).clone().requires_grad_()
-    drawn = team._drawn(Discrete(4), logits)[0, 0]
-    assert set(drawn.detach().unique().round(decimals=9).tolist()) == {0.0, 1.0}
-    probs = logits.detach()[0, 0, 0].softmax(-1)
-    assert (drawn.detach().mean(0) - probs).abs().max() < 5 * 0.5 / 40_000**0.5
-    worth = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
-    (gradient,) = torch.autograd.grad((drawn * worth).sum(-1).mean(), logits)
-    exact = probs * (worth - (probs * worth).sum())  # by enumeration
-    assert torch.cosine_similarity(gradient.sum((0, 1, 2)), exact, dim=0) > 0.95, "biased, but in the right direction"
-
-
 def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_is_over() -> None:
     game = Rendezvous(dim=1)
     team, actors, newest = filled(game, maddpg(discount=0.9))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -20,8 +21,9 @@ from inference_marl.cli import main
 from inference_marl.config.factors import ablation
 from inference_marl.config.files import dump
 from inference_marl.experiment import Experiment, Suite
-from inference_marl.games import MatrixGame, Rendezvous
+from inference_marl.games import MatrixGame, Rendezvous, Spread
 from inference_marl.guides import SamplerNetwork
+from inference_marl.inference.action_gradients import ScoreFunction
 from inference_marl.inference.stein import Stein
 from inference_marl.learners import DdpgOm, Maddpg, Masql, Pr2Ac, Stationary
 from inference_marl.learners.deterministic import InferredPolicies
@@ -33,7 +35,7 @@ from inference_marl.runs import run as verbs
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import ArmError
 from inference_marl.runs.suite import failed_replicates
-from inference_marl.types import Actor, Decision, Game, Memory, State, Step
+from inference_marl.types import Actor, Decision, Game, Memory, Observed, State, Step
 from tests.runs.small_runs import assert_same, complete, cut_after, dataset, rommeo_ac, rommeo_q, run
 
 STEPS, FROM, BAD = 8, 4, 1
@@ -67,6 +69,34 @@ class BrokenRendezvous(Rendezvous):
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
         return broken(super().step(state, actions), state, self.bad)
+
+
+class BrokenSpread(Spread):
+    """Discrete actions, and observations that are not numbers, either."""
+
+    def __init__(self, bad: list[int] | None = None) -> None:
+        super().__init__(2, horizon=3)
+        self.bad = [BAD] if bad is None else bad
+
+    def reset(self, *shape: Any, **options: Any) -> State:
+        state = super().reset(*shape, **options)
+        return state | {"made": torch.zeros(shape[:2], dtype=torch.int64)}
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        made = state["made"] + 1
+        step = broken(
+            super().step({name: value for name, value in state.items() if name != "made"}, actions), state, self.bad
+        )
+        return step._replace(state=step.state | {"made": made})
+
+    def observe(self, state: State) -> Observed:
+        seen = super().observe({name: value for name, value in state.items() if name != "made"})
+        if not self.bad or len(state["made"]) <= BAD or int(state["made"].max()) < FROM % 3:
+            return seen
+        obs = tuple(each.clone() for each in seen.obs)
+        for each in obs:
+            each[BAD] = torch.nan
+        return seen._replace(obs=obs)
 
 
 def broken(step: Step, state: State, bad: list[int]) -> Step:
@@ -127,6 +157,34 @@ def test_the_others_go_on_as_if_nothing_had_happened(name: str, tmp_path: Path) 
         "a": {str(BAD): f"step {FROM}: reward is not finite"}
     }
     assert "failed_replicates" not in json.loads((none / "summary.json").read_text())
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "score function": {"estimator": ScoreFunction()},
+    "inferred": {"inferred": InferredPolicies(window=8, batch_size=4)},
+    "ensemble": {"sub_policies": 2, "warmup": 0},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_observations_that_are_not_numbers_are_the_failure_of_their_replicate_alone(name: str) -> None:
+    learner = Maddpg(**{"hidden": (4,), "replay": 20, "batch_size": 4, "warmup": 1} | VARIANTS[name])
+    playing = []
+    with pyro.validation_enabled(False):  # as in runs
+        for bad in (None, []):
+            playing.append(Arm.start(experiment(BrokenSpread, learner, bad), "a"))
+            while playing[-1].step < STEPS:
+                playing[-1].advance()
+    assert list(playing[0].failures.why) == [BAD]
+    mine, theirs = (dict(one.actors[0].named_parameters()) for one in playing)
+    moved = False
+    for key, value in mine.items():
+        rows = value.unflatten(0, (3, -1))
+        assert value.isfinite().all(), key
+        assert torch.equal(rows[[0, 2]], theirs[key].unflatten(0, (3, -1))[[0, 2]]), key
+        moved |= not torch.equal(rows[BAD], theirs[key].unflatten(0, (3, -1))[BAD])
+    assert moved
 
 
 @pytest.mark.parametrize(

@@ -263,14 +263,3 @@ def test_a_prior_that_is_not_recorded_is_no_number() -> None:
     found = distances(run_folder.discrete(3, 4)["posterior"].drop_vars("opponent_prior"), "rommeo_q")
     assert np.isnan(found["from_prior"]).all()
     assert np.isfinite(found["from_truth"]).all()
-
-
-def test_a_point_has_no_density() -> None:
-    """What a deterministic model believes can be far off or right, but has no entropy and earns no log score."""
-    draws = xr.DataArray(np.random.default_rng(0).normal(size=(3, 1000, 1)), dims=("replicate", "draw", "opponent_dim"))
-    point = xr.full_like(draws, 0.5)
-    attrs = {"kind": "continuous", "low": -10.0, "high": 10.0}
-    assert cross_entropy(draws, draws, attrs).notnull().all()
-    assert cross_entropy(draws, point, attrs).isnull().all()
-    assert cross_entropy(point, point, attrs).isnull().all()
-    assert cross_entropy(point, draws, attrs).notnull().all()

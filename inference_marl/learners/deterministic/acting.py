@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from typing import Any, Literal, cast
 
 import pyro.distributions as dist
@@ -22,11 +21,11 @@ from inference_marl.described import (
     Whole,
     hyperparameters,
 )
-from inference_marl.inference.action_gradients import ActionGradient, GumbelSoftmax
+from inference_marl.inference.action_gradients import ActionGradient, GumbelSoftmax, one_hot_draw
 from inference_marl.inference.noise import ActionNoise, NormalNoise
 from inference_marl.inference.replay import Replay
 from inference_marl.inference.schedules import ByReplicate
-from inference_marl.learners.deterministic.stacks import SUB_POLICY, Actors, Critics, legal
+from inference_marl.learners.deterministic.stacks import SUB_POLICY, Actors, Critics, alike, legal
 from inference_marl.play import Functional
 from inference_marl.spaces import Box
 from inference_marl.types import Counting, Decision, Member, Memory, Seat, Team, Trajectory, Transition
@@ -65,9 +64,17 @@ class DeterministicPolicies(Counting, Team):
         if self.shared and self.sub_policies > 1:
             raise ValueError(f"sub_policies: got {self.sub_policies} with shared actors, expected 1, or shared: false")
 
-    @abstractmethod
     def sees(self, seat: Seat) -> list[int]:
-        """What the critic of a seat sees: places among the observations of all agents, followed by their actions."""
+        """What the critic of a seat sees: places among the observations of all agents, followed by their actions.
+
+        The seat's own action must be among them.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.sees is not defined")
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether targets ask the others' actors what they do next."""
+        return True
 
     def setup(self) -> None:
         """Create actors, critics, their targets, and replay.
@@ -83,15 +90,16 @@ class DeterministicPolicies(Counting, Team):
                 )
         self.spaces = (*seat.observations, *seat.action_spaces)
         rate, norm = self.learning_rate, self.max_gradient_norm
+        places = [self.sees(each) for each in team]
+        seen = [tuple(self.spaces[place] for place in each) for each in places]
         groups = [
             Actors(team, its, self.hidden, self.shared, self.sub_policies, rate, norm)
-            for its in _alike([(each.observation, each.action) for each in team])
+            for its in alike([(each.observation, each.action, its) for each, its in zip(team, seen, strict=True)])
         ]
         self.groups = cast(Sequence[Actors], nn.ModuleList(groups))
-        places = [self.sees(each) for each in team]
         critics = [
             Critics(team, its, [places[i] for i in its], self.hidden, 1 + self.twin_critics, rate, norm)
-            for its in _alike([tuple(self.spaces[place] for place in each) for each in places])
+            for its in alike(seen)
         ]
         self.critics = cast(Sequence[Critics], nn.ModuleList(critics))
         everybody = [each.index for each in team]
@@ -135,8 +143,10 @@ class DeterministicPolicies(Counting, Team):
             return self._group(member).policy(member).act(obs, memory, explore, mask)._replace(info=info)
         distribution, _ = self.member_policy(member, obs, memory, mask)
         assert distribution is not None  # here every policy has a density
-        action: Tensor = distribution.sample()
         space = member.seat.action
+        # With sub-policies, whose info is needed, not-a-number must not stop the draw.
+        safe = self.sub_policies > 1 and isinstance(distribution, dist.Categorical)
+        action: Tensor = one_hot_draw(distribution.logits).argmax(-1) if safe else distribution.sample()
         if isinstance(space, Box) and not self._uniform:
             action, memory = self.noise(action, space, memory, self.updates)
         return Decision(action, memory, info=info)
@@ -164,46 +174,31 @@ class DeterministicPolicies(Counting, Team):
         for replay, seat in zip(self.replays, self.team, strict=False):
             replay.add(batch, batch.infos[seat.index][SUB_POLICY] if self.sub_policies > 1 else None)
 
-    @property
-    def _ready(self) -> bool:
-        """Whether there is something to draw, of every sub-policy."""
-        return self.sub_policies == 1 or all(replay.ready(1) for replay in self.replays)
-
     def draw(self) -> Transition:
         """A minibatch, `replicates x batch`.
 
         With several sub-policies one for each member, of `batch_size` transitions in which it played the first of them,
-        followed by those in which it played the second, and so on: `replicates x team x (sub_policies batch)`.
+        followed by those in which it played the second, and so on: `replicates x team x (sub_policies batch)`. In those
+        of a sub-policy that was not played yet nobody is `alive`.
         """
         if self.sub_policies == 1:
             return self.replays[0].draw(self.batch_size)
         rows = self.seat.rows
         keys = torch.arange(self.sub_policies, device=rows.device).expand(len(rows), -1)
-        return _side_by_side([replay.draw(self.batch_size, keys) for replay in self.replays])
-
-
-def _alike(kinds: Sequence[object]) -> list[list[int]]:
-    """Numbers of the members that are of one kind, by kind."""
-    found: dict[object, list[int]] = {}
-    for number, kind in enumerate(kinds):
-        found.setdefault(kind, []).append(number)
-    return list(found.values())
+        drawn = _side_by_side([replay.draw(self.batch_size, keys, also_empty=True) for replay in self.replays])
+        played = torch.stack([replay.held(keys) > 0 for replay in self.replays], 1)
+        if bool(played.all()):
+            return drawn
+        there = played.repeat_interleave(self.batch_size, -1).unsqueeze(-1).expand(*drawn.rewards.shape)
+        return replace(drawn, alive=there if drawn.alive is None else drawn.alive & there)
 
 
 def _side_by_side(drawn: Sequence[Transition]) -> Transition:
     """Minibatches `replicates x keys x batch x ...` as one of `replicates x drawn x (keys batch) x ...`."""
-    several: dict[str, Any] = {}
-    for each in fields(Transition):
-        values = [getattr(one, each.name) for one in drawn]
-        several[each.name] = _merged(values)
-    return Transition(**several)
 
+    def merged(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], tuple):
+            return tuple(merged(each) for each in zip(*values, strict=True))
+        return values[0] if values[0] is None else torch.stack([value.flatten(1, 2) for value in values], 1)
 
-def _merged(values: Sequence[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    if not known or not isinstance(known[0], Tensor | tuple):
-        return values[0]
-    if isinstance(known[0], tuple):
-        return tuple(_merged(each) for each in zip(*known, strict=True))
-    like: Tensor = known[0]  # what one replay has not seen yet, who is in and what is legal, is true
-    return torch.stack([(torch.ones_like(like) if value is None else value).flatten(1, 2) for value in values], 1)
+    return Transition(**{each.name: merged([getattr(one, each.name) for one in drawn]) for each in fields(Transition)})

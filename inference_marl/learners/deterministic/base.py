@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference_marl.described import hyperparameters
+from inference_marl.inference.action_gradients import one_hot_draw
 from inference_marl.inference.networks import track_each
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.optimise import frozen
@@ -28,7 +30,8 @@ CRITIC_LOSS = Metric(
 ACTION_VALUE = Metric(
     "action_value",
     "critic's value of its own policy",
-    meaning="Mean over a minibatch of Q(x, a) with the agent's own action from its policy, which may overestimate.",
+    meaning="Mean over a minibatch of Q(x, a) with the agent's own action from its policy, drawn or relaxed as the "
+    "actor's newest update had it; it may overestimate.",
 )
 
 
@@ -44,9 +47,9 @@ class DeterministicActorCritic(DeterministicPolicies):
     `(replicates agents) x in x out`.
 
     Seats that are not the team's are seen by its critics, where these see others; in targets they do again what they
-    did. An agent that is out is nowhere: critics see zeros in place of what it observes and does, its own targets are
-    terminated where it leaves, and its losses are means over the transitions before which it was in. If a minibatch has
-    none, its gradient is 0 and Adam's momentum carries on. Actions that are not legal are neither taken nor
+    did. Agents that have left are masked: critics see zeros in place of what they observe and do, their own targets are
+    terminated where they leave, and their losses are means over the transitions before which they were in. If a
+    minibatch has none, the gradient is 0 and Adam's momentum carries on. Illegal actions are neither taken nor
     bootstrapped from.
 
     Args:
@@ -62,11 +65,13 @@ class DeterministicActorCritic(DeterministicPolicies):
         estimator: of the gradient with respect to discrete policies.
         regularisation: weight of the actors' mean squared outputs (logits, or what is squashed), as in the authors'
             code.
-        max_gradient_norm: clip the gradient of each replicate's each network; `None` for no clipping.
+        max_gradient_norm: clip the gradient of each network of each replicate (of twin critics, both together); `None`
+            for no clipping.
         shared: whether agents with equal spaces have one actor in common; critics are their own.
         sub_policies: a policy ensemble of so many (Lowe et al. 2017, Section 4.3): every agent draws one for each
             episode, and has a replay for each; its critic is one. In targets an agent goes on with the sub-policy that
-            it played, and the others' are drawn uniformly. `replay` and `batch_size` are of each sub-policy.
+            it played, and the others' are drawn uniformly, each of them as often in a minibatch. `replay` and
+            `batch_size` are of each sub-policy.
         twin_critics: whether targets are the smaller ones of two critics (Fujimoto et al. 2018, TD3).
         target_noise: standard deviation of noise on the actions of targets in boxes, in units of half the box's width,
             clipped at 2.5 times that (TD3's target policy smoothing has 0.2).
@@ -74,26 +79,34 @@ class DeterministicActorCritic(DeterministicPolicies):
         seats: see `Team`.
 
     Attributes:
-        groups: the actors, by spaces.
+        groups: the actors, by spaces and what their critics see.
         critics: the critics, by what they see.
         replays: of the team, or with sub-policies of each member.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (CRITIC_LOSS, ACTION_VALUE)
 
+    worth: Tensor = field(init=False)
+
+    def setup(self) -> None:
+        """Also remember what the actors' last update was worth; see `DeterministicPolicies`."""
+        super().setup()
+        shape = (self.seat.replicates, len(self.team))
+        self.register_buffer("worth", torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device))
+
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
         """One step for all critics, then one for all actors, unless delayed; `peers` is not read."""
         said: list[dict[str, Tensor]] = [{} for _ in self.team]
-        if not self._warming_up and self._ready:
+        if not self._warming_up:
             data = self.draw()
             joint = self._encoded(data.obs, data.actions, data.alive)
             self._evaluate(data, joint, said)
             if (self.updates - self.warmup) % self.actor_interval == 0:
                 for group in self.groups:
-                    worth = self._improve(group, data, joint)
-                    for number, value in zip(group.numbers, worth.unbind(1), strict=True):
-                        said[number][ACTION_VALUE.name] = value
+                    self.worth[:, group.numbers] = self._improve(group, data, joint)
                 self._track()
+            for number, value in enumerate(self.worth.clone().unbind(1)):
+                said[number][ACTION_VALUE.name] = value
         self.updates += 1
         return list(said)
 
@@ -202,7 +215,7 @@ class DeterministicActorCritic(DeterministicPolicies):
             actions = self._drawn(group.action, outputs)
             for seat, action in zip(group.seats, actions.unbind(1), strict=True):
                 following[seat.index] = action
-            if self.sub_policies > 1:
+            if self.sub_policies > 1 and self.knows_others:
                 self._as_others_expect(group, data, seen, following)
         return following
 
@@ -210,8 +223,7 @@ class DeterministicActorCritic(DeterministicPolicies):
         self, group: Actors, data: Transition, seen: Sequence[Tensor], following: list[Tensor]
     ) -> None:
         """Let the others expect any of the sub-policies: `following` becomes `replicates x team x batch x event`."""
-        shift = int(torch.randint(self.sub_policies, ()))
-        for row, outputs in enumerate(group.outputs_of_any(group.slow_actors, seen, shift).unbind(1)):
+        for row, outputs in enumerate(group.outputs_of_any(group.slow_actors, seen).unbind(1)):
             agent, number = group.seats[row].index, group.numbers[row]
             mask = None if data.next_masks is None else data.next_masks[agent]
             expected = self._drawn(group.action, legal(outputs, mask))
@@ -221,7 +233,7 @@ class DeterministicActorCritic(DeterministicPolicies):
     def _drawn(self, space: Space, outputs: Tensor) -> Tensor:
         """Actions of targets from outputs, `... x outputs`: one-hot draws, or points with `target_noise`."""
         if isinstance(space, Discrete):
-            return nn.functional.gumbel_softmax(outputs, hard=True)
+            return one_hot_draw(outputs)
         action = squashed(outputs, space)
         if self.target_noise:
             _, half_width = space.scale(action.dtype, action.device)

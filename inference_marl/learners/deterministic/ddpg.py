@@ -1,4 +1,4 @@
-"""DDPG: deterministic actor-critics that take the others for a part of the world (Lillicrap et al., ICLR 2016)."""
+"""DDPG: deterministic actor-critics to which the other agents are part of the environment (Lillicrap et al. 2016)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ddpg(DeterministicActorCritic):
 
     Args:
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
-            regularisation, max_gradient_norm, shared, twin_critics, target_noise, actor_interval: see
+            regularisation, max_gradient_norm, shared, sub_policies, twin_critics, target_noise, actor_interval: see
             `DeterministicActorCritic`.
         seats: see `Team`.
     """

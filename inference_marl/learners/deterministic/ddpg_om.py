@@ -17,12 +17,12 @@ class DdpgOm(ModellingOthers):
 
     with `f` trained by supervision to predict what the others did lately. Nothing of the others' observations or
     policies is known. From the public code of PR2 and ROMMEO (github.com/ml3705454/mapr2), since neither paper says
-    what it is; there losses are halved, and the actions of targets have noise.
+    what it is; there losses are halved.
 
     Args:
         predicted: what predicts the others' actions.
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
-            regularisation, max_gradient_norm, shared, twin_critics, target_noise, actor_interval: see
+            regularisation, max_gradient_norm, shared, sub_policies, twin_critics, target_noise, actor_interval: see
             `DeterministicActorCritic`.
         seats: see `Team`.
     """

@@ -17,13 +17,14 @@ class Maddpg(ModellingOthers):
 
     with `x` all observations. Discrete actions are drawn by Gumbel-softmax, one-hot with straight-through gradients,
     where the authors' code passes soft ones on (`GumbelSoftmax(hard=False)`); their policies are categorical.
-    `ScoreFunction()` is the paper's gradient for stochastic policies (Eq. 4).
+    `ScoreFunction()` is the paper's gradient for stochastic policies (Eq. 4); `sub_policies`, its policy ensembles
+    (Section 4.3).
 
     Args:
         inferred: models of the others' policies, which targets use in place of their actors (Eq. 7 and 8); `None` to
             know the actors.
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
-            regularisation, max_gradient_norm, shared, twin_critics, target_noise, actor_interval: see
+            regularisation, max_gradient_norm, shared, sub_policies, twin_critics, target_noise, actor_interval: see
             `DeterministicActorCritic`.
         seats: see `Team`.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from inference_marl.inference.schedules import current
 from inference_marl.learners.deterministic.base import DeterministicActorCritic
 from inference_marl.learners.deterministic.opponents import OPPONENT_ERROR, OPPONENT_KL, OpponentModule, Pair, compared
 from inference_marl.learners.deterministic.stacks import squashed
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Discrete, Space
 from inference_marl.types import POSITIVE, Actor, Member, Memory, Metric, Trajectory, Transition, kept_streams
 
 TARGET_ERROR = Metric(
@@ -22,9 +22,11 @@ TARGET_ERROR = Metric(
     "error of targets by models of the others",
     bounds=POSITIVE,
     higher_is_better=False,
-    meaning="Mean absolute difference of a critic's TD target with what the others are believed to do next, from the "
-    "one with what their actors would, each averaged over 16 draws; in units of reward.",
+    meaning="Mean absolute difference of a critic's TD target with what the team's others are believed to do next, "
+    "from the one with what their actors would, each averaged over 16 draws by the same random numbers; in units of "
+    "reward.",
 )
+COMPARED = (OPPONENT_KL.name, OPPONENT_ERROR.name, TARGET_ERROR.name)
 ROWS, DRAWS, COMPARED_EVERY = 32, 16, 20
 """Transitions and draws of which errors of targets are measured, and the updates from one measurement to the next."""
 
@@ -38,6 +40,7 @@ class ModellingOthers(DeterministicActorCritic):
     Attributes:
         described_by: the name of the argument that describes the models.
         module: the models of the others' policies; `None` if their actors are known.
+        measured: the newest of the metrics `COMPARED`, `replicates x team x metrics`.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -47,10 +50,13 @@ class ModellingOthers(DeterministicActorCritic):
 
     described_by: ClassVar[str]
     module: OpponentModule | None = field(init=False)
+    measured: Tensor = field(init=False)
 
     def setup(self) -> None:
         """Create the models, too; see `DeterministicActorCritic`."""
         super().setup()
+        shape = (self.seat.replicates, len(self.team), len(COMPARED))
+        self.register_buffer("measured", torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device))
         described: OpponentModule | None = getattr(self, self.described_by)
         with within(self.described_by):
             self.module = None if described is None else described.bind_all(self.team)
@@ -69,13 +75,26 @@ class ModellingOthers(DeterministicActorCritic):
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
         """Fit the models, and take the steps of `DeterministicActorCritic`."""
-        learns = self.module is not None and not self._warming_up and self._ready
-        if learns and self.module is not None:
-            self.module.fit()
+        if self.module is None or self._warming_up:
+            return super().learn_all(newest, peers)
+        self.module.fit()
         said = super().learn_all(newest, peers)
-        if learns and self.sub_policies == 1 and (self.updates - self.warmup) % COMPARED_EVERY == 1:
-            return [{**one, **other} for one, other in zip(said, self._compare(), strict=True)]
-        return said
+        if self.sub_policies > 1:
+            return said
+        if (self.updates - self.warmup) % COMPARED_EVERY == 1:
+            self._compare()
+        known = [name for name in COMPARED if name != absent(self.seat.action_spaces)]
+        places = [COMPARED.index(name) for name in known]
+        measured = self.measured.clone()
+        return [
+            {**its, **{name: measured[:, number, place] for name, place in zip(known, places, strict=True)}}
+            for number, its in enumerate(said)
+        ]
+
+    @property
+    def knows_others(self) -> bool:
+        """Without models."""
+        return self.module is None
 
     def _following(self, data: Transition, seen: Sequence[Tensor]) -> list[Tensor]:
         """What everybody does next, as each member believes, `replicates x team x batch x event`."""
@@ -85,12 +104,10 @@ class ModellingOthers(DeterministicActorCritic):
     def _as_believed(self, following: Sequence[Tensor], data: Transition) -> list[Tensor]:
         """Each member's own next action, and those that it predicts in place of the others'."""
         predicted = self._predicted(data)
-        apart = self.sub_policies > 1
 
         def believed(agent: int, action: Tensor) -> Iterator[Tensor]:
             for number, seat in enumerate(self.team):
-                own = action[:, number] if apart else action
-                yield own if seat.index == agent else predicted[number, agent]
+                yield action if seat.index == agent else predicted[number, agent]
 
         return [torch.stack(list(believed(agent, action)), 1) for agent, action in enumerate(following)]
 
@@ -108,48 +125,77 @@ class ModellingOthers(DeterministicActorCritic):
         return found
 
     @torch.no_grad()
-    def _compare(self) -> list[Mapping[str, Tensor]]:
-        """How far what is believed of the others is from what their actors do, and targets are off for that."""
+    def _compare(self) -> None:
+        """Measure how far what is believed of the others is from what their actors do, and targets are off for that."""
         assert self.module is not None
         with kept_streams(self.seat.device):  # measuring changes nothing
-            data = self.draw()
-            errors = self._target_errors(data)
-            believed = [self.module.beliefs(number, data.obs, DRAWS) for number in range(len(self.team))]
-        actual = self._by_actors(data)
-        return [
-            {
-                **compared(self.seat.action_spaces, its, actual, data.alive),
-                TARGET_ERROR.name: errors[:, number],
-            }
-            for number, its in enumerate(believed)
-        ]
+            data = self.replays[0].draw(self.batch_size)
+            actual = self._by_actors(data.obs, data.masks)
+            for number in range(len(self.team)):
+                believed = self.module.beliefs(number, data.obs, DRAWS, data.masks)
+                found = compared(self.seat.action_spaces, believed, actual, data.alive)
+                found[TARGET_ERROR.name] = self._target_error(number, data)
+                for name, values in found.items():
+                    self.measured[:, number, COMPARED.index(name)] = values
 
-    def _by_actors(self, data: Transition) -> dict[int, Tensor]:
+    def _by_actors(
+        self, obs: Sequence[Tensor], masks: Sequence[Tensor | None] | None, slow: bool = False
+    ) -> dict[int, Tensor]:
         """What the team's actors do, by agent: probabilities, `replicates x batch x actions`, or points."""
-        seen = [self._feature(value, place, None) for place, value in enumerate(data.obs)]
+        seen = [self._feature(value, place, None) for place, value in enumerate(obs)]
         actual: dict[int, Tensor] = {}
         for group in self.groups:
-            outputs = group.legal(group.outputs(group.actors, seen), data.masks)
+            actors = group.slow_actors if slow else group.actors
+            outputs = group.legal(group.outputs(actors, seen), masks)
             done = outputs.softmax(-1) if isinstance(group.action, Discrete) else squashed(outputs, group.action)
             actual |= zip([seat.index for seat in group.seats], done.unbind(1), strict=True)
         return actual
 
-    def _target_errors(self, data: Transition) -> Tensor:
-        """Mean absolute errors of the targets, `replicates x members`, over some transitions."""
+    def _target_error(self, number: int, data: Transition) -> Tensor:
+        """Mean absolute error of a member's targets over the first transitions, `replicates`."""
+        assert self.module is not None
+        obs = [value[:, :ROWS] for value in data.next_obs]
+        masks = data.next_masks and [None if mask is None else mask[:, :ROWS] for mask in data.next_masks]
+        alive = None if data.next_alive is None else data.next_alive[:, :ROWS].repeat_interleave(DRAWS, 1)
+        actual = self._by_actors(obs, masks, slow=True)
+        believed = self.module.beliefs(number, obs, DRAWS, masks, slow=True)
+        one, other = [], []  # everybody's actions as they are, and as they are believed to be
+        for agent, space in enumerate(self.seat.action_spaces):
+            true = actual.get(agent, believed.get(agent))  # of seats that are not the team's nothing is known
+            assert true is not None
+            pair = (true, believed.get(agent, true))
+            uniform = torch.rand(*obs[0].shape[:2], DRAWS, dtype=self.seat.dtype, device=self.seat.device)
+            one.append(drawn_alike(space, pair[0], uniform))
+            other.append(drawn_alike(space, pair[1], uniform))
+        seen = [self._feature(value.repeat_interleave(DRAWS, 1), place, alive) for place, value in enumerate(obs)]
+        first, second = (self._slow_values(seen, each, alive)[:, number] for each in (one, other))
+        apart = (first - second).unflatten(-1, (-1, DRAWS)).mean(-1).abs()
+        goes_on = ~data.terminated_for(self.team[number].index)[:, :ROWS]
+        found: Tensor = (current(self.discount, self.updates) * apart * goes_on).mean(-1)
+        return found
 
-        def some(value: Tensor) -> Tensor:
-            return value[:, :ROWS].repeat_interleave(DRAWS, 1)
 
-        few = replace(
-            data,
-            actions=tuple(map(some, data.actions)),
-            next_obs=tuple(map(some, data.next_obs)),
-            next_alive=None if data.next_alive is None else some(data.next_alive),
-            next_masks=data.next_masks and tuple(None if mask is None else some(mask) for mask in data.next_masks),
-        )
-        seen = [self._feature(value, place, few.next_alive) for place, value in enumerate(few.next_obs)]
-        true = super()._following(few, seen)
-        one, other = (self._slow_values(seen, each, few.next_alive) for each in (true, self._as_believed(true, few)))
-        apart: Tensor = (one - other).unflatten(-1, (-1, DRAWS)).mean(-1).abs().mean(-1)
-        apart *= current(self.discount, self.updates)
-        return apart
+def absent(spaces: Sequence[Space]) -> str | None:
+    """The metric that is of no agent, if all act in boxes, or none does."""
+    discrete = [isinstance(space, Discrete) for space in spaces]
+    return OPPONENT_ERROR.name if all(discrete) else None if any(discrete) else OPPONENT_KL.name
+
+
+def drawn_alike(space: Space, what: Tensor, uniform: Tensor) -> Tensor:
+    """Actions as critics see them, `replicates x (batch draws) x event`, the same if what they are drawn from is.
+
+    Args:
+        space: of the actions.
+        what: probabilities, `replicates x batch x actions`; a point, `x event`, or draws, `x draws x event`.
+        uniform: a random number for each draw, `replicates x batch x draws`.
+    """
+    if isinstance(space, Discrete):
+        below = what.cumsum(-1).unsqueeze(2) < uniform.unsqueeze(-1)
+        index = below.sum(-1).clamp_max(space.n - 1)
+        return space.encode(index, what.dtype).flatten(1, 2)
+    draws = what.unsqueeze(2).expand(-1, -1, uniform.shape[2], *space.event_shape) if _is_point(space, what) else what
+    return draws.flatten(1, 2)
+
+
+def _is_point(space: Space, what: Tensor) -> bool:
+    return what.dim() == 2 + len(space.event_shape)

@@ -6,7 +6,6 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from itertools import groupby
 from typing import ClassVar, Literal, Self, cast
 
 import pyro.distributions as dist
@@ -14,13 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from inference_marl.described import Clip, Count, NotNegative, Positive, Rate, hyperparameters, within
+from inference_marl.described import (
+    Clip,
+    Count,
+    IncompatibleError,
+    NotNegative,
+    Positive,
+    Rate,
+    hyperparameters,
+    within,
+)
 from inference_marl.guides import CategoricalNetwork, TanhNormalNetwork
-from inference_marl.inference.conditional import Conditional, local_parameters
+from inference_marl.inference.action_gradients import one_hot_draw
+from inference_marl.inference.conditional import Conditional, local_parameters, need_density
 from inference_marl.inference.networks import MLP, rows, track
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.replay import Ring, entries_of
-from inference_marl.learners.deterministic.stacks import for_rows, legal, squashed, step_down
+from inference_marl.learners.deterministic.stacks import alike, for_rows, legal, squashed, step_down
 from inference_marl.spaces import Discrete, Space
 from inference_marl.types import POSITIVE, Metric, Part, Seat, Transition
 
@@ -29,7 +38,7 @@ OPPONENT_KL = Metric(
     "KL from what the others are believed to do",
     bounds=POSITIVE,
     higher_is_better=False,
-    meaning="Mean over a minibatch and the other agents of KL(their policy || what it is believed to be), in nats; of "
+    meaning="Mean over a minibatch and the team's others of KL(their policy || what it is believed to be), in nats; of "
     "discrete actions.",
 )
 OPPONENT_ERROR = Metric(
@@ -37,8 +46,8 @@ OPPONENT_ERROR = Metric(
     "distance from what the others are believed to do",
     bounds=POSITIVE,
     higher_is_better=False,
-    meaning="Root mean square, over a minibatch and the other agents, of the distance between what their actor does "
-    "and the mean of what it is believed to do, in units of half the box's width.",
+    meaning="Root mean square, over a minibatch and the other agents of the team, of the distance between what their "
+    "actor does and the mean of what it is believed to do, in units of half the box's width.",
 )
 """How far beliefs are from the truth; what is true is known to the experiment, not to the agent."""
 
@@ -51,8 +60,8 @@ class OpponentModule(Part):
     """Base: for every member of a team, one model for each of the other agents; a subclass says of which kind.
 
     All pairs of equal spaces are one batch of matrices, `(replicates pairs) x in x out`. A minibatch is drawn from the
-    newest `window` transitions, since a model fitted to a whole replay is one of the average of old policies, and
-    targets that follow it say that nobody heeds anybody.
+    newest `window` transitions: a model fitted to the whole replay estimates the mixture of all past policies, and
+    targets would ignore how the others now respond.
 
     Args:
         window: transitions remembered per replicate.
@@ -85,8 +94,7 @@ class OpponentModule(Part):
         """Create the networks, their targets and optimisers, and the window."""
         seat = self.seat
         pairs = [(number, other) for number, each in enumerate(self.team) for other in each.opponents]
-        keyed = sorted(pairs, key=lambda pair: str(self._spaces(pair)))
-        self.kinds: list[list[Pair]] = [list(its) for _, its in groupby(keyed, self._spaces)]
+        self.kinds = [[pairs[place] for place in its] for its in alike([self._spaces(pair) for pair in pairs])]
         networks = []
         for its in self.kinds:
             with rows(len(its)):
@@ -123,8 +131,8 @@ class OpponentModule(Part):
         """Actions as critics see them, `rows x batch x event`: one-hot draws, or points of the box."""
 
     @abstractmethod
-    def believed(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
-        """Probabilities, `rows x batch x actions`, or draws, `rows x batch x draws x dim`."""
+    def believed(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None, draws: int) -> Tensor:
+        """Probabilities of legal actions, `rows x batch x actions`, or draws, `rows x batch x draws x dim`."""
 
     def observe(self, batch: Transition) -> None:
         """Remember transitions, `replicates x n`."""
@@ -162,6 +170,12 @@ class OpponentModule(Part):
         """One tensor per pair, `replicates x batch x event`, as `(replicates pairs) x batch x event`."""
         return torch.stack(list(values), 1).flatten(0, 1)
 
+    def _masks(self, pairs: Sequence[Pair], masks: Sequence[Tensor | None] | None) -> Tensor | None:
+        """Legal actions of the modelled agents; all of those that have no mask."""
+        given = [None if masks is None else masks[other] for _, other in pairs]
+        known = [mask for mask in given if mask is not None]
+        return self._rows([torch.ones_like(known[0]) if mask is None else mask for mask in given]) if known else None
+
     @local_parameters()
     @torch.no_grad()
     def predict(self, obs: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None) -> dict[Pair, Tensor]:
@@ -174,10 +188,8 @@ class OpponentModule(Part):
         batch = {f"obs_{agent}": value for agent, value in enumerate(obs)}
         found: dict[Pair, Tensor] = {}
         for its, network in zip(self.kinds, self.slow, strict=True):
-            given = [None if masks is None else masks[other] for _, other in its]
-            mask = None if given[0] is None else self._rows([each for each in given if each is not None])
             with rows(len(its)):
-                drawn = self.draw(network, self._spaces(its[0])[1], self._seen(its, batch), mask)
+                drawn = self.draw(network, self._spaces(its[0])[1], self._seen(its, batch), self._masks(its, masks))
             found |= dict(zip(its, drawn.unflatten(0, (-1, len(its))).unbind(1), strict=True))
         return found
 
@@ -205,22 +217,32 @@ class OpponentModule(Part):
 
     @local_parameters()
     @torch.no_grad()
-    def beliefs(self, number: int, obs: Sequence[Tensor], draws: int = 1) -> dict[int, Tensor]:
+    def beliefs(
+        self,
+        number: int,
+        obs: Sequence[Tensor],
+        draws: int = 1,
+        masks: Sequence[Tensor | None] | None = None,
+        slow: bool = False,
+    ) -> dict[int, Tensor]:
         """What a member believes of each other agent, by agent; see `believed`.
 
         Args:
             number: the member.
             obs: of everybody, `replicates x batch x event`.
             draws: number of draws, in boxes.
+            masks: legal actions of everybody, `replicates x batch x actions`.
+            slow: whether the models are asked that targets use.
         """
         batch = {f"obs_{agent}": value for agent, value in enumerate(obs)}
         found: dict[int, Tensor] = {}
-        for its, network in zip(self.kinds, self.networks, strict=True):
+        for its, network in zip(self.kinds, self.slow if slow else self.networks, strict=True):
             if all(owner != number for owner, _ in its):
                 continue
             action = self._spaces(its[0])[1]
             with rows(len(its)):
-                believed = self.believed(network, action, self._seen(its, batch), draws).unflatten(0, (-1, len(its)))
+                rows_of_all = self.believed(network, action, self._seen(its, batch), self._masks(its, masks), draws)
+            believed = rows_of_all.unflatten(0, (-1, len(its)))
             found |= {its[place][1]: believed[:, place] for place in range(len(its)) if its[place][0] == number}
         return found
 
@@ -249,7 +271,15 @@ class InferredPolicies(OpponentModule):
         """The conditional."""
         default = CategoricalNetwork((64, 64)) if isinstance(action, Discrete) else TanhNormalNetwork((64, 64))
         with within("conditional"):
-            return (self.conditional or default).bind(seat, action, [observation])
+            chosen = self.conditional or default
+            need_density(chosen)
+            bound = chosen.bind(seat, action, [observation])
+            if bound.learns_from_play or not list(bound.parameters()):
+                raise IncompatibleError(
+                    f"got {type(chosen).__name__}, which has no parameters to fit, or learns by itself, expected a "
+                    "conditional such as TanhNormalNetwork, CategoricalNetwork or Tabular"
+                )
+        return bound
 
     def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
         """See `OpponentModule`; the entropy of densities is estimated from one draw."""
@@ -267,15 +297,13 @@ class InferredPolicies(OpponentModule):
         if not isinstance(action, Discrete):
             point: Tensor = distribution.sample()
             return point
-        drawn = dist.Categorical(logits=legal(distribution.logits, mask)).sample()
-        return action.encode(drawn, self.seat.dtype)
+        return one_hot_draw(legal(distribution.logits, mask))
 
-    def believed(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
+    def believed(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None, draws: int) -> Tensor:
         """See `OpponentModule`."""
         distribution: dist.TorchDistribution = network(obs).expand(obs.shape[:2])
         if isinstance(action, Discrete):
-            probabilities: Tensor = distribution.probs
-            return probabilities
+            return legal(distribution.logits, mask).softmax(-1)
         return distribution.sample((draws,)).movedim(0, 2)
 
 
@@ -316,13 +344,13 @@ class PredictedActions(OpponentModule):
         outputs: Tensor = network(obs)
         if not isinstance(action, Discrete):
             return squashed(outputs, action)
-        return action.encode(dist.Categorical(logits=legal(outputs, mask)).sample(), self.seat.dtype)
+        return one_hot_draw(legal(outputs, mask))
 
-    def believed(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
+    def believed(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None, draws: int) -> Tensor:
         """See `OpponentModule`; all draws are the point that is predicted."""
         outputs: Tensor = network(obs)
         if isinstance(action, Discrete):
-            return outputs.softmax(-1)
+            return legal(outputs, mask).softmax(-1)
         return squashed(outputs, action).unsqueeze(2).expand(-1, -1, draws, *[-1] * len(action.event_shape))
 
 

@@ -142,16 +142,19 @@ class Actors(nn.Module):
         together: Tensor = actors(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
         return together
 
-    def outputs_of_any(self, actors: Stack, features: Sequence[Tensor], shift: int) -> Tensor:
-        """Outputs of the sub-policies in turn, beginning with any, on what every member of the team drew.
+    def outputs_of_any(self, actors: Stack, features: Sequence[Tensor]) -> Tensor:
+        """Outputs of any of the sub-policies on what every member of the team drew; each is asked as often.
 
         `replicates x members x team x batch x outputs`; arguments as for `outputs`.
         """
         x = torch.stack([features[seat.index] for seat in self.seats], 1)
-        turns = x.unflatten(3, (-1, self.sub_policies)).roll(shift, 4).movedim(4, 2)  # members x sub-policies x team
-        out: Tensor = actors(turns.flatten(1, 2).flatten(2, 3))
-        each: Tensor = out.unflatten(1, (-1, self.sub_policies)).unflatten(3, turns.shape[3:5])
-        return each.movedim(2, 4).roll(-shift, 4).flatten(3, 4)
+        order = torch.rand(x.shape[:-1], dtype=x.dtype, device=x.device).argsort(-1)
+        mixed = x.gather(3, order.unsqueeze(-1).expand_as(x)).unflatten(3, (self.sub_policies, -1))
+        parts = mixed.movedim(3, 2)  # replicates x members x sub-policies x team x part x features
+        out: Tensor = actors(parts.flatten(1, 2).flatten(2, 3))
+        apart: Tensor = out.unflatten(1, (-1, self.sub_policies)).unflatten(3, parts.shape[3:5])
+        together = apart.movedim(2, 3).flatten(3, 4)
+        return together.gather(3, order.argsort(-1).unsqueeze(-1).expand_as(together))
 
     def legal(self, outputs: Tensor, masks: Sequence[Tensor | None] | None) -> Tensor:
         """Outputs of which only those of legal actions count."""
@@ -267,6 +270,14 @@ class Critics(nn.Module):
         return smallest
 
 
+def alike(kinds: Sequence[object]) -> list[list[int]]:
+    """Places of what is equal, by kind, in order of first appearance."""
+    found: dict[object, list[int]] = {}
+    for place, kind in enumerate(kinds):
+        found.setdefault(kind, []).append(place)
+    return list(found.values())
+
+
 def for_rows(seat: Seat, each: int) -> Seat:
     """A seat for `each` rows per replicate, `(replicates each)`, as one batch of matrices has them."""
     return replace(seat, replicates=seat.replicates * each)
@@ -304,6 +315,4 @@ def legal(logits: Tensor, mask: Tensor | None) -> Tensor:
 def squashed(outputs: Tensor, space: Space) -> Tensor:
     """Points of a box, `... x shape`, from outputs of a network, `... x features`."""
     assert isinstance(space, Box)
-    centre, half_width = space.scale(outputs.dtype, outputs.device)
-    point: Tensor = centre + half_width * torch.tanh(outputs).unflatten(-1, space.shape)
-    return point
+    return space.decode(torch.tanh(outputs))
