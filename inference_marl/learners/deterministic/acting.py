@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, replace
 from typing import Any, Literal, cast
@@ -64,6 +65,7 @@ class DeterministicPolicies(Counting, Team):
         if self.shared and self.sub_policies > 1:
             raise ValueError(f"sub_policies: got {self.sub_policies} with shared actors, expected 1, or shared: false")
 
+    @abstractmethod
     def sees(self, seat: Seat) -> list[int]:
         """What the critic of a seat sees: places among the observations of all agents, followed by their actions.
 
