@@ -179,6 +179,7 @@ def test_a_policy_that_does_not_fit_is_refused(
     check_refused(code, capsys.readouterr().err, policy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opponent_model", sorted(OPPONENT_MODELS["discrete"]))
 def test_a_prior_without_full_support(opponent_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Probabilities of 0 fit factors that follow them, and no others."""

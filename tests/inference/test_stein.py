@@ -193,6 +193,7 @@ FAULTS: dict[str, tuple[str, Callable[..., Tensor]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stein, *FAULTS[fault])

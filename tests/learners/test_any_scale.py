@@ -175,6 +175,7 @@ def test_the_first_target_replaces_hope_whatever_the_rate() -> None:
     assert critic.values.flatten().tolist() == [500.0] * 9
 
 
+@pytest.mark.slow
 def test_single_precision_is_warned_of_once() -> None:
     learner = Rommeo()
     with pytest.warns(

@@ -622,7 +622,7 @@ def test_a_sub_policys_gradient_is_of_what_it_played() -> None:
 
 
 @pytest.mark.parametrize("game", [Short, lambda: Short(3), lambda: Short(2, "continuous"), *GAMES.values()])
-@pytest.mark.parametrize("learner", [Ddpg, DdpgOm, Maddpg])
+@pytest.mark.parametrize("learner", [*(pytest.param(each, marks=pytest.mark.slow) for each in (Ddpg, DdpgOm)), Maddpg])
 def test_an_ensemble_learns_with_any_critic(learner: type[DeterministicActorCritic], game: Callable[[], Game]) -> None:
     more: dict[str, Any] = {"inferred": inferred()} if learner is Maddpg else {}
     seed_streams(0, torch.device("cpu"))

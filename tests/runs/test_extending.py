@@ -82,6 +82,7 @@ def test_it_may_be_cut_and_extended_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_restored_records_does_not_matter(finished: Path, tmp_path: Path) -> None:
     half = finished / "records" / ".a.partial" / "metrics"
     half.mkdir(parents=True)

@@ -257,6 +257,7 @@ def test_an_arm_of_which_all_have_failed_fails(tmp_path: Path) -> None:
         run(experiment(BrokenMatrix, rommeo_q(), bad=[0, 1, 2]), tmp_path)
 
 
+@pytest.mark.slow
 def test_what_it_recorded_before_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "small.yaml"
     spec.write_text(dump(Experiment(BrokenMatrix([0, 1, 2]), {"a": rommeo_q()}, replicates=3, steps=STEPS)))

@@ -120,7 +120,7 @@ RESUMABLE: dict[str, Callable[[], Experiment]] = {
     "name",
     [
         pytest.param(name, marks=pytest.mark.slow)
-        if name in ("svi", "peers", "rommeo_ac", "planner", "memory")
+        if name in ("svi", "peers", "rommeo_ac", "planner", "memory", "cut between episodes")
         else name
         for name in RESUMABLE
     ],

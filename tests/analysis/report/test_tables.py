@@ -276,6 +276,7 @@ def test_the_printed_tables_by_hand(scripted: Path) -> None:
     assert "The paired difference from the first cell" in report.text()
 
 
+@pytest.mark.slow
 def test_the_table_of_a_grid_has_a_column_per_factor(ablation: Path) -> None:
     recorded = read(ablation)
     report = ablation_report(recorded)
