@@ -36,6 +36,7 @@ from inference_marl.models import EmpiricalFrequency, HierarchicalDirichlet
 from inference_marl.play import Collector, GameSimulator, update
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Actor, Game, Member, Seat, Trajectory, Transition, seed_streams
+from tests.finite_differences import assert_gradients
 
 R, E, B = 3, 2, 5
 SMALL: dict[str, Any] = {"hidden": (6,), "batch_size": B, "replay": 40, "warmup": 1}
@@ -127,17 +128,7 @@ def test_ddpgs_gradient_is_that_of_its_critic_alone() -> None:
             total = total + (0.1 * torch.atanh(own).square().mean(-1) - value).mean(-1).sum()
         return total
 
-    step = 1e-6
-    for parameter, gradient in zip(group.actors.parameters(), found, strict=True):
-        for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::9]:
-            at = tuple(index.tolist())
-            with torch.no_grad():
-                parameter[at] += step
-                above = objective()
-                parameter[at] -= 2 * step
-                below = objective()
-                parameter[at] += step
-            assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
+    assert_gradients(group.actors.parameters(), found, objective, every=9)
 
 
 def next_own(members: Sequence[Actor], data: Transition) -> list[Tensor]:
@@ -608,17 +599,7 @@ def test_a_sub_policys_gradient_is_of_what_it_played() -> None:
                 total = total + (0.1 * torch.atanh(own).square().mean(-1) - value).mean(-1).sum()
         return total
 
-    step = 1e-6
-    for parameter, gradient in zip(group.actors.parameters(), found, strict=True):
-        for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::29]:
-            at = tuple(index.tolist())
-            with torch.no_grad():
-                parameter[at] += step
-                above = objective()
-                parameter[at] -= 2 * step
-                below = objective()
-                parameter[at] += step
-            assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
+    assert_gradients(group.actors.parameters(), found, objective, every=29)
 
 
 @pytest.mark.parametrize("game", [Short, lambda: Short(3), lambda: Short(2, "continuous"), *GAMES.values()])

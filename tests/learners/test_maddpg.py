@@ -32,6 +32,7 @@ from inference_marl.types import (
     Transition,
     seed_streams,
 )
+from tests.finite_differences import assert_gradients
 
 R, E, B = 3, 2, 5
 
@@ -106,17 +107,7 @@ def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) 
             total = total + loss.sum() / (2 if shared else 1)
         return total
 
-    step = 1e-6
-    for parameter, gradient in zip(group.actors.parameters(), found, strict=True):
-        for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::7]:
-            at = tuple(index.tolist())
-            with torch.no_grad():
-                parameter[at] += step
-                above = objective()
-                parameter[at] -= 2 * step
-                below = objective()
-                parameter[at] += step
-            assert float(gradient[at]) == pytest.approx(float((above - below) / (2 * step)), rel=1e-4, abs=1e-7)
+    assert_gradients(group.actors.parameters(), found, objective, every=7)
 
 
 def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_is_over() -> None:
