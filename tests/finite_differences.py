@@ -12,7 +12,7 @@ STEP = 1e-6
 def assert_gradients(
     parameters: Iterable[Tensor], gradients: Iterable[Tensor], objective: Callable[[], Tensor], every: int
 ) -> None:
-    """Those of an objective by its parameters, float64, which are changed in place; only one entry of `every` so many."""
+    """Those of an objective by its parameters, float64, which are changed in place; only every so manyth entry."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         for index in list(torch.cartesian_prod(*map(torch.arange, parameter.shape)))[::every]:
             at = tuple(index.tolist())
