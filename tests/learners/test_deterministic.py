@@ -402,8 +402,7 @@ def test_seats_that_are_not_the_teams_are_modelled_and_not_compared() -> None:
     collector = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors)
     for _ in range(3):
         said = update(actors, collector.collect(4))
-    (mine,) = [each for each in said if each]
-    assert not mine[TARGET_ERROR.name].any()
+    assert [set(each) for each in said] == [set(), set(), {"critic_loss", "action_value"}]
     member = actors[2]
     assert isinstance(member, Member)
     assert isinstance(member.of, ModellingOthers)
@@ -665,6 +664,18 @@ class Apart(Ddpg):
 
     def sees(self, seat: Seat) -> list[int]:
         return super().sees(seat) if seat.index == 0 else list(range(2 * len(seat.observations)))
+
+
+class Blind(Ddpg):
+    """Whose critic does not see what its agent does."""
+
+    def sees(self, seat: Seat) -> list[int]:
+        return [seat.index]
+
+
+def test_a_critic_sees_its_agents_own_action() -> None:
+    with pytest.raises(IncompatibleError, match=r"Blind.sees got \[0\] for seat 0, expected .* own action, 2, among"):
+        filled(Rendezvous(), Blind(**SMALL))
 
 
 def test_critics_of_equal_agents_may_see_different_things() -> None:

@@ -82,17 +82,12 @@ class DeterministicPolicies(Counting, Team):
         """Create actors, critics, their targets, and replay.
 
         Raises:
-            IncompatibleError: if an agent of the team has unbounded actions.
+            IncompatibleError: if an agent of the team has unbounded actions, or its critic does not see its own.
         """
         seat, team = self.seat, self.team
-        for each in team:
-            if isinstance(each.action, Box) and not each.action.bounded:
-                raise IncompatibleError(
-                    f"{type(self).__name__} got actions {each.action} in seat {each.index}, expected finite edges"
-                )
+        places = [self._checked(each) for each in team]
         self.spaces = (*seat.observations, *seat.action_spaces)
         rate, norm = self.learning_rate, self.max_gradient_norm
-        places = [self.sees(each) for each in team]
         seen = [tuple(self.spaces[place] for place in each) for each in places]
         groups = [
             Actors(team, its, self.hidden, self.shared, self.sub_policies, rate, norm)
@@ -108,6 +103,17 @@ class DeterministicPolicies(Counting, Team):
         owners = [[index] for index in everybody] if self.sub_policies > 1 else [everybody]
         replays = [Replay(seat, self.replay, self.sub_policies, team=its) for its in owners]
         self.replays = cast(Sequence[Replay], nn.ModuleList(replays))
+
+    def _checked(self, seat: Seat) -> list[int]:
+        """What the critic of a seat sees, if the seat can be taken."""
+        who, own, places = type(self).__name__, len(seat.observations) + seat.index, self.sees(seat)
+        if isinstance(seat.action, Box) and not seat.action.bounded:
+            raise IncompatibleError(f"{who} got actions {seat.action} in seat {seat.index}, expected finite edges")
+        if own not in places:
+            raise IncompatibleError(
+                f"{who}.sees got {places} for seat {seat.index}, expected the place of its own action, {own}, among them"
+            )
+        return places
 
     def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
         """That of the noise, in boxes, and the sub-policy that is drawn for the episode, if there are several."""

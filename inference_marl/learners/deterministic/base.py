@@ -133,12 +133,12 @@ class DeterministicActorCritic(DeterministicPolicies):
             joint: its observations and actions, encoded.
         """
         critics = self._critics_of(group)
-        inputs, place = critics.inputs(joint), [len(self.team[0].observations) + seat.index for seat in group.seats]
+        inputs = critics.inputs(joint)
         gone = None if data.alive is None else ~self._of(group.numbers, data.alive).unsqueeze(-1)
 
         def values(own: Tensor) -> Tensor:
             own = own if gone is None else own.masked_fill(gone, 0.0)
-            return critics.values(critics.with_own(inputs, group.numbers, place, own), group.numbers)
+            return critics.values(critics.with_own(inputs, group.numbers, own), group.numbers)
 
         outputs = group.outputs(group.actors, joint)
         with frozen(critics.every):

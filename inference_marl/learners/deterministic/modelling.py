@@ -83,13 +83,17 @@ class ModellingOthers(DeterministicActorCritic):
             return said
         if (self.updates - self.warmup) % COMPARED_EVERY == 1:
             self._compare()
-        known = [name for name in COMPARED if name != absent(self.seat.action_spaces)]
-        places = [COMPARED.index(name) for name in known]
         measured = self.measured.clone()
         return [
-            {**its, **{name: measured[:, number, place] for name, place in zip(known, places, strict=True)}}
+            {**its, **{name: measured[:, number, COMPARED.index(name)] for name in self._comparable(number)}}
             for number, its in enumerate(said)
         ]
+
+    def _comparable(self, number: int) -> list[str]:
+        """What is measured of a member's models: nothing, if nobody whom they model is of the team."""
+        others = [isinstance(seat.action, Discrete) for seat in self.team if seat.index != self.team[number].index]
+        there = (any(others), not all(others), bool(others))
+        return [name for name, is_there in zip(COMPARED, there, strict=True) if is_there]
 
     @property
     def knows_others(self) -> bool:
@@ -163,22 +167,16 @@ class ModellingOthers(DeterministicActorCritic):
         for agent, space in enumerate(self.seat.action_spaces):
             true = actual.get(agent, believed.get(agent))  # of seats that are not the team's nothing is known
             assert true is not None
-            pair = (true, believed.get(agent, true))
+            thought = believed.get(agent, true)
             uniform = torch.rand(*obs[0].shape[:2], DRAWS, dtype=self.seat.dtype, device=self.seat.device)
-            one.append(drawn_alike(space, pair[0], uniform))
-            other.append(drawn_alike(space, pair[1], uniform))
+            one.append(drawn_alike(space, true, uniform))
+            other.append(drawn_alike(space, thought, uniform))
         seen = [self._feature(value.repeat_interleave(DRAWS, 1), place, alive) for place, value in enumerate(obs)]
         first, second = (self._slow_values(seen, each, alive)[:, number] for each in (one, other))
         apart = (first - second).unflatten(-1, (-1, DRAWS)).mean(-1).abs()
         goes_on = ~data.terminated_for(self.team[number].index)[:, :ROWS]
         found: Tensor = (current(self.discount, self.updates) * apart * goes_on).mean(-1)
         return found
-
-
-def absent(spaces: Sequence[Space]) -> str | None:
-    """The metric that is of no agent, if all act in boxes, or none does."""
-    discrete = [isinstance(space, Discrete) for space in spaces]
-    return OPPONENT_ERROR.name if all(discrete) else None if any(discrete) else OPPONENT_KL.name
 
 
 def drawn_alike(space: Space, what: Tensor, uniform: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class OpponentModule(Part):
         steps: gradient steps per update.
         learning_rate: Adam's step size.
         target_rate: fraction by which the models used in targets follow after every update, in (0, 1].
-        max_gradient_norm: clip the gradient of each replicate's each network; `None` for no clipping.
+        max_gradient_norm: clip the gradient of each network of each replicate; `None` for no clipping.
 
     Attributes:
         reads: whose observation a model is given: the modelled agent's (`theirs`), or its owner's (`own`).

@@ -191,7 +191,10 @@ class Critics(nn.Module):
 
     Attributes:
         stacks, slow: one for each copy, and its target.
+        starts: where each member's own action begins among its inputs.
     """
+
+    starts: Tensor
 
     def __init__(
         self,
@@ -207,8 +210,11 @@ class Critics(nn.Module):
         first = team[numbers[0]]
         spaces = (*first.observations, *first.action_spaces)
         self.numbers, self.places = list(numbers), [list(each) for each in places]
-        self.widths = [[spaces[place].features for place in each] for each in self.places]
-        stacks = [Stack(first, len(numbers), sum(self.widths[0]), 1, hidden) for _ in range(copies)]
+        widths = [[spaces[place].features for place in each] for each in self.places]
+        own = [len(first.observations) + team[number].index for number in numbers]
+        starts = [sum(its[: seen.index(place)]) for its, seen, place in zip(widths, self.places, own, strict=True)]
+        self.register_buffer("starts", torch.tensor(starts, device=first.device), persistent=False)
+        stacks = [Stack(first, len(numbers), sum(widths[0]), 1, hidden) for _ in range(copies)]
         self.stacks = cast(Sequence[Stack], nn.ModuleList(stacks))
         self.slow = copy.deepcopy(self.stacks)
         rate = over_rows(learning_rate, len(numbers))
@@ -239,19 +245,17 @@ class Critics(nn.Module):
         ]
         return torch.stack([torch.cat(row, -1) for row in rows], 1)
 
-    def with_own(self, inputs: Tensor, numbers: Sequence[int], place: Sequence[int], own: Tensor) -> Tensor:
+    def with_own(self, inputs: Tensor, numbers: Sequence[int], own: Tensor) -> Tensor:
         """Inputs of some members' critics in which their own actions are others, `replicates x members x batch x in`.
 
         Args:
             inputs: see `inputs`.
             numbers: which members.
-            place: where their own actions are, as in `places`.
             own: features of their actions, `replicates x members x batch x features`.
         """
         at = [self.numbers.index(number) for number in numbers]
         some = inputs if inputs.shape[1] == 1 else inputs[:, at]
-        starts = [sum(self.widths[row][: self.places[row].index(its)]) for row, its in zip(at, place, strict=True)]
-        columns = torch.tensor(starts, device=own.device).unsqueeze(-1) + torch.arange(own.shape[-1], device=own.device)
+        columns = self.starts[at].unsqueeze(-1) + torch.arange(own.shape[-1], device=own.device)
         size = own.shape[:3]
         x = some.repeat(1, size[1], 1, 1) if some.shape[1] == 1 else some.clone()
         return x.scatter_(-1, columns.view(1, len(at), 1, -1).expand(*size, -1), own)
