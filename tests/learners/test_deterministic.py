@@ -674,7 +674,7 @@ class Blind(Ddpg):
 
 
 def test_a_critic_sees_its_agents_own_action() -> None:
-    with pytest.raises(IncompatibleError, match=r"Blind.sees got \[0\] for seat 0, expected .* own action, 2, among"):
+    with pytest.raises(IncompatibleError, match=r"Blind.sees got \[0\] for seat 0, expected .* own action, 2, in them"):
         filled(Rendezvous(), Blind(**SMALL))
 
 

@@ -111,7 +111,7 @@ class DeterministicPolicies(Counting, Team):
             raise IncompatibleError(f"{who} got actions {seat.action} in seat {seat.index}, expected finite edges")
         if own not in places:
             raise IncompatibleError(
-                f"{who}.sees got {places} for seat {seat.index}, expected the place of its own action, {own}, among them"
+                f"{who}.sees got {places} for seat {seat.index}, expected the place of its own action, {own}, in them"
             )
         return places
 

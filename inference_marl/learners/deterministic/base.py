@@ -103,7 +103,9 @@ class DeterministicActorCritic(DeterministicPolicies):
             self._evaluate(data, joint, said)
             if (self.updates - self.warmup) % self.actor_interval == 0:
                 for group in self.groups:
-                    self.worth[:, group.numbers] = self._improve(group, data, joint)
+                    worth = self._improve(group, data, joint)
+                    for number, value in zip(group.numbers, worth.unbind(1), strict=True):
+                        self.worth[:, number] = value
                 self._track()
             for number, value in enumerate(self.worth.clone().unbind(1)):
                 said[number][ACTION_VALUE.name] = value
@@ -118,7 +120,7 @@ class DeterministicActorCritic(DeterministicPolicies):
         ]
         targets = self._targets(data)
         for critics, its in zip(self.critics, values, strict=True):
-            wanted = targets[:, critics.numbers]
+            wanted = targets if len(self.critics) == 1 else targets[:, critics.numbers]
             losses = [self._mean((value - wanted).square(), critics.numbers, data.alive) for value in its]
             step_down(critics.optimiser, sum(losses[1:], losses[0]))
             for number, loss in zip(critics.numbers, losses[0].detach().unbind(1), strict=True):
@@ -197,10 +199,11 @@ class DeterministicActorCritic(DeterministicPolicies):
     def _slow_values(self, seen: Sequence[Tensor], following: Sequence[Tensor], alive: Tensor | None) -> Tensor:
         """Values of the slow critics, `replicates x members x batch`, at features of observations, and actions."""
         features = [*seen, *(self._feature(each, place, alive) for place, each in enumerate(following, len(seen)))]
-        value = features[0].new_empty(features[0].shape[0], len(self.team), features[0].shape[-2])
-        for critics in self.critics:
-            value[:, critics.numbers] = critics.slow_values(critics.inputs(features))
-        return value
+        values = [critics.slow_values(critics.inputs(features)) for critics in self.critics]
+        if len(values) == 1:  # which spares copies
+            return values[0]
+        order = [number for critics in self.critics for number in critics.numbers]
+        return torch.cat(values, 1)[:, [order.index(number) for number in range(len(order))]]
 
     def _following(self, data: Transition, seen: Sequence[Tensor]) -> list[Tensor]:
         """What everybody does next, by agent, `replicates x batch x event`, or `replicates x team x batch x event`.
