@@ -65,6 +65,7 @@ bench: $(runtime) ## measure speed
 	$(bin)/python experiments/bench.py $(ARGS)
 	$(bin)/python experiments/bench_lola.py $(ARGS)
 	$(bin)/python experiments/bench_actor_critics.py $(ARGS)
+	$(bin)/python experiments/bench_stein.py $(ARGS)
 
 .PHONY: build
 build: $(development) ## sdist and wheel in dist/

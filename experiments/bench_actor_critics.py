@@ -3,21 +3,22 @@
 Three agents with actors of their own on `Spread`, float32, one torch thread. By hand means plain torch, for this game
 and nothing else: a transition is one row of one tensor, and no part could be another one. First it is checked that both
 make the same steps. CPU time is what one thread uses, so that other work on the machine disturbs little; what is
-compared is timed in turns. What models of the others and twin critics cost more than plain MADDPG stands beside it.
+compared is timed in turns. DDPG-OM's includes what it measures of its opponent module every 20 updates. What inferred
+policies, twin critics and sub-policies cost more than plain MADDPG stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import gumbel_softmax, one_hot
+from timing import seconds
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, gumbel_softmax, one_hot
 
 from inference_marl import Experiment
 from inference_marl.games import Spread
@@ -28,6 +29,7 @@ from inference_marl.types import Member, Trajectory
 
 AGENTS, SEEN, MOVES = 3, 14, 5
 ALL_SEEN, ALL_DONE = AGENTS * SEEN, AGENTS * MOVES
+PAIRS = [(agent, other) for agent in range(AGENTS) for other in range(AGENTS) if agent != other]
 SIZES = [
     *((replicates, (64, 64), batch) for batch in (256, 1024) for replicates in (1, 5, 16)),
     *((replicates, (256, 256), 512) for replicates in (1, 5)),
@@ -36,26 +38,26 @@ VARIANTS: list[tuple[str, type[DeterministicActorCritic], dict[str, Any]]] = [
     ("Maddpg, twin critics", Maddpg, {"twin_critics": True}),
     ("Maddpg, inferred policies", Maddpg, {"inferred": InferredPolicies()}),
     ("Maddpg, three sub-policies, 256 of each", Maddpg, {"sub_policies": 3}),
-    ("DdpgOm", DdpgOm, {"predicted": PredictedActions()}),
 ]
 CAPACITY, ENVIRONMENTS, COLLECTED = 20_000, 64, 100
 
 
 def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Networks of `(replicates agents) x in x out` at `replicates x agents x batch x in`."""
+    """Networks of `(replicates rows) x in x out` at `replicates x rows x batch x in`."""
     out = x.flatten(0, 1)
     for layer in range(0, len(weights), 2):
         out = torch.baddbmm(weights[layer + 1], out, weights[layer])
         if layer < len(weights) - 2:
             out = out.relu_()
-    return out.unflatten(0, (-1, AGENTS))
+    return out.unflatten(0, x.shape[:2])
 
 
 class ByHand:
-    """The update of a `Maddpg` or `Ddpg` of which everything is copied, its replay included."""
+    """The update of a `Maddpg`, `Ddpg` or `DdpgOm` of which everything is copied, its replay included."""
 
     def __init__(self, team: DeterministicActorCritic) -> None:
         self.sees_all = isinstance(team, Maddpg)
+        self.predictor = self.predictor_of(team) if isinstance(team, DdpgOm) else None
         (group,), held = team.groups, team.replays[0]
         self.actor, self.slow_actor, self.critic, self.slow_critic = (
             [each.detach().clone() for each in network.parameters()]
@@ -80,23 +82,63 @@ class ByHand:
         self.first = torch.arange(self.replicates).view(-1, 1) * self.capacity
         self.own = torch.eye(AGENTS).view(1, AGENTS, 1, AGENTS, 1)
 
+    def predictor_of(self, team: DdpgOm) -> list[Tensor]:
+        """The weights of an opponent module, of which the newest transitions and the optimiser are copied too."""
+        assert team.module is not None
+        weights = [each.detach().clone().requires_grad_() for each in team.module.networks[0].parameters()]
+        self.predictor_adam = torch.optim.Adam(weights, lr=team.module.learning_rate, fused=True)
+        newest = team.module.observed
+        parts = [getattr(newest, f"{name}_{agent}") for name in ("obs", "action") for agent in range(AGENTS)]
+        self.newest_obs, self.newest_actions = torch.stack(parts[:AGENTS], 1), torch.stack(parts[AGENTS:], 1)
+        self.newest_batch = team.module.batch_size
+        return weights
+
+    def fit_predictor(self, weights: list[Tensor]) -> None:
+        """A step of what predicts the others' actions from one's own observation."""
+        chosen = torch.randint(self.newest_obs.shape[2], (self.replicates, self.newest_batch))
+        rows = torch.arange(self.replicates).view(-1, 1)
+        obs, actions = self.newest_obs[rows, :, chosen], self.newest_actions[rows, :, chosen]  # replicates x batch
+        own, theirs = ([each[place] for each in PAIRS] for place in (0, 1))
+        logits = forward(weights, obs[:, :, own].transpose(1, 2))
+        loss = cross_entropy(logits.flatten(0, 2), actions[:, :, theirs].transpose(1, 2).flatten(), reduction="sum")
+        self.step(self.predictor_adam, weights, torch.autograd.grad(loss / self.newest_batch, weights))
+
+    def following(self, own_next: Tensor) -> Tensor:
+        """What everybody does next, as each agent's targets have it, `replicates x agents x batch x (agents moves)`."""
+        actions = gumbel_softmax(forward(self.slow_actor, own_next), hard=True)
+        if self.predictor is None:
+            return actions.transpose(1, 2).flatten(2).unsqueeze(1).expand(-1, AGENTS, -1, -1)
+        predicted = forward(self.predictor, own_next[:, [agent for agent, _ in PAIRS]])
+        expected = gumbel_softmax(predicted, hard=True)
+        everybody = torch.empty(self.replicates, AGENTS, self.batch, AGENTS, MOVES)
+        for agent in range(AGENTS):
+            everybody[:, agent, :, agent] = actions[:, agent]
+        for place, (agent, other) in enumerate(PAIRS):
+            everybody[:, agent, :, other] = expected[:, place]
+        return everybody.flatten(3)
+
     def update(self) -> None:
         """A step of critics and actors, and of their targets."""
+        if self.predictor is not None:
+            self.fit_predictor(self.predictor)
         chosen = (torch.randint(self.size, (self.replicates, self.batch)) + self.first).flatten()
         rows = self.held.index_select(0, chosen).view(self.replicates, self.batch, -1)
         seen_and_done = rows[..., : ALL_SEEN + ALL_DONE]
         obs, actions, next_obs, rewards, goes_on = rows.split([ALL_SEEN, ALL_DONE, ALL_SEEN, AGENTS, 1], -1)
         own_obs = obs.unflatten(-1, (AGENTS, SEEN)).transpose(1, 2)
         joint = seen_and_done.unsqueeze(1).expand(-1, AGENTS, -1, -1)
-        if not self.sees_all:
+        if self.predictor is not None:
+            joint = torch.cat([own_obs, actions.unsqueeze(1).expand(-1, AGENTS, -1, -1)], -1)
+        elif not self.sees_all:
             joint = torch.cat([own_obs, actions.unflatten(-1, (AGENTS, MOVES)).transpose(1, 2)], -1)
         with torch.no_grad():
             own_next = next_obs.unflatten(-1, (AGENTS, SEEN)).transpose(1, 2)
-            following = gumbel_softmax(forward(self.slow_actor, own_next), hard=True)
-            after = torch.cat([own_next, following], -1)
+            following = self.following(own_next)
             if self.sees_all:
-                everything = torch.cat([next_obs, following.transpose(1, 2).flatten(2)], -1)
-                after = everything.unsqueeze(1).expand(-1, AGENTS, -1, -1)
+                after = torch.cat([next_obs.unsqueeze(1).expand(-1, AGENTS, -1, -1), following], -1)
+            else:
+                own = following.unflatten(-1, (AGENTS, MOVES)).diagonal(dim1=1, dim2=3).movedim(-1, 1)
+                after = torch.cat([own_next, own if self.predictor is None else following], -1)
             value = forward(self.slow_critic, after).squeeze(-1)
             target = rewards.mT + self.discount * goes_on.mT * value
         loss = (forward(self.critic, joint).squeeze(-1) - target).square().mean(-1).sum()
@@ -105,10 +147,10 @@ class ByHand:
         logits = forward(self.actor, own_obs)
         taken = gumbel_softmax(logits, hard=True)
         joint = torch.cat([own_obs, taken], -1)
-        if self.sees_all:
+        if self.sees_all or self.predictor is not None:
             others = actions.view(self.replicates, 1, self.batch, AGENTS, MOVES)
             done = torch.where(self.own == 1, taken.unsqueeze(3), others).flatten(3)
-            joint = torch.cat([obs.unsqueeze(1).expand(-1, AGENTS, -1, -1), done], -1)
+            joint = torch.cat([obs.unsqueeze(1).expand(-1, AGENTS, -1, -1) if self.sees_all else own_obs, done], -1)
         value = forward([each.detach() for each in self.critic], joint).squeeze(-1)
         loss = (self.regularisation * logits.square().mean(-1) - value).mean(-1).sum()
         self.step(self.actor_adam, self.actor, torch.autograd.grad(loss, self.actor))
@@ -126,17 +168,22 @@ class ByHand:
         adam.step()
 
 
-def products(sees_all: bool, replicates: int, hidden: tuple[int, int], batch: int) -> Callable[[], None]:
+def products(
+    learner: type[DeterministicActorCritic], replicates: int, hidden: tuple[int, int], batch: int
+) -> Callable[[], None]:
     """The matrix products of an update, and nothing else."""
-    networks = replicates * AGENTS
-    seen = ALL_SEEN + ALL_DONE if sees_all else SEEN + MOVES
-    shapes = {"actor": [SEEN, *hidden, MOVES], "critic": [seen, *hidden, 1]}
+    critic = (ALL_SEEN if learner is Maddpg else SEEN) + (MOVES if learner is Ddpg else ALL_DONE)
+    shapes = {"actor": (AGENTS, SEEN, MOVES), "critic": (AGENTS, critic, 1), "predictor": (len(PAIRS), SEEN, MOVES)}
     layers = {
         name: [
-            (torch.randn(networks, batch, i), torch.randn(networks, i, o), torch.randn(networks, batch, o))
-            for i, o in pairwise(widths)
+            (
+                torch.randn(replicates * n, batch, i),
+                torch.randn(replicates * n, i, o),
+                torch.randn(replicates * n, batch, o),
+            )
+            for i, o in pairwise([inputs, *hidden, outputs])
         ]
-        for name, widths in shapes.items()
+        for name, (n, inputs, outputs) in shapes.items()
     }
 
     def values(name: str) -> None:
@@ -151,6 +198,10 @@ def products(sees_all: bool, replicates: int, hidden: tuple[int, int], batch: in
                 torch.bmm(gradient, weight.mT)
 
     def work() -> None:
+        if learner is DdpgOm:
+            values("predictor")
+            gradients("predictor", of_weights=True, of_input=False)
+            values("predictor")
         for name in ("actor", "critic", "critic"):  # of the targets, and of the critics' step
             values(name)
         gradients("critic", of_weights=True, of_input=False)
@@ -192,33 +243,22 @@ def check(learner: type[DeterministicActorCritic]) -> None:
         for _ in range(5):
             update()
     (group,) = team.groups
-    pairs = (
+    pairs: tuple[tuple[list[Tensor], nn.Module], ...] = (
         (hand.actor, group.actors),
         (hand.slow_actor, group.slow_actors),
         (hand.critic, team.critics[0].stacks[0]),
         (hand.slow_critic, team.critics[0].slow[0]),
     )
+    if isinstance(team, DdpgOm):
+        assert hand.predictor is not None
+        assert team.module is not None
+        pairs = (*pairs, (hand.predictor, team.module.networks[0]))
     for by_hand, ours in pairs:
         for one, other in zip(by_hand, ours.parameters(), strict=True):
             if not torch.allclose(one, other, rtol=0, atol=1e-5):
                 raise RuntimeError(f"by hand and by the package differ by {float((one - other).abs().max()):.2g}")
     if not all((one - other).abs().max() > 1e-3 for one, other in zip(hand.actor, before, strict=True)):
         raise RuntimeError("the actors did not move")
-
-
-def seconds(works: Sequence[Callable[[], object]], rounds: int, at_least: float) -> list[float]:
-    """CPU seconds of one call of each: the best of some rounds, in turns, of at least so many seconds each."""
-    best = [float("inf") for _ in works]
-    for work in works:
-        work()
-    for _ in range(rounds):
-        for number, work in enumerate(works):
-            calls, start = 0, time.process_time()
-            while (passed := time.process_time() - start) < at_least:
-                work()
-                calls += 1
-            best[number] = min(best[number], passed / calls)
-    return best
 
 
 def main() -> None:
@@ -228,16 +268,17 @@ def main() -> None:
     rounds, at_least = (3, 0.1) if parser.parse_args().quick else (8, 0.4)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    check(Maddpg)
-    check(Ddpg)
+    for learner in (Maddpg, Ddpg, DdpgOm):
+        check(learner)
 
     print("An update of three agents on spread: CPU time, one thread, float32")
     heads = f"{'learner':<9} {'hidden':<8} {'batch':>5} {'replicates':>10} {'ms':>8}"
     print(f"{heads} {'/ by hand':>10} {'/ its products':>15}")
-    for learner in (Maddpg, Ddpg):
+    for learner in (Maddpg, Ddpg, DdpgOm):
         for replicates, hidden, batch in SIZES:
-            team, newest = team_with_play(learner, replicates, hidden, batch)
-            least_work = products(learner is Maddpg, replicates, hidden, batch)
+            module = {"predicted": PredictedActions(hidden=hidden, batch_size=batch)} if learner is DdpgOm else {}
+            team, newest = team_with_play(learner, replicates, hidden, batch, **module)
+            least_work = products(learner, replicates, hidden, batch)
             works = [partial(team.learn_all, newest, []), ByHand(team).update, least_work]
             ours, hand, least = seconds(works, rounds, at_least)
             shape = "x".join(map(str, hidden))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timing import seconds
 
 from inference_marl import Experiment, run
 from inference_marl.games import MatrixGame
@@ -87,19 +88,6 @@ class Pair:
         update(self.learners, self.newest)
 
 
-def seconds(work: Callable[[], object], at_least: float) -> float:
-    """CPU seconds of one call: the best of three rounds of at least so many seconds each."""
-    work()
-    best = float("inf")
-    for _ in range(3):
-        calls, start = 0, time.process_time()
-        while (passed := time.process_time() - start) < at_least:
-            work()
-            calls += 1
-        best = min(best, passed / calls)
-    return best
-
-
 def check() -> None:
     """Refuse to time things that are not the same.
 
@@ -144,12 +132,14 @@ def main() -> None:
     print(f"{'rule':<14} {'gradients':<10}" + "".join(f"{f'{size:,} seeds':>14}" for size in sizes))
     for name, make in RULES.items():
         for gradients in ("autograd", "closed"):
-            times = [seconds(Pair(make, gradients, size).update, at_least) / size for size in sizes]
+            pairs = [Pair(make, gradients, size) for size in sizes]
+            times = [seconds([pair.update], 3, at_least)[0] / size for pair, size in zip(pairs, sizes, strict=True)]
             print(f"{name:<14} {gradients:<10}" + "".join(f"{1e6 * each:>14.2f}" for each in times), flush=True)
         if name in ("naive", "LOLA"):
             first, second = np.random.default_rng(0).normal(size=(2, 5))
             loop = Loop(first, second, name == "LOLA")
-            print(f"{name:<14} {'numpy loop':<10}{1e6 * seconds(loop.update, at_least):>14.2f}")
+            (alone,) = seconds([loop.update], 3, at_least)
+            print(f"{name:<14} {'numpy loop':<10}{1e6 * alone:>14.2f}")
     print(f"LOLA through a run of 4,096 seeds, all included: {1e6 * whole_run(4096, 200):.2f}")
 
 

@@ -47,16 +47,8 @@ class BatchedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(replicates, 1, outputs, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[extra x] replicates x batch x in` to `[extra x] replicates x batch x out`."""
-        if x.shape[-3] == 1:  # enumerated values are the same for all replicates
-            x = x.expand(*x.shape[:-3], self.weight.shape[0], *x.shape[-2:])
-        if x.dim() == 3:
-            return torch.baddbmm(self.bias, x, self.weight)
-        # Extra dimensions (particles, enumerated sites) join the batch, for a single matrix product.
-        *extra, replicates, batch, inputs = x.shape
-        rows = x.reshape(-1, replicates, batch, inputs).transpose(0, 1).reshape(replicates, -1, inputs)
-        out = torch.baddbmm(self.bias, rows, self.weight)
-        return out.reshape(replicates, -1, batch, out.shape[-1]).transpose(0, 1).reshape(*extra, *x.shape[-3:-1], -1)
+        """`replicates x rows x in` to `replicates x rows x out`."""
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class MLP(nn.Module):
@@ -89,19 +81,21 @@ class MLP(nn.Module):
         Raises:
             ValueError: if `x` is not `[extra x] plates x inputs`; enumerated values may have 1 for `replicates`.
         """
-        *hidden, _ = self.layers
-        x = self._folded(x)
-        for layer in hidden:
-            x = torch.relu_(layer(x))
-        return x
+        return self._unfolded(self._hidden(self._folded(x)), x)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[extra x] plates x inputs` to `[extra x] plates x outputs`; raises as `features`."""
-        out: Tensor = self.last(self.features(x))
-        return out.unflatten(-2, x.shape[-len(self.plates) : -1]) if len(self.plates) > 2 else out
+        return self._unfolded(self.last(self._hidden(self._folded(x))), x)
+
+    def _hidden(self, rows: Tensor) -> Tensor:
+        """Input of the last layer, `replicates x rows x width`."""
+        *hidden, _ = self.layers
+        for layer in hidden:
+            rows = torch.relu_(layer(rows))
+        return rows
 
     def _folded(self, x: Tensor) -> Tensor:
-        """`[extra x] replicates x batch x inputs`, whatever the plates."""
+        """`replicates x rows x inputs`: extra dimensions (particles, enumerated values) join the batch, for one product."""
         plates = len(self.plates)
         if x.dim() <= plates or x.shape[-1] != self.inputs or x.shape[-1 - plates] not in (1, self.replicates):
             names = " x ".join(self.plates.names)
@@ -109,7 +103,16 @@ class MLP(nn.Module):
                 f"a network got features of shape {tuple(x.shape)}, expected [extra x] {names} x {self.inputs} with "
                 f"{self.replicates} replicates"
             )
-        return self.plates.fold(x)
+        if x.shape[-1 - plates] != self.replicates:  # enumerated values are the same for all
+            x = x.expand(*x.shape[: -1 - plates], self.replicates, *x.shape[-plates:])
+        return x.movedim(-1 - plates, 0).flatten(1, -2)
+
+    def _unfolded(self, rows: Tensor, x: Tensor) -> Tensor:
+        """`replicates x rows x outputs` in the shape of the input."""
+        plates = len(self.plates)
+        extra, batch = x.shape[: -1 - plates], x.shape[-plates:-1]
+        shaped: Tensor = rows.unflatten(1, (*extra, *batch))
+        return shaped.movedim(0, len(extra))
 
 
 @torch.no_grad()

@@ -59,10 +59,6 @@ class Plates:
             raise ValueError(f"observations: got shape {tuple(value.shape)}, expected {expected}")
         return value.shape[: len(self)]
 
-    def fold(self, value: Tensor) -> Tensor:
-        """`[extra x] plates x features` to `[extra x] replicates x (product of the other plates) x features`."""
-        return value.flatten(-len(self), -2) if len(self) > 2 else value
-
 
 class OpenPlates(dict[str, Any]):
     """The plates of one run of a model, by name."""

@@ -28,6 +28,9 @@ says how many it leaves out."""
 THIN_PATHS, PATH_POINTS = 20, 60
 """Replicates whose paths are drawn, and records that these go through; with more, noise hides their direction."""
 
+MAX_SURFACES, SURFACES_BESIDE = 8, 4
+"""Learners whose paths are drawn unless they are named, and how many of them side by side."""
+
 PATH = drawing.PALETTE[1]
 SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.linspace(0.35, 1.0, 256)))
 
@@ -254,10 +257,11 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
     Args:
         payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
         posterior: as in `posterior.nc`, for continuous actions.
-        learners: which arms; up to `MAX_LEARNERS` of them if `None`.
+        learners: which arms; up to `MAX_SURFACES` of them if `None`.
     """
-    shown, left_out = drawing.some_of(posterior["learner"].to_numpy().tolist(), learners)
-    figure, (axes,) = drawing.panels(1, len(shown), (3.2, 2.9))
+    shown, left_out = drawing.some_of(posterior["learner"].to_numpy().tolist(), learners, MAX_SURFACES)
+    columns = drawing.columns_of(len(shown), SURFACES_BESIDE)
+    figure, (axes,) = drawing.panels(1, len(shown), (3.2, 2.9), columns)
     x, y = payoff["action_0"].to_numpy(), payoff["action_1"].to_numpy()
     height = payoff["payoff"].isel(agent=0).transpose("action_1", "action_0").to_numpy()
     levels = MaxNLocator(14).tick_values(float(np.quantile(height, 0.05)), float(height.max()))
@@ -268,9 +272,12 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
         if "optimal_action" in posterior:
             best = posterior["optimal_action"].isel(action_dim=0).to_numpy()
             axis.plot(*best, "o", markersize=13, markerfacecolor="none", color="#000000", label="optimum")
-        axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), xlabel="action of agent 0", aspect="equal")
+        axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), aspect="equal")
         axis.grid(False)
-    axes[0].set_ylabel("action of agent 1")
+    for number, axis in enumerate(axes):
+        lowest = number >= len(shown) - columns  # in its column
+        axis.set(ylabel="" if number % columns else "action of agent 1", xlabel="action of agent 0" if lowest else "")
+        axis.tick_params(labelbottom=lowest)
     drawing.titles(axes, shown)
     shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
     figure.colorbar(shading, ax=axes, label="reward of agent 0", shrink=0.8, aspect=22)
