@@ -95,7 +95,7 @@ class MLP(nn.Module):
         return rows
 
     def _folded(self, x: Tensor) -> Tensor:
-        """`replicates x rows x inputs`: extra dimensions (particles, enumerated values) join the batch, for one product."""
+        """`replicates x rows x inputs`: extra dimensions (particles, enumerated values) join the batch."""
         plates = len(self.plates)
         if x.dim() <= plates or x.shape[-1] != self.inputs or x.shape[-1 - plates] not in (1, self.replicates):
             names = " x ".join(self.plates.names)
