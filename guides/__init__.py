@@ -3,13 +3,13 @@
 Import as `inference_marl.guides`. Guides refer to models only by the names of the sites they share.
 """
 
-from inference_marl.guides.autoregressive import Autoregressive
 from inference_marl.guides.closed_form import ClosedForm, Empirical, Optimal
 from inference_marl.guides.conditionals import CategoricalNetwork, SplineFlow, Tabular, TanhNormalNetwork
 from inference_marl.guides.implicit import Implicit, SamplerNetwork
 from inference_marl.guides.mixtures import TanhNormalMixture
 from inference_marl.guides.orderings import Guide, OpponentFirst, PolicyFirst
 from inference_marl.guides.trajectory import ExactTrajectory, TrajectoryGuide
+from inference_marl.inference.opponents import Autoregressive, Independent, Joint, Opponents, Shared
 
 __all__ = [
     "Autoregressive",
@@ -19,10 +19,14 @@ __all__ = [
     "ExactTrajectory",
     "Guide",
     "Implicit",
+    "Independent",
+    "Joint",
     "OpponentFirst",
+    "Opponents",
     "Optimal",
     "PolicyFirst",
     "SamplerNetwork",
+    "Shared",
     "SplineFlow",
     "Tabular",
     "TanhNormalMixture",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pyro.distributions as dist
 import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
-from inference_marl.inference.conditional import Conditional, Reads
+from inference_marl.described import IncompatibleError, within
+from inference_marl.inference.conditional import Conditional, Over, Reads
 from inference_marl.inference.distributions import logsumexp
+from inference_marl.inference.factored import Factored, as_factored, log_probabilities
 from inference_marl.inference.schedules import Number, over_events
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Discrete, joint_action, separate_actions
 
 
 class ClosedForm(Conditional):
@@ -20,15 +23,18 @@ class ClosedForm(Conditional):
     `forward(obs, *earlier, model, other)` receives both as arguments.
 
     Attributes:
-        site: the site it samples, `action` or `opponent_action`.
-        is_first: whether that site comes first in the guide's order.
+        site: the factor whose place it has, `action` or `opponent_action`, of all opponents.
+        is_first: whether that comes first in the guide's order.
     """
+
+    reads_model = True
+    over: ClassVar[Over] = "joint"
 
     site: str
     is_first: bool
 
     def take_place(self, site: str, order: tuple[str, str]) -> None:
-        """Set the site of a guide that this factor samples, given both sites in sampling order."""
+        """Set the place in a guide that this factor has, given both in sampling order."""
         self.site, self.is_first = site, site == order[0]
 
 
@@ -45,7 +51,9 @@ class Empirical(ClosedForm):
             raise IncompatibleError("Empirical got the policy's place, expected the opponent model's: it is rho := P")
         super().take_place(site, order)
 
-    def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> dist.TorchDistribution:
+    over = "each"
+
+    def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> Factored:
         """The model's prior at `obs`."""
         return model.opponent_prior(obs)
 
@@ -64,13 +72,13 @@ class Optimal(ClosedForm):
     conditions = (Discrete,)
 
     def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> dist.TorchDistribution:
-        """A categorical with batch shape `[extra x] replicates x batch`."""
+        """A categorical with batch shape `[extra x] replicates x batch`; of the opponents' joint action."""
         if self.is_first:
             reference, weight = self._reference(self.site, obs, model)
             value = self._remaining_value(obs, self._values(obs, model), model, other)
             return dist.Categorical(logits=reference + value / over_events(weight, 1))
         columns = torch.arange(obs.shape[1], device=obs.device)
-        (earlier,) = others
+        earlier = joint_action(self.parents[1:], others)
         return dist.Categorical(logits=Vindex(self._scores(obs, model))[self.seat.rows, columns, :, earlier])
 
     def both(self, obs: Tensor, model: Reads, second: Optimal) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,7 +108,8 @@ class Optimal(ClosedForm):
         """Log-reference of a site, broadcasting with `replicates x batch x values`, and its weight."""
         if site == "action":
             return torch.zeros((), dtype=self.seat.dtype, device=obs.device), model.temperature
-        return _categorical(model.opponent_prior(obs), "opponent_prior").logits, model.kl_weight
+        with within("opponent_prior"):
+            return model.opponent_prior(obs).table(), model.kl_weight
 
     def _remaining_value(self, obs: Tensor, q: Tensor, model: Reads, other: Conditional) -> Tensor:
         """`S`: the second factor's ELBO contribution for each value of this one, `replicates x batch x values`."""
@@ -109,21 +118,14 @@ class Optimal(ClosedForm):
             scores = q / over_events(weight, 2) + (reference.unsqueeze(-2) if reference.dim() else reference)
             return over_events(weight, 1) * logsumexp(scores, -1)
         values = torch.arange(q.shape[2], device=obs.device).view(-1, 1, 1)
-        closed = {"model": model, "other": self} if isinstance(other, ClosedForm) else {}
-        second = _categorical(other(obs, values, **closed), type(other).__name__)
-        log_q = second.logits.expand(q.shape[2], *q.shape[:2], q.shape[3]).movedim(0, 2)
+        closed = {"model": model, "other": self} if other.reads_model else {}
+        if self.site == "action":
+            second = as_factored(other(obs, values, **closed), self.seat.opponent_actions).table()
+        else:
+            given = separate_actions(self.seat.opponent_actions, values)
+            second = log_probabilities(other(obs, *given, **closed), q.shape[3])
+        log_q = second.expand(q.shape[2], *q.shape[:2], q.shape[3]).movedim(0, 2)
         log_ratio = log_q - (reference.unsqueeze(-2) if reference.dim() else reference)
         gain = q - over_events(weight, 2) * log_ratio
         terms = torch.where(log_q > -torch.inf, log_q.exp() * gain, torch.zeros_like(q))
         return terms.sum(-1)
-
-
-def _categorical(distribution: dist.TorchDistribution, key: str) -> dist.Categorical:
-    """Return a distribution that is a `Categorical`; raise `IncompatibleError` for any other."""
-    if not isinstance(distribution, dist.Categorical):
-        raise IncompatibleError(
-            f"got a {type(distribution).__name__} beside Optimal, expected a Categorical: the closed form needs every "
-            "action's probability",
-            key=key,
-        )
-    return distribution

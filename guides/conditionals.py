@@ -25,6 +25,7 @@ class Tabular(Conditional):
         scale: standard deviation of the initial logits; 0 starts at the uniform distribution.
     """
 
+    over = "joint"
     targets = (Discrete,)
     conditions = (Discrete,)
 

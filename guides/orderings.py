@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.runtime import InferDict
@@ -14,19 +12,22 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError, within
 from inference_marl.guides.closed_form import ClosedForm, Optimal
 from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters, need_density
+from inference_marl.inference.factored import Factored, as_factored, opponent_sites
+from inference_marl.inference.opponents import Autoregressive, bind_over_opponents, for_each, need_own
 from inference_marl.inference.plates import ONE_STEP
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Discrete, Space, separate_actions
 from inference_marl.types import Seat
 
 FACTORS = {"action": "policy", "opponent_action": "opponent_model"}
-"""The attribute of a guide that holds the factor of each site."""
+"""The attribute of a guide that holds the factor of the agent's own action, and of all opponents' together."""
 
 
 class Guide(PyroPart):
-    """A variational posterior over the sites `opponent_action` and `action`, sampled in `order`.
+    """A variational posterior over the agent's own action and the opponents', sampled in `order`.
 
-    Discrete sites are marked for parallel enumeration, so Pyro sums over them exactly. The model's weights (temperature
-    on `action`, KL weight on `opponent_action`) scale the same sites here.
+    The own action has the site `action`, and every opponent's one of its own, see `opponent_sites`. Discrete sites are
+    marked for parallel enumeration, so Pyro sums over them exactly. The model's weights (temperature on the own action,
+    KL weight on the opponents') scale the same sites here.
 
     A guide is called with the model that it approximates, which provides the weights and the inputs of closed-form
     factors. For Pyro's own inference, `functools.partial(guide, model=model)` is the guide of `model`.
@@ -34,7 +35,7 @@ class Guide(PyroPart):
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`.
 
     Args:
-        opponent_model: rho.
+        opponent_model: rho. A network is a template for every one of several opponents, see `Autoregressive`.
         policy: pi.
     """
 
@@ -52,7 +53,6 @@ class Guide(PyroPart):
     def setup(self) -> None:
         """Bind both factors to the spaces given by their place in the order."""
         parents = [self.seat.observation]
-        spaces = {"action": self.seat.action, "opponent_action": self.seat.opponent_action}
         for site in self.order:
             with within(FACTORS[site]):
                 factor: Conditional = getattr(self, FACTORS[site])
@@ -62,50 +62,63 @@ class Guide(PyroPart):
                         f"got {type(factor).__name__}, which learns from what it is shown, but a guide shows it "
                         "nothing; expected a factor that is fitted, or Empirical (rho := P) and this as opponent prior"
                     )
-                bound = factor.bind(self.seat, spaces[site], parents)
+                if site == "action":
+                    need_own(factor)
+                    bound = factor.bind(self.seat, self.seat.action, parents)
+                else:
+                    bound = bind_over_opponents(for_each(factor, self.seat, Autoregressive), self.seat, parents)
                 if isinstance(bound, ClosedForm):
                     bound.take_place(site, self.order)
             setattr(self, FACTORS[site], bound)
-            parents = [*parents, spaces[site]]
+            parents = [*parents, *self.spaces(site)]
 
-    def factor(self, site: str, model: Reads, obs: Tensor, *earlier: Tensor) -> dist.TorchDistribution:
-        """The distribution of one site.
+    def spaces(self, site: str) -> tuple[Space, ...]:
+        """Of the own action, `action`, or of every opponent's, `opponent_action`."""
+        return (self.seat.action,) if site == "action" else self.seat.opponent_actions
+
+    def factor(self, site: str, model: Reads, obs: Tensor, *earlier: Tensor) -> Factored:
+        """The distribution of the own action, `action`, or of the opponents' together, `opponent_action`.
 
         Args:
-            site: `action` or `opponent_action`.
+            site: which.
             model: the model that the guide approximates.
             obs: `[extra x] replicates x batch x event`.
-            earlier: the other site's value, if it comes first.
+            earlier: values of the other, if it comes first.
         """
         factor: Conditional = getattr(self, FACTORS[site])
-        if not isinstance(factor, ClosedForm):
-            fitted: dist.TorchDistribution = factor(obs, *earlier)
-            return fitted
+        if not factor.reads_model:
+            return as_factored(factor(obs, *earlier), self.spaces(site))
         other: Conditional = getattr(self, FACTORS["action" if site == "opponent_action" else "opponent_action"])
         with local_parameters():  # the model's parameters are not the guide's
-            closed: dist.TorchDistribution = factor(obs, *earlier, model=model, other=other)
-        return closed
+            return as_factored(factor(obs, *earlier, model=model, other=other), self.spaces(site))
 
-    def forward(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor]:
-        """Sample both sites and return `(action, opponent_action)`.
+    def believed(self, model: Reads, obs: Tensor, action: Tensor) -> Factored:
+        """The opponents' actions as believed where the agent does `action`, `[extra x] replicates x batch x event`."""
+        given = [action] if self.order[0] == "action" else []
+        return self.factor("opponent_action", model, obs, *given)
+
+    def forward(self, obs: Tensor, model: Reads) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Sample all sites and return the own action and the opponents'.
 
         Raises:
             ValueError: if `obs` is not `replicates x batch x event`.
         """
+        names = {"action": ("action",), "opponent_action": opponent_sites(len(self.seat.opponents))}
         weights = {"action": model.temperature, "opponent_action": model.kl_weight}
-        spaces = {"action": self.seat.action, "opponent_action": self.seat.opponent_action}
-        values: dict[str, Tensor] = {}
+        values: dict[str, tuple[Tensor, ...]] = {}
         with ONE_STEP.open(ONE_STEP.sizes(obs, self.seat.observation.event_shape)).within():
             for site in self.order:
-                infer = InferDict(enumerate="parallel") if isinstance(spaces[site], Discrete) else None
+                earlier = [value for each in values.values() for value in each]
+                factor = self.factor(site, model, obs, *earlier)
                 with poutine.scale(scale=weights[site]):
-                    values[site] = pyro.sample(site, self.factor(site, model, obs, *values.values()), infer=infer)
-        return values["action"], values["opponent_action"]
+                    values[site] = factor.sites(names[site], summed_out)
+        (action,) = values["action"]
+        return action, values["opponent_action"]
 
     def tables(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor, Tensor | None]:
-        """`log pi` and `log rho`, which broadcast to `replicates x batch x actions x opponent_actions`.
+        """`log pi` and `log rho`, which broadcast to `replicates x batch x actions x (opponents' joint actions)`.
 
-        Only for discrete sites; `obs` is `replicates x batch x event`. And the best value of the second site for each
+        Only for discrete sites; `obs` is `replicates x batch x event`. And the best value of the second factor for each
         value of the first, where that is known, as `optimal_value` takes it.
         """
         first, second = self.order
@@ -113,23 +126,17 @@ class Guide(PyroPart):
         if isinstance(one, Optimal) and isinstance(other, Optimal):
             before, after, value = one.both(obs, model, other)
         else:
-            spaces = {"action": self.seat.action, "opponent_action": self.seat.opponent_action}
-            sizes = [spaces[site].features for site in self.order]
-            values = torch.arange(sizes[0], device=obs.device).view(-1, 1, 1)
-            before = log_probabilities(self.factor(first, model, obs), sizes[0])
-            after = log_probabilities(self.factor(second, model, obs, values), sizes[1])
-            after, value = after.expand(sizes[0], *obs.shape[:2], sizes[1]).movedim(0, -2), None
+            before = self.factor(first, model, obs).table()
+            every = torch.arange(before.shape[-1], device=obs.device).view(-1, 1, 1)
+            after = self.factor(second, model, obs, *separate_actions(self.spaces(first), every)).table()
+            after, value = after.expand(len(every), *obs.shape[:2], -1).movedim(0, -2), None
         before = before.unsqueeze(-1)
         return (before, after, value) if first == "action" else (after.mT, before.mT, value)
 
 
-def log_probabilities(distribution: dist.TorchDistribution, size: int) -> Tensor:
-    """Of the values `0 .. size - 1`, in the last dimension."""
-    if isinstance(distribution, dist.Categorical):
-        logits: Tensor = distribution.logits
-        return logits
-    values = torch.arange(size).view(-1, *[1] * len(distribution.batch_shape))
-    return distribution.log_prob(values).movedim(0, -1)
+def summed_out(space: Space) -> InferDict | None:
+    """How Pyro sums a site of discrete values out; `None` for others."""
+    return InferDict(enumerate="parallel") if isinstance(space, Discrete) else None
 
 
 class OpponentFirst(Guide):

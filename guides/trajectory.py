@@ -18,9 +18,11 @@ from inference_marl.guides.closed_form import ClosedForm, Empirical
 from inference_marl.guides.conditionals import Tabular
 from inference_marl.inference.conditional import Conditional, PyroPart, Reads, local_parameters, need_density
 from inference_marl.inference.exact import Factors, smooth
+from inference_marl.inference.factored import Factored, as_factored, opponent_sites
+from inference_marl.inference.opponents import Autoregressive, bind_over_opponents, for_each, need_own
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.tables import tabulate
-from inference_marl.spaces import Discrete, Space
+from inference_marl.spaces import Discrete, Space, joint_action
 from inference_marl.types import Seat
 
 
@@ -47,7 +49,7 @@ class TrajectoryGuide(PyroPart):
     """An amortised variational posterior over trajectories, in ROMMEO's order (Tian et al. 2019, Eq. 25)::
 
         for t = 0, ..., horizon - 1:
-            b_t ~ rho(b | t, s_t)                 # site `opponent_action_t`
+            b_t ~ rho(b | t, s_t)                 # site `opponent_action_t`, or one per opponent (`..._0_t`)
             a_t ~ pi(a | t, s_t, b_t)             # site `action_t`
             s_{t+1} ~ T(s' | s_t, a_t, b_t)       # site `state_{t+1}`, dynamics kept
                   or q(s' | t, s_t, a_t, b_t)     #                     dynamics inferred
@@ -101,10 +103,7 @@ class TrajectoryGuide(PyroPart):
                 key="enumerate",
             )
         parents: list[Space] = [Discrete(self.horizon), seat.observation]
-        for name, target, given in [
-            ("opponent_model", seat.opponent_action, parents),
-            ("policy", seat.action, [*parents, seat.opponent_action]),
-        ]:
+        for name in ("opponent_model", "policy"):
             with within(name):
                 factor: Conditional = getattr(self, name)
                 need_density(factor)
@@ -115,32 +114,35 @@ class TrajectoryGuide(PyroPart):
                         "conditional with parameters such as Tabular or CategoricalNetwork, or the whole guide in "
                         "closed form: ExactTrajectory"
                     )
-                setattr(self, name, factor.bind(seat, target, given))
+                if name == "policy":
+                    need_own(factor)
+                    self.policy = factor.bind(seat, seat.action, [*parents, *seat.opponent_actions])
+                else:
+                    self.opponent_model = bind_over_opponents(for_each(factor, seat, Autoregressive), seat, parents)
         if self.dynamics == "inferred":
             with within("dynamics"):
-                self.bend = self.bend.bind(seat, seat.observation, [*parents, seat.action, seat.opponent_action])
+                self.bend = self.bend.bind(seat, seat.observation, [*parents, *seat.spaces[1:]])
 
-    def believe(self, step: int, state: Tensor, model: ReadsTrajectory) -> dist.TorchDistribution:
+    def believe(self, step: int, state: Tensor, model: ReadsTrajectory) -> Factored:
         """rho(b | t, s): batch shape `[extra x] replicates x batch`."""
         if isinstance(self.opponent_model, Empirical):
             with local_parameters():  # the model's parameters are not the guide's
                 return model.opponent_prior(state)
-        distribution: dist.TorchDistribution = self.opponent_model(self._at(step), state)
-        return distribution
+        return as_factored(self.opponent_model(self._at(step), state), self.seat.opponent_actions)
 
-    def choose(self, step: int, state: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+    def choose(self, step: int, state: Tensor, *opponent_actions: Tensor) -> dist.TorchDistribution:
         """pi(a | t, s, b): batch shape `[extra x] replicates x batch`."""
-        distribution: dist.TorchDistribution = self.policy(self._at(step), state, opponent_action)
+        distribution: dist.TorchDistribution = self.policy(self._at(step), state, *opponent_actions)
         return distribution
 
     def move(
-        self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor, model: ReadsTrajectory
+        self, step: int, state: Tensor, action: Tensor, *opponent_actions: Tensor, model: ReadsTrajectory
     ) -> dist.TorchDistribution:
         """The distribution of the next state: batch shape `[extra x] replicates x batch`."""
         if model.transition is None:
             raise IncompatibleError("transition: got none, expected one: the horizon is more than one step")
         with local_parameters():
-            kept: dist.TorchDistribution = model.transition(state, action, opponent_action)
+            kept: dist.TorchDistribution = model.transition(state, action, *opponent_actions)
         if self.dynamics == "kept":
             return kept
         if not isinstance(kept, dist.Categorical):
@@ -148,32 +150,31 @@ class TrajectoryGuide(PyroPart):
                 f"dynamics: got inferred, with a transition that is a {type(kept).__name__}, expected a Categorical, "
                 "or dynamics: kept"
             )
-        bend: dist.TorchDistribution = self.bend(self._at(step), state, action, opponent_action)
+        bend: dist.TorchDistribution = self.bend(self._at(step), state, action, *opponent_actions)
         return dist.Categorical(logits=kept.logits + bend.logits)
 
     def _at(self, step: int) -> Tensor:
         return torch.full((1, 1), step, device=self.seat.device)
 
-    def forward(self, obs: Tensor, model: ReadsTrajectory) -> tuple[Tensor, Tensor]:
-        """Sample all sites from `obs`, `replicates x batch x event`; return the first `(action, opponent_action)`."""
+    def forward(self, obs: Tensor, model: ReadsTrajectory) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Sample all sites from `obs`, `replicates x batch x event`; return the first own action and the opponents'."""
         seat = self.seat
-        played: list[tuple[Tensor, Tensor]] = []
+        played: list[tuple[Tensor, tuple[Tensor, ...]]] = []
         with ONE_STEP.open(ONE_STEP.sizes(obs, seat.observation.event_shape)).within():
             state = obs
             if model.initial is not None:
                 state = pyro.sample("state_0", model.initial(), infer=self._infer(seat.observation))
             for t in pyro.markov(range(model.horizon)):
                 with poutine.scale(scale=model.kl_weight):
-                    opponent_action = pyro.sample(
-                        f"opponent_action_{t}", self.believe(t, state, model), infer=self._infer(seat.opponent_action)
-                    )
+                    names = opponent_sites(len(seat.opponents), t)
+                    opponent_actions = self.believe(t, state, model).sites(names, self._infer)
                 with poutine.scale(scale=model.temperature):
                     action = pyro.sample(
-                        f"action_{t}", self.choose(t, state, opponent_action), infer=self._infer(seat.action)
+                        f"action_{t}", self.choose(t, state, *opponent_actions), infer=self._infer(seat.action)
                     )
-                played.append((action, opponent_action))
+                played.append((action, opponent_actions))
                 if t + 1 < model.horizon:
-                    moved = self.move(t, state, action, opponent_action, model)
+                    moved = self.move(t, state, action, *opponent_actions, model=model)
                     state = pyro.sample(f"state_{t + 1}", moved, infer=self._infer(seat.observation))
         return played[0]
 
@@ -184,11 +185,15 @@ class TrajectoryGuide(PyroPart):
     def tables(self, model: ReadsTrajectory) -> Factors:
         """All factors at every step and state, for `exact.evaluate`. Discrete spaces only."""
         seat, horizon = self.seat, self.horizon
-        state, action, opponent_action = seat.spaces
-        rho = [tabulate(partial(self.believe, t, model=model), seat, [state]) for t in range(horizon)]
-        pi = [tabulate(partial(self.choose, t), seat, [state, opponent_action]).mT for t in range(horizon)]
-        moves = [tabulate(partial(self.move, t, model=model), seat, seat.spaces) for t in range(horizon - 1)]
-        sizes = (state.features, action.features, opponent_action.features, state.features)
+        state, action, joint = seat.observation, seat.action, seat.opponent_action
+        states = torch.arange(state.features, device=seat.device).expand(seat.replicates, -1)
+        rho = [self.believe(t, states, model).table().exp().expand(*states.shape, -1) for t in range(horizon)]
+        given = [state, *seat.opponent_actions]
+        pi = [tabulate(partial(self.choose, t), seat, given).flatten(2, -2).mT for t in range(horizon)]
+        moves = [
+            tabulate(partial(self.move, t, model=model), seat, seat.spaces).flatten(3, -2) for t in range(horizon - 1)
+        ]
+        sizes = (state.features, action.features, joint.features, state.features)
         last = moves[-1] if moves else rho[0].new_zeros(seat.replicates, *sizes)
         return Factors(torch.stack(pi, 1), torch.stack(rho, 1), torch.stack([*moves, last], 1))
 
@@ -230,22 +235,24 @@ class ExactTrajectory(TrajectoryGuide):
         if self.dynamics == "inferred":
             self.moves = found.transition
 
-    def believe(self, step: int, state: Tensor, model: ReadsTrajectory) -> dist.TorchDistribution:
+    def believe(self, step: int, state: Tensor, model: ReadsTrajectory) -> Factored:
         """rho(b | t, s)."""
-        return dist.Categorical(logits=Vindex(self.rho)[self.seat.rows, step, state, :].log())
+        found = dist.Categorical(logits=Vindex(self.rho)[self.seat.rows, step, state, :].log())
+        return as_factored(found, self.seat.opponent_actions)
 
-    def choose(self, step: int, state: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+    def choose(self, step: int, state: Tensor, *opponent_actions: Tensor) -> dist.TorchDistribution:
         """pi(a | t, s, b)."""
-        by_pair = self.pi.movedim(-2, -1)
-        return dist.Categorical(logits=Vindex(by_pair)[self.seat.rows, step, state, opponent_action, :].log())
+        by_pair, joint = self.pi.movedim(-2, -1), joint_action(self.seat.opponent_actions, opponent_actions)
+        return dist.Categorical(logits=Vindex(by_pair)[self.seat.rows, step, state, joint, :].log())
 
     def move(
-        self, step: int, state: Tensor, action: Tensor, opponent_action: Tensor, model: ReadsTrajectory
+        self, step: int, state: Tensor, action: Tensor, *opponent_actions: Tensor, model: ReadsTrajectory
     ) -> dist.TorchDistribution:
         """The next state under the model or the posterior."""
         if self.dynamics == "kept":
-            return super().move(step, state, action, opponent_action, model)
-        row = Vindex(self.moves)[self.seat.rows, step, state, action, opponent_action, :]
+            return super().move(step, state, action, *opponent_actions, model=model)
+        joint = joint_action(self.seat.opponent_actions, opponent_actions)
+        row = Vindex(self.moves)[self.seat.rows, step, state, action, joint, :]
         return dist.Categorical(logits=row.log())
 
     @torch.no_grad()

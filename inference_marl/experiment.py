@@ -46,7 +46,8 @@ class Experiment(Described):
         updates: how often everybody learns then.
         record_every: steps between records of metrics; `collect` if `None`. In games that run in lockstep, a multiple
             of the horizon puts whole episodes into every record.
-        beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`.
+        beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`, but none in games with
+            discrete and continuous actions.
         record_actions: whether the actions that are played are recorded, at every step.
         draws: draws per recorded belief and replicate, for continuous actions.
         success_window: records over which the reward is averaged before success is judged, in games that define success
@@ -102,7 +103,14 @@ class Experiment(Described):
         self.record_every: int = collect if record_every is None else record_every
         self.__dict__["_given"]["record_every"] = self.record_every
         self.draws, self.success_window = draws, success_window
-        self.beliefs_every = self.record_every if beliefs_every is None else beliefs_every
+        kinds = {type(space) for space in game.action_spaces}
+        recorded = self.record_every if len(kinds) == 1 else 0
+        self.beliefs_every = recorded if beliefs_every is None else beliefs_every
+        if self.beliefs_every and not recorded:
+            raise ValueError(
+                f"beliefs_every: got {beliefs_every} in a game with discrete and continuous actions, where beliefs are "
+                "not recorded, expected 0"
+            )
         self.record_actions = record_actions
         self.collect, self.updates, self.evaluation, self.tasks = collect, updates, evaluation, tasks
         self.checkpoint_every, self.threads = checkpoint_every, threads

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pyro
 import pyro.distributions as dist
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
 from inference_marl.described import Clip, Count, IncompatibleError, Positive, within
 from inference_marl.inference.conditional import Conditional, need_density
+from inference_marl.inference.factored import Factored, as_factored, opponent_sites
+from inference_marl.inference.opponents import Independent, bind_over_opponents, for_each
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.replay import Ring, entries_of
@@ -20,12 +21,13 @@ from inference_marl.models.priors import OpponentPrior
 class Amortised(OpponentPrior):
     """`P_psi(b | s)`: any conditional, fitted to the opponents' recent actions by maximum likelihood::
 
-        b ~ P_psi(b | s)                 # site `opponent_action`, observed at the opponents' actions
+        b ~ P_psi(b | s)                 # site `opponent_action`, or one per opponent, observed at their actions
 
     This is the prior of ROMMEO-AC (Tian et al. 2019, Algorithm 2).
 
     Args:
-        conditional: the family, e.g. `TanhNormalNetwork` or `CategoricalNetwork`.
+        conditional: the family, e.g. `TanhNormalNetwork` or `CategoricalNetwork`. A network is a template for every one
+            of several opponents, see `Independent`; `Tabular` is over their joint action.
         window: observations remembered per replicate. The authors' code fits to the most recent batch; a short window
             lets the prior follow the policy into a local optimum and hold the opponent model there.
         batch_size: observations drawn from the window per step.
@@ -35,6 +37,7 @@ class Amortised(OpponentPrior):
     """
 
     by_replicate = frozenset({"learning_rate"})
+    over = "each"
 
     def __init__(
         self,
@@ -58,7 +61,8 @@ class Amortised(OpponentPrior):
         """
         with within("conditional"):
             need_density(self.conditional)
-            self.conditional = self.conditional.bind(self.seat, self.target, self.parents)
+            conditional = for_each(self.conditional, self.seat, Independent)
+            self.conditional = bind_over_opponents(conditional, self.seat, self.parents)
         parameters = list(self.conditional.parameters())
         if not parameters:
             raise IncompatibleError(
@@ -66,8 +70,9 @@ class Amortised(OpponentPrior):
                 "as TanhNormalNetwork, CategoricalNetwork or Tabular",
                 key="conditional",
             )
-        entries = entries_of({"obs": self.parents[0], "opponent_action": self.target}, self.seat.dtype)
-        self.observed = Ring(self.seat, self.window, entries)
+        self.names = opponent_sites(len(self.seat.opponents))
+        spaces = {"obs": self.parents[0], **dict(zip(self.names, self.seat.opponent_actions, strict=True))}
+        self.observed = Ring(self.seat, self.window, entries_of(spaces, self.seat.dtype))
         self.optimiser = Optimiser("opponent prior", parameters, self.learning_rate, self.max_gradient_norm)
 
     @property
@@ -75,23 +80,23 @@ class Amortised(OpponentPrior):
         """See `Conditional`."""
         return self.conditional.full_support
 
-    def likelihood(self, obs: Tensor, opponent_action: Tensor) -> None:
+    def likelihood(self, obs: Tensor, *opponent_actions: Tensor) -> None:
         """The Pyro model of the class docstring."""
         with ONE_STEP.open(ONE_STEP.sizes(obs, self.parents[0].event_shape)).within():
-            pyro.sample("opponent_action", self.conditional(obs), obs=opponent_action)
+            as_factored(self.conditional(obs), self.seat.opponent_actions).sites(self.names, obs=opponent_actions)
 
-    def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
+    def observe(self, obs: Tensor, *opponent_actions: Tensor) -> None:
         """Store the newest observations."""
-        self.observed.push({"obs": obs, "opponent_action": opponent_action})
+        self.observed.push({"obs": obs, **dict(zip(self.names, opponent_actions, strict=True))})
 
     def fit(self) -> None:
         """Take gradient steps on the stored observations."""
         for _ in range(self.steps):
             batch = self.observed.sample(self.batch_size)
-            data = batch["obs"], batch["opponent_action"]
+            data = batch["obs"], *(batch[name] for name in self.names)
             self.optimiser.step(elbo_loss(Trace_ELBO(), self.likelihood, no_guide, self.batch_size, *data))
 
-    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
+    def forward(self, *parents: Tensor) -> Factored | dist.TorchDistribution:
         """The conditional at `obs`."""
-        distribution: dist.TorchDistribution = self.conditional(*parents)
+        distribution: Factored | dist.TorchDistribution = self.conditional(*parents)
         return distribution

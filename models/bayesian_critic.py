@@ -109,21 +109,21 @@ class BayesianCritic(Counting, NetworkCritic):
         precision = self.prior_scale**-2 + self.data * self.second_moment / self.noise_scale**2
         return precision.rsqrt()
 
-    def _features(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+    def _features(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
         """`phi`, `[extra x] replicates x batch x (features + 1)`."""
-        features: Tensor = self.network.features(encode(self.spaces, (obs, action, opponent_action), self.seat.dtype))
+        features: Tensor = self.network.features(encode(self.spaces, (obs, action, *opponent_actions), self.seat.dtype))
         return pad(features, (0, 1), value=1.0)
 
-    def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def likelihood(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """The Pyro model of the class docstring."""
         with pyro.plate("replicate", obs.shape[0], dim=-2):
             with poutine.scale(scale=obs.shape[1] / self.data):
                 weights = pyro.sample("critic_weight", dist.Normal(self.prior_mean, self.prior_scale).to_event(1))
-            value = (self._features(obs, action, opponent_action) * weights).sum(-1)
+            value = (self._features(obs, action, *opponent_actions) * weights).sum(-1)
             with pyro.plate("batch", obs.shape[1], dim=-1):
                 pyro.sample("td_target", dist.Normal(value, self.noise_scale), obs=target)
 
-    def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def approximation(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """The guide of the class docstring."""
         with pyro.plate("replicate", obs.shape[0], dim=-2), poutine.scale(scale=obs.shape[1] / self.data):
             pyro.sample("critic_weight", dist.Normal(self._mean(), self.scale).to_event(1))
@@ -137,24 +137,24 @@ class BayesianCritic(Counting, NetworkCritic):
         finally:
             self._expects = before
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
         """Values under the current draw, or in expectation inside `expected()`; `[extra x] replicates x batch`."""
         if self._expects:
-            return super().forward(obs, action, opponent_action)
+            return super().forward(obs, action, *opponent_actions)
         weights = self._mean() + self.scale * self.noise
-        return (self._features(obs, action, opponent_action) * weights).sum(-1)
+        return (self._features(obs, action, *opponent_actions) * weights).sum(-1)
 
-    def uncertainty(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+    def uncertainty(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
         """Posterior standard deviation of the value, `[extra x] replicates x batch`; excludes target noise."""
-        deviations = self._features(obs, action, opponent_action) * self.scale
+        deviations = self._features(obs, action, *opponent_actions) * self.scale
         norm: Tensor = torch.linalg.vector_norm(deviations, dim=-1)
         return norm
 
-    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def fit(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """Take one Adam step on minus the ELBO, with a new draw every `resample_every` steps."""
-        super().fit(obs, action, opponent_action, target)
+        super().fit(obs, action, *opponent_actions, target=target)
         with torch.no_grad():
-            squares = self._features(obs, action, opponent_action).square().mean(-2, keepdim=True)
+            squares = self._features(obs, action, *opponent_actions).square().mean(-2, keepdim=True)
             self.second_moment.lerp_(squares, max(1 / (self.updates + 1), MEMORY))
         self.updates += 1
         if self.updates % self.resample_every == 0:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyro
-import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor
 
+from inference_marl.inference.factored import Factored, as_factored, opponent_sites
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.schedules import Number
 from inference_marl.models.critics import Critic
@@ -22,7 +22,7 @@ from inference_marl.types import Seat
 class ControlModel:
     """One agent's model of one step of play::
 
-        b ~ P(b | s)                     # site `opponent_action`, weight beta (1 in the paper)
+        b ~ P(b | s)                     # site `opponent_action`, or one per opponent; weight beta (1 in the paper)
         a ~ Uniform(A)                   # site `action`, weight alpha
         log p(o = 1 | s, a, b) = Q(s, a, b) + const      # site `optimality`, observed
 
@@ -51,21 +51,21 @@ class ControlModel:
     temperature: Number = 1.0
     kl_weight: Number = 1.0
 
-    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+    def opponent_prior(self, obs: Tensor) -> Factored:
         """`P(b | s)`, batch shape `[extra x] replicates x batch`."""
-        return self.prior.given(self, obs)
+        return as_factored(self.prior.given(self, obs), self.seat.opponent_actions)
 
     def at(self, obs: Tensor) -> AtOnce:
         """This model at `obs` alone, where what guides read of it is computed once."""
         return AtOnce(self, self.opponent_prior(obs), self.q_table(obs))
 
-    def q(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+    def q(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
         """The critic's value, `[extra x] replicates x batch`."""
-        value: Tensor = self.critic(obs, action, opponent_action)
+        value: Tensor = self.critic(obs, action, *opponent_actions)
         return value
 
     def q_table(self, obs: Tensor) -> Tensor:
-        """All values at `obs`, `replicates x batch x actions x opponent_actions`; discrete spaces only."""
+        """All values at `obs`, `replicates x batch x actions x (opponents' joint actions)`; discrete spaces only."""
         return self.critic.table(obs)
 
     def __call__(self, obs: Tensor) -> None:
@@ -77,17 +77,17 @@ class ControlModel:
         sizes = ONE_STEP.sizes(obs, self.seat.observation.event_shape)
         with ONE_STEP.open(sizes).within():
             with poutine.scale(scale=self.kl_weight):
-                opponent_action = pyro.sample("opponent_action", self.opponent_prior(obs))
+                opponent_actions = self.opponent_prior(obs).sites(opponent_sites(len(self.seat.opponents)))
             with poutine.scale(scale=self.temperature):
                 action = pyro.sample("action", self.seat.action.uniform(self.seat.dtype, self.seat.device))
-            self.optimality(self.q(obs, action, opponent_action))
+            self.optimality(self.q(obs, action, *opponent_actions))
 
 
 class AtOnce(NamedTuple):
     """What guides read of a model at one place, of discrete spaces; it takes any `obs` for that place."""
 
     model: ControlModel
-    prior: dist.TorchDistribution
+    prior: Factored
     table: Tensor
 
     @property
@@ -100,7 +100,7 @@ class AtOnce(NamedTuple):
         """The model's."""
         return self.model.kl_weight
 
-    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+    def opponent_prior(self, obs: Tensor) -> Factored:
         """`P(b | s)`, already known."""
         return self.prior
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Annotated, Literal, Self
 
 import pyro
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from inference_marl.described import Clip, Count, In, IncompatibleError, Positive, Rate, interval
 from inference_marl.inference.conditional import PyroPart
-from inference_marl.inference.networks import MLP
+from inference_marl.inference.networks import MLP, track
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.reward_range import RewardRange
@@ -29,7 +31,7 @@ from inference_marl.inference.schedules import (
 )
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.inference.tables import finite, mean_per_cell, move, random_table
-from inference_marl.spaces import Discrete, encode
+from inference_marl.spaces import Discrete, encode, joint_action, separate_actions
 from inference_marl.types import Counting, Seat
 
 
@@ -41,14 +43,31 @@ class Critic(PyroPart):
     whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant, where the unit is 1.
 
     Args:
-        target_rate: Polyak averaging rate of the target critic, in (0, 1]; 1 means no separate target.
+        target_rate: Polyak averaging rate of the target critic, in (0, 1]; 1 copies the critic.
+        target_interval: updates from one step of the target to the next. With both 1 there is no separate target.
     """
 
     def __init__(
-        self, target_rate: Annotated[float, In("a number in (0, 1]", "; 1 for no target critic")] = 1.0
+        self,
+        target_rate: Annotated[float, In("a number in (0, 1]", "; 1 for no target critic")] = 1.0,
+        target_interval: Count = 1,
     ) -> None:
         super().__init__()
-        self.target_rate = target_rate
+        self.target_rate, self.target_interval = target_rate, target_interval
+
+    @property
+    def has_target(self) -> bool:
+        """Whether its target lags behind."""
+        return self.target_rate != 1 or self.target_interval != 1
+
+    def target(self) -> Self:
+        """A target critic; itself, if that does not lag behind."""
+        return copy.deepcopy(self) if self.has_target else self
+
+    def move(self, target: Self, updates: int) -> None:
+        """Let the target follow, after so many updates."""
+        if self.has_target and updates % self.target_interval == 0:
+            track(target, self, self.target_rate)
 
     def bind(self, seat: Seat) -> Self:
         """Return a working copy in `seat`.
@@ -58,8 +77,8 @@ class Critic(PyroPart):
         """
         return self._bound(seat=seat)
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
-        """Values `[extra x] replicates x batch`; the arguments' batch shapes broadcast."""
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
+        """Values `[extra x] replicates x batch`, given every opponent's action; batch shapes broadcast."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
     @property
@@ -74,7 +93,7 @@ class Critic(PyroPart):
     def observe(self, reward: Tensor) -> None:
         """Take note of new rewards, `replicates x batch`, for values in units of their range. Nothing by default."""
 
-    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def fit(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """Move values towards `target`, `replicates x batch`, at the given data.
 
         Raises:
@@ -82,13 +101,13 @@ class Critic(PyroPart):
         """
         raise NotImplementedError(f"{type(self).__name__}.fit is not defined")
 
-    def likelihood(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def likelihood(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """The Pyro model of the class docstring."""
         with ONE_STEP.open(ONE_STEP.sizes(obs, self.seat.observation.event_shape)).within():
-            pyro.sample("td_target", dist.Normal(self(obs, action, opponent_action), self.unit), obs=target)
+            pyro.sample("td_target", dist.Normal(self(obs, action, *opponent_actions), self.unit), obs=target)
 
     def table(self, obs: Tensor) -> Tensor:
-        """All values at `obs`: `[extra x] replicates x batch x actions x opponent_actions`.
+        """All values at `obs`: `[extra x] replicates x batch x actions x (opponents' joint actions)`.
 
         Raises:
             IncompatibleError: if an action space is not discrete.
@@ -98,8 +117,8 @@ class Critic(PyroPart):
             raise IncompatibleError(f"a table of values: got actions {own} and {opponents}, expected Discrete spaces")
         data = [1] * (obs.dim() - len(self.seat.observation.event_shape))
         action = torch.arange(own.n, device=obs.device).view(-1, 1, *data)
-        opponent_action = torch.arange(opponents.n, device=obs.device).view(-1, *data)
-        values: Tensor = self(obs, action, opponent_action)
+        joint = torch.arange(opponents.n, device=obs.device).view(-1, *data)
+        values: Tensor = self(obs, action, *separate_actions(self.seat.opponent_actions, joint))
         return values.movedim((0, 1), (-2, -1))
 
 
@@ -116,7 +135,7 @@ class TabularCritic(Counting, Critic):
             best of all. A cell's first target then replaces what was hoped for. Values of bounded rewards are bounded,
             by `(r_max + gamma range / 2) / (1 - gamma) + range / 2`.
         rate: learning rate in (0, 1]; a number or a schedule.
-        target_rate: see `Critic`.
+        target_rate, target_interval: see `Critic`.
         rate_over: what the schedule counts: `updates` of the critic, or each cell's previous `visits` (updates that
             moved it). With `InverseTime(1, 1)` over visits, the rate `1 / (1 + visits)`, a value is the sample mean of
             its targets, which averages out noise (if targets do not drift, as in one-shot games); unvisited cells keep
@@ -134,12 +153,14 @@ class TabularCritic(Counting, Critic):
         rate: Rate | Schedule = 1.0,
         target_rate: float = 1.0,
         rate_over: Literal["updates", "visits"] = "updates",
+        target_interval: Count = 1,
     ) -> None:
-        super().__init__(target_rate)
+        super().__init__(target_rate, target_interval)
         self.optimistic = initial == "optimistic"
-        if self.optimistic and target_rate != 1:
+        if self.optimistic and self.has_target:
+            name, got = ("target_rate", target_rate) if target_rate != 1 else ("target_interval", target_interval)
             raise ValueError(
-                f"target_rate: got {target_rate} with optimistic values, expected 1: what was not tried changes at once"
+                f"{name}: got {got} with optimistic values, expected 1: what was not tried changes at once"
             )
         self.initial = (0.0, 0.0) if isinstance(initial, str) else interval("initial", initial, strictly=False)
         self.rate = as_schedule(rate)
@@ -147,13 +168,15 @@ class TabularCritic(Counting, Critic):
 
     def setup(self) -> None:
         """Draw the initial table."""
-        states, actions, opponent_actions = spaces = self.seat.spaces
-        if not self.seat.is_discrete:
+        seat = self.seat
+        if not seat.is_discrete:
+            actions = ", ".join(str(space) for space in seat.spaces[1:])
             raise IncompatibleError(
-                f"TabularCritic got states {states} and actions {actions}, {opponent_actions}, expected Discrete "
-                "spaces; use NetworkCritic"
+                f"TabularCritic got states {seat.observation} and actions {actions}, expected Discrete spaces; use "
+                "NetworkCritic"
             )
-        values = random_table(self.seat, self.initial, *(space.features for space in spaces))
+        spaces = (seat.observation, seat.action, seat.opponent_action)
+        values = random_table(seat, self.initial, *(space.features for space in spaces))
         self.register_buffer("values", values)
         if self.optimistic or self.rate_over == "visits":
             self.register_buffer("visits", torch.zeros_like(values, dtype=torch.int64))
@@ -172,22 +195,23 @@ class TabularCritic(Counting, Critic):
         hoped = torch.where(best > -torch.inf, best + self.rewards.size / 2, best.amax(1, keepdim=True))
         self.values = torch.where(untried, hoped[..., None, None], self.values)
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
         """Values at the given cells, `[extra x] replicates x batch`."""
-        values: Tensor = Vindex(self.values)[self.seat.rows, obs, action, opponent_action]
+        joint = joint_action(self.seat.opponent_actions, opponent_actions)
+        values: Tensor = Vindex(self.values)[self.seat.rows, obs, action, joint]
         return values
 
     def table(self, obs: Tensor) -> Tensor:
-        """Values at the given states, `replicates x batch x actions x opponent_actions`."""
+        """Values at the given states, `replicates x batch x actions x (opponents' joint actions)`."""
         return self.values[self.seat.rows, obs]
 
     @torch.no_grad()
-    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def fit(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """Move each visited cell the fraction `rate` of the way to the mean of its targets."""
         target = finite("critic", target)
-        _, states, actions, opponent_actions = self.values.shape
-        cells = states * actions * opponent_actions
-        cell = (obs * actions + action) * opponent_actions + opponent_action
+        _, states, actions, joint = self.values.shape
+        cells = states * actions * joint
+        cell = (obs * actions + action) * joint + joint_action(self.seat.opponent_actions, opponent_actions)
         target = mean_per_cell(cells, cell, target.to(self.values.dtype))
         move(self.values.view(-1, cells), cell, target, self._rate_at(cell))
         if self.optimistic:
@@ -207,16 +231,18 @@ class TabularCritic(Counting, Critic):
 
 
 class NetworkCritic(Critic):
-    """A multilayer perceptron over the features of state, own action and opponents' joint action.
+    """A multilayer perceptron over the features of state, own action and every opponent's action.
 
     Args:
         hidden: widths of the hidden layers.
         learning_rate: Adam's step size on the likelihood, positive.
-        target_rate: see `Critic`.
+        target_rate, target_interval: see `Critic`.
         initial: added to every initial value; optimistic above every reward.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
         units: of the network's outputs, `initial` included: `reward`, or the `range` of rewards seen, which the scale
             of the likelihood then is, too.
+        outputs: one `value`, with the own action as an input; or the values of all own `actions` at once, discrete
+            ones, which halves the cost of sums over them.
     """
 
     by_replicate = frozenset({"learning_rate", "initial"})
@@ -230,32 +256,47 @@ class NetworkCritic(Critic):
         initial: float | ByReplicate = 0.0,
         max_gradient_norm: Clip = None,
         units: Literal["reward", "range"] = "reward",
+        target_interval: Count = 1,
+        outputs: Literal["value", "actions"] = "value",
     ) -> None:
-        super().__init__(target_rate)
-        self.units = units
+        super().__init__(target_rate, target_interval)
+        self.units, self.outputs = units, outputs
         self.hidden = tuple(hidden)
         self.learning_rate = learning_rate
         self.initial = initial
         self.max_gradient_norm = max_gradient_norm
 
     def setup(self) -> None:
-        """Create the network and its optimiser."""
+        """Create the network and its optimiser.
+
+        Raises:
+            IncompatibleError: if there is no output for each own action.
+        """
         seat = self.seat
+        outputs = 1
         self.spaces = seat.spaces
-        self.network = MLP(seat, sum(space.features for space in self.spaces), 1, self.hidden)
+        if self.outputs == "actions":
+            if not isinstance(seat.action, Discrete):
+                raise IncompatibleError(f"got actions with {seat.action}, expected value", key="outputs")
+            outputs, self.spaces = seat.action.n, (seat.observation, *seat.opponent_actions)
+        self.network = MLP(seat, sum(space.features for space in self.spaces), outputs, self.hidden)
         with torch.no_grad():
             self.network.last.bias.zero_().add_(over_events(current(self.initial, 0), 1))
         if self.units == "range":
             self.rewards = RewardRange(seat)
         self.optimiser = Optimiser("critic", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
 
-    def approximation(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def approximation(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """The guide of `likelihood`: empty, since values are point estimates."""
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
         """Values `[extra x] replicates x batch`."""
-        value: Tensor = self.network(encode(self.spaces, (obs, action, opponent_action), self.seat.dtype))
-        return value.squeeze(-1) * self.unit
+        if self.outputs == "value":
+            value: Tensor = self.network(encode(self.spaces, (obs, action, *opponent_actions), self.seat.dtype))
+            return value.squeeze(-1) * self.unit
+        values: Tensor = self.network(encode(self.spaces, (obs, *opponent_actions), self.seat.dtype))
+        chosen: Tensor = Vindex(values)[..., action]
+        return chosen * self.unit
 
     def observe(self, reward: Tensor) -> None:
         """Take note of the range of rewards, if values are in units of it."""
@@ -267,7 +308,7 @@ class NetworkCritic(Critic):
         """See `Critic`."""
         return self.rewards.unit if self.units == "range" else 1.0
 
-    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def fit(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """Take one Adam step on the likelihood."""
-        data = obs, action, opponent_action, target
-        self.optimiser.step(elbo_loss(self.elbo, self.likelihood, self.approximation, obs.shape[1], *data))
+        model, guide = (partial(each, target=target) for each in (self.likelihood, self.approximation))
+        self.optimiser.step(elbo_loss(self.elbo, model, guide, obs.shape[1], obs, action, *opponent_actions))

@@ -12,7 +12,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError, Positive
 from inference_marl.inference.conditional import Conditional
 from inference_marl.models.critics import Critic
-from inference_marl.spaces import Discrete, separate_actions
+from inference_marl.spaces import Discrete, joint_action
 from inference_marl.types import Dynamics, Experience, Game
 
 LEARNED = "dynamics that are learned (DirichletTransition, GaussianEnsemble)"
@@ -20,9 +20,9 @@ LEARNED = "dynamics that are learned (DirichletTransition, GaussianEnsemble)"
 
 
 class TransitionModel(Conditional):
-    """`s' ~ T(s' | s, a, b)`: the target is the next state; parents are state, own action and opponents' joint action.
+    """`s' ~ T(s' | s, a, b)`: the target is the next state; parents are state, own action and every opponent's action.
 
-    A subclass defines `forward(obs, action, opponent_action)`; one that learns from play also `store` and `fit`.
+    A subclass defines `forward(obs, action, *opponent_actions)`; one that learns from play also `store` and `fit`.
     """
 
     def store(self, data: Experience) -> None:
@@ -63,7 +63,7 @@ class KnownTransition(TransitionModel):
         self.register_buffer("logits", table.log())
 
     def table(self) -> Tensor:
-        """Transition probabilities, float64, `states x actions x opponent_actions x states`."""
+        """Transition probabilities, float64, `states x actions x (opponents' joint actions) x states`."""
         rules, _ = self.seat.known_rules(self, LEARNED)
         _check_goes_on(rules, type(self).__name__)
         transition, _ = rules.seen_by(self.seat.index)
@@ -71,9 +71,10 @@ class KnownTransition(TransitionModel):
         one_shot = transition.sum(-1, keepdim=True) == 0
         return torch.where(one_shot, torch.full_like(transition, 1 / transition.shape[-1]), transition)
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> dist.TorchDistribution:
         """The selected row of the table."""
-        return dist.Categorical(logits=Vindex(self.logits)[obs, action, opponent_action, :])
+        joint = joint_action(self.seat.opponent_actions, opponent_actions)
+        return dist.Categorical(logits=Vindex(self.logits)[obs, action, joint, :])
 
 
 class DeterministicTransition(KnownTransition):
@@ -82,8 +83,8 @@ class DeterministicTransition(KnownTransition):
     Deterministic dynamics leave nothing to infer: the best guide that keeps the dynamics reaches the evidence.
 
     Args:
-        successors: the next state, nested lists `states x actions x opponent_actions`; `None` takes those of the game,
-            which must be deterministic.
+        successors: the next state, nested lists `states x actions x (opponents' joint actions)`; `None` takes those of
+            the game, which must be deterministic.
 
     Raises:
         ValueError: if `successors` is not nested lists of integers.
@@ -120,7 +121,7 @@ class DeterministicTransition(KnownTransition):
             return table
         successors = torch.tensor(self.successors)
         states = self.target.features
-        expected = (states, *(space.features for space in self.parents[1:]))
+        expected = (states, self.seat.action.features, self.seat.opponent_action.features)
         if successors.shape != expected or not bool(((successors >= 0) & (successors < states)).all()):
             raise IncompatibleError(
                 f"got shape {tuple(successors.shape)} with states {int(successors.min())} to {int(successors.max())}, "
@@ -152,14 +153,15 @@ class DirichletTransition(TransitionModel):
         self.concentration = concentration
 
     def setup(self) -> None:
-        """Create empty `counts`, `replicates x states x actions x opponent_actions x states`.
+        """Create empty `counts`, `replicates x states x actions x (opponents' joint actions) x states`.
 
         Raises:
             IncompatibleError: if the game is known to end before its horizon.
         """
         if self.seat.rules is not None:
             _check_goes_on(self.seat.rules, type(self).__name__)
-        sizes = [space.features for space in (*self.parents, self.target)]
+        spaces = (self.parents[0], self.seat.action, self.seat.opponent_action, self.target)
+        sizes = [space.features for space in spaces]
         counts = torch.zeros(self.seat.replicates, *sizes, device=self.seat.device, dtype=self.seat.dtype)
         self.register_buffer("counts", counts)
 
@@ -170,14 +172,15 @@ class DirichletTransition(TransitionModel):
         seen = (~data.terminated).to(self.counts.dtype)
         self.counts.view(len(self.counts), -1).scatter_add_(1, row * states + data.next_obs, seen)
 
-    def posterior(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.Dirichlet:
+    def posterior(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> dist.Dirichlet:
         """The posterior over the row of the table, batch shape `[extra x] replicates x batch`."""
-        counts = Vindex(self.counts)[self.seat.rows, obs, action, opponent_action, :]
+        joint = joint_action(self.seat.opponent_actions, opponent_actions)
+        counts = Vindex(self.counts)[self.seat.rows, obs, action, joint, :]
         return dist.Dirichlet(counts + self.concentration)
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> dist.TorchDistribution:
         """The posterior predictive."""
-        return dist.Categorical(self.posterior(obs, action, opponent_action).concentration)
+        return dist.Categorical(self.posterior(obs, action, *opponent_actions).concentration)
 
 
 class KnownReward(Critic):
@@ -206,19 +209,19 @@ class KnownReward(Critic):
         _, reward = rules.seen_by(self.seat.index)
         self.register_buffer("values", reward.to(self.seat.device, self.seat.dtype).clone())
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
         """Rewards `[extra x] replicates x batch`."""
         seat = self.seat
         if self.values is not None:
-            looked_up: Tensor = Vindex(self.values)[obs, action, opponent_action]
+            joint = joint_action(seat.opponent_actions, opponent_actions)
+            looked_up: Tensor = Vindex(self.values)[obs, action, joint]
             return looked_up
-        others = separate_actions([seat.action_spaces[agent] for agent in seat.opponents], opponent_action)
-        actions = [*others[: seat.index], action, *others[seat.index :]]
+        actions = [*opponent_actions[: seat.index], action, *opponent_actions[seat.index :]]
         rewards = None if seat.game is None else seat.game.expected_reward(obs, actions)
         assert rewards is not None  # ensured by `setup`
         return rewards[..., seat.index]
 
-    def fit(self, obs: Tensor, action: Tensor, opponent_action: Tensor, target: Tensor) -> None:
+    def fit(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """Do nothing: the rewards are known."""
 
 

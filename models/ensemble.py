@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 
 from inference_marl.described import Clip, Count, Positive, interval
 from inference_marl.inference.distributions import MixtureOfNormals
+from inference_marl.inference.factored import opponent_sites
 from inference_marl.inference.networks import MLP
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.plates import ONE_STEP
@@ -70,7 +71,7 @@ class GaussianEnsemble(TransitionModel):
         self.optimiser = Optimiser("transition", self.network.parameters(), self.learning_rate, self.max_gradient_norm)
 
     def _spaces(self) -> dict[str, Space]:
-        names = ("obs", "action", "opponent_action", "next_obs")
+        names = ("obs", "action", *opponent_sites(len(self.seat.opponents)), "next_obs")
         return dict(zip(names, (*self.parents, self.target), strict=True))
 
     def _predict(self, members_first: Tensor, obs: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +89,8 @@ class GaussianEnsemble(TransitionModel):
 
     def store(self, data: Experience) -> None:
         """Store the newest transitions."""
-        self.memory.push({name: getattr(data, name) for name in self._spaces()})
+        values = data.obs, data.action, *data.opponent_actions, data.next_obs
+        self.memory.push(dict(zip(self._spaces(), values, strict=True)))
 
     def fit(self) -> None:
         """Fit every member to its own draws of the stored transitions."""
@@ -97,14 +99,14 @@ class GaussianEnsemble(TransitionModel):
             crowd = {
                 name: value.unflatten(1, (self.members, self.batch_size)).flatten(0, 1) for name, value in drawn.items()
             }
-            parents = (crowd["obs"], crowd["action"], crowd["opponent_action"])
+            *parents, _ = (crowd[name] for name in self._spaces())
             features = encode(self.parents, parents, self.seat.dtype)
             batch = features, crowd["obs"], crowd["next_obs"]
             self.optimiser.step(elbo_loss(Trace_ELBO(), self.likelihood, no_guide, self.batch_size, *batch))
 
-    def forward(self, obs: Tensor, action: Tensor, opponent_action: Tensor) -> dist.TorchDistribution:
+    def forward(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> dist.TorchDistribution:
         """The mixture, batch shape `[extra x] replicates x batch`, event shape `(dim,)`."""
-        features = encode(self.parents, (obs, action, opponent_action), self.seat.dtype)
+        features = encode(self.parents, (obs, action, *opponent_actions), self.seat.dtype)
         state = obs.expand(*features.shape[:-1], obs.shape[-1])
 
         def for_members(value: Tensor) -> Tensor:

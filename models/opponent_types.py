@@ -14,9 +14,11 @@ from torch import Tensor
 
 from inference_marl.described import BelowOne, Positive, within
 from inference_marl.inference.conditional import Reads
+from inference_marl.inference.factored import as_factored
+from inference_marl.inference.opponents import bind_over_opponents
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.models.priors import OpponentPrior
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Discrete, joint_action, separate_actions
 
 
 class OpponentTypes(OpponentPrior):
@@ -76,7 +78,7 @@ class OpponentTypes(OpponentPrior):
         bound = []
         for i, prior in enumerate(self.priors):
             with within(f"types[{i}]"):
-                bound.append(prior.bind(self.seat, self.target, self.parents))
+                bound.append(bind_over_opponents(prior, self.seat, self.parents))
         self.priors = PyroModuleList(bound)
         weights = torch.tensor(self.weights, dtype=self.seat.dtype, device=self.seat.device)
         self.register_buffer("log_weights", (weights / weights.sum()).log())
@@ -98,7 +100,9 @@ class OpponentTypes(OpponentPrior):
 
     def _given_type(self, obs: Tensor, model: Reads | None) -> Tensor:
         """`log P_z(b | s)`, `[extra x] replicates x batch x types x opponent_actions`."""
-        logits = [(prior(obs) if model is None else prior.given(model, obs)).logits for prior in self.priors]
+        spaces = self.seat.opponent_actions
+        given = (prior(obs) if model is None else prior.given(model, obs) for prior in self.priors)
+        logits = [as_factored(each, spaces).table() for each in given]
         batch = obs.shape[: obs.dim() - len(self.parents[0].event_shape)]
         shape = torch.broadcast_shapes(batch, *(each.shape[:-1] for each in logits))
         return torch.stack([each.expand(*shape, -1) for each in logits], dim=-2)
@@ -121,14 +125,15 @@ class OpponentTypes(OpponentPrior):
     def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
         """Update the evidence for every type, then let the types observe."""
         self._judge(obs, opponent_action, None)
+        opponent_actions = separate_actions(self.seat.opponent_actions, opponent_action)
         for prior in self.priors:
-            prior.observe(obs, opponent_action)
+            prior.observe(obs, *prior.as_observed(opponent_actions))
 
-    def observe_given(self, model: Reads, obs: Tensor, opponent_action: Tensor) -> None:
+    def observe_given(self, model: Reads, obs: Tensor, *opponent_actions: Tensor) -> None:
         """As `observe`, for types that read the model."""
-        self._judge(obs, opponent_action, model)
+        self._judge(obs, joint_action(self.seat.opponent_actions, opponent_actions), model)
         for prior in self.priors:
-            prior.observe_given(model, obs, opponent_action)
+            prior.observe_given(model, obs, *opponent_actions)
 
     def fit(self) -> None:
         """Fit every type to its observations."""

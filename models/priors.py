@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError, NotNegative
-from inference_marl.inference.conditional import Conditional, Reads
-from inference_marl.spaces import Discrete
+from inference_marl.inference.conditional import Conditional, Over, Reads
+from inference_marl.inference.factored import Factored, Separate
+from inference_marl.spaces import Discrete, joint_action
 
 
 class OpponentPrior(Conditional):
     """`b ~ P(b | s)` for the opponents' joint action `b`.
 
-    A subclass defines `forward(obs)`; one that learns from play also defines `observe(obs, opponent_action)`. Priors
-    are conditionals, so a guide may use one that does not learn as its opponent model.
+    A subclass defines `forward(obs)`, the distribution of the only opponent's action, or of the joint action of several
+    as one discrete variable; one that learns from play also defines `observe(obs, opponent_action)`. With `over =
+    "each"` it gets and returns what each opponent does, see `Factored`. Priors are conditionals, so a guide may use one
+    that does not learn as its opponent model.
     """
 
-    def given(self, model: Reads, obs: Tensor) -> dist.TorchDistribution:
+    over: ClassVar[Over] = "joint"
+
+    def given(self, model: Reads, obs: Tensor) -> Factored | dist.TorchDistribution:
         """`P(b | s)` as part of a model; equals `forward`, except for priors that read the model's values."""
-        distribution: dist.TorchDistribution = self(obs)
+        distribution: Factored | dist.TorchDistribution = self(obs)
         return distribution
 
-    def observe_given(self, model: Reads, obs: Tensor, opponent_action: Tensor) -> None:
-        """As `observe`, for priors that read the model."""
-        self.observe(obs, opponent_action)
+    def observe_given(self, model: Reads, obs: Tensor, *opponent_actions: Tensor) -> None:
+        """As `observe`, for priors that read the model; always of every opponent's action."""
+        self.observe(obs, *self.as_observed(opponent_actions))
+
+    def as_observed(self, opponent_actions: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What it is shown of the opponents' actions: their joint one, or all."""
+        if self.over == "each":
+            return opponent_actions
+        return [joint_action(self.seat.opponent_actions, opponent_actions)]
 
     def fit(self) -> None:
         """Take gradient steps on the observations; `NonFiniteError` if the loss is not. Nothing by default."""
@@ -41,10 +53,13 @@ class Uniform(OpponentPrior):
     """`P(b | s)` uniform: no assumption about the opponents. Any action space."""
 
     bounded = True
+    over = "each"
 
-    def forward(self, *parents: Tensor) -> dist.TorchDistribution:
+    def forward(self, *parents: Tensor) -> Factored | dist.TorchDistribution:
         """The uniform distribution, batch shape `()`."""
-        return self.target.uniform(self.seat.dtype, self.seat.device)
+        if not isinstance(self.target, tuple):
+            return self.target.uniform(self.seat.dtype, self.seat.device)
+        return Separate([space.uniform(self.seat.dtype, self.seat.device) for space in self.target], self.target)
 
 
 class Fixed(OpponentPrior):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
 
 from inference_marl.described import expect
+from inference_marl.inference.factored import Factored, as_factored, opponent_sites
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.schedules import Number
 from inference_marl.inference.tables import tabulate
@@ -27,8 +27,8 @@ class TrajectoryModel:
 
         s_0 ~ P(s_0)                                     # site `state_0`, or given
         for t = 0, ..., horizon - 1:
-            b_t ~ P(b | s_t)                             # site `opponent_action_t`, weight beta (1 in the paper)
-            a_t ~ Uniform(A)                             # site `action_t`, weight alpha
+            b_t ~ P(b | s_t)                             # site `opponent_action_t`, or one per opponent (`..._0_t`)
+            a_t ~ Uniform(A)                             # site `action_t`, weight alpha; that of b_t is beta
             log p(o_t = 1 | s_t, a_t, b_t) = R(s_t, a_t, b_t) + const      # site `optimality_t`, observed
             s_{t+1} ~ T(s_{t+1} | s_t, a_t, b_t)         # site `state_{t+1}`, weight 1; not after the last step
 
@@ -67,12 +67,12 @@ class TrajectoryModel:
         if self.transition is None and self.horizon > 1:
             raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
 
-    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+    def opponent_prior(self, obs: Tensor) -> Factored:
         """`P(b | s)`, batch shape `[extra x] replicates x batch`."""
-        return self.prior.given(self, obs)
+        return as_factored(self.prior.given(self, obs), self.seat.opponent_actions)
 
     def q_table(self, obs: Tensor) -> Tensor:
-        """One-step rewards, `replicates x batch x actions x opponent_actions`, as seen by a myopic opponent."""
+        """One-step rewards, as `ControlModel.q_table`, as seen by a myopic opponent."""
         return self.reward.table(obs)
 
     @torch.no_grad()
@@ -84,10 +84,10 @@ class TrajectoryModel:
         seat = self.seat
         states = torch.arange(seat.observation.features, device=seat.device).expand(seat.replicates, -1)
         reward = self.reward.table(states) - self.optimality.offset
-        log_prior = self.opponent_prior(states).logits.expand(*states.shape, -1)
+        log_prior = self.opponent_prior(states).table().expand(*states.shape, -1)
         if self.transition is None:
             return reward, reward.new_zeros(*reward.shape, states.shape[1]), log_prior
-        return reward, tabulate(self.transition, seat, seat.spaces), log_prior
+        return reward, tabulate(self.transition, seat, seat.spaces).flatten(3, -2), log_prior
 
     def __call__(self, obs: Tensor) -> None:
         """The generative process from `obs`, `replicates x batch x event`; with `initial`, only its shape matters."""
@@ -97,12 +97,12 @@ class TrajectoryModel:
             state = obs if self.initial is None else pyro.sample("state_0", self.initial())
             for t in pyro.markov(range(self.horizon)):
                 with poutine.scale(scale=self.kl_weight):
-                    opponent_action = pyro.sample(f"opponent_action_{t}", self.opponent_prior(state))
+                    opponent_actions = self.opponent_prior(state).sites(opponent_sites(len(seat.opponents), t))
                 with poutine.scale(scale=self.temperature):
                     action = pyro.sample(f"action_{t}", seat.action.uniform(seat.dtype, seat.device))
                 # In a separate context: a factor's value has the dimensions of everything it depends on; as part of
                 # the step, Pyro would mistake them for the next step's when it reuses them.
                 with pyro.markov():
-                    self.optimality(self.reward(state, action, opponent_action), f"optimality_{t}")
+                    self.optimality(self.reward(state, action, *opponent_actions), f"optimality_{t}")
                 if self.transition is not None and t + 1 < self.horizon:
-                    state = pyro.sample(f"state_{t + 1}", self.transition(state, action, opponent_action))
+                    state = pyro.sample(f"state_{t + 1}", self.transition(state, action, *opponent_actions))

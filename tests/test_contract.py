@@ -29,10 +29,13 @@ from inference_marl.guides import (
     Empirical,
     ExactTrajectory,
     Guide,
+    Independent,
+    Joint,
     OpponentFirst,
     Optimal,
     PolicyFirst,
     SamplerNetwork,
+    Shared,
     SplineFlow,
     Tabular,
     TanhNormalMixture,
@@ -40,6 +43,8 @@ from inference_marl.guides import (
     TrajectoryGuide,
 )
 from inference_marl.inference.conditional import Conditional, Reads
+from inference_marl.inference.factored import Factored, as_factored, opponent_sites
+from inference_marl.inference.opponents import bind_over_opponents, for_each
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.replay import Ring
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime
@@ -70,7 +75,7 @@ from inference_marl.models import (
 )
 from inference_marl.play import Collector, Functional, GameSimulator, Population, update
 from inference_marl.play.learning import snapshots
-from inference_marl.spaces import Box, Discrete, Space
+from inference_marl.spaces import Box, Discrete, Space, joint_action
 from inference_marl.types import (
     Actor,
     Experience,
@@ -127,9 +132,14 @@ CONDITIONALS: dict[str, Callable[[], Conditional]] = {
     "EmpiricalFrequency": lambda: EmpiricalFrequency(window=3),
     "Fixed": lambda: Fixed([1, 2, 3, 4, 5, 6]),
     "HierarchicalDirichlet": lambda: HierarchicalDirichlet(window=3, steps=1),
+    "Independent": lambda: Independent(CategoricalNetwork(HIDDEN)),
+    "IndependentBox": lambda: Independent(TanhNormalNetwork(HIDDEN)),
+    "Joint": lambda: Joint(CategoricalNetwork(HIDDEN)),
     "LevelK": lambda: LevelK(2),
     "OpponentTypes": lambda: OpponentTypes([LevelK(), Fixed([1, 2, 3, 4, 5, 6]), DirichletMultinomial()], [1, 2, 1]),
     "SamplerNetwork": lambda: SamplerNetwork(HIDDEN),
+    "Shared": lambda: Shared(CategoricalNetwork(HIDDEN)),
+    "SharedBox": lambda: Shared(TanhNormalNetwork(HIDDEN)),
     "SplineFlow": lambda: SplineFlow(HIDDEN),
     "Tabular": lambda: Tabular(scale=1.0),
     "TanhNormalMixture": lambda: TanhNormalMixture(2, HIDDEN),
@@ -446,6 +456,11 @@ class _Values:
         return self.table[self.rows, obs]
 
 
+def only(found: Factored | dist.TorchDistribution) -> dist.TorchDistribution:
+    """The distribution of the only opponent's action, of what is over every opponent's."""
+    return found.factor(0) if isinstance(found, Factored) else found
+
+
 @pytest.mark.parametrize("name", CONDITIONALS)
 class TestConditional:
     def bound(self, name: str, target: Space, *parents: Space) -> Conditional:
@@ -454,8 +469,8 @@ class TestConditional:
     def at(self, conditional: Conditional, obs: Tensor) -> dist.TorchDistribution:
         """A prior's distribution is that which it has as part of a model."""
         if not isinstance(conditional, OpponentPrior):
-            return conditional(obs)
-        return conditional.given(cast(Reads, _Values(conditional.seat)), obs)
+            return only(conditional(obs))
+        return only(conditional.given(cast(Reads, _Values(conditional.seat)), obs))
 
     def see(self, conditional: Conditional, obs: Tensor, value: Tensor) -> None:
         if isinstance(conditional, OpponentPrior):
@@ -519,7 +534,7 @@ class TestConditional:
                 continue  # counts over observations; as an opponent model after the policy they ignore it
             obs, every = torch.randint(4, (R, 5)), torch.arange(6).view(-1, 1, 1)
             # What reasons with a model is told of the observation alone, whatever else there is.
-            distribution = self.at(conditional, obs) if name in REASONING else conditional(obs, every)
+            distribution = self.at(conditional, obs) if name in REASONING else only(conditional(obs, every))
             distribution = distribution.expand((6, R, 5))
             assert distribution.sample().shape == (6, R, 5, *target.event_shape)
 
@@ -533,7 +548,9 @@ class TestConditional:
             elif isinstance(conditional, OpponentPrior):
                 value = self.values(target, R, 5)
                 self.see(conditional, obs, value)
-                one, two = (d.expand((R, 5)).log_prob(value) for d in (conditional(obs), self.at(conditional, obs)))
+                one, two = (
+                    only(d).expand((R, 5)).log_prob(value) for d in (conditional(obs), self.at(conditional, obs))
+                )
                 assert torch.equal(one, two)
 
     def test_seeing_draws_no_random_numbers(self, name: str) -> None:
@@ -582,6 +599,37 @@ class TestConditional:
                     torch.manual_seed(7)
                     self.see(conditional, obs, value)
 
+    def test_over_several_opponents(self, name: str) -> None:
+        """As a prior: a factor for each, whether it is over one opponent, each of them or their joint action."""
+        of_kind: dict[Space, tuple[Space, Space]] = {SIX: (Discrete(2), Discrete(3)), BOX: (BOX, Box(0, 1))}
+        for target in self.targets(name):
+            opponents = of_kind[target]
+            alike = (opponents[0],) * 2 if name.startswith(("Shared", "Hierarchical")) else opponents
+            seat = Seat(0, (Discrete(4),) * 3, (target, *alike), R, dtype=torch.float64)
+            if not CONDITIONALS[name]().has_density:
+                with pytest.raises(IncompatibleError, match="can only be sampled"):
+                    bind_over_opponents(Independent(CONDITIONALS[name]()), seat, [Discrete(4)])
+                continue
+            conditional = bind_over_opponents(for_each(CONDITIONALS[name](), seat, Independent), seat, [Discrete(4)])
+            obs, values = torch.randint(4, (R, 5)), [self.values(space, R, 5) for space in alike]
+            if isinstance(conditional, OpponentPrior):
+                model = cast(Reads, _Values(seat))
+                conditional.observe_given(model, obs, *values)
+                conditional.fit()
+                found = as_factored(conditional.given(model, obs), alike)
+            else:
+                found = as_factored(conditional(obs), alike)
+            drawn = found.sample((R, 5))
+            for value, space in zip(drawn, alike, strict=True):
+                assert value.shape == (R, 5, *space.event_shape)
+                assert inside(space, value)
+            assert torch.isfinite(found.log_prob(drawn).expand(R, 5)).all()
+            if target == SIX:
+                table = found.table().exp().expand(R, 5, -1)
+                torch.testing.assert_close(table.sum(-1), torch.ones(R, 5, dtype=torch.float64))
+                chosen = table.gather(-1, joint_action(alike, drawn).unsqueeze(-1)).squeeze(-1)
+                torch.testing.assert_close(chosen, found.log_prob(drawn).exp().expand(R, 5))
+
     def test_refuses_what_it_cannot_describe(self, name: str) -> None:
         for target in (SIX, BOX):
             if target not in self.targets(name):
@@ -589,6 +637,7 @@ class TestConditional:
                     self.bound(name, target, Discrete(4))
 
 
+@pytest.mark.parametrize("opponents", [1, 2])
 @pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
 @pytest.mark.parametrize(
     ("rho", "pi", "action"),
@@ -609,17 +658,19 @@ class TestConditional:
     ],
 )
 class TestGuide:
-    def pair(self, order: type[Guide], rho: Any, pi: Any, action: Space) -> tuple[ControlModel, Guide]:
+    def pair(self, order: type[Guide], rho: Any, pi: Any, action: Space, opponents: int) -> tuple[ControlModel, Guide]:
         seat = a_seat(action)
-        prior = Uniform().bind(seat, seat.opponent_action, [seat.observation])
+        every = 1 + opponents
+        seat = replace(seat, observations=seat.observations[:1] * every, action_spaces=(action,) * every)
+        prior = bind_over_opponents(Uniform(), seat, [seat.observation])
         critic = (TabularCritic() if isinstance(action, Discrete) else NetworkCritic(HIDDEN)).bind(seat)
         model = ControlModel(seat, prior, critic, ExponentialOptimality(), temperature=0.5, kl_weight=2.0)
         return model, order(rho(), pi()).bind(seat)
 
     def test_sites_plates_and_scales_equal_the_models(
-        self, order: type[Guide], rho: Any, pi: Any, action: Space
+        self, order: type[Guide], rho: Any, pi: Any, action: Space, opponents: int
     ) -> None:
-        model, guide = self.pair(order, rho, pi, action)
+        model, guide = self.pair(order, rho, pi, action, opponents)
         obs = torch.randint(4, (R, 5))
         traces = [poutine.trace(part).get_trace(obs) for part in (model, partial(guide, model=model))]
         latent, guided = (
@@ -633,14 +684,15 @@ class TestGuide:
             for trace in traces
         )
         assert latent == guided
-        assert set(latent) == {"action", "opponent_action"}
+        assert set(latent) == {"action", *opponent_sites(opponents)}
         assert {frame for stack, _ in latent.values() for frame in stack} == {"replicate", "batch"}
         assert traces[0].nodes["optimality"]["is_observed"]
 
-    def test_samples_and_isolation(self, order: type[Guide], rho: Any, pi: Any, action: Space) -> None:
-        model, guide = self.pair(order, rho, pi, action)
-        values = guide(torch.randint(4, (R, 5)), model)
-        for value in values:
+    def test_samples_and_isolation(self, order: type[Guide], rho: Any, pi: Any, action: Space, opponents: int) -> None:
+        model, guide = self.pair(order, rho, pi, action, opponents)
+        own, others = guide(torch.randint(4, (R, 5)), model)
+        assert len(others) == opponents
+        for value in (own, *others):
             assert value.shape == (R, 5, *action.event_shape)
             assert inside(action, value)
         mine = {id(parameter) for parameter in guide.parameters()}

@@ -3,7 +3,8 @@
 `golden/states.npz` holds the state of learners after 30 steps, on games with random starts, replay, peers and several
 states among them. It was written by commit 2f2e242, from before the package was arranged in rooms. `golden/*.txt` is
 what commands print: the same numbers as then, in tables of pandas. A commit that must change one writes it anew
-(`python tests/test_golden.py write`) and says which value changed, and why.
+(`python tests/test_golden.py write`) and says which value changed, and why. The state of `rommeo_three_agents` is from
+when each of several opponents got a site of its own, and so other random numbers.
 """
 
 from __future__ import annotations

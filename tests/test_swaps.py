@@ -38,7 +38,19 @@ WRITTEN: dict[str, dict[str, str]] = {
     },
     "EmpiricalFrequency": dict.fromkeys(BOTH, made("EmpiricalFrequency", "smoothing: 0.1")),
     "Fixed": dict.fromkeys(BOTH, made("Fixed", "probabilities: [1, 2, 3]")),
+    "Independent": {
+        "discrete": made("Independent", "factor: Tabular"),
+        "continuous": made("Independent", f"factor: {NORMAL}"),
+    },
+    "Joint": {
+        "discrete": made("Joint", "factor: Tabular"),
+        "continuous": made("Joint", f"factor: {NORMAL}"),
+    },
     "OpponentTypes": dict.fromkeys(BOTH, made("OpponentTypes", "types: [Uniform, LevelK]")),
+    "Shared": {
+        "discrete": made("Shared", "factor: Tabular"),
+        "continuous": made("Shared", f"factor: {NORMAL}"),
+    },
     **{
         name: dict.fromkeys(BOTH, network(name))
         for name in ("CategoricalNetwork", "SamplerNetwork", "SplineFlow", "TanhNormalMixture", "TanhNormalNetwork")
@@ -46,16 +58,17 @@ WRITTEN: dict[str, dict[str, str]] = {
 }
 
 # Which priors and which opponent models fit which game.
+OF_OPPONENTS = {"Autoregressive", "Independent", "Joint", "Shared"}  # of the only one, they are their factor
 COUNTING = {"DirichletMultinomial", "EmpiricalFrequency", "HierarchicalDirichlet", "OpponentTypes"}
 PRIORS = {
     "discrete": {"Amortised", "Fixed", "LevelK", "Uniform", *COUNTING},
     "continuous": {"Amortised", "Uniform"},
 }
 OPPONENT_MODELS = {
-    "discrete": {"Autoregressive", "CategoricalNetwork", "Empirical", "Fixed", "Optimal", "Tabular", "Uniform"},
-    "continuous": {*("Autoregressive", "Empirical", "SplineFlow", "TanhNormalMixture", "TanhNormalNetwork", "Uniform")},
+    "discrete": {*OF_OPPONENTS, "CategoricalNetwork", "Empirical", "Fixed", "Optimal", "Tabular", "Uniform"},
+    "continuous": {*OF_OPPONENTS, "Empirical", "SplineFlow", "TanhNormalMixture", "TanhNormalNetwork", "Uniform"},
 }
-POLICIES = {game: fitting - {"Empirical"} for game, fitting in OPPONENT_MODELS.items()}
+POLICIES = {game: fitting - {"Empirical", *OF_OPPONENTS} for game, fitting in OPPONENT_MODELS.items()}
 EVERY_PRIOR = sorted(available()["opponent priors"])
 EVERY_FACTOR = sorted({*available()["conditionals"], *EVERY_PRIOR})
 

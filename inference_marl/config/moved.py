@@ -6,11 +6,12 @@ Files written since name classes by where they are exported, so a row is needed 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from inference_marl.described import public_path
+from inference_marl.described import plain, public_path
 
 MOVED: Mapping[str, str] = MappingProxyType(
     {
@@ -18,6 +19,7 @@ MOVED: Mapping[str, str] = MappingProxyType(
         "inference_marl.learners.stationary": "inference_marl.learners",
         "inference_marl.learners.lola.learners": "inference_marl.learners.lola",
         "inference_marl.models.priors": "inference_marl.models",
+        "inference_marl.guides.autoregressive": "inference_marl.guides",
     }
 )
 """Modules before, and where what they defined is now."""
@@ -29,22 +31,24 @@ def present(path: str) -> str:
     return f"{MOVED.get(module, module)}{dot}{name}"
 
 
-def with_public_names(content: Any) -> Any:
-    """A copy of a file's content in which every class of this package is named by its present public path."""
+def up_to_date(content: Any) -> Any:
+    """A copy of a file's content in which every class of this package is named by its present public path.
+
+    And has all its present arguments: those that it did not have when the file was written at their defaults.
+    """
     if isinstance(content, list):
-        return [with_public_names(item) for item in content]
+        return [up_to_date(item) for item in content]
     if not isinstance(content, dict):
         return content
-    changed = {key: with_public_names(value) for key, value in content.items()}
+    changed = {key: up_to_date(value) for key, value in content.items()}
     path = changed.get("class_path")
     if isinstance(path, str) and path.startswith("inference_marl."):
-        changed["class_path"] = _public(present(path))
+        module, _, name = present(path).rpartition(".")
+        try:
+            cls = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError):  # of another version
+            return changed
+        parameters = inspect.signature(cls).parameters.values()
+        defaults = {each.name: plain(each.default) for each in parameters if each.default is not each.empty}
+        changed |= {"class_path": public_path(cls), "init_args": {**defaults, **changed.get("init_args", {})}}
     return changed
-
-
-def _public(path: str) -> str:
-    module, _, name = path.rpartition(".")
-    try:
-        return public_path(getattr(importlib.import_module(module), name))
-    except (ImportError, AttributeError):  # of another version
-        return path

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import pyro
-import pyro.distributions as dist
 from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import Tensor, nn
 
 from inference_marl.described import IncompatibleError
+from inference_marl.inference.factored import Factored
 from inference_marl.inference.schedules import Number
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Bindable, Seat
+
+Over = Literal["one", "joint", "each"]
+"""See `Conditional.over`."""
 
 
 class local_parameters(ContextDecorator):  # noqa: N801 (a context manager, called like a function)
@@ -51,11 +54,11 @@ class Reads(Protocol):
     def kl_weight(self) -> Number:
         """Beta > 0, the weight of the opponents' action."""
 
-    def opponent_prior(self, obs: Tensor) -> dist.TorchDistribution:
+    def opponent_prior(self, obs: Tensor) -> Factored:
         """`P(b | s)`."""
 
     def q_table(self, obs: Tensor) -> Tensor:
-        """`Q(s, ., .)`, `replicates x batch x actions x opponent_actions`; discrete spaces only."""
+        """`Q(s, ., .)`, `replicates x batch x actions x (opponents' joint actions)`; discrete spaces only."""
 
 
 class PyroPart(Bindable, PyroModule):
@@ -116,25 +119,31 @@ class Conditional(PyroPart):
 
     Attributes:
         has_density: whether its distributions have a `log_prob`; if not, they can only be sampled.
+        reads_model: whether it is computed from a model, and called with that.
+        over: what it is over where there are several opponents: any `one` of them, so that each has its own; their
+            `joint` action, one variable with a table; or `each` of them, see `Factored`.
     """
 
     has_density: ClassVar[bool] = True
+    reads_model: ClassVar[bool] = False
+    over: ClassVar[Over] = "one"
     bounded: ClassVar[bool] = False
     targets: ClassVar[tuple[type, ...]] = (Discrete, Box)
     conditions: ClassVar[tuple[type, ...]] = (Discrete, Box)
 
-    target: Space
+    target: Space  # of a conditional over each of several opponents a tuple of them
     parents: tuple[Space, ...]
-    forward: Callable[..., dist.TorchDistribution]
+    forward: Callable[..., Any]  # to a distribution or, over each opponent, to a `Factored`
 
-    def bind(self, seat: Seat, target: Space, parents: Sequence[Space]) -> Self:
+    def bind(self, seat: Seat, target: Space | tuple[Space, ...], parents: Sequence[Space]) -> Self:
         """Return a working copy over `target` given `parents`, in `seat`.
 
         Raises:
             IncompatibleError: if the class does not support these spaces.
         """
+        targets = target if isinstance(target, tuple) else (target,)
         for role, space, accepted in [
-            ("the variable it describes", target, self.targets),
+            *(("the variable it describes", each, self.targets) for each in targets),
             *(("what it conditions on", parent, self.conditions) for parent in parents),
         ]:
             if not isinstance(space, accepted):
@@ -143,12 +152,13 @@ class Conditional(PyroPart):
                     f"{type(self).__name__} got {space} for {role}, expected {names}; "
                     "choose another class for this game, or another game"
                 )
-        if self.bounded and isinstance(target, Box) and not target.bounded:
-            raise IncompatibleError(f"{type(self).__name__} got {target}, expected a box with finite edges")
+        for each in targets:
+            if self.bounded and isinstance(each, Box) and not each.bounded:
+                raise IncompatibleError(f"{type(self).__name__} got {each}, expected a box with finite edges")
         return self._bound(seat=seat, target=target, parents=tuple(parents))
 
-    def observe(self, obs: Tensor, value: Tensor, /) -> None:
-        """Observe realised values of the target, `replicates x environments x event`.
+    def observe(self, obs: Tensor, *values: Any, **named: Any) -> None:
+        """Observe realised values of the target, or of each, `replicates x environments x event`.
 
         For conditionals that learn directly from play, such as an empirical prior. Draws no random numbers. Nothing by
         default.

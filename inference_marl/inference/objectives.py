@@ -10,16 +10,18 @@ Weights and discounts may be one number per replicate, `replicates x 1`; then al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import threshold
 
 from inference_marl.inference.distributions import logsumexp
+from inference_marl.inference.factored import opponent_sites
 from inference_marl.inference.plates import ONE_STEP
 from inference_marl.inference.schedules import Number, over_events
 
@@ -48,23 +50,26 @@ class Parts:
 class OneStep(Parts):
     """Expectations over one step of play under a guide, per datum, `replicates x batch`.
 
-    Enumerated (discrete) sites are summed out exactly; others are represented by the trace's single draw.
+    Enumerated sites are summed out exactly; others are represented by the trace's single draw.
 
     Attributes:
-        action, opponent_action: for a discrete site its marginal probabilities, `replicates x batch x actions`; for a
-            continuous one the draw, `replicates x batch x dim`.
+        action: the own action. Of a site that was summed out its marginal probabilities, `replicates x batch x
+            actions`; of a discrete one that was drawn those given what was drawn before; of others the draw,
+            `replicates x batch x dim`, with a leading dimension for each site that was summed out before it.
+        opponent_actions: every opponent's, likewise.
     """
 
     action: Tensor
-    opponent_action: Tensor
+    opponent_actions: tuple[Tensor, ...]
 
 
 def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) -> OneStep:
     """Trace `guide` and `model` once at `obs` and take the expectation over enumerated sites.
 
     Args:
-        model: has sites `opponent_action`, `action`, `optimality` in plates `replicate` and `batch`.
-        guide: has sites `opponent_action` and `action`, discrete ones marked for parallel enumeration.
+        model: has the sites of `guide`, and `optimality`, in plates `replicate` and `batch`.
+        guide: has sites `action` and `opponent_action`, or one for each opponent; those marked for parallel enumeration
+            are summed out.
         obs: `replicates x batch x event`.
 
     Source: Tian et al. 2019, Eq. 7 and 15, per datum.
@@ -74,7 +79,9 @@ def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) 
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(obs)
     guide_trace.compute_log_prob()
     model_trace.compute_log_prob()
-    sums = _Sums(guide_trace, obs.shape[: len(ONE_STEP)])
+    count = sum(name.startswith("opponent_action") for name in guide_trace.stochastic_nodes)
+    opponents = opponent_sites(count)
+    sums = _Sums(guide_trace, ["action", *opponents], obs.shape[: len(ONE_STEP)])
 
     def log_ratio(name: str) -> Tensor:
         difference: Tensor = guide_trace.nodes[name]["log_prob"] - model_trace.nodes[name]["log_prob"]
@@ -83,9 +90,9 @@ def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) 
     return OneStep(
         reward=sums.expectation(model_trace.nodes["optimality"]["log_prob"]),
         entropy=-sums.expectation(log_ratio("action")),
-        kl=sums.expectation(log_ratio("opponent_action")),
+        kl=sums.expectation(sum(map(log_ratio, opponents[1:]), log_ratio(opponents[0]))),
         action=sums.belief("action"),
-        opponent_action=sums.belief("opponent_action"),
+        opponent_actions=tuple(map(sums.belief, opponents)),
     )
 
 
@@ -108,6 +115,9 @@ def table_step(
         temperature: alpha.
         kl_weight: beta.
         log_size: `log |A|` of the agent's own action space.
+
+    Returns:
+        With one tensor for all opponents: probabilities of their joint action.
     """
     # Smaller probabilities count as 0, with finite logarithms so that 0 log 0 = 0: near the smallest numbers there are,
     # processors are many times slower.
@@ -124,7 +134,7 @@ def table_step(
         entropy=-temperature * expectation(log_policy + log_size),
         kl=kl_weight * expectation(log_opponent_model - log_prior),
         action=joint.sum(-1),
-        opponent_action=joint.sum(-2),
+        opponent_actions=(joint.sum(-2),),
     )
 
 
@@ -136,10 +146,10 @@ class _Sums:
         weight: the guide's probability of every combination of enumerated values; `None` if there are none.
     """
 
-    def __init__(self, trace: poutine.Trace, shape: torch.Size) -> None:
+    def __init__(self, trace: poutine.Trace, names: Sequence[str], shape: torch.Size) -> None:
         self.trace, self.shape = trace, shape
         self.dims: dict[str, int | None] = {
-            name: (trace.nodes[name]["infer"] or {}).get("_enumerate_dim") for name in ("action", "opponent_action")
+            name: (trace.nodes[name]["infer"] or {}).get("_enumerate_dim") for name in names
         }
         self.summed = [dim for dim in self.dims.values() if dim is not None]
         log_weight = sum(trace.nodes[name]["unscaled_log_prob"] for name, dim in self.dims.items() if dim is not None)
@@ -154,11 +164,11 @@ class _Sums:
         return product.sum(self.summed).expand(self.shape)
 
     def belief(self, name: str) -> Tensor:
-        """Marginal probabilities of an enumerated site, `replicates x batch x values`; otherwise the draw."""
-        dim = self.dims[name]
+        """What `OneStep` says of a site."""
+        dim, node = self.dims[name], self.trace.nodes[name]
         if self.weight is None or dim is None:
-            drawn: Tensor = self.trace.nodes[name]["value"]  # type: ignore[assignment]
-            return drawn
+            drawn: Tensor = node["fn"].probs if isinstance(node["fn"], dist.Categorical) else node["value"]  # type: ignore[assignment]
+            return drawn.expand(*drawn.shape[:-3], *self.shape, -1)
         others = [other for other in self.summed if other != dim]
         marginal = (self.weight.sum(others, keepdim=True) if others else self.weight).movedim(dim, -1)
         return marginal.reshape(*marginal.shape[-3:]).expand(*self.shape, -1)
@@ -180,6 +190,35 @@ def soft_value(
         log_size: `log |A|` of the agent's own action space.
     """
     return one_step(model, guide, obs).elbo + temperature * log_size
+
+
+def sampled_value(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor, draws: int) -> Tensor:
+    """The soft value as Algorithm 1 of Tian et al. (2019) samples it, `replicates x batch`::
+
+        V(s) = log mean_k P(b_k | s) exp(Q(s, a_k, b_k)) / (pi(a_k | s, b_k) rho(b_k | s)),   b_k ~ rho, a_k ~ pi
+
+    Inside the logarithm it is an unbiased estimate of `sum_{a, b} P(b | s) exp(Q)`, which is exp of Eq. 9 for a
+    temperature of 1 only; and the logarithm of a mean of draws is biased downwards.
+
+    Args:
+        model: as for `one_step`.
+        guide: as for `one_step`; all its sites are drawn.
+        obs: `replicates x batch x event`.
+        draws: per datum.
+    """
+    wide = obs.repeat_interleave(draws, dim=1)
+    guide_trace = poutine.trace(guide).get_trace(wide)
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(wide)
+    guide_trace.compute_log_prob()
+    model_trace.compute_log_prob()
+    opponents = {name for name in guide_trace.stochastic_nodes if name.startswith("opponent_action")}
+    log_weight: Any = model_trace.nodes["optimality"]["unscaled_log_prob"]
+    for name in opponents:
+        log_weight = log_weight + model_trace.nodes[name]["unscaled_log_prob"]
+    for name in ("action", *opponents):
+        log_weight = log_weight - guide_trace.nodes[name]["unscaled_log_prob"]
+    value: Tensor = logsumexp(log_weight.unflatten(1, (obs.shape[1], draws)), -1) - math.log(draws)
+    return value
 
 
 def td_target(reward: Tensor, discount: Number, terminated: Tensor, next_value: Tensor) -> Tensor:

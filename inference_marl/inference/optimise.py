@@ -62,7 +62,9 @@ class Optimiser(nn.Module):
                 f"{list(replicates)}, or their sum, []"
             )
         total = loss.sum()
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(total, self._own, allow_unused=True)
+        free = [parameter for parameter in self._own if parameter.requires_grad]  # the others are `frozen`
+        found = iter(torch.autograd.grad(total, free, allow_unused=True))
+        gradients: Sequence[Tensor | None] = [next(found) if each.requires_grad else None for each in self._own]
         known = [gradient for gradient in gradients if gradient is not None]
         if not known:
             return

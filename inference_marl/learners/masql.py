@@ -44,10 +44,9 @@ class Masql(SteinLearner):
         """The joint action, the agent's own first, given the observation."""
         return joint_space([self.own, self.others]), [self.seat.observation]
 
-    def separate(self, joint: Tensor) -> tuple[Tensor, Tensor]:
-        """The agent's own and the opponents' part of joint actions, `... x dim`."""
-        action, opponent_action = separate_actions([self.own, self.others], joint)
-        return action, opponent_action
+    def separate(self, joint: Tensor) -> list[Tensor]:
+        """The agent's own and every opponent's part of joint actions, `... x dim`."""
+        return separate_actions([self.own, *self.seat.opponent_actions], joint)
 
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
@@ -68,9 +67,9 @@ class Masql(SteinLearner):
                 return Decision(self.uniform(self.own, obs.shape[1]), memory)
             (joint,) = self.sampler.particles(obs, count=1)
             return Decision(*self.explored(self.separate(joint)[0], memory))
-        action, opponent_action = self.separate(self.sampler.particles(obs, count=32))
+        action, *opponent_actions = self.separate(self.sampler.particles(obs, count=32))
         with self.critic.expected():
-            values = self.critic(obs, action, opponent_action)
+            values = self.critic(obs, action, *opponent_actions)
         return Decision(best_of(action.movedim(0, 2).flatten(1, 2), values.movedim(0, 2)), memory)
 
     def next_value(self, next_obs: Tensor) -> Tensor:
@@ -89,7 +88,7 @@ class Masql(SteinLearner):
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
         """Policy and opponent model: the two parts of joint draws. The policy is uniform during warm-up."""
-        action, opponent_action = self.separate(self.sampler.particles(obs, count=draws).movedim(0, 2))
+        action, *opponent_actions = self.separate(self.sampler.particles(obs, count=draws).movedim(0, 2))
         if self.plays_uniformly:
             action = self.uniform(self.own, *action.shape[1:3])
-        return {"policy": action, "opponent_model": opponent_action}
+        return {"policy": action, "opponent_model": torch.cat(opponent_actions, -1)}

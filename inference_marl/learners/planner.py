@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,10 +15,11 @@ from inference_marl.described import Count, hyperparameters, within
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.exact import evaluate, smooth
+from inference_marl.inference.factored import opponent_sites
 from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
 from inference_marl.models import Critic, TransitionModel
 from inference_marl.models.trajectory import TrajectoryModel
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Discrete, separate_actions
 from inference_marl.types import Actor, Decision, Memory, Trajectory
 
 
@@ -114,8 +115,8 @@ class Planner(VariationalLearner):
         each (continuous).
         """
         if explore:
-            opponent_action = self.guide.believe(0, obs, self.model).expand(obs.shape[:2]).sample()
-            return Decision(self.guide.choose(0, obs, opponent_action).expand(obs.shape[:2]).sample(), memory)
+            opponent_actions = self.guide.believe(0, obs, self.model).sample(obs.shape[:2])
+            return Decision(self.guide.choose(0, obs, *opponent_actions).expand(obs.shape[:2]).sample(), memory)
         if isinstance(self.seat.action, Discrete):
             return Decision(self._first_step(obs)[0].argmax(-1), memory)
         # Candidates are compared by their mean over plans: the best single plan would be the luckiest.
@@ -137,7 +138,7 @@ class Planner(VariationalLearner):
         data = self.draw(newest)
         if self.transition is not None:
             self.transition.fit()
-        self.reward.fit(data.obs, data.action, data.opponent_action, data.reward)
+        self.reward.fit(data.obs, data.action, *data.opponent_actions, target=data.reward)
         self.updates += 1
         self._solve()
         self.fit_guide(self._every_state() if isinstance(self.seat.observation, Discrete) else data.obs)
@@ -153,9 +154,9 @@ class Planner(VariationalLearner):
         plan, model = self._sample(wide), self.model
         if isinstance(self.seat.action, Discrete):
             policy, opponent_model = self._first_step(obs)
-            prior = model.opponent_prior(obs).probs.expand_as(opponent_model)
+            prior = model.opponent_prior(obs).table().exp().expand_as(opponent_model)
         else:
-            prior = model.opponent_prior(wide).expand(wide.shape[:2]).sample().unflatten(1, apart)
+            prior = torch.cat(model.opponent_prior(wide).sample(wide.shape[:2]), -1).unflatten(1, apart)
             policy, opponent_model = plan.action.unflatten(1, apart), plan.opponent_action.unflatten(1, apart)
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in plan.parts)
         return (policy, opponent_model, prior), (reward, entropy, kl), None
@@ -168,15 +169,15 @@ class Planner(VariationalLearner):
         weights = {"temperature": model.temperature, "kl_weight": model.kl_weight}
         parts = evaluate(reward, transition, log_prior, self.guide.tables(model), **weights)
         evidence = smooth(reward, transition, log_prior, model.horizon, dynamics="inferred", **weights).v[:, 0]
-        prior = model.opponent_prior(obs).probs.expand_as(opponent_model)
+        prior = model.opponent_prior(obs).table().exp().expand_as(opponent_model)
         of_trajectory = (parts.reward[here], parts.entropy[here], parts.kl[here])
         return (policy, opponent_model, prior), of_trajectory, evidence[here]
 
     def _first_step(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the first own and opponents' actions, `replicates x batch x actions`."""
-        opponent_model = self.guide.believe(0, obs, self.model).probs.expand(*obs.shape[:2], -1)
+        opponent_model = self.guide.believe(0, obs, self.model).table().exp().expand(*obs.shape[:2], -1)
         every = torch.arange(opponent_model.shape[-1], device=obs.device).view(-1, 1, 1)
-        policy = self.guide.choose(0, obs, every).probs
+        policy = self.guide.choose(0, obs, *separate_actions(self.seat.opponent_actions, every)).probs
         return (policy * opponent_model.movedim(-1, 0).unsqueeze(-1)).sum(0), opponent_model
 
     def _sample(self, obs: Tensor, action: Tensor | None = None) -> _Plan:
@@ -189,23 +190,25 @@ class Planner(VariationalLearner):
         guide_trace.compute_log_prob()
         model_trace.compute_log_prob()
 
-        def total(name: str) -> Tensor:
+        def total(sites: Iterable[str]) -> Tensor:
             value = torch.zeros(obs.shape[:2], dtype=self.seat.dtype, device=obs.device)
-            for site in (f"{name}_{t}" for t in range(self.horizon)):
+            for site in sites:
                 value = value + model_trace.nodes[site]["log_prob"]
                 if site in guide_trace.nodes:
                     value = value - guide_trace.nodes[site]["log_prob"]
             return value
 
         # Dynamics are kept here, since only those of discrete states can be inferred: their terms cancel.
-        divergence = -total("opponent_action")
-        parts = (total("optimality"), total("action"), divergence)
-        action, opponent_action = (guide_trace.nodes[site]["value"] for site in ("action_0", "opponent_action_0"))
-        return _Plan(parts, action, opponent_action)  # type: ignore[arg-type]
+        steps, count = range(self.horizon), len(self.seat.opponents)
+        divergence = -total(site for t in steps for site in opponent_sites(count, t))
+        own, optimality = ([f"{name}_{t}" for t in steps] for name in ("action", "optimality"))
+        parts = (total(optimality), total(own), divergence)
+        first = [guide_trace.nodes[site]["value"] for site in ("action_0", *opponent_sites(count, 0))]
+        return _Plan(parts, first[0], torch.cat(first[1:], -1))  # type: ignore[arg-type]
 
 
 class _Plan(NamedTuple):
-    """A sampled trajectory per datum: reward, entropy and KL, `replicates x batch`, and the first actions."""
+    """A sampled trajectory per datum: reward, entropy and KL, `replicates x batch`, and the first actions in boxes."""
 
     parts: tuple[Tensor, Tensor, Tensor]
     action: Tensor

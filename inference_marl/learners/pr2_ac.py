@@ -104,15 +104,16 @@ class Pr2Ac(SteinLearner):
         action = self.mu(self.slow_actor, next_obs)
         if self.value == "mean":
             answers = self.sampler.particles(next_obs, action, count=self.value_particles)
-            mean: Tensor = self.target_critic(next_obs, action, answers).mean(0)
+            mean: Tensor = self.target_critic(next_obs, action, *self.of_each(answers)).mean(0)
             return mean
         uniform = self.uniform(self.others, self.value_particles, next_obs.shape[1]).movedim(1, 0)
-        return drawn_value(self.target_critic(next_obs, action, uniform), self.alpha, self.others.log_size)
+        q = self.target_critic(next_obs, action, *self.of_each(uniform))
+        return drawn_value(q, self.alpha, self.others.log_size)
 
     def improve(self, data: Experience) -> Mapping[str, Tensor]:
         """See `SteinLearner`."""
         obs, action = data.obs, data.action
-        step = self.fit_sampler(lambda answers: self.critic(obs, action, answers), obs, action)
+        step = self.fit_sampler(lambda answers: self.critic(obs, action, *self.of_each(answers)), obs, action)
         with frozen([*self.critic.parameters(), *self.sampler.parameters()]):
             loss, value = self.actor_loss(obs)
             self.actor_optimiser.step(loss)
@@ -124,7 +125,7 @@ class Pr2Ac(SteinLearner):
         outputs = self.outputs(self.actor, obs)
         action = self.own.decode(torch.tanh(outputs))
         answers = self.sampler.particles(obs, action, count=self.value_particles)
-        value = self.critic(obs, action, answers).mean((0, -1))
+        value = self.critic(obs, action, *self.of_each(answers)).mean((0, -1))
         return self.regularisation * outputs.square().mean((-1, -2)) - value, value
 
     @local_parameters()

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
+from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import BelowOne, IncompatibleError, Positive, Whole, hyperparameters, within
+from inference_marl.described import BelowOne, Count, IncompatibleError, Positive, Whole, hyperparameters, within
 from inference_marl.guides import ClosedForm, Guide, OpponentFirst, Optimal
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.networks import track
-from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
+from inference_marl.inference.estimators import ElboEstimator, Enumerate, Local, Played, discrete_sites, drawing
+from inference_marl.inference.objectives import (
+    one_step,
+    optimal_value,
+    sampled_value,
+    soft_value,
+    table_step,
+    td_target,
+)
+from inference_marl.inference.optimise import frozen
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, InverseTime, Schedule, current
 from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
 from inference_marl.models import ControlModel, Critic, EmpiricalFrequency, OpponentPrior, TabularCritic
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory
+
+FEW = 10
+"""Joint actions of opponents that are enumerated unless the experiment says otherwise."""
 
 
 @hyperparameters
@@ -42,10 +54,11 @@ class Rommeo(VariationalLearner):
     V(s')`, where `V` is the ELBO under the target critic, and takes gradient steps on the ELBO for the guide's
     parameters, if any.
 
-    Departures from the paper: the update is at `s_t`, where Algorithm 1 prints `s_{t+1}`; the bootstrap of discrete
-    games is the exact expectation instead of Algorithm 1's Monte-Carlo form, which is unbiased for alpha = 1 only; `pi`
-    and `rho` are trained by one SVI step on their joint ELBO, with the agent's own action drawn from `pi` as in the
-    authors' code, where Eq. 19 takes it from replay.
+    Departures from the paper, see docs/theory.md: the update is at `s_t`, where Algorithm 1 prints `s_{t+1}`; the
+    bootstrap of discrete games is the exact expectation instead of Algorithm 1's Monte-Carlo form, which is unbiased
+    for alpha = 1 only (`bootstrap`); `pi` and `rho` are trained by one SVI step on their joint ELBO, with the agent's
+    own action drawn from `pi` as in the authors' code, where Eq. 19 takes it from replay (`improve`); the target
+    follows slowly, where Algorithm 1 copies it now and then (`target_interval` of critics).
 
     Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in README.md. That departs
     from the paper in its units (`OfRange`, optimistic tables), in counts that harden, and in a KL weight that grows.
@@ -55,6 +68,13 @@ class Rommeo(VariationalLearner):
         guide: rho and pi, in either order.
         critic: Q(s, a, b).
         discount: gamma in [0, 1).
+        estimator: of the ELBO of several opponents with discrete actions; if `None`, `Enumerate` where the opponent
+            model is a table, or there are at most `FEW` joint actions, and else `Local`.
+        bootstrap: V(s'): the guide's `elbo`, or `monte_carlo` as in Algorithm 1, see `sampled_value`.
+        bootstrap_draws: of the latter, per datum.
+        improve: the guide's two factors `jointly`, by one step on their ELBO; the policy and then the opponent model,
+            `in_turn`, by a step of either while the other stays; or so `with_replay`, where the opponent model's step
+            has the agent's own action from replay: Eq. 18 and 19 to the letter.
         warmup: updates during which actions are uniformly random and the guide is not fitted, so that critic and prior
             see the whole action space before the guide selects from it.
         optimality, temperature, kl_weight, replay, batch_size, guide_learning_rate, guide_steps, particles,
@@ -68,6 +88,10 @@ class Rommeo(VariationalLearner):
     critic: Critic = TabularCritic("optimistic", InverseTime(start=1.0, scale=1.0), rate_over="visits")
     temperature: Positive | Schedule | OfRange = OfRange(1 / 1000)
     discount: BelowOne | ByReplicate = 0.95
+    estimator: ElboEstimator | None = None
+    bootstrap: Literal["elbo", "monte_carlo"] = "elbo"
+    bootstrap_draws: Count = 16
+    improve: Literal["jointly", "in_turn", "with_replay"] = "jointly"
     warmup: Whole = 0
     target_critic: Critic = field(init=False)
 
@@ -76,13 +100,17 @@ class Rommeo(VariationalLearner):
         seat = self.seat
         self._check_default()
         self.bind_prior()
-        self.exact = isinstance(seat.action, Discrete)
+        self.exact = seat.has_table
         with within("critic"):
             self.critic = self.critic.bind(seat)
-        self.target_critic = self.critic if self.critic.target_rate == 1 else copy.deepcopy(self.critic)
+        self.target_critic = self.critic.target()
         with within("guide"):
             self.guide = self.guide.bind(seat)
-        self.make_optimiser(self.exact, follows=isinstance(self.guide.opponent_model, ClosedForm))
+        discrete = [space.n for space in seat.opponent_actions if isinstance(space, Discrete)]
+        few = self.guide.opponent_model.over == "joint" or math.prod(discrete) <= FEW
+        self.estimates = self.estimator or (Enumerate() if few else Local())
+        enumerates = bool(discrete) or isinstance(seat.action, Discrete)
+        self.make_optimiser(enumerates, follows=isinstance(self.guide.opponent_model, ClosedForm))
 
     def _check_default(self) -> None:
         """Say what to give instead of the default where its tables do not fit."""
@@ -113,7 +141,7 @@ class Rommeo(VariationalLearner):
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """The marginal policy `sum_b pi(a | s, b) rho(b | s)`; `None` for continuous actions, which are only sampled.
+        """The marginal policy `sum_b pi(a | s, b) rho(b | s)`; `None` where it is no sum, and only sampled.
 
         Uniform during warm-up.
         """
@@ -127,19 +155,21 @@ class Rommeo(VariationalLearner):
         """Actions at `obs`, `replicates x environments x event`.
 
         With `explore`, a draw from the marginal policy, or a uniform action during warm-up. Without, the most probable
-        action of the marginal policy (discrete), or the one of 32 draws with the highest value against the opponents'
-        action it was drawn with (continuous).
+        action of the marginal policy (discrete; estimated by 32 draws where it is no sum), or the one of 32 draws with
+        the highest mean value against 16 draws of what the opponent model expects (continuous). Each beside the
+        opponents' actions that it was drawn with, the luckiest pair would win, whatever the opponent model says.
         """
         if explore:
             action = self._uniform().sample(obs.shape[:2]) if self._warming_up else self.guide(obs, self.model)[0]
             return Decision(action, memory)
         with self.critic.expected():
-            if self.exact:
-                return Decision(self.beliefs(obs, memory, draws=1)["policy"].argmax(-1), memory)
-            wide, model = repeat(obs, 32), self.model
-            actions, opponent_actions = self.guide(wide, model)
-            values = model.q(wide, actions, opponent_actions).unflatten(1, (obs.shape[1], 32))
-        return Decision(best_of(actions, values), memory)
+            if isinstance(self.seat.action, Discrete):
+                return Decision(self.beliefs(obs, memory, draws=32)["policy"].argmax(-1), memory)
+            candidates = self.guide(repeat(obs, 32), self.model)[0]
+            each, wide = repeat(candidates, 16), repeat(obs, 32 * 16)
+            opponent_actions = self.guide.believed(self.model, wide, each).sample(wide.shape[:2])
+            values = self.model.q(wide, each, *opponent_actions).unflatten(1, (obs.shape[1], 32, 16)).mean(-1)
+        return Decision(best_of(candidates, values), memory)
 
     def store(self, newest: Trajectory) -> None:
         """Pass the trajectory to the prior, the replay and the critic."""
@@ -156,23 +186,42 @@ class Rommeo(VariationalLearner):
         data = self.draw(newest)
         discount = current(self.discount, self.updates)
         target = td_target(data.reward, discount, data.terminated, self._next_value(data))
-        self.critic.fit(data.obs, data.action, data.opponent_action, target)
-        if self.target_critic is not self.critic:
-            track(self.target_critic, self.critic, self.critic.target_rate)
+        self.critic.fit(data.obs, data.action, *data.opponent_actions, target=target)
+        self.critic.move(self.target_critic, self.updates + 1)
         if not self._warming_up:
-            self.fit_guide(data.obs)
+            self._improve(data)
         self.updates += 1
         self.weights()  # raises now if they have become invalid
         return {}
+
+    def _improve(self, data: Experience) -> None:
+        """Take a step of the guide, or one of each factor; see `improve`."""
+        if self.improve == "jointly" or self.optimiser is None:
+            self.fit_guide(data.obs)
+            return
+        with frozen(self.guide.opponent_model.parameters()):
+            self.fit_guide(data.obs)
+        with frozen(self.guide.policy.parameters()):
+            if self.improve == "with_replay":
+                self.fit_guide(data.obs, Played("action", data.action))
+            else:
+                self.fit_guide(data.obs)
+
+    def guide_loss(self, model: Callable[[Tensor], Any], guide: Callable[[Tensor], Any], obs: Tensor) -> Tensor:
+        """See `VariationalLearner`; by the estimator."""
+        return self.estimates.loss(self.elbo, model, guide, self.seat, obs)
 
     @torch.no_grad()
     def _next_value(self, data: Experience) -> Tensor:
         if bool(data.terminated.all()):
             return torch.zeros_like(data.reward)
         model = replace(self.model, critic=self.target_critic)
-        guide = partial(self.guide, model=model)
+        guide = self.estimates.drawn(partial(self.guide, model=model), self.seat)
         with self.target_critic.expected():
-            value = soft_value(model, guide, data.next_obs, model.temperature, self.seat.action.log_size)
+            if self.bootstrap == "monte_carlo":
+                value = sampled_value(model, guide, data.next_obs, self.bootstrap_draws)
+            else:
+                value = soft_value(model, guide, data.next_obs, model.temperature, self.seat.action.log_size)
         return value + self.likelihood.offset
 
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
@@ -180,24 +229,30 @@ class Rommeo(VariationalLearner):
         _, prior, q = model
         log_pi, log_rho, second = self.guide.tables(obs, model)
         alpha, beta = model.temperature, model.kl_weight
-        step = table_step(
-            log_pi, log_rho, prior.logits.unsqueeze(-2), self.likelihood.log_prob(q), alpha, beta, log_size
-        )
+        log_prior = prior.table()
+        step = table_step(log_pi, log_rho, log_prior.unsqueeze(-2), self.likelihood.log_prob(q), alpha, beta, log_size)
         policy = self._uniform().probs.expand_as(step.action) if self._warming_up else step.action
-        # The logits are normalised: `probs` would do so again, at ten times the cost.
-        probabilities = prior.probs if "probs" in vars(prior) else prior.logits.exp()
-        beliefs = (policy, step.opponent_action, probabilities.expand_as(step.opponent_action))
+        (opponent_model,) = step.opponent_actions
+        beliefs = (policy, opponent_model, log_prior.exp().expand_as(opponent_model))
         # The ELBO of the optimal guide in this order, in closed form (Eq. 9).
-        value = optimal_value(q, prior.logits, alpha, beta, self.guide.order[0] == "action", second)
+        value = optimal_value(q, log_prior, alpha, beta, self.guide.order[0] == "action", second)
         evidence = value - alpha * log_size - self.likelihood.offset
         return beliefs, (step.reward, step.entropy, step.kl), evidence
 
     def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
+        """Without beliefs about opponents whose joint actions have neither a table nor one box."""
         wide, apart = repeat(obs, draws), (obs.shape[1], draws)
-        model = self.model
-        step = one_step(model, partial(self.guide, model=model), wide)
-        prior = model.opponent_prior(wide).expand(wide.shape[:2]).sample()
-        policy = self._uniform().sample(wide.shape[:2]) if self._warming_up else step.action
-        first, second, third = (each.unflatten(1, apart) for each in (policy, step.opponent_action, prior))
+        model, seat = self.model, self.seat
+        guide = drawing(partial(self.guide, model=model), ["action", *discrete_sites(seat)])
+        step = one_step(model, guide, wide)
+        others: list[Tensor | None] = [None, None]
+        if not discrete_sites(seat):
+            prior = model.opponent_prior(wide).sample(wide.shape[:2])
+            others = [torch.cat(each, -1).unflatten(1, apart) for each in (step.opponent_actions, prior)]
+        policy = step.action.unflatten(1, apart)
+        if isinstance(seat.action, Discrete):
+            policy = self._uniform().probs.expand_as(policy[:, :, 0]) if self._warming_up else policy.mean(2)
+        elif self._warming_up:
+            policy = self._uniform().sample(policy.shape[:3])
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl))
-        return (first, second, third), (reward, entropy, kl), None
+        return (policy, others[0], others[1]), (reward, entropy, kl), None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
@@ -24,7 +23,6 @@ from inference_marl.described import (
 )
 from inference_marl.guides import Implicit, SamplerNetwork
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.networks import track
 from inference_marl.inference.noise import ActionNoise
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.optimise import Optimiser, frozen
@@ -32,7 +30,7 @@ from inference_marl.inference.replay import Replay
 from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current, positive
 from inference_marl.inference.stein import Stein, SteinStep
 from inference_marl.models import Critic, NetworkCritic
-from inference_marl.spaces import Box, Space
+from inference_marl.spaces import Box, Space, separate_actions
 from inference_marl.types import Actor, Counting, Experience, Learner, Memory, Metric, Trajectory
 
 DISCREPANCY = Metric(
@@ -107,7 +105,7 @@ class SteinLearner(Counting, Learner):
         self._check_boxes()
         with within("critic"):
             self.critic = self.critic.bind(seat)
-        self.target_critic = self.critic if self.critic.target_rate == 1 else copy.deepcopy(self.critic)
+        self.target_critic = self.critic.target()
         with within("sampler"):
             self.sampler = self.sampler.bind(seat, *self.sampled)
         parameters = self.sampler.parameters()
@@ -195,12 +193,15 @@ class SteinLearner(Counting, Learner):
         with torch.no_grad(), self.target_critic.expected():
             value = self.next_value(data.next_obs)
         target = td_target(data.reward, current(self.discount, self.updates), data.terminated, value)
-        self.critic.fit(data.obs, data.action, data.opponent_action, target)
-        if self.target_critic is not self.critic:
-            track(self.target_critic, self.critic, self.critic.target_rate)
+        self.critic.fit(data.obs, data.action, *data.opponent_actions, target=target)
+        self.critic.move(self.target_critic, self.updates + 1)
         found = {} if self.warming_up else self.improve(data.first(self.sampler_batch_size))
         self.updates += 1
         return found
+
+    def of_each(self, opponent_action: Tensor) -> list[Tensor]:
+        """Every opponent's action, `... x dim`, of joint ones side by side."""
+        return separate_actions(self.seat.opponent_actions, opponent_action)
 
     def fit_sampler(self, q: Callable[[Tensor], Tensor], *parents: Tensor) -> SteinStep:
         """Take one step that moves the sampler at its parents towards the density proportional to `exp(q / alpha)`.

@@ -24,13 +24,13 @@ from inference_marl.described import (
 )
 from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
+from inference_marl.inference.opponents import bind_over_opponents
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.inference.replay import Replay
 from inference_marl.inference.reward_range import OfRange, RewardRange
 from inference_marl.inference.schedules import ByReplicate, Linear, Number, Schedule, positive
 from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
-from inference_marl.spaces import Discrete
 from inference_marl.types import POSITIVE, Counting, Experience, Learner, Memory, Metric, Trajectory
 
 ELBO_PARTS = (
@@ -73,9 +73,8 @@ that is kept against the evidence leaves both in the worst outcome (chicken): th
 grows with the logarithm of the counts, so that the weight has to.
 """
 
-Three = tuple[Tensor, Tensor, Tensor]
-Beliefs = tuple[Three, Three, Tensor | None]
-"""Policy, opponent model, prior; reward, entropy and KL, `replicates x batch`; and the evidence, where known."""
+Beliefs = tuple[tuple[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor, Tensor], Tensor | None]
+"""Policy, opponent model, prior; reward, entropy and KL, `replicates x batch`; and the evidence; where known."""
 
 
 @hyperparameters
@@ -169,15 +168,10 @@ class VariationalLearner(Counting, Learner):
         seat = self.seat
         if len(seat.action_spaces) < 2:
             raise IncompatibleError(f"{type(self).__name__} got a game of one agent, expected opponents to model")
-        if isinstance(seat.action, Discrete) != isinstance(seat.opponent_action, Discrete):
-            raise IncompatibleError(
-                f"{type(self).__name__} got own actions {seat.action} and opponents' {seat.opponent_action}, expected "
-                "both Discrete or both Box"
-            )
         in_units = any(isinstance(each, OfRange) for each in self._weights.values())
         self.rewards = RewardRange(seat) if in_units else None
         with within("opponent_prior"):
-            self.opponent_prior = self.opponent_prior.bind(seat, seat.opponent_action, [seat.observation])
+            self.opponent_prior = bind_over_opponents(self.opponent_prior, seat, [seat.observation])
 
     def make_optimiser(self, enumerates: bool, follows: bool = True) -> None:
         """Create the guide's optimiser and the replay; the last step of `setup`, once the guide is bound.
@@ -215,7 +209,7 @@ class VariationalLearner(Counting, Learner):
         """
         newest.check_all_act(type(self).__name__)
         for seen in newest.seen_by(self.seat):
-            self.opponent_prior.observe_given(self.model, seen.obs, seen.opponent_action)
+            self.opponent_prior.observe_given(self.model, seen.obs, *seen.opponent_actions)
         if self.rewards is not None:
             self.rewards.observe(newest.flat.seen_by(self.seat).reward)
         if self.transitions is not None:
@@ -226,8 +220,12 @@ class VariationalLearner(Counting, Learner):
         batch = newest.flat if self.transitions is None else self.transitions.draw(self.batch_size)
         return batch.seen_by(self.seat)
 
-    def fit_guide(self, obs: Tensor) -> None:
+    def fit_guide(self, obs: Tensor, under: Callable[..., Any] | None = None) -> None:
         """Take gradient steps on the ELBO at `obs`, `replicates x batch x event`; none without parameters.
+
+        Args:
+            obs: the data.
+            under: a handler of Pyro's for the guide.
 
         Raises:
             NonFiniteError: if the loss is not finite.
@@ -235,10 +233,15 @@ class VariationalLearner(Counting, Learner):
         if self.optimiser is None:
             return
         model = self.model
-        guide = partial(self.guide, model=model)
+        guide: Callable[[Tensor], Any] = partial(self.guide, model=model)
+        guide = guide if under is None else under(guide)
         with frozen(self._of_model):
             for _ in range(self.guide_steps):
-                self.optimiser.step(elbo_loss(self.elbo, model, guide, obs.shape[1], obs))
+                self.optimiser.step(self.guide_loss(model, guide, obs))
+
+    def guide_loss(self, model: Callable[[Tensor], Any], guide: Callable[[Tensor], Any], obs: Tensor) -> Tensor:
+        """Minus the ELBO at `obs`, averaged over the batch and summed over replicates."""
+        return elbo_loss(self.elbo, model, guide, obs.shape[1], obs)
 
     @local_parameters()
     @torch.no_grad()
@@ -250,7 +253,8 @@ class VariationalLearner(Counting, Learner):
         types = self.opponent_prior.types(obs)
         beliefs, parts, evidence = self._exact_beliefs(obs) if self.exact else self._drawn_beliefs(obs, draws)
         elbo = parts[0] + parts[1] - parts[2]
-        found = dict(zip(("policy", "opponent_model", "opponent_prior"), beliefs, strict=True))
+        names = ("policy", "opponent_model", "opponent_prior")
+        found = {name: belief for name, belief in zip(names, beliefs, strict=True) if belief is not None}
         terms = (elbo, *parts) if evidence is None else (elbo, *parts, evidence - elbo)
         found |= {metric.name: term for metric, term in zip(ELBO_PARTS, terms, strict=False)}
         return found if types is None else found | {"opponent_type": types}

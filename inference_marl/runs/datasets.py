@@ -231,7 +231,7 @@ def _belief(records: Records, learner: int, name: str, seat: Seat) -> Part | Non
     if name != "opponent_policy":
         column = f"{name}.{seat.index}"
         return Part.of(records, learner, "beliefs", column, seat.index) if column in columns else None
-    if not seat.opponents:
+    if not (seat.opponents and seat.has_joint_action):
         return None
 
     def read(start: int, stop: int) -> Values:
@@ -310,9 +310,9 @@ def _action_names(sizes: Mapping[str, int], experiment: Experiment) -> dict[str,
 
 def _optimum(game: Game, seats: Sequence[Seat]) -> dict[str, Any]:
     """Where the optimum is, for the one state that a stateless game has."""
-    mask = optimum_mask(game, [seat.action_spaces[seat.index] for seat in seats], torch.device("cpu"))
+    mask = optimum_mask(game, seats[0])
     if mask is not None:
-        own, opponents = [], []
+        mask, own, opponents = mask.cpu(), [], []
         for seat in seats:
             own.append(mask.movedim(seat.index, 0).flatten(1).any(1).to(torch.int8).numpy())
             opponents.append(mask.any(seat.index).flatten().to(torch.int8).numpy())

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from inference_marl.config.files import dump
-from inference_marl.config.moved import with_public_names
+from inference_marl.config.moved import up_to_date
 from inference_marl.described import first_line, parts
 from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums, sources
@@ -82,7 +82,7 @@ def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
 
 def _content(text: str) -> Any:
     """What a `spec.yaml` means: classes by their present names, and arms in their order, as tables have them."""
-    content = _without_nulls(with_public_names(yaml.safe_load(text)))
+    content = _without_nulls(up_to_date(yaml.safe_load(text)))
     if isinstance(content, dict):
         content = {key: value for key, value in (ADDED | content).items() if key not in ("device", "threads")}
     if isinstance(content, dict) and isinstance(content.get("arms"), dict):

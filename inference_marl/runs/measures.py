@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.inference.returns import expected_return, nash_conv
-from inference_marl.spaces import Box, Discrete, Space, joint_space
+from inference_marl.spaces import Box, Discrete
 from inference_marl.statistics.metrics import NASH_CONV, OPTIMUM_PROBABILITY, RETURN
 from inference_marl.types import BELIEFS, Actor, Dynamics, Game, Memory, Seat, kept_streams
 
@@ -42,7 +42,7 @@ class Measures:
         )
         self.discrete = all(isinstance(seat.action, Discrete) for seat in seats)
         self.rules = self._rules() if self.everywhere and self.discrete else None
-        self._optimal = optimum_mask(game, seats[0].action_spaces, seats[0].device)
+        self._optimal = optimum_mask(game, seats[0])
         self._states = [torch.arange(seat.observation.features, device=seat.device) for seat in seats]
 
     @torch.no_grad()
@@ -126,7 +126,7 @@ class Measures:
 
     def _optimum_probability(self, policies: Sequence[Tensor]) -> Tensor | None:
         """The joint policy's probability of the game's optimum, `replicates x environments`."""
-        if isinstance(joint_space(self.seats[0].action_spaces), Box):
+        if all(isinstance(seat.action, Box) for seat in self.seats):
             optimal = self.game.is_optimal(policies)
             return None if optimal is None else optimal.float().mean(-1)
         return None if self._optimal is None else (_product(policies) * self._optimal.flatten()).sum(-1)
@@ -170,9 +170,10 @@ def _product(policies: Sequence[Tensor]) -> Tensor:
     return joint
 
 
-def optimum_mask(game: Game, spaces: Sequence[Space], device: torch.device) -> Tensor | None:
-    """Which joint actions are optimal, bool `actions_1 x ... x actions_n`; `None` without a (discrete) optimum."""
-    if not all(isinstance(space, Discrete) for space in spaces):
+def optimum_mask(game: Game, seat: Seat) -> Tensor | None:
+    """Which joint actions are optimal, bool `actions_1 x ... x actions_n`; `None` without a table or an optimum."""
+    if not seat.has_table:
         return None
-    grid = torch.meshgrid([torch.arange(space.features, device=device) for space in spaces], indexing="ij")
+    sizes = [space.features for space in seat.action_spaces]
+    grid = torch.meshgrid([torch.arange(size, device=seat.device) for size in sizes], indexing="ij")
     return game.is_optimal(grid)

@@ -119,10 +119,14 @@ def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Int
 
 
 def proportion_band(successes: npt.ArrayLike, level: float = 0.95) -> Band:
-    """Wilson interval of the rate over the first dimension of `successes`, 0 or 1, `replicates x steps`."""
+    """Wilson interval of the rate over the first dimension of `successes`, 0 or 1, `replicates x steps`.
+
+    NaN among the replicates makes it NaN.
+    """
     data = np.asarray(successes, dtype=np.float64)
-    counts, where = np.unique(data.sum(0).astype(np.int64), return_inverse=True)
-    intervals = [proportion_interval(int(count), len(data), level) for count in counts]
+    counts, where = np.unique(data.sum(0), return_inverse=True)
+    missing = Interval(np.nan, np.nan, np.nan)
+    intervals = [missing if np.isnan(count) else proportion_interval(int(count), len(data), level) for count in counts]
     table = np.array([[each.mean, each.low, each.high] for each in intervals])
     return Band(*table[where].T)
 

@@ -153,7 +153,7 @@ def band(metric: Metric, values: npt.ArrayLike) -> Band:
     0 or 1, such as means over agents, is a mean.
     """
     data = np.asarray(values, dtype=np.float64)
-    if metric.estimate == "rate" and np.isin(data, (0, 1)).all():
+    if metric.estimate == "rate" and np.isin(data[~np.isnan(data)], (0, 1)).all():
         return proportion_band(data)
     if metric.estimate in ("mean", "rate"):
         return mean_band(data, bounds=metric.bounds)

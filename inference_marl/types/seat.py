@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import IncompatibleError
-from inference_marl.spaces import Discrete, Space, joint_space
+from inference_marl.spaces import Box, Discrete, Space, joint_space
 from inference_marl.types.game import Dynamics, Game
+
+MOST_CELLS = 4096
+"""Joint actions of all agents of which there are tables."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,42 @@ class Seat:
         return tuple(agent for agent in range(len(self.action_spaces)) if agent != self.index)
 
     @cached_property
+    def opponent_actions(self) -> tuple[Space, ...]:
+        """Every opponent's action space, in the order of `opponents`."""
+        return tuple(self.action_spaces[agent] for agent in self.opponents)
+
+    @cached_property
     def opponent_action(self) -> Space:
-        """The space of the opponents' joint action."""
-        return joint_space([self.action_spaces[agent] for agent in self.opponents])
+        """The space of the opponents' joint action as one variable: an index into tables, or boxes side by side.
+
+        Raises:
+            IncompatibleError: if there is none, see `has_joint_action`.
+        """
+        if not self.has_joint_action:
+            raise IncompatibleError(
+                f"a joint action: got actions {', '.join(map(str, self.action_spaces))}, expected of all opponents Box "
+                f"with one dimension, or Discrete with at most {MOST_CELLS} joint actions; use parts with a network "
+                "for each opponent (NetworkCritic, Autoregressive, Independent)"
+            )
+        return joint_space(self.opponent_actions)
+
+    @cached_property
+    def has_joint_action(self) -> bool:
+        """Whether the opponents' joint action is one variable: of boxes, or with at most `MOST_CELLS` joint actions."""
+        others = self.opponent_actions
+        if any(isinstance(space, Box) for space in others):
+            return all(isinstance(space, Box) and len(space.shape) == 1 for space in others)
+        return math.prod(space.n for space in (*others, self.action) if isinstance(space, Discrete)) <= MOST_CELLS
 
     @property
-    def spaces(self) -> tuple[Space, Space, Space]:
-        """Those of the observation, the agent's own action and the opponents' joint action."""
-        return self.observation, self.action, self.opponent_action
+    def has_table(self) -> bool:
+        """Whether everybody's actions are discrete, and few enough for tables."""
+        return all(isinstance(space, Discrete) for space in self.action_spaces) and self.has_joint_action
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """Those of the observation, the agent's own action and every opponent's."""
+        return self.observation, self.action, *self.opponent_actions
 
     @property
     def is_discrete(self) -> bool:

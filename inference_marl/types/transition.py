@@ -76,10 +76,10 @@ class Experience:
 
     @property
     def opponent_action(self) -> Tensor:
-        """The opponents' joint action, a value of `seat.opponent_action`."""
+        """The opponents' joint action as one variable, a value of `seat.opponent_action`."""
         if not self.opponent_actions:
             return torch.zeros_like(self.reward, dtype=torch.int64)
-        return joint_action([self.seat.action_spaces[agent] for agent in self.seat.opponents], self.opponent_actions)
+        return joint_action(self.seat.opponent_actions, self.opponent_actions)
 
     def of_environment(self, environment: int) -> Experience:
         """The same of one environment, `replicates x 1`."""

@@ -8,8 +8,9 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from inference_marl.config.build import check_names, named
-from inference_marl.config.moved import present, with_public_names
+from inference_marl.config.moved import present, up_to_date
 from inference_marl.described import Described, public_path
+from inference_marl.models import TabularCritic
 from tests.config.small_files import imported
 
 CLASSES = yaml.safe_load((Path(__file__).parent / "data" / "classes_0_1_0.yaml").read_text())
@@ -20,7 +21,7 @@ def test_a_class_is_found_at_its_old_path_and_takes_its_old_arguments(path: str)
     cls = imported(present(path))
     assert issubclass(cls, Described)
     assert cls.__name__ == path.rpartition(".")[2]
-    assert with_public_names({"class_path": path}) == {"class_path": public_path(cls)}
+    assert up_to_date({"class_path": path})["class_path"] == public_path(cls)
     required, defaults = CLASSES[path]["required"], CLASSES[path]["defaults"]
     hints = check_names(cls, dict.fromkeys([*required, *defaults]), "")
     for name, value in defaults.items():
@@ -35,5 +36,12 @@ def test_a_class_is_found_at_its_old_path_and_takes_its_old_arguments(path: str)
 def test_a_class_of_another_version_keeps_its_name_and_the_content_is_left_alone(path: str) -> None:
     content = {"arms": [{"class_path": path, "init_args": {"critic": {"class_path": path}}}]}
     before = repr(content)
-    assert with_public_names(content) == content
+    assert up_to_date(content) == content
     assert repr(content) == before
+
+
+def test_arguments_that_a_file_does_not_know_have_their_defaults() -> None:
+    """Of classes of this package; others are as they are."""
+    written = {"class_path": "inference_marl.models.TabularCritic", "init_args": {"rate": 0.5}}
+    assert up_to_date(written) == TabularCritic(rate=0.5).describe()
+    assert up_to_date({"class_path": "mine.Prior", "init_args": {}}) == {"class_path": "mine.Prior", "init_args": {}}

@@ -7,10 +7,12 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 from torch import Tensor
 
@@ -26,7 +28,9 @@ from inference_marl.guides import (
 )
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.distributions import logsumexp
+from inference_marl.inference.factored import Factored, opponent_sites
 from inference_marl.inference.objectives import one_step, optimal_value, soft_value, table_step, td_target
+from inference_marl.inference.opponents import bind_over_opponents
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.models import (
@@ -67,6 +71,19 @@ def the_states(seat: Seat) -> Tensor:
     return torch.arange(seat.observation.features).expand(seat.replicates, -1)
 
 
+def opponents_jointly(guide: Guide, model: ControlModel, obs: Tensor) -> Tensor:
+    """Probabilities of the opponents' joint actions, `replicates x batch x (joint actions)`."""
+    log_pi, log_rho, _ = guide.tables(obs, model)
+    return (log_pi + log_rho).exp().sum(-2)
+
+
+def marginals(joint: Tensor, seat: Seat) -> tuple[Tensor, ...]:
+    """Of every opponent's action, given probabilities of joint ones."""
+    table = joint.unflatten(-1, [space.features for space in seat.opponent_actions])
+    last = range(2, table.dim())
+    return tuple(table.sum([dim for dim in last if dim != kept]) if len(last) > 1 else table for kept in last)
+
+
 WEIGHTS = [(0.1, 1.0), (1.0, 1.0), (5.0, 1.0), (1.0, 0.3), (0.5, 2.0), (500.0, 1.0)]
 
 
@@ -86,7 +103,7 @@ class TestHandComputed:
         model.critic.values = self.q.view(1, 1, 2, 2)
         step = one_step(model, guide_of(model, OpponentFirst(Optimal(), Optimal())), the_states(seat))
         # rho* = (3/4 * 2, 1/4 * 4) / 2.5 = (0.6, 0.4); pi* = (1/2, 1/2) after b = 0, (3/4, 1/4) after b = 1.
-        torch.testing.assert_close(step.opponent_action, torch.tensor([[[0.6, 0.4]]], **EXACT))
+        torch.testing.assert_close(step.opponent_actions[0], torch.tensor([[[0.6, 0.4]]], **EXACT))
         torch.testing.assert_close(step.action, torch.tensor([[[0.6, 0.4]]], **EXACT))
         assert step.reward.item() == pytest.approx(0.4 * 0.75 * math.log(3))
         assert step.kl.item() == pytest.approx(0.6 * math.log(0.6 / 0.75) + 0.4 * math.log(0.4 / 0.25))
@@ -109,7 +126,7 @@ class TestOptimalGuide:
         model = a_model(seat, alpha, beta)
         obs = the_states(seat)
         guide = guide_of(model, OpponentFirst(Optimal(), Optimal()))
-        expected = optimal_value(model.q_table(obs), model.opponent_prior(obs).logits, alpha, beta)
+        expected = optimal_value(model.q_table(obs), model.opponent_prior(obs).table(), alpha, beta)
         value = soft_value(model, guide, obs, alpha, seat.action.log_size)
         torch.testing.assert_close(value, expected)
         loss = TraceEnum_ELBO(max_plate_nesting=2).loss(model, guide, obs)
@@ -131,7 +148,7 @@ class TestOptimalGuide:
         obs = the_states(seat)
         guide = OpponentFirst(Optimal(), Tabular(1.0)).bind(seat)
         best = one_step(model, partial(guide, model=model), obs).elbo
-        optimum = guide.factor("opponent_action", model, obs).logits
+        optimum = guide.factor("opponent_action", model, obs).table()
         for _ in range(20):
             moved = (optimum + 0.3 * torch.randn_like(optimum)).softmax(-1)
             perturbed = OpponentFirst(Fixed(moved.flatten().tolist()), Tabular()).bind(seat)
@@ -143,7 +160,7 @@ class TestOptimalGuide:
         seat = a_seat(*actions)
         model = a_model(seat, alpha, beta)
         obs = the_states(seat)
-        q, log_prior = model.q_table(obs), model.opponent_prior(obs).logits
+        q, log_prior = model.q_table(obs), model.opponent_prior(obs).table()
         inner = beta * torch.logsumexp(log_prior + q / beta, -1)
         expected = alpha * torch.logsumexp(inner / alpha, -1)
         guide = guide_of(model, PolicyFirst(Optimal(), Optimal()))
@@ -159,7 +176,7 @@ def test_both_orders_agree_at_equal_weights() -> None:
     )
     torch.testing.assert_close(one.elbo, other.elbo)
     torch.testing.assert_close(one.action, other.action)
-    torch.testing.assert_close(one.opponent_action, other.opponent_action)
+    torch.testing.assert_close(one.opponent_actions, other.opponent_actions)
 
 
 @pytest.mark.parametrize(
@@ -183,10 +200,13 @@ def test_svi_reaches_the_closed_form(
             optimiser.step(elbo_loss(elbo, model, guide, 1, obs))
     with torch.no_grad():
         fitted = one_step(model, guide, obs)
-        exact = one_step(model, guide_of(model, order(Optimal(), Optimal())), obs)
+        optimal = order(Optimal(), Optimal()).bind(seat)
+        exact = one_step(model, partial(optimal, model=model), obs)
+        joint, best = (opponents_jointly(each, model, obs) for each in (tabular, optimal))
     torch.testing.assert_close(fitted.elbo, exact.elbo, atol=1e-4, rtol=0)
     torch.testing.assert_close(fitted.action, exact.action, atol=1e-3, rtol=0)
-    torch.testing.assert_close(fitted.opponent_action, exact.opponent_action, atol=1e-3, rtol=0)
+    torch.testing.assert_close(fitted.opponent_actions, exact.opponent_actions, atol=1e-3, rtol=0)
+    torch.testing.assert_close(joint, best, atol=1e-3, rtol=0)
 
 
 def test_zero_prior_probability_stays_zero() -> None:
@@ -195,12 +215,12 @@ def test_zero_prior_probability_stays_zero() -> None:
     obs = the_states(seat)
     for order in (OpponentFirst, PolicyFirst):
         step = one_step(model, guide_of(model, order(Optimal(), Optimal())), obs)
-        assert (step.opponent_action[..., 1] == 0).all()
+        assert (step.opponent_actions[0][..., 1] == 0).all()
         assert torch.isfinite(step.elbo).all()
         assert torch.isfinite(step.kl).all()
     torch.testing.assert_close(
         soft_value(model, guide_of(model, OpponentFirst(Optimal(), Optimal())), obs, 0.5, seat.action.log_size),
-        optimal_value(model.q_table(obs), model.opponent_prior(obs).logits, 0.5),
+        optimal_value(model.q_table(obs), model.opponent_prior(obs).table(), 0.5),
     )
 
 
@@ -213,7 +233,7 @@ def test_optimal_value_of_both_orders(
     seat = a_seat(3, 4)
     model, obs = a_model(seat, alpha, beta), torch.zeros(2, 1, dtype=torch.int64)
     reached = one_step(model, guide_of(model, order(Optimal(), Optimal())), obs).elbo
-    log_prior = model.opponent_prior(obs).logits
+    log_prior = model.opponent_prior(obs).table()
     value = optimal_value(model.q_table(obs), log_prior, alpha, beta, policy_first=order is PolicyFirst)
     torch.testing.assert_close(value - alpha * math.log(3), reached)
 
@@ -227,7 +247,7 @@ def test_a_guide_is_of_the_model_that_it_is_called_with(order: type[OpponentFirs
     models = [first, replace(first, temperature=2.0), replace(first, kl_weight=0.4)]
     models += [replace(first, critic=TabularCritic(initial=(-5.0, 5.0)).bind(seat)), first]
     for model in models:
-        log_prior = model.opponent_prior(obs).logits
+        log_prior = model.opponent_prior(obs).table()
         weights = model.temperature, model.kl_weight
         value = optimal_value(model.q_table(obs), log_prior, *weights, policy_first=order is PolicyFirst)
         reached = soft_value(model, partial(guide, model=model), obs, model.temperature, seat.action.log_size)
@@ -258,9 +278,26 @@ def test_bernoulli_optimality_shifts_the_elbo_only() -> None:
         one_step(improper, guide, obs)
 
 
+Scored = tuple[dist.TorchDistribution, Tensor]
+
+
+def drawn_by_hand(guide: OpponentFirst, model: ControlModel, obs: Tensor) -> tuple[list[Scored], Scored, Tensor]:
+    """One opponent after the other, then the agent: every one's distribution and draw, and `log P(b | s)`."""
+    rho = guide.opponent_model(obs)
+    assert isinstance(rho, Factored)
+    first = rho.factor(0)
+    b_0 = first.rsample()
+    second = rho.factor(1, b_0)
+    b_1 = second.rsample()
+    pi = guide.policy(obs, b_0, b_1)
+    log_prior = sum(model.prior.conditional.factors[j](obs).log_prob(b) for j, b in enumerate((b_0, b_1)))
+    assert isinstance(log_prior, Tensor)
+    return [(first, b_0), (second, b_1)], (pi, pi.rsample()), log_prior
+
+
 def continuous_problem(factor: type[Conditional], particles: int) -> tuple[Seat, ControlModel, OpponentFirst, Tensor]:
     seat = Seat(0, (Discrete(2),) * 3, (Box(-2, 2), Box(-2, 2, 2), Box(-2, 2)), 2, dtype=torch.float64)
-    prior = Amortised(TanhNormalNetwork(hidden=(5,))).bind(seat, seat.opponent_action, [seat.observation])
+    prior = bind_over_opponents(Amortised(TanhNormalNetwork(hidden=(5,))), seat, [seat.observation])
     model = ControlModel(seat, prior, NetworkCritic(hidden=(6,)).bind(seat), ExponentialOptimality(), 0.3, 1.7)
     guide = OpponentFirst(factor(hidden=(5,)), factor(hidden=(4,))).bind(seat)
     return seat, model, guide, torch.randint(2, (2, particles))
@@ -275,15 +312,13 @@ def test_reparameterised_elbo_is_equations_18_and_19(factor: type[Conditional]) 
     gradients = torch.autograd.grad(loss, list(guide.parameters()))
 
     torch.manual_seed(3)
-    rho = guide.opponent_model(obs)
-    b = rho.rsample()
-    pi = guide.policy(obs, b)
-    a = pi.rsample()
+    rho, (pi, a), log_prior = drawn_by_hand(guide, model, obs)
+    log_rho = sum(factor.log_prob(b) for factor, b in rho)
     alpha, beta = model.temperature, model.kl_weight
     by_hand = (
         alpha * (pi.log_prob(a) + seat.action.log_size)
-        + beta * (rho.log_prob(b) - model.opponent_prior(obs).log_prob(b))
-        - model.critic(obs, a, b)
+        + beta * (log_rho - log_prior)
+        - model.critic(obs, a, *(b for _, b in rho))
     ).sum()
     torch.testing.assert_close(loss, by_hand)
     for ours, expected in zip(gradients, torch.autograd.grad(by_hand, list(guide.parameters())), strict=True):
@@ -295,13 +330,11 @@ def test_one_draw_of_the_value_is_equation_15() -> None:
     torch.manual_seed(5)
     value = soft_value(model, partial(guide, model=model), obs, model.temperature, seat.action.log_size)
     torch.manual_seed(5)
-    rho = guide.opponent_model(obs)
-    b = rho.rsample()
-    pi = guide.policy(obs, b)
-    a = pi.rsample()
+    rho, (pi, a), log_prior = drawn_by_hand(guide, model, obs)
+    log_rho = sum(factor.log_prob(b) for factor, b in rho)
     by_hand = (
-        model.critic(obs, a, b)
-        - model.kl_weight * (rho.log_prob(b) - model.opponent_prior(obs).log_prob(b))
+        model.critic(obs, a, *(b for _, b in rho))
+        - model.kl_weight * (log_rho - log_prior)
         - model.temperature * pi.log_prob(a)
     )
     torch.testing.assert_close(value, by_hand)
@@ -357,7 +390,7 @@ def test_a_constant_leaves_the_guide_alone(q: Tensor, alpha: float, beta: float,
     model.critic.values = q + constant
     after = one_step(model, guide, obs)
     torch.testing.assert_close(after.action, before.action, atol=1e-7, rtol=1e-7)
-    torch.testing.assert_close(after.opponent_action, before.opponent_action, atol=1e-7, rtol=1e-7)
+    torch.testing.assert_close(after.opponent_actions, before.opponent_actions, atol=1e-7, rtol=1e-7)
     torch.testing.assert_close(after.elbo, before.elbo + constant, atol=1e-6, rtol=1e-6)
 
 
@@ -377,8 +410,19 @@ def test_renaming_actions_renames_the_result(
     model.prior.logits = model.prior.logits[theirs]
     after = one_step(model, guide, obs)
     torch.testing.assert_close(after.action, before.action[..., own])
-    torch.testing.assert_close(after.opponent_action, before.opponent_action[..., theirs])
+    torch.testing.assert_close(after.opponent_actions[0], before.opponent_actions[0][..., theirs])
     torch.testing.assert_close(after.elbo, before.elbo)
+
+
+def traced_jointly(guide: Callable[[Tensor], Any], obs: Tensor, seat: Seat) -> Tensor:
+    """Probabilities of the opponents' joint actions, from those of the guide's enumerated sites."""
+    trace = poutine.trace(poutine.enum(guide, first_available_dim=-3)).get_trace(obs)
+    trace.compute_log_prob()
+    names = ("action", *opponent_sites(len(seat.opponents)))
+    weight = sum(trace.nodes[name]["unscaled_log_prob"] for name in names).exp()
+    own, *theirs = (trace.nodes[name]["infer"]["_enumerate_dim"] for name in names)
+    apart = weight.sum(own, keepdim=True)
+    return apart.movedim((-2, -1, *theirs), tuple(range(2 + len(theirs)))).flatten(2)
 
 
 @pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
@@ -394,11 +438,14 @@ def test_tables_and_traces_give_the_same_step(order: type[Guide], rho: type, pi:
         torch.nn.init.normal_(parameter, std=300.0)
     expected = one_step(model, partial(guide, model=model), obs)
     at = model.at(obs)
-    log_prior = at.prior.expand(obs.shape).logits.unsqueeze(-2)
+    log_prior = at.prior.table().expand(*obs.shape, -1).unsqueeze(-2)
     log_pi, log_rho, second = guide.tables(obs, at)
     found = table_step(log_pi, log_rho, log_prior, at.table, 0.7, 1.3, math.log(2))
-    for name in ("reward", "entropy", "kl", "action", "opponent_action"):
+    for name in ("reward", "entropy", "kl", "action"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), msg=name)
+    (joint,) = found.opponent_actions
+    torch.testing.assert_close(marginals(joint, seat), expected.opponent_actions)
+    torch.testing.assert_close(joint, traced_jointly(partial(guide, model=model), obs, seat))
     if second is not None:
         best = (
             optimal_value(at.table, log_prior.squeeze(-2), 0.7, 1.3, order is PolicyFirst, known)

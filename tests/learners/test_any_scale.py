@@ -30,6 +30,12 @@ FRESH = 1000
 SCALES = [(1.0, 0.0), (10.0, 0.0), (0.05, 0.0), (1.0, 100.0), (300.0, -500.0), (0.001, 500.0)]
 
 
+def fit(critic: Any, *data: Tensor) -> None:
+    """Fit to observations, everybody's actions and, last, targets."""
+    *given, target = data
+    critic.fit(*given, target=target)
+
+
 def payoffs(number: int) -> Tensor:
     """A random common-payoff game, `4 x 4`: normal payoffs, or uniform ones if `number` is odd."""
     draws = torch.Generator().manual_seed(number)
@@ -159,7 +165,7 @@ def test_what_was_not_tried_is_worth_more_than_all_that_was() -> None:
     for action, rewards in ((0, [4.0, -10.0]), (1, [1.0, -30.0]), (1, [3.0, -20.0])):
         reward = torch.tensor(rewards).unsqueeze(1)
         critic.observe(reward)
-        critic.fit(zero, zero + action, zero, reward)
+        fit(critic, zero, zero + action, zero, reward)
     table = critic.table(zero).squeeze(1)
     assert table[:, 0, 0].tolist() == [4, -10]
     assert table[:, 1, 0].tolist() == [2, -25]
@@ -171,7 +177,7 @@ def test_the_first_target_replaces_hope_whatever_the_rate() -> None:
     zero = torch.zeros(1, 1, dtype=torch.int64)
     for _ in range(2):
         critic.observe(torch.full((1, 1), 500.0))
-        critic.fit(zero, zero, zero, torch.full((1, 1), 500.0))
+        fit(critic, zero, zero, zero, torch.full((1, 1), 500.0))
     assert critic.values.flatten().tolist() == [500.0] * 9
 
 

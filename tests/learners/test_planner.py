@@ -213,7 +213,7 @@ def test_the_parts_of_one_continuous_step_by_hand() -> None:
     paid = game.expected_reward(wide, [belief["policy"], belief["opponent_model"]])[..., 0]
     torch.testing.assert_close(belief["elbo_reward"], paid.mean(-1))
     flat = obs.repeat_interleave(400, dim=1)
-    rho = first.guide.believe(0, flat, first.model).log_prob(belief["opponent_model"].flatten(1, 2))
+    rho = first.guide.believe(0, flat, first.model).log_prob([belief["opponent_model"].flatten(1, 2)])
     pi = first.guide.choose(0, flat, belief["opponent_model"].flatten(1, 2)).log_prob(belief["policy"].flatten(1, 2))
     size = math.log(2.0)  # of the box [-1, 1], for both
     torch.testing.assert_close(belief["elbo_kl"], 2.0 * (rho + size).unflatten(1, (3, 400)).mean(-1))
@@ -289,7 +289,7 @@ def test_what_an_update_learns_from(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("inference_marl.learners.variational.elbo_loss", loss)
     monkeypatch.setattr(first.optimiser, "step", steps.append)
-    monkeypatch.setattr(first.reward, "fit", lambda obs, action, opponent_action, reward: rewards.append(reward))
+    monkeypatch.setattr(first.reward, "fit", lambda obs, action, opponent_action, *, target: rewards.append(target))
     play([first, other], game, 5)
     assert first.transition.counts.sum((1, 2, 3, 4)).tolist() == [5 * E] * R
     assert first.opponent_prior.counts.sum((1, 2)).tolist() == [5 * E] * R

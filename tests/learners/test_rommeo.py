@@ -15,7 +15,17 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
-from inference_marl.guides import Empirical, OpponentFirst, Optimal, Tabular, TanhNormalNetwork
+from inference_marl.guides import (
+    Autoregressive,
+    CategoricalNetwork,
+    Empirical,
+    Guide,
+    OpponentFirst,
+    Optimal,
+    PolicyFirst,
+    Tabular,
+    TanhNormalNetwork,
+)
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.objectives import optimal_value
 from inference_marl.inference.optimise import Optimiser
@@ -39,7 +49,7 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.play import update
-from inference_marl.spaces import Box, Discrete
+from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Actor, Game, Seat, Trajectory, Transition
 from tests.steps import teach
 
@@ -346,7 +356,7 @@ def test_the_policy_conditions_on_the_sampled_opponent() -> None:
         opponent_prior=Uniform(), guide=OpponentFirst(Empirical(), Optimal()), critic=TabularCritic(), temperature=0.05
     ).bind(seat_of(game))
     learner.critic.values = game.expected_payoff[0].to(torch.float64).expand(2, 1, 2, 2).clone()
-    action, imagined = learner.guide(torch.zeros(2, 500, dtype=torch.int64), learner.model)
+    action, (imagined,) = learner.guide(torch.zeros(2, 500, dtype=torch.int64), learner.model)
     assert (action == imagined).all()
     assert 0.4 < imagined.double().mean() < 0.6
 
@@ -392,7 +402,7 @@ def test_schedules_follow_the_updates() -> None:
         (
             lambda: Rommeo(opponent_prior=Uniform(), guide=OpponentFirst(Optimal(), Optimal()), critic=NetworkCritic()),
             Seat(0, (Discrete(1),) * 2, (Discrete(2), Box(0, 1)), 1),
-            r"expected both Discrete or both Box",
+            r"guide\.opponent_model: Optimal got Box",
         ),
         (
             lambda: Rommeo(opponent_prior=Uniform(), guide=OpponentFirst(Optimal(), Optimal()), critic=TabularCritic()),
@@ -411,6 +421,34 @@ def test_schedules_follow_the_updates() -> None:
 def test_what_does_not_fit_is_refused(make: object, seat: Seat, message: str) -> None:
     with pytest.raises(IncompatibleError, match=message):
         make().bind(seat)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("order", [OpponentFirst, PolicyFirst])
+@pytest.mark.parametrize(
+    "spaces",
+    [(Discrete(2), Box(0, 1)), (Box(0, 1), Discrete(3)), (Discrete(2), Box(0, 1), Discrete(3))],
+    ids=["own discrete", "own box", "opponents of both kinds"],
+)
+def test_action_spaces_may_be_mixed(order: type[Guide], spaces: tuple[Space, ...]) -> None:
+    """Networks fit, act and report what they believe, whoever has boxes."""
+    networks = {Discrete: CategoricalNetwork((4,)), Box: TanhNormalNetwork((4,))}
+    own, *others = (networks[type(space)] for space in spaces)
+    learner = Rommeo(
+        opponent_prior=Uniform(),
+        guide=order(Autoregressive(others), own),
+        critic=NetworkCritic((4,)),
+        replay=20,
+        batch_size=4,
+    ).bind(Seat(0, (Discrete(1),) * len(spaces), spaces, 2, dtype=torch.float64))
+    obs, cpu = torch.zeros(2, 1, dtype=torch.int64), torch.device("cpu")
+    actions = tuple(space.uniform(torch.float64, cpu).sample((2, 1)) for space in spaces)
+    agents, rewards, done = len(spaces), torch.ones(2, 1, len(spaces), dtype=torch.float64), torch.zeros(2, 1).bool()
+    before = values_of(learner.guide)
+    teach(learner, Transition((obs,) * agents, actions, rewards, (obs,) * agents, done, done), [])
+    assert moved(before, learner.guide)
+    for explore in (True, False):
+        assert spaces[0].misfit(learner.act(obs, {}, explore=explore).action) is None
+    assert torch.isfinite(learner.beliefs(obs, {}, 3)["elbo"]).all()
 
 
 @pytest.mark.parametrize("learning", [EmpiricalFrequency(), DirichletMultinomial(), Amortised(Tabular())])

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,6 +26,12 @@ R = 3
 LINE = Box(-1.0, 1.0)
 
 
+def fit(critic: Any, *data: Tensor) -> None:
+    """Fit to observations, everybody's actions and, last, targets."""
+    *given, target = data
+    critic.fit(*given, target=target)
+
+
 def a_seat(action: Space, replicates: int = R, environments: int = 1, states: int = 1) -> Seat:
     return Seat(0, (Discrete(states),) * 2, (action, action), replicates, environments, dtype=DOUBLE)
 
@@ -45,7 +52,7 @@ def settle(critic: Any, *data: Tensor) -> None:
         for group in critic.optimiser.adam.param_groups:
             group["lr"] = rate
         for _ in range(100):
-            critic.fit(*data)
+            fit(critic, *data)
 
 
 def test_without_hidden_layers_it_is_bayesian_linear_regression() -> None:
@@ -88,16 +95,16 @@ def test_the_loss_weighs_the_prior_by_the_data_seen(updates: int, memory: int | 
         critic.second_moment.fill_((0.3**-2 - 2.0**-2) * 0.7**2 / data)
     obs, action, opponent_action = draws_of(-1, 1, 5)
     target = torch.randn(R, 5, dtype=DOUBLE)
-    loss = TraceMeanField_ELBO(4000, vectorize_particles=True, max_plate_nesting=2).loss(
-        critic.likelihood, critic.approximation, obs, action, opponent_action, target
-    )
+    model, guide = (partial(part, target=target) for part in (critic.likelihood, critic.approximation))
+    elbo = TraceMeanField_ELBO(4000, vectorize_particles=True, max_plate_nesting=2)
+    loss = elbo.loss(model, guide, obs, action, opponent_action)
     mean, scale = critic._mean().detach(), 0.3
     with critic.expected(), torch.no_grad():
         error = target - critic(obs, action, opponent_action)
         variance = critic.uncertainty(obs, action, opponent_action).square()
-    fit = ((error.square() + variance) / (2 * 0.7**2)).mean(1) + math.log(0.7) + 0.5 * math.log(2 * math.pi)
+    misfit = ((error.square() + variance) / (2 * 0.7**2)).mean(1) + math.log(0.7) + 0.5 * math.log(2 * math.pi)
     kl = (math.log(2.0 / scale) + (scale**2 + mean.square()) / (2 * 2.0**2) - 0.5).sum((1, 2))
-    assert loss / 5 == pytest.approx((fit + kl / data).sum().item(), rel=0.02)
+    assert loss / 5 == pytest.approx((misfit + kl / data).sum().item(), rel=0.02)
 
 
 def test_the_running_mean_of_squares_by_hand() -> None:
@@ -105,7 +112,7 @@ def test_the_running_mean_of_squares_by_hand() -> None:
     critic: Any = BayesianCritic([]).bind(Seat(0, (LINE,) * 2, (LINE, LINE), R, dtype=DOUBLE))
     obs = torch.rand(30, R, 4, 1, dtype=DOUBLE)
     for newest in obs:
-        critic.fit(newest, newest, newest, torch.zeros(R, 4, dtype=DOUBLE))
+        fit(critic, newest, newest, newest, torch.zeros(R, 4, dtype=DOUBLE))
     squares = obs.square().mean((2, 3))
     weights = torch.tensor([0.95**10 / 20] * 20 + [0.05 * 0.95 ** (9 - i) for i in range(10)], dtype=DOUBLE)
     expected = (weights.unsqueeze(-1) * squares).sum(0)
@@ -133,7 +140,7 @@ def fit_to_two_of_four_actions(critic: Any) -> tuple[Tensor, Tensor]:
     before = critic.uncertainty(zero, every, zero).detach()
     for _ in range(400):
         action = torch.randint(2, (R, 8))
-        critic.fit(torch.zeros(R, 8, dtype=torch.int64), action, torch.randint(4, (R, 8)), action.double())
+        fit(critic, torch.zeros(R, 8, dtype=torch.int64), action, torch.randint(4, (R, 8)), action.double())
     return before, critic.uncertainty(zero, every, zero).detach()
 
 
@@ -174,7 +181,7 @@ def test_a_draw_lasts_for_resample_every_updates_and_is_one_per_replicate() -> N
     noises = []
     for _ in range(7):
         noises.append(critic.noise.clone())
-        critic.fit(*data)
+        fit(critic, *data)
     same = [torch.equal(one, other) for one, other in itertools.pairwise(noises)]
     assert same == [True, True, False, True, True, False]
     assert (critic.noise[0] != critic.noise[1]).all()
@@ -184,12 +191,12 @@ def test_a_state_dict_holds_the_draw() -> None:
     critic, other = (bound(BayesianCritic([4], resample_every=2)) for _ in range(2))
     data = (*draws_of(-1, 1, 4), torch.zeros(R, 4, dtype=DOUBLE))
     for _ in range(3):
-        critic.fit(*data)
+        fit(critic, *data)
     other.load_state_dict(copy.deepcopy(critic.state_dict()))
     for _ in range(3):
         for one in (critic, other):
             torch.manual_seed(1)
-            one.fit(*data)
+            fit(one, *data)
         assert torch.equal(critic(*data[:3]), other(*data[:3]))
 
 
@@ -205,8 +212,10 @@ def test_the_mean_is_the_plain_critic_of_the_same_network() -> None:
 
 def test_sites() -> None:
     critic = bound(BayesianCritic([4]))
-    data = (*draws_of(-1, 1, 5), torch.zeros(R, 5, dtype=DOUBLE))
-    guide, model = (poutine.trace(part).get_trace(*data) for part in (critic.approximation, critic.likelihood))
+    data, target = draws_of(-1, 1, 5), torch.zeros(R, 5, dtype=DOUBLE)
+    guide, model = (
+        poutine.trace(part).get_trace(*data, target=target) for part in (critic.approximation, critic.likelihood)
+    )
     for trace in (guide, model):
         site = trace.nodes["critic_weight"]
         assert {frame.name: frame.dim for frame in site["cond_indep_stack"]} == {"replicate": -2}

@@ -38,7 +38,7 @@ def a_seat(game: Game, index: int = 0) -> Seat:
 
 def bound(transition: TransitionModel, game: Game, index: int = 0) -> Any:
     seat = a_seat(game, index)
-    return transition.bind(seat, seat.observation, [seat.observation, seat.action, seat.opponent_action])
+    return transition.bind(seat, seat.observation, seat.spaces)
 
 
 def experience(
@@ -185,9 +185,9 @@ def test_known_reward_tells_three_agents_apart(agent: int) -> None:
             total = actions[0] + 10 * actions[1] + 100 * actions[2]
             return torch.cat([total, 2 * total, 3 * total], -1)
 
-    own, others = torch.rand(R, 4, 1, dtype=torch.float64), torch.rand(R, 4, 2, dtype=torch.float64)
-    value = KnownReward().bind(a_seat(Weighted(), agent))(torch.zeros(R, 4, dtype=torch.int64), own, others)
-    columns = list(others.unbind(-1))
+    own, *others = torch.rand(3, R, 4, 1, dtype=torch.float64)
+    value = KnownReward().bind(a_seat(Weighted(), agent))(torch.zeros(R, 4, dtype=torch.int64), own, *others)
+    columns = [other.squeeze(-1) for other in others]
     columns.insert(agent, own.squeeze(-1))
     torch.testing.assert_close(value, (agent + 1) * (columns[0] + 10 * columns[1] + 100 * columns[2]))
 
@@ -201,7 +201,7 @@ def test_rules_that_are_not_known_are_refused() -> None:
     with pytest.raises(IncompatibleError, match=r"KnownReward got Secret, which .* or a critic that learns"):
         KnownReward().bind(seat)
     with pytest.raises(IncompatibleError, match="KnownTransition got Secret, which does not give its rules as tables"):
-        KnownTransition().bind(seat, seat.observation, [seat.observation, seat.action, seat.opponent_action])
+        KnownTransition().bind(seat, seat.observation, seat.spaces)
     with pytest.raises(IncompatibleError, match="InitialState got no game"):
         InitialState().bind(
             Seat(0, (seat.observation,) * len(seat.action_spaces), seat.action_spaces, R), seat.observation, []

@@ -124,9 +124,11 @@ def test_the_prior_follows_the_critic_that_the_model_reads() -> None:
     critic, target = (TabularCritic().bind(seat) for _ in range(2))
     prior = LevelK().bind(seat, seat.opponent_action, [seat.observation])
     model = ControlModel(seat, prior, critic, ExponentialOptimality())
+    obs = torch.zeros(1, 1, dtype=torch.int64)
     for read in (critic, target):
         means = read.values[0, 0].mean(0).tolist()
-        assert first(replace(model, critic=read).opponent_prior)[0] == pytest.approx(two(*means))
+        (probability, _) = replace(model, critic=read).opponent_prior(obs).table().exp().flatten().tolist()
+        assert probability == pytest.approx(two(*means))
 
 
 def test_in_a_learner_it_reads_the_learners_values_and_owns_nothing() -> None:

@@ -204,7 +204,7 @@ def test_types_see_the_model_and_what_is_played() -> None:
     obs, action = here(2)
     level_1 = learner.critic.table(obs)[:, 0].mean(1).softmax(-1)
     torch.testing.assert_close(prior.priors[0].given(learner.model, obs).probs[:, 0], level_1)
-    torch.testing.assert_close(learner.model.opponent_prior(obs).probs[:, 0], (level_1 + 1 / 3) / 2)
+    torch.testing.assert_close(learner.model.opponent_prior(obs).table().exp()[:, 0], (level_1 + 1 / 3) / 2)
     prior.observe_given(learner.model, obs, action)
     torch.testing.assert_close(q(prior)[:, 0], level_1[:, 2] / (level_1[:, 2] + 1 / 3))
     belief = learner.beliefs(obs, {}, 1)

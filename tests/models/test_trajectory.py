@@ -27,6 +27,7 @@ from inference_marl.guides import (
 )
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.exact import evaluate, log_evidence, smooth
+from inference_marl.inference.opponents import bind_over_opponents
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.svi import elbo_loss, no_guide
 from inference_marl.models import (
@@ -75,11 +76,10 @@ def model_of(
     game: Game, horizon: int = 3, prior: OpponentPrior | None = None, initial: bool = False, upper: float | None = None
 ) -> TrajectoryModel:
     seat = Seat(0, game.observations, game.action_spaces, R, dtype=torch.float64, game=game)
-    spaces = [seat.observation, seat.action, seat.opponent_action]
     return TrajectoryModel(
         seat,
-        (prior or RandomPrior()).bind(seat, seat.opponent_action, spaces[:1]),
-        KnownTransition().bind(seat, seat.observation, spaces),
+        bind_over_opponents(prior or RandomPrior(), seat, [seat.observation]),
+        KnownTransition().bind(seat, seat.observation, seat.spaces),
         KnownReward().bind(seat),
         ExponentialOptimality() if upper is None else BernoulliOptimality(upper),
         horizon,
@@ -214,8 +214,13 @@ def test_a_bernoulli_variable_lowers_the_bound_by_its_offset() -> None:
 
 
 @pytest.mark.parametrize("dynamics", ["kept", "inferred"])
-def test_sites_plates_and_scales_equal_the_models(dynamics: Any) -> None:
-    model = replace(model_of(random_game(3, (2, 3)), initial=True), temperature=0.5, kl_weight=2.0)
+@pytest.mark.parametrize(
+    ("sizes", "opponents"), [((2, 3), ("opponent_action",)), ((2, 3, 2), ("opponent_action_0", "opponent_action_1"))]
+)
+def test_sites_plates_and_scales_equal_the_models(
+    sizes: tuple[int, ...], opponents: tuple[str, ...], dynamics: Any
+) -> None:
+    model = replace(model_of(random_game(3, sizes), initial=True), temperature=0.5, kl_weight=2.0)
     guide = guide_of(model, TrajectoryGuide(Tabular(), Tabular(), dynamics))
     obs = every_state(model)
     latent, guided = (
@@ -228,9 +233,9 @@ def test_sites_plates_and_scales_equal_the_models(dynamics: Any) -> None:
     )
     assert latent == guided
     steps = range(3)
-    assert set(latent) == {f"{name}_{t}" for t in steps for name in ("state", "action", "opponent_action")}
+    assert set(latent) == {f"{name}_{t}" for t in steps for name in ("state", "action", *opponents)}
     assert {latent[f"action_{t}"][1] for t in steps} == {0.5}
-    assert {latent[f"opponent_action_{t}"][1] for t in steps} == {2.0}
+    assert {latent[f"{name}_{t}"][1] for t in steps for name in opponents} == {2.0}
     assert {latent[f"state_{t}"][1] for t in steps} == {1.0}
 
 
@@ -303,27 +308,32 @@ def _drawn(guide: Any, obs: Tensor) -> list[dict[str, Any]]:
     return [site for name, site in trace.nodes.items() if name.startswith(("state", "action", "opponent"))]
 
 
-def test_a_guide_returns_the_first_actions() -> None:
-    model = model_of(random_game(3, (2, 3)))
+@pytest.mark.parametrize(
+    ("sizes", "opponents"),
+    [((2, 3), ("opponent_action_0",)), ((2, 3, 2), ("opponent_action_0_0", "opponent_action_1_0"))],
+)
+def test_a_guide_returns_the_first_actions(sizes: tuple[int, ...], opponents: tuple[str, ...]) -> None:
+    model = model_of(random_game(3, sizes))
     guide = guide_of(model, TrajectoryGuide(Tabular(), Tabular(), enumerate=False))
     trace = poutine.trace(partial(guide, model=model)).get_trace(torch.zeros(R, 50, dtype=torch.int64))
-    action, opponent_action = trace.nodes["_RETURN"]["value"]
+    action, opponent_actions = trace.nodes["_RETURN"]["value"]
     assert torch.equal(action, trace.nodes["action_0"]["value"])
-    assert torch.equal(opponent_action, trace.nodes["opponent_action_0"]["value"])
+    for value, name in zip(opponent_actions, opponents, strict=True):
+        assert torch.equal(value, trace.nodes[name]["value"])
 
 
 def test_a_prior_that_reads_values_reads_the_rewards_of_one_step() -> None:
     game = random_game(3, (2, 3))
     model = model_of(game, prior=LevelK(1))
     expected = game.dynamics().reward[0].mean(1).softmax(-1)
-    torch.testing.assert_close(model.opponent_prior(every_state(model)).probs, expected.expand(R, -1, -1))
+    torch.testing.assert_close(model.opponent_prior(every_state(model)).table().exp(), expected.expand(R, -1, -1))
 
 
 def test_rho_may_be_the_prior() -> None:
     model = model_of(random_game(3, (2, 2)))
     guide = guide_of(model, TrajectoryGuide(Empirical(), Tabular()))
     obs = every_state(model)
-    torch.testing.assert_close(guide.believe(1, obs, model).logits, model.opponent_prior(obs).logits)
+    torch.testing.assert_close(guide.believe(1, obs, model).table(), model.opponent_prior(obs).table())
     assert len(list(guide.parameters())) == 1
     assert float(evaluate(*model.tables(), guide.tables(model)).kl.abs().max()) < 1e-12
 
@@ -350,7 +360,7 @@ def test_refusals() -> None:
     continuous = MaxOfTwoQuadratics()
     seat = Seat(0, continuous.observations, continuous.action_spaces, R, game=continuous)
     with pytest.raises(IncompatibleError, match="expected Discrete"):
-        KnownTransition().bind(seat, seat.observation, [seat.observation, seat.action, seat.opponent_action])
+        KnownTransition().bind(seat, seat.observation, seat.spaces)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +372,7 @@ def test_factors_and_priors_that_differ_between_replicates(prior: OpponentPrior,
     game = random_game(2, (2, 3, 2))
     model = model_of(game, horizon=2, prior=prior)
     for _ in range(3):
-        model.prior.observe_given(model, torch.randint(2, (R, 1)), torch.randint(6, (R, 1)))
+        model.prior.observe_given(model, *(torch.randint(size, (R, 1)) for size in (2, 3, 2)))
     guide = guide_of(model, TrajectoryGuide(factor, Tabular(1.0)))
     parts = evaluate(*model.tables(), guide.tables(model))
     assert enumerated(model, guide, every_state(model)) == pytest.approx(float(parts.elbo.sum()), abs=1e-9)

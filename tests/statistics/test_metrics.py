@@ -109,6 +109,13 @@ def test_a_band_is_the_estimate_of_every_record_and_a_diverged_seed_is_never_dro
     assert np.isnan(band(metric, values).mean).tolist() == [False, True, False, False]
 
 
+def test_a_rate_that_is_measured_now_and_then_keeps_its_interval() -> None:
+    """As evaluations are that are rarer than records: NaN in between, and Wilson's interval where there is a number."""
+    found = band(SUCCESS_RATE, [[math.nan, 1.0], [math.nan, 1.0], [math.nan, 0.0], [math.nan, 1.0]]).intervals()
+    assert all(math.isnan(number) for number in (found[0].mean, found[0].low, found[0].high))
+    assert found[1] == proportion_interval(3, 4)
+
+
 def test_a_rate_of_what_is_no_longer_0_or_1_is_a_mean() -> None:
     """An average over agents of which one succeeds: Wilson's interval counts successes."""
     halves = np.array([0.5, 0.0, 1.0, 1.0])

@@ -35,14 +35,16 @@ class TabularLearner(Counting, Learner):
 
     def setup(self) -> None:
         """Check the seat; raises `IncompatibleError` if observations or actions are not discrete."""
-        spaces = dict(zip(("observations", "actions", "opponents' actions"), self.seat.spaces, strict=True))
-        for what, space in spaces.items():
+        seat = self.seat
+        others = [("opponents' actions", space) for space in seat.opponent_actions]
+        for what, space in (("observations", seat.observation), ("actions", seat.action), *others):
             if not isinstance(space, Discrete):
                 raise IncompatibleError(
                     f"{type(self).__name__} got {what} {space}, expected Discrete: it learns tables; choose a learner "
                     "with networks, or a game with finitely many states and actions"
                 )
-        self.states, self.actions, self.opponent_actions = (space.features for space in self.seat.spaces)
+        spaces = seat.observation, seat.action, seat.opponent_action
+        self.states, self.actions, self.opponent_actions = (space.features for space in spaces)
 
     def known_rules(self) -> tuple[Dynamics, float | None]:
         """The game's rules and discount; `IncompatibleError` if the game does not give its rules as tables."""

@@ -1,0 +1,206 @@
+"""Conditionals over what several opponents do: one factor, and one Pyro site, for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from pyro.nn import PyroModuleList
+from torch import Tensor
+
+from inference_marl.described import IncompatibleError, within
+from inference_marl.inference.conditional import Conditional, Over, need_density
+from inference_marl.inference.factored import Factored, InTurn, Separate, as_factored
+from inference_marl.spaces import Box, Discrete, Space
+from inference_marl.types import Seat
+
+C = TypeVar("C", bound=Conditional)
+
+
+class Opponents(Conditional):
+    """Base: what all opponents do given an observation, and the agent's own action where the policy comes first.
+
+    It stands where an opponent prior's conditional or a guide's opponent model does. A subclass defines
+    `forward(*parents)`, to a `Factored`. With one opponent that is the factor's distribution.
+
+    Args:
+        factor: template of the conditional over an opponent's action; or a list, one for each opponent.
+    """
+
+    over: ClassVar[Over] = "each"
+
+    factors: Any  # a PyroModuleList, which is not generic
+    spaces: tuple[Space, ...]
+
+    def __init__(self, factor: Conditional | Sequence[Conditional]) -> None:
+        super().__init__()
+        self.factor = factor if isinstance(factor, Conditional) else tuple(factor)
+
+    def setup(self) -> None:
+        """Bind one factor per opponent.
+
+        Raises:
+            IncompatibleError: if this is not over the opponents' actions, or a factor cannot be fitted or does not fit.
+        """
+        self.spaces = self.seat.opponent_actions
+        if self.target != (self.spaces if len(self.spaces) > 1 else self.spaces[0]):
+            raise IncompatibleError(f"{type(self).__name__} got {self.target}, expected the opponents' actions")
+        with within("factor"):
+            templates = [self.factor] * len(self.spaces) if isinstance(self.factor, Conditional) else self.factor
+            if len(templates) != len(self.spaces):
+                raise IncompatibleError(f"got {len(templates)} factors, expected one per opponent: {len(self.spaces)}")
+            self.factors = PyroModuleList(self.bind_factors([_fitted(template) for template in templates]))
+
+    def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
+        """Bound factors, given a template per opponent; by default each is given the parents alone."""
+        return [
+            template.bind(self.seat, space, self.parents)
+            for template, space in zip(templates, self.spaces, strict=True)
+        ]
+
+    @property
+    def full_support(self) -> bool:
+        """Whether every factor has full support."""
+        return all(factor.full_support for factor in self.factors)
+
+
+class Independent(Opponents):
+    """Models each opponent by itself: `rho(b | s) = prod_j rho_j(b_j | s)`.
+
+    The default of priors that are networks. As an opponent model it is a mean-field approximation: the posterior of Eq.
+    11 (Tian et al. 2019) correlates opponents whenever `Q` is not additive over them.
+
+    Args:
+        factor: see `Opponents`.
+    """
+
+    def forward(self, *parents: Tensor) -> Factored:
+        """See `Opponents`."""
+        return Separate([factor(*parents) for factor in self.factors], self.spaces)
+
+
+class Autoregressive(Opponents):
+    """Models each opponent given the previous ones::
+
+        rho(b | s) = prod_j rho_j(b_j | s, b_1, ..., b_{j-1})
+
+    (`s, a` in place of `s` where the policy comes first), in the order of seats, but discrete actions before
+    continuous ones: no gradient of a draw then has to pass through a discrete choice. A product without the earlier
+    actions cannot represent opponents that are correlated given the state, and the posterior of Eq. 11 (Tian et al.
+    2019) correlates them whenever `Q` is not additive over them, even under an independent prior. The default of
+    opponent models that are networks.
+
+    Args:
+        factor: see `Opponents`.
+    """
+
+    @property
+    def order(self) -> list[int]:
+        """In which opponents are drawn."""
+        return sorted(range(len(self.spaces)), key=lambda number: isinstance(self.spaces[number], Box))
+
+    def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
+        """See `Opponents`: given the parents and the earlier opponents' actions."""
+        order, factors = self.order, []
+        for number, (template, space) in enumerate(zip(templates, self.spaces, strict=True)):
+            earlier = [self.spaces[each] for each in order[: order.index(number)]]
+            factors.append(template.bind(self.seat, space, (*self.parents, *earlier)))
+        return factors
+
+    def forward(self, *parents: Tensor) -> Factored:
+        """See `Opponents`."""
+        return InTurn(list(self.factors), parents, self.spaces, self.order)
+
+
+class Shared(Opponents):
+    """Models independent opponents by one conditional, which is told whose action it is::
+
+        rho(b | s) = prod_j rho(b_j | s, j)
+
+    For opponents with equal action spaces, of which every one's data inform the others'.
+
+    Args:
+        factor: of the conditional that they share.
+    """
+
+    def __init__(self, factor: Conditional) -> None:
+        super().__init__(factor)
+
+    def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
+        """See `Opponents`: one factor, given the parents and the opponent's number.
+
+        Raises:
+            IncompatibleError: if the action spaces differ.
+        """
+        if len(set(self.spaces)) > 1:
+            raise IncompatibleError(f"Shared got opponents with actions {list(self.spaces)}, expected equal ones")
+        return [templates[0].bind(self.seat, self.spaces[0], (*self.parents, Discrete(len(self.spaces))))]
+
+    def forward(self, *parents: Tensor) -> Factored:
+        """See `Opponents`."""
+        (factor,) = self.factors
+        numbers = torch.arange(len(self.spaces), device=self.seat.device).view(-1, 1, 1)
+        return Separate([factor(*parents, number) for number in numbers], self.spaces)
+
+
+class Joint(Opponents):
+    """Models discrete joint actions as one variable, so with as many parameters as there are joint actions.
+
+    What tables (`Tabular`) and closed forms do by themselves; for a network it is a choice.
+
+    Args:
+        factor: the conditional over the joint action, the last opponent's running fastest.
+    """
+
+    def __init__(self, factor: Conditional) -> None:
+        super().__init__(factor)
+
+    def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
+        """See `Opponents`: one factor, over the joint action."""
+        return [templates[0].bind(self.seat, self.seat.opponent_action, self.parents)]
+
+    def forward(self, *parents: Tensor) -> Factored:
+        """See `Opponents`."""
+        (factor,) = self.factors
+        return as_factored(factor(*parents), self.spaces)
+
+
+def _fitted(factor: Conditional) -> Conditional:
+    need_density(factor)
+    if factor.learns_from_play or factor.reads_model or factor.over == "each":
+        raise IncompatibleError(
+            f"got {type(factor).__name__}, expected a conditional over one opponent's action that is fitted, such as "
+            "Tabular, CategoricalNetwork or TanhNormalNetwork"
+        )
+    return factor
+
+
+def need_own(conditional: Conditional) -> None:
+    """Refuse what is over opponents where a policy is expected.
+
+    Raises:
+        IncompatibleError: if it is.
+    """
+    if isinstance(conditional, Opponents):
+        raise IncompatibleError(
+            f"{type(conditional).__name__} got the policy's place, expected the opponent model's: it is over the "
+            "opponents' actions; use its factor by itself for the policy"
+        )
+
+
+def for_each(conditional: Conditional, seat: Seat, several: type[Independent] | type[Autoregressive]) -> Conditional:
+    """What is described for any one of several opponents, for all of them; anything else as it is."""
+    return several(conditional) if conditional.over == "one" and len(seat.opponents) > 1 else conditional
+
+
+def bind_over_opponents(conditional: C, seat: Seat, parents: Sequence[Space]) -> C:
+    """A working copy of a conditional over what the opponents do, see `Conditional.over`.
+
+    Raises:
+        IncompatibleError: if it does not fit.
+    """
+    spaces = seat.opponent_actions
+    if len(spaces) == 1:
+        return conditional.bind(seat, spaces[0], parents)
+    return conditional.bind(seat, seat.opponent_action if conditional.over == "joint" else spaces, parents)
