@@ -17,7 +17,7 @@ from inference_marl.analysis.recorded import read
 from inference_marl.config.factors import ablation
 from inference_marl.config.files import load, load_any
 from inference_marl.experiment import Experiment, Suite
-from inference_marl.games import MatrixGame
+from inference_marl.games import MatrixGame, MeetingGrid
 from inference_marl.inference.returns import expected_return
 from inference_marl.runs.run import run as run_experiment
 from inference_marl.statistics.time_to_threshold import first_lasting_step
@@ -326,3 +326,43 @@ def test_matching_pennies_is_zero_sum() -> None:
     returns = expected_return(game.dynamics(), policies, game.discount)
     assert returns[:, 0].std() > 0.1
     torch.testing.assert_close(returns[:, 0], -returns[:, 1])
+
+
+def rewards_on_the_grid(run: Experiment, policies: xr.DataArray | None = None) -> torch.Tensor:
+    """Exact reward per step, horizon included: of the most probable actions by replicate, or the best there can be."""
+    game = run.game
+    assert isinstance(game, MeetingGrid)
+    assert game.horizon is not None
+    rules = game.dynamics()
+    if policies is None:
+        pays, moves = rules.reward[0].flatten(1), rules.transition.flatten(1, 2)  # states x joint actions
+    else:
+        actions = policies.transpose("agent", "replicate", "state", "action").argmax("action").to_numpy()
+        cell = (torch.arange(len(rules.initial)), *torch.from_numpy(actions))
+        pays, moves = rules.reward[0][cell].unsqueeze(-1), rules.transition[cell].unsqueeze(-2)  # of a single choice
+    value = pays.new_zeros(pays.shape[:-1])
+    for _ in range(game.horizon):
+        value = (pays + torch.einsum("...sat,...t->...sa", moves, value)).amax(-1)
+    return value @ rules.initial / game.horizon
+
+
+@pytest.mark.parametrize("name", ["certain", "slip"])
+def test_success_on_the_meeting_grid_is_95_per_cent_of_the_optimum(name: str) -> None:
+    run = runs_of("meeting_grid.yaml")[name]
+    asked = run.evaluations[""].success_reward
+    assert asked == pytest.approx(0.95 * float(rewards_on_the_grid(run)), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["certain", pytest.param("slip", marks=pytest.mark.long)])
+def test_rommeo_ac_learns_to_meet(tmp_path: Path, name: str) -> None:
+    """In at least 7 of 8 seeds the greedy policies come up to 95 % of the finite-horizon optimum within 600 updates.
+
+    Over three sets of 16 seeds 46 of 48 did without chance, and 46 with; the worst set has 15 of 16. At that rate a
+    correct implementation fails, with 3 of 16 below, about once in 40 seeds; the shipped ones are at 16 of 16.
+    """
+    experiment = runs_of("meeting_grid.yaml")[name]
+    short = experiment.replace(arms={"rommeo_ac": experiment.arms["rommeo_ac"]}, evaluation=None)
+    policies = xr.load_dataset(run_experiment(short, tmp_path, progress=False) / "posterior.nc")["policy"]
+    reached = rewards_on_the_grid(short, policies.sel(learner="rommeo_ac").isel(step=-1))
+    assert (reached >= 0.95 * rewards_on_the_grid(short)).double().mean() >= 7 / 8
