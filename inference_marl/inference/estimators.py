@@ -156,6 +156,7 @@ class Played(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == self.name:
             msg["value"], msg["done"] = self.value, True
+            msg["infer"] = {**(msg["infer"] or {}), "enumerate": None}  # else Pyro would weigh it as one of all values
 
 
 class StraightThrough(Messenger):
