@@ -29,6 +29,7 @@ from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, plain, public_path, within
 from inference_marl.inference.action_gradients import ActionGradient
 from inference_marl.inference.conditional import Conditional
+from inference_marl.inference.estimators import ElboEstimator
 from inference_marl.inference.noise import ActionNoise
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Schedule
@@ -382,7 +383,7 @@ def available() -> dict[str, dict[str, str]]:
         "optimality": (models.Optimality,),
         "guides": (guides.Guide, guides.TrajectoryGuide),
         "conditionals": (Conditional,),
-        "objectives": (Stein,),
+        "objectives": (Stein, ElboEstimator),
         "explorations": (Exploration,),
         "noise": (ActionNoise,),
         "action gradients": (ActionGradient,),

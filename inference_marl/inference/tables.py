@@ -76,6 +76,22 @@ def draw(probabilities: Tensor) -> Tensor:
     return (cumulative <= level.unsqueeze(-1)).sum(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
+def total_correlation(joint: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The sum of the marginals' entropies minus the joint's, in nats, `...`: 0 for independent variables.
+
+    Args:
+        joint: probabilities of joint values, the last variable's running fastest, `... x joint`.
+        sizes: how many values each variable has.
+    """
+    table = joint.unflatten(-1, tuple(sizes))
+    first = joint.dim() - 1
+    every = range(first, table.dim())
+    marginals = [table.sum([dim for dim in every if dim != kept]) for kept in every]
+    entropies = [torch.special.entr(marginal).sum(-1) for marginal in marginals]
+    found: Tensor = sum(entropies[1:], entropies[0]) - torch.special.entr(joint).sum(-1)
+    return found.clamp_min(0.0)
+
+
 def finite(part: str, numbers: Tensor) -> Tensor:
     """Numbers to learn from, `replicates x batch`; 0 where replicates have failed because theirs are not finite.
 

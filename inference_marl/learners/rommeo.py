@@ -27,13 +27,22 @@ from inference_marl.inference.objectives import (
 from inference_marl.inference.optimise import frozen
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, InverseTime, Schedule, current
+from inference_marl.inference.tables import total_correlation
 from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
 from inference_marl.models import ControlModel, Critic, EmpiricalFrequency, OpponentPrior, TabularCritic
 from inference_marl.spaces import Discrete
-from inference_marl.types import Actor, Decision, Experience, Memory, Trajectory
+from inference_marl.types import POSITIVE, Actor, Decision, Experience, Memory, Metric, Trajectory
 
 FEW = 10
 """Joint actions of opponents that are enumerated unless the experiment says otherwise."""
+
+TOTAL_CORRELATION = Metric(
+    "total_correlation",
+    "total correlation of the opponent model",
+    bounds=POSITIVE,
+    meaning="Of what several opponents are believed to do: the sum of the entropies of their actions minus that of "
+    "their joint action, in nats, so 0 where they are believed to act independently.",
+)
 
 
 @hyperparameters
@@ -82,6 +91,7 @@ class Rommeo(VariationalLearner):
     """
 
     by_replicate = VariationalLearner.by_replicate | {"discount"}
+    metrics = (*VariationalLearner.metrics, TOTAL_CORRELATION)
 
     opponent_prior: OpponentPrior = EmpiricalFrequency(smoothing=1.0, initial="uniform", exponent=4.0)
     guide: Guide = OpponentFirst(opponent_model=Optimal(), policy=Optimal())
@@ -223,6 +233,16 @@ class Rommeo(VariationalLearner):
             else:
                 value = soft_value(model, guide, data.next_obs, model.temperature, self.seat.action.log_size)
         return value + self.likelihood.offset
+
+    @local_parameters()
+    @torch.no_grad()
+    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """As `VariationalLearner`; of several opponents with a table also how correlated they are believed to be."""
+        found = super().beliefs(obs, memory, draws)
+        if not self.exact or len(self.seat.opponents) < 2:
+            return found
+        sizes = [space.features for space in self.seat.opponent_actions]
+        return {**found, TOTAL_CORRELATION.name: total_correlation(found["opponent_model"], sizes)}
 
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
         model, log_size = self.model.at(obs), self.seat.action.log_size

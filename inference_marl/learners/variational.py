@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
@@ -105,7 +105,7 @@ class VariationalLearner(Counting, Learner):
     """
 
     by_replicate = frozenset({"temperature", "kl_weight", "guide_learning_rate"})
-    metrics = ELBO_PARTS
+    metrics: ClassVar[tuple[Metric, ...]] = ELBO_PARTS
 
     opponent_prior: OpponentPrior
     guide: Guide | TrajectoryGuide

@@ -24,6 +24,7 @@ from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.estimators import Enumerate, Local, Sample
 from inference_marl.inference.objectives import one_step, sampled_value
 from inference_marl.inference.opponents import bind_over_opponents
+from inference_marl.inference.tables import total_correlation
 from inference_marl.learners import Rommeo
 from inference_marl.models import (
     Amortised,
@@ -262,6 +263,18 @@ def test_four_agents_of_networks_learn_by_any_estimator(order: type[Guide], esti
         learn(learner, step(at))
     assert all(not torch.equal(one, other) for one, other in zip(before, learner.guide.parameters(), strict=True))
     assert all(each.isfinite().all() for each in learner.parameters())
+
+
+def test_how_correlated_opponents_are_believed_to_be() -> None:
+    """By hand: two that always agree share log 2, independent ones nothing; of one there is no such number."""
+    agree = torch.tensor([0.5, 0.0, 0.0, 0.5], dtype=DOUBLE)
+    assert total_correlation(agree, [2, 2]).item() == pytest.approx(math.log(2))
+    apart = torch.tensor([0.3, 0.7], dtype=DOUBLE).unsqueeze(-1) * torch.tensor([0.2, 0.5, 0.3], dtype=DOUBLE)
+    assert total_correlation(apart.flatten(), [2, 3]).item() == pytest.approx(0.0, abs=1e-12)
+    obs = torch.zeros(REPLICATES, 1, dtype=torch.int64)
+    three = tabular(guide=OpponentFirst(Optimal(), Optimal())).bind(seat(*SPACES)).beliefs(obs, {}, 1)
+    assert (three["total_correlation"] > 0).all(), "values are not additive"
+    assert "total_correlation" not in tabular().bind(seat(Discrete(3), Discrete(2))).beliefs(obs, {}, 1)
 
 
 def test_more_joint_actions_than_a_table_has() -> None:
