@@ -5,6 +5,7 @@ What was recorded is copied block by block, so memory does not grow with the len
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from inference_marl.described import Described, arguments
 from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums
 from inference_marl.runs.files import write_atomically, write_text
@@ -138,7 +140,7 @@ def _attributes(experiment: Experiment) -> dict[str, Any]:
     """What `metrics.nc` says of the experiment."""
     game = experiment.game
     attributes = {
-        "game": _title(experiment.describe()["init_args"]["game"]),
+        "game": _title(game),
         "seed": experiment.seed,
         "steps_per_episode": game.horizon or experiment.steps,
         "success_window": experiment.success_window,
@@ -276,13 +278,18 @@ def _spaces(game: Game) -> dict[str, Any]:
     }
 
 
-def _title(described: Mapping[str, Any]) -> str:
-    arguments: list[str] = []
-    for value in described["init_args"].values():
-        parts = value if isinstance(value, list) else [value]
-        arguments += [_title(part) for part in parts if isinstance(part, Mapping) and "class_path" in part]
-        arguments += [value] if isinstance(value, str) else []
-    return f"{described['class_path'].rpartition('.')[2]}({', '.join(arguments)})"
+def _title(described: Described) -> str:
+    """A game's class with its words, its parts, and the numbers that are not its defaults."""
+    parameters, shown = inspect.signature(type(described)).parameters, []
+    for name, value in arguments(described).items():
+        if isinstance(value, str):
+            shown.append(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            shown += [] if value == parameters[name].default else [f"{name}={value:g}"]
+        else:
+            each = value if isinstance(value, list | tuple) else [value]
+            shown += [_title(part) for part in each if isinstance(part, Described)]
+    return f"{type(described).__name__}({', '.join(shown)})"
 
 
 def _belief_attributes(game: Game) -> dict[str, Any]:
