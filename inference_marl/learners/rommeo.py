@@ -78,7 +78,7 @@ class Rommeo(VariationalLearner):
         critic: Q(s, a, b).
         discount: gamma in [0, 1).
         estimator: of the ELBO of several opponents with discrete actions; if `None`, `Enumerate` where the opponent
-            model is a table, or there are at most `FEW` joint actions, and else `Local`.
+            model or the critic is a table, or there are at most `FEW` joint actions, and else `Local`.
         bootstrap: V(s'): the guide's `elbo`, or `monte_carlo` as in Algorithm 1, see `sampled_value`.
         bootstrap_draws: of the latter, per datum.
         improve: the guide's two factors `jointly`, by one step on their ELBO; the policy and then the opponent model,
@@ -117,8 +117,8 @@ class Rommeo(VariationalLearner):
         with within("guide"):
             self.guide = self.guide.bind(seat)
         discrete = [space.n for space in seat.opponent_actions if isinstance(space, Discrete)]
-        few = self.guide.opponent_model.over == "joint" or math.prod(discrete) <= FEW
-        self.estimates = self.estimator or (Enumerate() if few else Local())
+        tables = self.guide.opponent_model.over == "joint" or isinstance(self.critic, TabularCritic)
+        self.estimates = self.estimator or (Enumerate() if tables or math.prod(discrete) <= FEW else Local())
         enumerates = bool(discrete) or isinstance(seat.action, Discrete)
         self.make_optimiser(enumerates, follows=isinstance(self.guide.opponent_model, ClosedForm))
 
@@ -206,16 +206,16 @@ class Rommeo(VariationalLearner):
 
     def _improve(self, data: Experience) -> None:
         """Take a step of the guide, or one of each factor; see `improve`."""
-        if self.improve == "jointly" or self.optimiser is None:
+        policy, opponent_model = list(self.guide.policy.parameters()), list(self.guide.opponent_model.parameters())
+        if self.improve == "jointly":
             self.fit_guide(data.obs)
             return
-        with frozen(self.guide.opponent_model.parameters()):
-            self.fit_guide(data.obs)
-        with frozen(self.guide.policy.parameters()):
-            if self.improve == "with_replay":
-                self.fit_guide(data.obs, Played("action", data.action))
-            else:
+        if policy:
+            with frozen(opponent_model):
                 self.fit_guide(data.obs)
+        if opponent_model:
+            with frozen(policy):
+                self.fit_guide(data.obs, Played("action", data.action) if self.improve == "with_replay" else None)
 
     def guide_loss(self, model: Callable[[Tensor], Any], guide: Callable[[Tensor], Any], obs: Tensor) -> Tensor:
         """See `VariationalLearner`; by the estimator."""

@@ -314,3 +314,14 @@ def test_a_greedy_action_in_a_box_is_judged_by_what_is_believed() -> None:
     learner.critic.forward = risky  # type: ignore[method-assign]
     obs = torch.zeros(REPLICATES, 20, dtype=torch.int64)
     assert (learner.act(obs, {}, explore=False).action <= 0).all()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("improve", ["in_turn", "with_replay"])
+@pytest.mark.parametrize("fitted", ["policy", "opponent_model"])
+def test_improvement_in_turn_beside_a_factor_in_closed_form(order: type[Guide], improve: str, fitted: str) -> None:
+    factors = {"policy": Optimal(), "opponent_model": Optimal(), fitted: Tabular(1.0)}
+    learner = tabular(improve=improve, guide=order(**factors)).bind(seat(*SPACES))
+    (start,) = (each.detach().clone() for each in learner.guide.parameters())
+    learn(learner, step(learner.seat))
+    assert not torch.equal(start, next(iter(learner.guide.parameters())))
