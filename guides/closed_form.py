@@ -12,7 +12,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError, within
 from inference_marl.inference.conditional import Conditional, Over, Reads
 from inference_marl.inference.distributions import logsumexp
-from inference_marl.inference.factored import Factored, as_factored, log_probabilities
+from inference_marl.inference.factored import Factored, as_factored, log_probabilities, need_discrete
 from inference_marl.inference.schedules import Number, over_events
 from inference_marl.spaces import Discrete, joint_action, separate_actions
 
@@ -70,6 +70,10 @@ class Optimal(ClosedForm):
 
     targets = (Discrete,)
     conditions = (Discrete,)
+
+    def setup(self) -> None:
+        """Refuse more joint actions than a table has, and mixed ones (`IncompatibleError`)."""
+        need_discrete([self.seat.opponent_action])
 
     def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> dist.TorchDistribution:
         """A categorical with batch shape `[extra x] replicates x batch`; of the opponents' joint action."""

@@ -103,8 +103,7 @@ class Experiment(Described):
         self.record_every: int = collect if record_every is None else record_every
         self.__dict__["_given"]["record_every"] = self.record_every
         self.draws, self.success_window = draws, success_window
-        kinds = {type(space) for space in game.action_spaces}
-        recorded = self.record_every if len(kinds) == 1 else 0
+        recorded = self.record_every if len({type(space) for space in game.action_spaces}) == 1 else 0
         self.beliefs_every = recorded if beliefs_every is None else beliefs_every
         if self.beliefs_every and not recorded:
             raise ValueError(

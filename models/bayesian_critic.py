@@ -50,7 +50,7 @@ class BayesianCritic(Counting, NetworkCritic):
     and play without exploration use, values are posterior means.
 
     Args:
-        hidden, learning_rate, target_rate, initial, max_gradient_norm: see `NetworkCritic`.
+        hidden, learning_rate, target_rate, initial, max_gradient_norm, target_interval: see `NetworkCritic`.
         prior_scale: prior standard deviation of the weights, positive.
         noise_scale: standard deviation of a target around its mean, in units of reward, positive.
         resample_every: updates between draws of the weights.
@@ -76,8 +76,11 @@ class BayesianCritic(Counting, NetworkCritic):
         resample_every: Count = 1,
         memory: Annotated[int | None, In("a positive integer", ", or null to remember everything")] = None,
         particles: Count = 8,
+        target_interval: Count = 1,
     ) -> None:
-        super().__init__(hidden, learning_rate, target_rate, initial, max_gradient_norm)
+        super().__init__(
+            hidden, learning_rate, target_rate, initial, max_gradient_norm, target_interval=target_interval
+        )
         self.prior_scale, self.noise_scale = prior_scale, noise_scale
         self.resample_every, self.memory, self.particles = resample_every, memory, particles
         self._expects = False

@@ -15,7 +15,7 @@ from torch import Tensor
 from inference_marl.described import Described
 from inference_marl.inference.factored import opponent_sites
 from inference_marl.inference.svi import elbo_loss
-from inference_marl.spaces import Discrete
+from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Seat
 
 Program = Callable[..., Any]
@@ -42,12 +42,17 @@ class ElboEstimator(Described, ABC):
             obs: `replicates x batch x event`.
         """
 
+    def suits(self, seat: Seat, policy_first: bool) -> bool:
+        """Whether gradients are what the class says in this seat, for a guide of this order."""
+        return True
+
     def drawn(self, guide: Program, seat: Seat) -> Program:
         """The guide at which expectations are taken, such as the bootstrap's; with the opponents' actions drawn.
 
         The ELBO is a mean over them, so it stays unbiased at the given guide.
         """
-        return drawing(guide, discrete_sites(seat))
+        names = discrete_sites(seat)
+        return drawing(guide, names) if len(names) > 1 else guide
 
 
 class Enumerate(ElboEstimator):
@@ -66,9 +71,14 @@ class Local(ElboEstimator):
     """Sums over one opponent's actions at a time, and draws the others': the cost is the sum of their numbers.
 
     For every opponent an ELBO in which it alone is summed out, and gets its gradient; the later ones are drawn for each
-    of its actions. The policy, and opponents with continuous actions, get theirs in the first. Unbiased. With one
-    opponent it is `Enumerate`.
+    of its actions. The policy, and opponents with continuous actions, get theirs in the first. Unbiased, unless a
+    continuous own action is drawn before several discrete ones, whose draws follow it (`suits`). With one opponent it
+    is `Enumerate`.
     """
+
+    def suits(self, seat: Seat, policy_first: bool) -> bool:
+        """See `ElboEstimator`."""
+        return not (policy_first and isinstance(seat.action, Box) and len(discrete_sites(seat)) > 1)
 
     def loss(self, elbo: Any, model: Program, guide: Program, seat: Seat, obs: Tensor) -> Tensor:
         """See `ElboEstimator`; the value is the sum of as many estimates."""
@@ -80,12 +90,16 @@ class Local(ElboEstimator):
         for place, name in enumerate(names):
             others = {other for other in names if other != name}
             held = others | fitted_once if place else others
-            losses.append(elbo_loss(elbo, model, Held(held)(drawing(guide, others)), obs.shape[1], obs))
+            try:
+                losses.append(elbo_loss(elbo, model, Held(held)(drawing(guide, others)), obs.shape[1], obs))
+            except ValueError as error:  # Pyro's, where nothing is fitted: such as the opponent model, in closed form
+                if "cannot be differentiated" not in str(error) or (place == len(names) - 1 and not losses):
+                    raise
         return sum(losses[1:], losses[0])
 
 
 class Sample(ElboEstimator):
-    """Draws all opponents' actions, with score-function gradients, as many times as the learner has `particles`.
+    """Draws all opponents' actions, with score-function gradients; several times if the learner has `particles`.
 
     Unbiased; the cheapest, and of high variance.
     """
@@ -98,8 +112,8 @@ class Sample(ElboEstimator):
 class Relax(ElboEstimator):
     """Draws one-hot actions and passes gradients straight through them to the probabilities (Bengio et al. 2013).
 
-    Biased: what it follows is the critic's slope between actions, which data do not determine. For networks, which see
-    one-hot actions; tables have no values between theirs.
+    Biased: what it follows are the slopes of critic and factors between actions, which data do not determine. For
+    networks, which see one-hot actions; tables have no values between theirs.
     """
 
     def loss(self, elbo: Any, model: Program, guide: Program, seat: Seat, obs: Tensor) -> Tensor:
@@ -142,7 +156,7 @@ class Held(Messenger):
 
 
 class Played(Messenger):
-    """A site of a guide whose value is what was played, as if the guide had drawn it.
+    """A site of a guide whose value is what was played, scored as if the guide had drawn it, but a constant.
 
     Args:
         name: of the site.
@@ -155,8 +169,12 @@ class Played(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == self.name:
-            msg["value"], msg["done"] = self.value, True
-            msg["infer"] = {**(msg["infer"] or {}), "enumerate": None}  # else Pyro would weigh it as one of all values
+            scores = msg["fn"].log_prob(self.value)
+            event = len(msg["fn"].event_shape)
+            value = self.value.expand(*scores.shape, *self.value.shape[self.value.dim() - event :])
+            # As a point it is neither one of all values nor a draw whose score would be followed.
+            msg["fn"] = dist.Delta(value, log_density=scores, event_dim=event)
+            msg["infer"] = {**(msg["infer"] or {}), "enumerate": None}
 
 
 class StraightThrough(Messenger):
@@ -172,4 +190,13 @@ class StraightThrough(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.names:
-            msg["fn"] = dist.OneHotCategoricalStraightThrough(logits=msg["fn"].logits)
+            msg["fn"] = _OneHot(logits=msg["fn"].logits)
+
+
+class _OneHot(dist.OneHotCategoricalStraightThrough):  # type: ignore[misc]
+    """As Pyro's, but its log-probability has a slope between one-hot values, as the critic has."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Linear in `value`, `... x values`."""
+        scores: Tensor = (value * self.logits).sum(-1)
+        return scores

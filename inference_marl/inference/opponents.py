@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError, within
 from inference_marl.inference.conditional import Conditional, Over, need_density
-from inference_marl.inference.factored import Factored, InTurn, Separate, as_factored
+from inference_marl.inference.factored import Factored, InTurn, Separate, as_factored, need_discrete
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Seat
 
@@ -157,7 +157,13 @@ class Joint(Opponents):
         super().__init__(factor)
 
     def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
-        """See `Opponents`: one factor, over the joint action."""
+        """See `Opponents`: one factor, over the joint action.
+
+        Raises:
+            IncompatibleError: if an action space is not discrete.
+        """
+        if len(self.spaces) > 1:
+            need_discrete(self.spaces)
         return [templates[0].bind(self.seat, self.seat.opponent_action, self.parents)]
 
     def forward(self, *parents: Tensor) -> Factored:

@@ -21,8 +21,12 @@ def no_guide(*args: Any) -> None:
 
 
 def estimator(kind: Callable[..., Any], particles: int, plates: Plates = ONE_STEP) -> Any:
-    """Pyro's estimator of an ELBO from `particles` draws at once, in extra dimensions left of the plates."""
-    return kind(num_particles=particles, vectorize_particles=True, max_plate_nesting=len(plates))
+    """Pyro's estimator of an ELBO from `particles` draws at once, in extra dimensions left of the plates.
+
+    Without the warning that nothing is summed out, which depends on how the ELBO of several opponents is estimated.
+    """
+    how = {"vectorize_particles": True, "max_plate_nesting": len(plates), "strict_enumeration_warning": False}
+    return kind(num_particles=particles, **how)
 
 
 def elbo_loss(

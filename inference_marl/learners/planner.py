@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference_marl.described import Count, hyperparameters, within
+from inference_marl.described import Count, IncompatibleError, hyperparameters, within
 from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.exact import evaluate, smooth
@@ -62,6 +62,11 @@ class Planner(VariationalLearner):
     def setup(self) -> None:
         """Bind the parts to the seat, and create the replay and the guide's optimiser."""
         seat = self.seat
+        if len(seat.opponents) and not (seat.has_joint_action and seat.is_of_one_kind):
+            raise IncompatibleError(
+                f"Planner got actions {', '.join(map(str, seat.action_spaces))}, expected all Box with one dimension, "
+                "or all Discrete and few enough for tables over joint actions"
+            )
         self.bind_prior()
         with within("reward"):
             self.reward = self.reward.bind(seat)

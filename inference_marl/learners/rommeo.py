@@ -15,7 +15,16 @@ from torch import Tensor
 from inference_marl.described import BelowOne, Count, IncompatibleError, Positive, Whole, hyperparameters, within
 from inference_marl.guides import ClosedForm, Guide, OpponentFirst, Optimal
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.estimators import ElboEstimator, Enumerate, Local, Played, discrete_sites, drawing
+from inference_marl.inference.estimators import (
+    ElboEstimator,
+    Enumerate,
+    Local,
+    Played,
+    Relax,
+    Sample,
+    discrete_sites,
+    drawing,
+)
 from inference_marl.inference.objectives import (
     one_step,
     optimal_value,
@@ -24,6 +33,7 @@ from inference_marl.inference.objectives import (
     table_step,
     td_target,
 )
+from inference_marl.inference.opponents import Joint
 from inference_marl.inference.optimise import frozen
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, InverseTime, Schedule, current
@@ -78,7 +88,8 @@ class Rommeo(VariationalLearner):
         critic: Q(s, a, b).
         discount: gamma in [0, 1).
         estimator: of the ELBO of several opponents with discrete actions; if `None`, `Enumerate` where the opponent
-            model or the critic is a table, or there are at most `FEW` joint actions, and else `Local`.
+            model or the critic is a table, or there are at most `FEW` joint actions, and else `Local`, or `Sample`
+            where that is biased.
         bootstrap: V(s'): the guide's `elbo`, or `monte_carlo` as in Algorithm 1, see `sampled_value`.
         bootstrap_draws: of the latter, per datum.
         improve: the guide's two factors `jointly`, by one step on their ELBO; the policy and then the opponent model,
@@ -118,9 +129,32 @@ class Rommeo(VariationalLearner):
             self.guide = self.guide.bind(seat)
         discrete = [space.n for space in seat.opponent_actions if isinstance(space, Discrete)]
         tables = self.guide.opponent_model.over == "joint" or isinstance(self.critic, TabularCritic)
-        self.estimates = self.estimator or (Enumerate() if tables or math.prod(discrete) <= FEW else Local())
+        few = tables or len(discrete) < 2 or math.prod(discrete) <= FEW
+        fitting = Local() if Local().suits(seat, self.guide.order[0] == "action") else Sample()
+        self.estimates = self.estimator or (Enumerate() if few else fitting)
+        self._check_estimator()
         enumerates = bool(discrete) or isinstance(seat.action, Discrete)
         self.make_optimiser(enumerates, follows=isinstance(self.guide.opponent_model, ClosedForm))
+
+    def _check_estimator(self) -> None:
+        """Refuse an estimator that is biased in this seat, or relaxed actions beside tables."""
+        name, order = type(self.estimates).__name__, type(self.guide).__name__
+        if not self.estimates.suits(self.seat, self.guide.order[0] == "action"):
+            raise IncompatibleError(
+                f"got {name} with own actions {self.seat.action} in {order}, where it is biased, expected Sample, "
+                "Enumerate or OpponentFirst",
+                key="estimator",
+            )
+        parts = (self.critic, self.guide.policy, self.guide.opponent_model, self.opponent_prior)
+        inner = [getattr(part, "conditional", part) for part in parts]
+        if isinstance(self.estimates, Relax):
+            for part in inner:
+                if isinstance(part, TabularCritic | ClosedForm | Joint) or getattr(part, "over", "one") == "joint":
+                    raise IncompatibleError(
+                        f"got Relax with {type(part).__name__}, expected networks in all places: tables have no values "
+                        "between those of actions",
+                        key="estimator",
+                    )
 
     def _check_default(self) -> None:
         """Say what to give instead of the default where its tables do not fit."""

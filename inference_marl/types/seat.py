@@ -15,7 +15,7 @@ from inference_marl.spaces import Box, Discrete, Space, joint_space
 from inference_marl.types.game import Dynamics, Game
 
 MOST_CELLS = 4096
-"""Joint actions of all agents of which there are tables."""
+"""Joint actions of three and more agents of which there are tables."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,20 @@ class Seat:
 
     @cached_property
     def has_joint_action(self) -> bool:
-        """Whether the opponents' joint action is one variable: of boxes, or with at most `MOST_CELLS` joint actions."""
+        """Whether the opponents' joint action is one variable: the only opponent's, of boxes, or of a table.
+
+        Of several opponents with discrete actions it is, if all agents have at most `MOST_CELLS` joint actions.
+        """
         others = self.opponent_actions
         if any(isinstance(space, Box) for space in others):
             return all(isinstance(space, Box) and len(space.shape) == 1 for space in others)
-        return math.prod(space.n for space in (*others, self.action) if isinstance(space, Discrete)) <= MOST_CELLS
+        cells = math.prod(space.n for space in (*others, self.action) if isinstance(space, Discrete))
+        return len(others) < 2 or cells <= MOST_CELLS
+
+    @property
+    def is_of_one_kind(self) -> bool:
+        """Whether everybody's actions are discrete, or everybody's continuous."""
+        return len({type(space) for space in self.action_spaces}) == 1
 
     @property
     def has_table(self) -> bool:

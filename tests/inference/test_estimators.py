@@ -102,6 +102,40 @@ def test_local_and_sampled_gradients_are_unbiased(order: type[Guide], opponents:
     assert (local - exact).norm(dim=1).mean() < 0.5 * (sampled - exact).norm(dim=1).mean()
 
 
+def test_a_continuous_action_that_comes_first_needs_samples() -> None:
+    """What several opponents are drawn to do follows it, which `Local` does not: it says so, and is off."""
+    torch.manual_seed(1)
+    pair = Pair(Box(-1.0, 1.0, 1), OPPONENTS[0], PolicyFirst, rho("autoregressive", OPPONENTS[0]))
+    assert not Local().suits(pair.seat, policy_first=True)
+    assert Local().suits(pair.seat, policy_first=False)
+    assert Sample().suits(pair.seat, policy_first=True)
+    sizes = [weight.numel() for weight in pair.bound.parameters()]
+    of_policy = ["policy" in name for name, _ in pair.bound.named_parameters()]
+    found = []
+    for how in (Enumerate(), Local(), Sample()):
+        parts = pair.gradients(how, 100, particles=8).split(sizes, -1)
+        found.append(torch.cat([each for each, is_its in zip(parts, of_policy, strict=True) if is_its], -1))
+    exact, *others = found
+    off = []
+    for estimates in others:
+        error = ((exact.var(0) + estimates.var(0)) / 100).sqrt() + 1e-3 * exact.mean(0).abs().max()
+        off.append(float(((exact.mean(0) - estimates.mean(0)) / error).square().mean().sqrt()))
+    assert off[0] > 1.7 > off[1]
+
+
+def test_relaxed_gradients_know_the_prior() -> None:
+    """With values that are all alike what is left is the KL, whose slope is exact where factors are independent."""
+    opponents = (Discrete(3), Discrete(4))
+    pair = Pair(Discrete(2), opponents, OpponentFirst, rho("independent", opponents))
+    with torch.no_grad():
+        for weight in pair.model.critic.parameters():
+            weight.zero_()
+    (exact,) = pair.gradients(Enumerate())
+    mean = pair.gradients(Relax(), 150, particles=8).mean(0)
+    cosine = torch.nn.functional.cosine_similarity(mean, exact, dim=0)
+    assert cosine > 0.97
+
+
 def test_relaxed_gradients_are_biased() -> None:
     """So the check above would notice."""
     opponents = OPPONENTS[0]

@@ -1,5 +1,6 @@
 """What ROMMEO offers beside its defaults: the paper to the letter, copied targets, estimators, many agents."""
 
+import itertools
 import math
 from functools import partial
 from typing import Any
@@ -13,24 +14,32 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import (
     CategoricalNetwork,
+    Empirical,
     Guide,
+    Joint,
     OpponentFirst,
     Optimal,
     PolicyFirst,
     Tabular,
     TanhNormalNetwork,
+    TrajectoryGuide,
 )
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.estimators import Enumerate, Local, Sample
+from inference_marl.inference.estimators import Enumerate, Local, Played, Relax, Sample
 from inference_marl.inference.objectives import one_step, sampled_value
 from inference_marl.inference.opponents import bind_over_opponents
+from inference_marl.inference.optimise import frozen
 from inference_marl.inference.tables import total_correlation
-from inference_marl.learners import Rommeo
+from inference_marl.learners import Planner, Rommeo
+from inference_marl.learners.tabular.exploration import EpsilonGreedy
+from inference_marl.learners.tabular.independent_q import IndependentQ
 from inference_marl.models import (
     Amortised,
     ControlModel,
+    EmpiricalFrequency,
     ExponentialOptimality,
     Fixed,
+    KnownReward,
     NetworkCritic,
     TabularCritic,
     Uniform,
@@ -42,6 +51,7 @@ DOUBLE = torch.float64
 STATES, REPLICATES = 3, 2
 SPACES = (Discrete(3), Discrete(2), Discrete(2))
 ORDERS = [OpponentFirst, PolicyFirst]
+NET = CategoricalNetwork((4,))
 
 
 def seat(*spaces: Any, index: int = 0) -> Seat:
@@ -325,3 +335,127 @@ def test_improvement_in_turn_beside_a_factor_in_closed_form(order: type[Guide], 
     (start,) = (each.detach().clone() for each in learner.guide.parameters())
     learn(learner, step(learner.seat))
     assert not torch.equal(start, next(iter(learner.guide.parameters())))
+
+
+@pytest.mark.parametrize("improve", ["jointly", "in_turn", "with_replay"])
+@pytest.mark.parametrize("estimator", [None, Local(), Sample(), Enumerate()])
+@pytest.mark.parametrize("particles", [1, 3])
+def test_every_way_to_improve_with_every_estimator(improve: Any, estimator: Any, particles: int) -> None:
+    """Four agents of networks, also where rho := P, so that some steps have nothing to fit."""
+    at, network = seat(*[Discrete(3)] * 4), CategoricalNetwork((6,))
+    for order, opponent_model in itertools.product(ORDERS, (network, Empirical())):
+        learner = Rommeo(
+            opponent_prior=Amortised(network, window=50, batch_size=8),
+            guide=order(opponent_model, network),
+            critic=NetworkCritic((6,)),
+            temperature=0.5,
+            estimator=estimator,
+            improve=improve,
+            particles=particles,
+            guide_steps=2,
+        ).bind(at)
+        start = [each.detach().clone() for each in learner.guide.parameters()]
+        learn(learner, step(at))
+        assert all(not torch.equal(a, b) for a, b in zip(start, learner.guide.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_replayed_actions_of_both_kinds(order: type[Guide]) -> None:
+    """The gradient of Eq. 19 beside a continuous opponent: pathwise, and no score of what was played.
+
+    Held to the mean of the equation at draws of the opponent model, by hand.
+    """
+    at = seat(Discrete(3), Box(-1.0, 1.0, 1))
+    torch.manual_seed(0)
+    learner = Rommeo(
+        opponent_prior=Uniform(),
+        guide=order(TanhNormalNetwork((6,), (-1.5, -0.5)), CategoricalNetwork((6,))),
+        critic=NetworkCritic((6,)),
+        temperature=0.7,
+        improve="with_replay",
+        particles=200,
+    ).bind(at)
+    (data,) = step(at, 3).seen_by(at)
+    weights = list(learner.guide.opponent_model.parameters())
+    played, model = Played("action", data.action), learner.model
+
+    def by_package() -> Tensor:
+        loss = learner.guide_loss(model, played(partial(learner.guide, model=model)), data.obs)
+        return torch.cat([each.flatten() for each in torch.autograd.grad(loss, weights)])
+
+    def by_hand() -> Tensor:
+        obs = data.obs.repeat_interleave(200, 1)
+        action = data.action.repeat_interleave(200, 1)
+        factor = learner.guide.believed(model, obs, action).factor(0)
+        drawn = factor.rsample()
+        first = [] if order is PolicyFirst else [drawn]
+        log_pi = learner.guide.factor("action", model, obs, *first).log_prob([action])
+        value = model.q(obs, action, drawn) - 0.7 * log_pi - factor.log_prob(drawn)
+        loss = -value.unflatten(1, (3, 200)).mean(-1).mean(-1).sum()
+        return torch.cat([each.flatten() for each in torch.autograd.grad(loss, weights)])
+
+    with frozen(learner.guide.policy.parameters()), local_parameters():
+        one, other = (torch.stack([make() for _ in range(30)]) for make in (by_package, by_hand))
+    error = ((one.var(0) + other.var(0)) / 30).sqrt() + 1e-3 * other.mean(0).abs().max()
+    assert ((one.mean(0) - other.mean(0)) / error).square().mean().sqrt() < 1.6
+
+
+def test_one_opponent_is_summed_out_however_many_actions_it_has() -> None:
+    at, network = seat(Discrete(12), Discrete(12)), CategoricalNetwork((4,))
+    learner = tabular(guide=OpponentFirst(network, network), critic=NetworkCritic((4,))).bind(at)
+    assert isinstance(learner.estimates, Enumerate)
+    obs = torch.zeros(REPLICATES, 5, dtype=torch.int64)
+    guide = partial(learner.guide, model=learner.model)
+    value = one_step(learner.model, Local().drawn(guide, at), obs).elbo
+    assert torch.equal(value, value[:, :1].expand_as(value)), "nothing is drawn"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"estimator": Relax()}, "estimator: got Relax with TabularCritic"),
+        ({"estimator": Relax(), "critic": NetworkCritic((4,))}, "estimator: got Relax with Tabular"),
+        (
+            {"estimator": Relax(), "critic": NetworkCritic((4,)), "guide": OpponentFirst(Joint(NET), NET)},
+            "estimator: got Relax with Joint",
+        ),
+        (
+            {"estimator": Relax(), "critic": NetworkCritic((4,)), "guide": OpponentFirst(NET, NET)},
+            "estimator: got Relax with EmpiricalFrequency",
+        ),
+    ],
+)
+def test_relaxed_actions_need_networks(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(IncompatibleError, match=message):
+        tabular(**{"opponent_prior": EmpiricalFrequency(smoothing=1.0), **change}).bind(seat(*SPACES))
+
+
+def test_an_estimator_that_would_be_biased_is_refused_and_not_chosen() -> None:
+    at = seat(Box(-1.0, 1.0, 1), Discrete(4), Discrete(4))
+    guide = PolicyFirst(NET, TanhNormalNetwork((4,)))
+    parts: dict[str, Any] = {
+        "opponent_prior": Uniform(),
+        "guide": guide,
+        "critic": NetworkCritic((4,)),
+        "temperature": 1.0,
+    }
+    assert isinstance(Rommeo(**parts).bind(at).estimates, Sample)
+    with pytest.raises(IncompatibleError, match="estimator: got Local with own actions Box"):
+        Rommeo(**parts, estimator=Local()).bind(at)
+
+
+def test_what_plans_or_tables_cannot_hold_is_refused_before_work_starts() -> None:
+    reward = {"reward": KnownReward(), "guide": TrajectoryGuide(NET, NET), "opponent_prior": Uniform()}
+    for spaces in ((Discrete(2), Box(-1, 1, 1), Discrete(2)), (Discrete(2), Box(-1, 1, 1)), (Discrete(5),) * 6):
+        with pytest.raises(IncompatibleError, match="Planner got actions"):
+            Planner(**reward).bind(seat(*spaces))
+    with pytest.raises(IncompatibleError, match=r"guide\.policy: a joint action"):
+        tabular(guide=OpponentFirst(NET, Optimal()), critic=NetworkCritic((4,))).bind(seat(*[Discrete(5)] * 6))
+    boxes, normal = seat(*[Box(-1, 1, 1)] * 3), TanhNormalNetwork((4,))
+    with pytest.raises(IncompatibleError, match=r"guide\.opponent_model\.factor: .* got Box"):
+        tabular(guide=OpponentFirst(Joint(normal), normal), critic=NetworkCritic((4,))).bind(boxes)
+
+
+def test_independent_learners_need_no_joint_actions() -> None:
+    assert IndependentQ(exploration=EpsilonGreedy(0.1)).bind(seat(*[Discrete(5)] * 6)).actions == 5
+    assert Rommeo().bind(seat(Discrete(65), Discrete(65))).exact, "with one opponent there is no joint action"

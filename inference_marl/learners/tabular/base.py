@@ -25,7 +25,7 @@ class TabularLearner(Counting, Learner):
     """Base: plays probabilities computed from tables. A subclass defines `setup`, `forward` and `update`.
 
     Attributes:
-        states, actions, opponent_actions: sizes of the spaces, once bound.
+        states, actions: sizes of the spaces, once bound.
     """
 
     heeds_masks: ClassVar[bool] = True
@@ -43,8 +43,16 @@ class TabularLearner(Counting, Learner):
                     f"{type(self).__name__} got {what} {space}, expected Discrete: it learns tables; choose a learner "
                     "with networks, or a game with finitely many states and actions"
                 )
-        spaces = seat.observation, seat.action, seat.opponent_action
-        self.states, self.actions, self.opponent_actions = (space.features for space in spaces)
+        self.states, self.actions = seat.observation.features, seat.action.features
+
+    @property
+    def opponent_actions(self) -> int:
+        """Number of the opponents' joint actions, for learners with a table over them.
+
+        Raises:
+            IncompatibleError: if they are too many.
+        """
+        return self.seat.opponent_action.features
 
     def known_rules(self) -> tuple[Dynamics, float | None]:
         """The game's rules and discount; `IncompatibleError` if the game does not give its rules as tables."""
