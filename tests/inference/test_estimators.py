@@ -104,8 +104,11 @@ def test_local_and_sampled_gradients_are_unbiased(order: type[Guide], opponents:
 
 def test_a_continuous_action_that_comes_first_needs_samples() -> None:
     """What several opponents are drawn to do follows it, which `Local` does not: it says so, and is off."""
-    torch.manual_seed(1)
-    pair = Pair(Box(-1.0, 1.0, 1), OPPONENTS[0], PolicyFirst, rho("autoregressive", OPPONENTS[0]))
+    torch.manual_seed(0)
+    pair = Pair(Box(-1.0, 1.0, 1), OPPONENTS[0], PolicyFirst, rho("independent", OPPONENTS[0]))
+    with torch.no_grad():
+        for weight in pair.bound.opponent_model.parameters():
+            weight.mul_(3)  # so that opponents follow the action closely
     assert not Local().suits(pair.seat, policy_first=True)
     assert Local().suits(pair.seat, policy_first=False)
     assert Sample().suits(pair.seat, policy_first=True)
@@ -120,7 +123,7 @@ def test_a_continuous_action_that_comes_first_needs_samples() -> None:
     for estimates in others:
         error = ((exact.var(0) + estimates.var(0)) / 100).sqrt() + 1e-3 * exact.mean(0).abs().max()
         off.append(float(((exact.mean(0) - estimates.mean(0)) / error).square().mean().sqrt()))
-    assert off[0] > 1.7 > off[1]
+    assert off[0] > 2 > off[1]
 
 
 def test_relaxed_gradients_know_the_prior() -> None:
