@@ -47,6 +47,13 @@ class Opponents(Conditional):
         if self.target != (self.spaces if len(self.spaces) > 1 else self.spaces[0]):
             raise IncompatibleError(f"{type(self).__name__} got {self.target}, expected the opponents' actions")
         with within("factor"):
+            one = self.factor if isinstance(self.factor, Conditional) else None
+            unfit = [space for space in self.spaces if one is not None and not isinstance(space, one.targets)]
+            if 0 < len(unfit) < len(self.spaces):
+                raise IncompatibleError(
+                    f"got one {type(one).__name__} for opponents with actions {', '.join(map(str, self.spaces))}, "
+                    "expected a list: a conditional for each"
+                )
             templates = [self.factor] * len(self.spaces) if isinstance(self.factor, Conditional) else self.factor
             if len(templates) != len(self.spaces):
                 raise IncompatibleError(f"got {len(templates)} factors, expected one per opponent: {len(self.spaces)}")

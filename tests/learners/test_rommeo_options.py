@@ -459,3 +459,9 @@ def test_what_plans_or_tables_cannot_hold_is_refused_before_work_starts() -> Non
 def test_independent_learners_need_no_joint_actions() -> None:
     assert IndependentQ(exploration=EpsilonGreedy(0.1)).bind(seat(*[Discrete(5)] * 6)).actions == 5
     assert Rommeo().bind(seat(Discrete(65), Discrete(65))).exact, "with one opponent there is no joint action"
+
+
+def test_one_template_for_opponents_of_both_kinds_is_refused() -> None:
+    both = seat(Discrete(2), Discrete(3), Box(-1, 1, 1))
+    with pytest.raises(IncompatibleError, match=r"guide\.opponent_model\.factor: got one CategoricalNetwork .* a list"):
+        tabular(guide=OpponentFirst(NET, NET), critic=NetworkCritic((4,))).bind(both)
