@@ -337,7 +337,7 @@ LEARNER_GAMES["any"] = [*LEARNER_GAMES["discrete"], *LEARNER_GAMES["box"]]
 
 BELIEFS = {"policy", "opponent_model", "opponent_prior", "opponent_type"}
 ELBO = {"elbo", "elbo_reward", "elbo_entropy", "elbo_kl", "elbo_gap"}
-BELIEFS |= ELBO
+BELIEFS |= ELBO | {"total_correlation"}
 
 
 def test_every_class_is_driven() -> None:
