@@ -339,7 +339,7 @@ def test_improvement_in_turn_beside_a_factor_in_closed_form(order: type[Guide], 
 
 @pytest.mark.parametrize("improve", ["jointly", "in_turn", "with_replay"])
 @pytest.mark.parametrize("estimator", [None, Local(), Sample(), Enumerate()])
-@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("particles", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_every_way_to_improve_with_every_estimator(improve: Any, estimator: Any, particles: int) -> None:
     """Four agents of networks, also where rho := P, so that some steps have nothing to fit."""
     at, network = seat(*[Discrete(3)] * 4), CategoricalNetwork((6,))
