@@ -354,7 +354,8 @@ def test_success_on_the_meeting_grid_is_95_per_cent_of_the_optimum(name: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["certain", pytest.param("slip", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["certain", "slip"])
 def test_rommeo_ac_learns_to_meet(tmp_path: Path, name: str) -> None:
     """In at least 7 of 8 seeds the greedy policies come up to 95 % of the finite-horizon optimum within 600 updates.
 
