@@ -60,9 +60,13 @@ class Planner(VariationalLearner):
             raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
 
     def setup(self) -> None:
-        """Bind the parts to the seat, and create the replay and the guide's optimiser."""
+        """Bind the parts to the seat, and create the replay and the guide's optimiser.
+
+        Raises:
+            IncompatibleError: if a part does not fit, or actions are of both kinds or too many for tables.
+        """
         seat = self.seat
-        if len(seat.opponents) and not (seat.has_joint_action and seat.is_of_one_kind):
+        if seat.opponents and not (seat.has_joint_action and seat.is_of_one_kind):
             raise IncompatibleError(
                 f"Planner got actions {', '.join(map(str, seat.action_spaces))}, expected all Box with one dimension, "
                 "or all Discrete and few enough for tables over joint actions"
