@@ -77,6 +77,8 @@ from inference_marl.play import Collector, Functional, GameSimulator, Population
 from inference_marl.play.learning import snapshots
 from inference_marl.spaces import Box, Discrete, Space, joint_action
 from inference_marl.types import (
+    OF_ALL_OPPONENTS,
+    OF_OPPONENTS,
     Actor,
     Experience,
     Game,
@@ -86,7 +88,11 @@ from inference_marl.types import (
     Start,
     Team,
     Trajectory,
+    about_all,
+    check_names,
+    is_belief,
     kept_streams,
+    numbered,
     seed_streams,
 )
 
@@ -335,9 +341,8 @@ LEARNER_GAMES: dict[str, list[Callable[[], Game]]] = {
 LEARNER_GAMES["any"] = [*LEARNER_GAMES["discrete"], *LEARNER_GAMES["box"]]
 
 
-BELIEFS = {"policy", "opponent_model", "opponent_prior", "opponent_type"}
 ELBO = {"elbo", "elbo_reward", "elbo_entropy", "elbo_kl", "elbo_gap"}
-BELIEFS |= ELBO | {"total_correlation"}
+METRICS = ELBO | {"total_correlation"}
 
 
 def test_every_class_is_driven() -> None:
@@ -800,9 +805,15 @@ class TestActor:
                 assert decision.log_prob is None or decision.log_prob.shape == (R, E)
                 assert all(value.shape[:2] == (R, E) for value in (*decision.memory.values(), *decision.info.values()))
             belief = actor.beliefs(seen, memory, draws=5)
-            assert set(belief) <= BELIEFS
-            others = actor.seat.opponent_action
-            for name, of in [("policy", space), ("opponent_model", others), ("opponent_prior", others)]:
+            others = actor.seat.opponent_actions
+            of_others = {name: dict(zip(numbered(name, len(others)), others, strict=True)) for name in OF_OPPONENTS}
+            assert {name for name in belief if not is_belief(name)} <= METRICS
+            check_names(belief, len(others))
+            for name, joint in OF_ALL_OPPONENTS.items():
+                if joint in belief:
+                    expected = about_all(name, belief[joint], others)
+                    assert all(torch.equal(belief[each], value) for each, value in expected.items())
+            for name, of in [("policy", space), *(pair for each in of_others.values() for pair in each.items())]:
                 if name not in belief:
                     continue
                 value = belief[name]

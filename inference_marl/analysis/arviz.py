@@ -22,7 +22,7 @@ from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.described import InspectError
 from inference_marl.spaces import Discrete, joint_names
 from inference_marl.statistics.beliefs import Numbers, about, modelling
-from inference_marl.statistics.forecasts import joint_actions, total_scores
+from inference_marl.statistics.forecasts import total_scores
 
 LEVEL = 0.95
 """Mass of the highest-density intervals in `summary`."""
@@ -36,6 +36,8 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
 
     * `posterior`: `opponent_model` (rho), `policy` and, for priors with latent types, `opponent_type`;
     * `prior`: `opponent_prior` (P);
+    * both with a dimension `other`, whom the belief is about, if there are several opponents; then also
+      `joint_opponent_model` and `joint_opponent_prior`, tables of these' joint actions, where they are small;
     * `posterior_predictive`, `prior_predictive`: draws of `opponent_action`, what rho and P expect to see. Continuous
       ones are those recorded; discrete ones are `PREDICTED` seeded draws, numbers of the labels of `opponent_model`;
     * `observed_data`: `opponent_action`, one draw in each replicate of what the opponents really do;
@@ -105,8 +107,8 @@ def _groups(beliefs: xr.Dataset, played: xr.Dataset) -> dict[str, xr.Dataset]:
     discrete, rng = beliefs.attrs["kind"] == "discrete", np.random.default_rng(0)
     sampled = ["replicate"] if discrete else ["replicate", "draw"]
     groups = {
-        "posterior": _chosen(beliefs, ["opponent_model", "policy", "opponent_type"], sampled),
-        "prior": _chosen(beliefs, ["opponent_prior"], sampled),
+        "posterior": _chosen(beliefs, ["opponent_model", "joint_opponent_model", "policy", "opponent_type"], sampled),
+        "prior": _chosen(beliefs, ["opponent_prior", "joint_opponent_prior"], sampled),
         "sample_stats": played.drop_attrs(deep=False).assign_attrs(sample_dims=["replicate"]),
         "constant_data": _chosen(beliefs, ["opponent_policy", "optimal_action", "optimal_opponent_action"]),
     }
@@ -176,8 +178,8 @@ def summary(run: Path | str | Recorded, learner: str | None = None, step: int | 
     wanted = having if learner is None else [_known(stored, "learner", learner)]
     if not wanted or not set(wanted) <= set(having):
         raise InspectError(
-            f"learner: got {learner or 'a run'} without an opponent model, "
-            f"expected one of: {', '.join(having) or 'none in this run has one'}"
+            f"learner: got {learner or 'a run'} without an opponent model, expected "
+            + (f"one of {', '.join(having)}" if having else "a run in which some learner has one")
         )
     here, agents = stored.sel(step=_known(stored, "step", step)), stored.sizes["agent"]
     tables = {
@@ -419,9 +421,27 @@ def _counted(recorded: Recorded, learner: str, replicate: int, step: int | None,
         raise InspectError(f"{recorded.folder}: got actions without the states in which they were taken, expected both")
     played = played.isel(replicate=_known(played, "replicate", replicate)).sel(step=slice(_known(played, "step", step)))
     flat = played.transpose("step", "environment", ...).stack(observation=("step", "environment"), create_index=False)
-    taken = joint_actions(flat["actions"], prior.opponents, [space.features for space in prior.spaces])
+    taken = _joint_actions(flat["actions"], prior.opponents, [space.features for space in prior.spaces])
     state = flat["state"].astype(np.int64) if "state" in flat else 0 * taken
     return xr.Dataset({"state": state, "opponent_action": taken}).isel(observation=slice(-(prior.window or 0), None))
+
+
+def _joint_actions(actions: xr.DataArray, agents: Sequence[int], sizes: Sequence[int]) -> xr.DataArray:
+    """Numbers of some agents' joint actions, in which the last agent's runs fastest.
+
+    Args:
+        actions: integers, with the dimension `agent`.
+        agents: whose.
+        sizes: how many actions each of all agents has.
+
+    Returns:
+        As `actions`, without `agent`.
+    """
+    taken = actions.astype(np.int64)
+    joint = xr.zeros_like(taken.isel(agent=0, drop=True))
+    for agent in agents:
+        joint = joint * sizes[agent] + taken.isel(agent=agent, drop=True)
+    return joint
 
 
 def _dirichlet_draws(

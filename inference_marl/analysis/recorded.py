@@ -23,6 +23,7 @@ from inference_marl.learners.variational import ELBO_PARTS
 from inference_marl.runs import checksums
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.folder import of_replicates
+from inference_marl.statistics.beliefs import BELIEFS, action_sizes
 from inference_marl.statistics.forecasts import forecast_scores
 from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
 from inference_marl.statistics.summary import declared
@@ -238,6 +239,8 @@ def read(run: Path | str | Recorded) -> Recorded:
     spec = _mapping(folder / "spec.yaml", yaml.safe_load)
     if posterior is not None and "state" in posterior.sizes and "state" not in posterior.coords:
         posterior = posterior.assign_coords(state=np.arange(posterior.sizes["state"]))
+    if posterior is not None and posterior.sizes["agent"] > 2 and "other" not in posterior.sizes:
+        posterior = _about_each(posterior)
     results = _mapping(folder / "summary.json", json.loads)
     # Where older folders have what differs between two runs of one experiment.
     results.setdefault("made", {key: results[key] for key in ("seconds", "versions") if key in results})
@@ -260,6 +263,36 @@ def _declare(metrics: xr.Dataset) -> xr.Dataset:
             metric = known.get(str(name), Metric(str(name), dims=("agent",) if "agent" in values.dims else ()))
             values.attrs |= metric.attributes()
     return metrics
+
+
+def _about_each(posterior: xr.Dataset) -> xr.Dataset:
+    """Beliefs about every opponent from those about their joint action, which is what 0.1.0 recorded."""
+    discrete, sizes = posterior.attrs["kind"] == "discrete", action_sizes(posterior)
+    own, joint = ("action", "opponent_action") if discrete else ("action_dim", "opponent_dim")
+    if joint not in posterior.sizes:
+        return posterior
+    everyone, most = range(len(sizes)), max(sizes)
+    found = posterior.drop_dims(joint)
+    for name in [name for name in BELIEFS if name in posterior]:
+        values = posterior[name].transpose("agent", ..., joint).to_numpy()
+        each = np.full((len(sizes), len(sizes), *values.shape[1:-1], most), np.nan, values.dtype)
+        for agent in everyone:
+            others = [other for other in everyone if other != agent]
+            shape = [sizes[other] for other in others]
+            for at, other in enumerate(others):
+                if discrete:
+                    table = values[agent][..., : int(np.prod(shape))].reshape(*values.shape[1:-1], *shape)
+                    part = table.sum(tuple(place - len(shape) for place in range(len(shape)) if place != at))
+                else:
+                    part = values[agent][..., sum(shape[:at]) : sum(shape[: at + 1])]
+                each[agent, other, ..., : sizes[other]] = part
+        dims = [dim for dim in posterior[name].dims if dim not in ("agent", joint)]
+        found[name] = (("agent", "other", *dims, joint), each)
+    if "optimal_action" in posterior:
+        best = posterior["optimal_action"].to_numpy()
+        found["optimal_opponent_action"] = (("agent", "other", joint), np.broadcast_to(best, (len(sizes), *best.shape)))
+    coordinates: dict[str, Any] = {"other": posterior["agent"].to_numpy()}
+    return found.assign_coords(coordinates | ({joint: posterior[own].to_numpy()} if own in posterior.coords else {}))
 
 
 def _dataset(path: Path) -> xr.Dataset:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.spaces import Discrete, Space, joint_action, separate_actions
+from inference_marl.types.beliefs import numbered
 
 Given = Callable[..., dist.TorchDistribution]
 """A conditional, called with the values of its parents."""
@@ -26,8 +27,8 @@ def opponent_sites(count: int, step: int | None = None) -> tuple[str, ...]:
     Of the only opponent it is `opponent_action`, of several `opponent_action_0` and so on; in models of trajectories
     each is followed by `_` and the step.
     """
-    names = ["opponent_action"] if count == 1 else [f"opponent_action_{number}" for number in range(count)]
-    return tuple(names if step is None else (f"{name}_{step}" for name in names))
+    names = numbered("opponent_action", count)
+    return names if step is None else tuple(f"{name}_{step}" for name in names)
 
 
 class Factored(ABC):
@@ -78,6 +79,22 @@ class Factored(ABC):
         for number in self.order:
             values[number] = self.factor(number, *values.values()).expand(torch.Size(shape)).sample()
         return tuple(values[number] for number in range(len(values)))
+
+    def outlook(self, shape: Sequence[int]) -> tuple[Tensor, ...]:
+        """Of every variable, given draws of the earlier ones: its probabilities if it is discrete, and else a draw.
+
+        `shape x values` or `shape x event`. The mean of such probabilities estimates the marginal ones without
+        bias, and exactly if the variables are independent.
+        """
+        values: dict[int, Tensor] = {}
+        found: dict[int, Tensor] = {}
+        for number in self.order:
+            factor = self.factor(number, *values.values()).expand(torch.Size(shape))
+            values[number] = factor.sample()
+            space = self.spaces[number]
+            discrete = isinstance(space, Discrete)
+            found[number] = log_probabilities(factor, space.features).exp() if discrete else values[number]
+        return tuple(found[number] for number in range(len(found)))
 
     def log_prob(self, values: Sequence[Tensor]) -> Tensor:
         """Log-density of values, `[extra x] replicates x batch x event` each."""

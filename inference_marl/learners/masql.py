@@ -14,7 +14,7 @@ from inference_marl.inference.objectives import drawn_value
 from inference_marl.learners.stein import DISCREPANCY, EXPECTED_VALUE, SteinLearner
 from inference_marl.learners.variational import best_of
 from inference_marl.spaces import Space, joint_space, separate_actions
-from inference_marl.types import Decision, Experience, Memory
+from inference_marl.types import Decision, Experience, Memory, about_each
 
 
 @hyperparameters
@@ -91,4 +91,4 @@ class Masql(SteinLearner):
         action, *opponent_actions = self.separate(self.sampler.particles(obs, count=draws).movedim(0, 2))
         if self.plays_uniformly:
             action = self.uniform(self.own, *action.shape[1:3])
-        return {"policy": action, "opponent_model": torch.cat(opponent_actions, -1)}
+        return {"policy": action, **about_each("opponent_model", opponent_actions)}

@@ -16,11 +16,11 @@ from inference_marl.guides import ExactTrajectory, TrajectoryGuide
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.exact import evaluate, smooth
 from inference_marl.inference.factored import opponent_sites
-from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
+from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, outlooks, repeat
 from inference_marl.models import Critic, TransitionModel
 from inference_marl.models.trajectory import TrajectoryModel
 from inference_marl.spaces import Discrete, separate_actions
-from inference_marl.types import Actor, Decision, Memory, Trajectory
+from inference_marl.types import Actor, Decision, Memory, Trajectory, about_all
 
 
 @hyperparameters
@@ -162,25 +162,33 @@ class Planner(VariationalLearner):
         apart = (obs.shape[1], draws)
         plan, model = self._sample(wide), self.model
         if isinstance(self.seat.action, Discrete):
-            policy, opponent_model = self._first_step(obs)
-            prior = model.opponent_prior(obs).table().exp().expand_as(opponent_model)
+            beliefs = self._discrete_beliefs(obs)
         else:
-            prior = torch.cat(model.opponent_prior(wide).sample(wide.shape[:2]), -1).unflatten(1, apart)
-            policy, opponent_model = plan.action.unflatten(1, apart), plan.opponent_action.unflatten(1, apart)
+            prior = model.opponent_prior(wide).outlook(wide.shape[:2])
+            beliefs = {"policy": plan.action.unflatten(1, apart)}
+            beliefs |= outlooks("opponent_model", plan.opponent_actions, self.seat, apart)
+            beliefs |= outlooks("opponent_prior", prior, self.seat, apart)
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in plan.parts)
-        return (policy, opponent_model, prior), (reward, entropy, kl), None
+        return beliefs, (reward, entropy, kl), None
+
+    def _discrete_beliefs(self, obs: Tensor) -> dict[str, Tensor]:
+        policy, opponent_model = self._first_step(obs)
+        prior, opponents = self.model.opponent_prior(obs).table().exp(), self.seat.opponent_actions
+        return {
+            "policy": policy,
+            **about_all("opponent_model", opponent_model, opponents),
+            **about_all("opponent_prior", prior.expand_as(opponent_model), opponents),
+        }
 
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
         """Of the first step and of the whole trajectory; the evidence is `log P(o_{1:T} = 1 | s)` for weights of 1."""
-        policy, opponent_model = self._first_step(obs)
         model, here = self.model, (self.seat.rows, obs)
         reward, transition, log_prior = model.tables()
         weights = {"temperature": model.temperature, "kl_weight": model.kl_weight}
         parts = evaluate(reward, transition, log_prior, self.guide.tables(model), **weights)
         evidence = smooth(reward, transition, log_prior, model.horizon, dynamics="inferred", **weights).v[:, 0]
-        prior = model.opponent_prior(obs).table().exp().expand_as(opponent_model)
         of_trajectory = (parts.reward[here], parts.entropy[here], parts.kl[here])
-        return (policy, opponent_model, prior), of_trajectory, evidence[here]
+        return self._discrete_beliefs(obs), of_trajectory, evidence[here]
 
     def _first_step(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the first own and opponents' actions, `replicates x batch x actions`."""
@@ -212,13 +220,13 @@ class Planner(VariationalLearner):
         divergence = -total(site for t in steps for site in opponent_sites(count, t))
         own, optimality = ([f"{name}_{t}" for t in steps] for name in ("action", "optimality"))
         parts = (total(optimality), total(own), divergence)
-        first = [guide_trace.nodes[site]["value"] for site in ("action_0", *opponent_sites(count, 0))]
-        return _Plan(parts, first[0], torch.cat(first[1:], -1))  # type: ignore[arg-type]
+        action, *others = (guide_trace.nodes[site]["value"] for site in ("action_0", *opponent_sites(count, 0)))
+        return _Plan(parts, action, tuple(others))  # type: ignore[arg-type]
 
 
 class _Plan(NamedTuple):
-    """A sampled trajectory per datum: reward, entropy and KL, `replicates x batch`, and the first actions in boxes."""
+    """A sampled trajectory per datum: reward, entropy and KL, `replicates x batch`, and the first actions."""
 
     parts: tuple[Tensor, Tensor, Tensor]
     action: Tensor
-    opponent_action: Tensor
+    opponent_actions: tuple[Tensor, ...]

@@ -19,7 +19,7 @@ from inference_marl.inference.objectives import drawn_value
 from inference_marl.inference.optimise import Optimiser, frozen
 from inference_marl.learners.stein import DISCREPANCY, EXPECTED_VALUE, SteinLearner
 from inference_marl.spaces import Space
-from inference_marl.types import Decision, Experience, Memory
+from inference_marl.types import Decision, Experience, Memory, about_each
 
 
 @hyperparameters
@@ -137,4 +137,4 @@ class Pr2Ac(SteinLearner):
         policy = action.unsqueeze(2).expand(-1, -1, draws, -1)
         if self.plays_uniformly:
             policy = self.uniform(self.own, obs.shape[1], draws)
-        return {"policy": policy, "opponent_model": answers}
+        return {"policy": policy, **about_each("opponent_model", self.of_each(answers))}

@@ -38,10 +38,10 @@ from inference_marl.inference.optimise import frozen
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, InverseTime, Schedule, current
 from inference_marl.inference.tables import total_correlation
-from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, repeat
+from inference_marl.learners.variational import Beliefs, VariationalLearner, best_of, outlooks, repeat
 from inference_marl.models import ControlModel, Critic, EmpiricalFrequency, OpponentPrior, TabularCritic
 from inference_marl.spaces import Discrete
-from inference_marl.types import POSITIVE, Actor, Decision, Experience, Memory, Metric, Trajectory
+from inference_marl.types import POSITIVE, Actor, Decision, Experience, Memory, Metric, Trajectory, about_all
 
 FEW = 10
 """Joint actions of opponents that are enumerated unless the experiment says otherwise."""
@@ -191,7 +191,7 @@ class Rommeo(VariationalLearner):
         """
         if self._warming_up:
             return self._uniform().expand(obs.shape[:2]), memory
-        return (dist.Categorical(probs=self._exact_beliefs(obs)[0][0]) if self.exact else None), memory
+        return (dist.Categorical(probs=self._exact_beliefs(obs)[0]["policy"]) if self.exact else None), memory
 
     @local_parameters()
     @torch.no_grad()
@@ -276,7 +276,7 @@ class Rommeo(VariationalLearner):
         if not self.exact or len(self.seat.opponents) < 2:
             return found
         sizes = [space.features for space in self.seat.opponent_actions]
-        return {**found, TOTAL_CORRELATION.name: total_correlation(found["opponent_model"], sizes)}
+        return {**found, TOTAL_CORRELATION.name: total_correlation(found["joint_opponent_model"], sizes)}
 
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
         model, log_size = self.model.at(obs), self.seat.action.log_size
@@ -287,26 +287,29 @@ class Rommeo(VariationalLearner):
         step = table_step(log_pi, log_rho, log_prior.unsqueeze(-2), self.likelihood.log_prob(q), alpha, beta, log_size)
         policy = self._uniform().probs.expand_as(step.action) if self._warming_up else step.action
         (opponent_model,) = step.opponent_actions
-        beliefs = (policy, opponent_model, log_prior.exp().expand_as(opponent_model))
+        opponents = self.seat.opponent_actions
+        beliefs = {
+            "policy": policy,
+            **about_all("opponent_model", opponent_model, opponents),
+            **about_all("opponent_prior", log_prior.exp().expand_as(opponent_model), opponents),
+        }
         # The ELBO of the optimal guide in this order, in closed form (Eq. 9).
         value = optimal_value(q, log_prior, alpha, beta, self.guide.order[0] == "action", second)
         evidence = value - alpha * log_size - self.likelihood.offset
         return beliefs, (step.reward, step.entropy, step.kl), evidence
 
     def _drawn_beliefs(self, obs: Tensor, draws: int) -> Beliefs:
-        """Without beliefs about opponents whose joint actions have neither a table nor one box."""
         wide, apart = repeat(obs, draws), (obs.shape[1], draws)
         model, seat = self.model, self.seat
         guide = drawing(partial(self.guide, model=model), ["action", *discrete_sites(seat)])
         step = one_step(model, guide, wide)
-        others: list[Tensor | None] = [None, None]
-        if not discrete_sites(seat):
-            prior = model.opponent_prior(wide).sample(wide.shape[:2])
-            others = [torch.cat(each, -1).unflatten(1, apart) for each in (step.opponent_actions, prior)]
+        prior = model.opponent_prior(wide).outlook(wide.shape[:2])
+        beliefs = outlooks("opponent_model", step.opponent_actions, seat, apart)
+        beliefs |= outlooks("opponent_prior", prior, seat, apart)
         policy = step.action.unflatten(1, apart)
         if isinstance(seat.action, Discrete):
             policy = self._uniform().probs.expand_as(policy[:, :, 0]) if self._warming_up else policy.mean(2)
         elif self._warming_up:
             policy = self._uniform().sample(policy.shape[:3])
         reward, entropy, kl = (part.unflatten(1, apart).mean(2) for part in (step.reward, step.entropy, step.kl))
-        return (policy, others[0], others[1]), (reward, entropy, kl), None
+        return {"policy": policy, **beliefs}, (reward, entropy, kl), None

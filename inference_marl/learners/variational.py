@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import Annotated, Any, ClassVar
@@ -31,7 +31,8 @@ from inference_marl.inference.reward_range import OfRange, RewardRange
 from inference_marl.inference.schedules import ByReplicate, Linear, Number, Schedule, positive
 from inference_marl.inference.svi import elbo_loss, estimator
 from inference_marl.models import ControlModel, ExponentialOptimality, OpponentPrior, Optimality, TrajectoryModel
-from inference_marl.types import POSITIVE, Counting, Experience, Learner, Memory, Metric, Trajectory
+from inference_marl.spaces import Discrete
+from inference_marl.types import POSITIVE, Counting, Experience, Learner, Memory, Metric, Seat, Trajectory, about_each
 
 ELBO_PARTS = (
     Metric(
@@ -73,8 +74,8 @@ that is kept against the evidence leaves both in the worst outcome (chicken): th
 grows with the logarithm of the counts, so that the weight has to.
 """
 
-Beliefs = tuple[tuple[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor, Tensor], Tensor | None]
-"""Policy, opponent model, prior; reward, entropy and KL, `replicates x batch`; and the evidence; where known."""
+Beliefs = tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor], Tensor | None]
+"""Beliefs by name, see `Actor.beliefs`; reward, entropy and KL, `replicates x batch`; and the evidence, where known."""
 
 
 @hyperparameters
@@ -253,10 +254,8 @@ class VariationalLearner(Counting, Learner):
         types = self.opponent_prior.types(obs)
         beliefs, parts, evidence = self._exact_beliefs(obs) if self.exact else self._drawn_beliefs(obs, draws)
         elbo = parts[0] + parts[1] - parts[2]
-        names = ("policy", "opponent_model", "opponent_prior")
-        found = {name: belief for name, belief in zip(names, beliefs, strict=True) if belief is not None}
         terms = (elbo, *parts) if evidence is None else (elbo, *parts, evidence - elbo)
-        found |= {metric.name: term for metric, term in zip(ELBO_PARTS, terms, strict=False)}
+        found = {**beliefs, **{metric.name: term for metric, term in zip(ELBO_PARTS, terms, strict=False)}}
         return found if types is None else found | {"opponent_type": types}
 
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
@@ -269,6 +268,20 @@ class VariationalLearner(Counting, Learner):
 def repeat(data: Tensor, times: int) -> Tensor:
     """Each datum `times` in a row: `replicates x batch x event` to `replicates x (batch times) x event`."""
     return data.repeat_interleave(times, dim=1)
+
+
+def outlooks(name: str, found: Sequence[Tensor], seat: Seat, apart: tuple[int, int]) -> dict[str, Tensor]:
+    """Beliefs about every opponent from those of repeated data, see `Factored.outlook`.
+
+    Args:
+        name: of the belief.
+        found: one per opponent, `replicates x (batch times) x values`.
+        seat: the agent's.
+        apart: batch and times.
+    """
+    each = [belief.unflatten(1, apart) for belief in found]
+    discrete = [isinstance(space, Discrete) for space in seat.opponent_actions]
+    return about_each(name, [belief.mean(2) if mean else belief for belief, mean in zip(each, discrete, strict=True)])
 
 
 def best_of(actions: Tensor, values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from inference_marl.described import Described, arguments
 from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums
 from inference_marl.runs.files import write_atomically, write_text
-from inference_marl.runs.measures import joint_belief, optimum_mask
+from inference_marl.runs.measures import optimum_mask
 from inference_marl.runs.netcdf import COMPRESSED, Part, Variable, write_variables
 from inference_marl.runs.recorder import Values, compact
 from inference_marl.runs.records import Records
@@ -31,7 +31,7 @@ from inference_marl.spaces import Box, Discrete, joint_names
 from inference_marl.statistics.beliefs import EVERY_STATE, WHERE_AGENTS_ARE
 from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
 from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
-from inference_marl.types import Game, Seat
+from inference_marl.types import OF_ALL_OPPONENTS, Game, Seat, numbered
 
 LAST = {
     "policy": ("action", "action_dim"),
@@ -39,6 +39,7 @@ LAST = {
     "opponent_prior": ("opponent_action", "opponent_dim"),
     "opponent_policy": ("opponent_action", "opponent_dim"),
     "opponent_type": ("type", "type"),
+    **dict.fromkeys(OF_ALL_OPPONENTS.values(), ("joint_opponent_action", "joint_opponent_action")),
 }
 """What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
 
@@ -208,12 +209,12 @@ def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> x
             part
             for learner, records in enumerate(recorded.values())
             for seat in seats
-            if (part := _belief(records, learner, name, seat)) is not None
+            for part in _belief(records, learner, name, seat)
         ]
         drawn = isinstance(seats[0].action, Box) and discrete != continuous
         last = ("draw", continuous) if drawn else (discrete,)
         if parts:
-            variables[name] = Variable(("learner", "replicate", "step", "agent", "state", *last), parts)
+            variables[name] = Variable(("learner", "replicate", "step", *parts[0].at, "state", *last), parts)
     sizes = {dim: size for variable in variables.values() for dim, size in variable.sizes.items()}
     everywhere = {records.everywhere for records in recorded.values()}
     counted = " or ".join(EVERY_STATE if each else WHERE_AGENTS_ARE for each in sorted(everywhere, reverse=True))
@@ -222,34 +223,32 @@ def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> x
         _coordinates(recorded, len(seats), "beliefs", experiment.beliefs_every) | _action_names(sizes, experiment),
         _belief_attributes(game) | {"state_counts": counted},
     )
+    if len(seats) > 2:
+        skeleton.coords["other"] = np.arange(len(seats))
     if game.state_names is not None and all(everywhere):
         skeleton.coords["state"] = list(game.state_names)
     return write_variables(path, skeleton, variables)
 
 
-def _belief(records: Records, learner: int, name: str, seat: Seat) -> Part | None:
-    """One agent's; what the opponents really do follows from their policies."""
-    columns = records.columns["beliefs"]
-    if name != "opponent_policy":
-        column = f"{name}.{seat.index}"
-        return Part.of(records, learner, "beliefs", column, seat.index) if column in columns else None
-    if not (seat.opponents and seat.has_joint_action):
-        return None
-
-    def read(start: int, stop: int) -> Values:
-        others = [records.rows("beliefs", f"policy.{agent}", start, stop) for agent in seat.opponents]
-        joint: Values = joint_belief(seat, [torch.from_numpy(policy) for policy in others]).numpy()
-        return joint
-
-    shape = (*columns[f"policy.{seat.opponents[0]}"][1][:-1], seat.opponent_action.features)
-    return Part(learner, records.counts["beliefs"], shape, np.dtype(np.float32), read, seat.index)
+def _belief(records: Records, learner: int, name: str, seat: Seat) -> list[Part]:
+    """One agent's, of several opponents about every one; what these really do are their policies."""
+    agent, opponents = seat.index, seat.opponents
+    if LAST[name][0] != "opponent_action":
+        places = {f"{name}.{agent}": {"agent": agent}}
+    else:
+        believed = [f"{each}.{agent}" for each in numbered(name, len(opponents))]
+        columns = [f"policy.{other}" for other in opponents] if name == "opponent_policy" else believed
+        several = [{"other": other} if len(opponents) > 1 else {} for other in opponents]
+        places = {column: {"agent": agent, **other} for column, other in zip(columns, several, strict=True)}
+    known = records.columns["beliefs"]
+    return [Part.of(records, learner, "beliefs", column, **at) for column, at in places.items() if column in known]
 
 
 def _write_actions(path: Path, experiment: Experiment, recorded: RecordsOf) -> None:
     """What was played at every step: what is recorded of beliefs at step `t` was followed by the actions at `t + 1`."""
     spaces, dims = experiment.game.action_spaces, ("learner", "replicate", "environment", "step")
     parts = [
-        Part.of(records, learner, "actions", f"action.{agent}", agent)
+        Part.of(records, learner, "actions", f"action.{agent}", agent=agent)
         for learner, records in enumerate(recorded.values())
         for agent in range(len(spaces))
     ]
@@ -306,7 +305,8 @@ def _action_names(sizes: Mapping[str, int], experiment: Experiment) -> dict[str,
     game, seats, found = experiment.game, experiment.seats(), {}
     for dim, groups in {
         "action": [[seat.action] for seat in seats],
-        "opponent_action": [[seat.action_spaces[agent] for agent in seat.opponents] for seat in seats],
+        "opponent_action": [[seat.action] for seat in seats],
+        "joint_opponent_action": [list(seat.opponent_actions) for seat in seats],
     }.items():
         if dim in sizes and all(isinstance(space, Discrete) for group in groups for space in group):
             named = sorted((joint_names(group, game.action_names) for group in groups), key=len)
@@ -319,23 +319,24 @@ def _optimum(game: Game, seats: Sequence[Seat]) -> dict[str, Any]:
     """Where the optimum is, for the one state that a stateless game has."""
     mask = optimum_mask(game, seats[0])
     if mask is not None:
-        mask, own, opponents = mask.cpu(), [], []
-        for seat in seats:
-            own.append(mask.movedim(seat.index, 0).flatten(1).any(1).to(torch.int8).numpy())
-            opponents.append(mask.any(seat.index).flatten().to(torch.int8).numpy())
-        return {
-            "optimal_action": (("agent", "action"), _pad(own, 0)),
-            "optimal_opponent_action": (("agent", "opponent_action"), _pad(opponents, 0)),
-        }
+        each = [mask.cpu().movedim(seat.index, 0).flatten(1).any(1).to(torch.int8).numpy() for seat in seats]
+        return _parts(_pad(each, 0), "action", "opponent_action")
     optimum = getattr(game, "optimum", None)
     if optimum is None:
         return {}
     points = [np.atleast_1d(np.asarray(point, dtype=np.float32)) for point in optimum]
-    others = [np.concatenate([points[agent] for agent in seat.opponents]) for seat in seats]
-    return {
-        "optimal_action": (("agent", "action_dim"), _pad(points, np.nan)),
-        "optimal_opponent_action": (("agent", "opponent_dim"), _pad(others, np.nan)),
-    }
+    return _parts(_pad(points, np.nan), "action_dim", "opponent_dim")
+
+
+def _parts(own: np.ndarray[Any, Any], dim: str, opponent_dim: str) -> dict[str, Any]:
+    """Every agent's part of the optimum, `agents x ...`, and that of its opponents."""
+    found: dict[str, Any] = {"optimal_action": (("agent", dim), own)}
+    if len(own) == 2:
+        found["optimal_opponent_action"] = (("agent", opponent_dim), own[::-1])
+    elif len(own) > 2:
+        others = np.broadcast_to(own, (len(own), *own.shape))
+        found["optimal_opponent_action"] = (("agent", "other", opponent_dim), others)
+    return found
 
 
 def _pad(rows: Sequence[np.ndarray[Any, Any]], missing: float) -> np.ndarray[Any, Any]:

@@ -18,7 +18,7 @@ from inference_marl.runs import checksums, sources
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.folder import SPEC
 from inference_marl.runs.job import Job, jobs_of
-from inference_marl.types import BELIEFS, Actor, Decision, Experience, Learner, Memory, Start
+from inference_marl.types import Actor, Decision, Experience, Learner, Memory, Start, is_belief
 
 
 class Frozen(Actor):
@@ -157,7 +157,7 @@ class Frozen(Actor):
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
         """What its learner believes."""
         found = self.learned.beliefs(self._there(obs), self._memory_there(memory), draws)
-        return {name: self._here(value) for name, value in found.items() if name in BELIEFS}
+        return {name: self._here(value) for name, value in found.items() if is_belief(name)}
 
 
 @lru_cache(maxsize=32)

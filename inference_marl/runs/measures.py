@@ -11,11 +11,14 @@ from torch import Tensor
 from inference_marl.inference.returns import expected_return, nash_conv
 from inference_marl.spaces import Box, Discrete
 from inference_marl.statistics.metrics import NASH_CONV, OPTIMUM_PROBABILITY, RETURN
-from inference_marl.types import BELIEFS, Actor, Dynamics, Game, Memory, Seat, kept_streams
+from inference_marl.types import OF_ALL_OPPONENTS, Actor, Dynamics, Game, Memory, Seat, is_belief, kept_streams
 
 MAX_STATES = 128
 """Beliefs are recorded in every state of a game with at most this many that all agents observe. In other games they
 are recorded where the agents are, so that `state` counts environments."""
+
+MOST_RECORDED = 64
+"""Joint actions of several opponents of which a table is recorded, beside what every one of them is believed to do."""
 
 
 class Measures:
@@ -78,14 +81,20 @@ class Measures:
                 yield name, value, None
         for agent, (belief, seen) in enumerate(zip(beliefs, obs, strict=True)):
             for name, value in belief.items():
-                if name not in BELIEFS:
+                if not is_belief(name):
                     yield name, self._here(value, seen), agent
 
     def kept(self, beliefs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """What is recorded of beliefs, by name and, after a dot, agent; the policies of all agents among it."""
+        """What is recorded of beliefs, by name and, after a dot, agent; the policies of all agents among it.
+
+        Tables of opponents' joint actions only where these are at most `MOST_RECORDED`.
+        """
         found: dict[str, Tensor] = {}
         for seat, belief in zip(self.seats, beliefs, strict=True):
-            found |= {f"{name}.{seat.index}": belief[name] for name in BELIEFS if name in belief}
+            kept = [name for name in belief if is_belief(name)]
+            tables = [name for name in OF_ALL_OPPONENTS.values() if name in kept]
+            large = [name for name in tables if belief[name].shape[-1] > MOST_RECORDED]
+            found |= {f"{name}.{seat.index}": belief[name] for name in kept if name not in large}
             if "policy" not in belief:  # of one that can only draw
                 states = seat.observation.features if self.everywhere else seat.environments
                 drawn = () if isinstance(seat.action, Discrete) else (self.draws,)
@@ -153,13 +162,6 @@ def _one_shot(reward: Tensor, policies: Sequence[Tensor]) -> tuple[Tensor, Tenso
     returns = torch.stack([(pays * policy).sum(-1) for pays, policy in zip(own, played, strict=True)], dim=-1)
     best = torch.stack([pays.amax(-1) for pays in own], dim=-1)
     return returns, (best - returns).clamp_min(0).sum(-1)
-
-
-def joint_belief(seat: Seat, policies: Sequence[Tensor]) -> Tensor:
-    """The joint of several agents' independent policies: probabilities `... x joint_actions`, or draws `... x dims`."""
-    if isinstance(seat.opponent_action, Box):
-        return torch.cat(list(policies), dim=-1)
-    return _product(policies)
 
 
 def _product(policies: Sequence[Tensor]) -> Tensor:

@@ -30,7 +30,7 @@ COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
 
 @dataclass(frozen=True)
 class Part:
-    """The records of one arm, or of one agent of it.
+    """The records of one arm, or of one agent of it, or of what one agent believes of another.
 
     Attributes:
         learner: the arm's place.
@@ -38,7 +38,7 @@ class Part:
         shape: of each.
         dtype: of its numbers.
         read: gives those from one record to another, `records x shape`.
-        agent: whose they are, if they have no dimension for agents.
+        at: the place in dimensions that the records lack, such as that of the agent whose they are.
     """
 
     learner: int
@@ -46,21 +46,21 @@ class Part:
     shape: Sequence[int]
     dtype: np.dtype[Any]
     read: Callable[[int, int], Values]
-    agent: int | None = None
+    at: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Records, learner: int, stream: str, name: str, agent: int | None = None) -> Part:
+    def of(cls, records: Records, learner: int, stream: str, name: str, **at: int) -> Part:
         """A quantity as it was recorded."""
         _, shape, dtype = records.columns[stream][name]
-        return cls(learner, records.counts[stream], shape, np.dtype(dtype), partial(records.rows, stream, name), agent)
+        return cls(learner, records.counts[stream], shape, np.dtype(dtype), partial(records.rows, stream, name), at)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable with the dimensions `learner`, `step` and, of several parts per learner, `agent`.
+    """A variable with the dimensions `learner`, `step` and those in which its parts have a place.
 
     Attributes:
-        dims: its dimensions; without these three, those of every part's records.
+        dims: its dimensions; without these, those of every part's records.
         parts: its values, NaN where there are none.
         attributes: of the stored variable.
     """
@@ -72,7 +72,7 @@ class Variable:
     @property
     def of_records(self) -> tuple[str, ...]:
         """Dimensions of a part's record."""
-        taken = ("learner", "step") if self.parts[0].agent is None else ("learner", "step", "agent")
+        taken = ("learner", "step", *self.parts[0].at)
         return tuple(dim for dim in self.dims if dim not in taken)
 
     @property
@@ -90,7 +90,7 @@ class Variable:
         """Add it to a file that has its dimensions, of these sizes, without any values."""
         dtype = self.parts[0].dtype
         chunks = {"learner": 1, "step": min(self.block, sizes["step"])}
-        chunks |= {} if self.parts[0].agent is None else {"agent": 1}
+        chunks |= dict.fromkeys(self.parts[0].at, 1)
         variable = file.create_variable(
             name,
             self.dims,
@@ -125,11 +125,7 @@ class Variable:
     def _write_block(self, stored: Any, part: Part, start: int, stop: int) -> None:
         ends = dict(zip(self.of_records, part.shape, strict=True))
         at: dict[str, Any] = {dim: slice(end) for dim, end in ends.items()}
-        at |= {
-            "learner": part.learner,
-            "step": slice(start, stop),
-            **({} if part.agent is None else {"agent": part.agent}),
-        }
+        at |= {"learner": part.learner, "step": slice(start, stop), **part.at}
         stored[tuple(at[dim] for dim in self.dims)] = np.moveaxis(
             part.read(start, stop), 0, self.dims.index("step") - 1
         )

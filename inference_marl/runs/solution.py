@@ -16,7 +16,7 @@ from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Number, Schedule, current
 from inference_marl.learners import Planner, Rommeo
 from inference_marl.models import OpponentPrior
-from inference_marl.statistics.beliefs import Numbers
+from inference_marl.statistics.beliefs import Numbers, about_all
 from inference_marl.types import Actor
 
 MAX_ENTRIES = 5_000_000
@@ -41,12 +41,13 @@ def distances(experiment: Experiment, posterior: xr.Dataset) -> xr.Dataset | Non
         `opponent_model` (of rho) and `policy` (of the marginal policy), means over states, with the dimensions
         `learner`, `agent` and `replicate`. NaN for learners with another target: those whose opponent model is given
         (rho := P, or a fixed one) or whose guide samples the policy first. `None` if there is no distance at all, as
-        for games without tables and beliefs that were not recorded in every state.
+        for games without tables, and beliefs that were not recorded in every state or, about several opponents, not as
+        a table of their joint actions.
     """
     rules = experiment.game.dynamics()
     if rules is None or posterior.sizes.get("state") != len(rules.initial):
         return None
-    last, found = posterior.isel(step=-1), {}
+    last, found = about_all(posterior.isel(step=-1)), {}
     for name in last["learner"].to_numpy().tolist():
         for agent, learner in enumerate(experiment.players(name)):
             reward, transition = seen_by(rules, agent)

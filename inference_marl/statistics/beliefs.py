@@ -1,15 +1,20 @@
 """Recorded beliefs about opponents: which learners have them, what they say about the optimum, and their accuracy.
 
 `posterior` is the dataset of `posterior.nc`, dims `learner, replicate, step, agent, state`, then `opponent_action`
-(probabilities) for discrete actions or `draw, opponent_dim` (draws) for continuous ones. What `state` counts is in its
-attribute `state_counts`, see `places`.
+(probabilities) for discrete actions or `draw, opponent_dim` (draws) for continuous ones. In games of three and more
+agents `other`, after `agent`, says whom a belief is about; it is NaN where both are the same. What `state` counts is in
+the attribute `state_counts`, see `places`.
 """
 
 from __future__ import annotations
 
+from types import EllipsisType
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+
+from inference_marl.types import OF_ALL_OPPONENTS
 
 Numbers = npt.NDArray[np.float64]
 
@@ -26,9 +31,9 @@ ROUNDING = 1e-5
 """Tolerance for equal probabilities, and for equal actions as a fraction of their range, due to float32 rounding."""
 
 
-def as_array(values: xr.DataArray, *dims: str) -> Numbers:
-    """Values with these dimensions first, in this order."""
-    array: Numbers = values.transpose(*dims, ...).to_numpy().astype(np.float64)
+def as_array(values: xr.DataArray, *dims: str | EllipsisType) -> Numbers:
+    """Values with these dimensions in this order; the others where `...` is, and otherwise last."""
+    array: Numbers = values.transpose(*dims, *([] if ... in dims else [...])).to_numpy().astype(np.float64)
     return array
 
 
@@ -68,18 +73,18 @@ def opponent_types(posterior: xr.Dataset) -> list[str]:
 
 
 def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None:
-    """Probability that a belief assigns to the opponents' part of the game's optimum.
+    """Probability that a belief assigns to an opponent's part of the game's optimum.
 
     Args:
         posterior: as in `posterior.nc`.
         name: one of `BELIEFS`.
 
     Returns:
-        `learner x replicate x step x agent`, averaged over states; for discrete actions the sum over optimal ones. For
-        continuous actions 1 where the belief's mean is within `optimum_radius` (Euclidean) of the optimum, else 0: Fig.
-        2c of Tian et al. (2019) compares means, and a wide belief may be centred on the optimum without having most of
-        its mass there. NaN for learners without the belief; `None` if no learner has it, or the game has no known
-        optimum.
+        `learner x replicate x step x agent [x other]`, averaged over states; for discrete actions the sum over optimal
+        ones. For continuous actions 1 where the belief's mean is within `optimum_radius` (Euclidean) of the
+        optimum, else 0: Fig. 2c of Tian et al. (2019) compares means, and a wide belief may be centred on the optimum
+        without having most of its mass there. NaN for learners without the belief; `None` if no learner has it, or the
+        game has no known optimum.
     """
     if name not in posterior or "optimal_opponent_action" not in posterior:
         return None
@@ -94,7 +99,7 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
         probability = (squared <= posterior.attrs["optimum_radius"] ** 2).astype("float64").where(squared.notnull())
     else:
         return None
-    return probability.mean("state").transpose("learner", "replicate", "step", "agent")
+    return probability.mean("state").transpose("learner", "replicate", "step", "agent", ...)
 
 
 def action_sizes(posterior: xr.Dataset) -> list[int]:
@@ -105,41 +110,28 @@ def action_sizes(posterior: xr.Dataset) -> list[int]:
 
 
 def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
-    """One agent's beliefs about one of its opponents, in the format of the whole dataset.
-
-    The other opponents are marginalised out of probabilities and dropped from draws.
+    """One agent's beliefs about one of its opponents, in the format of the whole dataset of a game of two agents.
 
     Args:
-        posterior: as in `posterior.nc`, with a `policy`, which shows how many actions each agent has.
+        posterior: as in `posterior.nc`.
         agent: the agent whose beliefs are selected.
         opponent: the opponent they are about.
 
     Returns:
-        The dataset with one entry along `agent`, and `opponent` alone in the last dimension of every belief.
+        The dataset with one entry along `agent`.
     """
     here = posterior.isel(agent=[agent])
-    agents = posterior.sizes["agent"]
-    if agents == 2:
-        return here
-    own, joint = (
-        ("action", "opponent_action") if posterior.attrs["kind"] == "discrete" else ("action_dim", "opponent_dim")
-    )
-    sizes = action_sizes(posterior)
-    others = [other for other in range(agents) if other != agent]
-    shape, at = [sizes[other] for other in others], others.index(opponent)
-    names = [name for name in BELIEFS if name in here]
-    optimum = "optimal_opponent_action"
-    parts = here.drop_dims(joint)
-    for name in names:
-        values = here[name].transpose(..., joint).to_numpy()
-        if joint == "opponent_dim":
-            first = sum(shape[:at])
-            values = values[..., first : first + shape[at]]
-        else:
-            values = values[..., : int(np.prod(shape))].reshape(*values.shape[:-1], *shape)
-            values = values.sum(tuple(k - len(shape) for k in range(len(shape)) if k != at))
-        parts[name] = (here[name].transpose(..., joint).dims, values)
-    if optimum in posterior:
-        best = posterior[optimum.replace("opponent_", "")].to_numpy()[[opponent], : shape[at]]
-        parts[optimum] = (("agent", joint), best)
-    return parts.assign_coords({joint: posterior[own].to_numpy()[: shape[at]]}) if own in posterior.coords else parts
+    return here if "other" not in here.sizes else here.isel(other=opponent, drop=True)
+
+
+def about_all(posterior: xr.Dataset) -> xr.Dataset:
+    """Beliefs about all opponents at once, in the format of the whole dataset of a game of two agents.
+
+    Without those that were not recorded, as of many joint actions.
+    """
+    if "other" not in posterior.sizes:
+        return posterior
+    # Names of actions are dropped, as they would be taken for those of a dimension that is not there any more.
+    here = posterior.drop_dims(["other", "opponent_action"], errors="ignore")
+    names = {joint: name for name, joint in OF_ALL_OPPONENTS.items()} | {"joint_opponent_action": "opponent_action"}
+    return here.rename({joint: name for joint, name in names.items() if joint in (*here.variables, *here.sizes)})

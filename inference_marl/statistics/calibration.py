@@ -68,7 +68,7 @@ def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) 
     replicates = here.sizes["replicate"]
     event = ("opponent_action",) if posterior.attrs["kind"] == "discrete" else ("opponent_dim", "draw")
     model, truth = (
-        as_array(here[name], "replicate", "step", "agent", "state", *event)
+        as_array(here[name], "replicate", "step", "agent", ..., *event)
         for name in ("opponent_model", "opponent_policy")
     )
     model, truth = (each.reshape(replicates, -1, each.shape[-1]) for each in (model, truth))
@@ -91,7 +91,7 @@ def ranks(posterior: xr.Dataset, learner: str, record: int = -1) -> Numbers | No
         return None
     here = posterior.sel(learner=learner).isel(step=record)
     model, truth = (
-        as_array(here[name], "replicate", "agent", "state", "opponent_dim", "draw")
+        as_array(here[name], "replicate", "agent", ..., "opponent_dim", "draw")
         for name in ("opponent_model", "opponent_policy")
     )
     rank = _rank(model, truth)

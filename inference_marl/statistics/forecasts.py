@@ -6,19 +6,20 @@ one step ahead. Replicates are independent, steps of one replicate are not, so i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, SPREAD_FLOOR, action_sizes
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, SPREAD_FLOOR, about, action_sizes
 from inference_marl.types import Metric
 
 FORECASTERS = {"rho": "opponent_model", "P": "opponent_prior"}
 """Beliefs that are scored, by their symbols."""
 
 UNIFORM = "uniform"
-"""The forecast of someone who knows nothing: all joint actions alike."""
+"""The forecast of someone who knows nothing: all actions alike."""
 
 FORECAST_SCORE = Metric(
     "forecast_score",
@@ -26,7 +27,7 @@ FORECAST_SCORE = Metric(
     "nats",
     higher_is_better=True,
     meaning="Log-probability (of continuous actions: log-density) that a belief gave what the opponents played at the "
-    "next step; mean over records, environments and agents.",
+    "next step, of several opponents the sum; mean over records, environments and agents.",
 )
 
 
@@ -34,7 +35,8 @@ def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray 
     """One-step-ahead log scores of rho, P and a uniform guess, in nats.
 
     Probabilities below `PROBABILITY_FLOOR` count as that; draws are approximated by a normal in every dimension, with a
-    standard deviation of at least `SPREAD_FLOOR` of the range.
+    standard deviation of at least `SPREAD_FLOOR` of the range. Several opponents' actions
+    are scored one by one and the scores added up, so how these are believed to be correlated does not count.
 
     Args:
         posterior: as in `posterior.nc`.
@@ -54,16 +56,19 @@ def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray 
     if "state" not in played and posterior.sizes["state"] > 1:
         # Beliefs are those where the agents were; after the end of an episode they act somewhere else.
         played["scored"] = ~actions["ended"].sel(step=steps).astype(bool)
-    discrete, beliefs = posterior.attrs["kind"] == "discrete", posterior.sel(step=steps)
+    score, sizes = _of_probabilities if posterior.attrs["kind"] == "discrete" else _of_draws, action_sizes(posterior)
     of_agents = []
-    for agent in range(posterior.sizes["agent"]):
-        others = [other for other in range(posterior.sizes["agent"]) if other != agent]
-        score = _of_probabilities if discrete else _of_draws
-        found = {
-            symbol: score(beliefs[name].isel(agent=agent), played, others, posterior) for symbol, name in known.items()
-        }
+    for agent in range(len(sizes)):
+        others = [other for other in range(len(sizes)) if other != agent]
+        beliefs = [about(posterior.sel(step=steps), agent, other).isel(agent=0) for other in others]
+        found = {}
+        for symbol, name in known.items():
+            pairs = zip(beliefs, others, strict=True)
+            scored = [score(each[name], played, other, sizes[other], posterior.attrs) for each, other in pairs]
+            found[symbol] = sum(scored[1:], scored[0])
         possible = found["rho"].notnull().any(["replicate", "step"]) & played["scored"].any("environment")
-        found[UNIFORM] = xr.full_like(found["rho"], -_log_size(posterior, others)).where(possible)
+        size = sum(_log_size(sizes[other], posterior.attrs) for other in others)
+        found[UNIFORM] = xr.full_like(found["rho"], -size).where(possible)
         of_agents.append(xr.concat(found.values(), xr.DataArray(list(found), dims="forecaster", name="forecaster")))
     scores = xr.concat(of_agents, "agent", coords="minimal", compat="override")
     return scores.transpose("forecaster", "learner", "replicate", "agent", "step")
@@ -89,41 +94,24 @@ def total_scores(scores: xr.DataArray, learner: str) -> tuple[xr.DataArray, xr.D
     return sums, possible.sum(["agent", "step"])
 
 
-def joint_actions(actions: xr.DataArray, agents: Sequence[int], sizes: Sequence[int]) -> xr.DataArray:
-    """Numbers of some agents' joint actions, in which the last agent's runs fastest.
-
-    Args:
-        actions: integers, with the dimension `agent`.
-        agents: whose.
-        sizes: how many actions each of all agents has.
-
-    Returns:
-        As `actions`, without `agent`.
-    """
-    taken = actions.astype(np.int64)
-    joint = xr.zeros_like(taken.isel(agent=0, drop=True))
-    for agent in agents:
-        joint = joint * sizes[agent] + taken.isel(agent=agent, drop=True)
-    return joint
-
-
 def _of_probabilities(
-    belief: xr.DataArray, played: xr.Dataset, others: list[int], posterior: xr.Dataset
+    belief: xr.DataArray, played: xr.Dataset, other: int, size: int, attrs: Mapping[str, Any]
 ) -> xr.DataArray:
-    """Log-probability of the opponents' joint action."""
-    joint = joint_actions(played["actions"], others, action_sizes(posterior))
+    """Log-probability of an opponent's action."""
+    taken = played["actions"].isel(agent=other, drop=True).astype(np.int64)
     here = _where_played(belief.drop_vars("opponent_action", errors="ignore"), played).astype(np.float64)
-    chosen = here.isel(opponent_action=joint.sel(learner=here["learner"]))
+    chosen = here.isel(opponent_action=taken.sel(learner=here["learner"]))
     return _over_environments(xr.ufuncs.log(chosen.clip(PROBABILITY_FLOOR)), played)
 
 
-def _of_draws(belief: xr.DataArray, played: xr.Dataset, others: list[int], posterior: xr.Dataset) -> xr.DataArray:
-    """Log-density of the opponents' actions under the normals fitted to the draws."""
-    sizes = action_sizes(posterior)
-    taken = [played["actions"].isel(agent=other, drop=True, action_dim=slice(sizes[other])) for other in others]
-    actual = xr.concat(taken, "action_dim").rename(action_dim="opponent_dim")
-    here = _where_played(belief, played).astype(np.float64).isel(opponent_dim=slice(actual.sizes["opponent_dim"]))
-    floor = SPREAD_FLOOR * (posterior.attrs["high"] - posterior.attrs["low"])
+def _of_draws(
+    belief: xr.DataArray, played: xr.Dataset, other: int, size: int, attrs: Mapping[str, Any]
+) -> xr.DataArray:
+    """Log-density of an opponent's action under the normals fitted to the draws."""
+    taken = played["actions"].isel(agent=other, drop=True, action_dim=slice(size))
+    actual = taken.rename(action_dim="opponent_dim")
+    here = _where_played(belief, played).astype(np.float64).isel(opponent_dim=slice(size))
+    floor = SPREAD_FLOOR * (attrs["high"] - attrs["low"])
     mean, sd = here.mean("draw", skipna=False), here.std("draw", skipna=False).clip(floor)
     density = -np.log(sd * np.sqrt(2 * np.pi)) - (actual - mean) ** 2 / (2 * sd**2)
     return _over_environments(density.sum("opponent_dim", skipna=False), played)
@@ -146,9 +134,6 @@ def _where_played(belief: xr.DataArray, played: xr.Dataset) -> xr.DataArray:
     return belief.rename(state="environment")
 
 
-def _log_size(posterior: xr.Dataset, others: list[int]) -> float:
-    """Logarithm of the number of joint actions, or of the volume of their space."""
-    sizes = [action_sizes(posterior)[other] for other in others]
-    if posterior.attrs["kind"] == "discrete":
-        return float(np.log(sizes).sum())
-    return float(sum(sizes) * np.log(posterior.attrs["high"] - posterior.attrs["low"]))
+def _log_size(size: int, attrs: Mapping[str, Any]) -> float:
+    """Logarithm of the number of actions, or of the volume of their space."""
+    return float(np.log(size) if attrs["kind"] == "discrete" else size * np.log(attrs["high"] - attrs["low"]))

@@ -1,9 +1,9 @@
 """What is measured of a learner's opponent model at the end of a run: every quantity with its declaration.
 
-Beliefs are averaged over states and over agents that have them. Discrete ones are exact, with probabilities floored at
-`PROBABILITY_FLOOR`. Continuous ones are recorded as draws and approximated by a normal with the draws' mean and
-standard deviation in every dimension, which is crude for multimodal beliefs; their entropies and log scores have no
-bounds.
+Beliefs are averaged over states, over opponents, and over agents that have them. Discrete ones are exact, with
+probabilities floored at `PROBABILITY_FLOOR`. Continuous ones are recorded as draws and approximated by a normal with
+the draws' mean and standard deviation in every dimension, which is crude for multimodal beliefs; their entropies and
+log scores have no bounds.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ CHANCE_DRAWS = 10_000
 NATS = "nats"
 
 _DECLARED = (
-    Metric("entropy", "entropy of rho", NATS, POSITIVE, meaning="Over the opponents' joint actions: 0 is certainty."),
-    Metric("favourite", "largest probability", bounds=PROBABILITY, meaning="Of any joint action under rho."),
+    Metric("entropy", "entropy of rho", NATS, POSITIVE, meaning="Over an opponent's actions: 0 is certainty."),
+    Metric("favourite", "largest probability", bounds=PROBABILITY, meaning="Of any action of an opponent under rho."),
     Metric("spread", "sd of rho", bounds=POSITIVE, meaning="Standard deviation of rho's draws, in units of actions."),
     Metric("entropy_of_truth", "entropy of truth", NATS, POSITIVE, meaning="Of the opponents' actual policies."),
     Metric("favourite_of_truth", "its largest probability", bounds=PROBABILITY, meaning="Of the actual policies."),
@@ -213,7 +213,7 @@ def movement(posterior: xr.Dataset, learner: str) -> xr.Dataset | None:
     discrete = posterior.attrs["kind"] == "discrete"
     span = 1.0 if discrete else posterior.attrs["high"] - posterior.attrs["low"]
     event = ("opponent_action",) if discrete else ("opponent_dim", "draw")
-    values = posterior["opponent_model"].sel(learner=learner).transpose("step", "replicate", "agent", "state", *event)
+    values = posterior["opponent_model"].sel(learner=learner).transpose("step", "replicate", "agent", ..., *event)
     rho = values.to_numpy() if discrete else np.sort(values.to_numpy(), axis=-1)
     change = np.stack([_apart(new, old, discrete) for old, new in pairwise(rho)], axis=1)
     from_last = np.stack([_apart(each, rho[-1], discrete) for each in rho], axis=1)

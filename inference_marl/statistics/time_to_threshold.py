@@ -130,14 +130,16 @@ def lead(
 
 
 def learner_lead(posterior: xr.Dataset, learner: str, threshold: float = 0.5) -> Lead | None:
-    """`lead` of one learner, over its agents with an opponent model; `None` if it cannot be measured."""
+    """`lead` of one learner, over what its agents believe of every opponent; `None` if it cannot be measured."""
     here = posterior.sel(learner=[learner])
     model, truth = (optimum_probability(here, name) for name in ("opponent_model", "opponent_policy"))
     if model is None or truth is None:
         return None
-    modelling = model[0].notnull().all(["replicate", "step"]).to_numpy()
-    if not modelling.any():
+    # A belief is one agent's about one opponent.
+    beliefs = [dim for dim in model.dims if dim in ("agent", "other")]
+    model, truth = (each[0].stack(belief=beliefs).transpose("replicate", "belief", "step") for each in (model, truth))
+    having = model.notnull().all(["replicate", "step"]).to_numpy()
+    if not having.any():
         return None
-    dims = ("replicate", "agent", "step")
-    believed, actual = (each[0].transpose(*dims).to_numpy()[:, modelling] for each in (model, truth))
+    believed, actual = (each.to_numpy()[:, having] for each in (model, truth))
     return lead(believed, actual, posterior["step"].to_numpy(), threshold)

@@ -4,7 +4,16 @@ Shapes: `[time x] replicates x environments x event` in play, `replicates x batc
 (particles, enumerated sites) appear on the left only.
 """
 
-from inference_marl.types.actor import BELIEFS, Actor, Learner, most_probable
+from inference_marl.types.actor import Actor, Learner, most_probable
+from inference_marl.types.beliefs import (
+    OF_ALL_OPPONENTS,
+    OF_OPPONENTS,
+    about_all,
+    about_each,
+    check_names,
+    is_belief,
+    numbered,
+)
 from inference_marl.types.binding import Bindable, Counting, Part, kept_streams, own_stream, seed_streams
 from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step
 from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric, check_declared
@@ -13,7 +22,8 @@ from inference_marl.types.team import Member, Team
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose, select
 
 __all__ = [
-    "BELIEFS",
+    "OF_ALL_OPPONENTS",
+    "OF_OPPONENTS",
     "POSITIVE",
     "PROBABILITY",
     "SEEDS",
@@ -41,10 +51,15 @@ __all__ = [
     "Team",
     "Trajectory",
     "Transition",
+    "about_all",
+    "about_each",
     "check_declared",
+    "check_names",
     "choose",
+    "is_belief",
     "kept_streams",
     "most_probable",
+    "numbered",
     "own_stream",
     "seed_streams",
     "select",

@@ -16,9 +16,6 @@ from inference_marl.types.binding import Part
 from inference_marl.types.metric import Metric
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, choose
 
-BELIEFS = ("policy", "opponent_model", "opponent_prior", "opponent_type")
-"""What `Actor.beliefs` returns by name, beside metrics."""
-
 
 class Actor(Part):
     """Controls one seat of a game, for all replicates at once.
@@ -102,8 +99,10 @@ class Actor(Part):
 
         `policy`, and with an opponent model also `opponent_model`, `opponent_prior` and `opponent_type`: probabilities
         for discrete actions, `replicates x batch x values`; draws for continuous ones, `replicates x batch x draws x
-        dim`; each marginal over everything else. And the declared `metrics` that are known at `obs`, `replicates x
-        batch`, such as the ELBO.
+        dim`; each marginal over everything else. Of several opponents, every one's has a number, its place among
+        `Seat.opponents`: `opponent_model_0` and so on; where all their joint actions are in a table, there are
+        `joint_opponent_model` and `joint_opponent_prior` too (`types.beliefs`). And the declared `metrics` that are
+        known at `obs`, `replicates x batch`, such as the ELBO.
 
         Args:
             obs: `replicates x batch x event`.

@@ -412,7 +412,7 @@ def test_run_without_opponent_models(tmp_path: Path) -> None:
     run["posterior"] = run["posterior"].drop_vars(["opponent_model", "opponent_prior"])
     folder = run_folder.write(tmp_path / "run", **run)
     assert set(group(to_arviz(folder), "posterior").data_vars) == {"policy"}
-    with pytest.raises(InspectError, match="none in this run has one"):
+    with pytest.raises(InspectError, match="expected a run in which some learner has one"):
         summary(folder)
 
 
@@ -421,5 +421,5 @@ def test_unknown_learner_and_step(discrete: Path) -> None:
         summary(discrete, "nobody")
     with pytest.raises(InspectError, match=r"step: got 41, .* expected one of 1, 2, 3, \.\.\., 38, 39, 40"):
         to_arviz(discrete, step=41)
-    with pytest.raises(InspectError, match="got wolf_phc without an opponent model, expected one of: rommeo_q"):
+    with pytest.raises(InspectError, match="got wolf_phc without an opponent model, expected one of rommeo_q"):
         summary(discrete, "wolf_phc")

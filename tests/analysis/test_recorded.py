@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,26 @@ def test_unfinished_and_foreign_folders(tmp_path: Path) -> None:
     (tmp_path / "metrics.nc").write_text("rubbish")
     with pytest.raises(InspectError, match=r"metrics\.nc: got a file that cannot be read"):
         read(tmp_path)
+
+
+def test_draws_of_several_opponents_side_by_side_are_taken_apart(tmp_path: Path) -> None:
+    """As 0.1.0 recorded them."""
+    draws = np.arange(12.0).reshape(1, 1, 1, 1, 4, 3)
+    model = np.concatenate([draws, draws + 100, draws + 200], axis=2)
+    policy = np.full((1, 1, 3, 1, 4, 2), math.nan)
+    policy[..., 0] = 0.0
+    policy[:, :, 1] = 0.0  # agent 1 has two dimensions, the others one
+    posterior = run_folder.beliefs("continuous", opponent_model=model, policy=policy)
+    posterior["optimal_action"] = (("agent", "action_dim"), [[1.0, math.nan], [2.0, 3.0], [4.0, math.nan]])
+    posterior["optimal_opponent_action"] = (("agent", "opponent_dim"), np.zeros((3, 3)))
+    posterior = posterior.assign_coords(learner=["rommeo_q"])
+    metrics = run_folder.discrete(1, 1)["metrics"].isel(learner=[0])
+    found = read(run_folder.write(tmp_path / "run", metrics=metrics, posterior=posterior)).beliefs
+    believed = found["opponent_model"].squeeze()
+    assert believed.dims == ("agent", "other", "draw", "opponent_dim")
+    np.testing.assert_array_equal(believed[0, 1], draws[0, 0, 0, 0, :, :2])
+    np.testing.assert_array_equal(believed[0, 2, :, 0], draws[0, 0, 0, 0, :, 2])
+    np.testing.assert_array_equal(believed[2, 1], 200 + draws[0, 0, 0, 0, :, 1:])
+    assert believed[0, 0].isnull().all()
+    assert believed[0, 2, :, 1].isnull().all()
+    np.testing.assert_array_equal(found["optimal_opponent_action"][0], posterior["optimal_action"])

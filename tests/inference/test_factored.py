@@ -51,6 +51,30 @@ def test_names_of_sites() -> None:
     assert len({*opponent_sites(12), *opponent_sites(12, 0), *opponent_sites(1, 0)}) == 12 + 12 + 1 - 1
 
 
+def test_outlooks_average_to_the_marginals() -> None:
+    """Of a table; of a box that is drawn after a discrete variable it has draws."""
+    spaces = (Discrete(2), Discrete(3))
+    table = torch.randn(REPLICATES, 1, 6, dtype=DOUBLE).log_softmax(-1)
+    first, second = OfTable(table, spaces).outlook((REPLICATES, 40_000))
+    marginals = table.exp().unflatten(-1, (2, 3))
+    torch.testing.assert_close(first, marginals.sum(-1).expand_as(first))  # nothing is drawn before it
+    assert second.std(1).max() > 0.01
+    torch.testing.assert_close(second.mean(1), marginals.sum(-2).squeeze(1), atol=0.01, rtol=0)
+
+    class Mixed(Factored):
+        order = (1, 0)
+
+        def factor(self, number: int, *earlier: torch.Tensor) -> dist.TorchDistribution:
+            if number == 1:
+                return dist.Categorical(probs=torch.tensor([[[0.25, 0.75]]]))
+            return dist.Normal(10.0 * earlier[0].unsqueeze(-1), 0.1).to_event(1)
+
+    box, probs = Mixed((Box(-1, 20), Discrete(2))).outlook((REPLICATES, 1000))
+    assert box.shape == (REPLICATES, 1000, 1)
+    torch.testing.assert_close(probs, torch.tensor([0.25, 0.75]).expand_as(probs))
+    assert float(box.mean()) == pytest.approx(7.5, abs=0.5)
+
+
 @pytest.mark.parametrize("sizes", [(3,), (2, 3), (4, 2, 3)])
 def test_factors_of_a_table_multiply_to_it(sizes: tuple[int, ...]) -> None:
     spaces = tuple(map(Discrete, sizes))

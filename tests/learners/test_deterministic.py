@@ -290,7 +290,7 @@ def test_inferred_policies_are_those_that_were_played() -> None:
     assert (team.module.beliefs(1, obs)[0][..., 0] > 0.9).all()
     believed = team.module.opponent_model(0, obs[0], 1)
     assert believed is not None
-    torch.testing.assert_close(believed, team.module.beliefs(0, obs)[1])
+    torch.testing.assert_close(believed, [team.module.beliefs(0, obs)[1]])
 
 
 def test_more_entropy_makes_them_less_sure() -> None:
@@ -331,19 +331,19 @@ def test_they_read_what_the_modelled_agent_sees_and_predictions_what_the_owner_s
 
 
 def test_beliefs_are_recorded_where_the_others_observation_is_known() -> None:
-    """Their joint action, in games where all observe the same; predictions are from the own observation anywhere."""
+    """Of every other agent, where all observe the same; predictions are from the own observation anywhere."""
     common = MatrixGame(torch.randn(2, 3, 2).tolist(), common=True)
     one = torch.zeros(R, 1, dtype=torch.int64)
     for arm in (Maddpg(**SMALL, inferred=inferred()), DdpgOm(**SMALL, predicted=predicted())):
         team, actors, newest = filled(common, arm)
         assert isinstance(team, ModellingOthers)
         assert team.module is not None
-        joint = actors[0].beliefs(one, {}, 1)["opponent_model"]
-        assert joint.shape == (R, 1, 6)
-        each = team.module.beliefs(0, [one] * 3)
-        torch.testing.assert_close(joint, (each[1].unsqueeze(-1) * each[2].unsqueeze(-2)).flatten(-2))
+        believed, each = actors[0].beliefs(one, {}, 1), team.module.beliefs(0, [one] * 3)
+        for number, other in enumerate((1, 2)):
+            assert believed[f"opponent_model_{number}"].shape == (R, 1, common.action_spaces[other].features)
+            torch.testing.assert_close(believed[f"opponent_model_{number}"], each[other])
         _, others, newest = filled(Spread(3), arm)
-        assert ("opponent_model" in others[0].beliefs(newest.flat.obs[0], {}, 1)) == isinstance(arm, DdpgOm)
+        assert ("opponent_model_0" in others[0].beliefs(newest.flat.obs[0], {}, 1)) == isinstance(arm, DdpgOm)
         _, boxes, _ = filled(MaxOfTwoQuadratics(), arm)
         drawn = boxes[0].beliefs(one, {}, 7)["opponent_model"]
         assert drawn.shape == (R, 1, 7, 1)

@@ -17,6 +17,7 @@ from inference_marl.inference.stein import Stein
 from inference_marl.learners import Masql
 from inference_marl.models import NetworkCritic
 from inference_marl.spaces import Box
+from inference_marl.types import numbered
 from tests.learners.boxes import E, R, ThreeBoxes, bound, trained
 
 B = 4
@@ -93,8 +94,9 @@ def test_three_agents_with_different_boxes_and_observations() -> None:
     for actor, obs, memory in zip(actors, collector.observe().obs, collector.memories, strict=True):
         belief = actor.beliefs(obs, memory, 7)
         assert actor.seat.action.misfit(belief["policy"]) is None
-        assert actor.seat.opponent_action.misfit(belief["opponent_model"]) is None
-        assert belief["opponent_model"].shape == (R, E, 7, 5 - actor.seat.action.features)
+        for name, space in zip(numbered("opponent_model", 2), actor.seat.opponent_actions, strict=True):
+            assert space.misfit(belief[name]) is None
+            assert belief[name].shape == (R, E, 7, space.features)
 
 
 def test_greedy_actions_are_the_best_of_the_draws() -> None:

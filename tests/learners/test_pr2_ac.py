@@ -15,6 +15,7 @@ from inference_marl.inference.noise import OrnsteinUhlenbeckNoise
 from inference_marl.inference.stein import Stein
 from inference_marl.learners import Pr2Ac
 from inference_marl.models import NetworkCritic
+from inference_marl.types import numbered
 from tests.learners.boxes import E, R, ThreeBoxes, trained
 
 B = 4
@@ -123,7 +124,9 @@ def test_beliefs_are_its_action_and_the_answers_to_it() -> None:
         action = actor.act(obs, memory).action
         assert torch.equal(action, actor.act(obs, memory, explore=False).action)
         assert torch.equal(belief["policy"], action.unsqueeze(2).expand(R, E, 7, -1))
-        assert actor.seat.opponent_action.misfit(belief["opponent_model"]) is None
         torch.manual_seed(2)
         answers = actor.sampler.particles(obs, action, count=7)
-        assert torch.equal(belief["opponent_model"], answers.movedim(0, 2))
+        believed = [belief[name] for name in numbered("opponent_model", len(actor.seat.opponents))]
+        assert torch.equal(torch.cat(believed, -1), answers.movedim(0, 2))
+        for space, each in zip(actor.seat.opponent_actions, believed, strict=True):
+            assert space.misfit(each) is None

@@ -258,15 +258,28 @@ def test_three_agents_of_different_sizes(tmp_path: Path) -> None:
     posterior = dataset(run(experiment, tmp_path), "posterior.nc")
     assert posterior.sizes["agent"] == 3
     assert posterior.sizes["action"] == 3
-    assert posterior.sizes["opponent_action"] == 6
+    assert posterior["opponent_action"].to_numpy().tolist() == ["A", "B", "C"]
+    assert posterior["joint_opponent_action"].to_numpy().tolist() == list("012345")  # no letters mean the same for all
     policy, model = posterior["policy"].sel(learner="a"), posterior["opponent_model"].sel(learner="a")
-    for agent, own, others in [(0, 2, 6), (1, 3, 4), (2, 2, 6)]:
-        for value, size in [(policy.sel(agent=agent), own), (model.sel(agent=agent), others)]:
+    joint = posterior["joint_opponent_model"].sel(learner="a")
+    sizes = {0: 2, 1: 3, 2: 2}
+    for agent, own in sizes.items():
+        others = [other for other in sizes if other != agent]
+        values = [(policy.sel(agent=agent), own), (joint.sel(agent=agent), 12 // own)]
+        values += [(model.sel(agent=agent, other=other), sizes[other]) for other in others]
+        for value, size in values:
             known = value.isel({value.dims[-1]: slice(size)})
             np.testing.assert_allclose(known.sum(value.dims[-1], skipna=False), 1, rtol=1e-5)
             assert value.isel({value.dims[-1]: slice(size, None)}).isnull().all()
-    joint = posterior["opponent_policy"].sel(learner="b", agent=0).isel(state=0).values
-    np.testing.assert_allclose(joint, np.broadcast_to([1 / 3, 0, 1 / 3, 0, 1 / 3, 0], joint.shape), atol=1e-6)
+        table = joint.sel(agent=agent).isel(joint_opponent_action=slice(12 // own)).to_numpy()
+        table = table.reshape(*table.shape[:-1], *(sizes[other] for other in others))
+        for place, other in enumerate(others):
+            one = model.sel(agent=agent, other=other).isel(opponent_action=slice(sizes[other]))
+            np.testing.assert_allclose(one, table.sum(-1 - place), rtol=1e-5)
+        assert model.sel(agent=agent, other=agent).isnull().all()
+    truth = posterior["opponent_policy"].sel(learner="b", agent=0).isel(state=0)
+    np.testing.assert_allclose(truth.sel(other=1), np.full((2, 3, 3), 1 / 3), atol=1e-6)
+    np.testing.assert_allclose(truth.sel(other=2)[..., :2], np.broadcast_to([1, 0], (2, 3, 2)), atol=1e-6)
 
 
 class _Apart(Game):
@@ -294,11 +307,10 @@ def test_agents_that_observe_different_things(tmp_path: Path) -> None:
     experiment = Experiment(_Apart(), {"a": learner}, replicates=2, steps=6, environments=5)
     posterior = dataset(run(experiment, tmp_path), "posterior.nc")
     assert posterior.sizes["state"] == 5
-    truth = posterior["opponent_policy"].isel(learner=0, agent=0)  # of agents 1 and 2: 3 x 2 joint actions
-    one, two = (posterior["policy"].isel(learner=0, agent=agent) for agent in (1, 2))
-    expected = (one.rename(action="x") * two.isel(action=slice(2)).rename(action="y")).stack(joint=("x", "y"))
-    np.testing.assert_allclose(truth.transpose(..., "opponent_action"), expected.transpose(..., "joint"), rtol=1e-5)
-    assert posterior["opponent_action"].to_numpy().tolist() == list("012345")  # no letters mean the same for all
+    truth = posterior["opponent_policy"].isel(learner=0, agent=0)
+    for other in (1, 2):
+        policy = posterior["policy"].isel(learner=0, agent=other)
+        np.testing.assert_array_equal(truth.sel(other=other).to_numpy(), policy.to_numpy())
 
 
 @pytest.mark.parametrize("warmup", [0, 3])

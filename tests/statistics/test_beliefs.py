@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.statistics.beliefs import about, modelling, optimum_probability
+from inference_marl.statistics.beliefs import about, about_all, modelling, optimum_probability
 from tests import run_folder
 
 DIMS = ("learner", "replicate", "step", "agent", "state")
@@ -60,32 +60,45 @@ def test_no_known_optimum() -> None:
     assert optimum_probability(posterior, "opponent_prior") is None
 
 
-def test_beliefs_about_one_of_two_opponents() -> None:
-    # Agent 0 has two actions, agent 1 three, agent 2 two; the last opponent's action runs fastest.
-    nan = math.nan
-    joint = np.arange(1.0, 7.0) / 21
-    model = np.full((1, 1, 3, 1, 6), nan)
-    model[0, 0, 0, 0] = joint
-    policy = np.array([[0.5, 0.5, nan], [0.2, 0.3, 0.5], [0.9, 0.1, nan]]).reshape(1, 1, 3, 1, 3)
-    posterior = run_folder.beliefs("discrete", opponent_model=model, policy=policy)
-    posterior["optimal_action"] = (("agent", "action"), [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
-    posterior["optimal_opponent_action"] = (("agent", "opponent_action"), np.eye(3, 6))
-    posterior = posterior.assign_coords(action=list("ABC"))
-    one, other = about(posterior, 0, 1), about(posterior, 0, 2)
-    assert one["opponent_model"].to_numpy().ravel() == pytest.approx(joint.reshape(3, 2).sum(1))
-    assert other["opponent_model"].to_numpy().ravel() == pytest.approx(joint.reshape(3, 2).sum(0))
-    assert one["opponent_action"].to_numpy().tolist() == ["A", "B", "C"]
-    assert one["optimal_opponent_action"].to_numpy().tolist() == [[0, 0, 1]]
-    assert other["optimal_opponent_action"].to_numpy().tolist() == [[0, 1]]
+def several(kind: str, **values: Any) -> xr.Dataset:
+    """As `beliefs`, of three agents; those about opponents are `replicate x agent x other x state x ...`."""
+    last = ("opponent_action",) if kind == "discrete" else ("draw", "opponent_dim")
+    arrays = {name: np.asarray(value, dtype=float)[None, :, None] for name, value in values.items()}
+    dims = (*DIMS[:4], "other", "state", *last)
+    dataset = xr.Dataset({name: (dims, value) for name, value in arrays.items()}, attrs={"kind": kind})
+    return dataset.assign_coords(learner=["it"], step=[1], agent=[0, 1, 2], other=[0, 1, 2])
 
 
-def test_draws_about_one_of_two_opponents() -> None:
-    draws = np.arange(12.0).reshape(1, 1, 1, 1, 4, 3)
-    model = np.concatenate([draws, draws + 100, draws + 200], axis=2)
-    policy = np.full((1, 1, 3, 1, 4, 2), math.nan)
-    policy[..., 0] = 0.0
-    policy[:, :, 1] = 0.0  # agent 1 has two dimensions, the others one
-    posterior = run_folder.beliefs("continuous", opponent_model=model, policy=policy)
-    assert about(posterior, 0, 1)["opponent_model"].to_numpy().ravel() == pytest.approx(draws[..., :2].ravel())
-    assert about(posterior, 0, 2)["opponent_model"].to_numpy().ravel() == pytest.approx(draws[..., 2].ravel())
-    assert about(posterior, 2, 1)["opponent_model"].to_numpy().ravel() == pytest.approx(200 + draws[..., 1:].ravel())
+def test_beliefs_about_one_and_about_all_opponents() -> None:
+    model = np.arange(18.0).reshape(1, 3, 3, 1, 2)
+    posterior = several("discrete", opponent_model=model).assign_coords(opponent_action=["A", "B"])
+    posterior["joint_opponent_model"] = ((*DIMS, "joint_opponent_action"), np.zeros((1, 1, 1, 3, 1, 4)))
+    posterior["optimal_opponent_action"] = (("agent", "other", "opponent_action"), np.arange(18).reshape(3, 3, 2))
+    one = about(posterior, 2, 1)
+    assert one["opponent_model"].dims == (*DIMS, "opponent_action")
+    assert one["opponent_model"].to_numpy().ravel().tolist() == [14, 15]
+    assert one["optimal_opponent_action"].to_numpy().tolist() == [[14, 15]]
+    every = about_all(posterior)
+    assert every["opponent_model"].dims == (*DIMS, "opponent_action")
+    assert every["opponent_model"].sizes["opponent_action"] == 4
+    assert "opponent_action" not in every.coords
+    assert "opponent_model" not in about_all(posterior.drop_vars("joint_opponent_model"))
+    of_two = beliefs("discrete", opponent_model=[[[[0.5, 0.5]], [[0.5, 0.5]]]])
+    assert about(of_two, 1, 0)["opponent_model"].sizes["agent"] == 1
+    assert about_all(of_two) is of_two
+
+
+def test_the_optimum_is_every_opponents_own() -> None:
+    model = np.full((1, 3, 3, 1, 2), math.nan)
+    for agent in range(3):
+        for other in range(3):
+            model[0, agent, other, 0] = (
+                [0.1 * (agent + other), 1 - 0.1 * (agent + other)] if agent != other else math.nan
+            )
+    posterior = several("discrete", opponent_model=model)
+    best = np.broadcast_to([[1, 0], [1, 0], [0, 1]], (3, 3, 2))
+    posterior["optimal_opponent_action"] = (("agent", "other", "opponent_action"), best)
+    found = optimum_probability(posterior, "opponent_model")
+    assert found is not None
+    expected = [[math.nan, 0.1, 0.8], [0.1, math.nan, 0.7], [0.2, 0.3, math.nan]]
+    np.testing.assert_allclose(found.squeeze().to_numpy(), expected)

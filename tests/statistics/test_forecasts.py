@@ -61,19 +61,24 @@ def test_environments_are_averaged_and_impossible_actions_are_floored() -> None:
     assert float(found.sel(forecaster="rho").isel(agent=0).squeeze()) == pytest.approx(math.log(1e-6) / 2)
 
 
-def test_joint_actions_of_two_opponents_run_fastest_in_the_last() -> None:
+def test_scores_of_several_opponents_add_up() -> None:
+    nan = math.nan
     policy = np.full((1, 1, 3, 1, 3), 0.5)
-    policy[:, :, [0, 2], :, 2] = math.nan  # agent 1 has three actions, the others two
-    joint = np.arange(1.0, 7.0) / 21
-    model = np.broadcast_to(joint, (1, 1, 3, 1, 6)).copy()
-    posterior = run_folder.beliefs("discrete", opponent_model=model, policy=policy)
+    policy[:, :, [0, 2], :, 2] = nan  # agent 1 has three actions, the others two
+    model = np.full((1, 1, 3, 3, 1, 3), nan)
+    first, second, third = [0.9, 0.1, nan], [0.2, 0.3, 0.5], [0.6, 0.4, nan]
+    model[:, :, 0, 1], model[:, :, 0, 2] = second, third
+    model[:, :, 1, 0], model[:, :, 1, 2] = first, third
+    model[:, :, 2, 0], model[:, :, 2, 1] = third, second
+    posterior = run_folder.beliefs("discrete", policy=policy)
+    dims = ("learner", "replicate", "step", "agent", "other", "state", "opponent_action")
+    posterior["opponent_model"] = (dims, model[None])
     actions = np.zeros((1, 1, 2, 3), int)
     actions[..., 1, :] = [0, 2, 1]
     found = forecast_scores(posterior, played(actions))
     assert found is not None
-    rho = found.sel(forecaster="rho").squeeze()
-    assert float(rho.isel(agent=0)) == pytest.approx(math.log(joint[2 * 2 + 1]))  # agents 1 and 2
-    assert float(rho.isel(agent=2)) == pytest.approx(math.log(joint[0 * 3 + 2]))  # agents 0 and 1
+    rho = found.sel(forecaster="rho").squeeze().values
+    assert rho == pytest.approx([math.log(0.5 * 0.4), math.log(0.9 * 0.4), math.log(0.6 * 0.5)])
     assert found.sel(forecaster="uniform").squeeze().values == pytest.approx([-math.log(6), -math.log(4), -math.log(6)])
 
 

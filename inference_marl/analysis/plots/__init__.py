@@ -7,7 +7,13 @@ Means are over replicates, bands are 95 % confidence intervals of the mean.
 from inference_marl.analysis.plots.calibration import belief_movement, reliability
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
 from inference_marl.analysis.plots.learning import ablation_curves, elbo_bars, elbo_parts, learning_curves
-from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, opponent_types_over_time, surface
+from inference_marl.analysis.plots.opponents import (
+    beliefs,
+    opponent_action_bars,
+    opponent_types_over_time,
+    surface,
+    who_believes_what,
+)
 from inference_marl.analysis.plots.writing import write_all
 
 __all__ = [
@@ -22,5 +28,6 @@ __all__ = [
     "opponent_types_over_time",
     "reliability",
     "surface",
+    "who_believes_what",
     "write_all",
 ]

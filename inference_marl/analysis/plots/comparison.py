@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import xarray as xr
@@ -12,7 +13,7 @@ from inference_marl.analysis.comparison import check_comparable, learner_pairs, 
 from inference_marl.analysis.plots import drawing, opponents
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import as_array, modelling
+from inference_marl.statistics.beliefs import about, as_array, modelling
 from inference_marl.statistics.intervals import mean_band
 
 MAX_COLUMNS = 4
@@ -23,8 +24,8 @@ MAX_COLUMNS = 4
 def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
     """The opponent models of two runs at their last records, and over time; a column per pair of learners.
 
-    The upper rows, one per agent, are as in `beliefs`, with both runs in one panel; the lower ones compare the last
-    records: bars for discrete actions, densities for continuous ones. Averaged over states.
+    The upper rows, one for each belief of an agent about another, are as in `beliefs`, with both runs in one panel; the
+    lower ones compare the last records: bars for discrete actions, densities for continuous ones. Averaged over states.
 
     Args:
         first: a run.
@@ -35,33 +36,37 @@ def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
     """
     check_comparable(first, second)
     runs = [each.beliefs.assign_attrs({**each.metrics.attrs, **each.beliefs.attrs}) for each in (first, second)]
-    one, other = runs
-    every = [pair for pair in learner_pairs(first, second) if pair[0] in modelling(one) and pair[1] in modelling(other)]
+    one, another = runs
+    every = [
+        pair for pair in learner_pairs(first, second) if pair[0] in modelling(one) and pair[1] in modelling(another)
+    ]
     if not every:
         raise InspectError("learner: got no pair of learners with opponent models, expected at least one")
     pairs, names = every[:MAX_COLUMNS], run_names(first, second)
-    agents = min(one.sizes["agent"], opponents.MAX_ROWS // 2)
-    figure, grid = drawing.panels(2 * agents, len(pairs), (3.0, 2.1), sharex="row", sharey="row")
-    upper, lower = grid[:agents], grid[agents:]
+    beliefs = list(permutations(range(one.sizes["agent"]), 2))
+    shown = beliefs[: opponents.MAX_ROWS // 2]
+    figure, grid = drawing.panels(2 * len(shown), len(pairs), (3.0, 2.1), sharex="row", sharey="row")
+    upper, lower = grid[: len(shown)], grid[len(shown) :]
     discrete = one.attrs["kind"] == "discrete"
-    what = "P(opponents' optimum)" if "optimal_opponent_action" in one else "P(first action)"
-    what = what if discrete else "opponents' mean action"
-    for agent in range(agents):
-        for above, below, pair in zip(upper[agent], lower[agent], pairs, strict=True):
+    what = "P(opponent's optimum)" if "optimal_opponent_action" in one else "P(first action)"
+    what = what if discrete else "opponent's mean action"
+    for row, (agent, other) in enumerate(shown):
+        for above, below, pair in zip(upper[row], lower[row], pairs, strict=True):
             for i, (run, name, learner) in enumerate(zip(runs, names, pair, strict=True)):
-                here = run.sel(learner=[learner]).isel(agent=[agent])
+                here = about(run.sel(learner=[learner]), agent, other)
                 _over_time(above, here, name, drawing.look(i))
                 _at_the_end(below, here, 0.34 * (i - 0.5), drawing.look(i))
         if not discrete:  # once every run is drawn, so that the highest density sets the limit
-            lower[agent][0].set(xlim=opponents.range_of(one), ylim=(0, None))
-        upper[agent][0].set_ylabel(f"agent {agent}\n{what}")
-        lower[agent][0].set_ylabel(f"agent {agent}\n{'probability' if discrete else 'density'}, at the end")
+            lower[row][0].set(xlim=opponents.range_of(one), ylim=(0, None))
+        who = f"agent {agent} on agent {other}" if one.sizes["agent"] > 2 else f"agent {agent}"
+        upper[row][0].set_ylabel(f"{who}\n{what}")
+        lower[row][0].set_ylabel(f"{who}\n{'probability' if discrete else 'density'}, at the end")
     drawing.label_time(upper, *max((drawing.time_axis(run) for run in runs), key=lambda found: float(found[0][-1])))
     drawing.titles(grid[0], [pair[0] if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}" for pair in pairs])
     for axis in lower[-1]:
         axis.set_xlabel("opponents' action")
     cut = drawing.not_shown(len(every), MAX_COLUMNS, "more pairs of learners")
-    cut += drawing.not_shown(one.sizes["agent"], agents, "more agents")
+    cut += drawing.not_shown(len(beliefs), len(shown), "more beliefs of an agent about another")
     what = f"{names[0]} and {names[1]}, mean and 95 % interval{cut}"
     return drawing.finish(figure, what, upper[0][0], lower[-1][0])
 

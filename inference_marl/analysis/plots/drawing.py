@@ -117,8 +117,8 @@ def modellers(posterior: xr.Dataset, named: list[str] | None, most: int = MAX_LE
     wanted = having if named is None else named
     if not wanted or not set(wanted) <= set(having):
         raise InspectError(
-            f"learners: got {named or 'a run'} without an opponent model, expected some of: "
-            f"{', '.join(having) or 'none in this run has one'}"
+            f"learners: got {named or 'a run'} without an opponent model, expected "
+            + (f"some of {', '.join(having)}" if having else "a run in which some learner has one")
         )
     return some_of(having, named, most)
 

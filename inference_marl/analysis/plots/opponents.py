@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -22,11 +22,14 @@ from inference_marl.statistics.intervals import FloatArray, mean_band
 from inference_marl.types import PROBABILITY
 
 MAX_ROWS, MAX_TYPES = 6, len(drawing.PALETTE)
-"""Rows (agents, or dimensions of their opponents' actions) and most probable types of opponents that a figure shows; it
-says how many it leaves out."""
+"""Rows (agents, their opponents, and dimensions of these' actions) and most probable types of opponents that a figure
+shows; it says how many it leaves out."""
 
 THIN_PATHS, PATH_POINTS = 20, 60
 """Replicates whose paths are drawn, and records that these go through; with more, noise hides their direction."""
+
+MAX_STACKED = 2
+"""Learners below each other in the figure of who believes what of whom, unless they are named."""
 
 MAX_SURFACES, SURFACES_BESIDE = 8, 4
 """Learners whose paths are drawn unless they are named, and how many of them side by side."""
@@ -58,7 +61,7 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
     for axes, (agent, part) in zip(panels.axes, panels.rows, strict=True):
         axes[0].set_ylabel(f"agent {agent}\n{_tracked_name(posterior, agent, part)}")
         if posterior.attrs["kind"] == "continuous" and "optimal_opponent_action" in posterior:
-            best = float(posterior["optimal_opponent_action"].isel(agent=agent, opponent_dim=part))
+            best = float(by_part(posterior, ["optimal_opponent_action"]).isel(agent=agent, part=part).to_dataarray()[0])
             for axis in axes:
                 axis.axhline(best, color="#999999", linewidth=0.8, zorder=0.5)
     what = "mean and 95 % interval" if replicate is None else f"replicate {replicate} alone"
@@ -119,14 +122,22 @@ def tracked_beliefs(posterior: xr.Dataset) -> xr.Dataset:
         return found.mean(["draw", "state"], keep_attrs=True)
     if "optimal_opponent_action" in posterior:
         probabilities = {name: optimum_probability(posterior, str(name)) for name in found}
-        return xr.Dataset(probabilities, attrs=posterior.attrs).expand_dims(part=1)
+        known = xr.Dataset(probabilities, attrs=posterior.attrs)
+        return known.rename(other="part") if "other" in known.sizes else known.expand_dims(part=1)
     return found.isel(opponent_action=0, drop=True).mean("state", keep_attrs=True)
 
 
-def by_part(posterior: xr.Dataset) -> xr.Dataset:
-    """The beliefs about opponents; `part` is the dimension of their actions, one for discrete ones."""
-    found = posterior[[name for name in drawing.ROLES if name in posterior]]
-    return found.expand_dims(part=1) if posterior.attrs["kind"] == "discrete" else found.rename(opponent_dim="part")
+def by_part(posterior: xr.Dataset, names: Iterable[str] = tuple(drawing.ROLES)) -> xr.Dataset:
+    """Beliefs about opponents; `part` counts several opponents and, of continuous actions, their dimensions."""
+    found = posterior[[name for name in names if name in posterior]]
+    apart = [dim for dim in ("other", "opponent_dim") if dim in found.sizes]
+    return found.stack(part=apart, create_index=False) if apart else found.expand_dims(part=1)
+
+
+def _of_whom(posterior: xr.Dataset, part: int) -> tuple[str, int]:
+    """Whom a part is about, in words if there are several opponents, and which dimension of the actions it is."""
+    other, dim = divmod(part, posterior.sizes.get("opponent_dim", 1))
+    return (f"agent {other}" if "other" in posterior.sizes else ""), dim
 
 
 def range_of(posterior: xr.Dataset) -> tuple[float, float]:
@@ -135,11 +146,16 @@ def range_of(posterior: xr.Dataset) -> tuple[float, float]:
 
 
 def _tracked_name(posterior: xr.Dataset, agent: int, part: int) -> str:
+    whom, dim = _of_whom(posterior, part)
     if posterior.attrs["kind"] == "continuous":
-        return "opponents' mean action" + (f" (dim {part})" if posterior.sizes["opponent_dim"] > 1 else "")
+        return f"{whom or 'opponent'}'s mean action" + (f" (dim {dim})" if posterior.sizes["opponent_dim"] > 1 else "")
     names, best = posterior["opponent_action"].to_numpy(), posterior.get("optimal_opponent_action")
-    followed = names[:1] if best is None else names[best.isel(agent=agent).to_numpy().astype(bool)]
-    return f"P(opponent plays {' or '.join(map(str, followed))})"
+    if best is None:
+        followed = names[:1]
+    else:
+        whose = {"agent": agent} | ({"other": part} if "other" in best.sizes else {})
+        followed = names[best.isel(whose).to_numpy().astype(bool)]
+    return f"P({whom or 'opponent'} plays {' or '.join(map(str, followed))})"
 
 
 @drawing.styled
@@ -199,12 +215,61 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
         if not discrete:
             axis.set(xlim=limits, ylim=(0, None))
     for axes, (agent, part) in zip(panels.axes, panels.rows, strict=True):
-        dim = f", dim {part}" if last.sizes["part"] > 1 else ""
-        axes[0].set_ylabel(f"agent {agent}{dim}\n{'probability' if discrete else 'density'}")
+        whom, number = _of_whom(posterior, part)
+        dim = f", dim {number}" if posterior.sizes.get("opponent_dim", 1) > 1 else ""
+        axes[0].set_ylabel(f"agent {agent}{whom and ' on '}{whom}{dim}\n{'probability' if discrete else 'density'}")
     for axis in panels.axes[-1]:
         axis.set_xlabel("opponents' action")
     what = f"at the end, {'mean and 95 % interval' if discrete else 'all draws'}{panels.left_out}{left_out}"
     return drawing.finish(panels.figure, what, panels.axes[0, 0], of=posterior)
+
+
+@drawing.styled
+def who_believes_what(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
+    """Who believes what of whom at the last record: a row per agent, a column per agent that it is about.
+
+    Opponent model, prior and actual policy, averaged over states: bars of means over replicates with 95 % intervals, or
+    densities of the draws of a continuous action's first dimension. On the diagonal, what the agent itself does.
+
+    Args:
+        posterior: as in `posterior.nc`, of three or more agents.
+        learners: which arms, one below the other; up to `MAX_STACKED` of those with an opponent model if `None`.
+
+    Raises:
+        InspectError: if no such learner has an opponent model, or there are two agents only.
+    """
+    shown, left_out = drawing.modellers(posterior, learners, MAX_STACKED)
+    if "other" not in posterior.sizes:
+        raise InspectError("posterior: got beliefs about one opponent each, expected three agents or more")
+    count, discrete = min(posterior.sizes["agent"], MAX_ROWS), posterior.attrs["kind"] == "discrete"
+    last, own = posterior.isel(step=-1), {"action": "opponent_action", "action_dim": "opponent_dim"}
+    figure, grid = drawing.panels(count * len(shown), count, (2.1, 1.5), sharey=discrete)
+    for (row, other), axis in np.ndenumerate(grid):
+        learner, agent = shown[row // count], row % count
+        here = last.sel(learner=learner).isel(agent=agent)
+        if agent == other:
+            policy = here["policy"].rename({old: new for old, new in own.items() if old in here["policy"].sizes})
+            found = {"opponent_policy": policy}
+            axis.set_facecolor("#f4f4f4")
+        else:
+            found = {name: here[name].isel(other=other) for name in drawing.ROLES if name in here}
+        for i, (name, values) in enumerate(found.items()):
+            if discrete:
+                draw_bars(axis, values, 0.27 * (i - 1) * (agent != other), 0.25, drawing.ROLES[name])
+            else:
+                first = values.isel(opponent_dim=0)
+                draw_density(axis, first, range_of(posterior), drawing.ROLES[name], filled=name == "opponent_model")
+                axis.set(xlim=range_of(posterior), ylim=(0, None))
+        if other == 0:
+            arm = f"{learner}\n" if len(shown) > 1 and agent == 0 else ""
+            axis.set_ylabel(f"{arm}agent {agent}\n{'probability' if discrete else 'density'}")
+        if row == 0:
+            axis.set_title(f"of agent {other}")
+    for axis in grid[-1]:
+        axis.set_xlabel("action")
+    what = f"at the end, {'mean and 95 % interval' if discrete else 'all draws'}; shaded: own policy"
+    cut = drawing.not_shown(posterior.sizes["agent"], count, "more agents")
+    return drawing.finish(figure, what + cut + left_out, grid[0, 1], of=posterior)
 
 
 def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look: drawing.Look) -> FloatArray:

@@ -14,7 +14,13 @@ from inference_marl.analysis.plots.calibration import belief_movement, reliabili
 from inference_marl.analysis.plots.comparison import compared_beliefs
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
 from inference_marl.analysis.plots.learning import elbo_parts, learning_curves
-from inference_marl.analysis.plots.opponents import beliefs, opponent_action_bars, opponent_types_over_time, surface
+from inference_marl.analysis.plots.opponents import (
+    beliefs,
+    opponent_action_bars,
+    opponent_types_over_time,
+    surface,
+    who_believes_what,
+)
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.described import InspectError
 from inference_marl.runs.files import write_atomically
@@ -35,6 +41,7 @@ CAPTIONS = {
     "95 % intervals.",
     "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",
     "opponent_actions": "Opponent model, opponent prior and the opponents' actual policy at the last record.",
+    "who_believes_what": "Who believes what of whom at the last record; shaded: what the agent itself does.",
     "beliefs_by_state": "Beliefs state by state at the last record: opponent model, prior and what the opponents do.",
     "calibration": "Calibration of the opponent models: on the diagonal things happen as often as believed.",
     "belief_change": "How far the opponent models move from record to record, and when each seed's moves most.",
@@ -68,6 +75,8 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
             figures["beliefs"] = beliefs(posterior)
             figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
             figures["opponent_actions"] = opponent_action_bars(posterior)
+            if "other" in posterior.sizes:
+                figures["who_believes_what"] = who_believes_what(posterior)
             by_state = posterior.sizes["state"] > 1 and places(posterior) == EVERY_STATE
             if posterior.attrs["kind"] == "discrete" and by_state:
                 figures["beliefs_by_state"] = beliefs_by_state(posterior)

@@ -95,8 +95,7 @@ def _texts(posterior: xr.Dataset, measured: Measured) -> dict[str, str]:
 QUESTIONS = (
     Question(
         "How sure are they?",
-        "Entropy in nats over the opponents' joint actions: 0 is certainty, log(number of actions) is none. "
-        + NO_INTERVAL,
+        "Entropy in nats over each opponent's actions: 0 is certainty, log(number of actions) is none. " + NO_INTERVAL,
         "Entropy in nats of the normal fitted to the draws, lower is surer; standard deviation in units of actions. "
         + NO_INTERVAL,
         sureness,
@@ -216,7 +215,7 @@ def believed(recorded: Recorded) -> Section:
         f"{what} prior and truth are the means of P and of the opponents' actual policy.{cut}",
         shown.map(number).rename_axis(index={"state": re.sub(r"s\b", "", where)} if by_state else {}),
         more if left_out else "",
-        ("opponent_actions", "beliefs_by_state", "beliefs", "beliefs_replicate_0", "surface"),
+        ("opponent_actions", "who_believes_what", "beliefs_by_state", "beliefs", "beliefs_replicate_0", "surface"),
     )
 
 

@@ -15,7 +15,17 @@ from inference_marl.learners.deterministic.base import DeterministicActorCritic
 from inference_marl.learners.deterministic.opponents import OPPONENT_ERROR, OPPONENT_KL, OpponentModule, Pair, compared
 from inference_marl.learners.deterministic.stacks import squashed
 from inference_marl.spaces import Discrete, Space
-from inference_marl.types import POSITIVE, Actor, Member, Memory, Metric, Trajectory, Transition, kept_streams
+from inference_marl.types import (
+    POSITIVE,
+    Actor,
+    Member,
+    Memory,
+    Metric,
+    Trajectory,
+    Transition,
+    about_each,
+    kept_streams,
+)
 
 TARGET_ERROR = Metric(
     "target_error",
@@ -65,7 +75,7 @@ class ModellingOthers(DeterministicActorCritic):
         """The policy and, where what the models read is known, what the others are believed to do."""
         found = super().member_beliefs(member, obs, memory, draws)
         believed = None if self.module is None else self.module.opponent_model(member.number, obs, draws)
-        return found if believed is None else {**found, "opponent_model": believed}
+        return found if believed is None else {**found, **about_each("opponent_model", believed)}
 
     def store(self, newest: Trajectory) -> None:
         """Fill the replay, and what the models are fitted to."""

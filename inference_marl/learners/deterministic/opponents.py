@@ -193,10 +193,10 @@ class OpponentModule(Part):
             found |= dict(zip(its, drawn.unflatten(0, (-1, len(its))).unbind(1), strict=True))
         return found
 
-    def opponent_model(self, number: int, obs: Tensor, draws: int) -> Tensor | None:
-        """What a member believes of the others' joint action, as `Actor.beliefs` has it.
+    def opponent_model(self, number: int, obs: Tensor, draws: int) -> list[Tensor] | None:
+        """What a member believes of every other agent's action, as `Actor.beliefs` has it.
 
-        `None` if that depends on what others observe, unless all observe the same; or if actions are of both kinds.
+        `None` if that depends on what others observe, unless all observe the same.
 
         Args:
             number: the member.
@@ -205,15 +205,10 @@ class OpponentModule(Part):
         """
         seat = self.team[number]
         same = self.reads == "own" or (seat.game is not None and seat.game.shared_observation)
-        kinds = {type(seat.action_spaces[other]) for other in seat.opponents}
-        if not same or len(kinds) != 1:
+        if not same:
             return None
         believed = self.beliefs(number, [obs] * len(seat.observations), draws)
-        first, *others = (believed[other] for other in seat.opponents)
-        for each in others:
-            joint = kinds == {Discrete}
-            first = (first.unsqueeze(-1) * each.unsqueeze(-2)).flatten(-2) if joint else torch.cat([first, each], -1)
-        return first
+        return [believed[other] for other in seat.opponents]
 
     @local_parameters()
     @torch.no_grad()

@@ -17,7 +17,7 @@ from inference_marl.inference.schedules import ByReplicate, Number, Schedule, cu
 from inference_marl.inference.tables import draw, finite, mean_per_cell, move, random_table
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.spaces import Discrete
-from inference_marl.types import Actor, Counting, Decision, Dynamics, Experience, Learner, Memory, Trajectory
+from inference_marl.types import Actor, Counting, Decision, Dynamics, Experience, Learner, Memory, Trajectory, about_all
 
 
 @hyperparameters
@@ -120,7 +120,8 @@ class TabularLearner(Counting, Learner):
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
         """The policy and, if there is one, the belief about the opponents."""
         model = self.belief(obs)
-        return {"policy": self(obs)} | ({} if model is None else {"opponent_model": model})
+        believed = {} if model is None else about_all("opponent_model", model, self.seat.opponent_actions)
+        return {"policy": self(obs), **believed}
 
 
 @hyperparameters

@@ -33,6 +33,15 @@ def several_states(count: int = 3) -> xr.Dataset:
     return wide.assign(opponent_type=wide["opponent_model"].rename(opponent_action="type"))
 
 
+def of_three(posterior: xr.Dataset) -> xr.Dataset:
+    """The beliefs of two agents as those of three about each other: agent 2 is a second agent 1."""
+    wide = posterior.isel(agent=[0, 1, 1]).assign_coords(agent=[0, 1, 2])
+    about_others = [name for name in wide if str(name).startswith(("opponent_", "optimal_opponent"))]
+    each = wide[about_others].expand_dims(other=[0, 1, 2])
+    own = wide.drop_vars(about_others)
+    return own.merge(each.where(each["other"] != each["agent"])).assign_attrs(posterior.attrs)
+
+
 MANY = several_states()
 FIGURES = {
     "learning_curves": lambda: plots.learning_curves(DISCRETE["metrics"]),
@@ -45,6 +54,10 @@ FIGURES = {
     "beliefs, continuous": lambda: plots.beliefs(CONTINUOUS["posterior"]),
     "opponent_action_bars": lambda: plots.opponent_action_bars(DISCRETE["posterior"]),
     "opponent_action_bars, continuous": lambda: plots.opponent_action_bars(CONTINUOUS["posterior"]),
+    "beliefs of three": lambda: plots.beliefs(of_three(DISCRETE["posterior"])),
+    "opponent_action_bars of three": lambda: plots.opponent_action_bars(of_three(DISCRETE["posterior"])),
+    "who_believes_what": lambda: plots.who_believes_what(of_three(DISCRETE["posterior"])),
+    "who_believes_what, continuous": lambda: plots.who_believes_what(of_three(CONTINUOUS["posterior"])),
     "beliefs_by_state": lambda: plots.beliefs_by_state(MANY),
     "opponent_types": lambda: plots.opponent_types_over_time(MANY),
     "calibration": lambda: plots.reliability(DISCRETE["posterior"]),
@@ -147,14 +160,28 @@ def test_beliefs_without_an_optimum_follow_the_first_action() -> None:
 
 
 def test_learners_without_an_opponent_model_are_refused() -> None:
-    with pytest.raises(InspectError, match="expected some of: rommeo_q, rommeo_q_emp, jal"):
+    with pytest.raises(InspectError, match="expected some of rommeo_q, rommeo_q_emp, jal"):
         plots.beliefs(DISCRETE["posterior"], learners=["wolf_phc"])
-    with pytest.raises(InspectError, match="none in this run has one"):
+    with pytest.raises(InspectError, match="expected a run in which some learner has one"):
         plots.opponent_action_bars(DISCRETE["posterior"].drop_vars("opponent_model"))
     with pytest.raises(InspectError, match="got no opponent_policy"):
         plots.reliability(DISCRETE["posterior"].drop_vars("opponent_policy"))
     with pytest.raises(InspectError, match="no learner with an ELBO"):
         plots.elbo_parts(CONTINUOUS["metrics"].sel(learner=["wolf_phc"]))
+
+
+def test_who_believes_what_of_whom() -> None:
+    """A panel's bars are the agent's belief about the other one; on the diagonal stands its own policy."""
+    posterior = of_three(DISCRETE["posterior"])
+    posterior["opponent_model"][{"agent": 2, "other": 0}] = [0.1, 0.2, 0.7]
+    axes = np.reshape(plots.who_believes_what(posterior, ["rommeo_q"]).axes, (3, 3))
+    heights = [[[bar.get_height() for bar in axis.patches] for axis in row] for row in axes]
+    assert heights[2][0][:3] == pytest.approx([0.1, 0.2, 0.7])
+    last = posterior.sel(learner="rommeo_q").isel(step=-1, state=0).mean("replicate")
+    assert heights[0][2][3:6] == pytest.approx(last["opponent_prior"].isel(agent=0, other=2).to_numpy())
+    assert heights[1][1] == pytest.approx(last["policy"].isel(agent=1).to_numpy())
+    with pytest.raises(InspectError, match="expected three agents or more"):
+        plots.who_believes_what(DISCRETE["posterior"])
 
 
 def test_bars_are_the_final_means() -> None:
@@ -355,7 +382,7 @@ def test_many_agents_and_dims_are_cut_to_what_is_legible() -> None:
     wide = xr.concat([posterior] * 4, dim="opponent_dim", data_vars="minimal")
     figure = plots.beliefs(wide)
     assert len(figure.axes) == 6
-    assert figure.axes[1].get_ylabel() == "agent 0\nopponents' mean action (dim 1)"
+    assert figure.axes[1].get_ylabel() == "agent 0\nopponent's mean action (dim 1)"
     assert "2 more rows not shown" in figure.get_suptitle()
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from inference_marl.analysis.recorded import read
 from inference_marl.analysis.report.findings import HEADLINE, believed, evidence, findings, overview, played, types
 from inference_marl.analysis.tables import Section
 from inference_marl.statistics.quantities import OF_BELIEFS
@@ -112,7 +113,8 @@ def test_the_evidence_is_the_elbo_and_its_gap(tmp_path: Path) -> None:
     }
 
 
-def test_each_opponent_has_rows_of_its_own(tmp_path: Path) -> None:
+def test_each_opponent_has_rows_of_its_own_also_in_runs_of_joint_actions(tmp_path: Path) -> None:
+    """0.1.0 recorded beliefs about several opponents' joint action, the last one's running fastest."""
     metrics = run_folder.discrete(2, 3)["metrics"].isel(learner=[0], agent=[0, 0, 1]).assign_coords(agent=[0, 1, 2])
     shape = (1, 2, 3, 3, 1)
     first, second = np.array([0.9, 0.1]), np.array([0.2, 0.3, 0.5])
@@ -131,7 +133,7 @@ def test_each_opponent_has_rows_of_its_own(tmp_path: Path) -> None:
         {"learner": ["rommeo_q"], "step": [1, 2, 3], "action": list("ABC")},
         {"kind": "discrete"},
     )
-    shown = table(believed(run_folder.recorded(tmp_path, metrics=metrics, posterior=posterior)))
+    shown = table(believed(read(run_folder.write(tmp_path / "run", metrics=metrics, posterior=posterior))))
     expected = {0: first, 1: second, 2: third}
     assert shown["mean"].to_dict() == {
         ("rommeo_q", agent, opponent, "ABC"[i]): f"{probability:.3f}"
