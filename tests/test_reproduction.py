@@ -328,6 +328,22 @@ def test_matching_pennies_is_zero_sum() -> None:
     torch.testing.assert_close(returns[:, 0], -returns[:, 1])
 
 
+@pytest.mark.slow
+def test_what_factors_cannot_say_of_several_opponents(tmp_path: Path) -> None:
+    """A product of factors is far from a posterior that expects the others to agree, what conditions on them is not."""
+    experiment = runs_of("several_opponents.yaml")["agree"]
+    named = ("autoregressive", "independent", "local")
+    short = experiment.replace(arms={name: experiment.arms[name] for name in named}, replicates=4)
+    metrics = xr.load_dataset(run_experiment(short, tmp_path, progress=False) / "metrics.nc")
+    last = metrics.isel(step=-1).mean("agent")
+    gap = {name: last["elbo_gap"].sel(learner=name) for name in named}
+    assert (gap["autoregressive"] < 0.01).all()
+    assert (gap["local"] < 0.01).all()
+    assert (gap["independent"] > 0.6).all()
+    assert (last["total_correlation"].sel(learner="autoregressive") > 0.5).all()
+    assert (last["total_correlation"].sel(learner="independent") < 1e-6).all()
+
+
 def rewards_on_the_grid(run: Experiment, policies: xr.DataArray | None = None) -> torch.Tensor:
     """Exact reward per step, horizon included: of the most probable actions by replicate, or the best there can be."""
     game = run.game
