@@ -46,7 +46,8 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))
 LARGE = {
     *("games_table", "equal_optima", "cross_play", "rommeo_figure1", "convergence_rates", "any_scale", "any_scale_ac"),
-    *("rommeo_figure2", "rommeo_figure2_tuning"),
+    *("rommeo_figure2", "rommeo_figure2_tuning", "rommeo_figure2_exploration", "rommeo_ac_to_ddpg_om"),
+    *("to_the_letter", "several_opponents"),
     *("rommeo_ac_ablation", "rommeo_q_ablation", "forecast_ablation"),
 }
 SMALLER_FIRST = [
