@@ -29,6 +29,8 @@ class Opponents(Conditional):
     """
 
     over: ClassVar[Over] = "each"
+    takes_list: ClassVar[bool] = True
+    """Whether opponents may have templates of their own."""
 
     factors: Any  # a PyroModuleList, which is not generic
     spaces: tuple[Space, ...]
@@ -47,6 +49,8 @@ class Opponents(Conditional):
         if self.target != (self.spaces if len(self.spaces) > 1 else self.spaces[0]):
             raise IncompatibleError(f"{type(self).__name__} got {self.target}, expected the opponents' actions")
         with within("factor"):
+            if not (self.takes_list or isinstance(self.factor, Conditional)):
+                raise IncompatibleError(f"{type(self).__name__} got a list, expected one conditional for all")
             one = self.factor if isinstance(self.factor, Conditional) else None
             unfit = [space for space in self.spaces if one is not None and not isinstance(space, one.targets)]
             if 0 < len(unfit) < len(self.spaces):
@@ -131,6 +135,8 @@ class Shared(Opponents):
         factor: of the conditional that they share.
     """
 
+    takes_list = False
+
     def __init__(self, factor: Conditional) -> None:
         super().__init__(factor)
 
@@ -159,6 +165,8 @@ class Joint(Opponents):
     Args:
         factor: the conditional over the joint action, the last opponent's running fastest.
     """
+
+    takes_list = False
 
     def __init__(self, factor: Conditional) -> None:
         super().__init__(factor)

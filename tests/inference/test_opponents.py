@@ -19,9 +19,11 @@ from inference_marl.guides import (
     Empirical,
     Guide,
     Independent,
+    Joint,
     OpponentFirst,
     Optimal,
     PolicyFirst,
+    Shared,
     SplineFlow,
     Tabular,
     TanhNormalMixture,
@@ -363,6 +365,13 @@ def test_a_product_of_marginals_cannot_follow_correlated_opponents() -> None:
 def test_a_factor_that_does_not_fit_is_refused(make: Any, message: str) -> None:
     with pytest.raises(IncompatibleError, match=message):
         discrete(make())
+
+
+@pytest.mark.parametrize("several", [Shared, Joint])
+def test_one_template_for_all_is_not_a_list(several: Any) -> None:
+    seat = a_seat(Discrete(2), Discrete(3), Discrete(3))
+    with pytest.raises(IncompatibleError, match=r"^opponent_model\W+factor: \w+ got a list"):
+        OpponentFirst(several([Tabular(), Tabular()]), Optimal()).bind(seat)
 
 
 def test_it_is_refused_as_the_policy() -> None:
