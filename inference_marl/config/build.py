@@ -25,6 +25,8 @@ import inference_marl.games
 import inference_marl.guides
 import inference_marl.learners
 import inference_marl.models
+import inference_marl.simulators.pettingzoo
+import inference_marl.simulators.vmas
 from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, plain, public_path, within
 from inference_marl.inference.action_gradients import ActionGradient

@@ -236,6 +236,9 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
         until = {"until": arm.recorder.index()} if arm else {}
         tell(found, arm.step - found if arm else 0, why=str(error), traceback=raised, **until)
         return str(error)
+    finally:
+        if arm is not None:
+            arm.close()
     lost = {str(replicate): why for replicate, why in sorted(arm.failures.why.items())}
     tell(found, arm.step - found, index=arm.recorder.index(), failed_replicates=lost)
     return None

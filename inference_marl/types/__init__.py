@@ -6,7 +6,7 @@ Shapes: `[time x] replicates x environments x event` in play, `replicates x batc
 
 from inference_marl.types.actor import BELIEFS, Actor, Learner, most_probable
 from inference_marl.types.binding import Bindable, Counting, Part, kept_streams, own_stream, seed_streams
-from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step
+from inference_marl.types.game import Dynamics, ForeignGame, Game, Observed, Outcome, Simulator, State, Step
 from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric, check_declared
 from inference_marl.types.seat import Seat
 from inference_marl.types.team import Member, Team
@@ -25,6 +25,7 @@ __all__ = [
     "Decision",
     "Dynamics",
     "Experience",
+    "ForeignGame",
     "Game",
     "Learner",
     "Member",
