@@ -26,8 +26,10 @@ def simulate(
 
     Args:
         game: what is played.
-        replicates, environments: how many.
-        device, dtype: where tensors live and their floating type.
+        replicates: how many.
+        environments: how many for each of them.
+        device: where tensors live.
+        dtype: their floating type.
         seed: random seed, for games whose chances are not drawn from torch's stream.
     """
     if isinstance(game, ForeignGame):

@@ -21,13 +21,15 @@ from inference_marl.described import first_line
 
 Array = NDArray[Any]
 
+RAISED = (Exception, SystemExit)
+"""What somebody else's code may raise: leaving the program is none of its business."""
 LOOKED_AT = 3
 """Steps in which an environment is tried out before a run."""
 MASK = "action_mask"
 """What PettingZoo calls legal actions, in an observation or in what it says besides."""
 
 
-class Fault(ValueError):
+class FaultError(ValueError):
     """Something that an environment does or says and that cannot be used; one line."""
 
 
@@ -50,30 +52,32 @@ class Recipe(NamedTuple):
         """Import and call what makes it.
 
         Raises:
-            Fault: if that cannot be done, or gives anything but a parallel environment; begins with the argument.
+            FaultError: if that cannot be done, or gives anything but a parallel environment; begins with the argument.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on standard output
         module, _, name = self.path.rpartition(".")
         try:
             factory = getattr(importlib.import_module(module), name)
-        except Exception as error:
-            raise Fault(
-                f"env: got {self.path}, which cannot be imported ({type(error).__name__}: {first_line(error)}), expected "
-                "the import path of what makes a parallel environment; install its package, or put its file beside the "
-                "experiment's"
+        except RAISED as error:
+            raise FaultError(
+                f"env: got {self.path}, which cannot be imported ({type(error).__name__}: {first_line(error)}), "
+                "expected the import path of what makes a parallel environment; install its package, or put its file "
+                "beside the experiment's"
             ) from error
         if not callable(factory):
-            raise Fault(f"env: got {self.path}, a {type(factory).__name__}, expected what makes a parallel environment")
+            raise FaultError(
+                f"env: got {self.path}, a {type(factory).__name__}, expected what makes a parallel environment"
+            )
         try:
             made = factory(**self.arguments)
-        except Exception as error:
-            raise Fault(
+        except RAISED as error:
+            raise FaultError(
                 f"arguments: got {dict(self.arguments)}, with which {self.path} raises {type(error).__name__} "
                 f"({first_line(error)}), expected arguments that it takes"
             ) from error
         if not isinstance(made, ParallelEnv):
             hint = f"; its module may have {module}.parallel_env" if name == "env" else ""
-            raise Fault(f"env: got {self.path}, which makes a {type(made).__name__}, expected a ParallelEnv{hint}")
+            raise FaultError(f"env: got {self.path}, which makes a {type(made).__name__}, expected a ParallelEnv{hint}")
         return made
 
 
@@ -138,7 +142,7 @@ class Environment:
         self.env = recipe.make()
         self.agents = tuple(getattr(self.env, "possible_agents", ()))
         if not self.agents:
-            raise Fault(f"env: got {recipe.path} without possible_agents, expected all agents that there may be")
+            raise FaultError(f"env: got {recipe.path} without possible_agents, expected all agents that there may be")
         self.observations = tuple(self._space("observation", agent) for agent in self.agents)
         self.action_spaces = tuple(self._space("action", agent) for agent in self.agents)
         self.masked = masked
@@ -149,7 +153,7 @@ class Environment:
         """What it is made of, and whether its seed says all; plays a few steps, twice.
 
         Raises:
-            Fault: if something cannot be used.
+            FaultError: if something cannot be used.
         """
         first, second = (self._tried() for _ in range(2))
         assert self.masked is not None
@@ -162,7 +166,9 @@ class Environment:
         found = [*seen.obs, seen.alive]
         chances = np.random.default_rng(0)
         for _ in range(LOOKED_AT):
-            seen, rewards, _, ended = self.step([_some_action(space, mask, chances) for space, mask in self._acting(seen)])
+            seen, rewards, _, ended = self.step(
+                [_some_action(space, mask, chances) for space, mask in self._acting(seen)]
+            )
             found += [*seen.obs, seen.alive, rewards]
             if ended:
                 break
@@ -177,7 +183,7 @@ class Environment:
         try:
             obs, infos = self.env.reset(seed=seed)
             there = set(self.env.agents)
-        except Exception as error:
+        except RAISED as error:
             self._refuse(f"{type(error).__name__} ({first_line(error)}) from reset", "observations", error=error)
         self._check_known(there)
         self.alive = np.array([agent in there for agent in self.agents])
@@ -197,7 +203,7 @@ class Environment:
         try:
             obs, rewards, terminations, truncations, infos = self.env.step(said)
             there = set(self.env.agents)
-        except Exception as error:
+        except RAISED as error:
             self._refuse(f"{type(error).__name__} ({first_line(error)})", "a step", error=error)
         self.clock += 1
         self._check_known(there)
@@ -228,21 +234,23 @@ class Environment:
     def _space(self, what: str, agent: Any) -> gymnasium.Space[Any]:
         try:
             space = getattr(self.env, f"{what}_space")(agent)
-        except Exception as error:
-            raise Fault(
-                f"env: got {type(error).__name__} from {self.recipe.path} when asked for the {what} space of agent "
-                f"{agent}, expected one"
+        except RAISED as error:
+            raise FaultError(
+                f"env: got {type(error).__name__} ({first_line(error)}) from {self.recipe.path} when asked for the "
+                f"{what} space of agent {agent}, expected one"
             ) from error
         if what == "observation" and isinstance(space, spaces.Dict) and "observation" in space.spaces:
             space = space["observation"]
         kinds = "iufb" if what == "observation" else "f"
-        if isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and space.dtype.kind in kinds):
-            if 0 not in (space.shape or ()):
-                return space
+        of_numbers = isinstance(space, spaces.Box) and space.dtype.kind in kinds and 0 not in space.shape
+        if isinstance(space, spaces.Discrete) or of_numbers:
+            return space
         expected = "Discrete, or Box of numbers" if what == "observation" else "Discrete, or Box of floating numbers"
         also = ', or Dict with an "observation" of these' if what == "observation" else ""
         got = " ".join(str(space).split())
-        raise Fault(f"env: got {got} as the {what} space of agent {agent} in {self.recipe.path}, expected {expected}{also}")
+        raise FaultError(
+            f"env: got {got} as the {what} space of agent {agent} in {self.recipe.path}, expected {expected}{also}"
+        )
 
     def _check_known(self, there: set[Any]) -> None:
         if not there <= set(self.agents):
@@ -282,9 +290,7 @@ class Environment:
             self._refuse(f"a reward of {reward.item()}", "a finite number", agent)
         return float(reward.item())
 
-    def _seen(
-        self, obs: Any, infos: Any, acted: Array, wanted: Array, choosing: Array | None = None
-    ) -> Seen:
+    def _seen(self, obs: Any, infos: Any, acted: Array, wanted: Array, choosing: Array | None = None) -> Seen:
         """What agents see: of those that are `wanted` it must be there; those that are `choosing` may be masked."""
         choosing = wanted if choosing is None else choosing
         seen: list[Array] = []
@@ -341,11 +347,11 @@ class Environment:
         return mask.astype(bool)
 
     def _refuse(
-        self, got: str, expected: str, agent: Any | None = None, error: Exception | None = None
+        self, got: str, expected: str, agent: Any | None = None, error: BaseException | None = None
     ) -> NoReturn:
         where = f"{self.recipe.path}{f', {self.name}' if self.name else ''}, step {self.clock} of its episode"
         whose = "" if agent is None else f", agent {agent}"
-        raise Fault(f"{where}{whose}: got {got}, expected {expected}") from error
+        raise FaultError(f"{where}{whose}: got {got}, expected {expected}") from error
 
 
 class Batch(NamedTuple):
@@ -436,7 +442,7 @@ class Copies:
             try:
                 for time in range(len(actions[0]) - count, len(actions[0])):
                     seen = env.step([action[time, number] for action in actions]).seen
-            except Fault:  # since it is another episode
+            except FaultError:  # since it is another episode
                 done[number] = False
             self._seen[number] = seen
         return self._batch(), done

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,9 @@ class Plan:
             observations = tuple(_space(space, loose=True) for space in layout.observations)
             action_spaces = tuple(_space(space) for space in layout.action_spaces)
         except ValueError as error:
-            raise ValueError(f"env: got {path} with a space that cannot be used ({error}), expected low < high") from error
+            raise ValueError(
+                f"env: got {path} with a space that cannot be used ({error}), expected low < high"
+            ) from error
         return cls(recipe, processes, timeout, layout, observations, action_spaces)
 
     def host(self, names: Sequence[str]) -> Host:
@@ -95,13 +97,20 @@ class PettingZooSimulator(Simulator):
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
     ) -> None:
-        self.plan, self.shape, self.device, self.dtype, self.seed = plan, (replicates, environments), device, dtype, seed
+        self.plan, self.shape, self.device, self.dtype, self.seed = (
+            plan,
+            (replicates, environments),
+            device,
+            dtype,
+            seed,
+        )
         self.observations, self.action_spaces = plan.observations, plan.action_spaces
         numbers = range(replicates * environments)
         parts = [part for part in np.array_split(numbers, max(1, min(plan.processes, len(numbers)))) if len(part)]
         self._ranges = [range(int(part[0]), int(part[-1]) + 1) for part in parts]
         self._hosts: list[Host] = []
-        self._safely(lambda: self._hosts.extend(plan.host([self._name(n) for n in each]) for each in self._ranges))
+        with self._closed_if_it_fails():
+            self._hosts += [plan.host([self._name(n) for n in each]) for each in self._ranges]
         self._answers()
         self._episodes = np.zeros(len(numbers), dtype=np.int64)  # begun in each copy
         self._since = np.zeros(len(numbers), dtype=np.int64)  # steps of the current one
@@ -122,7 +131,8 @@ class PettingZooSimulator(Simulator):
             for host, its in zip(self._hosts, self._ranges, strict=True)
         ]
         for host, its_seeds in hosts:
-            self._safely(lambda host=host, its_seeds=its_seeds: host.ask("begin", its_seeds))
+            with self._closed_if_it_fails():
+                host.ask("begin", its_seeds)
         self._batch = Batch.joined(self._answers())
 
     def observe(self) -> Observed:
@@ -141,14 +151,13 @@ class PettingZooSimulator(Simulator):
             ValueError: in one line, if an environment does or says something that cannot be used, naming environment,
                 replicate, agent and step.
         """
-        played = [
-            action.detach().cpu().flatten(0, 1).numpy() for action in finite_actions(self.action_spaces, actions)
-        ]
+        played = [action.detach().cpu().flatten(0, 1).numpy() for action in finite_actions(self.action_spaces, actions)]
         self._since += 1
         self._log = [*self._log, played][-min(int(self._since.max()), LONGEST) :] if self.plan.layout.repeats else []
         for host, its in zip(self._hosts, self._ranges, strict=True):
             mine = [action[its.start : its.stop] for action in played]
-            self._safely(lambda host=host, mine=mine: host.ask("step", mine))
+            with self._closed_if_it_fails():
+                host.ask("step", mine)
         batches, rewards, terminated, ended = zip(*self._answers(), strict=True)
         self._batch = Batch.joined(batches)
         paid = torch.from_numpy(np.concatenate(rewards)).view(*self.shape, -1).to(self.device, self.dtype)
@@ -187,7 +196,8 @@ class PettingZooSimulator(Simulator):
             part = slice(its.start, its.stop)
             asked = (seeds[part], steps[part].tolist(), [each[:, part] for each in log])
             patience = 1.0 + float(steps[part].sum()) / max(len(its), 1)
-            self._safely(lambda host=host, asked=asked, patience=patience: host.ask("again", *asked, patience=patience))
+            with self._closed_if_it_fails():
+                host.ask("again", *asked, patience=patience)
         batches, done = zip(*self._answers(), strict=True)
         self._batch = Batch.joined(batches)
         there = np.concatenate(done) & (self._since == steps)
@@ -197,9 +207,9 @@ class PettingZooSimulator(Simulator):
             return None
         if self.plan.layout.repeats:
             warnings.warn(
-                f"{self.plan.recipe.path}: got other observations when its episodes were played again, expected those of "
-                f"before; in {int((~there).sum())} of {len(copies)} environments new ones begin, and numbers may differ "
-                "from those of an unbroken run",
+                f"{self.plan.recipe.path}: got other observations when its episodes were played again, expected those "
+                f"of before; in {int((~there).sum())} of {len(copies)} environments new ones begin, and numbers may "
+                "differ from those of an unbroken run",
                 stacklevel=2,
             )
         return self._flags(~there)
@@ -215,12 +225,14 @@ class PettingZooSimulator(Simulator):
         return int(np.random.SeedSequence(said).generate_state(1)[0] >> 1)
 
     def _answers(self) -> list[Any]:
-        return self._safely(lambda: [host.hear() for host in self._hosts])
+        with self._closed_if_it_fails():
+            return [host.hear() for host in self._hosts]
 
-    def _safely(self, act: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _closed_if_it_fails(self) -> Iterator[None]:
         """Whatever happens inside, no process is left."""
         try:
-            return act()
+            yield
         except BaseException:
             self.close()
             raise
@@ -239,7 +251,7 @@ def _space(space: gymnasium.Space[Any], loose: bool = False) -> Space:
         return Discrete(int(space.n))
     assert isinstance(space, spaces.Box)
     low, high = (np.asarray(edge, dtype=np.float64) for edge in (space.low, space.high))
-    low, high = (np.where(np.abs(edge) > LARGEST, np.sign(edge) * math.inf, edge) for edge in (low, high))
+    low, high = (np.where(np.abs(edge) > LARGEST, np.copysign(math.inf, edge), edge) for edge in (low, high))
     if loose:
         low, high = np.where(low < high, low, -math.inf), np.where(low < high, high, math.inf)
     if (low == low.flat[0]).all() and (high == high.flat[0]).all():

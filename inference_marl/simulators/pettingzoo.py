@@ -13,10 +13,10 @@ from inference_marl.types import ForeignGame, Simulator
 class PettingZoo(ForeignGame):
     """Any parallel environment of PettingZoo, by the import path of what makes it.
 
-    Making this description, and so reading an experiment file that names it, imports `env`, calls it and tries it for a
-    few steps: **somebody else's code runs, as with any class of a user's own**. Name only environments that you trust.
-    What that makes must be a `pettingzoo.ParallelEnv`. Looking at a finished run (`inspect`, `read`) runs nothing of it,
-    and a checkpoint holds numbers only.
+    Making this description, and so building an experiment file that names it, imports `env`, calls it and tries what it
+    makes for a few steps: **somebody else's code runs, as with any class of a user's own**, so name only environments
+    that you trust. What it makes must be a `pettingzoo.ParallelEnv`. Looking at a finished run (`inspect`, `read`) runs
+    nothing of it, and a checkpoint holds numbers only.
 
     Seats are the environment's `possible_agents`, in order. `Discrete` spaces, and boxes of any shape, are as they are;
     a box whose bounds differ is a vector of them. Observations outside of their box are passed on. Other spaces are
@@ -27,15 +27,16 @@ class PettingZoo(ForeignGame):
     its replicate, its environment and the episode's number: neither the number of copies nor of processes changes it.
 
     Termination is PettingZoo's termination. Its truncation, and `horizon`, are time limits, after which values are
-    bootstrapped. Agents that leave early, for either reason, count as terminated, and what they would do is ignored; only
-    learners that know of that accept such games (`Maddpg` and its relatives).
+    bootstrapped. Agents that leave early, for either reason, count as terminated, and what they would do is ignored;
+    only learners that know of that accept such games (`Maddpg` and its relatives).
 
-    A run that is stopped in the middle of an episode plays it again from its seed when it is resumed, up to where it was,
-    and so goes on to the bit. Where the same seed and actions lead to something else, the next episode begins instead.
+    A run that is stopped in the middle of an episode plays it again from its seed when it is resumed, up to where it
+    was, and so goes on to the bit. Where the same seed and actions lead to something else, or an episode is longer than
+    10,000 steps, the next episode begins instead; a run says so at its start if that is known by then.
 
     Args:
-        env: import path of a class or function that makes the environment, such as `mpe2.simple_spread_v3.parallel_env`.
-            A file beside the experiment file is found.
+        env: import path of a class or function that makes the environment, such as
+            `mpe2.simple_spread_v3.parallel_env`. A file beside the experiment file is found.
         arguments: what that is called with.
         horizon: steps after which an episode is cut off; `None` leaves it to the environment.
         agents_leave: whether agents may leave before the others do. If not, it is an error.
@@ -58,7 +59,7 @@ class PettingZoo(ForeignGame):
         timeout: Positive = 60.0,
         success_reward: float | None = None,
     ) -> None:
-        if not isinstance(env, str) or not all(part.isidentifier() for part in env.split(".")) or "." not in env:
+        if "." not in str(env) or not all(part.isidentifier() for part in str(env).split(".")):
             raise ValueError(f"env: got {env!r}, expected an import path such as mpe2.simple_spread_v3.parallel_env")
         # Imported where it is needed: gymnasium takes its time.
         from inference_marl.simulators.parallel import Plan

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from inference_marl.described import first_line
-from inference_marl.simulators.environment import Copies, Fault, Recipe
+from inference_marl.simulators.environment import Copies, FaultError, Recipe
 
 GRACE = 2.0
 """Seconds that a process has to close its environments before it is ended."""
@@ -26,7 +26,7 @@ LOOK_EVERY = 0.5
 
 
 class Host(Protocol):
-    """Where some environments are; each question is answered before the next one is asked, the first, to make them, too."""
+    """Where some environments are. Each question is answered before the next one is asked; the first is to make them."""
 
     def ask(self, what: str, *arguments: Any, patience: float = 1.0) -> None:
         """Call a method of the `Copies` there, which may take so many times longer than usual."""
@@ -35,7 +35,7 @@ class Host(Protocol):
         """What it returned.
 
         Raises:
-            Fault: in one line, if it could not be answered.
+            FaultError: in one line, if it could not be answered.
         """
 
     def close(self) -> None:
@@ -80,7 +80,9 @@ class Elsewhere:
         self._which = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         self._connection, there = Pipe()
         number = there.fileno()
-        program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({number}, {os.getpid()})"
+        program = (
+            f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({number}, {os.getpid()})"
+        )
         self._process = subprocess.Popen(
             [sys.executable, *_warnings(), "-c", program],
             pass_fds=[number],
@@ -102,7 +104,7 @@ class Elsewhere:
             while not self._connection.poll(max(0.0, min(1.0, self._until - time.monotonic()))):
                 if time.monotonic() >= self._until:
                     self._end()
-                    raise Fault(
+                    raise FaultError(
                         f"{self.recipe.path}, {self._which}: got no answer from its process within {self._allowed:g} "
                         "seconds, expected one; give it more time (timeout) if it is only slow"
                     )
@@ -110,7 +112,7 @@ class Elsewhere:
         except (EOFError, ConnectionError):
             raise self._gone() from None
         if not fine:
-            raise Fault(answer)
+            raise FaultError(answer)
         return answer
 
     def close(self) -> None:
@@ -130,12 +132,12 @@ class Elsewhere:
         except (OSError, ValueError):
             raise self._gone() from None
 
-    def _gone(self) -> Fault:
+    def _gone(self) -> FaultError:
         self._process.wait(GRACE)
         status = self._process.returncode
         self._end()
         hint = "; if memory is short, use fewer environments" if status is not None and status < 0 else ""
-        return Fault(
+        return FaultError(
             f"{self.recipe.path}, {self._which}: got a process that ended by itself (exit status {status}), expected "
             f"one that plays on{hint}"
         )
@@ -175,7 +177,7 @@ def serve(number: int, parent: int) -> None:
                 else:
                     answer = getattr(copies, what)(*arguments)
                 connection.send((True, answer))
-            except Fault as fault:
+            except FaultError as fault:
                 connection.send((False, str(fault)))
             except Exception as error:
                 connection.send((False, f"got {type(error).__name__}: {first_line(error)}"))

@@ -23,8 +23,9 @@ class Vmas(ForeignGame):
     All `replicates x environments` are one environment of VMAS's, on the run's device and in single precision; what is
     random in them comes from one stream, which the seed begins, and so depends on their number. A scenario's `done` is
     termination, `horizon` a time limit. Observations have no bounds; actions are forces in the agents' ranges, or one
-    number for each combination of discrete ones. A run is resumed to the bit: all numbers of the world, its entities and
-    the scenario are in the checkpoint, and whether that is all is tried before a run.
+    number for each combination of discrete ones. A run is resumed to the bit where the numbers of the world, its entities
+    and the scenario, which a checkpoint holds, are all that there is, which is tried before a run; elsewhere the next
+    episodes begin, and a run says so at its start.
 
     VMAS is under the GPL-3.0 and is imported only if it is asked for.
 
@@ -36,7 +37,7 @@ class Vmas(ForeignGame):
         success_reward: mean reward per step and agent from which a replicate counts as successful.
 
     Raises:
-        ValueError: if VMAS is not installed, or the scenario is unknown, cannot be made, or has spaces that cannot be used.
+        ValueError: if VMAS is not installed, or the scenario is unknown, cannot be made, or has other spaces.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Vmas(ForeignGame):
         env = self.make(1, torch.device("cpu"))
         self.names = tuple(str(agent.name) for agent in env.agents)
         self.observations = tuple(
-            self._space("observation", name, space) for name, space in zip(self.names, env.observation_space, strict=True)
+            self._space("observation", name, space)
+            for name, space in zip(self.names, env.observation_space, strict=True)
         )
         self.action_spaces = tuple(
             self._space("action", name, space) for name, space in zip(self.names, env.action_space, strict=True)
@@ -66,7 +68,7 @@ class Vmas(ForeignGame):
             ValueError: if that cannot be done; begins with the argument.
         """
         try:
-            import vmas
+            import vmas  # type: ignore[import-untyped, unused-ignore]
         except ImportError as error:
             raise ValueError(
                 f"scenario: got {self.scenario}, for which VMAS is missing ({first_line(error)}), expected it to be "
@@ -102,7 +104,8 @@ class Vmas(ForeignGame):
             return Discrete(int(space.n))
         if kind != "Box":
             raise ValueError(
-                f"scenario: got {kind} as the {what} space of {agent} in VMAS's {self.scenario}, expected Box or Discrete"
+                f"scenario: got {kind} as the {what} space of {agent} in VMAS's {self.scenario}, expected Box or "
+                "Discrete"
             )
         if what == "observation":
             return Box(shape=space.shape)
@@ -157,8 +160,12 @@ class VmasSimulator(Simulator):
         self._obs: tuple[Tensor, ...] = ()
         number = int(np.random.SeedSequence([seed]).generate_state(1)[0])
         own = random.Random(number)
-        legacy = np.random.RandomState(number)  # noqa: NPY002 - the kind whose state VMAS exchanges
-        self._random = [torch.Generator().manual_seed(number).get_state(), legacy.get_state(), own.getstate()]
+        legacy = np.random.RandomState(number)
+        self._random: list[Any] = [
+            torch.Generator().manual_seed(number).get_state(),
+            legacy.get_state(),
+            own.getstate(),
+        ]
         self._cuda: Tensor | None = None
         if device.type == "cuda":
             self._cuda = torch.Generator(device).manual_seed(number).get_state()

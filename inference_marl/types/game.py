@@ -251,7 +251,7 @@ class Simulator(ABC):
             `None` if all could.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to do
         """Give back what it holds, such as processes; it is not used after that. Nothing by default."""
 
 
@@ -277,8 +277,10 @@ class ForeignGame(Game):
         """Its environments, of which none has begun an episode.
 
         Args:
-            replicates, environments: how many.
-            device, dtype: where tensors live and their floating type.
+            replicates: how many.
+            environments: how many for each of them.
+            device: where tensors live.
+            dtype: their floating type.
             seed: random seed, from which all that is random in them follows.
         """
 
