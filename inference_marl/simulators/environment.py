@@ -200,12 +200,12 @@ class Environment:
             for agent, space, action, there in zip(self.agents, self.action_spaces, actions, acted, strict=True)
             if there
         }
+        self.clock += 1
         try:
             obs, rewards, terminations, truncations, infos = self.env.step(said)
             there = set(self.env.agents)
         except RAISED as error:
             self._refuse(f"{type(error).__name__} ({first_line(error)})", "a step", error=error)
-        self.clock += 1
         self._check_known(there)
         paid = np.zeros(len(self.agents))
         over, cut = np.zeros_like(acted), np.zeros_like(acted)
@@ -233,7 +233,7 @@ class Environment:
 
     def _space(self, what: str, agent: Any) -> gymnasium.Space[Any]:
         try:
-            space = getattr(self.env, f"{what}_space")(agent)
+            space: gymnasium.Space[Any] = getattr(self.env, f"{what}_space")(agent)
         except RAISED as error:
             raise FaultError(
                 f"env: got {type(error).__name__} ({first_line(error)}) from {self.recipe.path} when asked for the "

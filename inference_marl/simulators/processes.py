@@ -26,7 +26,7 @@ LOOK_EVERY = 0.5
 
 
 class Host(Protocol):
-    """Where some environments are. Each question is answered before the next one is asked; the first is to make them."""
+    """Where some environments are. A question is answered before the next one is asked; the first is to make them."""
 
     def ask(self, what: str, *arguments: Any, patience: float = 1.0) -> None:
         """Call a method of the `Copies` there, which may take so many times longer than usual."""

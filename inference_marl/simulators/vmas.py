@@ -23,9 +23,10 @@ class Vmas(ForeignGame):
     All `replicates x environments` are one environment of VMAS's, on the run's device and in single precision; what is
     random in them comes from one stream, which the seed begins, and so depends on their number. A scenario's `done` is
     termination, `horizon` a time limit. Observations have no bounds; actions are forces in the agents' ranges, or one
-    number for each combination of discrete ones. A run is resumed to the bit where the numbers of the world, its entities
-    and the scenario, which a checkpoint holds, are all that there is, which is tried before a run; elsewhere the next
-    episodes begin, and a run says so at its start.
+    number for each combination of discrete ones.
+
+    A checkpoint holds the numbers of the world, its entities and the scenario. Where these are all that there is, which
+    is tried before a run, it is resumed to the bit; elsewhere the next episodes begin, and a run says so at its start.
 
     VMAS is under the GPL-3.0 and is imported only if it is asked for.
 
