@@ -264,3 +264,10 @@ def raises(**arguments: Any) -> Any:
 
 
 NUMBER = 3
+
+
+def exported(name: str, **arguments: Any) -> Any:
+    """A game of this package, as other libraries see it."""
+    from inference_marl import games
+
+    return games.PettingZooGame(getattr(games, name)(**arguments))
