@@ -49,6 +49,8 @@ class PettingZoo(ForeignGame):
             something that cannot be used; one line that begins with the argument, or names environment and agent.
     """
 
+    aside = frozenset({"processes", "timeout"})
+
     def __init__(
         self,
         env: str,

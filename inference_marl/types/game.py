@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -264,11 +264,13 @@ class ForeignGame(Game):
     Attributes:
         resumable: whether a run goes on to the bit after it was stopped. If not, the next episodes begin then.
         modules: names of the modules that define it, which a run keeps if they are a user's own.
+        aside: arguments on which nothing depends that happens in it, so that they may be others when a run is resumed.
     """
 
     alone = True  # each environment has a seed that its replicate's number is part of
     resumable: bool = True
     modules: tuple[str, ...] = ()
+    aside: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def simulator(

@@ -191,6 +191,15 @@ def forget() -> None:
         sys.modules.pop(name, None)
 
 
+def test_a_run_goes_on_in_other_processes(tmp_path: Path) -> None:
+    experiment = walking(game("Walk", {"length": 4}), steps=5).replace(arms={"maddpg": Maddpg(batch_size=4, warmup=2)})
+    folder = run(experiment, tmp_path)
+    inference_marl.resume(folder, progress=False, overrides={"steps": 7, "game.processes": 1})
+    whole = run(experiment.replace(steps=7), tmp_path, "whole")
+    for name in ("actions.nc", "posterior.nc"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """A folder `exp` with an experiment file and an environment of a user's own beside it, and another, empty one."""
@@ -259,7 +268,7 @@ def test_an_edited_environment_is_refused(home: Path, monkeypatch: pytest.Monkey
     sources.check(experiment, folder)
     with (home / "exp" / "my_numbers.py").open("a") as file:
         file.write("# edited since\n")
-    with pytest.raises(RunError, match="my_numbers.py: got another content than when the run"):
+    with pytest.raises(RunError, match=r"my_numbers\.py: got another content than when the run"):
         sources.check(experiment, folder)
 
 
