@@ -9,6 +9,7 @@ import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, NoReturn
 
 import gymnasium
@@ -57,7 +58,8 @@ class Recipe(NamedTuple):
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on standard output
         module, _, name = self.path.rpartition(".")
         try:
-            factory = getattr(importlib.import_module(module), name)
+            home = importlib.import_module(module)
+            factory = getattr(home, name)
         except RAISED as error:
             raise FaultError(
                 f"env: got {self.path}, which cannot be imported ({type(error).__name__}: {first_line(error)}), "
@@ -67,6 +69,11 @@ class Recipe(NamedTuple):
         if not callable(factory):
             raise FaultError(
                 f"env: got {self.path}, a {type(factory).__name__}, expected what makes a parallel environment"
+            )
+        if not ((isinstance(factory, type) and issubclass(factory, ParallelEnv)) or _uses_pettingzoo(home)):
+            raise FaultError(
+                f"env: got {self.path}, which has nothing to do with PettingZoo and was not called, expected a class "
+                "below ParallelEnv, or a function of a module that imports PettingZoo, or such a class, at its top"
             )
         try:
             made = factory(**self.arguments)
@@ -454,6 +461,23 @@ class Copies:
 
     def _batch(self) -> Batch:
         return Batch.of([seen for seen in self._seen if seen is not None])
+
+
+def _uses_pettingzoo(module: ModuleType, deep: bool = True) -> bool:
+    """Whether a module has something of PettingZoo's, or below it, among its names, or a module that has.
+
+    What has not, such as `os.system`, is never called: a file would need no code of anybody's to do whatever it likes.
+    """
+    for value in list(vars(module).values()):
+        kind = type(value)  # not `isinstance`, which asks the value
+        if issubclass(kind, ModuleType):
+            if value.__name__.partition(".")[0] == "pettingzoo" or (deep and _uses_pettingzoo(value, deep=False)):
+                return True
+        elif issubclass(kind, type | FunctionType):
+            home = str(value.__module__).partition(".")[0]
+            if home == "pettingzoo" or (issubclass(kind, type) and issubclass(value, ParallelEnv)):
+                return True
+    return False
 
 
 def _said(space: gymnasium.Space[Any], action: Array) -> Any:

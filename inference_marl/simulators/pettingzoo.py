@@ -15,8 +15,9 @@ class PettingZoo(ForeignGame):
 
     Making this description, and so building an experiment file that names it, imports `env`, calls it and tries what it
     makes for a few steps: **somebody else's code runs, as with any class of a user's own**, so name only environments
-    that you trust. What it makes must be a `pettingzoo.ParallelEnv`. Looking at a finished run (`inspect`, `read`) runs
-    nothing of it, and a checkpoint holds numbers only.
+    that you trust. `env` must be a class below `pettingzoo.ParallelEnv`, or a function that makes one, of a module that
+    uses PettingZoo; nothing else is called. Looking at a finished run (`inspect`, `read`) runs nothing of it, and a
+    checkpoint holds numbers only.
 
     Seats are the environment's `possible_agents`, in order. `Discrete` spaces, and boxes of any shape, are as they are;
     a box whose bounds differ is a vector of them. Observations outside of their box are passed on. Other spaces are
