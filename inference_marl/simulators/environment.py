@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -168,15 +169,15 @@ class Environment:
         return Layout(self.agents, self.observations, self.action_spaces, tuple(self.masked), repeats)
 
     def _tried(self) -> list[Array]:
-        """What the first steps bring, with actions that are always the same."""
+        """What the first steps bring, with actions that are always the same; copied, since arrays may be used again."""
         seen = self.begin(0)
-        found = [*seen.obs, seen.alive]
+        found = [*map(np.array, seen.obs), seen.alive]
         chances = np.random.default_rng(0)
         for _ in range(LOOKED_AT):
             seen, rewards, _, ended = self.step(
                 [_some_action(space, mask, chances) for space, mask in self._acting(seen)]
             )
-            found += [*seen.obs, seen.alive, rewards]
+            found += [*map(np.array, seen.obs), seen.alive, rewards]
             if ended:
                 break
         return found
@@ -457,7 +458,8 @@ class Copies:
     def close(self) -> None:
         """Give back what they hold."""
         for env in self.all:
-            env.close()
+            with suppress(*RAISED):  # what matters has been said, or is on its way
+                env.close()
 
     def _batch(self) -> Batch:
         return Batch.of([seen for seen in self._seen if seen is not None])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from inference_marl.simulators.environment import Array, Batch, Layout, Recipe
-from inference_marl.simulators.processes import Elsewhere, Here, Host
+from inference_marl.simulators.processes import GRACE, Elsewhere, Here, Host
 from inference_marl.simulators.values import finite_actions
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Observed, Outcome, Simulator
@@ -59,10 +59,12 @@ class Plan:
         """Make an environment and try it; arguments are those of `PettingZoo`, errors as well."""
         recipe = Recipe(path, dict(arguments), agents_leave, horizon)
         host = _host(recipe, processes, timeout, ["tried before a run"])
-        with closing(host):
+        try:
             host.hear()
             host.ask("layout", patience=10.0)
             layout: Layout = host.hear()
+        finally:
+            host.close(GRACE)
         try:
             observations = tuple(_space(space, loose=True) for space in layout.observations)
             action_spaces = tuple(_space(space) for space in layout.action_spaces)
@@ -97,13 +99,8 @@ class PettingZooSimulator(Simulator):
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
     ) -> None:
-        self.plan, self.shape, self.device, self.dtype, self.seed = (
-            plan,
-            (replicates, environments),
-            device,
-            dtype,
-            seed,
-        )
+        self.plan, self.shape, self.seed = plan, (replicates, environments), seed
+        self.device, self.dtype = device, dtype
         self.observations, self.action_spaces = plan.observations, plan.action_spaces
         numbers = range(replicates * environments)
         parts = [part for part in np.array_split(numbers, max(1, min(plan.processes, len(numbers)))) if len(part)]
@@ -166,7 +163,7 @@ class PettingZooSimulator(Simulator):
     def close(self) -> None:
         """Close all environments, and end their processes."""
         for host in self._hosts:
-            host.close()
+            host.close(GRACE)
 
     def state_dict(self) -> dict[str, Any]:
         """How many episodes have begun in each copy, and what was done in the current one.
@@ -234,7 +231,8 @@ class PettingZooSimulator(Simulator):
         try:
             yield
         except BaseException:
-            self.close()
+            for host in self._hosts:
+                host.close(0.0)
             raise
 
     def _flags(self, values: Array) -> Tensor:

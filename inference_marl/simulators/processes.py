@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -38,8 +39,8 @@ class Host(Protocol):
             FaultError: in one line, if it could not be answered.
         """
 
-    def close(self) -> None:
-        """Close the environments."""
+    def close(self, grace: float) -> None:
+        """Close the environments, within so many seconds if they are in a process, which ends in any case."""
 
 
 class Here:
@@ -57,7 +58,7 @@ class Here:
         """See `Host.hear`."""
         return self._answer
 
-    def close(self) -> None:
+    def close(self, grace: float) -> None:
         """See `Host.close`."""
         self._copies.close()
 
@@ -115,14 +116,12 @@ class Elsewhere:
             raise FaultError(answer)
         return answer
 
-    def close(self) -> None:
+    def close(self, grace: float) -> None:
         """See `Host.close`."""
-        if self._end.alive and self._process.poll() is None:
-            try:
+        if grace and self._end.alive:
+            with suppress(OSError, subprocess.TimeoutExpired):
                 self._connection.send(("close",))
-                self._process.wait(GRACE)
-            except (OSError, subprocess.TimeoutExpired):
-                pass
+                self._process.wait(grace)
         self._end()
 
     def _send(self, allowed: float, *message: Any) -> None:

@@ -258,8 +258,8 @@ class Simulator(ABC):
 class ForeignGame(Game):
     """A game whose rules are somebody else's program, which can be played but not asked.
 
-    Learners find nothing in their `Seat.game`, so those that know the rules, or imagine play, refuse it by name. What
-    it is paid and observed in is known once it is made.
+    Learners find nothing in their `Seat.game`, so those that know the rules, or imagine play, refuse it by name. Its
+    spaces are known once it is made.
 
     Attributes:
         resumable: whether a run goes on to the bit after it was stopped. If not, the next episodes begin then.

@@ -196,7 +196,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("processes", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_keeps_what_was_recorded_until_then(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: int
 ) -> None:
@@ -249,8 +249,9 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
 
 def test_a_host_says_what_its_process_could_not_make() -> None:
     host = Elsewhere(game().plan.recipe._replace(path="nowhere.Env"), ["copy 0"])
-    with closing(host), pytest.raises(ValueError, match=r"^env: got nowhere\.Env, which cannot be imported"):
+    with pytest.raises(ValueError, match=r"^env: got nowhere\.Env, which cannot be imported"):
         host.hear()
+    host.close(1.0)
 
 
 def test_torch_is_not_imported_by_a_process_that_plays() -> None:

@@ -40,7 +40,7 @@ def walking(played: Game, **more: Any) -> Experiment:
 
 @pytest.mark.parametrize(
     ("steps", "processes"),  # of both arms, of 10 steps each: in the middle of episodes
-    [(16, 1), pytest.param(16, 0, marks=pytest.mark.slow), pytest.param(7, 0, marks=pytest.mark.slow)],
+    [(16, 0), pytest.param(16, 1, marks=pytest.mark.slow), pytest.param(7, 0, marks=pytest.mark.slow)],
 )
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(
     steps: int, processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -191,6 +191,7 @@ def forget() -> None:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_other_processes(tmp_path: Path) -> None:
     experiment = walking(game("Walk", {"length": 4}), steps=5).replace(arms={"maddpg": Maddpg(batch_size=4, warmup=2)})
     folder = run(experiment, tmp_path)

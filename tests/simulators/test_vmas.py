@@ -102,6 +102,7 @@ def test_what_holds_more_than_numbers_says_so() -> None:
         assert lost.all()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arms = {"maddpg": Maddpg(batch_size=4, warmup=2)}
     experiment = Experiment(navigation(), arms, replicates=2, environments=2, steps=9, checkpoint_every=3)
