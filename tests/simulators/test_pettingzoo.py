@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -270,6 +271,19 @@ def test_results_do_not_depend_on_processes(processes: int) -> None:
             simulator.reset()
             found.append(play(simulator, played, range(8)))
     assert_same(*found)
+
+
+def test_processes_play_slow_environments_at_once() -> None:
+    took = []
+    for processes in (0, 4):
+        played = game("Slow", {"length": 9}, processes=processes)  # 20 ms per step
+        with closing(simulate(played, 2, 4)) as simulator:
+            simulator.reset()
+            began = time.monotonic()
+            play(simulator, played, range(3))
+            took.append(time.monotonic() - began)
+    assert took[0] > 3 * 8 * 0.02
+    assert took[1] < took[0] / 2
 
 
 def test_every_copy_and_every_episode_has_a_seed_of_its_own() -> None:
