@@ -503,6 +503,6 @@ def within(key: str) -> Iterator[None]:
         raise IncompatibleError(message, f"{key}.{inner}" if inner else key) from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The message without the details that Pyro and torch append (shapes, values)."""
     return (str(error).splitlines() or [""])[0]

@@ -14,7 +14,7 @@ from inference_marl.described import Count, Described, In, arguments, within
 from inference_marl.play import Evaluation, Tasks
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
-from inference_marl.types import Actor, Game, Metric, Seat, Team
+from inference_marl.types import Actor, ForeignGame, Game, Metric, Seat, Team
 
 LONGEST_NAME = 200
 """Characters of a name that becomes part of a file's."""
@@ -231,7 +231,7 @@ class Experiment(Described):
                 environments=self.environments,
                 device=device,
                 dtype=self.dtype,
-                game=self.game,
+                game=None if isinstance(self.game, ForeignGame) else self.game,
             )
             for agent in range(self.game.agents)
         ]

@@ -19,7 +19,7 @@ PACKAGE = "inference_marl"
 
 RANKS = (
     *("described", "spaces", "types", "statistics", "inference", "play", "experiment", "games"),
-    *("models", "guides", "learners", "config", "runs", "analysis", "cli", "__main__"),
+    *("simulators", "models", "guides", "learners", "config", "runs", "analysis", "cli", "__main__"),
 )
 """From the ground up."""
 RANK = {room: rank for rank, room in enumerate(RANKS)}
@@ -69,7 +69,7 @@ def imported(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, first.value if isinstance(first, ast.Constant) else "?"
 
 
-MAY_COMPUTE = {"config.build", "config.moved", "learners"}
+MAY_COMPUTE = {"config.build", "config.moved", "learners", "simulators.environment"}
 """Who imports what a user's file names, and who imports every file of its own folder."""
 
 

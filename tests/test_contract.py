@@ -20,7 +20,7 @@ from pyro import poutine
 from scipy import stats
 from torch import Tensor
 
-from inference_marl import games, guides, models
+from inference_marl import games, guides, models, simulators
 from inference_marl.config.build import available, construct
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import (
@@ -359,6 +359,8 @@ def test_every_class_is_driven() -> None:
         name.removesuffix("Box") for name in CONDITIONALS
     } | set(CLOSED_FORMS)
     assert set(found["critics"]) == set(CRITICS)
+    # Games that cannot be asked for their rules are driven in tests/simulators.
+    assert set(found["simulators"]) == {"PettingZoo", "Vmas"}
     # Guides of trajectories, and transitions, are driven with the planner's cases and in tests/models.
     assert set(found["guides"]) == {"OpponentFirst", "PolicyFirst", "TrajectoryGuide", "ExactTrajectory"}
     assert set(found["transitions"]) == {
@@ -1031,6 +1033,7 @@ def test_a_snapshot_that_is_a_function_of_its_parameters_believes_too() -> None:
 def test_exports_are_what_is_found() -> None:
     for module, kinds in [
         (games, ["games"]),
+        (simulators, ["simulators"]),
         (models, ["opponent priors", "transitions", "critics", "optimality"]),
         (guides, ["guides", "conditionals"]),
     ]:

@@ -27,7 +27,17 @@ ONE_AND_ALL = [path if path.stem == "own_prior" else pytest.param(path, marks=py
 
 def test_there_is_one_of_each_kind() -> None:
     assert {path.stem for path in FILES} == {
-        *("own_prior", "own_guide", "own_learner", "own_network", "own_team", "own_actor", "own_game", "own_evaluation")
+        *(
+            "own_prior",
+            "own_guide",
+            "own_learner",
+            "own_network",
+            "own_team",
+            "own_actor",
+            "own_game",
+            "own_evaluation",
+        ),
+        "own_environment",
     }
 
 

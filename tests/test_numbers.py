@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
 import math
 import re
@@ -42,6 +43,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Linear": {"start": 1.0, "end": 0.1, "steps": 3},
     "OpponentTypes": {"types": [models.Uniform()]},
     "PiecewiseConstant": {"values": {0: 0.5}},
+    "PettingZoo": {"env": "tests.simulators.small.Walk"},
     "Planner": {"opponent_prior": models.Uniform(), "guide": guides.ExactTrajectory(), "reward": models.KnownReward()},
     "Rommeo": {
         "opponent_prior": models.Uniform(),
@@ -54,12 +56,13 @@ NEEDED: dict[str, dict[str, Any]] = {
         "reward": [[[1, 2]] * 3] * 2,
     },
     "Tasks": {"ids": [0, 1]},
+    "Vmas": {"scenario": "navigation"},
 }
 """What classes need to be made, beside an exploration."""
 
 ANY_NUMBER = {
     *("BayesianCritic.initial", "BernoulliOptimality.upper", "Constant.value"),
-    *("Evaluation.success_reward",),
+    *("Evaluation.success_reward", "PettingZoo.success_reward", "Vmas.success_reward"),
     *("Experiment.published", "ExponentialDecay.floor", "ExponentialDecay.start", "InverseTime.start"),
     *("Linear.end", "Linear.start", "MatrixGame.k", "MatrixGame.memory"),
     *("MaxOfTwoQuadratics.global_centre", "MaxOfTwoQuadratics.local_centre", "MaxOfTwoQuadratics.success_reward"),
@@ -77,6 +80,7 @@ TRIED: Sequence[Any] = (math.nan, math.inf, -math.inf, -1, -1.0, 0, 0.0, 1e15, 1
 def every_class() -> Iterator[type[Described]]:
     """Every class that files can name but `Frozen`, which needs a run, and those that stand in files without a name."""
     names = {name for kind in available().values() for name in kind} - {"Frozen"}
+    names -= set() if importlib.util.find_spec("vmas") else {"Vmas"}
     todo: list[type[Described]] = [Described]
     named: set[type[Described]] = set()
     while todo:

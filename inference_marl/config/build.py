@@ -25,6 +25,8 @@ import inference_marl.games
 import inference_marl.guides
 import inference_marl.learners
 import inference_marl.models
+import inference_marl.simulators.pettingzoo
+import inference_marl.simulators.vmas
 from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, plain, public_path, within
 from inference_marl.inference.action_gradients import ActionGradient
@@ -38,7 +40,7 @@ from inference_marl.learners.deterministic.opponents import OpponentModule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
 from inference_marl.statistics.summary import PUBLISHABLE
-from inference_marl.types import Actor, Game, Learner, Member, Metric, Part, Team
+from inference_marl.types import Actor, ForeignGame, Game, Learner, Member, Metric, Part, Team
 
 
 class SpecError(ValueError):
@@ -376,6 +378,7 @@ def available() -> dict[str, dict[str, str]]:
     models, guides = inference_marl.models, inference_marl.guides
     kinds: dict[str, tuple[type, ...]] = {
         "games": (Game,),
+        "simulators": (ForeignGame,),
         "learners": (Actor, inference_marl.Frozen),  # which is imported when it is first asked for
         "opponent priors": (models.OpponentPrior,),
         "transitions": (models.TransitionModel,),
@@ -391,8 +394,8 @@ def available() -> dict[str, dict[str, str]]:
         "opponent modules": (OpponentModule,),
         "schedules": (Schedule, OfRange),
     }
-    # Conditionals all, but listed with what they are for.
-    elsewhere = (models.OpponentPrior, models.TransitionModel, models.InitialState)
+    # Conditionals and games, but listed with what they are for.
+    elsewhere = (models.OpponentPrior, models.TransitionModel, models.InitialState, ForeignGame)
     listed: dict[str, dict[str, str]] = {}
     for kind, bases in kinds.items():
         classes = {
@@ -400,7 +403,7 @@ def available() -> dict[str, dict[str, str]]:
             for base in bases
             for cls in _subclasses(base)
             if cls.__module__.startswith("inference_marl.")
-            and not (kind == "conditionals" and issubclass(cls, elsewhere))
+            and not (kind in ("conditionals", "games") and issubclass(cls, elsewhere))
         }
         listed[kind] = dict(sorted(classes.items()))
     return listed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from weakref import WeakSet
 
 import torch
@@ -15,7 +15,7 @@ from inference_marl.described import IncompatibleError, differing, first_line, w
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.failures import NonFiniteError
-from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.play import Collector, simulate, update
 from inference_marl.types import Actor, check_declared, check_names, is_belief, kept_streams, seed_streams
 
 _PASSED: WeakSet[Experiment] = WeakSet()
@@ -66,18 +66,18 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
         ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.
     """
     shape = (actors[0].seat.replicates, experiment.environments)
-    simulator = GameSimulator(experiment.game, *shape, dtype=experiment.dtype)
-    collector = Collector(simulator, actors, tasks=experiment.tasks, seed=experiment.seed)
-    before = [unsaved(actor) for actor in actors]
-    try:
-        said = update(actors, collector.collect(experiment.collect))
-    except NonFiniteError as error:
-        raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite numbers") from error
-    for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
-        believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
-        check_names(believed, len(actor.seat.opponents))
-        reported = [*said[agent], *(name for name in believed if not is_belief(name))]
-        check_declared(reported, [metric.name for metric in actor.metrics])
+    with closing(simulate(experiment.game, *shape, dtype=experiment.dtype, seed=experiment.seed)) as simulator:
+        collector = Collector(simulator, actors, tasks=experiment.tasks, seed=experiment.seed)
+        before = [unsaved(actor) for actor in actors]
+        try:
+            said = update(actors, collector.collect(experiment.collect))
+        except NonFiniteError as error:
+            raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite numbers") from error
+        for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
+            believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
+            check_names(believed, len(actor.seat.opponents))
+            reported = [*said[agent], *(name for name in believed if not is_belief(name))]
+            check_declared(reported, [metric.name for metric in actor.metrics])
     check_saved(actors, before)
     for suffix, evaluation in experiment.evaluations.items():
         with within("evaluation" + suffix.replace("_", ".", 1)), _said_when("while it is evaluated"):

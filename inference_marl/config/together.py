@@ -35,7 +35,8 @@ def together(experiment: Experiment) -> list[Together]:
     of which there would be as many replicates as there are `draws` or `particles`: the two could not be told apart.
     """
     groups: list[tuple[Any, list[str]]] = []
-    one_by_one = not experiment.levels or is_tournament(experiment.levels) or _alone(experiment.evaluation)
+    played = [experiment.game, experiment.evaluation]
+    one_by_one = not experiment.levels or is_tournament(experiment.levels) or _alone(played)
     for name, arm in experiment.arms.items():
         pattern = _without_numbers(arm)
         alone = one_by_one or _alone(arm) or any(differing(arm))

@@ -219,7 +219,8 @@ class Collector:
 
     def _look(self, seen: Observed) -> None:
         """Check and keep new observations."""
-        self._check("an observation", self._observation_shapes, self.simulator.observations, seen.obs)
+        if not self.simulator.checks_itself:
+            self._check("an observation", self._observation_shapes, self.simulator.observations, seen.obs)
         self._seen = seen
 
     def _check(
@@ -260,7 +261,7 @@ class Collector:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore from `state_dict`."""
-        self.simulator.load_state_dict(state["simulator"])
+        lost = self.simulator.load_state_dict(state["simulator"])
         self.steps = state["steps"]
         self._seen = self.simulator.observe() if state["started"] else None
         device = self._seen.obs[0].device if self._seen is not None else torch.device("cpu")
@@ -269,6 +270,8 @@ class Collector:
             {name: value.to(device, copy=True) for name, value in memory.items()} for memory in state["memories"]
         ]
         self._over = None if state["over"] is None else state["over"].to(device)
+        if lost is not None and state["started"]:
+            self._over = lost if self._over is None else self._over | lost
         self._task, self._left = (
             None if (value := state["tasks"][name]) is None else value.to(device) for name in ("task", "left")
         )

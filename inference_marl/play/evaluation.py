@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import field, replace
 from typing import Annotated, ClassVar
 
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from inference_marl.described import Count, Described, In, Whole, hyperparameters, within
 from inference_marl.play.collector import Collector
-from inference_marl.play.simulator import GameSimulator
+from inference_marl.play.simulator import simulate
 from inference_marl.play.tasks import Tasks
 from inference_marl.statistics.metrics import EVALUATION_REWARD, EVALUATION_SUCCESS
-from inference_marl.types import Actor, Game, Learner, Metric, Trajectory, kept_streams, seed_streams
+from inference_marl.types import Actor, ForeignGame, Game, Learner, Metric, Trajectory, kept_streams, seed_streams
 
 
 @hyperparameters
@@ -94,7 +95,8 @@ class Evaluation(Described):
             for number, guest in self.guests.items():
                 with within(f"seats.{number}"):
                     seat = actors[number].seat
-                    game = seat.game if self.game is None else self.game
+                    other = None if isinstance(self.game, ForeignGame) else self.game
+                    game = seat.game if self.game is None else other
                     guests[number] = guest.bind(replace(seat, environments=self.environments, game=game))
         return [guests.get(number, actor) for number, actor in enumerate(actors)]
 
@@ -109,9 +111,11 @@ class Evaluation(Described):
         seat, here = actors[0].seat, self.game or game
         with kept_streams(seat.device):
             seed_streams(self.seed, seat.device)
-            simulator = GameSimulator(here, seat.replicates, self.environments, seat.device, seat.dtype)
-            collector = Collector(simulator, actors, self.explore, self.tasks, self.seed)
-            return collector.collect(steps or self.steps or here.horizon or 1)
+            with closing(
+                simulate(here, seat.replicates, self.environments, seat.device, seat.dtype, self.seed)
+            ) as simulator:
+                collector = Collector(simulator, actors, self.explore, self.tasks, self.seed)
+                return collector.collect(steps or self.steps or here.horizon or 1)
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
         """What is recorded of what was played, by name: `replicates`, of a metric of agents `replicates x agents`."""

@@ -1,4 +1,4 @@
-"""A simulator for pure games."""
+"""Simulators of games: that of pure ones, and whose a game is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference_marl.types import Game, Observed, Outcome, Simulator, State, choose
+from inference_marl.types import ForeignGame, Game, Observed, Outcome, Simulator, State, choose
 
 LONG_ENOUGH = 100
 """Steps after which a game that says it does not terminate is believed."""
+
+
+def simulate(
+    game: Game,
+    replicates: int,
+    environments: int = 1,
+    device: torch.device = torch.device("cpu"),
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Simulator:
+    """Environments in which a game is played; whoever asks for them closes them.
+
+    Args:
+        game: what is played.
+        replicates: how many.
+        environments: how many for each of them.
+        device: where tensors live.
+        dtype: their floating type.
+        seed: random seed, for games whose chances are not drawn from torch's stream.
+    """
+    if isinstance(game, ForeignGame):
+        return game.simulator(replicates, environments, device, dtype, seed)
+    return GameSimulator(game, replicates, environments, device, dtype)
 
 
 class GameSimulator(Simulator):

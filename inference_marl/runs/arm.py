@@ -13,7 +13,7 @@ from torch import Tensor
 from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.failures import Failures, NonFiniteError
-from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.play import Collector, simulate, update
 from inference_marl.runs.errors import ArmError
 from inference_marl.runs.measures import Measures
 from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact
@@ -67,7 +67,7 @@ class Arm:
         seats = experiment.seats(replicates, device)
         shape = (seats[0].replicates, experiment.environments)
         actors = experiment.bind(name, replicates, device)
-        simulator = GameSimulator(experiment.game, *shape, device, experiment.dtype)
+        simulator = simulate(experiment.game, *shape, device, experiment.dtype, experiment.seed)
         collector = Collector(simulator, actors, tasks=experiment.tasks, seed=experiment.seed)
         return cls(
             experiment,
@@ -156,6 +156,10 @@ class Arm:
             self.recorder.everywhere = self.measures.everywhere
             kept = self.measures.kept(believed)
             self.recorder.append("beliefs", {name: as_numbers(value) for name, value in kept.items()})
+
+    def close(self) -> None:
+        """Give back what its environments hold."""
+        self.collector.simulator.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds: tensors, numbers and strings only."""

@@ -31,7 +31,7 @@ from inference_marl.spaces import Box, Discrete, joint_names
 from inference_marl.statistics.beliefs import EVERY_STATE, WHERE_AGENTS_ARE
 from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
 from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
-from inference_marl.types import OF_ALL_OPPONENTS, Game, Seat, numbered
+from inference_marl.types import OF_ALL_OPPONENTS, ForeignGame, Game, Seat, numbered
 
 LAST = {
     "policy": ("action", "action_dim"),
@@ -349,7 +349,7 @@ def _pad(rows: Sequence[np.ndarray[Any, Any]], missing: float) -> np.ndarray[Any
 def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
     """Rewards over a grid of joint actions, for stateless games of two agents with one-dimensional boxes."""
     spaces = game.action_spaces
-    stateless = set(game.observations) == {Discrete(1)}
+    stateless = set(game.observations) == {Discrete(1)} and not isinstance(game, ForeignGame)
     if (
         not stateless
         or len(spaces) != 2

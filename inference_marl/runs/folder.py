@@ -19,6 +19,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums, sources
 from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_bytes, write_text
+from inference_marl.types import ForeignGame
 
 SPEC = "spec.yaml"
 """Name of the file that says what a run is: the resolved experiment."""
@@ -41,6 +42,12 @@ def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
                 "__main__, so nobody can build it again to resume the run; define it in a module and import that",
                 stacklevel=2,
             )
+    if isinstance(game := experiment.game, ForeignGame) and not game.resumable:
+        warnings.warn(
+            f"game: got {type(game).__name__} with environments whose seed does not say all that happens in them: if "
+            "this run is stopped and resumed, new episodes begin, and numbers may differ from those of an unbroken run",
+            stacklevel=2,
+        )
     kept = sources.contents(experiment)
     folder = _new_folder(Path(out), name)
     with checksums.listing(folder, [SPEC, *kept]):

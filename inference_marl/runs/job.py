@@ -33,7 +33,7 @@ from inference_marl.runs.files import write_text
 from inference_marl.runs.lease import Lease
 from inference_marl.runs.restoring import restore
 from inference_marl.runs.versions import PACKAGES, versions
-from inference_marl.types import kept_streams
+from inference_marl.types import ForeignGame, kept_streams
 
 LOG_EVERY = 0.5
 """Seconds between what a job says of its progress."""
@@ -95,6 +95,9 @@ class Job:
         """All that its results depend on but for versions, as plain data."""
         described = self.experiment.describe()["init_args"]
         content = {key: value for key, value in described.items() if key not in ASIDE}
+        if isinstance(game := self.experiment.game, ForeignGame):
+            given = {key: value for key, value in described["game"]["init_args"].items() if key not in game.aside}
+            content["game"] = described["game"] | {"init_args": given}
         content[f"arms.{self.arm}"] = described["arms"][self.arm]
         content["sources"] = sources.digests(self.folder)
         return {key: _normal(value) for key, value in content.items()}
@@ -236,6 +239,9 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
         until = {"until": arm.recorder.index()} if arm else {}
         tell(found, arm.step - found if arm else 0, why=str(error), traceback=raised, **until)
         return str(error)
+    finally:
+        if arm is not None:
+            arm.close()
     lost = {str(replicate): why for replicate, why in sorted(arm.failures.why.items())}
     tell(found, arm.step - found, index=arm.recorder.index(), failed_replicates=lost)
     return None

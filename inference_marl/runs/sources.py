@@ -14,6 +14,7 @@ from inference_marl.described import parts
 from inference_marl.experiment import Experiment
 from inference_marl.runs.checksums import digest_of
 from inference_marl.runs.errors import RunError
+from inference_marl.types import ForeignGame
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -36,6 +37,7 @@ def own_sources(experiment: Experiment) -> dict[str, Path]:
     """
     described = [experiment.game, *experiment.arms.values(), experiment.evaluation, experiment.tasks]
     todo = {cls.__module__ for _, part in parts(described) for cls in type(part).__mro__}
+    todo |= {module for _, part in parts(described) if isinstance(part, ForeignGame) for module in part.modules}
     found: dict[str, Path] = {}
     seen: set[str] = set()
     while todo:

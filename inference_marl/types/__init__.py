@@ -15,7 +15,7 @@ from inference_marl.types.beliefs import (
     numbered,
 )
 from inference_marl.types.binding import Bindable, Counting, Part, kept_streams, own_stream, seed_streams
-from inference_marl.types.game import Dynamics, Game, Observed, Outcome, Simulator, State, Step
+from inference_marl.types.game import Dynamics, ForeignGame, Game, Observed, Outcome, Simulator, State, Step
 from inference_marl.types.metric import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric, check_declared
 from inference_marl.types.seat import Seat
 from inference_marl.types.team import Member, Team
@@ -35,6 +35,7 @@ __all__ = [
     "Decision",
     "Dynamics",
     "Experience",
+    "ForeignGame",
     "Game",
     "Learner",
     "Member",

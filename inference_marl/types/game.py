@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from inference_marl.described import Described
+from inference_marl.described import Described, IncompatibleError
 from inference_marl.spaces import Space
 from inference_marl.types.metric import Metric
 
@@ -209,13 +209,17 @@ class Game(Described, ABC):
 class Simulator(ABC):
     """The stateful environments of all replicates, in which a collector plays.
 
-    `play.GameSimulator` wraps pure games; adapters wrap third-party environments.
+    `play.GameSimulator` plays pure games, and a `ForeignGame` has a simulator of its own; `play.simulate` makes either.
 
     Attributes:
         observations, action_spaces: one space per agent.
         shape: replicates and environments.
         device: where tensors live.
+        checks_itself: whether it refuses observations that cannot be used, so that a collector need not. Those outside
+            of a box can be: a box of somebody else's may say what is usual rather than what is possible.
     """
+
+    checks_itself: bool = False
 
     observations: tuple[Space, ...]
     action_spaces: tuple[Space, ...]
@@ -239,5 +243,65 @@ class Simulator(ABC):
         """The complete state, as tensors and plain containers."""
 
     @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore from `state_dict`."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> Tensor | None:
+        """Restore from `state_dict`.
+
+        Returns:
+            Where episodes could not be restored, bool `replicates x environments`, so that the next ones begin there;
+            `None` if all could.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to do
+        """Give back what it holds, such as processes; it is not used after that. Nothing by default."""
+
+
+class ForeignGame(Game):
+    """A game whose rules are somebody else's program, which can be played but not asked.
+
+    Learners find nothing in their `Seat.game`, so those that know the rules, or imagine play, refuse it by name. Its
+    spaces are known once it is made.
+
+    Attributes:
+        resumable: whether a run goes on to the bit after it was stopped. If not, the next episodes begin then.
+        modules: names of the modules that define it, which a run keeps if they are a user's own.
+        aside: arguments on which nothing depends that happens in it, so that they may be others when a run is resumed.
+    """
+
+    alone = True  # each environment has a seed that its replicate's number is part of
+    resumable: bool = True
+    modules: tuple[str, ...] = ()
+    aside: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def simulator(
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, seed: int
+    ) -> Simulator:
+        """Its environments, of which none has begun an episode.
+
+        Args:
+            replicates: how many.
+            environments: how many for each of them.
+            device: where tensors live.
+            dtype: their floating type.
+            seed: random seed, from which all that is random in them follows.
+        """
+
+    def reset(
+        self,
+        replicates: int,
+        environments: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        task: Tensor | None = None,
+    ) -> State:
+        """Not defined: there is no state that could be handed around (`IncompatibleError`)."""
+        raise self._unknown()
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        """Not defined, as `reset`."""
+        raise self._unknown()
+
+    def _unknown(self) -> IncompatibleError:
+        return IncompatibleError(
+            f"got {type(self).__name__}, whose rules are not this package's, expected a pure game such as MatrixGame"
+        )

@@ -1,0 +1,257 @@
+"""Plays separate copies of a parallel environment, here or in processes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from inference_marl.simulators.environment import Array, Batch, Layout, Recipe
+from inference_marl.simulators.processes import GRACE, Elsewhere, Here, Host
+from inference_marl.simulators.values import finite_actions
+from inference_marl.spaces import Box, Discrete, Space
+from inference_marl.types import Observed, Outcome, Simulator
+
+LONGEST = 10_000
+"""Steps of an episode that are kept to play it again when a run is resumed."""
+LARGEST = 1e30
+"""Bounds beyond this stand for none, as the largest number of single precision does."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How copies of an environment are made, where they are, and what they are made of.
+
+    Attributes:
+        recipe: how each is made.
+        processes: how many share them; 0 for this one.
+        timeout: seconds that one may take for an answer.
+        layout: what an environment is made of.
+        observations, action_spaces: one space of ours per agent.
+    """
+
+    recipe: Recipe
+    processes: int
+    timeout: float
+    layout: Layout
+    observations: tuple[Space, ...]
+    action_spaces: tuple[Space, ...]
+
+    @classmethod
+    def of(
+        cls,
+        path: str,
+        arguments: Mapping[str, Any],
+        agents_leave: bool,
+        horizon: int | None,
+        processes: int,
+        timeout: float,
+    ) -> Plan:
+        """Make an environment and try it; arguments are those of `PettingZoo`, errors as well."""
+        recipe = Recipe(path, dict(arguments), agents_leave, horizon)
+        host = _host(recipe, processes, timeout, ["tried before a run"])
+        try:
+            host.hear()
+            host.ask("layout", patience=10.0)
+            layout: Layout = host.hear()
+        finally:
+            host.close(GRACE)
+        try:
+            observations = tuple(_space(space, loose=True) for space in layout.observations)
+            action_spaces = tuple(_space(space) for space in layout.action_spaces)
+        except ValueError as error:
+            raise ValueError(
+                f"env: got {path} with a space that cannot be used ({error}), expected low < high"
+            ) from error
+        return cls(recipe, processes, timeout, layout, observations, action_spaces)
+
+    def host(self, names: Sequence[str]) -> Host:
+        """Copies of these names, which are there once it is heard."""
+        return _host(self.recipe, self.processes, self.timeout, names, self.layout.masked)
+
+
+def _host(
+    recipe: Recipe, processes: int, timeout: float, names: Sequence[str], masked: Sequence[bool] | None = None
+) -> Host:
+    return Elsewhere(recipe, names, masked, timeout) if processes else Here(recipe, names, masked)
+
+
+class PettingZooSimulator(Simulator):
+    """Plays `replicates x environments` separate copies of an environment; see `PettingZoo`."""
+
+    checks_itself = True
+
+    def __init__(
+        self,
+        plan: Plan,
+        replicates: int,
+        environments: int = 1,
+        device: torch.device = torch.device("cpu"),
+        dtype: torch.dtype = torch.float32,
+        seed: int = 0,
+    ) -> None:
+        self.plan, self.shape, self.seed = plan, (replicates, environments), seed
+        self.device, self.dtype = device, dtype
+        self.observations, self.action_spaces = plan.observations, plan.action_spaces
+        numbers = range(replicates * environments)
+        parts = [part for part in np.array_split(numbers, max(1, min(plan.processes, len(numbers)))) if len(part)]
+        self._ranges = [range(int(part[0]), int(part[-1]) + 1) for part in parts]
+        self._hosts: list[Host] = []
+        with self._closed_if_it_fails():
+            self._hosts += [plan.host([self._name(n) for n in each]) for each in self._ranges]
+        self._answers()
+        self._episodes = np.zeros(len(numbers), dtype=np.int64)  # begun in each copy
+        self._since = np.zeros(len(numbers), dtype=np.int64)  # steps of the current one
+        self._log: list[list[Array]] = []  # actions of the last steps, as long as an episode needs them
+        self._batch: Batch | None = None
+
+    def reset(self, where: Tensor | None = None, task: Tensor | None = None) -> None:
+        """Begin episodes, see `Simulator.reset`; a task is for actors only."""
+        copies = self._episodes.size
+        begun = np.ones(copies, dtype=bool) if where is None else where.cpu().numpy().reshape(-1)
+        if self._batch is None:
+            begun = np.ones(copies, dtype=bool)
+        self._episodes[begun] += 1
+        self._since[begun] = 0
+        seeds = {int(copy): self._seed(int(copy)) for copy in np.flatnonzero(begun)}
+        hosts = [
+            (host, {copy - its.start: seeds[copy] for copy in its if copy in seeds})
+            for host, its in zip(self._hosts, self._ranges, strict=True)
+        ]
+        for host, its_seeds in hosts:
+            with self._closed_if_it_fails():
+                host.ask("begin", its_seeds)
+        self._batch = Batch.joined(self._answers())
+
+    def observe(self) -> Observed:
+        """The current observation of each agent."""
+        assert self._batch is not None
+        obs = tuple(map(self._tensor, self.observations, self._batch.obs))
+        masks: tuple[Tensor | None, ...] | None = None
+        if any(mask is not None for mask in self._batch.masks):
+            masks = tuple(None if mask is None else self._flags(mask) for mask in self._batch.masks)
+        return Observed(obs, self._flags(self._batch.alive) if self.plan.recipe.agents_leave else None, masks)
+
+    def step(self, actions: Sequence[Tensor]) -> Outcome:
+        """Play one joint action, see `Simulator.step`.
+
+        Raises:
+            ValueError: in one line, if an environment does or says something that cannot be used, naming environment,
+                replicate, agent and step.
+        """
+        played = [action.detach().cpu().flatten(0, 1).numpy() for action in finite_actions(self.action_spaces, actions)]
+        self._since += 1
+        self._log = [*self._log, played][-min(int(self._since.max()), LONGEST) :] if self.plan.layout.repeats else []
+        for host, its in zip(self._hosts, self._ranges, strict=True):
+            mine = [action[its.start : its.stop] for action in played]
+            with self._closed_if_it_fails():
+                host.ask("step", mine)
+        batches, rewards, terminated, ended = zip(*self._answers(), strict=True)
+        self._batch = Batch.joined(batches)
+        paid = torch.from_numpy(np.concatenate(rewards)).view(*self.shape, -1).to(self.device, self.dtype)
+        return Outcome(paid, self._flags(np.concatenate(terminated)), self._flags(np.concatenate(ended)))
+
+    def close(self) -> None:
+        """Close all environments, and end their processes."""
+        for host in self._hosts:
+            host.close(GRACE)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many episodes have begun in each copy, and what was done in the current one.
+
+        Of an environment, which is no plain data, there is nothing: it is brought to where it was by playing again.
+        """
+        seen = [] if self._batch is None else [torch.from_numpy(obs.copy()) for obs in self._batch.obs]
+        actions = [torch.from_numpy(np.stack(each)) for each in zip(*self._log, strict=True)]
+        numbers = {"episodes": torch.from_numpy(self._episodes.copy()), "since": torch.from_numpy(self._since.copy())}
+        return {**numbers, "actions": actions, "seen": seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Tensor | None:
+        """Restore from `state_dict`; says where episodes could not be played again, see `Simulator.load_state_dict`."""
+        self._episodes, self._since = (state[name].cpu().numpy().copy() for name in ("episodes", "since"))
+        if not state["seen"]:
+            self._batch = None
+            return None
+        log = [each.cpu().numpy() for each in state["actions"]]
+        kept = len(log[0]) if log else 0
+        self._log = [list(each) for each in zip(*log, strict=True)]
+        steps = np.where(self._since <= kept, self._since, 0)
+        copies = range(self._episodes.size)
+        seeds = [self._seed(copy) for copy in copies]
+        if not log:
+            log = [np.zeros((0, len(copies)))] * len(self.action_spaces)
+        for host, its in zip(self._hosts, self._ranges, strict=True):
+            part = slice(its.start, its.stop)
+            asked = (seeds[part], steps[part].tolist(), [each[:, part] for each in log])
+            patience = 1.0 + float(steps[part].sum()) / max(len(its), 1)
+            with self._closed_if_it_fails():
+                host.ask("again", *asked, patience=patience)
+        batches, done = zip(*self._answers(), strict=True)
+        self._batch = Batch.joined(batches)
+        there = np.concatenate(done) & (self._since == steps)
+        for now, before in zip(self._batch.obs, state["seen"], strict=True):
+            there &= (now == before.cpu().numpy()).reshape(len(copies), -1).all(1)
+        if there.all():
+            return None
+        if self.plan.layout.repeats:
+            warnings.warn(
+                f"{self.plan.recipe.path}: got other observations when its episodes were played again, expected those "
+                f"of before; in {int((~there).sum())} of {len(copies)} environments new ones begin, and numbers may "
+                "differ from those of an unbroken run",
+                stacklevel=2,
+            )
+        return self._flags(~there)
+
+    def _name(self, copy: int) -> str:
+        replicate, environment = divmod(copy, self.shape[1])
+        return f"copy {copy} (replicate {replicate}, environment {environment})"
+
+    def _seed(self, copy: int) -> int:
+        """That of a copy's current episode."""
+        replicate, environment = divmod(copy, self.shape[1])
+        said = [self.seed, replicate, environment, int(self._episodes[copy])]
+        return int(np.random.SeedSequence(said).generate_state(1)[0] >> 1)
+
+    def _answers(self) -> list[Any]:
+        with self._closed_if_it_fails():
+            return [host.hear() for host in self._hosts]
+
+    @contextmanager
+    def _closed_if_it_fails(self) -> Iterator[None]:
+        """Whatever happens inside, no process is left."""
+        try:
+            yield
+        except BaseException:
+            for host in self._hosts:
+                host.close(0.0)
+            raise
+
+    def _flags(self, values: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).view(*self.shape, *values.shape[1:]).to(self.device)
+
+    def _tensor(self, space: Space, values: Array) -> Tensor:
+        kind = space.stored(self.dtype)
+        return torch.from_numpy(values).view(*self.shape, *space.event_shape).to(self.device, kind)
+
+
+def _space(space: gymnasium.Space[Any], loose: bool = False) -> Space:
+    """One of ours; of a `loose` box, bounds that no number can be between are none."""
+    if isinstance(space, spaces.Discrete):
+        return Discrete(int(space.n))
+    assert isinstance(space, spaces.Box)
+    low, high = (np.asarray(edge, dtype=np.float64) for edge in (space.low, space.high))
+    low, high = (np.where(np.abs(edge) > LARGEST, np.copysign(math.inf, edge), edge) for edge in (low, high))
+    if loose:
+        low, high = np.where(low < high, low, -math.inf), np.where(low < high, high, math.inf)
+    if (low == low.flat[0]).all() and (high == high.flat[0]).all():
+        return Box(float(low.flat[0]), float(high.flat[0]), space.shape or 1)
+    return Box(low.flatten().tolist(), high.flatten().tolist(), low.size)
