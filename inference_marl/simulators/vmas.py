@@ -69,7 +69,7 @@ class Vmas(ForeignGame):
             ValueError: if that cannot be done; begins with the argument.
         """
         try:
-            import vmas  # type: ignore[import-untyped, unused-ignore]
+            import vmas  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError as error:
             raise ValueError(
                 f"scenario: got {self.scenario}, for which VMAS is missing ({first_line(error)}), expected it to be "
