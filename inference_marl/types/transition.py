@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -113,6 +113,8 @@ class Transition:
             all.
         masks, next_masks: per agent, legal actions before and after; see `Observed`.
         task: the task played, `replicates x environments`.
+        judged: what the game says of the episodes, if all end with this step; see `Outcome`. Not part of what is
+            stacked.
     """
 
     obs: tuple[Tensor, ...]
@@ -128,6 +130,7 @@ class Transition:
     masks: tuple[Tensor | None, ...] | None = None
     next_masks: tuple[Tensor | None, ...] | None = None
     task: Tensor | None = None
+    judged: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def truncated(self) -> Tensor:
@@ -211,7 +214,8 @@ def _merged(steps: Sequence[Transition], how: Callable[[list[Tensor]], Tensor]) 
             return {key: merge([value[key] for value in values]) for key in first}
         return tuple(merge(each) for each in zip(*values, strict=True))
 
-    return Transition(**{each.name: merge([getattr(step, each.name) for step in steps]) for each in fields(Transition)})
+    names = [each.name for each in fields(Transition) if each.name != "judged"]
+    return Transition(**{name: merge([getattr(step, name) for step in steps]) for name in names})
 
 
 def choose(where: Tensor, yes: Mapping[str, Tensor], no: Mapping[str, Tensor]) -> dict[str, Tensor]:
