@@ -221,7 +221,8 @@ class ParticleWorld(Game):
 
         Raises:
             ValueError: if the number or the shapes of the actions do not fit.
-            IndexError: if discrete actions are not integers or (on the CPU) too large.
+            RuntimeError: if discrete actions are not integers.
+            IndexError: on the CPU, if they are not among the actions.
         """
         some = next(iter(state.values()))
         batch = some.shape[:2]
