@@ -72,9 +72,9 @@ class GameSimulator(Simulator):
             ended = ended | (self.clock >= self.game.horizon)
         return Outcome(rewards, terminated, ended)
 
-    def _judged(self) -> Mapping[str, Tensor]:
+    def _judged(self) -> Mapping[str, Tensor] | None:
         """What the game says of the episodes that are over everywhere."""
-        return self.game.judge(self.state) if self.game.episode_metrics else {}
+        return self.game.judge(self.state) if self.game.episode_metrics else None
 
     def state_dict(self) -> dict[str, Any]:
         """The game's state, and the elapsed steps of each episode."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -58,13 +57,13 @@ class Outcome(NamedTuple):
         rewards: `replicates x environments x agents`.
         terminated: bool, `replicates x environments`; true in terminal states, where values are not bootstrapped.
         ended: bool, the same shape; true where the episode is over, terminated or truncated.
-        judged: what `Game.judge` says of the episodes, if all end with this step; else empty.
+        judged: what `Game.judge` says of the episodes, if all end with this step; else `None`.
     """
 
     rewards: Tensor
     terminated: Tensor
     ended: Tensor
-    judged: Mapping[str, Tensor] = MappingProxyType({})
+    judged: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)

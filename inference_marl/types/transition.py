@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -113,8 +113,7 @@ class Transition:
             all.
         masks, next_masks: per agent, legal actions before and after; see `Observed`.
         task: the task played, `replicates x environments`.
-        judged: what the game says of the episodes, if all end with this step; see `Outcome`. Not part of what is
-            stacked.
+        judged: what the game says of the episodes, if all end with this step; see `Outcome`. It is never stacked.
     """
 
     obs: tuple[Tensor, ...]
@@ -130,7 +129,7 @@ class Transition:
     masks: tuple[Tensor | None, ...] | None = None
     next_masks: tuple[Tensor | None, ...] | None = None
     task: Tensor | None = None
-    judged: Mapping[str, Tensor] = field(default_factory=dict)
+    judged: Mapping[str, Tensor] | None = None
 
     @property
     def truncated(self) -> Tensor:

@@ -79,6 +79,7 @@ def test_spaces() -> None:
     assert Crypto(3, 5).action_spaces == (Discrete(5),) * 3
     assert Tag(2, 3, 1).agents == 5
     assert Tag(obstacles=0).observations[0] == Box(shape=4 + 6 + 2)
+    assert [body.within for body in Tag().places] == [0.9, 0.9]
     assert [world().horizon for world in WORLDS] == [25] * 7
     assert [world().symmetric for world in WORLDS] == [False] * 6 + [True]
     assert Spread(2).symmetric
@@ -214,6 +215,7 @@ def test_starts_are_uniform(world: Callable[..., ParticleWorld]) -> None:
     for name, bodies in (("position", game.bodies), ("landmarks", game.places)):
         for number, body in enumerate(bodies):
             for column in state[name][0, :, number].T / body.within:
+                assert column.abs().max() <= 1
                 counts = torch.histc(column, bins=4, min=-1, max=1)
                 # one of some hundred is off by 6 standard errors about once in 5 million seeds
                 assert bool(((counts / copies - 0.25).abs() < 6 * (0.25 * 0.75 / copies) ** 0.5).all())
