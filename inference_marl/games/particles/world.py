@@ -187,7 +187,7 @@ class ParticleWorld(Game):
         return [other for other in range(self.agents) if other != agent]
 
     def results(self, state: State) -> State:
-        """What `judge` returns, which is not turned round: `replicates x environments`."""
+        """What `judge` returns, turned round."""
         return {}
 
     def reset(
@@ -240,7 +240,8 @@ class ParticleWorld(Game):
 
     def judge(self, state: State) -> dict[str, Tensor]:
         """See `Game.judge`."""
-        return self.results({name: turned(value) for name, value in state.items()})
+        found = self.results({name: turned(value) for name, value in state.items()})
+        return {name: back(value) for name, value in found.items()}
 
     def _controls(self, actions: Sequence[Tensor], constants: Constants) -> tuple[Tensor | None, Tensor | None]:
         """Forces of those who move, `movers x 2 x ...`, and messages of those who send any, `senders x words x ...`."""

@@ -342,6 +342,7 @@ def test_speaker_and_listener_by_hand() -> None:
         [-0.18] * 2
     )
     assert {name: float(value) for name, value in game.judge(after).items()} == {"distance": 0.3, "reached": 0}
+    assert game.judge(after | {"position": places((0.11, 0.3))})["reached"].item() == 0
     near = after | {"position": places((0.06, 0.3))}
     assert {name: float(value) for name, value in game.judge(near).items()} == pytest.approx(
         {"distance": 0.06, "reached": 1}
