@@ -27,6 +27,9 @@ class Spread(ParticleWorld):
     Agent i observes v^i, x^i, then the positions of all landmarks and of all other agents, in order, relative to x^i,
     and two zeros for each other agent: the messages that nobody sends.
 
+    Mean reward per step and agent over 25 steps, for N = 2 and 3: -0.78 and -0.97 if all stay, -0.85 and -1.06 by
+    uniform moves.
+
     Args:
         agents: N.
         landmarks: their number, if not N.
