@@ -67,6 +67,7 @@ bench: $(runtime) ## measure speed
 	$(bin)/python experiments/bench_actor_critics.py $(ARGS)
 	$(bin)/python experiments/bench_stein.py $(ARGS)
 	$(bin)/python experiments/bench_opponents.py $(ARGS)
+	$(bin)/python experiments/bench_worlds.py $(ARGS)
 
 .PHONY: build
 build: $(development) ## sdist and wheel in dist/

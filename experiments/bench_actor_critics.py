@@ -27,7 +27,7 @@ from inference_marl.learners.deterministic import DeterministicActorCritic, Infe
 from inference_marl.play import Collector, GameSimulator
 from inference_marl.types import Member, Trajectory
 
-AGENTS, SEEN, MOVES = 3, 14, 5
+AGENTS, SEEN, MOVES = 3, 18, 5
 ALL_SEEN, ALL_DONE = AGENTS * SEEN, AGENTS * MOVES
 PAIRS = [(agent, other) for agent in range(AGENTS) for other in range(AGENTS) if agent != other]
 SIZES = [

@@ -165,9 +165,9 @@ class Experiment(Described):
 
     def _declared(self) -> dict[str, Metric]:
         """Everything that may be measured in its runs, by name."""
-        found = {metric.name: metric for metric in (*PUBLISHABLE, *self.game.metrics)}
+        found = {metric.name: metric for metric in (*PUBLISHABLE, *self.game.metrics, *self.game.episode_metrics)}
         for suffix, evaluation in self.evaluations.items():
-            for metric in evaluation.metrics:
+            for metric in evaluation.declared(self.game):
                 label = f"{metric.label}: {suffix[1:]}" if suffix else metric.label
                 own = replace(metric, name=metric.name + suffix, label=label)
                 if found.setdefault(own.name, own) != own:

@@ -107,21 +107,28 @@ GAMES: dict[str, list[Callable[[], Game]]] = {
         lambda: games.MatrixGame("prisoners_dilemma", horizon=None, memory=1),
         lambda: games.MatrixGame(THREE_AGENTS, common=True),
     ],
+    "Adversary": [games.Adversary, lambda: games.Adversary(2, 2, 3, actions="continuous")],
+    "Crypto": [games.Crypto, lambda: games.Crypto(3, 5, actions="continuous")],
     "MeetingGrid": [
         games.MeetingGrid,
         lambda: games.MeetingGrid(3, 2, goals=[(0, 0, 1.0), (1, 2, 2.0)], walls=[(0, 1)], slip=0.2, step_cost=0.1),
     ],
+    "Push": [games.Push, lambda: games.Push(2, 2, 3, actions="continuous")],
+    "Reference": [games.Reference, lambda: games.Reference(2, 3, actions="continuous")],
     "Rendezvous": [games.Rendezvous, lambda: games.Rendezvous(2)],
     "Scaled": [
         lambda: games.Scaled(games.MatrixGame("fully_stochastic_climbing"), 10.0, -3.0),
         lambda: games.Scaled(games.MatrixGame("prisoners_dilemma", horizon=None, memory=1), 0.1, 1.0),
         lambda: games.Scaled(games.MaxOfTwoQuadratics(), 10.0),
     ],
-    "Spread": [games.Spread, lambda: games.Spread(2, actions="continuous", collision=1.0)],
+    "Spread": [games.Spread, lambda: games.Spread(2, actions="continuous", rules="openai")],
+    "SpeakerListener": [games.SpeakerListener, lambda: games.SpeakerListener(4, actions="continuous")],
     "StochasticGame": [
         lambda: games.StochasticGame([0.5, 0.5], [[[[0.5, 0.25]] * 2] * 3, [[[0, 1]] * 2] * 3], [[[1, 2]] * 3] * 2),
     ],
+    "Tag": [games.Tag, lambda: games.Tag(2, 2, 0, actions="continuous")],
     "Variants": [
+        lambda: games.Variants([games.Spread(2), games.Spread(2, collision=0.0)]),
         lambda: games.Variants([games.MatrixGame("climbing"), games.MatrixGame("penalty")]),
         lambda: games.Variants([games.Rendezvous(), games.Rendezvous()]),
     ],
@@ -403,6 +410,16 @@ class TestGame:
                 assert over.shape == (R, E)
                 assert over.dtype == torch.bool
             assert all(value.shape[:2] == (R, E) for value in state.values())
+
+    def test_episodes_are_judged_as_declared(self, game: Game) -> None:
+        state = game.reset(R, E, torch.device("cpu"), torch.float64)
+        judged = game.judge(game.step(state, uniform_actions(game)).state)
+        assert judged.keys() == {metric.name for metric in game.episode_metrics}
+        for metric in game.episode_metrics:
+            value, (low, high) = judged[metric.name], metric.bounds
+            assert value.shape == (R, E, *([game.agents] if metric.dims else []))
+            assert value.dtype == torch.float64
+            assert ((value >= low) & (value <= high)).all()
 
     def test_a_game_that_does_not_terminate_is_not_over_before_its_horizon(self, game: Game) -> None:
         if game.terminates:

@@ -414,4 +414,5 @@ def measured() -> dict[str, Metric]:
     classes: tuple[type[Game] | type[Actor], ...] = (*_subclasses(Game), *_subclasses(Actor))
     ours = [cls for cls in classes if cls.__module__.startswith("inference_marl.")]
     found = {metric.name: metric for metric in PUBLISHABLE}
-    return found | {metric.name: metric for cls in ours for metric in cls.metrics}
+    judged = [metric for cls in ours if issubclass(cls, Game) for metric in cls.episode_metrics]
+    return found | {metric.name: metric for metric in (*(metric for cls in ours for metric in cls.metrics), *judged)}

@@ -82,4 +82,5 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     for suffix, evaluation in experiment.evaluations.items():
         with within("evaluation" + suffix.replace("_", ".", 1)), _said_when("while it is evaluated"):
             played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
-            check_declared(evaluation.measure(played), [metric.name for metric in evaluation.metrics])
+            declared = evaluation.declared(experiment.game)
+            check_declared(evaluation.measure(played), [metric.name for metric in declared])

@@ -21,10 +21,19 @@ from inference_marl.games.differential import (
 )
 from inference_marl.games.grid import MeetingGrid
 from inference_marl.games.matrix import MatrixGame
+from inference_marl.games.particles import (
+    Adversary,
+    Crypto,
+    ParticleWorld,
+    Push,
+    Reference,
+    SpeakerListener,
+    Spread,
+    Tag,
+)
 from inference_marl.games.payoffs import PAYOFFS, NamedPayoff
 from inference_marl.games.rendezvous import Rendezvous
 from inference_marl.games.scaled import Scaled
-from inference_marl.games.spread import Spread
 from inference_marl.games.stochastic import RiskyBridge, StochasticGame
 from inference_marl.games.variants import Variants
 
@@ -33,19 +42,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PAYOFFS",
+    "Adversary",
+    "Crypto",
     "DifferentialGame",
     "MatchingPenniesContinuous",
     "MatrixGame",
     "MaxOfTwoQuadratics",
     "MeetingGrid",
     "NamedPayoff",
+    "ParticleWorld",
     "PettingZooGame",
+    "Push",
+    "Reference",
     "Rendezvous",
     "RiskyBridge",
     "Rotational",
     "Scaled",
+    "SpeakerListener",
     "Spread",
     "StochasticGame",
+    "Tag",
     "Trigonometric",
     "TwoAgentGame",
     "Variants",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -37,6 +37,7 @@ class Scaled(Game):
             "discount",
             "symmetric",
             "metrics",
+            "episode_metrics",
             "tasks",
         ):
             setattr(self, name, getattr(game, name))
@@ -74,6 +75,10 @@ class Scaled(Game):
     def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
         """Those of the other game."""
         return self.game.scores(policies)
+
+    def judge(self, state: State) -> Mapping[str, Tensor]:
+        """That of the other game."""
+        return self.game.judge(state)
 
     def _paid(self, rewards: Tensor) -> Tensor:
         return self.factor * rewards + self.offset

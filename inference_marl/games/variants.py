@@ -42,6 +42,8 @@ class Variants(Game):
         self.terminates = any(game.terminates for game in games)
         self.shared_observation = all(game.shared_observation for game in games)
         self.symmetric = all(game.symmetric for game in games)
+        alike = all(game.episode_metrics == first.episode_metrics for game in games)
+        self.episode_metrics = first.episode_metrics if alike else ()
 
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
@@ -79,6 +81,12 @@ class Variants(Game):
             select(state[TASK], [step.terminated for step in made]),
             _known(state[TASK], [step.truncated for step in made], False),
         )
+
+    def judge(self, state: State) -> dict[str, Tensor]:
+        """What the game that is played says, if all judge by the same metrics."""
+        every = [game.judge(its) for game, its in zip(self.games, self._apart(state), strict=True)]
+        names = [metric.name for metric in self.episode_metrics]
+        return {name: select(state[TASK], [each[name] for each in every]) for name in names}
 
     def _apart(self, state: State) -> list[State]:
         """Each game's state."""

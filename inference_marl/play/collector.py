@@ -100,7 +100,7 @@ class Collector:
         decisions = self._decide(before)
         actions = tuple(decision.action for decision in decisions)
         self.steps += 1
-        rewards, terminated, ended = self._play(actions)
+        rewards, terminated, ended, judged = self._play(actions)
         after = self.simulator.observe()
         step = Transition(
             before.obs,
@@ -116,6 +116,7 @@ class Collector:
             before.masks,
             after.masks,
             self._task,
+            judged,
         )
         self.memories = [
             decision.memory if remember is None else remember[0](decision.memory, step.seen_by(remember[1]))
@@ -173,7 +174,9 @@ class Collector:
             outcome.rewards.shape != (*shape, len(actions))
             or not outcome.terminated.shape == outcome.ended.shape == shape
         ):
-            got = ", ".join(f"{name} {tuple(value.shape)}" for name, value in outcome._asdict().items())
+            got = ", ".join(
+                f"{name} {tuple(value.shape)}" for name, value in zip(outcome._fields, outcome[:3], strict=False)
+            )
             expected = f"rewards {(*shape, len(actions))} and flags {shape}"
             raise ValueError(f"step {self.steps}: got shapes {got}, expected {expected}")
         return outcome

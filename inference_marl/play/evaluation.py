@@ -7,13 +7,14 @@ from contextlib import closing
 from dataclasses import field, replace
 from typing import Annotated, ClassVar
 
+import torch
 from torch import Tensor
 
 from inference_marl.described import Count, Described, In, Whole, hyperparameters, within
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import simulate
 from inference_marl.play.tasks import Tasks
-from inference_marl.statistics.metrics import EVALUATION_REWARD, EVALUATION_SUCCESS
+from inference_marl.statistics.metrics import EVALUATION_REWARD, EVALUATION_SUCCESS, PREFIX, evaluated
 from inference_marl.types import Actor, ForeignGame, Game, Learner, Metric, Trajectory, kept_streams, seed_streams
 
 
@@ -22,7 +23,8 @@ class Evaluation(Described):
     """Fresh environments in which learners are watched now and then; nothing of it reaches their training.
 
     It has random numbers of its own, the same every time, so that two evaluations differ by what was learned. What is
-    measured is the reward; a subclass that measures something else declares it in `metrics` and defines `measure`.
+    measured is the reward, and the game's `episode_metrics` of episodes that are played to their end; a subclass that
+    measures something else declares it in `metrics` and defines `measure`.
 
     Args:
         every: environment steps of training between two evaluations.
@@ -38,7 +40,7 @@ class Evaluation(Described):
             training are its own.
 
     Attributes:
-        metrics: what `measure` returns.
+        metrics: what `measure` returns, besides the game's.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD, EVALUATION_SUCCESS)
@@ -82,6 +84,10 @@ class Evaluation(Described):
         if self.tasks is not None:
             self.tasks.check(here)
 
+    def declared(self, game: Game) -> tuple[Metric, ...]:
+        """What `measure` may return for learners of `game`."""
+        return (*self.metrics, *map(evaluated, (self.game or game).episode_metrics))
+
     def seated(self, actors: Sequence[Actor]) -> list[Actor]:
         """These actors, bound, with guests in their seats, which are bound here and draw nothing from torch's stream.
 
@@ -121,6 +127,9 @@ class Evaluation(Described):
         """What is recorded of what was played, by name: `replicates`, of a metric of agents `replicates x agents`."""
         rewards = played.stacked.rewards.mean((0, 2))
         found = {EVALUATION_REWARD.name: rewards}
+        judged = [step.judged for step in played.steps if step.judged]
+        for name in judged[0] if judged else ():
+            found[PREFIX + name] = torch.stack([each[name] for each in judged]).mean((0, 2))
         if self.success_reward is None:
             return found
         return found | {EVALUATION_SUCCESS.name: (rewards.mean(-1) >= self.success_reward).to(rewards.dtype)}

@@ -77,7 +77,7 @@ class GameSimulator(Simulator):
         """Play one joint action, see `Simulator.step`."""
         self.state, rewards, terminated, truncated = self.game.step(self.state, actions)
         if self.game.horizon == 1:
-            return Outcome(rewards, terminated, self._everywhere)
+            return Outcome(rewards, terminated, self._everywhere, self._judged())
         self.clock = self.clock + 1
         if isinstance(self.clock, int):
             if truncated is not None or (not self._believed and bool(terminated.any())):
@@ -87,11 +87,17 @@ class GameSimulator(Simulator):
                 )
             over = self.game.horizon is not None and self.clock >= self.game.horizon
             self._believed = self._believed or over or self.clock > LONG_ENOUGH
-            return Outcome(rewards, terminated, self._everywhere if over else self._nowhere)
+            if not over:
+                return Outcome(rewards, terminated, self._nowhere)
+            return Outcome(rewards, terminated, self._everywhere, self._judged())
         ended = terminated if truncated is None else terminated | truncated
         if self.game.horizon is not None:
             ended = ended | (self.clock >= self.game.horizon)
         return Outcome(rewards, terminated, ended)
+
+    def _judged(self) -> Mapping[str, Tensor] | None:
+        """What the game says of the episodes that are over everywhere."""
+        return self.game.judge(self.state) if self.game.episode_metrics else None
 
     def state_dict(self) -> dict[str, Any]:
         """The game's state, and the elapsed steps of each episode."""

@@ -112,6 +112,8 @@ class Arm:
         self.step += len(newest.steps)
         for step in newest.steps:
             self.recorder.note(REWARD.name, step.rewards)
+            for name, value in (step.judged or {}).items():
+                self.recorder.note(name, value)
             if self.experiment.record_actions:
                 self.recorder.append("actions", self._played(step))
         for agent, diagnostics in enumerate(said):

@@ -124,11 +124,13 @@ class Vmas(ForeignGame):
             one.step(actions)
         other.load_state_dict(one.state_dict())
         for actions in played[steps:]:
-            for mine, same in zip(one.step(actions), other.step(actions), strict=True):
-                if not torch.equal(mine, same):
-                    return False
+            mine, same = one.step(actions), other.step(actions)
+            if not all(
+                torch.equal(getattr(mine, flag), getattr(same, flag)) for flag in ("rewards", "terminated", "ended")
+            ):
+                return False
             seen, again = one.observe().obs, other.observe().obs
-            if not all(torch.equal(mine, same) for mine, same in zip(seen, again, strict=True)):
+            if not all(torch.equal(its, others) for its, others in zip(seen, again, strict=True)):
                 return False
         return True
 

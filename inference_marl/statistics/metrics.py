@@ -6,6 +6,8 @@ declaration in its attributes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -48,6 +50,8 @@ EVALUATION_SUCCESS = Metric(
     meaning="Share of the replicates whose newest evaluation has at least the reward per step, averaged over agents, "
     "that `evaluation` says.",
 )
+PREFIX = "evaluation_"
+"""Of the names of what is measured in evaluations."""
 RETURN = Metric(
     "return",
     "exact return, no time limit",
@@ -88,6 +92,13 @@ OF_PLAY = (REWARD, EVALUATION_REWARD, EVALUATION_SUCCESS, RETURN, OPTIMUM_PROBAB
 
 OF_AGENTS = ("reward", "return")
 """Metrics whose means over agents say nothing in zero-sum games; single agents' are called `reward_0` and so on."""
+
+
+def evaluated(metric: Metric) -> Metric:
+    """The same number, as evaluations measure it."""
+    meaning = f"In the newest evaluation. {metric.meaning}" if metric.meaning else ""
+    label = f"{metric.label}, evaluated"
+    return replace(metric, name=PREFIX + metric.name, label=label, over="last", meaning=meaning)
 
 
 def in_dataset(metrics: xr.Dataset) -> dict[str, Metric]:

@@ -57,11 +57,13 @@ class Outcome(NamedTuple):
         rewards: `replicates x environments x agents`.
         terminated: bool, `replicates x environments`; true in terminal states, where values are not bootstrapped.
         ended: bool, the same shape; true where the episode is over, terminated or truncated.
+        judged: what `Game.judge` says of the episodes, if all end with this step; else `None`.
     """
 
     rewards: Tensor
     terminated: Tensor
     ended: Tensor
+    judged: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Game(Described, ABC):
         symmetric: whether exchanging any two seats changes nothing but the names of states. `False` also where this is
             unknown.
         metrics: what `scores` returns.
+        episode_metrics: what `judge` returns. Runs record it of training and, as `evaluation_<name>`, of evaluations.
         tasks: how many variants `reset` knows, the tasks `0, 1, ...`; `None` for games without variants.
     """
 
@@ -131,6 +134,7 @@ class Game(Described, ABC):
     discount: float | None = None
     symmetric: bool = False
     metrics: tuple[Metric, ...] = ()
+    episode_metrics: tuple[Metric, ...] = ()
     tasks: int | None = None
 
     @property
@@ -202,6 +206,19 @@ class Game(Described, ABC):
 
         Returns:
             One number per replicate, `replicates`, by the name of its metric.
+        """
+        return {}
+
+    def judge(self, state: State) -> Mapping[str, Tensor]:
+        """Numbers by which the game's literature judges episodes, as `episode_metrics` declares; none by default.
+
+        Asked when all episodes end at once, as they do in games with `terminates = False`.
+
+        Args:
+            state: the last one of an episode, so what counts all of it, such as collisions, is part of the state.
+
+        Returns:
+            `replicates x environments`, of a metric of agents followed by `agents`, by the name of its metric.
         """
         return {}
 

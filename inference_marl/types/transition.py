@@ -113,6 +113,7 @@ class Transition:
             all.
         masks, next_masks: per agent, legal actions before and after; see `Observed`.
         task: the task played, `replicates x environments`.
+        judged: what the game says of the episodes, if all end with this step; see `Outcome`. It is never stacked.
     """
 
     obs: tuple[Tensor, ...]
@@ -128,6 +129,7 @@ class Transition:
     masks: tuple[Tensor | None, ...] | None = None
     next_masks: tuple[Tensor | None, ...] | None = None
     task: Tensor | None = None
+    judged: Mapping[str, Tensor] | None = None
 
     @property
     def truncated(self) -> Tensor:
@@ -211,7 +213,8 @@ def _merged(steps: Sequence[Transition], how: Callable[[list[Tensor]], Tensor]) 
             return {key: merge([value[key] for value in values]) for key in first}
         return tuple(merge(each) for each in zip(*values, strict=True))
 
-    return Transition(**{each.name: merge([getattr(step, each.name) for step in steps]) for each in fields(Transition)})
+    names = [each.name for each in fields(Transition) if each.name != "judged"]
+    return Transition(**{name: merge([getattr(step, name) for step in steps]) for name in names})
 
 
 def choose(where: Tensor, yes: Mapping[str, Tensor], no: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ GAMES: dict[str, Game] = {
     "two quadratics": MaxOfTwoQuadratics(agents=3),
     "rotational": Rotational(horizon=None),
     "wolf": Wolf(),
-    "spread": Spread(collision=1.0),
+    "spread": Spread(),
     "spread, two agents with forces": Spread(2, actions="continuous"),
 }
 

@@ -223,7 +223,7 @@ def test_noise_with_a_memory_begins_anew_in_every_episode() -> None:
     """Of two environments one begins an episode; moves that are discrete have no noise, and greedy play none."""
     game = Spread(2, actions="continuous")
     team, (first, _), _ = filled(game, maddpg(noise=OrnsteinUhlenbeckNoise(0.3)))
-    yes, seen = torch.ones(R, E, dtype=torch.bool), torch.zeros(R, E, 10, dtype=torch.float64)
+    yes, seen = torch.ones(R, E, dtype=torch.bool), torch.zeros(R, E, 12, dtype=torch.float64)
     begun = first.begin(Start.everywhere(R, E, torch.device("cpu")), None)
     torch.testing.assert_close(begun, {"noise": torch.zeros(R, E, 2, dtype=torch.float64)})
     decision = first.act(seen, begun)
@@ -399,12 +399,13 @@ def test_it_plays_against_other_learners() -> None:
 
 @pytest.mark.slow
 def test_it_learns_to_cover_landmarks() -> None:
-    """Two agents, from random play (-1.68 per step) to below what standing still costs (-1.56)."""
+    """Two agents; who stands still ends .78 from the landmarks, and random play .92."""
     seed_streams(0, torch.device("cpu"))
     game = Spread(2)
     actors = Experiment(game, {"it": Maddpg(warmup=20)}, replicates=4, environments=16).bind("it")
     collector = Collector(GameSimulator(game, 4, 16), actors)
     for _ in range(1200):
         update(actors, collector.collect(5))
-    greedy = Collector(GameSimulator(game, 4, 64), actors, explore=False).collect(25).stacked.rewards
-    assert (greedy.mean((0, 2, 3)) > -0.75).all()
+    judged = Collector(GameSimulator(game, 4, 64), actors, explore=False).collect(25).steps[-1].judged
+    assert judged is not None
+    assert (judged["distance"].mean(1) < 0.6).all()

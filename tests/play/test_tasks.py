@@ -243,7 +243,7 @@ def test_a_variant_is_the_game_itself() -> None:
     for games in (
         [MatrixGame("climbing", horizon=3, memory=1), MatrixGame("penalty", horizon=3, memory=1)],
         [Countdown(most=4, cut=3), Countdown(most=2)],
-        [Spread(2, horizon=4), Spread(2, horizon=4, collision=1.0)],
+        [Spread(2, horizon=4, collision=0.0), Spread(2, horizon=4)],
     ):
         both = Variants(games)
         for number, game in enumerate(games):

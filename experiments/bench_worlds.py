@@ -1,0 +1,102 @@
+"""Speed of the particle worlds: steps per CPU second, beside mpe2 with one environment and VMAS with as many.
+
+A step is that of the world, with all rewards and observations, without resets; random moves, float32, one torch thread.
+CPU time is what one thread uses, so that other work on the machine disturbs little; what is compared is timed in turns.
+VMAS's tasks of the same names have other rules (a fifth of the force, other rewards, walls in tag), about as much work.
+Each of the two is left out where it is not installed: `pip install mpe2 vmas`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import cycle
+
+import torch
+from timing import seconds
+
+from inference_marl.games import Adversary, Crypto, ParticleWorld, Push, Reference, SpeakerListener, Spread, Tag
+
+WORLDS: dict[str, type[ParticleWorld]] = {
+    "simple_spread_v3": Spread,
+    "simple_speaker_listener_v4": SpeakerListener,
+    "simple_adversary_v3": Adversary,
+    "simple_tag_v3": Tag,
+    "simple_push_v3": Push,
+    "simple_crypto_v3": Crypto,
+    "simple_reference_v3": Reference,
+}
+ENVIRONMENTS = (1, 32, 1024, 8192)
+STEPS = 25
+"""Different joint actions, played in turns."""
+
+
+def ours(game: ParticleWorld, environments: int) -> Callable[[], None]:
+    """A step of `environments` copies of a game of this package."""
+    cpu = torch.device("cpu")
+    uniform = [space.uniform(torch.float32, cpu) for space in game.action_spaces]
+    actions = cycle([[each.sample((1, environments)) for each in uniform] for _ in range(STEPS)])
+    state = game.reset(1, environments, cpu, torch.float32)
+
+    def step() -> None:
+        nonlocal state
+        state = game.step(state, next(actions)).state
+        game.observe(state)
+
+    return step
+
+
+def of_mpe2(name: str) -> Callable[[], None]:
+    """A step of one environment of mpe2, through its parallel API."""
+    env = importlib.import_module(f"mpe2.{name}").parallel_env(max_cycles=10**9)
+    env.reset(seed=0)
+    actions = cycle([{agent: int(env.action_space(agent).sample()) for agent in env.agents} for _ in range(STEPS)])
+    return lambda: env.step(next(actions))
+
+
+def of_vmas(name: str, environments: int) -> Callable[[], None]:
+    """A step of `environments` copies of VMAS's world of this name."""
+    make = importlib.import_module("vmas").make_env
+    env = make(name.rpartition("_")[0], num_envs=environments, device="cpu", continuous_actions=False, seed=0)
+    env.reset()
+    actions = cycle([[env.get_random_action(agent) for agent in env.agents] for _ in range(STEPS)])
+    return lambda: env.step(next(actions))
+
+
+@torch.no_grad()
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter rounds, and fewer")
+    rounds, at_least = (3, 0.1) if parser.parse_args().quick else (8, 0.4)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    mpe2, vmas = (find_spec(name) is not None for name in ("mpe2", "vmas"))
+
+    print("Particle worlds: steps per CPU second, one thread, float32; and how many times those of others")
+    print(f"{'world':<16} {'environments':>12} {'steps/s':>12} {'x mpe2':>8} {'x VMAS':>8}")
+    ratios: dict[str, list[float]] = {}
+    for name, world in WORLDS.items():
+        for environments in ENVIRONMENTS:
+            works = {"ours": ours(world(), environments)}
+            if mpe2 and environments == 1:
+                works["mpe2"] = of_mpe2(name)
+            if vmas:
+                works["vmas"] = of_vmas(name, environments)
+            took = dict(zip(works, seconds(list(works.values()), rounds, at_least), strict=True))
+            cells = ""
+            for other in ("mpe2", "vmas"):
+                ratio = took[other] / took["ours"] if other in took else math.nan
+                ratios.setdefault(f"{other}, {environments}", []).append(ratio)
+                cells += f" {ratio:>8.2f}" if other in took else f" {'-':>8}"
+            print(f"{world.__name__:<16} {environments:>12} {environments / took['ours']:>12,.0f}{cells}", flush=True)
+    for name, values in ratios.items():
+        if not math.isnan(mean := math.exp(sum(map(math.log, values)) / len(values))):
+            print(f"geometric mean against {name} environments: {mean:.2f}, least {min(values):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Covert communication."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import Horizon, Several
+from inference_marl.games.particles import metrics
+from inference_marl.games.particles.world import Actions, Agent, ParticleWorld, Rules
+from inference_marl.types import State
+
+EVE, BOB, ALICE = range(3)
+
+
+class Crypto(ParticleWorld):
+    """Alice tells Bob a secret, encrypted by a key that both know, while Eve listens.
+
+    Covert communication of Lowe et al. (2017), `simple_crypto` of MPE; see `ParticleWorld`. Nobody moves; all three say
+    `words` numbers. Secret and key are one-hot, each uniformly one of the first `secrets` values. Of what Eve and Bob
+    say, e and b, and the secret m::
+
+        r = -|e - m|^2                 Eve
+        r = |e - m|^2 - |b - m|^2      Bob and Alice, who is never paid for what she says itself
+
+    where what is 0 throughout does not count. Eve, agent 0, observes what Alice last said; Bob, agent 1, the key, and
+    what she said; Alice, agent 2, the secret and the key.
+
+    Args:
+        secrets: how many there are, and how many keys.
+        words: numbers in a message, at least `secrets`.
+        actions: see `ParticleWorld`.
+        rules: see `ParticleWorld`; they are the same here.
+        horizon: steps per episode; `None` if unlimited.
+
+    Raises:
+        ValueError: if there are more secrets than words.
+    """
+
+    episode_metrics = (metrics.BOB_CORRECT, metrics.EVE_CORRECT)
+
+    def __init__(
+        self,
+        secrets: Several = 2,
+        words: Several = 4,
+        *,
+        actions: Actions = "discrete",
+        rules: Rules = "mpe2",
+        horizon: Horizon = 25,
+    ) -> None:
+        if secrets > words:
+            raise ValueError(f"secrets: got {secrets}, expected at most words = {words}")
+        super().__init__(
+            [Agent(None, words)] * 3,
+            draws={"secret": (secrets,), "key": (secrets,)},
+            actions=actions,
+            rules=rules,
+            horizon=horizon,
+        )
+
+    def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
+        """Who knows what; see the class."""
+        said, key = seen["message"][ALICE], self._in_words(seen["key"])
+        return {EVE: [said], BOB: [key, said], ALICE: [self._in_words(seen["secret"]), key]}[agent]
+
+    def pays(self, state: State) -> tuple[Tensor, State]:
+        """Eve against Bob and Alice."""
+        said = state["message"][:ALICE]
+        wrong = (said - self._in_words(state["secret"])).square().sum(1) * (said != 0).any(1)
+        eve, bob = wrong
+        good = eve - bob
+        return torch.stack([-eve, good, good]), {}
+
+    def results(self, state: State) -> State:
+        """Who says the secret."""
+        correct = (state["message"].argmax(1) == state["secret"].argmax(0)).to(state["secret"].dtype)
+        return {"bob_correct": correct[BOB], "eve_correct": correct[EVE]}
+
+    def _in_words(self, drawn: Tensor) -> Tensor:
+        """What is drawn, one-hot, as long as a message."""
+        words: int = self._shapes["message"][1]
+        return torch.cat([drawn, drawn.new_zeros(words - len(drawn), *drawn.shape[1:])])

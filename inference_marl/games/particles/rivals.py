@@ -1,0 +1,74 @@
+"""What the worlds have in common in which good agents and adversaries both want to be at a goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from inference_marl.games.particles import metrics
+from inference_marl.games.particles.metrics import is_near
+from inference_marl.games.particles.world import Actions, Agent, Body, ParticleWorld, Rules, distance, pick
+from inference_marl.types import State
+
+
+class Rivals(ParticleWorld):
+    """Adversaries, who come first, and good agents; one of the landmarks is the goal.
+
+    Args:
+        body: that of everybody.
+        good: good agents.
+        adversaries: their number.
+        landmarks: what may be the goal.
+        actions, rules, horizon: see `ParticleWorld`.
+    """
+
+    episode_metrics = (
+        metrics.GOOD_REACHED,
+        metrics.ADVERSARY_REACHED,
+        metrics.GOOD_DISTANCE,
+        metrics.ADVERSARY_DISTANCE,
+    )
+
+    def __init__(
+        self,
+        body: Body,
+        good: int,
+        adversaries: int,
+        landmarks: Sequence[Body],
+        *,
+        actions: Actions,
+        rules: Rules,
+        horizon: int | None,
+    ) -> None:
+        self.good, self.adversaries = good, adversaries
+        super().__init__(
+            [Agent(body)] * (adversaries + good),
+            landmarks,
+            draws={"goal": (len(landmarks),)},
+            actions=actions,
+            rules=rules,
+            horizon=horizon,
+        )
+
+    def features(self, state: State) -> State:
+        """The state, and where the goal is."""
+        return super().features(state) | {"target": pick(state["goal"], state["landmarks"])}
+
+    def gaps(self, state: State) -> tuple[Tensor, Tensor]:
+        """Distances of adversaries and of good agents to the goal, `count x ...`."""
+        adversaries, good = distance(state["position"] - pick(state["goal"], state["landmarks"])).split(
+            [self.adversaries, self.good]
+        )
+        return adversaries, good
+
+    def results(self, state: State) -> State:
+        """How near the nearest of both kinds are."""
+        adversary, good = (gaps.amin(0) for gaps in self.gaps(state))
+        near = 2 * self.places[0].size
+        return {
+            "good_reached": is_near(good, near),
+            "adversary_reached": is_near(adversary, near),
+            "good_distance": good,
+            "adversary_distance": adversary,
+        }

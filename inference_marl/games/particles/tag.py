@@ -1,0 +1,87 @@
+"""Predator and prey."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import Count, Horizon, Whole
+from inference_marl.games.particles import metrics
+from inference_marl.games.particles.world import Actions, Agent, Body, ParticleWorld, Rules, distance
+from inference_marl.types import State
+
+HUNTER = Body(0.075, solid=True, acceleration=3.0, top_speed=1.0)
+PREY = Body(0.05, solid=True, acceleration=4.0, top_speed=1.3)
+OBSTACLE = Body(0.2, solid=True, within=0.9)
+CATCH = 10.0
+"""What a catch pays every adversary, and costs the good agent, in units of reward."""
+
+
+class Tag(ParticleWorld):
+    """Slow adversaries who hunt faster good agents between obstacles.
+
+    Predator and prey of Lowe et al. (2017), `simple_tag` of MPE; see `ParticleWorld`. Every adversary gets 10 for each
+    pair of an adversary and a good agent that touch after the step. A good agent pays 10 for each adversary that
+    touches it and, for each of its coordinates x, for being at the edge::
+
+        0 if |x| < 0.9;  10 (|x| - 0.9) if |x| < 1;  min(exp(2 |x| - 2), 10) beyond
+
+    The adversaries come first. Each agent observes its velocity and position, then the obstacles and all other agents
+    relative to its position, and the velocities of the other good agents, all in order.
+
+    Args:
+        good: good agents.
+        adversaries: their number.
+        obstacles: their number.
+        actions: see `ParticleWorld`.
+        rules: see `ParticleWorld`.
+        horizon: steps per episode; `None` if unlimited.
+    """
+
+    episode_metrics = (metrics.CATCHES,)
+
+    def __init__(
+        self,
+        good: Count = 1,
+        adversaries: Count = 3,
+        obstacles: Whole = 2,
+        *,
+        actions: Actions = "discrete",
+        rules: Rules = "mpe2",
+        horizon: Horizon = 25,
+    ) -> None:
+        self.good, self.adversaries = good, adversaries
+        super().__init__(
+            [Agent(HUNTER)] * adversaries + [Agent(PREY)] * good,
+            [OBSTACLE] * obstacles,
+            counts=["catches"],
+            actions=actions,
+            rules=rules,
+            horizon=horizon,
+        )
+
+    def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
+        """Oneself, obstacles, others, and how fast the good ones of them are."""
+        position, velocity = seen["position"], seen["velocity"]
+        here, others = position[agent], self.others(agent)
+        around = [seen["landmarks"] - here] if self.places else []
+        good = velocity[[other for other in others if other >= self.adversaries]]
+        return [velocity[agent], here, *around, position[others] - here, good]
+
+    def pays(self, state: State) -> tuple[Tensor, State]:
+        """For catches, and against the edge."""
+        hunters, prey = state["position"].split([self.adversaries, self.good])
+        caught = distance(prey.unsqueeze(1) - hunters) < HUNTER.size + PREY.size
+        caught = caught.sum(1, dtype=prey.dtype)  # by so many, `good x ...`
+        catches, out = caught.sum(0), prey.abs()
+        beyond = (2 * out - 2).clamp_max(math.log(10)).exp()
+        edge = torch.where(out < 1, (10 * out - 9).clamp_min(0), beyond).sum(1)
+        hunted = (CATCH * catches).expand(self.adversaries, -1, -1)
+        return torch.cat([hunted, -CATCH * caught - edge]), {"catches": catches}
+
+    def results(self, state: State) -> State:
+        """What was caught."""
+        return {"catches": state["catches"]}
