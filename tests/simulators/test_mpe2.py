@@ -51,8 +51,8 @@ def test_a_team_learns_in_it() -> None:
     check(Experiment(played, {"maddpg": Maddpg(batch_size=4, warmup=1)}, steps=4, collect=4))
 
 
-def test_its_landmarks_are_those_of_our_own_spread() -> None:
-    """Both observe velocity, position, then landmarks and other agents relative to it; theirs adds messages."""
+def test_it_has_the_spaces_of_our_own_spread() -> None:
     played = PettingZoo("mpe2.simple_spread_v3.parallel_env", {"N": 3})
-    ours = Spread(3).observations[0]
-    assert played.observations[0].features == ours.features + 2 * 2
+    ours = Spread(3)
+    assert [space.features for space in played.observations] == [space.features for space in ours.observations]
+    assert played.action_spaces == ours.action_spaces

@@ -46,7 +46,7 @@ def play(simulator: Simulator, played: PettingZoo, steps: Sequence[int]) -> list
 
 def assert_same(one: Sequence[tuple[Outcome, Observed]], other: Sequence[tuple[Outcome, Observed]]) -> None:
     for (mine, seen), (same, again) in zip(one, other, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(mine, same, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(mine[:3], same[:3], strict=True))
         assert all(torch.equal(a, b) for a, b in zip(seen.obs, again.obs, strict=True))
 
 
