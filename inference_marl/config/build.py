@@ -14,6 +14,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import Context
 from inspect import Parameter
 from types import NoneType, UnionType
 from typing import Any
@@ -73,7 +74,9 @@ def construct(base: Any, config: Any, key: str) -> Any:
     parser.add_argument("--it", type=base, required=given is not None)
     try:
         # Constructors know their defaults, and finding them again at every level takes most of the time.
-        checked = parser.parse_object({"it": given}, defaults=False).as_dict()["it"]
+        # In a context of its own, since what other parsers leave behind in theirs would be heeded.
+        parsed = Context().run(parser.parse_object, {"it": given}, defaults=False)
+        checked = parsed.as_dict()["it"]
     except Exception as error:
         raise SpecError(explain(error, key)) from error
     return _instantiate(base, checked, key)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 
 from inference_marl.config.build import available, construct, measured
 from inference_marl.config.files import build, dump, load
@@ -27,7 +28,7 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.runs.run import run
-from inference_marl.types import Actor
+from inference_marl.types import Actor, Game
 from tests.config.small_files import BASE, base, described, name_of, with_overrides
 
 
@@ -130,6 +131,15 @@ def test_learners_have_defaults_that_survive_a_dump(name: str) -> None:
     assert list(arguments) == accepted
     assert construct(Actor, yaml.safe_load(yaml.safe_dump(learner.describe())), "a").describe() == learner.describe()
     assert all(getattr(learner, key) is not None or arguments[key] is None for key in accepted)
+
+
+def test_other_parsers_of_the_program_do_not_matter() -> None:
+    """What jsonargparse remembers of them once made it take our default instances apart."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--game", type=Game)
+    parser.parse_args(["--game=MatrixGame", "--game.horizon=null"])
+    described = construct(Actor, {"class_path": "DdpgOm"}, "a").describe()
+    assert construct(Actor, described, "a").describe() == described
 
 
 def test_python_experiments_are_checked_when_they_run(tmp_path: Path) -> None:
