@@ -329,6 +329,24 @@ def test_matching_pennies_is_zero_sum() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
+def test_communication_emerges_where_models_of_the_others_are_of_what_they_do_now(tmp_path: Path) -> None:
+    """On speaker and listener: models fitted to the newest samples are heeded, those of the whole replay say no more than
+    that the listener has not heeded the speaker so far.
+
+    Without communication the listener can only go between the landmarks, .60 from the goal on average.
+    """
+    experiment = runs_of("inferred_policies.yaml")["speaker_listener"]
+    named = ("known", "window_1600", "window_200000")
+    short = experiment.replace(arms={name: experiment.arms[name] for name in named})
+    metrics = xr.load_dataset(run_experiment(short, tmp_path, progress=False) / "metrics.nc")
+    distance = metrics["evaluation_distance"].isel(step=slice(-3, None)).mean(["step", "replicate"])
+    assert distance.sel(learner="known") < 0.54
+    assert distance.sel(learner="window_1600") < 0.5
+    assert distance.sel(learner="window_200000") > 0.56
+
+
+@pytest.mark.slow
 def test_what_factors_cannot_say_of_several_opponents(tmp_path: Path) -> None:
     """A product of factors is far from a posterior that expects the others to agree, what conditions on them is not."""
     experiment = runs_of("several_opponents.yaml")["agree"]
