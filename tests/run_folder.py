@@ -219,3 +219,12 @@ def payoff(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The max of two quadratics of the ROMMEO paper, section 5.2."""
     low = 0.8 * (-(((x + 5) / 3) ** 2) - ((y + 5) / 3) ** 2)
     return np.maximum(low, 10 - (x - 5) ** 2 - (y - 5) ** 2)
+
+
+def of_three(posterior: xr.Dataset) -> xr.Dataset:
+    """The beliefs of two agents as those of three about each other: agent 2 is a second agent 1."""
+    wide = posterior.isel(agent=[0, 1, 1]).assign_coords(agent=[0, 1, 2])
+    about_others = [name for name in wide if str(name).startswith(("opponent_", "optimal_opponent"))]
+    each = wide[about_others].expand_dims(other=[0, 1, 2])
+    own = wide.drop_vars(about_others)
+    return own.merge(each.where(each["other"] != each["agent"])).assign_attrs(posterior.attrs)

@@ -331,8 +331,7 @@ def test_matching_pennies_is_zero_sum() -> None:
 @pytest.mark.slow
 @pytest.mark.long
 def test_communication_emerges_where_models_of_the_others_are_of_what_they_do_now(tmp_path: Path) -> None:
-    """On speaker and listener: models fitted to the newest samples are heeded, those of the whole replay say no more than
-    that the listener has not heeded the speaker so far.
+    """On speaker and listener; those of the whole replay say that the listener has not heeded the speaker so far.
 
     Without communication the listener can only go between the landmarks, .60 from the goal on average.
     """

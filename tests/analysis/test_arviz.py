@@ -14,6 +14,7 @@ import xarray as xr
 import yaml
 
 from inference_marl.analysis.arviz import summary, to_arviz
+from inference_marl.analysis.plots.writing import write_comparison
 from inference_marl.analysis.recorded import read
 from inference_marl.described import InspectError
 from tests import run_folder
@@ -414,6 +415,26 @@ def test_run_without_opponent_models(tmp_path: Path) -> None:
     assert set(group(to_arviz(folder), "posterior").data_vars) == {"policy"}
     with pytest.raises(InspectError, match="expected a run in which some learner has one"):
         summary(folder)
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_beliefs_about_several_opponents_say_whom_they_are_about(kind: str, tmp_path: Path) -> None:
+    run = getattr(run_folder, kind)(2, 4)
+    run["posterior"] = run_folder.of_three(run["posterior"])
+    run["metrics"] = run["metrics"].isel(agent=[0, 1, 1]).assign_coords(agent=[0, 1, 2])
+    folder = run_folder.write(tmp_path / "run", **run)
+    data = to_arviz(folder, "rommeo_q")
+    for name, variable in {**PREDICTIONS, "posterior": "opponent_model", "prior": "opponent_prior"}.items():
+        found = group(data, name)[variable if name in ("posterior", "prior") else "opponent_action"]
+        assert {"agent", "other"} <= set(found.dims)
+        own = found.isel(agent=1, other=1)
+        assert own.isnull().all()
+        assert found.isel(agent=1, other=2).notnull().all()
+    table = summary(folder, "rommeo_q")
+    pairs = table.index.droplevel([-1]).unique().tolist()
+    assert pairs == [("rommeo_q", agent, other) for agent in range(3) for other in range(3) if agent != other]
+    assert table.loc[("rommeo_q", 0, 1)].equals(table.loc[("rommeo_q", 0, 2)])
+    assert write_comparison(read(folder), read(folder)) is not None
 
 
 def test_unknown_learner_and_step(discrete: Path) -> None:

@@ -33,15 +33,6 @@ def several_states(count: int = 3) -> xr.Dataset:
     return wide.assign(opponent_type=wide["opponent_model"].rename(opponent_action="type"))
 
 
-def of_three(posterior: xr.Dataset) -> xr.Dataset:
-    """The beliefs of two agents as those of three about each other: agent 2 is a second agent 1."""
-    wide = posterior.isel(agent=[0, 1, 1]).assign_coords(agent=[0, 1, 2])
-    about_others = [name for name in wide if str(name).startswith(("opponent_", "optimal_opponent"))]
-    each = wide[about_others].expand_dims(other=[0, 1, 2])
-    own = wide.drop_vars(about_others)
-    return own.merge(each.where(each["other"] != each["agent"])).assign_attrs(posterior.attrs)
-
-
 MANY = several_states()
 FIGURES = {
     "learning_curves": lambda: plots.learning_curves(DISCRETE["metrics"]),
@@ -54,10 +45,10 @@ FIGURES = {
     "beliefs, continuous": lambda: plots.beliefs(CONTINUOUS["posterior"]),
     "opponent_action_bars": lambda: plots.opponent_action_bars(DISCRETE["posterior"]),
     "opponent_action_bars, continuous": lambda: plots.opponent_action_bars(CONTINUOUS["posterior"]),
-    "beliefs of three": lambda: plots.beliefs(of_three(DISCRETE["posterior"])),
-    "opponent_action_bars of three": lambda: plots.opponent_action_bars(of_three(DISCRETE["posterior"])),
-    "who_believes_what": lambda: plots.who_believes_what(of_three(DISCRETE["posterior"])),
-    "who_believes_what, continuous": lambda: plots.who_believes_what(of_three(CONTINUOUS["posterior"])),
+    "beliefs of three": lambda: plots.beliefs(run_folder.of_three(DISCRETE["posterior"])),
+    "opponent_action_bars of three": lambda: plots.opponent_action_bars(run_folder.of_three(DISCRETE["posterior"])),
+    "who_believes_what": lambda: plots.who_believes_what(run_folder.of_three(DISCRETE["posterior"])),
+    "who_believes_what, continuous": lambda: plots.who_believes_what(run_folder.of_three(CONTINUOUS["posterior"])),
     "beliefs_by_state": lambda: plots.beliefs_by_state(MANY),
     "opponent_types": lambda: plots.opponent_types_over_time(MANY),
     "calibration": lambda: plots.reliability(DISCRETE["posterior"]),
@@ -172,7 +163,7 @@ def test_learners_without_an_opponent_model_are_refused() -> None:
 
 def test_who_believes_what_of_whom() -> None:
     """A panel's bars are the agent's belief about the other one; on the diagonal stands its own policy."""
-    posterior = of_three(DISCRETE["posterior"])
+    posterior = run_folder.of_three(DISCRETE["posterior"])
     posterior["opponent_model"][{"agent": 2, "other": 0}] = [0.1, 0.2, 0.7]
     axes = np.reshape(plots.who_believes_what(posterior, ["rommeo_q"]).axes, (3, 3))
     heights = [[[bar.get_height() for bar in axis.patches] for axis in row] for row in axes]
