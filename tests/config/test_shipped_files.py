@@ -47,7 +47,7 @@ FILES = sorted(EXPERIMENTS.glob("*.yaml"))
 LARGE = {
     *("games_table", "equal_optima", "cross_play", "rommeo_figure1", "convergence_rates", "any_scale", "any_scale_ac"),
     *("rommeo_figure2", "rommeo_figure2_tuning", "rommeo_figure2_exploration", "rommeo_ac_to_ddpg_om"),
-    *("to_the_letter", "several_opponents"),
+    *("to_the_letter", "several_opponents", "spread", "physical_deception"),
     *("rommeo_ac_ablation", "rommeo_q_ablation", "forecast_ablation"),
 }
 SMALLER_FIRST = [
