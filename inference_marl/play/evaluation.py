@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import field, replace
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -118,7 +119,7 @@ class Evaluation(Described):
         with kept_streams(seat.device):
             seed_streams(self.seed, seat.device)
             with closing(
-                simulate(here, seat.replicates, self.environments, seat.device, seat.dtype, self.seed)
+                simulate(here, seat.replicates, self.environments, seat.device, seat.dtype, _apart(self.seed))
             ) as simulator:
                 collector = Collector(simulator, actors, self.explore, self.tasks, self.seed)
                 return collector.collect(steps or self.steps or here.horizon or 1)
@@ -133,3 +134,8 @@ class Evaluation(Described):
         if self.success_reward is None:
             return found
         return found | {EVALUATION_SUCCESS.name: (rewards.mean(-1) >= self.success_reward).to(rewards.dtype)}
+
+
+def _apart(seed: int) -> int:
+    """Another seed than that of a training with the same, whose episodes would be played again otherwise."""
+    return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0] >> 1)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -25,6 +27,8 @@ Array = NDArray[Any]
 
 RAISED = (Exception, SystemExit)
 """What somebody else's code may raise: leaving the program is none of its business."""
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest reward or number in an observation."""
 LOOKED_AT = 3
 """Steps in which an environment is tried out before a run."""
 MASK = "action_mask"
@@ -136,6 +140,47 @@ class Played(NamedTuple):
     ended: bool
 
 
+class Chances:
+    """Python's, numpy's and torch's global random numbers as one environment has them, apart from everybody else's.
+
+    So an environment that draws from them repeats what it did, draws nothing from a learner's, and does not depend on
+    how many others there are. Torch's are those of the CPU, once something has imported torch.
+    """
+
+    def __init__(self) -> None:
+        self._own: tuple[Any, ...] | None = None
+
+    @contextmanager
+    def used(self, seed: int | None = None) -> Iterator[None]:
+        """What is drawn inside is the environment's, from the seed on if there is one."""
+        before = _chances()
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - the global stream is what this is about
+            if (torch := sys.modules.get("torch")) is not None:
+                torch.random.default_generator.manual_seed(seed)
+        elif self._own is not None:
+            _set_chances(self._own)
+        try:
+            yield
+        finally:
+            self._own = _chances()
+            _set_chances(before)
+
+
+def _chances() -> tuple[Any, ...]:
+    torch = sys.modules.get("torch")
+    return random.getstate(), np.random.get_state(), None if torch is None else torch.get_rng_state()  # noqa: NPY002
+
+
+def _set_chances(states: tuple[Any, ...]) -> None:
+    of_python, of_numpy, of_torch = states
+    random.setstate(of_python)
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    if of_torch is not None:
+        sys.modules["torch"].set_rng_state(of_torch)
+
+
 class Environment:
     """One environment, whose agents have the numbers of their seats.
 
@@ -146,8 +191,9 @@ class Environment:
     """
 
     def __init__(self, recipe: Recipe, name: str = "", masked: Sequence[bool] | None = None) -> None:
-        self.recipe, self.name = recipe, name
-        self.env = recipe.make()
+        self.recipe, self.name, self.chances = recipe, name, Chances()
+        with self.chances.used(0):
+            self.env = recipe.make()
         self.agents = tuple(getattr(self.env, "possible_agents", ()))
         if not self.agents:
             raise FaultError(f"env: got {recipe.path} without possible_agents, expected all agents that there may be")
@@ -189,7 +235,8 @@ class Environment:
         """Begin an episode, in which all that is random follows from the seed."""
         self.clock = 0
         try:
-            obs, infos = self.env.reset(seed=seed)
+            with self.chances.used(seed):
+                obs, infos = self.env.reset(seed=seed)
             there = set(self.env.agents)
         except RAISED as error:
             self._refuse(f"{type(error).__name__} ({first_line(error)}) from reset", "observations", error=error)
@@ -210,7 +257,8 @@ class Environment:
         }
         self.clock += 1
         try:
-            obs, rewards, terminations, truncations, infos = self.env.step(said)
+            with self.chances.used():
+                obs, rewards, terminations, truncations, infos = self.env.step(said)
             there = set(self.env.agents)
         except RAISED as error:
             self._refuse(f"{type(error).__name__} ({first_line(error)})", "a step", error=error)
@@ -223,7 +271,7 @@ class Environment:
                     self._refuse("an agent that was not there before", "none to join or to come back", agent)
                 continue
             paid[seat] = self._reward(rewards, agent)
-            over[seat], cut[seat] = (bool(self._of(each, agent, "end")) for each in (terminations, truncations))
+            over[seat], cut[seat] = (self._end(each, agent) for each in (terminations, truncations))
             if agent not in there and not (over[seat] or cut[seat]):
                 self._refuse("an agent that is gone", "it to be terminated or truncated before it leaves", agent)
         going = acted & ~over & ~cut
@@ -289,6 +337,13 @@ class Environment:
             self._refuse(f"no {what}", "one for every agent that acted", agent)
         return values[agent]
 
+    def _end(self, ends: Any, agent: Any) -> bool:
+        given = self._of(ends, agent, "end")
+        end = np.asarray(given)
+        if end.shape != () or end.dtype.kind not in "biu":
+            self._refuse(f"{_short(given)} as its end", "true or false", agent)
+        return bool(end)
+
     def _reward(self, rewards: Any, agent: Any) -> float:
         given = self._of(rewards, agent, "reward")
         reward = np.asarray(given)
@@ -296,6 +351,8 @@ class Environment:
             self._refuse(f"{_short(given)} as its reward", "a number", agent)
         if not np.isfinite(reward).all():
             self._refuse(f"a reward of {reward.item()}", "a finite number", agent)
+        if abs(reward.item()) > LARGEST:
+            self._refuse(f"a reward of {reward.item():.3g}", "one that single precision can hold", agent)
         return float(reward.item())
 
     def _seen(self, obs: Any, infos: Any, acted: Array, wanted: Array, choosing: Array | None = None) -> Seen:
@@ -328,7 +385,10 @@ class Environment:
             self._refuse(got, f"numbers of shape {space.shape}", agent)
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             self._refuse(f"an observation with {value[~np.isfinite(value)][0]} in it", "finite numbers", agent)
-        return value
+        if value.dtype.kind == "f" and value.dtype.itemsize > 4 and value.size and np.abs(value).max() > LARGEST:
+            largest = f"an observation with {np.abs(value).max():.3g} in it"
+            self._refuse(largest, "numbers that single precision can hold", agent)
+        return value.astype(np.float64) if value.dtype.itemsize > 8 else value
 
     def _is_masked(self, obs: Any, infos: Any, agent: Any) -> bool:
         if not isinstance(self.action_spaces[self.agents.index(agent)], spaces.Discrete):

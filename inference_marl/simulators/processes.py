@@ -143,9 +143,10 @@ class Elsewhere:
 
 
 def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
-    """End a process at once, and wait until it is gone."""
+    """End a process at once, with those that its environments have started, and wait until it is gone."""
     connection.close()
-    process.kill()
+    if process.poll() is None:  # else its environments are closed
+        os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
     process.wait()
 
 
@@ -190,4 +191,4 @@ def _end_with(parent: int) -> None:
     """End this process as soon as the one that started it is gone, also while an environment is busy."""
     while os.getppid() == parent:
         time.sleep(LOOK_EVERY)
-    os._exit(1)
+    os.killpg(os.getpid(), signal.SIGKILL)  # also what environments have started

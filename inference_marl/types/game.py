@@ -119,7 +119,8 @@ class Game(Described, ABC):
         symmetric: whether exchanging any two seats changes nothing but the names of states. `False` also where this is
             unknown.
         metrics: what `scores` returns.
-        episode_metrics: what `judge` returns. Runs record it of training and, as `evaluation_<name>`, of evaluations.
+        episode_metrics: what `judge` returns. Runs record it of training and, as `evaluation_<name>`, of evaluations;
+            records during which no episode has ended lack it.
         tasks: how many variants `reset` knows, the tasks `0, 1, ...`; `None` for games without variants.
     """
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -114,6 +117,12 @@ class Walk(ParallelEnv):  # type: ignore[misc, type-arg, unused-ignore]
                 del obs[self.of]
             case "no end":
                 del ended[self.of]
+            case "huge observation":
+                obs[self.of] = np.array([1e300, 0.0])
+            case "huge reward":
+                rewards[self.of] = 1e300
+            case "end in words":
+                ended[self.of] = "no"
             case "leaves":
                 ended[self.of] = True
             case "exception":
@@ -241,6 +250,55 @@ class Mixed(Walk):
         if not self.agents:
             ended["walker_0"], cut["walker_0"] = True, False
         return obs, rewards, ended, cut, infos
+
+
+class Careless(Walk):
+    """Draws from the random numbers of Python, numpy and torch that are everybody's, and seeds some of them."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        import torch  # which takes its time in a process
+
+        self.torch = torch
+
+    def draw(self) -> float:
+        return random.random() + float(np.random.normal()) + float(self.torch.rand(()))  # noqa: NPY002
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.torch.manual_seed(0 if seed is None else seed)
+        super().reset(seed)
+        self.places = {agent: self.draw() for agent in self.agents}
+        return self.see(), {agent: {} for agent in self.agents}
+
+    def step(self, actions: Any) -> Any:
+        self.places = {agent: place + self.draw() for agent, place in self.places.items()}
+        return super().step(actions)
+
+
+class Remembering(Walk):
+    """Notes the seeds of its episodes."""
+
+    seeds: ClassVar[list[int | None]] = []
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.seeds.append(seed)
+        return super().reset(seed)
+
+
+class Parent(Walk):
+    """Has a process of its own, whose number it writes to a file."""
+
+    def __init__(self, pids: str, closes: bool = True, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.closes = closes
+        self.process = subprocess.Popen(["sleep", "1000"])
+        with Path(pids).open("a") as file:
+            file.write(f"{self.process.pid}\n")
+
+    def close(self) -> None:
+        if self.closes:
+            self.process.kill()
+            self.process.wait()
 
 
 class Slow(Walk):

@@ -34,6 +34,9 @@ FAULTS = {
     "wrong shape": STEP + r"an observation of shape \(3,\) and type float64, expected numbers of shape \(2,\)",
     "wrong type": STEP + r"an observation of shape \(2,\) and type <U1, expected numbers of shape \(2,\)",
     "reward of words": STEP + "'much' as its reward, expected a number",
+    "huge observation": STEP + r"an observation with 1e\+300 in it, expected numbers that single precision can hold",
+    "huge reward": STEP + r"a reward of 1e\+300, expected one that single precision can hold",
+    "end in words": STEP + "'no' as its end, expected true or false",
     "no reward": STEP + "no reward, expected one for every agent that acted",
     "no observation": STEP + "no observation, expected one for every agent that goes on",
     "no end": STEP + "no end, expected one for every agent that acted",
@@ -135,6 +138,22 @@ def test_an_environment_that_hangs_when_it_is_tried() -> None:
     with pytest.raises(ValueError, match=r"tried before a run: got no answer from its process within 1 seconds"):
         game("Walk", {"fault": "hangs"}, processes=1, timeout=0.1)
     assert children() == before
+
+
+@pytest.mark.parametrize("how", ["fault", "closed"])
+def test_what_an_environment_has_started_ends_with_it(how: str, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    late_fault = {"fault": "hangs", "at": 5, "length": 6, "closes": False} if how == "fault" else {}
+    played = game("Parent", {"pids": str(pids), **late_fault}, processes=2, timeout=0.5)
+    pids.unlink()  # of what was tried before, and closed or not
+    with closing(simulate(played, 1, 2)) as simulator:
+        simulator.reset()
+        if how == "fault":
+            with pytest.raises(ValueError, match="got no answer"):
+                play(simulator, played, range(6))
+    started = [int(pid) for pid in pids.read_text().split()]
+    assert len(started) == 2
+    assert all(gone(pid) for pid in started)
 
 
 def test_processes_are_gone_when_a_simulator_is_closed_or_forgotten() -> None:

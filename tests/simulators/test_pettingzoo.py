@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,7 +16,7 @@ from torch import Tensor
 from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.learners import Maddpg, Stationary
-from inference_marl.play import Collector, simulate
+from inference_marl.play import Collector, Evaluation, simulate
 from inference_marl.simulators import PettingZoo
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Observed, Outcome, Simulator
@@ -271,6 +272,40 @@ def test_results_do_not_depend_on_processes(processes: int) -> None:
             simulator.reset()
             found.append(play(simulator, played, range(8)))
     assert_same(*found)
+
+
+def test_global_random_numbers_are_an_environments_own() -> None:
+    """They repeat, do not depend on other copies, and nobody else's change."""
+    found = []
+    for number, environments in ((0, E), (2, E), (0, 1)):
+        played = game("Careless", {"length": 3}, processes=number)
+        assert played.resumable
+        with closing(simulate(played, R, environments, seed=7)) as simulator:
+            states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+            simulator.reset()
+            simulator.step([torch.zeros(R, environments, 1)] * 2)
+            after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+            assert states[:2] == after[:2]
+            assert torch.equal(states[2], after[2])
+            found.append(simulator.observe().obs[0])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0][:, :1], found[2])
+    assert len(found[0].unique()) > R * E
+
+
+def test_evaluations_play_other_episodes_than_training() -> None:
+    small.Remembering.seeds.clear()
+    played = game("Remembering", {"length": 3})
+    actors = [Stationary().bind(seat) for seat in Experiment(played, {"a": Stationary()}, R, 3, E).seats()]
+    small.Remembering.seeds.clear()
+    with closing(simulate(played, R, E, seed=0)) as simulator:
+        Collector(simulator, actors).collect(6)
+    trained = set(small.Remembering.seeds)
+    small.Remembering.seeds.clear()
+    evaluation = Evaluation(every=1, steps=6, environments=E, seed=0)
+    evaluation.play(played, evaluation.seated(actors))
+    assert len(trained) == len(set(small.Remembering.seeds)) == 2 * R * E
+    assert not trained & set(small.Remembering.seeds)
 
 
 def test_processes_play_slow_environments_at_once() -> None:

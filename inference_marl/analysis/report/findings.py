@@ -361,9 +361,12 @@ def solved(recorded: Recorded) -> Section | None:
         return None
     metric, rows = Metric("distance", bounds=PROBABILITY), {}
     for learner in found["learner"].to_numpy().tolist():
-        means = found.sel(learner=learner).mean("agent")
-        if not means["policy"].isnull().all():
-            rows[learner] = {
+        here = found.sel(learner=learner)
+        known = here["policy"].notnull().any("replicate")
+        agents = ", ".join(map(str, here["agent"].to_numpy()[known.to_numpy()]))
+        means = here.mean("agent")
+        if known.any():
+            rows[learner if known.all() else f"{learner}, agent {agents}"] = {
                 name.replace("_", " "): cell(metric, estimate(metric, means[name].to_numpy()))
                 for name in ("opponent_model", "policy")
             }

@@ -14,7 +14,7 @@ _Count = partial(Metric, bounds=POSITIVE, dims=())
 
 DISTANCE = _Length(
     "distance",
-    "distance to the goal",
+    "distance between agents and landmarks",
     higher_is_better=False,
     meaning="At the end of an episode, the mean distance of agents to their landmarks, or of landmarks that are to be "
     "covered to the nearest agents.",
