@@ -16,7 +16,7 @@ from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Number, Schedule, current
 from inference_marl.learners import Planner, Rommeo
 from inference_marl.models import OpponentPrior
-from inference_marl.statistics.beliefs import Numbers, about_all
+from inference_marl.statistics.beliefs import Numbers, jointly
 from inference_marl.types import Actor
 
 MAX_ENTRIES = 5_000_000
@@ -47,7 +47,7 @@ def distances(experiment: Experiment, posterior: xr.Dataset) -> xr.Dataset | Non
     rules = experiment.game.dynamics()
     if rules is None or posterior.sizes.get("state") != len(rules.initial):
         return None
-    last, found = about_all(posterior.isel(step=-1)), {}
+    last, found = jointly(posterior.isel(step=-1)), {}
     for name in last["learner"].to_numpy().tolist():
         for agent, learner in enumerate(experiment.players(name)):
             reward, transition = seen_by(rules, agent)

@@ -124,7 +124,7 @@ def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
     return here if "other" not in here.sizes else here.isel(other=opponent, drop=True)
 
 
-def about_all(posterior: xr.Dataset) -> xr.Dataset:
+def jointly(posterior: xr.Dataset) -> xr.Dataset:
     """Beliefs about all opponents at once, in the format of the whole dataset of a game of two agents.
 
     Without those that were not recorded, as of many joint actions.

@@ -29,7 +29,7 @@ from inference_marl.models import (
     Uniform,
 )
 from inference_marl.runs.run import run
-from inference_marl.statistics.beliefs import about_all
+from inference_marl.statistics.beliefs import jointly
 
 CONCENTRATION = 4.0
 DRAWS = 4000
@@ -142,7 +142,7 @@ def test_the_mean_is_what_the_prior_predicted(
     """In every state, within five standard errors."""
     recorded = read(request.getfixturevalue(name))
     theta = group(parameter_posterior(recorded, learner, agent, 1, step, draws=DRAWS), "posterior")["theta"]
-    believed = about_all(recorded.beliefs)["opponent_prior"].sel(learner=learner).isel(replicate=1, agent=agent)
+    believed = jointly(recorded.beliefs)["opponent_prior"].sel(learner=learner).isel(replicate=1, agent=agent)
     believed = believed.sel(step=step or recorded.last_step).to_numpy()[:, : theta.sizes["opponent_action"]]
     mean, error = theta.mean(("chain", "draw")).to_numpy(), theta.std(("chain", "draw")).to_numpy() / math.sqrt(DRAWS)
     assert (np.abs(mean - believed.reshape(mean.shape)) < 5 * error + 1e-6).all()

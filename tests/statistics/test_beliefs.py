@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.statistics.beliefs import about, about_all, modelling, optimum_probability
+from inference_marl.statistics.beliefs import about, jointly, modelling, optimum_probability
 from tests import run_folder
 
 DIMS = ("learner", "replicate", "step", "agent", "state")
@@ -78,14 +78,14 @@ def test_beliefs_about_one_and_about_all_opponents() -> None:
     assert one["opponent_model"].dims == (*DIMS, "opponent_action")
     assert one["opponent_model"].to_numpy().ravel().tolist() == [14, 15]
     assert one["optimal_opponent_action"].to_numpy().tolist() == [[14, 15]]
-    every = about_all(posterior)
+    every = jointly(posterior)
     assert every["opponent_model"].dims == (*DIMS, "opponent_action")
     assert every["opponent_model"].sizes["opponent_action"] == 4
     assert "opponent_action" not in every.coords
-    assert "opponent_model" not in about_all(posterior.drop_vars("joint_opponent_model"))
+    assert "opponent_model" not in jointly(posterior.drop_vars("joint_opponent_model"))
     of_two = beliefs("discrete", opponent_model=[[[[0.5, 0.5]], [[0.5, 0.5]]]])
     assert about(of_two, 1, 0)["opponent_model"].sizes["agent"] == 1
-    assert about_all(of_two) is of_two
+    assert jointly(of_two) is of_two
 
 
 def test_the_optimum_is_every_opponents_own() -> None:
