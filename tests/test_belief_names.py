@@ -16,7 +16,7 @@ from inference_marl.learners import Stationary
 from inference_marl.runs.measures import MOST_RECORDED, Measures
 from inference_marl.runs.run import run
 from inference_marl.spaces import Discrete
-from inference_marl.types import Memory, Seat, about_all, about_each, check_names, is_belief, numbered
+from inference_marl.types import Memory, Seat, about_all, about_each, check_belief_names, is_belief, numbered
 
 
 def test_every_opponent_has_a_number_if_there_are_several() -> None:
@@ -47,8 +47,8 @@ def test_a_joint_table_says_what_each_opponent_does() -> None:
 )
 def test_other_names_are_refused(names: list[str], opponents: int, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        check_names(names, opponents)
-    check_names(["policy", "elbo", *numbered("opponent_model", opponents)], opponents)
+        check_belief_names(names, opponents)
+    check_belief_names(["policy", "elbo", *numbered("opponent_model", opponents)], opponents)
 
 
 class Confused(Stationary):

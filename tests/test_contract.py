@@ -89,7 +89,7 @@ from inference_marl.types import (
     Team,
     Trajectory,
     about_all,
-    check_names,
+    check_belief_names,
     is_belief,
     kept_streams,
     numbered,
@@ -827,7 +827,7 @@ class TestActor:
             others = actor.seat.opponent_actions
             of_others = {name: dict(zip(numbered(name, len(others)), others, strict=True)) for name in OF_OPPONENTS}
             assert {name for name in belief if not is_belief(name)} <= METRICS
-            check_names(belief, len(others))
+            check_belief_names(belief, len(others))
             for name, joint in OF_ALL_OPPONENTS.items():
                 if joint in belief:
                     expected = about_all(name, belief[joint], others)

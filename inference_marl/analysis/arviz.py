@@ -421,27 +421,11 @@ def _counted(recorded: Recorded, learner: str, replicate: int, step: int | None,
         raise InspectError(f"{recorded.folder}: got actions without the states in which they were taken, expected both")
     played = played.isel(replicate=_known(played, "replicate", replicate)).sel(step=slice(_known(played, "step", step)))
     flat = played.transpose("step", "environment", ...).stack(observation=("step", "environment"), create_index=False)
-    taken = _joint_actions(flat["actions"], prior.opponents, [space.features for space in prior.spaces])
+    each = flat["actions"].isel(agent=prior.opponents).transpose("agent", "observation").to_numpy().astype(np.int64)
+    sizes = [prior.spaces[other].features for other in prior.opponents]
+    taken = xr.DataArray(np.ravel_multi_index(tuple(each), sizes), dims="observation")  # the last agent's runs fastest
     state = flat["state"].astype(np.int64) if "state" in flat else 0 * taken
     return xr.Dataset({"state": state, "opponent_action": taken}).isel(observation=slice(-(prior.window or 0), None))
-
-
-def _joint_actions(actions: xr.DataArray, agents: Sequence[int], sizes: Sequence[int]) -> xr.DataArray:
-    """Numbers of some agents' joint actions, in which the last agent's runs fastest.
-
-    Args:
-        actions: integers, with the dimension `agent`.
-        agents: whose.
-        sizes: how many actions each of all agents has.
-
-    Returns:
-        As `actions`, without `agent`.
-    """
-    taken = actions.astype(np.int64)
-    joint = xr.zeros_like(taken.isel(agent=0, drop=True))
-    for agent in agents:
-        joint = joint * sizes[agent] + taken.isel(agent=agent, drop=True)
-    return joint
 
 
 def _dirichlet_draws(

@@ -16,7 +16,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.failures import NonFiniteError
 from inference_marl.play import Collector, simulate, update
-from inference_marl.types import Actor, check_declared, check_names, is_belief, kept_streams, seed_streams
+from inference_marl.types import Actor, check_belief_names, check_declared, is_belief, kept_streams, seed_streams
 
 _PASSED: WeakSet[Experiment] = WeakSet()
 
@@ -75,7 +75,7 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
             raise ValueError(f"agent {error.agent}: {error} at the first step, expected finite numbers") from error
         for agent, (actor, obs) in enumerate(zip(actors, collector.observe().obs, strict=True)):
             believed = actor.beliefs(obs, collector.memories[agent], experiment.draws)
-            check_names(believed, len(actor.seat.opponents))
+            check_belief_names(believed, len(actor.seat.opponents))
             reported = [*said[agent], *(name for name in believed if not is_belief(name))]
             check_declared(reported, [metric.name for metric in actor.metrics])
     check_saved(actors, before)

@@ -23,7 +23,7 @@ from inference_marl.types import Observed, Outcome, Simulator
 
 LONGEST = 10_000
 """Steps of an episode that are kept to play it again when a run is resumed."""
-LARGEST = 1e30
+BOUND = 1e30
 """Bounds beyond this stand for none, as the largest number of single precision does."""
 
 
@@ -249,7 +249,7 @@ def _space(space: gymnasium.Space[Any], loose: bool = False) -> Space:
         return Discrete(int(space.n))
     assert isinstance(space, spaces.Box)
     low, high = (np.asarray(edge, dtype=np.float64) for edge in (space.low, space.high))
-    low, high = (np.where(np.abs(edge) > LARGEST, np.copysign(math.inf, edge), edge) for edge in (low, high))
+    low, high = (np.where(np.abs(edge) > BOUND, np.copysign(math.inf, edge), edge) for edge in (low, high))
     if loose:
         low, high = np.where(low < high, low, -math.inf), np.where(low < high, high, math.inf)
     if (low == low.flat[0]).all() and (high == high.flat[0]).all():

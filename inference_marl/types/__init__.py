@@ -10,7 +10,7 @@ from inference_marl.types.beliefs import (
     OF_OPPONENTS,
     about_all,
     about_each,
-    check_names,
+    check_belief_names,
     is_belief,
     numbered,
 )
@@ -54,8 +54,8 @@ __all__ = [
     "Transition",
     "about_all",
     "about_each",
+    "check_belief_names",
     "check_declared",
-    "check_names",
     "choose",
     "is_belief",
     "kept_streams",

@@ -29,7 +29,7 @@ def is_belief(name: str) -> bool:
     return name in BELIEFS or (stem in OF_OPPONENTS and number.isdecimal())
 
 
-def check_names(found: Iterable[str], opponents: int) -> None:
+def check_belief_names(found: Iterable[str], opponents: int) -> None:
     """Refuse beliefs about opponents under names that so many opponents do not have.
 
     Raises:
