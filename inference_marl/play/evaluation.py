@@ -15,7 +15,13 @@ from inference_marl.described import Count, Described, In, Whole, hyperparameter
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import simulate
 from inference_marl.play.tasks import Tasks
-from inference_marl.statistics.metrics import EVALUATION_REWARD, EVALUATION_SUCCESS, PREFIX, evaluated
+from inference_marl.statistics.metrics import (
+    EVALUATION_RETURN,
+    EVALUATION_REWARD,
+    EVALUATION_SUCCESS,
+    PREFIX,
+    evaluated,
+)
 from inference_marl.types import Actor, ForeignGame, Game, Learner, Metric, Trajectory, kept_streams, seed_streams
 
 
@@ -24,8 +30,9 @@ class Evaluation(Described):
     """Fresh environments in which learners are watched now and then; nothing of it reaches their training.
 
     It has random numbers of its own, the same every time, so that two evaluations differ by what was learned. What is
-    measured is the reward, and the game's `episode_metrics` of episodes that are played to their end; a subclass that
-    measures something else declares it in `metrics` and defines `measure`.
+    measured is the reward, the return of the first episode if it is longer than a step and ends everywhere, and the
+    game's `episode_metrics` of episodes that are played to their end; a subclass that measures something else declares
+    it in `metrics` and defines `measure`.
 
     Args:
         every: environment steps of training between two evaluations.
@@ -44,7 +51,7 @@ class Evaluation(Described):
         metrics: what `measure` returns, besides the game's.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD, EVALUATION_SUCCESS)
+    metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD, EVALUATION_RETURN, EVALUATION_SUCCESS)
 
     every: Count
     steps: Annotated[int | None, In("a positive integer", ", or null for the game's horizon")] = None
@@ -127,13 +134,23 @@ class Evaluation(Described):
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
         """What is recorded of what was played, by name: `replicates`, of a metric of agents `replicates x agents`."""
         rewards = played.stacked.rewards.mean((0, 2))
-        found = {EVALUATION_REWARD.name: rewards}
+        found = {EVALUATION_REWARD.name: rewards, **_returns(played)}
         judged = [step.judged for step in played.steps if step.judged]
         for name in judged[0] if judged else ():
             found[PREFIX + name] = torch.stack([each[name] for each in judged]).mean((0, 2))
         if self.success_reward is None:
             return found
         return found | {EVALUATION_SUCCESS.name: (rewards.mean(-1) >= self.success_reward).to(rewards.dtype)}
+
+
+def _returns(played: Trajectory) -> Mapping[str, Tensor]:
+    """Sums of rewards over the first episodes, `replicates x agents`, if these are longer than a step and end."""
+    every = played.stacked  # steps x replicates x environments
+    ended = every.ended
+    if bool(ended[0].all()) or not bool(ended.any(0).all()):
+        return {}
+    first = ended.long().cumsum(0) - ended.long() == 0
+    return {EVALUATION_RETURN.name: (every.rewards * first.unsqueeze(-1)).sum(0).mean(1)}
 
 
 def _apart(seed: int) -> int:

@@ -22,6 +22,14 @@ from inference_marl.statistics.metrics import REWARD
 from inference_marl.types import Actor, Trajectory, Transition, seed_streams
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory, of which it otherwise returns the temporaries of large networks after every update.
+
+    It adapts how much it keeps (64 MB at most) to the largest block that was ever freed. This one is never written to.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
 @dataclass
 class Arm:
     """One arm while it runs; everything that changes is here.
@@ -63,6 +71,7 @@ class Arm:
             device: where tensors live.
             before_writing: see `Recorder`.
         """
+        keep_freed_memory()
         seed_streams(experiment.seed, device)
         seats = experiment.seats(replicates, device)
         shape = (seats[0].replicates, experiment.environments)

@@ -39,6 +39,14 @@ EVALUATION_REWARD = Metric(
     higher_is_better=True,
     meaning="Mean reward per step of each agent in the newest evaluation: in fresh environments, as `evaluation` says.",
 )
+EVALUATION_RETURN = Metric(
+    "evaluation_return",
+    "return per episode, evaluated",
+    over="last",
+    higher_is_better=True,
+    meaning="Mean over environments of the sum of each agent's rewards in the first episode of the newest evaluation, "
+    "not discounted.",
+)
 EVALUATION_SUCCESS = Metric(
     "evaluation_success",
     "success rate, evaluated",
@@ -86,7 +94,10 @@ NASH_CONV = Metric(
     meaning="What all agents together would gain by best responses to the others' policies; 0 in an equilibrium. In "
     "units of the game's reward, so it cannot be compared between games.",
 )
-OF_PLAY = (REWARD, EVALUATION_REWARD, EVALUATION_SUCCESS, RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV)
+OF_PLAY = (
+    *(REWARD, EVALUATION_REWARD, EVALUATION_RETURN, EVALUATION_SUCCESS),
+    *(RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV),
+)
 """Metrics of any run, where the game has them."""
 
 

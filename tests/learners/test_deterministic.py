@@ -118,7 +118,8 @@ def test_ddpgs_gradient_is_that_of_its_critic_alone() -> None:
     found: list[Tensor] = []
     its = group.optimiser
     its.__dict__["step"] = lambda loss: found.extend(torch.autograd.grad(loss.sum(), its._own))
-    team._improve(group, data, team._encoded(data.obs, data.actions, None))
+    joint = team._encoded(data.obs, data.actions, None)
+    team._improve(group, data, joint, joint)
 
     def objective() -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
@@ -583,7 +584,7 @@ def test_a_sub_policys_gradient_is_of_what_it_played() -> None:
     its = group.optimiser
     its.__dict__["step"] = lambda loss: found.extend(torch.autograd.grad(loss.sum(), its._own))
     joint = team._encoded(data.obs, data.actions, data.alive)
-    team._improve(group, data, joint)
+    team._improve(group, data, joint, joint)
 
     def objective() -> Tensor:
         total = torch.zeros((), dtype=torch.float64)

@@ -17,7 +17,8 @@ from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, Rendezvous, Spread
 from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.noise import NormalNoise, OrnsteinUhlenbeckNoise
-from inference_marl.learners import Maddpg, Rommeo, Stationary
+from inference_marl.learners import Ddpg, Maddpg, Rommeo, Stationary
+from inference_marl.learners.deterministic import DeterministicActorCritic, InferredPolicies
 from inference_marl.learners.deterministic.stacks import Stack
 from inference_marl.play import Collector, Functional, GameSimulator, update
 from inference_marl.spaces import Box, Discrete, Space
@@ -44,6 +45,7 @@ def maddpg(**changes: Any) -> Maddpg:
 LEARNERS = {
     "Maddpg": ("any", maddpg),
     "Maddpg, shared": ("any", lambda: maddpg(shared=True, noise=NormalNoise(0.0))),
+    "Maddpg, one critic": ("any", lambda: maddpg(shared=True, shared_critic=True, others="policies")),
     "Maddpg, noise with a memory": ("box", lambda: maddpg(noise=OrnsteinUhlenbeckNoise())),
 }
 
@@ -54,13 +56,13 @@ def bound(game: Game, arm: Actor | list[Actor], **settings: Any) -> list[Actor]:
     return experiment.bind("it")
 
 
-def team_of(actors: list[Actor]) -> Maddpg:
+def team_of(actors: list[Actor]) -> Any:
     (first, *_) = [actor for actor in actors if isinstance(actor, Member)]
-    assert isinstance(first.of, Maddpg)
+    assert isinstance(first.of, DeterministicActorCritic)
     return first.of
 
 
-def filled(game: Game, arm: Actor | list[Actor], steps: int = 8) -> tuple[Maddpg, list[Actor], Trajectory]:
+def filled(game: Game, arm: Actor | list[Actor], steps: int = 8) -> tuple[Any, list[Actor], Trajectory]:
     """A team that has seen some play, out of its warm-up, and everybody; and the play."""
     actors = bound(game, arm)
     collector = Collector(GameSimulator(game, R, E, dtype=torch.float64), actors)
@@ -82,32 +84,100 @@ def gradient_of(team: Maddpg, data: Transition) -> list[Tensor]:
     for group in team.groups:
         its = group.optimiser
         its.__dict__["step"] = lambda loss, its=its: found.extend(torch.autograd.grad(loss.sum(), its._own))
-        team._improve(group, data, team._encoded(data.obs, data.actions, data.alive))
+        joint = team._encoded(data.obs, data.actions, data.alive)
+        team._improve(group, data, joint, team._others(data, joint))
     return found
 
 
+@pytest.mark.parametrize("others", ["replay", "policies"])
+@pytest.mark.parametrize("shared_critic", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_deterministic_policy_gradient_is_that_of_the_critics(shared: bool) -> None:
-    """Against finite differences of `mean Q_i(x, a) with a_i = mu_i(o_i)`, the others' actions from replay."""
+def test_the_deterministic_policy_gradient_is_that_of_the_critics(
+    shared: bool, shared_critic: bool, others: str
+) -> None:
+    """Against finite differences of `mean Q_i(x, a) with a_i = mu_i(o_i)`, the others' actions as `others` says."""
     game = Rendezvous(dim=2)
-    team, members, _ = filled(game, maddpg(shared=shared, regularisation=0.1))
+    changes: dict[str, Any] = {"shared": shared, "shared_critic": shared_critic, "others": others}
+    team, members, _ = filled(game, maddpg(regularisation=0.1, **changes))
     data = team.draw()
     (group,) = team.groups
     found = gradient_of(team, data)
 
+    def everybodys() -> list[Tensor]:
+        return [
+            member.policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
+            for number, member in enumerate(members)
+        ]
+
+    fixed = list(data.actions) if others == "replay" else [each.detach() for each in everybodys()]
+
     def objective() -> Tensor:
         """The loss summed over replicates and agents, written by hand."""
         total = torch.zeros((), dtype=torch.float64)
-        for number, seat in enumerate(team.team):
-            own = members[number].policy(data.obs[number], {})[0].base_dist.v  # type: ignore[union-attr]
+        for number, own in enumerate(everybodys()):
             inside = torch.atanh(own)  # of a box from -1 to 1
-            actions = [own if each == seat.index else data.actions[each] for each in range(2)]
-            value = by_hand(team.critics[0].stacks[0], number, torch.cat([*data.obs, *actions], -1))
+            actions = [own if each == number else fixed[each] for each in range(2)]
+            critic = 0 if shared_critic else number
+            value = by_hand(team.critics[0].stacks[0], critic, torch.cat([*data.obs, *actions], -1))
             loss = (0.1 * inside.square().mean(-1) - value).mean(-1)
             total = total + loss.sum() / (2 if shared else 1)
         return total
 
     assert_gradients(group.actors.parameters(), found, objective, every=7)
+
+
+@pytest.mark.parametrize("learner", [Ddpg, Maddpg])
+def test_a_critic_in_common_is_fitted_to_the_mean_of_all_losses(learner: type[DeterministicActorCritic]) -> None:
+    game = MatrixGame(torch.randn(2, 3, 3).tolist(), common=False)
+    described = learner(hidden=(6,), batch_size=B, replay=40, warmup=1, shared_critic=True, max_gradient_norm=None)
+    team, _, _ = filled(game, described)
+    data = team.draw()
+    (critics,) = team.critics
+    (stack,) = critics.stacks
+    targets = team._targets(data)
+    seen = team._encoded(data.obs, data.actions, None)
+
+    def objective() -> Tensor:
+        values = [by_hand(stack, 0, torch.cat([seen[at] for at in places], -1)) for places in critics.places]
+        losses = [(value - targets[:, number]).square().mean(-1) for number, value in enumerate(values)]
+        return (losses[0] + losses[1]).sum() / 2
+
+    found: list[Tensor] = []
+    its = critics.optimiser
+    its.__dict__["step"] = lambda loss: found.extend(torch.autograd.grad(loss.sum(), its._own))
+    said: list[dict[str, Tensor]] = [{}, {}]
+    team._evaluate(data, seen, said)
+    assert_gradients(stack.every, found, objective, every=5)
+    assert not torch.equal(said[0]["critic_loss"], said[1]["critic_loss"])
+
+
+def test_one_critic_is_not_that_of_agents_with_other_spaces() -> None:
+    team, _, _ = filled(MatrixGame(torch.randn(2, 3, 2).tolist(), common=True), maddpg(shared_critic=True))
+    assert [critics.numbers for critics in team.critics] == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("shared_critic", [False, True])
+def test_others_of_other_spaces_do_what_their_policies_do(shared_critic: bool) -> None:
+    """The third agent's action in the first one's gradient is that of its policy, not of replay."""
+    game = MatrixGame(torch.randn(2, 3, 2).tolist(), common=True)
+    team, _, _ = filled(game, maddpg(shared_critic=shared_critic, others="policies"))
+    for group in team.groups:
+        for weights in group.actors.parameters():
+            weights.data.zero_()
+        group.actors.network.last.bias.data[..., 0] = 100.0
+    data = team.draw()
+    joint = team._encoded(data.obs, data.actions, None)
+    found = team._others(data, joint)
+    assert not all(bool((each[..., 0] == 1).all()) for each in joint[3:])
+    for features in found[3:]:
+        assert bool((features[..., 0] == 1).all())
+    assert all(torch.equal(one, other) for one, other in zip(found[:3], joint[:3], strict=True))
+
+
+@pytest.mark.parametrize("changes", [{"inferred": InferredPolicies()}, {"sub_policies": 2}])
+def test_the_others_policies_must_be_known(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^others: got policies"):
+        maddpg(others="policies", **changes)
 
 
 def test_targets_bootstrap_from_everybodys_target_policy_but_not_where_the_game_is_over() -> None:

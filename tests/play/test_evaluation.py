@@ -18,7 +18,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, Rendezvous
 from inference_marl.learners import Maddpg, Stationary
 from inference_marl.play import Evaluation
-from inference_marl.types import Actor, Memory, Metric, Trajectory
+from inference_marl.types import Actor, Memory, Metric, Trajectory, Transition
 from tests.runs.small_runs import (
     Alternating,
     assert_same,
@@ -49,7 +49,7 @@ def test_training_is_the_same_bit_for_bit(game: MatrixGame, arm: Actor, tmp_path
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     mine, theirs = (dataset(each, "metrics.nc").drop_attrs() for each in (one, other))
     evaluated = theirs["evaluation_reward"]
-    xr.testing.assert_identical(mine, theirs.drop_vars("evaluation_reward"))
+    xr.testing.assert_identical(mine, theirs[list(mine)])
     assert evaluated.notnull().all(["learner", "replicate", "agent"]).values.tolist() == [False, True] * 3
 
 
@@ -71,6 +71,30 @@ def test_it_is_greedy_and_starts_afresh(tmp_path: Path) -> None:
     rewards = read(run(exploring, tmp_path)).metrics["evaluation_reward"].isel(step=[1, 3]).values
     assert (np.unique(rewards.reshape(-1, 2, 2)[..., 0].ravel()) < 7).all()
     assert (rewards[:, :, 0] == rewards[:, :, 1]).all(), "the same random numbers every time"
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(3, 3.0), (5, 3.0), (2, None), (1, None)])
+def test_returns_are_of_the_first_episode_if_it_is_over(steps: int, expected: float | None) -> None:
+    """Each step pays 1: sums over three steps, also if a second episode has begun; nothing of half an episode."""
+    game = MatrixGame(torch.ones(2, 2, 2).mul(torch.tensor([1.0, 2.0]).view(2, 1, 1)).tolist(), common=False, horizon=3)
+    actors = Experiment(game, {"a": Stationary()}, replicates=2).bind("a")
+    watching = Evaluation(every=4, steps=steps, environments=5)
+    found = watching.measure(watching.play(game, actors))
+    if expected is None:
+        assert set(found) == {"evaluation_reward"}
+    else:
+        assert found["evaluation_return"].tolist() == [[expected, 2 * expected]] * 2
+
+
+def test_returns_are_means_over_episodes_of_any_length() -> None:
+    """Environments end after one, two and three steps, and begin again."""
+    rewards = torch.arange(1.0, 10.0).view(3, 1, 3, 1)  # steps x replicates x environments x agents
+    ended = torch.tensor([[True, False, False], [True, True, False], [False, False, True]]).unsqueeze(1)
+    nothing = (torch.zeros(1, 3, 1),)
+    steps = [Transition(nothing, nothing, paid, nothing, over, over) for paid, over in zip(rewards, ended, strict=True)]
+    found = Evaluation(every=1).measure(Trajectory(steps, ({},)))["evaluation_return"]
+    torch.testing.assert_close(found, torch.tensor([[(1 + (2 + 5) + (3 + 6 + 9)) / 3]]))
+    assert set(Evaluation(every=1).measure(Trajectory(steps[:2], ({},)))) == {"evaluation_reward"}
 
 
 def test_it_is_resumed_and_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

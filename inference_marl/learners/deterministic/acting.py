@@ -52,6 +52,7 @@ class DeterministicPolicies(Counting, Team):
     regularisation: NotNegative = 1e-3
     max_gradient_norm: Clip = 0.5
     shared: bool = False
+    shared_critic: bool = False
     sub_policies: Count = 1
     twin_critics: bool = False
     target_noise: NotNegative = 0.0
@@ -89,14 +90,21 @@ class DeterministicPolicies(Counting, Team):
         self.spaces = (*seat.observations, *seat.action_spaces)
         rate, norm = self.learning_rate, self.max_gradient_norm
         seen = [tuple(self.spaces[place] for place in each) for each in places]
-        groups = [
-            Actors(team, its, self.hidden, self.shared, self.sub_policies, rate, norm)
-            for its in alike([(each.observation, each.action, its) for each, its in zip(team, seen, strict=True)])
-        ]
+        equal = alike([(each.observation, each.action, its) for each, its in zip(team, seen, strict=True)])
+        groups = [Actors(team, its, self.hidden, self.shared, self.sub_policies, rate, norm) for its in equal]
         self.groups = cast(Sequence[Actors], nn.ModuleList(groups))
         critics = [
-            Critics(team, its, [places[i] for i in its], self.hidden, 1 + self.twin_critics, rate, norm)
-            for its in alike(seen)
+            Critics(
+                team,
+                its,
+                [places[i] for i in its],
+                self.hidden,
+                self.shared_critic,
+                1 + self.twin_critics,
+                rate,
+                norm,
+            )
+            for its in (equal if self.shared_critic else alike(seen))
         ]
         self.critics = cast(Sequence[Critics], nn.ModuleList(critics))
         everybody = [each.index for each in team]

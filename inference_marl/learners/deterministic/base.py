@@ -67,7 +67,9 @@ class DeterministicActorCritic(DeterministicPolicies):
             code.
         max_gradient_norm: clip the gradient of each network of each replicate (of twin critics, both together); `None`
             for no clipping.
-        shared: whether agents with equal spaces have one actor in common; critics are their own.
+        shared: whether agents with equal spaces have one actor in common.
+        shared_critic: whether they have one critic in common, which is fitted to the mean of their losses. If it sees
+            the same for all of them, it learns what they earn on average, and does not tell them apart.
         sub_policies: a policy ensemble of so many (Lowe et al. 2017, Section 4.3): every agent draws one for each
             episode, and has a replay for each; its critic is one. In targets an agent goes on with the sub-policy that
             it played, and the others' are drawn uniformly, each of them as often in a minibatch. `replay` and
@@ -102,8 +104,9 @@ class DeterministicActorCritic(DeterministicPolicies):
             joint = self._encoded(data.obs, data.actions, data.alive)
             self._evaluate(data, joint, said)
             if (self.updates - self.warmup) % self.actor_interval == 0:
+                others = self._others(data, joint)
                 for group in self.groups:
-                    worth = self._improve(group, data, joint)
+                    worth = self._improve(group, data, joint, others)
                     for number, value in zip(group.numbers, worth.unbind(1), strict=True):
                         self.worth[:, number] = value
                 self._track()
@@ -122,24 +125,36 @@ class DeterministicActorCritic(DeterministicPolicies):
         for critics, its in zip(self.critics, values, strict=True):
             wanted = targets if len(self.critics) == 1 else targets[:, critics.numbers]
             losses = [self._mean((value - wanted).square(), critics.numbers, data.alive) for value in its]
-            step_down(critics.optimiser, sum(losses[1:], losses[0]))
+            loss = sum(losses[1:], losses[0])
+            step_down(critics.optimiser, loss.mean(1, keepdim=True) if critics.shared else loss)
             for number, loss in zip(critics.numbers, losses[0].detach().unbind(1), strict=True):
                 said[number][CRITIC_LOSS.name] = loss
 
-    def _improve(self, group: Actors, data: Transition, joint: Sequence[Tensor]) -> Tensor:
+    def _others(self, data: Transition, joint: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What critics see where actors are improved, but for the own actions: the minibatch, encoded as `joint`."""
+        return joint
+
+    def _all_at_once(self, group: Actors) -> bool:
+        """Whether a group's actors are improved by one value of what they all do together."""
+        return False
+
+    def _improve(self, group: Actors, data: Transition, joint: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
         """A step of the policy gradient; returns values of the actors' own actions before it, `replicates x members`.
 
         Args:
             group: whose.
             data: a minibatch.
             joint: its observations and actions, encoded.
+            others: what critics see around the own actions, encoded.
         """
         critics = self._critics_of(group)
-        inputs = critics.inputs(joint)
+        inputs = critics.inputs(others)
         gone = None if data.alive is None else ~self._of(group.numbers, data.alive).unsqueeze(-1)
 
         def values(own: Tensor) -> Tensor:
             own = own if gone is None else own.masked_fill(gone, 0.0)
+            if self._all_at_once(group):
+                return critics.values_together(inputs, own)
             return critics.values(critics.with_own(inputs, group.numbers, own), group.numbers)
 
         outputs = group.outputs(group.actors, joint)

@@ -19,8 +19,8 @@ class Ddpg(DeterministicActorCritic):
 
     Args:
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
-            regularisation, max_gradient_norm, shared, sub_policies, twin_critics, target_noise, actor_interval: see
-            `DeterministicActorCritic`.
+            regularisation, max_gradient_norm, shared, shared_critic, sub_policies, twin_critics, target_noise,
+            actor_interval: see `DeterministicActorCritic`.
         seats: see `Team`.
     """
 

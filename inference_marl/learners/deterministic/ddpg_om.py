@@ -22,8 +22,8 @@ class DdpgOm(ModellingOthers):
     Args:
         predicted: what predicts the others' actions.
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
-            regularisation, max_gradient_norm, shared, sub_policies, twin_critics, target_noise, actor_interval: see
-            `DeterministicActorCritic`.
+            regularisation, max_gradient_norm, shared, shared_critic, sub_policies, twin_critics, target_noise,
+            actor_interval: see `DeterministicActorCritic`.
         seats: see `Team`.
     """
 

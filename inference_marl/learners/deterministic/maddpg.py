@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
 from inference_marl.described import hyperparameters
+from inference_marl.inference.action_gradients import one_hot_draw
 from inference_marl.learners.deterministic.modelling import ModellingOthers
 from inference_marl.learners.deterministic.opponents import InferredPolicies
-from inference_marl.types import Seat
+from inference_marl.learners.deterministic.stacks import Actors, squashed
+from inference_marl.spaces import Discrete
+from inference_marl.types import Seat, Transition
 
 
 @hyperparameters
@@ -23,16 +32,44 @@ class Maddpg(ModellingOthers):
     Args:
         inferred: models of the others' policies, which targets use in place of their actors (Eq. 7 and 8); `None` to
             know the actors.
+        others: what the others do in the actors' gradient: what they did in `replay` (Eq. 5), or what their current
+            `policies` do, the centralised gradient of FACMAC (Peng et al. 2021), which needs their policies.
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
-            regularisation, max_gradient_norm, shared, sub_policies, twin_critics, target_noise, actor_interval: see
-            `DeterministicActorCritic`.
+            regularisation, max_gradient_norm, shared, shared_critic, sub_policies, twin_critics, target_noise,
+            actor_interval: see `DeterministicActorCritic`.
         seats: see `Team`.
     """
 
     described_by = "inferred"
 
     inferred: InferredPolicies | None = None
+    others: Literal["replay", "policies"] = "replay"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.others == "policies" and (self.inferred is not None or self.sub_policies > 1):
+            raise ValueError("others: got policies with inferred or several sub-policies, expected replay")
 
     def sees(self, seat: Seat) -> list[int]:
         """Everything."""
         return list(range(2 * len(seat.observations)))
+
+    def _all_at_once(self, group: Actors) -> bool:
+        """Where the others' actions are their policies', and all have one critic."""
+        return self.others == "policies" and self.shared_critic
+
+    @torch.no_grad()
+    def _others(self, data: Transition, joint: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The minibatch, with everybody's action from the current policies if `others` says so."""
+        if self.others == "replay":
+            return joint
+        found = list(joint)
+        for group in self.groups:
+            if len(self.groups) > 1 or not self._all_at_once(group):
+                outputs = group.legal(group.outputs(group.actors, joint), data.masks)
+                discrete = isinstance(group.action, Discrete)
+                actions = one_hot_draw(outputs) if discrete else squashed(outputs, group.action)
+                for seat, action in zip(group.seats, actions.unbind(1), strict=True):
+                    place = len(data.obs) + seat.index
+                    found[place] = self._feature(action, place, data.alive)
+        return found

@@ -40,7 +40,13 @@ class Stack(nn.Module):
         self.every = tuple(self.network.parameters())
 
     def forward(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
-        """`replicates x agents x batch x in` (or x 1 x, for all alike) to `... x out`; of the numbered agents only."""
+        """`replicates x agents x batch x in` (or x 1 x, for all alike) to `... x out`; of the numbered agents only.
+
+        A single network is that of any number of agents.
+        """
+        if self.agents == 1 and x.shape[1] > 1:
+            together: Tensor = self(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
+            return together
         if numbers is None or list(numbers) == list(range(self.agents)):
             out: Tensor = self.network(x.expand(-1, self.agents, -1, -1).flatten(0, 1))
             return out.view(-1, self.agents, *out.shape[1:])
@@ -139,7 +145,7 @@ class Actors(nn.Module):
             parts = x.unflatten(2, (self.sub_policies, -1)).flatten(1, 2)
             apart: Tensor = actors(parts).unflatten(1, (-1, self.sub_policies))
             return apart.flatten(2, 3)
-        together: Tensor = actors(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
+        together: Tensor = actors(x)
         return together
 
     def outputs_of_any(self, actors: Stack, features: Sequence[Tensor]) -> Tensor:
@@ -185,6 +191,7 @@ class Critics(nn.Module):
         numbers: whose critics.
         places: what each of them sees, as places among the observations of all agents, followed by their actions.
         hidden: widths of the hidden layers.
+        shared: whether they have one critic in common.
         copies: critics per member, of whose targets the smallest is taken.
         learning_rate: Adam's step size.
         max_gradient_norm: see `Optimiser`.
@@ -202,6 +209,7 @@ class Critics(nn.Module):
         numbers: Sequence[int],
         places: Sequence[Sequence[int]],
         hidden: Sequence[int],
+        shared: bool,
         copies: int,
         learning_rate: Rate,
         max_gradient_norm: float | None,
@@ -209,15 +217,16 @@ class Critics(nn.Module):
         super().__init__()
         first = team[numbers[0]]
         spaces = (*first.observations, *first.action_spaces)
-        self.numbers, self.places = list(numbers), [list(each) for each in places]
+        self.numbers, self.places, self.shared = list(numbers), [list(each) for each in places], shared
         widths = [[spaces[place].features for place in each] for each in self.places]
         own = [len(first.observations) + team[number].index for number in numbers]
         starts = [sum(its[: seen.index(place)]) for its, seen, place in zip(widths, self.places, own, strict=True)]
         self.register_buffer("starts", torch.tensor(starts, device=first.device), persistent=False)
-        stacks = [Stack(first, len(numbers), sum(widths[0]), 1, hidden) for _ in range(copies)]
+        networks = 1 if shared else len(numbers)
+        stacks = [Stack(first, networks, sum(widths[0]), 1, hidden) for _ in range(copies)]
         self.stacks = cast(Sequence[Stack], nn.ModuleList(stacks))
         self.slow = copy.deepcopy(self.stacks)
-        rate = over_rows(learning_rate, len(numbers))
+        rate = over_rows(learning_rate, networks)
         self.optimiser = Optimiser("critics", [*self.every], rate, max_gradient_norm)
 
     @property
@@ -262,16 +271,31 @@ class Critics(nn.Module):
 
     def values(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
         """Values of the first copy, `replicates x members x batch`; of the numbered members only, of the team's."""
-        at = None if numbers is None else [self.numbers.index(number) for number in numbers]
+        at = None if numbers is None or self.shared else [self.numbers.index(number) for number in numbers]
         found: Tensor = self.stacks[0](x, at).squeeze(-1)
         return found
+
+    def values_together(self, inputs: Tensor, own: Tensor) -> Tensor:
+        """Values of what all members do at once, of a shared critic that sees the same for all of them.
+
+        The gradient of their sum is that of the one value.
+
+        Args:
+            inputs: `replicates x 1 x batch x in`.
+            own: features of all members' actions, `replicates x members x batch x features`.
+        """
+        columns = (self.starts.unsqueeze(-1) + torch.arange(own.shape[-1], device=own.device)).flatten()
+        actions = own.movedim(1, 2).flatten(2).unsqueeze(1)
+        value: Tensor = self.stacks[0](inputs.index_copy(-1, columns, actions)).squeeze(-1)
+        share = value / own.shape[1]
+        return (share + (value - share).detach()).expand(-1, own.shape[1], -1)
 
     def slow_values(self, x: Tensor) -> Tensor:
         """Values of the targets, the smallest of the copies', `replicates x members x batch`."""
         smallest: Tensor = self.slow[0](x).squeeze(-1)
         for slow in self.slow[1:]:
             smallest = torch.minimum(smallest, slow(x).squeeze(-1))
-        return smallest
+        return smallest.expand(-1, len(self.numbers), -1)
 
 
 def alike(kinds: Sequence[object]) -> list[list[int]]:
