@@ -69,6 +69,21 @@ bench: $(runtime) ## measure speed
 	$(bin)/python experiments/bench_opponents.py $(ARGS)
 	$(bin)/python experiments/bench_worlds.py $(ARGS)
 
+# BenchMARL and torchrl move fast: two versions that work together, kept out of the project's own environment.
+peer := $(VENV)-peer
+
+.PHONY: bench-peer
+bench-peer: $(peer)/.made ## measure MADDPG's speed beside BenchMARL's
+	$(peer)/bin/python experiments/bench_peer.py $(ARGS)
+
+$(peer)/.made: pyproject.toml constraints.txt
+	@$(require_python)
+	@echo "Installing BenchMARL into $(peer)"
+	@$(PYTHON) -m venv --clear $(peer)
+	@$(peer)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[vmas]' \
+		benchmarl==1.5.2 torchrl==0.11.1
+	@touch $@
+
 .PHONY: build
 build: $(development) ## sdist and wheel in dist/
 	rm -rf build dist
@@ -91,7 +106,7 @@ constraints: ## refresh constraints.txt to the newest versions
 
 .PHONY: clean
 clean: ## remove the environment, builds and caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(peer) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define require_python

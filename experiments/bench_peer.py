@@ -16,15 +16,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarl.algorithms import MaddpgConfig  # type: ignore[import-not-found, unused-ignore]
-from benchmarl.environments import VmasTask  # type: ignore[import-not-found, unused-ignore]
-from benchmarl.experiment import Callback, ExperimentConfig  # type: ignore[import-not-found, unused-ignore]
+from benchmarl.algorithms import MaddpgConfig
+from benchmarl.environments import VmasTask
+from benchmarl.experiment import Callback, ExperimentConfig
 from benchmarl.experiment import Experiment as Theirs
-from benchmarl.models.mlp import MlpConfig  # type: ignore[import-not-found, unused-ignore]
+from benchmarl.models.mlp import MlpConfig
 from torch.distributions import Distribution
 
 from inference_marl import Experiment
@@ -37,7 +38,7 @@ from inference_marl.simulators import Vmas
 
 ENVIRONMENTS, STEPS, UPDATES = 60, 100, 120
 FRAMES = ENVIRONMENTS * STEPS
-HIDDEN, BATCH, RATE, DISCOUNT, TARGET_RATE, REPLAY = (256, 256), 512, 3e-4, 0.95, 0.01, 100_000
+HIDDEN, BATCH, RATE, DISCOUNT, TARGET_RATE, REPLAY = (256, 256), 512, 3e-4, 0.95, 0.01, 300_000
 TASK = {
     "n_agents": 3,
     "collisions": True,
@@ -80,7 +81,7 @@ def ours(shared: bool, replicates: int) -> Iterator[Spent]:
         yield collected - start, time.process_time() - collected
 
 
-class Clock(Callback):  # type: ignore[misc, unused-ignore]
+class Clock(Callback):
     """The CPU time at the start, whenever BenchMARL has collected, and whenever it has learned."""
 
     def __init__(self) -> None:
@@ -107,9 +108,25 @@ def unchecked_distributions() -> Iterator[None]:
         Distribution.set_default_validate_args(before)
 
 
-def benchmarl(rounds: int) -> list[Spent]:
-    """Rounds of BenchMARL's MADDPG."""
-    clock = Clock()
+class Returns(Callback):
+    """Mean returns per agent of the first episodes of each evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[float] = []
+
+    def on_evaluation_end(self, rollouts: list[Any]) -> None:
+        """Called with one rollout per environment."""
+        returns = []
+        for rollout in rollouts:
+            over = rollout["next", "done"].flatten().long()
+            first = over.cumsum(0) - over == 0
+            returns.append(rollout["next", "agents", "reward"].flatten(1).mean(1)[first].sum())
+        self.found.append(float(torch.stack(returns).mean()))
+
+
+def benchmarl(rounds: int, callback: Callback, seed: int = 0, evaluated: bool = False) -> None:
+    """Rounds of BenchMARL's MADDPG, with evaluations of 60 episodes after every tenth, if asked for."""
     config = ExperimentConfig.get_from_yaml()
     config.off_policy_collected_frames_per_batch = FRAMES
     config.off_policy_n_envs_per_worker = ENVIRONMENTS
@@ -119,7 +136,8 @@ def benchmarl(rounds: int) -> list[Spent]:
     config.gamma, config.lr, config.polyak_tau = DISCOUNT, RATE, TARGET_RATE
     config.max_n_frames = rounds * FRAMES
     config.exploration_anneal_frames = 150_000
-    config.evaluation, config.render, config.loggers, config.create_json = False, False, [], False
+    config.evaluation, config.evaluation_interval, config.evaluation_episodes = evaluated, 10 * FRAMES, ENVIRONMENTS
+    config.render, config.loggers, config.create_json = False, [], evaluated
     with tempfile.TemporaryDirectory() as folder, unchecked_distributions():
         config.save_folder = str(Path(folder))
         Theirs(
@@ -127,24 +145,37 @@ def benchmarl(rounds: int) -> list[Spent]:
             algorithm_config=MaddpgConfig.get_from_yaml(),
             model_config=MlpConfig.get_from_yaml(),
             critic_model_config=MlpConfig.get_from_yaml(),
-            seed=0,
+            seed=seed,
             config=config,
-            callbacks=[clock],
+            callbacks=[callback],
         ).run()
-    return [
-        (collected - start, learned - collected)
-        for start, collected, learned in zip(clock.marks[::2], clock.marks[1::2], clock.marks[2::2], strict=False)
-    ]
+
+
+def learning_curves(seeds: int) -> None:
+    """Print what BenchMARL's MADDPG earns after every 60,000 frames, up to 300,000."""
+    print("BenchMARL's MADDPG on navigation: return per agent of greedy evaluations, 60 episodes each")
+    every = [f"{10 * FRAMES * count:>9,}" for count in range(1, 6)]
+    print(f"{'seed':<5}", *every)
+    for seed in range(seeds):
+        returns = Returns()
+        benchmarl(50, returns, seed, evaluated=True)
+        _, *found = returns.found  # the first is before learning
+        print(f"{seed:<5}", *(f"{value:>9.2f}" for value in found), flush=True)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4, help="rounds of each, the first of which is not counted")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--learn", type=int, metavar="SEEDS", help="print BenchMARL's learning curves instead")
+    arguments = parser.parse_args()
+    rounds: int = arguments.rounds
     torch.set_num_threads(1)
     torch.manual_seed(0)
     warnings.simplefilter("ignore")
+    if arguments.learn:
+        learning_curves(arguments.learn)
+        return
 
     print(f"MADDPG on navigation: frames per CPU second, of all replicates together; {rounds - 1} rounds")
     print(f"{'learner':<34} {'replicates':>10} {'frames/s':>9} {'collecting':>11} {'learning':>9} {'x BenchMARL':>12}")
@@ -157,7 +188,10 @@ def main() -> None:
         ("Maddpg, an actor and critic each", 5, False),
     ):
         if shared is None:
-            spent = benchmarl(rounds)
+            clock = Clock()
+            benchmarl(rounds, clock)
+            times = [late - early for early, late in pairwise(clock.marks)]
+            spent = list(zip(times[::2], times[1::2], strict=True))
         else:
             playing = ours(shared, replicates)
             spent = [next(playing) for _ in range(rounds)]
