@@ -79,8 +79,16 @@ def best_response_return(dynamics: Dynamics, policies: Sequence[Tensor], discoun
     """
     gamma = discount_factor(dynamics.transition, discount)
     agents = range(len(dynamics.reward))
-    values = torch.stack([_best_response_values(dynamics, policies, agent, gamma) for agent in agents], dim=1)
+    values = torch.stack([_best_response(dynamics, policies, agent, gamma)[1] for agent in agents], dim=1)
     return _from_start(dynamics, values, discount)
+
+
+def best_response(dynamics: Dynamics, policies: Sequence[Tensor], agent: int, discount: float | None) -> Tensor:
+    """An agent's best action in every state against the others' policies, int64, `replicates x states`.
+
+    Of several the first that policy iteration finds; `policies[agent]` is not read.
+    """
+    return _best_response(dynamics, policies, agent, discount_factor(dynamics.transition, discount))[0]
 
 
 def nash_conv(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | None) -> Tensor:
@@ -94,8 +102,8 @@ def nash_conv(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | 
     return (best_response_return(dynamics, policies, discount) - played).clamp_min(0).sum(1)
 
 
-def _best_response_values(dynamics: Dynamics, policies: Sequence[Tensor], agent: int, gamma: float) -> Tensor:
-    """Values of the best response to the others, `replicates x states`."""
+def _best_response(dynamics: Dynamics, policies: Sequence[Tensor], agent: int, gamma: float) -> tuple[Tensor, Tensor]:
+    """The best response to the others and its values, both `replicates x states`."""
     others = [policy for other, policy in enumerate(policies) if other != agent]
     transition, reward = dynamics.to(policies[0].device).seen_by(agent)
     _check_shapes(dynamics, policies)
@@ -108,7 +116,7 @@ def _best_response_values(dynamics: Dynamics, policies: Sequence[Tensor], agent:
         chain = moves.gather(2, choice.unsqueeze(-1).expand(-1, -1, -1, moves.shape[-1])).squeeze(2)
         value = _solve(chain, pays.gather(2, choice).transpose(1, 2), gamma).squeeze(1)
         if not bool((value > best + TIE * value.abs().amax(1, keepdim=True)).any()):
-            return value
+            return choice.squeeze(-1), value
         best = value
         choice = (pays + gamma * torch.einsum("rsat,rt->rsa", moves, value)).argmax(-1, keepdim=True)
 

@@ -8,13 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference_marl.described import IncompatibleError
+from inference_marl.described import IncompatibleError, hyperparameters
 from inference_marl.games import MatrixGame, MaxOfTwoQuadratics, StochasticGame
 from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.returns import expected_return, state_values
 from inference_marl.learners import Rommeo, Stationary
-from inference_marl.learners.lola import ExactGradientLearner, Lola, LookAhead, NaiveGradient, StableOpponentShaping
+from inference_marl.learners.lola import (
+    BestResponse,
+    ClonedOpponent,
+    CountedOpponent,
+    ExactGradientLearner,
+    Lola,
+    LookAhead,
+    NaiveGradient,
+    StableOpponentShaping,
+)
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, free_logits
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.independent_q import IndependentQ
@@ -30,6 +39,9 @@ CASES: dict[str, Callable[[], Learner]] = {
     "Lola, full, every other step": lambda: Lola(look_ahead=True, update_every=2),
     "LookAhead": LookAhead,
     "StableOpponentShaping": StableOpponentShaping,
+    "BestResponse": BestResponse,
+    "Lola, a clone": lambda: Lola(opponent_model=ClonedOpponent()),
+    "NaiveGradient, counts": lambda: NaiveGradient(opponent_model=CountedOpponent(forget=0.1, pseudocount=0.5)),
 }
 LEARNERS = {name: ("known, two agents", make) for name, make in CASES.items()}
 """Cases that tests/test_contract.py drives through the contract."""
@@ -367,12 +379,105 @@ def test_a_trajectory_is_counted_step_by_step_and_learned_from_once() -> None:
         steps.append(Transition((obs,) * 2, (played,) * 2, torch.zeros(2, 4, 2), (obs,) * 2, obs < 0, obs < 0))
     update([whole, other], Trajectory(steps))
     for seen in steps[:2]:
-        apart.update(seen.seen_by(apart.seat))
+        apart.believed.observe(Trajectory([seen]))
     teach(apart, steps[2], [whole, other])
     assert whole.updates == apart.updates == 1
-    torch.testing.assert_close(whole.counts, apart.counts, rtol=0, atol=0)
+    torch.testing.assert_close(whole.believed.counts, apart.believed.counts, rtol=0, atol=0)
     torch.testing.assert_close(whole.logits, apart.logits, rtol=0, atol=0)
     assert not torch.equal(whole.logits, before)
+
+
+def a_trajectory(steps: int, environments: int, chance: float) -> Trajectory:
+    """Of both agents' second actions with this probability, in states of no order."""
+    found = []
+    for _ in range(steps):
+        obs, played = torch.randint(5, (2, environments)), (torch.rand(2, environments) < chance).long()
+        nothing = torch.zeros(2, environments, 2)
+        found.append(Transition((obs,) * 2, (played,) * 2, nothing, (obs,) * 2, obs < 0, obs < 0))
+    return Trajectory(found)
+
+
+def test_a_model_is_used_where_the_opponent_could_be_read() -> None:
+    """Its step is that against an opponent with the logits that are believed, whatever the true ones are."""
+    newest, found = a_trajectory(20, 4, 0.7), []
+    for init_scale in (1.0, 3.0):
+        torch.manual_seed(1)
+        players = pair(IPD, Lola(opponent_model=CountedOpponent()), NaiveGradient(init_scale=init_scale), 2)
+        before = players[0].logits.clone()
+        update(players, newest)
+        found.append(players[0].logits.detach() - before)
+    assert torch.equal(*found)
+    learner = players[0]
+    assert isinstance(learner, Lola)
+    played = learner.believed.policy()
+    assert played is not None
+    torch.manual_seed(1)
+    known = pair(IPD, Lola(), NaiveGradient(), 2)
+    known[1].logits.data.copy_((played[..., :1] / played[..., 1:]).log())
+    before = known[0].logits.clone()
+    update(known, newest)
+    torch.testing.assert_close(known[0].logits.detach() - before, found[0])
+
+
+def test_a_clone_knows_the_newest_trajectory_alone() -> None:
+    clone, counts = (
+        pair(IPD, Lola(opponent_model=model), Stationary(), 2)[0]
+        for model in (ClonedOpponent(pseudocount=0.5), CountedOpponent(forget=0.0, pseudocount=0.5))
+    )
+    trajectories = [a_trajectory(30, 4, 0.9), a_trajectory(30, 4, 0.1)]
+    for newest in trajectories:
+        clone.believed.observe(newest)
+        counts.believed.observe(newest)
+    assert clone.believed.policy()[..., 1].mean() < 0.2
+    assert abs(counts.believed.policy()[..., 1].mean() - 0.5) < 0.1
+    (logits,), (weights,) = clone.believed.parameters_believed()
+    torch.testing.assert_close(free_logits(logits), clone.believed.policy())
+    assert weights.tolist() == [1.0, 1.0]
+
+
+@hyperparameters
+class EitherOr(CountedOpponent):
+    """One of two policies, the first with a quarter of the probability."""
+
+    def parameters_believed(self) -> tuple[Tensor, Tensor]:
+        logits = self.counts.new_tensor([-1.0, 2.0]).view(2, 1, 1, 1).expand(2, *self.counts.shape[:2], 1)
+        return logits, self.counts.new_tensor([0.25, 0.75]).view(2, 1).expand(2, len(self.counts))
+
+
+def test_of_several_draws_the_mean_step_is_taken() -> None:
+    newest, steps = a_trajectory(1, 1, 0.5), []
+    for opponent_model in (EitherOr(), None):
+        for logit in (-1.0, 2.0):
+            torch.manual_seed(1)
+            players = pair(IPD, Lola(opponent_model=opponent_model), NaiveGradient(), 2)
+            players[1].logits.data.fill_(logit)
+            before = players[0].logits.clone()
+            update(players, newest)
+            steps.append(players[0].logits.detach() - before)
+    torch.testing.assert_close(steps[0], 0.25 * steps[2] + 0.75 * steps[3])
+    assert torch.equal(steps[0], steps[1])
+
+
+@pytest.mark.parametrize("seat", [0, 1])
+def test_a_best_response_is_best_in_every_state(seat: int) -> None:
+    """Of all deterministic policies none is worth more in any state, and it is taken at once."""
+    game = random_game()
+    both = (BestResponse(certainty=40.0), NaiveGradient())
+    players = pair(game, *(both if seat == 0 else both[::-1]), replicates=3)
+    other = free_logits(logits_of(players)[1 - seat])
+    step(players)
+    rules = game.dynamics()
+    assert rules is not None
+
+    def worth(policy: Tensor) -> Tensor:
+        policies = [policy, other] if seat == 0 else [other, policy]
+        return state_values(rules, policies, game.discount)[:, seat]
+
+    actions = game.action_spaces[seat].features
+    found = worth(free_logits(logits_of(players)[seat]))
+    for choice in itertools.product(range(actions), repeat=3):
+        fixed = torch.nn.functional.one_hot(torch.tensor(choice), actions).double().expand(3, -1, -1)
+        assert (worth(fixed) <= found + 1e-9).all()
 
 
 def test_counts_of_several_environments_forget_once_per_visit() -> None:
@@ -380,17 +485,17 @@ def test_counts_of_several_environments_forget_once_per_visit() -> None:
     learner = pair(IPD, Lola(forget=0.1), Stationary(), 2)[0]
     assert isinstance(learner, Lola)
     start = torch.rand(2, 5, 2, dtype=torch.float64)
-    learner.counts.copy_(start)
+    learner.believed.counts.copy_(start)
     obs, other = torch.tensor([[0, 3, 0, 0], [1, 2, 2, 4]]), torch.tensor([[0, 1, 1, 0], [1, 0, 1, 1]])
     batch = Transition((obs,) * 2, (1 - other, other), torch.zeros(2, 4, 2), (obs,) * 2, obs < 0, obs < 0)
-    learner.update(batch.seen_by(learner.seat))
+    learner.believed.observe(Trajectory([batch]))
     expected = start.clone()
     for r in range(2):
         for s in range(5):
             expected[r, s] *= 0.9 ** int((obs[r] == s).sum())
         for s, b in zip(obs[r].tolist(), other[r].tolist(), strict=True):
             expected[r, s, b] += 1
-    torch.testing.assert_close(learner.counts, expected)
+    torch.testing.assert_close(learner.believed.counts, expected)
 
 
 def test_plays_its_most_probable_action_when_it_does_not_explore() -> None:
@@ -440,7 +545,7 @@ def test_updates_every_so_often_and_counts_always() -> None:
         step(players[:1] + players[1:])
         changed.append(not torch.equal(before, learner.logits))
     assert changed == [False, False, True, False, False, True, False]
-    assert learner.counts.sum(dim=(1, 2)).tolist() == [7.0] * 4
+    assert learner.believed.counts.sum(dim=(1, 2)).tolist() == [7.0] * 4
 
 
 def test_first_policies_and_what_a_logit_means() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyro.distributions as dist
 import pytest
@@ -15,7 +16,7 @@ from inference_marl.games import MatrixGame, StochasticGame
 from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.returns import expected_return, state_values
 from inference_marl.learners import Stationary
-from inference_marl.learners.lola import LolaDice, NaiveGradient
+from inference_marl.learners.lola import Lola, LolaDice, NaiveGradient
 from inference_marl.learners.lola.derivatives import Autograd, free_logits
 from inference_marl.learners.lola.dice import advantages, fitted_values
 from inference_marl.learners.lola.gradient import GradientLearner
@@ -27,12 +28,15 @@ CASES: dict[str, Callable[[], Learner]] = {
     "LolaDice": lambda: LolaDice(rollouts=5, length=4),
     "LolaDice, two steps, every other time": lambda: LolaDice(rollouts=4, length=3, look_ahead=2, update_every=2),
     "LolaDice, original": lambda: LolaDice(rollouts=4, length=3, estimator="dice"),
+    "LolaDice, original, mean": lambda: LolaDice(rollouts=4, length=3, estimator="dice", baseline="mean"),
+    "LolaDice, products": lambda: LolaDice(rollouts=4, length=3, estimator="products"),
 }
 LEARNERS = {name: ("known, two agents", make) for name, make in CASES.items()}
 """Cases that tests/test_contract.py drives through the contract."""
 
 IPD = MatrixGame("prisoners_dilemma", horizon=None, memory=1, discount=0.96)
 MANY = 2048
+MEAN = {"estimator": "dice", "baseline": "mean"}
 
 
 def ending_game() -> StochasticGame:
@@ -134,12 +138,16 @@ def test_no_value_follows_termination_and_one_follows_a_time_limit() -> None:
         assert found.item() == pytest.approx(value)
 
 
-@pytest.mark.parametrize("estimator", ["loaded", "dice", "no_magic_box"])
+@pytest.mark.parametrize(
+    "estimated",
+    [{"estimator": "loaded"}, {"estimator": "dice"}, {"estimator": "no_magic_box"}, MEAN, {"estimator": "products"}],
+)
 @pytest.mark.parametrize("make_game", [ending_game, uneven_game])
-def test_gradients_where_the_game_may_be_over(estimator: str, make_game: Callable[[], Game]) -> None:
+def test_gradients_where_the_game_may_be_over(estimated: Any, make_game: Callable[[], Game]) -> None:
     """Both agents' values in both agents' parameters; of a rollout that is over, later episodes are left out."""
     game = make_game()
-    learner = LolaDice(rollouts=MANY, length=40, estimator=estimator).bind(seats(game, 8)[0])  # type: ignore[arg-type]
+    rollouts = 8 * MANY if estimated is MEAN else MANY  # which is noisier without values
+    learner = LolaDice(rollouts=rollouts, length=40, **estimated).bind(seats(game, 8)[0])
     both = drawn(game, 8)
     for of in (0, 1):
         found = torch.autograd.grad(learner.objective(of, (free_logits(both[0]), free_logits(both[1]))).sum(), both)
@@ -149,17 +157,26 @@ def test_gradients_where_the_game_may_be_over(estimator: str, make_game: Callabl
 
 
 @pytest.mark.parametrize(
-    ("estimator", "own", "cross"),
-    [("loaded", (0.99, 1.0), (0.95, 1.0)), ("dice", (0.99, 1.0), (0.3, 0.75)), ("no_magic_box", (0.99, 1.0), (0, 0))],
+    ("estimated", "own", "cross"),
+    [
+        ({"estimator": "loaded"}, (0.99, 1.0), (0.95, 1.0)),
+        ({"estimator": "dice"}, (0.99, 1.0), (0.3, 0.75)),
+        ({**MEAN, "length": 150}, (0.99, 1.0), (0.9, 1.0)),
+        ({"estimator": "products", "length": 150}, (0.99, 1.0), (0.9, 1.0)),
+        ({"estimator": "no_magic_box"}, (0.99, 1.0), (0, 0)),
+    ],
 )
 def test_the_opponents_step_against_the_exact_games(
-    estimator: str, own: tuple[float, float], cross: tuple[float, float]
+    estimated: Any, own: tuple[float, float], cross: tuple[float, float]
 ) -> None:
     """Its own gradient, and how that depends on the learner's parameters, which the controls do not know."""
-    learner = LolaDice(rollouts=MANY, estimator=estimator).bind(seats(IPD, 16)[0])  # type: ignore[arg-type]
+    learner = LolaDice(rollouts=MANY, **estimated).bind(seats(IPD, 16)[0])
     first, second = drawn(IPD, 16)
-    total = learner.objective(1, (free_logits(first), free_logits(second))).sum()
-    (gradient,) = torch.autograd.grad(total, second, create_graph=True)
+    tables = (free_logits(first), free_logits(second))
+    (gradient,) = torch.autograd.grad(learner.objective(1, tables).sum(), second, create_graph=True)
+    once = gradient.detach()
+    if estimated["estimator"] == "products":
+        (gradient,) = torch.autograd.grad(learner.crossed(1, tables).sum(), second, create_graph=True)
     dynamics = IPD.dynamics()
     assert dynamics is not None
     at = Autograd(dynamics, IPD.discount, (free_logits, free_logits), (first.detach(), second.detach()))
@@ -170,8 +187,8 @@ def test_the_opponents_step_against_the_exact_games(
         along = (gradient * direction).sum()
         found += torch.autograd.grad(along, first, retain_graph=True, materialize_grads=True)
         expected.append(at.change(1, 0, direction))
-    cosines = alike(gradient, at.gradients(1)[1]), alike(torch.stack(found, 1), torch.stack(expected, 1))
-    print(f"{estimator}: own gradient {cosines[0]:.4f}, cross term {cosines[1]:.4f}")
+    cosines = alike(once, at.gradients(1)[1]), alike(torch.stack(found, 1), torch.stack(expected, 1))
+    print(f"{estimated}: own gradient {cosines[0]:.4f}, cross term {cosines[1]:.4f}")
     assert own[0] <= cosines[0] <= own[1]
     assert cross[0] <= cosines[1] <= cross[1]
 
@@ -195,6 +212,22 @@ def test_a_step_is_the_gradient_after_the_opponents_steps(seat: int, look_ahead:
     step(players)
     found = logits_of(players)[seat] - own.detach()
     assert (found - expected).norm() < 0.15 * expected.norm()  # .06 to .1; of a step more or less, .22 and above
+
+
+@pytest.mark.parametrize("seat", [0, 1])
+def test_a_step_by_products_is_lolas(seat: int) -> None:
+    game, eta = uneven_game(), 2.0
+    found = []
+    estimated = LolaDice(rollouts=MANY, length=40, estimator="products", opponent_step_size=eta)
+    for shaping in (estimated, Lola(opponent_step_size=eta)):
+        torch.manual_seed(2)
+        both = (shaping, NaiveGradient())
+        players = pair(game, *(both if seat == 0 else both[::-1]), replicates=16)
+        before = logits_of(players)[seat]
+        step(players)
+        found.append(logits_of(players)[seat] - before)
+    by_products, exact = found
+    assert (by_products - exact).norm() < 0.15 * exact.norm()
 
 
 def test_advantages_decay_by_discount_and_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,10 +349,17 @@ def test_both_step_sizes_count() -> None:
         (lambda: LolaDice(rollouts=0), "rollouts: got 0, expected a positive integer"),
         (lambda: LolaDice(length=0), "length: got 0, expected a positive integer"),
         (lambda: LolaDice(look_ahead=-1), "look_ahead: got -1, expected an integer that is not negative"),
+        (
+            lambda: LolaDice(look_ahead=2, estimator="products"),
+            "look_ahead: got 2 with estimator: products, expected 0 or 1",
+        ),
         (lambda: LolaDice(trace_decay=1.5), r"trace_decay: got 1.5, expected a number in \[0, 1\]"),
         (lambda: LolaDice(opponent_step_size=-1.0), "opponent_step_size: got -1.0"),
         (lambda: LolaDice(step_size=-1.0), "step_size: got -1.0"),
-        (lambda: LolaDice(estimator="box"), "estimator: got 'box', expected loaded or dice or no_magic_box"),  # type: ignore[arg-type]
+        (
+            lambda: LolaDice(estimator="box"),
+            "estimator: got 'box', expected loaded or dice or products or no_magic_box",
+        ),  # type: ignore[arg-type]
     ],
 )
 def test_refuses_numbers_out_of_range(make: Callable[[], Learner], message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,10 +46,13 @@ class LolaDice(GradientLearner):
         rollouts: imagined per replicate and objective.
         length: steps of a rollout, after which values are bootstrapped. Episodes that end sooner end theirs.
         trace_decay: lambda in [0, 1] of the advantages; at 1 they are the sum of rewards minus the value.
-        estimator: `loaded`; or `dice`, the original objective (Foerster et al. 2018b) with values as its baseline,
-            which serves first derivatives only and leaves second ones noisy; or `no_magic_box`, the surrogate with x in
+        estimator: `loaded`; or `dice`, the original objective (Foerster et al. 2018b), see `baseline`; or `products`,
+            LOLA-PG (Foerster et al. 2018, section 4.5), whose step is that of `Lola` with derivatives estimated by
+            products of scores, and which looks ahead once or not at all; or `no_magic_box`, the surrogate with x in
             place of box(x), whose second derivatives are wrong: the opponent's step does not depend on theta.
-        step_size, init_scale, update_every, forget: see `GradientLearner`.
+        baseline: of `dice`: `values`, which serve first derivatives only and leave second ones noisy; or `mean`, the
+            rewards' mean over rollouts at every step, after which nothing is bootstrapped, as in public code.
+        step_size, init_scale, update_every, forget, opponent_model: see `GradientLearner`.
     """
 
     by_replicate = GradientLearner.by_replicate | {"opponent_step_size"}
@@ -59,7 +62,13 @@ class LolaDice(GradientLearner):
     rollouts: Count = 64
     length: Count = 50
     trace_decay: Probability = 0.95
-    estimator: Literal["loaded", "dice", "no_magic_box"] = "loaded"
+    estimator: Literal["loaded", "dice", "products", "no_magic_box"] = "loaded"
+    baseline: Literal["values", "mean"] = "values"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.estimator == "products" and self.look_ahead > 1:
+            raise ValueError(f"look_ahead: got {self.look_ahead} with estimator: products, expected 0 or 1")
 
     def setup(self) -> None:
         """Check the seat and draw the logits.
@@ -89,16 +98,17 @@ class LolaDice(GradientLearner):
         i, j = self.seat.index, 1 - self.seat.index
         own, other = (parameters[k].detach().requires_grad_() for k in (i, j))
 
-        def objective(of: int) -> Tensor:
+        def tables(other: Tensor) -> Pair:
             both = (own, other) if i == 0 else (other, own)
-            tables = (policies[0](both[0]), policies[1](both[1]))
-            return self.objective(of, tables).sum()
+            return policies[0](both[0]), policies[1](both[1])
 
         with own_stream(self.seat.device), torch.enable_grad():
+            if self.estimator == "products":
+                return self._by_products(own, other, tables(other))
             for _ in range(self.look_ahead):
-                (step,) = torch.autograd.grad(objective(j), other, create_graph=True)
-                other = other + over_events(current(self.opponent_step_size, self.updates), other.dim() - 2) * step
-            (found,) = torch.autograd.grad(objective(i), own)
+                (step,) = torch.autograd.grad(self.objective(j, tables(other)).sum(), other, create_graph=True)
+                other = other + self._ahead(step)
+            (found,) = torch.autograd.grad(self.objective(i, tables(other)).sum(), own)
         return found
 
     def objective(self, of: int, tables: Pair) -> Tensor:
@@ -108,6 +118,56 @@ class LolaDice(GradientLearner):
             of: whose value.
             tables: both agents' policies, `replicates x states x actions_i`, through which gradients flow.
         """
+        seen = self._rollouts(of, tables)
+        through = seen.log_prob.sum(0).cumsum(1)
+        before = torch.nn.functional.pad(through, (0, 0, 1, 0))[:, :-1]
+        if self.estimator == "dice" and self.baseline == "mean":
+            return self._sum(magic_box(through) * seen.less_mean())
+        values = fitted_values(seen.obs, seen.next_obs, seen.reward, seen.onward, seen.counted, self.states)
+        now, after = (values.gather(1, each.flatten(1)).view_as(each) for each in (seen.obs, seen.next_obs))
+        if self.estimator == "dice":
+            last = seen.counted - torch.nn.functional.pad(seen.counted, (0, 0, 0, 1))[:, 1:]
+            ending = seen.reward + last * seen.onward * after
+            terms = magic_box(through) * ending + (1 - magic_box(through - before)) * now
+            return self._sum(seen.counted * terms)
+        box = torch.positive if self.estimator == "no_magic_box" else magic_box
+        error = seen.counted * (seen.reward + seen.onward * after - now)
+        gain = advantages(error, self.discount * self.trace_decay)
+        return self._sum((box(through) - box(before)) * gain)
+
+    def crossed(self, of: int, tables: Pair) -> Tensor:
+        """What is differentiated once in each agent's parameters in place of an agent's value, `replicates`::
+
+            E sum_t gamma^t (r_t - mean r_t) (sum_(n <= t) l^1_n) (sum_(n <= t) l^2_n)
+
+        The second derivative across agents in Foerster et al. (2018, section 4.4), where rewards have no baseline; the
+        mean over rollouts leaves the expectation as it is. Arguments as for `objective`.
+        """
+        seen = self._rollouts(of, tables)
+        return self._sum(seen.less_mean() * seen.log_prob.cumsum(2).prod(0))
+
+    def _by_products(self, own: Tensor, other: Tensor, tables: Pair) -> Tensor:
+        """The paper's LOLA-PG: the gradient of the own value, and that of the opponent's step along it."""
+        i, j = self.seat.index, 1 - self.seat.index
+        of_own, of_other = torch.autograd.grad(self.objective(i, tables).sum(), (own, other), retain_graph=True)
+        if not self.look_ahead:
+            return of_own
+        (step,) = torch.autograd.grad(self.crossed(j, tables).sum(), other, create_graph=True)
+        (shaping,) = torch.autograd.grad((step * of_other).sum(), own)
+        return of_own + self._ahead(shaping)
+
+    def _ahead(self, step: Tensor) -> Tensor:
+        """A step of the opponent's, at its assumed learning rate."""
+        return over_events(current(self.opponent_step_size, self.updates), step.dim() - 2) * step
+
+    def _sum(self, terms: Tensor) -> Tensor:
+        """The discounted sum of terms over a rollout, averaged over rollouts, `replicates`."""
+        weight = self.discount ** torch.arange(terms.shape[1], device=terms.device).double().unsqueeze(-1)
+        total: Tensor = (weight * terms).sum(1).mean(1)
+        return total
+
+    def _rollouts(self, of: int, tables: Pair) -> Rollouts:
+        """New rollouts, as one agent's value needs them."""
         played = self._imagine(tables)
         shape = (self.seat.replicates, -1, self.rollouts)
         flat = (played.obs[of], played.next_obs[of], played.rewards[..., of].double(), played.terminated, played.ended)
@@ -115,21 +175,7 @@ class LolaDice(GradientLearner):
         log_prob = torch.stack([_log_prob(*each) for each in zip(tables, played.obs, played.actions, strict=True)])
         counted = (ended.cumsum(1) - ended.long() == 0).double()  # later steps are of another episode
         onward = self.discount * (~terminated).double()
-
-        values = fitted_values(obs, next_obs, reward, onward, counted, self.states)
-        now, after = (values.gather(1, each.flatten(1)).view_as(each) for each in (obs, next_obs))
-        through = log_prob.sum(0).view_as(reward).cumsum(1)
-        before = torch.nn.functional.pad(through, (0, 0, 1, 0))[:, :-1]
-        if self.estimator == "dice":
-            last = counted - torch.nn.functional.pad(counted, (0, 0, 0, 1))[:, 1:]
-            terms = magic_box(through) * (reward + last * onward * after) + (1 - magic_box(through - before)) * now
-        else:
-            box = magic_box if self.estimator == "loaded" else torch.positive
-            gain = advantages(counted * (reward + onward * after - now), self.discount * self.trace_decay)
-            terms = (box(through) - box(before)) * gain
-        weight = self.discount ** torch.arange(reward.shape[1], device=reward.device).double().unsqueeze(-1)
-        total: Tensor = (weight * counted * terms).sum(1).mean(1)
-        return total
+        return Rollouts(obs, next_obs, reward, onward, counted, counted * log_prob.view(2, *reward.shape))
 
     def _imagine(self, tables: Pair) -> Transition:
         """Rollouts from the start of the game, `replicates x (time rollouts)`."""
@@ -138,6 +184,31 @@ class LolaDice(GradientLearner):
         players = [_Table(table, replace(seat, index=agent)) for agent, table in enumerate(tables)]
         with torch.no_grad():
             return Collector(simulator, players).collect(self.steps).flat
+
+
+class Rollouts(NamedTuple):
+    """Imagined play of both agents, `replicates x time x rollouts`.
+
+    Attributes:
+        obs: states.
+        next_obs: the states that followed.
+        reward: of the agent whose value is asked for.
+        onward: the discount, or 0 where the game has terminated.
+        counted: 1, or 0 after the end of an episode.
+        log_prob: of both agents' actions, 0 after the end, `2 x replicates x time x rollouts`.
+    """
+
+    obs: Tensor
+    next_obs: Tensor
+    reward: Tensor
+    onward: Tensor
+    counted: Tensor
+    log_prob: Tensor
+
+    def less_mean(self) -> Tensor:
+        """Rewards, 0 after the end, less their mean over rollouts at that step."""
+        reward = self.counted * self.reward
+        return reward - reward.mean(2, keepdim=True)
 
 
 class _Table(Actor):

@@ -11,11 +11,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from inference_marl.described import BelowOne, Count, IncompatibleError, NotNegative, hyperparameters
+from inference_marl.described import BelowOne, Count, IncompatibleError, NotNegative, hyperparameters, within
 from inference_marl.inference.returns import discount_factor
 from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.inference.tables import finite
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
+from inference_marl.learners.lola.opponents import CountedOpponent, OpponentLogits
 from inference_marl.learners.tabular.base import TabularLearner
 from inference_marl.play import Functional
 from inference_marl.types import Actor, Experience, Memory, Trajectory
@@ -51,20 +52,20 @@ class GradientLearner(TabularLearner):
     `ascent`, f.
 
     The opponent's policy, as a function of its parameters theta', is read from its snapshot if that is a `Functional`,
-    for any parameters that lead with replicates. Otherwise theta' are the logits of an estimate of its policy, the
-    frequencies of its actions in every state with one pseudocount each: LOLA with opponent modelling (Foerster et al.
-    2018, section 4.3).
+    for any parameters that lead with replicates. Otherwise, and wherever there is an `opponent_model`, theta' are the
+    logits of an estimate of its policy; if there are several draws of them, f is its mean over draws.
 
     Args:
         step_size: delta, the learning rate, not negative.
         init_scale: standard deviation of the initial logits, which are normal with mean 0.
         update_every: updates per step of the policy.
-        forget: fraction of a state's counts of an estimated opponent forgotten at every visit to the state, so that
-            about its last `1 / forget` visits count, in [0, 1); 0 weighs all equally.
+        forget: of the `CountedOpponent` that is the opponent's model if there is no other.
+        opponent_model: what is believed of the opponent's logits, also where its parameters could be read; if `None`
+            they are read where they can be, and elsewhere what it does is counted.
 
     Attributes:
         logits: theta, `replicates x states x (actions - 1)`.
-        counts: of an estimated opponent's actions, `replicates x states x opponent_actions`.
+        believed: the opponent's model.
     """
 
     by_replicate = frozenset({"step_size"})
@@ -74,11 +75,12 @@ class GradientLearner(TabularLearner):
     init_scale: NotNegative = 1.0
     update_every: Count = 1
     forget: BelowOne = 0.01
-    counts: Tensor = field(init=False)
+    opponent_model: OpponentLogits | None = None
+    believed: OpponentLogits = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._counted: Trajectory | None = None
+        self._observed: Trajectory | None = None
 
     def setup(self) -> None:
         """Check the seat and draw the logits.
@@ -95,7 +97,8 @@ class GradientLearner(TabularLearner):
             )
         shape = (seat.replicates, self.states, self.actions - 1)
         self.softmax = FreeLogits(torch.randn(shape, dtype=seat.dtype, device=seat.device) * self.init_scale)
-        self.table("counts", self.states, self.opponent_actions)
+        with within("opponent_model"):
+            self.believed = (self.opponent_model or CountedOpponent(forget=self.forget)).bind(seat)
 
     @property
     def logits(self) -> Tensor:
@@ -121,20 +124,20 @@ class GradientLearner(TabularLearner):
 
     @torch.no_grad()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Count the actions of an opponent that must be estimated; step the policy every `update_every` updates.
+        """Look at what an opponent that must be modelled does; step the policy every `update_every` updates.
 
         Raises:
             NonFiniteError: if the gradient is not finite.
             IncompatibleError: if a differentiable opponent has parameters that do not lead with replicates.
         """
         opponent = peers[self.seat.opponents[0]]
-        if not isinstance(opponent, Functional) and newest is not self._counted:
-            for seen in newest.seen_by(self.seat):
-                self.update(seen)
-        self._counted = newest
+        known = opponent if isinstance(opponent, Functional) and self.opponent_model is None else None
+        if known is None and newest is not self._observed:
+            self.believed.observe(newest)
+        self._observed = newest
         self.updates += 1
         if self.updates % self.update_every == 0:
-            direction = self.ascent(*self._both(opponent))
+            direction = self._mean_ascent() if known is None else self.ascent(*self._both(*self._read(known)))
             direction = finite("gradient", direction.flatten(1)).view_as(direction)
             step = over_events(current(self.step_size, self.updates), 1)
             if isinstance(step, Tensor):
@@ -144,31 +147,29 @@ class GradientLearner(TabularLearner):
         return {}
 
     def update(self, seen: Experience) -> None:
-        """Count the opponent's actions, after discounting earlier counts of the visited states."""
-        once = torch.ones_like(seen.obs, dtype=self.counts.dtype)
-        visits = torch.zeros_like(self.counts[..., 0]).scatter_add_(1, seen.obs, once)
-        self.counts.mul_((1 - self.forget) ** visits.unsqueeze(-1))
-        self.counts.flatten(1).scatter_add_(1, seen.obs * self.opponent_actions + seen.opponent_action, once)
+        """Nothing: it learns from whole trajectories."""
 
     def belief(self, obs: Tensor) -> Tensor | None:
-        """The estimated opponent policy, `replicates x batch x opponent_actions`; `None` if none is needed."""
-        if not bool(self.counts.any()):
-            return None
-        smoothed = self.counts[self.seat.rows, obs] + 1
-        return smoothed / smoothed.sum(-1, keepdim=True)
+        """The believed opponent policy, `replicates x batch x opponent_actions`; `None` if none is needed."""
+        policy = self.believed.policy()
+        return None if policy is None else policy[self.seat.rows, obs]
 
-    def _both(self, opponent: Actor) -> tuple[Pair, tuple[Policy, Policy]]:
-        """Both agents' parameters and policies, that of `opponent` actual or estimated; see `ascent`."""
-        parameters, policy = self._read(opponent)
+    def _mean_ascent(self) -> Tensor:
+        """The mean direction over what the opponent's parameters are believed to be."""
+        draws, weights = self.believed.parameters_believed()
+        total = torch.zeros_like(self.logits)
+        for logits, weight in zip(draws, weights, strict=True):
+            total += weight.view(-1, 1, 1) * self.ascent(*self._both(logits, free_logits))
+        return total
+
+    def _both(self, parameters: Tensor, policy: Policy) -> tuple[Pair, tuple[Policy, Policy]]:
+        """Both agents' parameters and policies, given the opponent's; see `ascent`."""
         mine, other = (self.logits.detach(), free_logits), (parameters.detach(), policy)
         first, second = (mine, other) if self.seat.index == 0 else (other, mine)
         return (first[0], second[0]), (first[1], second[1])
 
-    def _read(self, opponent: Actor) -> tuple[Tensor, Policy]:
+    def _read(self, opponent: Functional) -> tuple[Tensor, Policy]:
         """The opponent's parameters, `replicates x ...`, and its policy as a function of them."""
-        if not isinstance(opponent, Functional):
-            logarithms = (self.counts + 1).log()
-            return logarithms[..., :-1] - logarithms[..., -1:], free_logits
         if isinstance(opponent.module, FreeLogits):
             return opponent.parameters_by_name["logits"], free_logits
         replicates, given = self.seat.replicates, opponent.parameters_by_name
@@ -202,7 +203,7 @@ class ExactGradientLearner(GradientLearner):
     Args:
         gradients: `closed` form, or the equivalent `autograd`, which is always used against differentiable learners
             with other parameters than free logits.
-        step_size, init_scale, update_every, forget: see `GradientLearner`.
+        step_size, init_scale, update_every, forget, opponent_model: see `GradientLearner`.
     """
 
     gradients: Literal["closed", "autograd"] = "closed"

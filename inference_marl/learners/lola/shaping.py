@@ -20,7 +20,7 @@ class OpponentShapingLearner(ExactGradientLearner):
 
     Args:
         opponent_step_size: eta, the opponent's assumed learning rate.
-        step_size, init_scale, update_every, forget, gradients: see `ExactGradientLearner`.
+        step_size, init_scale, update_every, forget, opponent_model, gradients: see `ExactGradientLearner`.
     """
 
     by_replicate = ExactGradientLearner.by_replicate | {"opponent_step_size"}
@@ -56,7 +56,7 @@ class Lola(OpponentShapingLearner):
     Args:
         order: n, at least 1.
         look_ahead: hold nothing constant.
-        opponent_step_size, step_size, init_scale, update_every, forget, gradients: see the base classes.
+        opponent_step_size, step_size, init_scale, update_every, forget, opponent_model, gradients: see the bases.
     """
 
     order: Annotated[int, In("a positive integer", "; order 0 is NaiveGradient")] = 1
@@ -115,7 +115,7 @@ class StableOpponentShaping(OpponentShapingLearner):
     Args:
         a: in (0, 1), limits how far shaping may turn a step.
         b: in (0, 1), gradient norm below which shaping fades.
-        opponent_step_size, step_size, init_scale, update_every, forget, gradients: see the base classes.
+        opponent_step_size, step_size, init_scale, update_every, forget, opponent_model, gradients: see the bases.
     """
 
     a: Annotated[float, In("a number in (0, 1)")] = 0.5
