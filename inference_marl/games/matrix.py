@@ -68,6 +68,8 @@ class MatrixGame(Game):
             agents, so it needs `common=False`.
         stochastic: nested lists have an additional leading dimension over equally likely outcomes.
         discount: gamma in [0, 1) of exact returns, for repeated games; see `Game`.
+        success_reward: mean reward per step and agent from which a replicate counts as successful, where no joint
+            action is best for all; see `Game`.
 
     Attributes:
         outcomes: the payoff tensor, float64, `outcomes x agents x A1 x ... x An`.
@@ -92,6 +94,7 @@ class MatrixGame(Game):
         common: bool | None = None,
         stochastic: bool = False,
         discount: Discount = None,
+        success_reward: float | None = None,
     ) -> None:
         if discount is not None and horizon == 1:
             raise ValueError(f"discount: got {discount} with horizon = 1, expected none: nothing follows a single step")
@@ -110,6 +113,7 @@ class MatrixGame(Game):
         self.payoff = payoff
         self.horizon = horizon
         self.discount = discount
+        self.success_reward = success_reward
         self.memory = memory
         self.action_spaces = tuple(Discrete(size) for size in self.outcomes.shape[2:])
         joint_actions = math.prod(self.outcomes.shape[2:])

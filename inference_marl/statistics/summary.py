@@ -26,14 +26,28 @@ from inference_marl.statistics.metrics import (
     of_learner,
     per_replicate,
 )
-from inference_marl.statistics.time_to_threshold import first_lasting_step, lasting_step_of_mean, learner_lead
-from inference_marl.types import POSITIVE, STEPS, Metric
+from inference_marl.statistics.time_to_threshold import (
+    first_lasting_step,
+    lasting_step_of_mean,
+    learner_lead,
+    relapses,
+)
+from inference_marl.types import POSITIVE, PROBABILITY, STEPS, Metric
 
 RETURN_DEVIATION = Metric(
     "return_deviation",
     "standard deviation of an agent's return",
     bounds=POSITIVE,
     meaning="Over replicates, pooled over agents.",
+)
+RELAPSE_RATE = Metric(
+    "relapse_rate",
+    "relapse rate",
+    bounds=PROBABILITY,
+    estimate="rate",
+    higher_is_better=False,
+    meaning="Share of the replicates that succeed and do not stay there: whose exact return, averaged over agents, is at "
+    "least the game's `success_reward` at two successive records, and below it at two later ones. Wilson's interval.",
 )
 STEPS_TO_98 = Metric(
     "steps_to_98",
@@ -61,10 +75,14 @@ OPPONENT_MODEL_LEAD = Metric(
     meaning="Steps by which the opponent model finds the optimum for good before the opponents' policies do, over the "
     "replicates in which both do.",
 )
-DERIVED = {RETURN.name: RETURN_DEVIATION, OPTIMUM_PROBABILITY.name: STEPS_TO_98, SUCCESS_RATE.name: STEPS_TO_SUCCESS}
+DERIVED = {
+    RETURN.name: (RETURN_DEVIATION, RELAPSE_RATE),
+    OPTIMUM_PROBABILITY.name: (STEPS_TO_98,),
+    SUCCESS_RATE.name: (STEPS_TO_SUCCESS,),
+}
 """What is read off a whole curve, by the metric it is read from."""
 
-PUBLISHABLE = (*OF_PLAY, *DERIVED.values(), OPPONENT_MODEL_LEAD)
+PUBLISHABLE = (*OF_PLAY, *(metric for each in DERIVED.values() for metric in each), OPPONENT_MODEL_LEAD)
 """What any run may report, so what `published` may name."""
 
 CHECKPOINTS = 12
@@ -77,7 +95,7 @@ def declared(metrics: xr.Dataset) -> dict[str, Metric]:
     """Everything that the results of a run may hold, in the order of its table."""
     found: dict[str, Metric] = {}
     for name, metric in in_dataset(metrics).items():
-        found |= {name: metric} | ({DERIVED[name].name: DERIVED[name]} if name in DERIVED else {})
+        found |= {name: metric} | {derived.name: derived for derived in DERIVED.get(name, ())}
     return found | {OPPONENT_MODEL_LEAD.name: OPPONENT_MODEL_LEAD}
 
 
@@ -111,23 +129,26 @@ def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iter
         there = [record for record in records if at[record]]
         for record, interval in zip(there, band(metric, values[:, there]).intervals(), strict=True):
             yield row(interval, len(values), learner=learner, metric=name, step=int(steps[record]))
-        if name in DERIVED and at[-1]:  # an arm that failed was not watched to the end
-            interval = _derived(DERIVED[name], metrics, values, learner)
-            yield row(interval, len(values), learner=learner, metric=DERIVED[name].name, step=int(steps[-1]))
+        for derived in DERIVED.get(name, ()) if at[-1] else ():  # an arm that failed was not watched to the end
+            interval = _derived(derived, metrics, values, learner)
+            if interval is not None:
+                yield row(interval, len(values), learner=learner, metric=derived.name, step=int(steps[-1]))
     ahead = None if posterior is None else learner_lead(posterior, learner)
     if ahead is not None:
         known = len(ahead.steps) - ahead.excluded
         yield row(ahead.interval, known, learner=learner, metric=OPPONENT_MODEL_LEAD.name, step=int(steps[-1]))
 
 
-def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str) -> Interval:
-    """What is read off the curves `values`, `replicates x steps`, from which `metric` is derived."""
+def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str) -> Interval | None:
+    """What is read off the curves `values`, `replicates x steps`, from which `metric` is derived, if it can be."""
     steps = metrics["step"].to_numpy()
     if metric is RETURN_DEVIATION:
         return deviation_interval(_of_agents(metrics, RETURN.name, learner))
     if metric is STEPS_TO_98:
         return lasting_step_of_mean(values, 0.98, steps)
     threshold, reward = metrics.attrs.get("success_reward"), per_replicate(metrics, REWARD.name, learner)
+    if metric is RELAPSE_RATE:
+        return None if threshold is None else estimate(metric, relapses(values >= threshold).astype(np.float64))
     # Judged record by record: the moving average of the success rate would add its window.
     held = values > 0.5 if threshold is None or reward is None else reward >= threshold
     return median_interval(first_lasting_step(held, steps))

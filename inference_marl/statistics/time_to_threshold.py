@@ -34,6 +34,21 @@ def first_lasting_step(condition: npt.ArrayLike, steps: npt.ArrayLike) -> Number
     return first
 
 
+def relapses(condition: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Where a condition holds at two successive records and fails at two successive ones that are later.
+
+    Args:
+        condition: bool, `... x steps`.
+
+    Returns:
+        Bool, `...`.
+    """
+    held = np.asarray(condition, dtype=np.bool_)
+    twice, never = held[..., 1:] & held[..., :-1], ~held[..., 1:] & ~held[..., :-1]
+    before: npt.NDArray[np.bool_] = np.logical_or.accumulate(twice, axis=-1)
+    return (before & never).any(-1)
+
+
 def lasting_step_of_mean(
     values: npt.ArrayLike, threshold: float, steps: npt.ArrayLike, level: float = 0.95
 ) -> Interval:

@@ -7,7 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from inference_marl.statistics.time_to_threshold import first_lasting_step, lasting_step_of_mean, lead, learner_lead
+from inference_marl.statistics.time_to_threshold import (
+    first_lasting_step,
+    lasting_step_of_mean,
+    lead,
+    learner_lead,
+    relapses,
+)
 from tests import run_folder
 
 
@@ -134,3 +140,11 @@ def test_lasting_step_of_few_or_equal_replicates_has_no_interval() -> None:
         assert math.isnan(found.low + found.high)
     assert lasting_step_of_mean([[1.0, math.nan], [1.0, 1.0]], 0.98, [1, 2]).mean == math.inf  # diverged
     assert math.isnan(lasting_step_of_mean(np.empty((0, 2)), 0.98, [1, 2]).mean)
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [("0011001", True), ("0011010", False), ("1010100", False), ("0000111", False), ("1100000", True), ("1", False)],
+)
+def test_a_relapse_is_two_failures_after_two_successes(held: str, expected: bool) -> None:
+    assert relapses([each == "1" for each in held]).item() is expected
