@@ -1,4 +1,4 @@
-"""Speed of the exact LOLA learners: CPU microseconds per seed-update, in which both agents of a seed make a step.
+"""Speed of LOLA learners, exact and from imagined play: CPU time per update, in which both agents make a step.
 
 Iterated prisoner's dilemma with memory one, float64, one torch thread. Beside the two forms of gradients stands a loop
 for one seed in plain numpy, by the same equations; first it is checked that all three make the same steps. CPU time is
@@ -20,7 +20,14 @@ from timing import seconds
 
 from inference_marl import Experiment, run
 from inference_marl.games import MatrixGame
-from inference_marl.learners.lola import ExactGradientLearner, Lola, NaiveGradient, StableOpponentShaping
+from inference_marl.learners.lola import (
+    ExactGradientLearner,
+    GradientLearner,
+    Lola,
+    LolaDice,
+    NaiveGradient,
+    StableOpponentShaping,
+)
 from inference_marl.play.learning import update
 from inference_marl.types import Seat, Trajectory, Transition
 
@@ -72,12 +79,12 @@ class Loop:
 class Pair:
     """Two learners of a kind, and a step of play, of which they read only that there was one."""
 
-    def __init__(self, make: Callable[..., ExactGradientLearner], gradients: str, seeds: int) -> None:
+    def __init__(self, make: Callable[..., GradientLearner], seeds: int, **options: Any) -> None:
         seats = [
             Seat(i, GAME.observations, GAME.action_spaces, seeds, dtype=torch.float64, game=GAME)
             for i in range(GAME.agents)
         ]
-        self.learners = [make(gradients=gradients).bind(seat) for seat in seats]
+        self.learners = [make(**options).bind(seat) for seat in seats]
         zeros = torch.zeros(seeds, 1, dtype=torch.int64)
         rewards = torch.zeros(seeds, 1, 2, dtype=torch.float64)
         step = Transition((zeros,) * 2, (zeros,) * 2, rewards, (zeros,) * 2, zeros.bool(), zeros.bool())
@@ -96,7 +103,7 @@ def check() -> None:
     """
     for name in ("naive", "LOLA"):
         for gradients in ("closed", "autograd"):
-            pair = Pair(RULES[name], gradients, 3)
+            pair = Pair(RULES[name], 3, gradients=gradients)
             starts = [learner.logits[..., 0].detach().numpy().copy() for learner in pair.learners]
             loops = [Loop(starts[0][seed], starts[1][seed], name == "LOLA") for seed in range(3)]
             for _ in range(5):
@@ -118,6 +125,15 @@ def whole_run(seeds: int, steps: int) -> float:
         return (time.process_time() - start) / (seeds * steps)
 
 
+def imagined(at_least: float) -> None:
+    """Print what LOLA-DiCE costs at several numbers of seeds, in turns: 64 rollouts of 50 steps, an inner step."""
+    sizes = [2, 16, 64]
+    times = seconds([Pair(LolaDice, size).update for size in sizes], 5, at_least)
+    print("LOLA-DiCE, CPU milliseconds per update of all seeds, and how many times that of two")
+    for size, each in zip(sizes, times, strict=True):
+        print(f"{f'{size} seeds':<14}{1e3 * each:>10.1f}{each / times[0]:>10.2f}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -132,7 +148,7 @@ def main() -> None:
     print(f"{'rule':<14} {'gradients':<10}" + "".join(f"{f'{size:,} seeds':>14}" for size in sizes))
     for name, make in RULES.items():
         for gradients in ("autograd", "closed"):
-            pairs = [Pair(make, gradients, size) for size in sizes]
+            pairs = [Pair(make, size, gradients=gradients) for size in sizes]
             times = [seconds([pair.update], 3, at_least)[0] / size for pair, size in zip(pairs, sizes, strict=True)]
             print(f"{name:<14} {gradients:<10}" + "".join(f"{1e6 * each:>14.2f}" for each in times), flush=True)
         if name in ("naive", "LOLA"):
@@ -140,6 +156,7 @@ def main() -> None:
             loop = Loop(first, second, name == "LOLA")
             (alone,) = seconds([loop.update], 3, at_least)
             print(f"{name:<14} {'numpy loop':<10}{1e6 * alone:>14.2f}")
+    imagined(at_least)
     print(f"LOLA through a run of 4,096 seeds, all included: {1e6 * whole_run(4096, 200):.2f}")
 
 
