@@ -18,6 +18,7 @@ from inference_marl.models.dynamics import (
 )
 from inference_marl.models.ensemble import GaussianEnsemble
 from inference_marl.models.hierarchical import HierarchicalDirichlet
+from inference_marl.models.learning_rules import LearningRuleFilter
 from inference_marl.models.level_k import LevelK
 from inference_marl.models.opponent_types import OpponentTypes
 from inference_marl.models.optimality import BernoulliOptimality, ExponentialOptimality, Optimality
@@ -41,6 +42,7 @@ __all__ = [
     "InitialState",
     "KnownReward",
     "KnownTransition",
+    "LearningRuleFilter",
     "LevelK",
     "NetworkCritic",
     "OpponentPrior",

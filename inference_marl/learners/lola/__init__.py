@@ -1,15 +1,22 @@
-"""Learning with opponent-learning awareness: exact (naive, LOLA of any order, LookAhead, SOS) or from imagined play."""
+"""Learning with opponent-learning awareness: exact, from imagined play, or of an opponent whose rule is unknown."""
 
 from inference_marl.learners.lola.dice import LolaDice
 from inference_marl.learners.lola.gradient import ExactGradientLearner, GradientLearner, NaiveGradient
+from inference_marl.learners.lola.rules import LearningRule, LolaRule, NaiveRule, StaticRule
 from inference_marl.learners.lola.shaping import Lola, LookAhead, StableOpponentShaping
+from inference_marl.learners.lola.unknown_rule import LolaUnknownRule
 
 __all__ = [
     "ExactGradientLearner",
     "GradientLearner",
+    "LearningRule",
     "Lola",
     "LolaDice",
+    "LolaRule",
+    "LolaUnknownRule",
     "LookAhead",
     "NaiveGradient",
+    "NaiveRule",
     "StableOpponentShaping",
+    "StaticRule",
 ]

@@ -134,14 +134,21 @@ class GradientLearner(TabularLearner):
         self._counted = newest
         self.updates += 1
         if self.updates % self.update_every == 0:
-            direction = self.ascent(*self._both(opponent))
-            direction = finite("gradient", direction.flatten(1)).view_as(direction)
-            step = over_events(current(self.step_size, self.updates), 1)
-            if isinstance(step, Tensor):
-                self.softmax.logits.addcmul_(direction, step)
-            else:
-                self.softmax.logits.add_(direction, alpha=step)
+            self.follow(self.ascent(*self._both(opponent)))
         return {}
+
+    def follow(self, direction: Tensor) -> None:
+        """Step the logits along a direction, `replicates x states x (actions - 1)`.
+
+        Raises:
+            NonFiniteError: if it is not finite.
+        """
+        direction = finite("gradient", direction.flatten(1)).view_as(direction)
+        step = over_events(current(self.step_size, self.updates), 1)
+        if isinstance(step, Tensor):
+            self.softmax.logits.addcmul_(direction, step)
+        else:
+            self.softmax.logits.add_(direction, alpha=step)
 
     def update(self, seen: Experience) -> None:
         """Count the opponent's actions, after discounting earlier counts of the visited states."""
@@ -232,9 +239,13 @@ class ExactGradientLearner(GradientLearner):
 
     def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
         """See `GradientLearner`."""
+        return self.direction(self.at(parameters, policies))
+
+    def at(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Derivatives:
+        """The derivatives at both agents' parameters."""
         closed = self.gradients == "closed" and all(policy is free_logits for policy in policies)
         kind = ClosedForm if closed else Autograd
-        return self.direction(kind(self.dynamics, self.discount, policies, parameters))
+        return kind(self.dynamics, self.discount, policies, parameters)
 
 
 @hyperparameters
