@@ -11,7 +11,7 @@ import torch
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import Count, NotNegative, Positive, Probability, hyperparameters
+from inference_marl.described import Count, Positive, Probability, hyperparameters
 from inference_marl.inference.plates import Plates
 from inference_marl.types import Part
 
@@ -56,7 +56,7 @@ class LearningRuleFilter(Part):
 
     rules: Count
     init_scale: Positive = 1.0
-    process_noise: NotNegative = 0.15
+    process_noise: Positive = 0.15
     switching: Probability = 0.01
     mean: Tensor = field(init=False)
     covariance: Tensor = field(init=False)

@@ -5,6 +5,7 @@ from inference_marl.learners.lola.gradient import ExactGradientLearner, Gradient
 from inference_marl.learners.lola.rules import LearningRule, LolaRule, NaiveRule, StaticRule
 from inference_marl.learners.lola.shaping import Lola, LookAhead, StableOpponentShaping
 from inference_marl.learners.lola.unknown_rule import LolaUnknownRule
+from inference_marl.learners.lola.unsteady import UnsteadyGradient
 
 __all__ = [
     "ExactGradientLearner",
@@ -19,4 +20,5 @@ __all__ = [
     "NaiveRule",
     "StableOpponentShaping",
     "StaticRule",
+    "UnsteadyGradient",
 ]

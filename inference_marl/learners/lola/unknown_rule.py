@@ -71,7 +71,7 @@ class LolaUnknownRule(Lola):
     gate: Literal["learning", "step_size", "open"] = "learning"
     max_change: Clip = 1.0
     opponent_scale: Positive = 1.0
-    process_noise: NotNegative = 0.15
+    process_noise: Positive = 0.15
     switching: Probability = 0.01
     filter: LearningRuleFilter = field(init=False)
 
