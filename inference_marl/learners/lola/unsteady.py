@@ -14,25 +14,25 @@ from inference_marl.learners.lola.gradient import NaiveGradient
 class UnsteadyGradient(NaiveGradient):
     """Naive gradient ascent that begins late, ends early, or is noisy::
 
-        theta <- theta + delta (grad V + noise xi)        xi ~ N(0, I), in updates begin < t <= end
+        theta <- theta + delta (grad V + noise xi)        xi ~ N(0, I), in updates after < t <= until
 
-    With a large `noise` it drifts; with a `begin` it looks as if it did not learn, and then does; with an `end` it looks
-    as if it did, and then does not.
+    With a small delta and a large noise it drifts. With `after` it looks as if it did not learn, and then does; with
+    `until` it looks as if it did, and then does not.
 
     Args:
         noise: standard deviation of what is added to the gradient.
-        begin: updates before it learns.
-        end: updates after which it learns no more.
+        after: updates before it learns.
+        until: updates after which it learns no more.
         step_size, init_scale, update_every, forget, gradients: see `NaiveGradient`.
     """
 
     noise: NotNegative = 0.0
-    begin: Whole = 0
-    end: Count = 10**9
+    after: Whole = 0
+    until: Count = 10**9
 
     def direction(self, at: Derivatives) -> Tensor:
         """The gradient of the agent's own value with noise, or nothing."""
         gradient = super().direction(at)
-        if not self.begin < self.updates <= self.end:
+        if not self.after < self.updates <= self.until:
             return torch.zeros_like(gradient)
         return gradient + self.noise * torch.randn_like(gradient)
