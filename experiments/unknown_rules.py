@@ -10,6 +10,7 @@ differences are of the same seeds. `After n updates` means that the opponent has
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from inference_marl.games import MatrixGame
 from inference_marl.inference.returns import best_response_return
 
 GAME = MatrixGame("prisoners_dilemma", horizon=50, memory=1, discount=0.96)
-LEARNERS = ["inferred", "fixed_1", "fixed_3", "fixed_10"]
+FIXED = ["fixed_1", "fixed_3", "fixed_10"]
+LEARNERS = ["inferred", *FIXED, "finer", "step_size"]
 KNOWN = ["static", "naive_01", "naive_03", "naive_1", "naive_3", "lola"]
 UNKNOWN = ["naive_003", "naive_06", "lola_3", "noisy", "drifting", "always_defect", "tit_for_tat"]
 MISLEADING = ["late", "feint", "leaps", "itself"]
@@ -54,7 +56,7 @@ def values_table(values: dict[tuple[str, str], Array]) -> None:
         means = {learner: np.stack([values[learner, each] for each in opponents]) for learner in LEARNERS}
         rows["mean"] = {learner: f"{each.mean():.3f}" for learner, each in means.items()}
         table = pd.DataFrame(rows).T
-        for fixed in LEARNERS[1:]:
+        for fixed in FIXED:
             gains = {each: within(values["inferred", each] - values[fixed, each]) for each in opponents}
             gains["mean"] = within((means["inferred"] - means[fixed]).mean(0))
             table[f"gain over {fixed}"] = pd.Series(gains)
@@ -74,15 +76,15 @@ def responses(values: dict[tuple[str, str], Array], posterior: xr.Dataset) -> No
         loss = {learner: within(best - values[learner, opponent]) for learner in LEARNERS}
         print(f"Below the best response to {opponent} ({best.mean():.3f}): {loss}")
     for opponent in KNOWN[1:]:
-        best_fixed = max(LEARNERS[1:], key=lambda fixed: values[fixed, opponent].mean())
-        print(
-            f"{opponent}: below the best, {best_fixed}: {within(values[best_fixed, opponent] - values['inferred', opponent])}"
-        )
+        best_fixed = max(FIXED, key=lambda fixed: values[fixed, opponent].mean())
+        below = within(values[best_fixed, opponent] - values["inferred", opponent])
+        print(f"{opponent}: below the best fixed one, {best_fixed}: {below}")
 
 
 def detection(posterior: xr.Dataset) -> None:
     """How often the most probable rule is right, learning is told from standing still, and what is claimed."""
     weights = posterior["opponent_type"].isel(agent=0, state=0).transpose("learner", "replicate", "step", "type")
+    weights = weights.isel(type=slice(len(KNOWN)))  # others have more
     found = np.stack([weights.sel(learner=f"inferred-{each}").to_numpy() for each in KNOWN])
     truth = np.arange(len(KNOWN)).reshape(-1, 1)
     rows = {}
@@ -97,23 +99,17 @@ def detection(posterior: xr.Dataset) -> None:
     for after in (3, 6, 11, 21, 99):
         now = found[:, :, after]
         claim, right = now.max(-1), now.argmax(-1) == truth
-        for low, high in zip(BOUNDS, BOUNDS[1:], strict=False):
+        for low, high in itertools.pairwise(BOUNDS):
             some = (claim >= low) & (claim < high)
             if some.any():
                 share = {"claimed": claim[some].mean(), "right": right[some].mean(), "number": some.sum()}
                 calibration[after, f"{low}-{min(high, 1.0)}"] = share
     print(f"\nCalibration: the most probable rule\n{pd.DataFrame(calibration).T.round(3).to_string()}")
     learning = 1 - weights.isel(type=0)
-    rows = {
-        each: dict(
-            zip(
-                (6, 20, 29, 40, 99),
-                learning.sel(learner=f"inferred-{each}").mean("replicate").to_numpy()[[6, 20, 29, 40, 99]],
-                strict=True,
-            )
-        )
-        for each in (*KNOWN, *UNKNOWN, *MISLEADING)
-    }
+    at = [6, 20, 29, 40, 99]
+    means = learning.isel(step=at).mean("replicate")
+    everyone = (*KNOWN, *UNKNOWN, *MISLEADING)
+    rows = {each: dict(zip(at, means.sel(learner=f"inferred-{each}").to_numpy(), strict=True)) for each in everyone}
     print(f"\nP(learning), mean over seeds, after n updates\n{pd.DataFrame(rows).T.round(3).to_string()}")
 
 
