@@ -60,6 +60,9 @@ def values_table(values: dict[tuple[str, str], Array]) -> None:
             gains = {each: within(values["inferred", each] - values[fixed, each]) for each in opponents}
             gains["mean"] = within((means["inferred"] - means[fixed]).mean(0))
             table[f"gain over {fixed}"] = pd.Series(gains)
+        gains = {each: within(values["finer", each] - values["fixed_10", each]) for each in opponents}
+        gains["mean"] = within((means["finer"] - means["fixed_10"]).mean(0))
+        table["finer's over fixed_10"] = pd.Series(gains)
         print(f"\nOwn value against {name} rules\n{table.to_string()}")
 
 
