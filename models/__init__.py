@@ -18,7 +18,9 @@ from inference_marl.models.dynamics import (
 )
 from inference_marl.models.ensemble import GaussianEnsemble
 from inference_marl.models.hierarchical import HierarchicalDirichlet
+from inference_marl.models.learning_rules import FilteredOpponent, LearningRuleFilter
 from inference_marl.models.level_k import LevelK
+from inference_marl.models.opponent_logits import ClonedOpponent, CountedOpponent, OpponentLogits
 from inference_marl.models.opponent_types import OpponentTypes
 from inference_marl.models.optimality import BernoulliOptimality, ExponentialOptimality, Optimality
 from inference_marl.models.priors import Fixed, OpponentPrior, Uniform
@@ -28,21 +30,26 @@ __all__ = [
     "Amortised",
     "BayesianCritic",
     "BernoulliOptimality",
+    "ClonedOpponent",
     "ControlModel",
+    "CountedOpponent",
     "Critic",
     "DeterministicTransition",
     "DirichletMultinomial",
     "DirichletTransition",
     "EmpiricalFrequency",
     "ExponentialOptimality",
+    "FilteredOpponent",
     "Fixed",
     "GaussianEnsemble",
     "HierarchicalDirichlet",
     "InitialState",
     "KnownReward",
     "KnownTransition",
+    "LearningRuleFilter",
     "LevelK",
     "NetworkCritic",
+    "OpponentLogits",
     "OpponentPrior",
     "OpponentTypes",
     "Optimality",

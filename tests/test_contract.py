@@ -344,12 +344,14 @@ LEARNER_GAMES: dict[str, list[Callable[[], Game]]] = {
         lambda: games.MatrixGame("prisoners_dilemma", horizon=None, memory=1, discount=0.96),
         lambda: games.MatrixGame("climbing"),
     ],
+    "memory one": [lambda: games.MatrixGame("stag_hunt", horizon=4, memory=1)],
 }
 LEARNER_GAMES["any"] = [*LEARNER_GAMES["discrete"], *LEARNER_GAMES["box"]]
 
 
 ELBO = {"elbo", "elbo_reward", "elbo_entropy", "elbo_kl", "elbo_gap"}
 METRICS = ELBO | {"total_correlation"}
+DO_NOT_LEARN = ("Stationary", "Population", "Scripted")
 
 
 def test_every_class_is_driven() -> None:
@@ -358,10 +360,7 @@ def test_every_class_is_driven() -> None:
     assert set(found["learners"]) - {"Frozen"} <= {name.partition(",")[0] for name in ALL_LEARNERS}
     made = {name.partition(",")[0]: make() for name, (_, make) in ALL_LEARNERS.items()}
     assert all(isinstance(actor, Actor) for actor in made.values())
-    assert [name for name, actor in made.items() if not isinstance(actor, Learner)] == [
-        "Stationary",
-        "Population",
-    ]
+    assert tuple(name for name, actor in made.items() if not isinstance(actor, Learner)) == DO_NOT_LEARN
     assert set(found["opponent priors"]) | set(found["conditionals"]) == {
         name.removesuffix("Box") for name in CONDITIONALS
     } | set(CLOSED_FORMS)
@@ -374,6 +373,8 @@ def test_every_class_is_driven() -> None:
         *("KnownTransition", "DeterministicTransition", "DirichletTransition", "GaussianEnsemble")
     }
     assert set(found["optimality"]) == {"BernoulliOptimality", "ExponentialOptimality"}
+    # Beside the learners that have them, in tests/learners/test_unknown_rule.py.
+    assert set(found["learning rules"]) == {"LolaRule", "NaiveRule", "StaticRule"}
 
 
 def all_games() -> list[Any]:
@@ -949,7 +950,8 @@ class TestActor:
 
 
 @pytest.mark.parametrize(
-    ("make", "make_game"), [case for case in learner_cases() if not case.id.startswith(("Stationary", "Population"))]
+    ("make", "make_game"),
+    [case for case in learner_cases() if not case.id.startswith(("Stationary", "Population", "Scripted"))],
 )
 class TestLearner:
     def test_storing_draws_no_random_numbers(self, make: Callable[[], Learner], make_game: Callable[[], Game]) -> None:

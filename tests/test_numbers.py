@@ -50,6 +50,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "guide": guides.OpponentFirst(guides.Optimal(), guides.Optimal()),
         "critic": TabularCritic(),
     },
+    "Scripted": {"probabilities": [[1, 0]]},
     "StochasticGame": {
         "initial": [0.5, 0.5],
         "transition": [[[[0.5, 0.25]] * 2] * 3, [[[0, 1]] * 2] * 3],

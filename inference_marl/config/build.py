@@ -38,6 +38,7 @@ from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Schedule
 from inference_marl.inference.stein import Stein
 from inference_marl.learners.deterministic.opponents import OpponentModule
+from inference_marl.learners.lola import LearningRule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
 from inference_marl.statistics.summary import PUBLISHABLE
@@ -392,6 +393,7 @@ def available() -> dict[str, dict[str, str]]:
         "objectives": (Stein,),
         "ELBO estimators": (ElboEstimator,),
         "explorations": (Exploration,),
+        "learning rules": (LearningRule,),
         "noise": (ActionNoise,),
         "action gradients": (ActionGradient,),
         "opponent modules": (OpponentModule,),

@@ -114,3 +114,52 @@ class Stationary(Actor):
         """A draw from the strategy, with and without `explore`: it is what it plays, not how it explores."""
         strategy, memory = self.policy(obs, memory)
         return Decision(strategy.sample(), memory)
+
+
+@hyperparameters
+class Scripted(Actor):
+    """Plays a given policy of finitely many states and actions.
+
+    In a repeated game with a memory of one, that is one of the strategies of memory one: tit for tat in the prisoner's
+    dilemma, from the second seat, is `[[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]]`.
+
+    Args:
+        probabilities: of every action, one row per state; normalised.
+
+    Raises:
+        ValueError: if a row has no positive number.
+    """
+
+    probabilities: Sequence[Sequence[NotNegative]]
+    table: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        for state, row in enumerate(self.probabilities):
+            if not sum(row) > 0:
+                raise ValueError(f"probabilities: got {list(row)} in state {state}, expected one that is positive")
+
+    def setup(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            IncompatibleError: if there is not one row per state and one number per action.
+        """
+        spaces = (self.seat.observation, self.seat.action)
+        got = (len(self.probabilities), *{len(row) for row in self.probabilities})
+        if not all(isinstance(space, Discrete) for space in spaces) or got != tuple(each.features for each in spaces):
+            raise IncompatibleError(
+                f"got rows and numbers in each {got}, expected one row per observation and one number per action: "
+                f"{spaces[0]}, {spaces[1]}",
+                key="probabilities",
+            )
+        table = torch.tensor(self.probabilities, dtype=self.seat.dtype, device=self.seat.device)
+        self.register_buffer("table", table / table.sum(-1, keepdim=True))
+
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
+        """The row of what is observed."""
+        return dist.Categorical(probs=self.table[obs]), memory
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """A draw, with and without `explore`: it is what it plays, not how it explores."""
+        strategy, memory = self.policy(obs, memory)
+        return Decision(strategy.sample(), memory)

@@ -46,8 +46,9 @@ RELAPSE_RATE = Metric(
     bounds=PROBABILITY,
     estimate="rate",
     higher_is_better=False,
-    meaning="Share of the replicates that succeed and do not stay there: whose exact return, averaged over agents, is at "
-    "least the game's `success_reward` at two successive records, and below it at two later ones. Wilson's interval.",
+    meaning="Share of the replicates that succeed and do not stay there: whose exact return, averaged over agents, is "
+    "at least the game's `success_reward` at two successive records, and below it at two later ones. Wilson's "
+    "interval.",
 )
 STEPS_TO_98 = Metric(
     "steps_to_98",
@@ -130,9 +131,9 @@ def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iter
         for record, interval in zip(there, band(metric, values[:, there]).intervals(), strict=True):
             yield row(interval, len(values), learner=learner, metric=name, step=int(steps[record]))
         for derived in DERIVED.get(name, ()) if at[-1] else ():  # an arm that failed was not watched to the end
-            interval = _derived(derived, metrics, values, learner)
-            if interval is not None:
-                yield row(interval, len(values), learner=learner, metric=derived.name, step=int(steps[-1]))
+            found = _derived(derived, metrics, values, learner)
+            if found is not None:
+                yield row(found, len(values), learner=learner, metric=derived.name, step=int(steps[-1]))
     ahead = None if posterior is None else learner_lead(posterior, learner)
     if ahead is not None:
         known = len(ahead.steps) - ahead.excluded

@@ -46,7 +46,8 @@ def relapses(condition: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     held = np.asarray(condition, dtype=np.bool_)
     twice, never = held[..., 1:] & held[..., :-1], ~held[..., 1:] & ~held[..., :-1]
     before: npt.NDArray[np.bool_] = np.logical_or.accumulate(twice, axis=-1)
-    return (before & never).any(-1)
+    found: npt.NDArray[np.bool_] = np.any(before & never, axis=-1)
+    return found
 
 
 def lasting_step_of_mean(

@@ -16,8 +16,6 @@ from inference_marl.inference.returns import expected_return, state_values
 from inference_marl.learners import Rommeo, Stationary
 from inference_marl.learners.lola import (
     BestResponse,
-    ClonedOpponent,
-    CountedOpponent,
     ExactGradientLearner,
     Lola,
     LookAhead,
@@ -27,7 +25,7 @@ from inference_marl.learners.lola import (
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, free_logits
 from inference_marl.learners.tabular.exploration import Boltzmann
 from inference_marl.learners.tabular.independent_q import IndependentQ
-from inference_marl.models import DirichletMultinomial, TabularCritic
+from inference_marl.models import ClonedOpponent, CountedOpponent, DirichletMultinomial, TabularCritic
 from inference_marl.play import Functional, update
 from inference_marl.types import Actor, Game, Learner, Memory, Seat, Trajectory, Transition
 from tests.steps import teach

@@ -1,21 +1,26 @@
-"""Learning with opponent-learning awareness: exact (naive, LOLA of any order, LookAhead, SOS) or from imagined play."""
+"""Learning with opponent-learning awareness: exact, from imagined play, or of an opponent whose rule is unknown."""
 
 from inference_marl.learners.lola.best_response import BestResponse
 from inference_marl.learners.lola.dice import LolaDice
 from inference_marl.learners.lola.gradient import ExactGradientLearner, GradientLearner, NaiveGradient
-from inference_marl.learners.lola.opponents import ClonedOpponent, CountedOpponent, OpponentLogits
+from inference_marl.learners.lola.rules import LearningRule, LolaRule, NaiveRule, StaticRule
 from inference_marl.learners.lola.shaping import Lola, LookAhead, StableOpponentShaping
+from inference_marl.learners.lola.unknown_rule import LolaUnknownRule
+from inference_marl.learners.lola.unsteady import UnsteadyGradient
 
 __all__ = [
     "BestResponse",
-    "ClonedOpponent",
-    "CountedOpponent",
     "ExactGradientLearner",
     "GradientLearner",
+    "LearningRule",
     "Lola",
     "LolaDice",
+    "LolaRule",
+    "LolaUnknownRule",
     "LookAhead",
     "NaiveGradient",
-    "OpponentLogits",
+    "NaiveRule",
     "StableOpponentShaping",
+    "StaticRule",
+    "UnsteadyGradient",
 ]

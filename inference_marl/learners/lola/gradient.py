@@ -16,8 +16,8 @@ from inference_marl.inference.returns import discount_factor
 from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.inference.tables import finite
 from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
-from inference_marl.learners.lola.opponents import CountedOpponent, OpponentLogits
 from inference_marl.learners.tabular.base import TabularLearner
+from inference_marl.models import CountedOpponent, OpponentLogits
 from inference_marl.play import Functional
 from inference_marl.types import Actor, Experience, Memory, Trajectory
 
@@ -130,21 +130,28 @@ class GradientLearner(TabularLearner):
             NonFiniteError: if the gradient is not finite.
             IncompatibleError: if a differentiable opponent has parameters that do not lead with replicates.
         """
-        opponent = peers[self.seat.opponents[0]]
-        known = opponent if isinstance(opponent, Functional) and self.opponent_model is None else None
+        opponent = peers[self.seat.opponents[0]] if self.opponent_model is None else None
+        known = opponent if isinstance(opponent, Functional) else None
         if known is None and newest is not self._observed:
             self.believed.observe(newest)
         self._observed = newest
         self.updates += 1
         if self.updates % self.update_every == 0:
-            direction = self._mean_ascent() if known is None else self.ascent(*self._both(*self._read(known)))
-            direction = finite("gradient", direction.flatten(1)).view_as(direction)
-            step = over_events(current(self.step_size, self.updates), 1)
-            if isinstance(step, Tensor):
-                self.softmax.logits.addcmul_(direction, step)
-            else:
-                self.softmax.logits.add_(direction, alpha=step)
+            self.follow(self._mean_ascent() if known is None else self.ascent(*self._both(*self._read(known))))
         return {}
+
+    def follow(self, direction: Tensor) -> None:
+        """Step the logits along a direction, `replicates x states x (actions - 1)`.
+
+        Raises:
+            NonFiniteError: if it is not finite.
+        """
+        direction = finite("gradient", direction.flatten(1)).view_as(direction)
+        step = over_events(current(self.step_size, self.updates), 1)
+        if isinstance(step, Tensor):
+            self.softmax.logits.addcmul_(direction, step)
+        else:
+            self.softmax.logits.add_(direction, alpha=step)
 
     def update(self, seen: Experience) -> None:
         """Nothing: it learns from whole trajectories."""
@@ -233,9 +240,13 @@ class ExactGradientLearner(GradientLearner):
 
     def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
         """See `GradientLearner`."""
+        return self.direction(self.at(parameters, policies))
+
+    def at(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Derivatives:
+        """The derivatives at both agents' parameters."""
         closed = self.gradients == "closed" and all(policy is free_logits for policy in policies)
         kind = ClosedForm if closed else Autograd
-        return self.direction(kind(self.dynamics, self.discount, policies, parameters))
+        return kind(self.dynamics, self.discount, policies, parameters)
 
 
 @hyperparameters

@@ -1,4 +1,4 @@
-"""What a learner that looks at its opponent's parameters believes they are, from what the opponent does."""
+"""What a learner that looks at its opponent's logits believes they are, from what the opponent does."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ class OpponentLogits(Part):
         """Note the sizes."""
         seat = self.seat
         self.shape = (seat.replicates, seat.observation.features, seat.opponent_action.features)
+
+    def counted(self, newest: Trajectory) -> Tensor:
+        """How often the opponent did each action in each state, `replicates x states x opponent_actions`."""
+        seen = newest.flat.seen_by(self.seat)
+        counts = torch.zeros(self.shape, dtype=self.seat.dtype, device=self.seat.device)
+        cell = seen.obs * self.shape[-1] + seen.opponent_action
+        counts.flatten(1).scatter_add_(1, cell, torch.ones_like(cell, dtype=counts.dtype))
+        return counts
 
     @abstractmethod
     def observe(self, newest: Trajectory) -> None:
@@ -104,5 +112,4 @@ class ClonedOpponent(CountedOpponent):
 
     def observe(self, newest: Trajectory) -> None:
         """Count the opponent's actions in this trajectory only."""
-        self.counts.zero_()
-        super().observe(newest)
+        self.counts = self.counted(newest)
