@@ -375,6 +375,9 @@ def test_every_class_is_driven() -> None:
     assert set(found["optimality"]) == {"BernoulliOptimality", "ExponentialOptimality"}
     # Beside the learners that have them, in tests/learners/test_unknown_rule.py.
     assert set(found["learning rules"]) == {"LolaRule", "NaiveRule", "StaticRule"}
+    # Beside the learners that have them, in tests/learners/test_lola.py.
+    beliefs = {"ClonedOpponent", "CountedOpponent", "FilteredOpponent", "LearningRuleFilter"}
+    assert set(found["beliefs about logits"]) == beliefs
 
 
 def all_games() -> list[Any]:

@@ -394,6 +394,7 @@ def available() -> dict[str, dict[str, str]]:
         "ELBO estimators": (ElboEstimator,),
         "explorations": (Exploration,),
         "learning rules": (LearningRule,),
+        "beliefs about logits": (models.OpponentLogits,),
         "noise": (ActionNoise,),
         "action gradients": (ActionGradient,),
         "opponent modules": (OpponentModule,),
