@@ -66,6 +66,16 @@ def values_table(values: dict[tuple[str, str], Array]) -> None:
         print(f"\nOwn value against {name} rules\n{table.to_string()}")
 
 
+def locked_in(metrics: xr.Dataset) -> None:
+    """How many seeds end in mutual defection, whose return is -2."""
+    last = metrics["return"].isel(agent=0, step=-1)
+    shares = {
+        opponent: {each: float((last.sel(learner=f"{each}-{opponent}") < -1.8).mean()) for each in LEARNERS}
+        for opponent in ("static", "naive_003", "naive_1", *MISLEADING)
+    }
+    print(f"\nShare of seeds with a last return below -1.8\n{pd.DataFrame(shares).T.round(2).to_string()}")
+
+
 def responses(values: dict[tuple[str, str], Array], posterior: xr.Dataset) -> None:
     """How far from best responses to static opponents, and from the best fixed assumption against learners."""
     rules = GAME.dynamics()
@@ -124,6 +134,7 @@ def main() -> None:
     metrics, posterior = (xr.open_dataset(folder / name, engine="h5netcdf") for name in ("metrics.nc", "posterior.nc"))
     values = own_values(metrics)
     values_table(values)
+    locked_in(metrics)
     responses(values, posterior)
     detection(posterior)
 

@@ -125,6 +125,7 @@ def test_what_runs_measure_is_known_from_the_declarations() -> None:
 def test_learners_have_defaults_that_survive_a_dump(name: str) -> None:
     given: dict[str, Any] = {"exploration": "Boltzmann"} if name in MUST_BE_TOLD_HOW_TO_EXPLORE else {}
     given |= {"members": ["Stationary", "Stationary"]} if name == "Population" else {}
+    given |= {"probabilities": [[1, 0]]} if name == "Scripted" else {}
     learner = construct(Actor, {"class_path": name, "init_args": given}, "a")
     arguments = learner.describe()["init_args"]
     accepted = list(inspect.signature(type(learner)).parameters)

@@ -25,7 +25,16 @@ from inference_marl.guides import (
 )
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime
-from inference_marl.learners import Planner, Rommeo
+from inference_marl.learners import Planner, Rommeo, Scripted, Stationary
+from inference_marl.learners.lola import (
+    Lola,
+    LolaRule,
+    LolaUnknownRule,
+    NaiveGradient,
+    NaiveRule,
+    StaticRule,
+    UnsteadyGradient,
+)
 from inference_marl.models import (
     Amortised,
     DirichletMultinomial,
@@ -274,6 +283,48 @@ def risky_bridge_twin() -> Experiment:
     )
 
 
+def unknown_rules_twin() -> Experiment:
+    rules = [StaticRule(), *(NaiveRule(step_size=eta) for eta in (0.1, 0.3, 1.0, 3.0)), LolaRule()]
+    experiment = Experiment(
+        MatrixGame("prisoners_dilemma", horizon=50, memory=1, discount=0.96),
+        arms={"pair": [LolaUnknownRule(), NaiveGradient()]},
+        replicates=48,
+        environments=4,
+        collect=50,
+        steps=5000,
+        checkpoint_every=5000,
+        record_actions=False,
+        dtype="float64",
+        seed=1000,
+    )
+    learners = {
+        "inferred": {},
+        **{f"fixed_{eta}": {"0.gate": "open", "0.opponent_step_size": float(eta)} for eta in (1, 3)},
+        "fixed_10": {"0.gate": "open"},
+        "finer": {"0.rules": [*rules, NaiveRule(step_size=0.03)]},
+        "step_size": {"0.gate": "step_size"},
+    }
+    opponents = {
+        **{
+            name: {"1": NaiveGradient(step_size=eta)}
+            for name, eta in {"static": 0.0, "naive_01": 0.1, "naive_03": 0.3, "naive_1": 1.0, "naive_3": 3.0}.items()
+        },
+        "lola": {"1": Lola()},
+        "naive_003": {"1": NaiveGradient(step_size=0.03)},
+        "naive_06": {"1": NaiveGradient(step_size=0.6)},
+        "lola_3": {"1": Lola(opponent_step_size=3.0)},
+        "noisy": {"1": UnsteadyGradient(step_size=0.3, noise=1.0)},
+        "drifting": {"1": UnsteadyGradient(step_size=0.01, noise=20.0)},
+        "always_defect": {"1": Stationary(probabilities=[0, 1])},
+        "tit_for_tat": {"1": Scripted(probabilities=[[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]])},
+        "late": {"1": UnsteadyGradient(after=30)},
+        "feint": {"1": UnsteadyGradient(until=10)},
+        "leaps": {"1": NaiveGradient(update_every=10, step_size=10.0)},
+        "itself": {"1": LolaUnknownRule()},
+    }
+    return ablation(experiment, {"learner": learners, "opponent": opponents})
+
+
 TWINS = {
     "climbing": climbing_twin,
     "forecast_ablation": forecast_ablation_twin,
@@ -281,6 +332,7 @@ TWINS = {
     "risky_bridge": risky_bridge_twin,
     "rommeo_ac_ablation": rommeo_ac_ablation_twin,
     "rommeo_q_ablation": rommeo_q_ablation_twin,
+    "unknown_rules": unknown_rules_twin,
 }
 
 

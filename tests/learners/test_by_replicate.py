@@ -40,7 +40,15 @@ from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, In
 from inference_marl.inference.stein import Stein
 from inference_marl.learners import Ddpg, DdpgOm, Maddpg, Masql, Planner, Pr2Ac, Rommeo, Stationary
 from inference_marl.learners.deterministic import InferredPolicies, PredictedActions
-from inference_marl.learners.lola import Lola, LolaDice, LookAhead, NaiveGradient, StableOpponentShaping
+from inference_marl.learners.lola import (
+    Lola,
+    LolaDice,
+    LolaUnknownRule,
+    LookAhead,
+    NaiveGradient,
+    StableOpponentShaping,
+    UnsteadyGradient,
+)
 from inference_marl.learners.tabular import (
     FMQ,
     PHC,
@@ -240,6 +248,8 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "lola of order 2": (repeated, lambda: Lola(order=2, look_ahead=True)),
     "lola of an estimate": (repeated, lambda: [Lola(), IndependentQ(exploration=Boltzmann())]),
     "lola-dice": (repeated, lambda: LolaDice(rollouts=3, length=4)),
+    "lola of an unknown rule": (repeated, LolaUnknownRule),
+    "unsteady gradient": (repeated, lambda: UnsteadyGradient(until=2)),
     "look-ahead": (repeated, LookAhead),
     "sos": (repeated, lambda: StableOpponentShaping(gradients="autograd")),
 }

@@ -269,7 +269,11 @@ def test_a_file_can_say_it() -> None:
 
 @pytest.mark.slow
 def test_detects_learning_and_responds_nearly_best_to_opponents_that_do_not() -> None:
-    """Of opponents that move 6 times: 40 seeds a kind, which were not used for anything else."""
+    """Of opponents that move 6 times: 40 seeds a kind, which were not used for anything else.
+
+    With twice 48 others of each of six kinds, 97 and 94 % were told, and 0.075 and 0.065 lost to best responses; the
+    bounds are three standard errors away.
+    """
     dynamics, told = IPD.dynamics(), []
     assert dynamics is not None
     for eta in (0.0, 0.1, 0.3, 1.0, 3.0):
@@ -281,4 +285,4 @@ def test_detects_learning_and_responds_nearly_best_to_opponents_that_do_not() ->
             best = best_response_return(dynamics, [each[0] for each in policies], 0.96)[:, 0]
             assert (best - worth.mean(0)).mean() < 0.12
             assert (best - worth[-1]).mean() < 0.03
-    assert torch.stack(told).mean() > 0.92
+    assert torch.stack(told).mean() > 0.9

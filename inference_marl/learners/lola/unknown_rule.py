@@ -44,7 +44,9 @@ class LolaUnknownRule(Lola):
 
     It never reads the opponent's parameters. Both terms are exact derivatives at the posterior mean of the opponent's
     logits (`models.LearningRuleFilter`), and so are the rules' predictions, each at the logits that it believes in
-    itself. So it ascends its own value against opponents that do not learn, and is LOLA against those that do.
+    itself. So it ascends its own value against opponents that do not learn, and is LOLA against those that do. Which
+    these are, its rules say: an opponent slower than all of them is exploited as if it stood still, and so driven to
+    defection, from where a policy that has become deterministic does not shape it any more.
 
     Between two updates the opponent's policy does not change; let `collect` cover whole episodes, or states that are
     not visited stay unknown.
