@@ -1,6 +1,6 @@
 """The experiment files of this repository: their Python twins, their dumps, and that they can be played."""
 
-import importlib
+import importlib.util
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,17 @@ LARGE = {
     *("games_table", "equal_optima", "cross_play", "rommeo_figure1", "convergence_rates", "any_scale", "any_scale_ac"),
     *("rommeo_figure2", "rommeo_figure2_tuning", "rommeo_figure2_exploration", "rommeo_ac_to_ddpg_om"),
     *("to_the_letter", "several_opponents", "spread", "physical_deception"),
-    *("rommeo_ac_ablation", "rommeo_q_ablation", "forecast_ablation"),
+    *("rommeo_ac_ablation", "rommeo_q_ablation", "forecast_ablation", "unknown_rules", "navigation"),
 }
-SMALLER_FIRST = [
-    pytest.param(file, marks=[pytest.mark.slow] if file.stem in LARGE else [], id=file.stem) for file in FILES
-]
-"""Every file; suites of many arms are slow tests."""
+NEEDS_VMAS = pytest.mark.skipif(importlib.util.find_spec("vmas") is None, reason="VMAS is not installed")
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """Of a shipped file: suites of many arms are slow tests."""
+    return [pytest.mark.slow] * (name in LARGE) + [NEEDS_VMAS] * (name == "navigation")
+
+
+SMALLER_FIRST = [pytest.param(file, marks=marks(file.stem), id=file.stem) for file in FILES]
 
 
 def climbing_twin() -> Experiment:
@@ -350,9 +355,7 @@ def experiments(found: Experiment | Suite) -> list[Experiment]:
     return list(found.runs.values()) if isinstance(found, Suite) else [found]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name.endswith("_ablation") else []) for name in TWINS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in TWINS])
 def test_a_file_and_its_python_twin_are_the_same_experiment(name: str) -> None:
     assert shipped(EXPERIMENTS / f"{name}.yaml").describe() == TWINS[name]().describe()
 
