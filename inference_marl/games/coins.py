@@ -62,8 +62,8 @@ class CoinGame(Game):
     """Two agents on a torus and a coin that belongs to one of them, which both can take.
 
     Of Lerer and Peysakhovich (2017, 'Maintaining cooperation in complex social dilemmas using deep reinforcement
-    learning'), on the torus and with the alternating coins of Foerster et al. (2018, LOLA). Both agents move at once, by
-    one of `MOVES`; they may share a cell, and nobody can stay. Who is on the coin's cell then takes it::
+    learning'), on the torus and with the alternating coins of Foerster et al. (2018, LOLA). Both agents move at once,
+    by one of `MOVES`; they may share a cell, and nobody can stay. Who is on the coin's cell then takes it::
 
         r^i = [i takes the coin] - 2 [the coin is i's, and the other takes it]
 
@@ -71,18 +71,19 @@ class CoinGame(Game):
     other agent's, on a cell drawn uniformly from those without agents. In the beginning both agents and the coin are on
     three different cells, and the owner is drawn.
 
-    These are the rules of the LOLA authors' DiCE code. In their older `lola/envs/coin_game.py` agent 0 alone gets a coin
-    that both take, which favours it.
+    These are the rules of the LOLA authors' DiCE code. In their older `lola/envs/coin_game.py` agent 0 alone gets a
+    coin that both take, which favours it.
 
-    Mean reward per step and agent on the 3 x 3 torus: 0 if both take every coin or move at random. Who goes for own coins
-    only, and meets its like, gets about a third.
+    Mean reward per step and agent on the 3 x 3 torus: 0 if both take every coin or move at random. Who goes for own
+    coins only, and meets its like, gets about a third.
 
-    `observation` says what agents observe of the state, always as seen from themselves, so that both play the same game:
+    `observation` says what agents observe of the state, always as seen from themselves, so that both play the same
+    game:
 
-    * `history`: an index of where the other one and the coin are, relative to oneself, whose the coin is, and who took the
-      last coin of each colour: nobody yet, its owner alone, or the other one, with or without its owner. This is
-      `2 * 9 * size^4` values, 1458 for the size of 3. Without such a memory in it, a policy of the observation cannot
-      tell who defects;
+    * `history`: an index of where the other one and the coin are, relative to oneself, whose the coin is, and who took
+      the last coin of each colour: nobody yet, its owner alone, or the other one, with or without its owner. These are
+      `18 size^4` values, 1458 for the size of 3. Without such a memory in it, a policy of the observation cannot tell
+      who defects;
     * `index`: the same without who took what, `2 size^4` values;
     * `relative`: `3 size^2` numbers, of which two are 1, the rest 0: where the other one is, then, relative to oneself,
       where one's own coin is, or the other's;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal
 
 import pyro.distributions as dist
@@ -18,14 +19,15 @@ from inference_marl.types import Actor, Decision, Memory
 class CoinTaker(Actor):
     """Goes for every coin, or only for its own: who always defects in the coin game, or always cooperates.
 
-    It goes straight for a coin that it wants, by any of the moves that bring it nearer, all alike; and else anywhere but
-    onto the coin. Both are the players of leagues such as that of Aghajohari et al. (2024, LOQA).
+    It goes straight for a coin that it wants, by any of the moves that bring it nearer, all alike; and else anywhere
+    but onto the coin. Both are the players of leagues such as that of Aghajohari et al. (2024, LOQA).
 
     Args:
         coins: which ones, its `own` or `all`.
     """
 
     coins: Literal["own", "all"] = "own"
+    moves: Tensor = field(init=False)
 
     def setup(self) -> None:
         """Tabulate the moves.
@@ -45,8 +47,7 @@ class CoinTaker(Actor):
     def forward(self, obs: Tensor) -> Tensor:
         """Probabilities of the moves, `replicates x environments x actions`."""
         where, own = self.game.coin_seen(obs)
-        table: Tensor = self.moves
-        return table[own.long(), where]
+        return self.moves[own.long(), where]
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
         """See the class."""
