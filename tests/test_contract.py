@@ -883,7 +883,7 @@ class TestActor:
             if expected is None:
                 continue
             torch.testing.assert_close(actor.beliefs(seen, begun(actor), 1)["policy"], expected)
-            many = seen[:, :1].expand(R, 2000)
+            many = seen[:, :1].expand(R, 2000, *seen.shape[2:])
             counts = torch.nn.functional.one_hot(
                 actor.act(many, actor.initial_memory(R, 2000)).action, expected.shape[-1]
             ).sum(1)
