@@ -138,7 +138,7 @@ def test_seats_are_alike(seen: Any) -> None:
 
 
 def test_observations_by_hand() -> None:
-    """Agents on 0 and 5, the first one's coin on 7: 2 down and 1 right of the first, 1 down and 1 left of the second."""
+    """Agents on 0 and 5, the first one's coin on 7: from the first two down and one right, else one down and left."""
     state = at(0, 5, 7, 0, takers=5)
     first, second = CoinGame(observation="index").observe(state).obs
     assert (first.item(), second.item()) == (2 * (9 * 5 + 7) + 0, 2 * (9 * 7 + 5) + 1)
