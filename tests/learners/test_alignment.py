@@ -26,7 +26,7 @@ from tests.runs.small_runs import assert_same, cut_after, run
 
 CASES: dict[str, Callable[[], AdvantageAlignment]] = {
     "TabularAlignment": TabularAlignment,
-    "TabularAlignment, of LOQA": lambda: TabularAlignment(weight="loqa", past="advantages"),
+    "TabularAlignment, of LOQA": lambda: TabularAlignment(weight="loqa", past_trace_decay=0.95),
     "RecurrentAlignment": lambda: RecurrentAlignment(hidden=4),
     "RecurrentAlignment, of LOQA": lambda: RecurrentAlignment(hidden=4, weight="loqa", critic_steps=2),
 }
@@ -98,15 +98,15 @@ def policy_gradient(learner: Spied, newest: Trajectory) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("past", ["advantages", "errors"])
-def test_loqa_is_the_gradient_of_its_objective(past: Any) -> None:
+@pytest.mark.parametrize("past", [0.9, 0.0])
+def test_loqa_is_the_gradient_of_its_objective(past: float) -> None:
     """Own value by the score function, and the opponent's policy as the softmax of its returns, by loaded DiCE."""
-    learner, newest = spied(coins(), 6, weight="loqa", past=past, trace_decay=0.9, discount=0.8)
+    learner, newest = spied(coins(), 6, weight="loqa", past_trace_decay=past, trace_decay=0.9, discount=0.8)
     played, steps, decay = newest.stacked, 6, 0.9 * 0.8
     rows = [[decay ** (k - t) if k >= t else 0.0 for k in range(steps)] for t in range(steps)]
     weight = torch.tensor(rows, dtype=torch.float64)
     own, other = (torch.einsum("tk,k...->t...", weight, errors(learner, newest, of)) for of in (1, 0))
-    gains = own if past == "advantages" else errors(learner, newest, 1)
+    gains = own if past else errors(learner, newest, 1)
 
     logits = learner.actor.table.detach().clone().requires_grad_()
     log_policy = logits.log_softmax(-1)[learner.seat.rows, played.obs[1]]
@@ -127,20 +127,20 @@ def test_loqa_is_the_gradient_of_its_objective(past: Any) -> None:
     torch.testing.assert_close(policy_gradient(learner, newest), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("past", ["advantages", "errors"])
-def test_weights_by_hand(past: Any) -> None:
+@pytest.mark.parametrize("past", [0.9, 0.4, 0.0])
+def test_weights_by_hand(past: float) -> None:
     """Sums written out; a trajectory of an episode and a half, of which nothing reaches from one into the other."""
-    learner, newest = spied(coins(horizon=3), 5, beta=0.7, past=past, trace_decay=0.9, discount=0.8)
+    learner, newest = spied(coins(horizon=3), 5, beta=0.7, past_trace_decay=past, trace_decay=0.9, discount=0.8)
     own, other = errors(learner, newest, 1), errors(learner, newest, 0)
     parts = [(0, 3), (3, 5)]
     for first, last in parts:
         steps = range(first, last)
 
-        def advantage(error: Tensor, k: int, steps: range = steps) -> Tensor:
-            return sum((0.72 ** (n - k) * error[n] for n in steps if n >= k), torch.zeros(R, E).double())
+        def advantage(error: Tensor, k: int, decay: float = 0.72, steps: range = steps) -> Tensor:
+            return sum((decay ** (n - k) * error[n] for n in steps if n >= k), torch.zeros(R, E).double())
 
         for k in steps:
-            gains = {t: advantage(own, t) if past == "advantages" else own[t] for t in steps if t < k}
+            gains = {t: advantage(own, t, 0.8 * past) for t in steps if t < k}
             before = sum((0.72 ** (k - t - 1) * gain for t, gain in gains.items()), torch.zeros(R, E).double())
             expected = advantage(own, k) + 0.7 * 0.8 * advantage(other, k) * before
             torch.testing.assert_close(learner.weights[k], expected)
@@ -362,7 +362,7 @@ def test_rewards_that_are_not_finite_are_refused() -> None:
     [
         ({"beta": -1.0}, "beta: got -1.0, expected a number that is not negative"),
         ({"weight": "dice"}, "weight: got 'dice', expected alignment or loqa"),
-        ({"past": "returns"}, "past: got 'returns', expected errors or advantages"),
+        ({"past_trace_decay": 2.0}, r"past_trace_decay: got 2.0, expected a number in \[0, 1\]"),
         ({"trace_decay": 1.5}, r"trace_decay: got 1.5, expected a number in \[0, 1\]"),
         ({"discount": 1.0}, r"discount: got 1.0, expected a number in \[0, 1\)"),
         ({"critic_rate": 0.0}, r"critic_rate: got 0.0, expected a number in \(0, 1\]"),

@@ -62,15 +62,14 @@ class AdvantageAlignment(Counting, Learner):
     with the generalised advantages A of the agent's own rewards and A' of the opponent's (Schulman et al. 2016). The
     second part is the opponent's gain from the action, times what the agent has gained before in the episode: after
     gains it makes what is good for the opponent more probable, after losses less. With `beta` = 0 this is an
-    actor-critic. Of `past`, which says what is summed, two make a difference:
+    actor-critic.
 
-    * `advantages`: G_t = A_t, as in Advantage Alignment (Duque et al. 2024, 'Advantage alignment algorithms') and in
-      LOQA. Such an A_t has the rewards that follow a_k in it, too, so that w_k contains A_k A'_k: it also prefers what
-      is good for both to what is good for one only, whatever was before, which makes cooperators who do not retaliate;
-    * `errors`: G_t is the error of temporal differences, `r_t + gamma V(o_(t+1)) - V(o_t)`, the part of A_t that is
-      known when t is over. A departure from both papers, and what reciprocity comes from.
-
-    Others are that weights of the past decay by gamma lambda, not gamma, and that no surrogate is clipped.
+    G_t is A_t with the lambda of `past_trace_decay`. In Advantage Alignment (Duque et al. 2024, 'Advantage alignment
+    algorithms') and in LOQA it is A_t itself, of the same `trace_decay`. Such an A_t has the rewards that follow a_k in
+    it, too, so that w_k contains A_k A'_k: it also prefers what is good for both, or bad for both, to what is good for
+    one only, whatever was before. With 0, the default, G_t is the error of temporal differences, the part of A_t that
+    is known when step t is over. What is left is reciprocity, and cooperation only by that. Other departures are that
+    the weights of the past decay by gamma lambda, not gamma, and that no surrogate is clipped.
 
     `weight="loqa"` multiplies each G_t by 1 - q(b_t), where q is the softmax of values of the opponent's actions, which
     are estimated from its rewards. The weights are then those of the gradient of LOQA's objective for the opponent
@@ -91,22 +90,22 @@ class AdvantageAlignment(Counting, Learner):
     Args:
         beta: weight of the alignment, not negative; number or schedule over updates.
         weight: `alignment` or `loqa`.
-        past: `errors` or `advantages`.
         discount: gamma in [0, 1).
         trace_decay: lambda in [0, 1].
+        past_trace_decay: the lambda of G_t, in [0, 1]; number or schedule over updates.
         entropy: weight of the policy's entropy in every state, not negative; number or schedule over updates.
 
     Attributes:
         actor: the policy, once bound.
     """
 
-    by_replicate = frozenset({"beta", "discount", "trace_decay", "entropy"})
+    by_replicate = frozenset({"beta", "discount", "trace_decay", "past_trace_decay", "entropy"})
 
     beta: NotNegative | Schedule = 1.0
     weight: Literal["alignment", "loqa"] = "alignment"
-    past: Literal["errors", "advantages"] = "errors"
     discount: BelowOne | ByReplicate = 0.96
     trace_decay: Probability | ByReplicate = 0.95
+    past_trace_decay: Probability | Schedule = 0.0
     entropy: NotNegative | Schedule = 0.02
     actor: Policy = field(init=False)
 
@@ -181,7 +180,7 @@ class AdvantageAlignment(Counting, Learner):
             own_error = rewards[..., i] + onward * said.own_next - said.own
             other_error = rewards[..., 1 - i] + onward * said.other_next - said.other
             own, other = (discounted(error, decay * within) for error in (own_error, other_error))
-            gains = own_error if self.past == "errors" else own
+            gains = discounted(own_error, discount * current(self.past_trace_decay, self.updates) * within)
             if said.other_actions is not None:
                 chosen = played.actions[1 - i].unsqueeze(-1)
                 gains = gains * (1 - said.other_actions.softmax(-1).gather(-1, chosen).squeeze(-1))

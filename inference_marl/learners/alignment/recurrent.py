@@ -87,7 +87,7 @@ class RecurrentAlignment(AdvantageAlignment):
         critic_learning_rate: of the critic.
         critic_steps: steps of the critic per update.
         max_gradient_norm: of either network's gradient, in each replicate.
-        beta, weight, discount, trace_decay, entropy: see `AdvantageAlignment`.
+        beta, weight, discount, trace_decay, past_trace_decay, entropy: see `AdvantageAlignment`.
     """
 
     by_replicate = AdvantageAlignment.by_replicate | {"learning_rate", "critic_learning_rate"}

@@ -39,7 +39,7 @@ class TabularAlignment(AdvantageAlignment):
     Args:
         step_size: of the logits, not negative; number or schedule over updates.
         critic_rate: in (0, 1].
-        beta, weight, discount, trace_decay, entropy: see `AdvantageAlignment`.
+        beta, weight, discount, trace_decay, past_trace_decay, entropy: see `AdvantageAlignment`.
     """
 
     by_replicate = AdvantageAlignment.by_replicate | {"step_size", "critic_rate"}
