@@ -106,7 +106,7 @@ class AdvantageAlignment(Counting, Learner):
     discount: BelowOne | ByReplicate = 0.96
     trace_decay: Probability | ByReplicate = 0.95
     past_trace_decay: Probability | Schedule = 0.0
-    entropy: NotNegative | Schedule = 0.02
+    entropy: NotNegative | Schedule = 0.005
     actor: Policy = field(init=False)
 
     def setup(self) -> None:
