@@ -64,12 +64,13 @@ class AdvantageAlignment(Counting, Learner):
     gains it makes what is good for the opponent more probable, after losses less. With `beta` = 0 this is an
     actor-critic.
 
-    G_t is A_t with the lambda of `past_trace_decay`. In Advantage Alignment (Duque et al. 2024, 'Advantage alignment
-    algorithms') and in LOQA it is A_t itself, of the same `trace_decay`. Such an A_t has the rewards that follow a_k in
-    it, too, so that w_k contains A_k A'_k: it also prefers what is good for both, or bad for both, to what is good for
-    one only, whatever was before. With 0, the default, G_t is the error of temporal differences, the part of A_t that
-    is known when step t is over. What is left is reciprocity, and cooperation only by that. Other departures are that
-    the weights of the past decay by gamma lambda, not gamma, and that no surrogate is clipped.
+    G_t is A_t with `past_trace_decay` for lambda. In Advantage Alignment (Duque et al. 2024, 'Advantage alignment
+    algorithms') and in LOQA it is the estimate of A_t that the policy learns by, with lambda near 1. Such an A_t has
+    the rewards that follow a_k in it, too, so that w_k contains A_k A'_k: it also prefers what is good for both, or bad
+    for both, to what is good for one only, whatever was before. With 0, the default, G_t is the error of temporal
+    differences, the part of A_t that is known when step t is over. What is left is reciprocity, and cooperation only by
+    that. Other departures are that the weights of the past decay by gamma lambda, not gamma, and that no surrogate is
+    clipped.
 
     `weight="loqa"` multiplies each G_t by 1 - q(b_t), where q is the softmax of values of the opponent's actions, which
     are estimated from its rewards. The weights are then those of the gradient of LOQA's objective for the opponent
