@@ -68,9 +68,8 @@ class AdvantageAlignment(Counting, Learner):
     algorithms') and in LOQA it is the estimate of A_t that the policy learns by, with lambda near 1. Such an A_t has
     the rewards that follow a_k in it, too, so that w_k contains A_k A'_k: it also prefers what is good for both, or bad
     for both, to what is good for one only, whatever was before. With 0, the default, G_t is the error of temporal
-    differences, the part of A_t that is known when step t is over. What is left is reciprocity, and cooperation only by
-    that. Other departures are that the weights of the past decay by gamma lambda, not gamma, and that no surrogate is
-    clipped.
+    differences, the part of A_t that is known when step t is over, so that what is left is reciprocity. Other
+    departures are that the weights of the past decay by gamma lambda, not gamma, and that no surrogate is clipped.
 
     `weight="loqa"` multiplies each G_t by 1 - q(b_t), where q is the softmax of values of the opponent's actions, which
     are estimated from its rewards. The weights are then those of the gradient of LOQA's objective for the opponent
@@ -102,12 +101,12 @@ class AdvantageAlignment(Counting, Learner):
 
     by_replicate = frozenset({"beta", "discount", "trace_decay", "past_trace_decay", "entropy"})
 
-    beta: NotNegative | Schedule = 1.0
+    beta: NotNegative | Schedule = 0.6
     weight: Literal["alignment", "loqa"] = "alignment"
     discount: BelowOne | ByReplicate = 0.96
     trace_decay: Probability | ByReplicate = 0.95
     past_trace_decay: Probability | Schedule = 0.0
-    entropy: NotNegative | Schedule = 0.005
+    entropy: NotNegative | Schedule = 0.02
     actor: Policy = field(init=False)
 
     def setup(self) -> None:
