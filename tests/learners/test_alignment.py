@@ -258,7 +258,7 @@ def test_recurrent_gradients_against_finite_differences(weight: Any) -> None:
                 parameter[place] -= step
             around.append(losses[-1].item())
         assert (around[0] - around[1]) / 2e-5 == pytest.approx(gradient[place].item(), rel=1e-5, abs=1e-9)
-    standard = (weights - weights.mean()) / weights.std()
+    standard = (weights - weights.mean()) / weights.std(correction=0)
     logits, _ = learner.actor.along(learner.actor.encoded(newest.stacked.obs[0]), *_start(learner, newest))
     expected = torch.distributions.Categorical(logits=logits)
     gain = standard * expected.log_prob(newest.stacked.actions[0]) + 0.3 * expected.entropy()

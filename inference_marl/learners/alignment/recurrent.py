@@ -7,7 +7,7 @@ from dataclasses import field
 import torch
 from torch import Tensor
 
-from inference_marl.described import Clip, Count, Positive, hyperparameters
+from inference_marl.described import Clip, Count, NotNegative, Positive, Probability, hyperparameters
 from inference_marl.inference.networks import BatchedGRU, BatchedLinear
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.schedules import Schedule, current
@@ -79,7 +79,9 @@ class RecurrentNetwork(Policy):
 class RecurrentAlignment(AdvantageAlignment):
     """Advantage Alignment, or LOQA, with a recurrent policy, and a recurrent critic of both agents' observations.
 
-    The weights are standardised over the trajectory, in each replicate, and both networks are trained by Adam.
+    The weights are standardised over the trajectory, in each replicate, and both networks are trained by Adam. The
+    defaults are other than those of tables: with `past_trace_decay` = 0 networks do not find cooperation in the coin
+    game.
 
     Args:
         hidden: units of each network.
@@ -92,9 +94,12 @@ class RecurrentAlignment(AdvantageAlignment):
 
     by_replicate = AdvantageAlignment.by_replicate | {"learning_rate", "critic_learning_rate"}
 
+    beta: NotNegative | Schedule = 0.2
+    past_trace_decay: Probability | Schedule = 0.95
+    entropy: NotNegative | Schedule = 0.04
     hidden: Count = 32
     learning_rate: Positive | Schedule = 0.01
-    critic_learning_rate: Positive | Schedule = 0.01
+    critic_learning_rate: Positive | Schedule = 0.003
     critic_steps: Count = 1
     max_gradient_norm: Clip = None
     actor: RecurrentNetwork = field(init=False)
@@ -115,11 +120,13 @@ class RecurrentAlignment(AdvantageAlignment):
             setattr(self, f"{name}_optimiser", optimiser)
 
     def _read(self, newest: Trajectory, after: bool = False) -> Tensor:
+        """What the critic reads before or after each step, encoded."""
         played, i = newest.stacked, self.seat.index
         obs = played.next_obs if after else played.obs
         return self.critic.encoded(obs[i], obs[1 - i])
 
     def _criticised(self, newest: Trajectory) -> tuple[Tensor, Tensor]:
+        """The critic's outputs and hidden states along a trajectory."""
         ended = newest.stacked.ended
         hidden = self.critic.initial_memory(*ended.shape[1:])[HIDDEN]
         return self.critic.along(self._read(newest), hidden, ended)
@@ -135,7 +142,8 @@ class RecurrentAlignment(AdvantageAlignment):
     def follow(self, newest: Trajectory, weights: Tensor) -> None:
         """A step of Adam."""
         played, i = newest.stacked, self.seat.index
-        weights = (weights - weights.mean((0, 2), keepdim=True)) / (weights.std((0, 2), keepdim=True) + 1e-8)
+        spread = weights.std((0, 2), correction=0, keepdim=True) + 1e-8
+        weights = (weights - weights.mean((0, 2), keepdim=True)) / spread
         hidden = newest.memories[i][HIDDEN]
         logits, _ = self.actor.along(self.actor.encoded(played.obs[i]), hidden, played.ended)
         log_policy = logits.log_softmax(-1)
