@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from inference_marl.games.actions import check_actions
+from inference_marl.games.coins import CoinGame
 from inference_marl.games.differential import (
     DifferentialGame,
     MatchingPenniesContinuous,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PAYOFFS",
     "Adversary",
+    "CoinGame",
     "Crypto",
     "DifferentialGame",
     "MatchingPenniesContinuous",

@@ -51,6 +51,52 @@ class BatchedLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
+class BatchedGRU(nn.Module):
+    """One gated recurrent unit per replicate (Cho et al. 2014), with the reset gate after the product, as torch's.
+
+    Args:
+        replicates: how many.
+        inputs, hidden: numbers of features, and of units.
+        device, dtype: where the weights live, and their type.
+    """
+
+    def __init__(self, replicates: int, inputs: int, hidden: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.read = BatchedLinear(replicates, inputs, 3 * hidden, device=device, dtype=dtype)
+        self.recall = BatchedLinear(replicates, hidden, 3 * hidden, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The next hidden state of each row, `replicates x rows x hidden`, of inputs `replicates x rows x in`."""
+        return self._next(self.read(x), hidden)
+
+    def unrolled(self, x: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The hidden states after each step.
+
+        Args:
+            x: `time x replicates x rows x in`.
+            hidden: before the first step, `replicates x rows x hidden`.
+            kept: 0 where a step begins with a hidden state of 0, else 1, `time x replicates x rows`; `None` for all 1.
+
+        Returns:
+            `time x replicates x rows x hidden`.
+        """
+        steps, _, rows, _ = x.shape
+        read = self.read(x.transpose(0, 1).flatten(1, 2)).unflatten(1, (steps, rows))
+        found = []
+        for step in range(steps):
+            hidden = hidden if kept is None else hidden * kept[step].unsqueeze(-1)
+            hidden = self._next(read[:, step], hidden)
+            found.append(hidden)
+        return torch.stack(found)
+
+    def _next(self, read: Tensor, hidden: Tensor) -> Tensor:
+        recalled = self.recall(hidden)
+        width = hidden.shape[-1]
+        forget, keep = (read[..., : 2 * width] + recalled[..., : 2 * width]).sigmoid().chunk(2, -1)
+        new = torch.addcmul(read[..., 2 * width :], forget, recalled[..., 2 * width :]).tanh()
+        return torch.lerp(new, hidden, keep)
+
+
 class MLP(nn.Module):
     """A multilayer perceptron per replicate, with ReLU between layers.
 

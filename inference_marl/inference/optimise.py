@@ -42,9 +42,15 @@ class Optimiser(nn.Module):
         self.what = what
         self.max_gradient_norm = max_gradient_norm
         self._own = tuple(parameters)
-        rate = learning_rate(0) if isinstance(learning_rate, ByReplicate) else learning_rate
+        self._rates: Tensor | None = None
+        self.adam = torch.optim.Adam(self._own, lr=1.0, fused=True)
+        self.set_rate(learning_rate(0) if isinstance(learning_rate, ByReplicate) else learning_rate)
+
+    def set_rate(self, rate: float | Tensor) -> None:
+        """From now on, take steps of this size, such as the current value of a schedule; as `learning_rate`."""
         self._rates = rate if isinstance(rate, Tensor) else None
-        self.adam = torch.optim.Adam(self._own, lr=1.0 if isinstance(rate, Tensor) else rate, fused=True)
+        for group in self.adam.param_groups:
+            group["lr"] = 1.0 if isinstance(rate, Tensor) else rate
 
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of `loss`, one number per replicate, `replicates`, or their sum as from Pyro.

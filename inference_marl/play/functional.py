@@ -49,14 +49,21 @@ class Functional(Actor):
         self.__dict__["heeds_masks"] = getattr(module, "heeds_masks", False)
 
     @classmethod
-    def of(cls, module: nn.Module, seat: Seat, slow: nn.Module | None = None) -> Functional:
+    def of(
+        cls,
+        module: nn.Module,
+        seat: Seat,
+        slow: nn.Module | None = None,
+        initial_memory: Callable[[int, int], Memory] | None = None,
+    ) -> Functional:
         """A module at its current, detached parameters; `slow` is its target network, if it has one."""
 
         def current(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
             return {name: value.detach().clone() for name, value in tensors}
 
         target = None if slow is None else current(slow.named_parameters())
-        return cls(module, seat, current(module.named_parameters()), target, current(module.named_buffers()))
+        constants = current(module.named_buffers())
+        return cls(module, seat, current(module.named_parameters()), target, constants, initial_memory)
 
     def at(self, parameters: Mapping[str, Tensor]) -> Functional:
         """The same policy at other parameters."""

@@ -219,7 +219,8 @@ class Game(Described, ABC):
             state: the last one of an episode, so what counts all of it, such as collisions, is part of the state.
 
         Returns:
-            `replicates x environments`, of a metric of agents followed by `agents`, by the name of its metric.
+            `replicates x environments`, of a metric of agents followed by `agents`, by the name of its metric. Not a
+            number where the episode does not say.
         """
         return {}
 

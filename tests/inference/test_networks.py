@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from inference_marl.inference.networks import MLP, BatchedLinear, track
+from inference_marl.inference.networks import MLP, BatchedGRU, BatchedLinear, track
 from inference_marl.spaces import Discrete
 from inference_marl.types import Seat
 
@@ -121,3 +121,26 @@ def test_track_takes_over_what_has_no_fractions() -> None:
     track(target, online, 0.25)
     assert target.get_buffer("count").tolist() == [4] * R
     assert target.get_buffer("used").all()
+
+
+def test_recurrent_units_are_those_of_torch() -> None:
+    """Step by step and along a trajectory, in the middle of which some begin anew."""
+    units, hidden, steps = BatchedGRU(R, INPUTS, 3, device=torch.device("cpu"), dtype=torch.float64), 3, 6
+    for layer in (units.read, units.recall):
+        nn.init.normal_(layer.bias)
+    x, first = torch.randn(steps, R, BATCH, INPUTS).double(), torch.randn(R, BATCH, hidden).double()
+    kept = torch.ones(steps, R, BATCH).double()
+    kept[3, 1, :2] = 0
+    found, without = units.unrolled(x, first, kept), units.unrolled(x, first)
+    for r in range(R):
+        plain = nn.GRUCell(INPUTS, hidden, dtype=torch.float64)
+        with torch.no_grad():
+            for name, layer in (("ih", units.read), ("hh", units.recall)):
+                getattr(plain, f"weight_{name}").copy_(layer.weight[r].T)
+                getattr(plain, f"bias_{name}").copy_(layer.bias[r, 0])
+        state = other = first[r]
+        for step in range(steps):
+            state, other = plain(x[step, r], state * kept[step, r].unsqueeze(-1)), plain(x[step, r], other)
+            torch.testing.assert_close(found[step, r], state)
+            torch.testing.assert_close(without[step, r], other)
+    torch.testing.assert_close(units(x[0], first), without[0])

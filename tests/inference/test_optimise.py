@@ -405,3 +405,15 @@ def test_a_loss_leaves_no_parameters_in_pyros_store() -> None:
     gradients = torch.autograd.grad(loss_of(likelihood, x, y), list(model.parameters()))
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
     assert not list(pyro.get_param_store().keys())
+
+
+@pytest.mark.parametrize("rate", [0.25, torch.tensor([0.5, 0.0], dtype=DOUBLE)])
+def test_a_step_has_the_size_that_was_set_last(rate: float | Tensor) -> None:
+    """Adam's first steps are of its learning rate, whatever the gradient; also where that was one of each replicate."""
+    for before in (3.0, torch.tensor([7.0, 9.0], dtype=DOUBLE)):
+        parameter = nn.Parameter(torch.zeros(2, 1, dtype=DOUBLE))
+        optimiser = optimiser_of([parameter], before)
+        optimiser.set_rate(rate)
+        optimiser.step(-parameter.sum(1) * 2)
+        expected = torch.as_tensor(rate, dtype=DOUBLE).expand(2).unsqueeze(1)
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-6, atol=0)

@@ -39,6 +39,7 @@ from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
 from inference_marl.inference.stein import Stein
 from inference_marl.learners import Ddpg, DdpgOm, Maddpg, Masql, Planner, Pr2Ac, Rommeo, Stationary
+from inference_marl.learners.alignment import AdvantageAlignment, RecurrentAlignment, TabularAlignment
 from inference_marl.learners.deterministic import InferredPolicies, PredictedActions
 from inference_marl.learners.lola import (
     Lola,
@@ -106,6 +107,12 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "leniency_moderation": (0.1, 9.0),
     "step_size": (1.0, 0.2),
     "opponent_step_size": (1.5, 0.2),
+    "beta": (Linear(2.0, 0.5, 5), 0.3),
+    "entropy": (Linear(0.5, 0.1, 5), 0.01),
+    "trace_decay": (0.9, 0.2),
+    "past_trace_decay": (Linear(0.9, 0.5, 5), 0.0),
+    "critic_rate": (0.3, 0.9),
+    "critic_learning_rate": (0.1, 0.003),
 }
 """Two different values of every number that may differ by replicate, by its name."""
 
@@ -250,6 +257,8 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "lola-dice": (repeated, lambda: LolaDice(rollouts=3, length=4)),
     "lola of an unknown rule": (repeated, LolaUnknownRule),
     "unsteady gradient": (repeated, lambda: UnsteadyGradient(until=2)),
+    "alignment": (repeated, lambda: TabularAlignment(past_trace_decay=0.5)),
+    "recurrent alignment": (repeated, lambda: RecurrentAlignment(hidden=4, past_trace_decay=0.5)),
     "look-ahead": (repeated, LookAhead),
     "sos": (repeated, lambda: StableOpponentShaping(gradients="autograd")),
 }
@@ -313,7 +322,7 @@ def played(game: Game, arm: Arm, replicates: int = REPLICATES, dtype: str = "flo
     collector = Collector(GameSimulator(game, *shape, dtype=experiment.dtype), actors)
     found: dict[str, Tensor] = {}
     for step in range(STEPS):
-        newest = collector.collect()
+        newest = collector.collect(3 if any(isinstance(actor, AdvantageAlignment) for actor in actors) else 1)
         found |= {f"{step}.action_{agent}": action for agent, action in enumerate(newest.flat.actions)}
         found[f"{step}.rewards"] = newest.flat.rewards
         update(actors, newest)

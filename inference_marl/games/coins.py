@@ -1,0 +1,258 @@
+"""The coin game: two agents who gain by taking each other's coins, and lose more by having theirs taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import Discount, Horizon, Several
+from inference_marl.games.actions import check_actions
+from inference_marl.spaces import Box, Discrete, Space
+from inference_marl.types import POSITIVE, PROBABILITY, Game, Metric, Observed, State, Step
+
+MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+"""The actions, in order, as changes of (row, column)."""
+
+PENALTY = 2.0
+"""What a coin costs its owner that the other agent takes."""
+
+OWN_COINS = Metric(
+    "own_coins",
+    "share of own coins",
+    bounds=PROBABILITY,
+    higher_is_better=True,
+    meaning="Of the coins that an agent takes in an episode, in all of a replicate's environments together, the share "
+    "that is its own; not a number if it takes none.",
+)
+COINS = Metric(
+    "coins",
+    "coins per step",
+    unit="coins per step",
+    bounds=POSITIVE,
+    meaning="Coins that an agent takes per step, its own and the other's.",
+)
+
+
+class Tables(NamedTuple):
+    """The rules as tables, on one device; an outcome is `4 owner + 2 (agent 0 takes the coin) + (agent 1 does)`.
+
+    Attributes:
+        moved: the cell that an action leads to, `cells x actions`.
+        offset: where a cell is, seen from another, as the cell at that distance from 0, `from x to`.
+        rewards: `outcomes x agents`.
+        counted: coins taken, the taker's own ones and others, `outcomes x agents x 2`.
+        takers: who took the last coin of each colour after an outcome, `outcomes x takers`; see `CoinGame`.
+        turned: the same takers as agent 1 sees them, its own colour first, `takers`.
+        hot: rows of the unit matrix, `features x features`.
+    """
+
+    moved: Tensor
+    offset: Tensor
+    rewards: Tensor
+    counted: Tensor
+    takers: Tensor
+    turned: Tensor
+    hot: Tensor
+
+
+class CoinGame(Game):
+    """Two agents on a torus and a coin that belongs to one of them, which both can take.
+
+    Of Lerer and Peysakhovich (2017, 'Maintaining cooperation in complex social dilemmas using deep reinforcement
+    learning'), on the torus and with the alternating coins of Foerster et al. (2018, LOLA). Both agents move at once,
+    by one of `MOVES`; they may share a cell, and nobody can stay. Who is on the coin's cell then takes it::
+
+        r^i = [i takes the coin] - 2 [the coin is i's, and the other takes it]
+
+    If both take it at once, its owner gets 1 - 2 = -1, and the other one 1. A coin that is taken appears anew, as the
+    other agent's, on a cell drawn uniformly from those without agents. In the beginning both agents and the coin are on
+    three different cells, and the owner is drawn.
+
+    These are the rules of the LOLA authors' DiCE code. In their older `lola/envs/coin_game.py` agent 0 alone gets a
+    coin that both take, which favours it.
+
+    Mean reward per step and agent on the 3 x 3 torus: 0 if both take every coin or move at random. Who goes for own
+    coins only, and meets its like, gets about a third.
+
+    `observation` says what agents observe of the state, always as seen from themselves, so that both play the same
+    game:
+
+    * `history`: an index of where the other one and the coin are, relative to oneself, whose the coin is, and who took
+      the last coin of each colour: nobody yet, its owner alone, or the other one, with or without its owner. These are
+      `18 size^4` values, 1458 for the size of 3. Without such a memory in it, a policy of the observation cannot tell
+      who defects;
+    * `index`: the same without who took what, `2 size^4` values;
+    * `relative`: `3 size^2` numbers, of which two are 1, the rest 0: where the other one is, then, relative to oneself,
+      where one's own coin is, or the other's;
+    * `absolute`: `4 size^2` numbers, of which three are 1: where one is, the other one, one's own coin, the other's, as
+      in the papers.
+
+    Args:
+        size: rows and columns of the torus.
+        observation: see above.
+        horizon: steps per episode; `None` if unlimited. A time limit: no step terminates.
+        discount: gamma in [0, 1) of exact returns, see `Game`; learners have their own.
+
+    Attributes:
+        cells: their number; cell `size * row + column`.
+    """
+
+    terminates = False
+    symmetric = True
+    action_names = tuple(MOVES)
+    episode_metrics = (OWN_COINS, COINS)
+
+    def __init__(
+        self,
+        size: Several = 3,
+        *,
+        observation: Literal["history", "index", "relative", "absolute"] = "history",
+        horizon: Horizon = 50,
+        discount: Discount = 0.96,
+    ) -> None:
+        self.size, self.observation, self.horizon, self.discount = size, observation, horizon, discount
+        self.cells = size**2
+        spaces: dict[str, Space] = {
+            "history": Discrete(18 * self.cells**2),
+            "index": Discrete(2 * self.cells**2),
+            "relative": Box(0.0, 1.0, 3 * self.cells),
+            "absolute": Box(0.0, 1.0, 4 * self.cells),
+        }
+        self.observations = (spaces[observation],) * 2
+        self.action_spaces = (Discrete(len(MOVES)),) * 2
+        self._made: dict[tuple[torch.device, torch.dtype], Tables] = {}
+
+    def reset(
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
+    ) -> State:
+        """Place the agents and the coin on three cells, `task` is ignored; see `Game.reset`.
+
+        The state has the cells of `first`, `second` and `coin`, the `owner` and the `takers` of the last coins, int64,
+        `replicates x environments`, and how many coins were taken, `replicates x environments x agents x (own, other)`.
+        """
+        shape = (replicates, environments)
+        first = torch.randint(self.cells, shape, device=device)
+        second = self._free(first, first)
+        return {
+            "first": first,
+            "second": second,
+            "coin": self._free(first, second),
+            "owner": torch.randint(2, shape, device=device),
+            "takers": torch.zeros(shape, dtype=torch.int64, device=device),
+            "taken": torch.zeros(*shape, 2, 2, dtype=dtype, device=device),
+            "steps": torch.zeros(shape, dtype=torch.int64, device=device),
+        }
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        """Move both agents, see `Game.step`.
+
+        Raises:
+            ValueError: if the number or the shapes of the actions do not fit.
+            IndexError: if actions are not integers or (on the CPU) too large.
+        """
+        check_actions(self.action_spaces, actions, state["coin"].shape)
+        tables, coin, owner = self._tables(state["taken"]), state["coin"], state["owner"]
+        first = tables.moved[state["first"], actions[0]]
+        second = tables.moved[state["second"], actions[1]]
+        outcome = 4 * owner + 2 * (first == coin) + (second == coin)
+        gone = outcome % 4 > 0
+        after = {
+            "first": first,
+            "second": second,
+            "coin": torch.where(gone, self._free(first, second), coin),
+            "owner": owner ^ gone,
+            "takers": tables.takers[outcome, state["takers"]],
+            "taken": state["taken"] + tables.counted[outcome],
+            "steps": state["steps"] + 1,
+        }
+        return Step(after, tables.rewards[outcome], torch.zeros_like(gone))
+
+    def observe(self, state: State) -> Observed:
+        """What each agent observes, as the class says."""
+        tables = self._tables(state["taken"])
+        places = (state["first"], state["second"])
+        return Observed(tuple(self._seen(agent, places[agent], places[1 - agent], state, tables) for agent in (0, 1)))
+
+    def judge(self, state: State) -> dict[str, Tensor]:
+        """The share of own coins, and coins per step, of each agent, `replicates x environments x agents`."""
+        taken = state["taken"]
+        own, every = taken[..., 0].sum(1, keepdim=True), taken.sum((1, 3)).unsqueeze(1)
+        coins = taken.sum(-1)
+        return {"own_coins": (own / every).expand_as(coins), "coins": coins / state["steps"].unsqueeze(-1)}
+
+    def coin_seen(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """What an observation, `... x event`, says of the coin.
+
+        Returns:
+            Where it is, as the number of the cell that is as far from cell 0, int64, and whether it is the observer's
+            own, bool; both `...`.
+        """
+        if not obs.is_floating_point():
+            index = obs // 9 if self.observation == "history" else obs
+            return index // 2 % self.cells, index % 2 == 0
+        coin = obs[..., -2 * self.cells :].argmax(-1)
+        where = coin % self.cells
+        if self.observation == "absolute":
+            where = self._tables(obs).offset[obs[..., : self.cells].argmax(-1), where]
+        return where, coin < self.cells
+
+    def _seen(self, agent: int, own: Tensor, other: Tensor, state: State, tables: Tables) -> Tensor:
+        """One agent's observation, from its cell and the other's."""
+        others_coin = state["owner"] ^ agent  # 1 if it is
+        coin = state["coin"]
+        if self.observation == "absolute":
+            hot = tables.hot
+            return hot[own] + hot[other + self.cells] + hot[coin + (2 + others_coin) * self.cells]
+        towards, coin = tables.offset[own, other], tables.offset[own, coin]
+        if self.observation == "relative":
+            return tables.hot[towards] + tables.hot[coin + (1 + others_coin) * self.cells]
+        index = 2 * (self.cells * towards + coin) + others_coin
+        if self.observation == "index":
+            return index
+        return 9 * index + (tables.turned[state["takers"]] if agent else state["takers"])
+
+    def _free(self, first: Tensor, second: Tensor) -> Tensor:
+        """A cell without agents, drawn uniformly: a number among such cells, moved past the occupied ones before it."""
+        same = first == second
+        drawn = (torch.rand(first.shape, device=first.device) * (self.cells - 2 + same.float())).long()
+        drawn += drawn >= torch.minimum(first, second)
+        drawn += (drawn >= torch.maximum(first, second)) & ~same
+        return drawn
+
+    def _tables(self, like: Tensor) -> Tables:
+        """The tables for states whose numbers are like a tensor's."""
+        key = (like.device, like.dtype)
+        if key not in self._made:
+            made = _tables(self.size, 4 if self.observation == "absolute" else 3)
+            self._made[key] = Tables(*(table.to(like if table.is_floating_point() else like.device) for table in made))
+        return self._made[key]
+
+
+def _tables(size: int, channels: int) -> Tables:
+    """The tables in double precision, with unit vectors for so many channels."""
+    cell = torch.arange(size**2)
+    row, column = cell // size, cell % size
+    moves = torch.tensor(list(MOVES.values()))
+
+    def number(rows: Tensor, columns: Tensor) -> Tensor:
+        return rows % size * size + columns % size
+
+    owner, takes = torch.arange(8) // 4, torch.stack([torch.arange(8) // 2 % 2, torch.arange(8) % 2], 1)
+    own = torch.stack([1 - owner, owner], 1) * takes  # by agents: it takes the coin, and owns it
+    others = takes - own
+    last = torch.stack([torch.arange(9) // 3, torch.arange(9) % 3], 1).expand(8, 9, 2)
+    newest = torch.where(others.any(1), 2, 1).view(8, 1, 1).expand(8, 9, 2)
+    of_owner = torch.nn.functional.one_hot(owner, 2).bool() & takes.any(1, keepdim=True)
+    after = torch.where(of_owner.unsqueeze(1), newest, last)
+    return Tables(
+        moved=number(row.unsqueeze(1) + moves[:, 0], column.unsqueeze(1) + moves[:, 1]),
+        offset=number(row - row.unsqueeze(1), column - column.unsqueeze(1)),
+        rewards=(takes - PENALTY * others.flip(1)).double(),
+        counted=torch.stack([own, others], -1).double(),
+        takers=3 * after[..., 0] + after[..., 1],
+        turned=3 * (torch.arange(9) % 3) + torch.arange(9) // 3,
+        hot=torch.eye(channels * size**2, dtype=torch.float64),
+    )

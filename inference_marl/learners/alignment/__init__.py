@@ -1,0 +1,7 @@
+"""Learning with what an opponent gains in view, by first-order policy gradients: Advantage Alignment and LOQA."""
+
+from inference_marl.learners.alignment.base import AdvantageAlignment
+from inference_marl.learners.alignment.recurrent import RecurrentAlignment
+from inference_marl.learners.alignment.tabular import TabularAlignment
+
+__all__ = ["AdvantageAlignment", "RecurrentAlignment", "TabularAlignment"]
