@@ -274,10 +274,14 @@ class Experiment(Described):
 def _seats_taken(actors: Sequence[Actor], agents: int) -> list[list[int]]:
     """The seats that each of an arm's actors takes: teams those that they name, the others the rest, in order.
 
+    In a list with an actor for each seat, a team that names none takes the one where it stands.
+
     Raises:
         ValueError: if that is not every seat once.
     """
     named = [actor.seats if isinstance(actor, Team) else [] for actor in actors]
+    if len(actors) == agents:
+        named = [[number] if its is None else its for number, its in enumerate(named)]
     for number, its in enumerate(named):
         if its is None or (isinstance(actors[number], Team) and not its):
             raise ValueError(f"[{number}].seats: got {its}, expected the seats that it takes among others")

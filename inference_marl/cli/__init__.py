@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _status(act: Callable[[], object], debug: bool) -> int:
     """The exit status of a command, and what to say of what went wrong; to `debug`, with the traceback of its cause."""
     from inference_marl.config.build import SpecError
-    from inference_marl.described import InspectError
+    from inference_marl.described import IncompatibleError, InspectError
     from inference_marl.runs.errors import ArmError, RunError, UnsupportedSystemError
 
     try:
@@ -41,7 +41,7 @@ def _status(act: Callable[[], object], debug: bool) -> int:
     except ArmError as error:
         _say(error, str(error), debug)
         return 1
-    except (SpecError, RunError, InspectError, UnsupportedSystemError) as error:
+    except (SpecError, RunError, InspectError, UnsupportedSystemError, IncompatibleError) as error:
         _say(error, str(error), debug)
         return 2
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough

@@ -24,7 +24,8 @@ class Team(Learner):
     `store`; what plays in a seat is a `Member`.
 
     Args:
-        seats: in a list of actors, the seats that it takes; all if `None`.
+        seats: in a list of actors, the seats that it takes; `None` for the one at its place in a list with one actor
+            per seat, and all if it is the only one.
 
     Attributes:
         team: its seats, once bound; `seat` is the first of them.

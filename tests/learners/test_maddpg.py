@@ -251,6 +251,17 @@ def test_a_team_takes_the_seats_that_it_names_and_others_the_rest() -> None:
             bound(game, arm)
 
 
+def test_in_a_list_with_one_actor_per_seat_a_team_takes_its_place() -> None:
+    described = maddpg()
+    actors = bound(Spread(3), [described, Stationary(), described])
+    assert [type(actor) for actor in actors] == [Member, Stationary, Member]
+    first, _, last = actors
+    assert isinstance(first, Member)
+    assert isinstance(last, Member)
+    assert first.of is not last.of
+    assert [team.team[0].index for team in (first.of, last.of)] == [0, 2]
+
+
 def test_an_unbounded_action_is_refused() -> None:
     game = Rendezvous()
     game.action_spaces = (Box(shape=1), game.action_spaces[1])
