@@ -50,6 +50,7 @@ NEEDED: dict[str, dict[str, Any]] = {
         "guide": guides.OpponentFirst(guides.Optimal(), guides.Optimal()),
         "critic": TabularCritic(),
     },
+    "LearningRuleFilter": {"rules": 2},
     "Scripted": {"probabilities": [[1, 0]]},
     "StochasticGame": {
         "initial": [0.5, 0.5],
@@ -65,7 +66,7 @@ ANY_NUMBER = {
     *("BayesianCritic.initial", "BernoulliOptimality.upper", "Constant.value"),
     *("Evaluation.success_reward", "PettingZoo.success_reward", "Vmas.success_reward"),
     *("Experiment.published", "ExponentialDecay.floor", "ExponentialDecay.start", "InverseTime.start"),
-    *("Linear.end", "Linear.start", "MatrixGame.k", "MatrixGame.memory"),
+    *("Linear.end", "Linear.start", "MatrixGame.k", "MatrixGame.memory", "MatrixGame.success_reward"),
     *("MaxOfTwoQuadratics.global_centre", "MaxOfTwoQuadratics.local_centre", "MaxOfTwoQuadratics.success_reward"),
     *("MeetingGrid.goals", "MeetingGrid.starts", "MeetingGrid.walls", "NetworkCritic.initial", "Stationary.action"),
     *("RiskyBridge.loss", "RiskyBridge.prize", "RiskyBridge.safe", "Scaled.offset", "TabularCritic.initial"),

@@ -42,6 +42,7 @@ from inference_marl.learners import Ddpg, DdpgOm, Maddpg, Masql, Planner, Pr2Ac,
 from inference_marl.learners.alignment import AdvantageAlignment, RecurrentAlignment, TabularAlignment
 from inference_marl.learners.deterministic import InferredPolicies, PredictedActions
 from inference_marl.learners.lola import (
+    BestResponse,
     Lola,
     LolaDice,
     LolaUnknownRule,
@@ -251,6 +252,7 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "pr2-ac": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,))),
     "pr2-ac, soft": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,), value="soft")),
     "naive gradient": (repeated, NaiveGradient),
+    "best response": (repeated, BestResponse),
     "lola": (repeated, Lola),
     "lola of order 2": (repeated, lambda: Lola(order=2, look_ahead=True)),
     "lola of an estimate": (repeated, lambda: [Lola(), IndependentQ(exploration=Boltzmann())]),
