@@ -95,7 +95,7 @@ def test_spaces() -> None:
 @pytest.mark.parametrize("world", WORLDS)
 class TestBatches:
     def test_replicates_and_environments_do_not_mix(self, world: Callable[..., ParticleWorld], kind: Any) -> None:
-        """Alone, each gives the same numbers as among others, in any order, but for how vectors of numbers are rounded."""
+        """Alone, each gives the same numbers as among others and in any order, but for rounding, which has lanes."""
         game = world(actions=kind)
         state, actions = start(game, 3, 4), [sampled(game, 3, 4) for _ in range(4)]
         whole = played(game, state, actions)
