@@ -3,7 +3,7 @@
 A step is that of the world, with all rewards and observations, without resets; random moves, float32, one torch thread.
 CPU time is what one thread uses, so that other work on the machine disturbs little; what is compared is timed in turns.
 VMAS's tasks of the same names have other rules (a fifth of the force, other rewards, walls in tag), about as much work.
-Each of the two is left out where it is not installed: `pip install mpe2 vmas`.
+The coin game stands by itself. Each of the two is left out where it is not installed: `pip install mpe2 vmas`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,18 @@ from itertools import cycle
 import torch
 from timing import seconds
 
-from inference_marl.games import Adversary, Crypto, ParticleWorld, Push, Reference, SpeakerListener, Spread, Tag
+from inference_marl.games import (
+    Adversary,
+    CoinGame,
+    Crypto,
+    ParticleWorld,
+    Push,
+    Reference,
+    SpeakerListener,
+    Spread,
+    Tag,
+)
+from inference_marl.types import Game
 
 WORLDS: dict[str, type[ParticleWorld]] = {
     "simple_spread_v3": Spread,
@@ -32,9 +43,11 @@ WORLDS: dict[str, type[ParticleWorld]] = {
 ENVIRONMENTS = (1, 32, 1024, 8192)
 STEPS = 25
 """Different joint actions, played in turns."""
+COINS = ("history", "relative")
+"""What is observed of the coin game: an index for tables, numbers for networks."""
 
 
-def ours(game: ParticleWorld, environments: int) -> Callable[[], None]:
+def ours(game: Game, environments: int) -> Callable[[], None]:
     """A step of `environments` copies of a game of this package."""
     cpu = torch.device("cpu")
     uniform = [space.uniform(torch.float32, cpu) for space in game.action_spaces]
@@ -75,6 +88,12 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     mpe2, vmas = (find_spec(name) is not None for name in ("mpe2", "vmas"))
+
+    print("The coin game: steps per CPU second, with observations; and how many times those with one environment")
+    for observation in COINS:
+        works = [ours(CoinGame(observation=observation), environments) for environments in (1, 512)]
+        one, many = seconds(works, rounds, at_least)
+        print(f"{observation:<16} {1 / one:>12,.0f} {512 / many:>12,.0f} {512 * one / many:>8.0f}", flush=True)
 
     print("Particle worlds: steps per CPU second, one thread, float32; and how many times those of others")
     print(f"{'world':<16} {'environments':>12} {'steps/s':>12} {'x mpe2':>8} {'x VMAS':>8}")
