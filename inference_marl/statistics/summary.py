@@ -46,9 +46,8 @@ RELAPSE_RATE = Metric(
     bounds=PROBABILITY,
     estimate="rate",
     higher_is_better=False,
-    meaning="Share of the replicates that succeed and do not stay there: whose exact return, averaged over agents, is "
-    "at least the game's `success_reward` at two successive records, and below it at two later ones. Wilson's "
-    "interval.",
+    meaning="Of the replicates whose exact return, averaged over agents, is at least the game's `success_reward` at "
+    "two successive records, the share in which it is below at two successive later ones. Wilson's interval.",
 )
 STEPS_TO_98 = Metric(
     "steps_to_98",
@@ -149,7 +148,10 @@ def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str)
         return lasting_step_of_mean(values, 0.98, steps)
     threshold, reward = metrics.attrs.get("success_reward"), per_replicate(metrics, REWARD.name, learner)
     if metric is RELAPSE_RATE:
-        return None if threshold is None else estimate(metric, relapses(values >= threshold).astype(np.float64))
+        if threshold is None:
+            return None
+        fell = relapses(values >= threshold).astype(np.float64)
+        return estimate(metric, fell) if len(fell) else None
     # Judged record by record: the moving average of the success rate would add its window.
     held = values > 0.5 if threshold is None or reward is None else reward >= threshold
     return median_interval(first_lasting_step(held, steps))

@@ -35,18 +35,18 @@ def first_lasting_step(condition: npt.ArrayLike, steps: npt.ArrayLike) -> Number
 
 
 def relapses(condition: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Where a condition holds at two successive records and fails at two successive ones that are later.
+    """Of rows in which a condition holds at two successive records, whether it fails at two successive later ones.
 
     Args:
-        condition: bool, `... x steps`.
+        condition: bool, `rows x steps`.
 
     Returns:
-        Bool, `...`.
+        Bool, one for each such row.
     """
     held = np.asarray(condition, dtype=np.bool_)
     twice, never = held[..., 1:] & held[..., :-1], ~held[..., 1:] & ~held[..., :-1]
     before: npt.NDArray[np.bool_] = np.logical_or.accumulate(twice, axis=-1)
-    found: npt.NDArray[np.bool_] = np.any(before & never, axis=-1)
+    found: npt.NDArray[np.bool_] = np.any(before & never, axis=-1)[np.any(twice, axis=-1)]
     return found
 
 

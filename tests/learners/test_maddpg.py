@@ -490,3 +490,8 @@ def test_it_learns_to_cover_landmarks() -> None:
     judged = Collector(GameSimulator(game, 4, 64), actors, explore=False).collect(25).steps[-1].judged
     assert judged is not None
     assert (judged["distance"].mean(1) < 0.6).all()
+
+
+def test_others_policies_are_the_teams() -> None:
+    with pytest.raises(IncompatibleError, match=r"^arms.it\[0\].others: got policies in a team of 1 of 2 agents"):
+        bound(Rendezvous(), [maddpg(others="policies", seats=[0]), Stationary()])

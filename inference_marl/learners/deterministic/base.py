@@ -134,7 +134,7 @@ class DeterministicActorCritic(DeterministicPolicies):
         """What critics see where actors are improved, but for the own actions: the minibatch, encoded as `joint`."""
         return joint
 
-    def _all_at_once(self, group: Actors) -> bool:
+    def _all_at_once(self, data: Transition) -> bool:
         """Whether a group's actors are improved by one value of what they all do together."""
         return False
 
@@ -153,7 +153,7 @@ class DeterministicActorCritic(DeterministicPolicies):
 
         def values(own: Tensor) -> Tensor:
             own = own if gone is None else own.masked_fill(gone, 0.0)
-            if self._all_at_once(group):
+            if self._all_at_once(data):
                 return critics.values_together(inputs, own)
             return critics.values(critics.with_own(inputs, group.numbers, own), group.numbers)
 

@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inference_marl.described import hyperparameters
+from inference_marl.described import IncompatibleError, hyperparameters
 from inference_marl.inference.action_gradients import one_hot_draw
 from inference_marl.learners.deterministic.modelling import ModellingOthers
 from inference_marl.learners.deterministic.opponents import InferredPolicies
-from inference_marl.learners.deterministic.stacks import Actors, squashed
+from inference_marl.learners.deterministic.stacks import squashed
 from inference_marl.spaces import Discrete
 from inference_marl.types import Seat, Transition
 
@@ -47,16 +47,34 @@ class Maddpg(ModellingOthers):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.others == "policies" and (self.inferred is not None or self.sub_policies > 1):
-            raise ValueError("others: got policies with inferred or several sub-policies, expected replay")
+        if self.others == "policies" and self.inferred is not None:
+            raise ValueError("others: got policies with inferred, expected replay, or no inferred policies")
+        if self.others == "policies" and self.sub_policies > 1:
+            raise ValueError(
+                f"others: got policies with sub_policies: {self.sub_policies}, expected replay, or one sub-policy"
+            )
+
+    def setup(self) -> None:
+        """Check the seats, and create everything.
+
+        Raises:
+            IncompatibleError: as the base, or if others' policies are asked for that are not the team's.
+        """
+        if self.others == "policies" and len(self.team) < len(self.seat.action_spaces):
+            raise IncompatibleError(
+                f"got policies in a team of {len(self.team)} of {len(self.seat.action_spaces)} agents, "
+                "expected replay, or a team of all agents",
+                key="others",
+            )
+        super().setup()
 
     def sees(self, seat: Seat) -> list[int]:
         """Everything."""
         return list(range(2 * len(seat.observations)))
 
-    def _all_at_once(self, group: Actors) -> bool:
-        """Where the others' actions are their policies', and all have one critic."""
-        return self.others == "policies" and self.shared_critic
+    def _all_at_once(self, data: Transition) -> bool:
+        """Where the others' actions are their policies', all have one critic, and nobody can be out."""
+        return self.others == "policies" and self.shared_critic and data.alive is None
 
     @torch.no_grad()
     def _others(self, data: Transition, joint: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -65,7 +83,7 @@ class Maddpg(ModellingOthers):
             return joint
         found = list(joint)
         for group in self.groups:
-            if len(self.groups) > 1 or not self._all_at_once(group):
+            if len(self.groups) > 1 or not self._all_at_once(data):
                 outputs = group.legal(group.outputs(group.actors, joint), data.masks)
                 discrete = isinstance(group.action, Discrete)
                 actions = one_hot_draw(outputs) if discrete else squashed(outputs, group.action)

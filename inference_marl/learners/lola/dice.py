@@ -51,7 +51,8 @@ class LolaDice(GradientLearner):
             products of scores, and which looks ahead once or not at all; or `no_magic_box`, the surrogate with x in
             place of box(x), whose second derivatives are wrong: the opponent's step does not depend on theta.
         baseline: of `dice`: `values`, which serve first derivatives only and leave second ones noisy; or `mean`, the
-            rewards' mean over rollouts at every step, after which nothing is bootstrapped, as in public code.
+            rewards' mean over rollouts at every step, after which nothing is bootstrapped, as in public code. As each
+            rollout is part of it, derivatives are too small by a factor of `1 - 1 / rollouts`.
         step_size, init_scale, update_every, forget, opponent_model: see `GradientLearner`.
     """
 
@@ -69,6 +70,14 @@ class LolaDice(GradientLearner):
         super().__post_init__()
         if self.estimator == "products" and self.look_ahead > 1:
             raise ValueError(f"look_ahead: got {self.look_ahead} with estimator: products, expected 0 or 1")
+        if self.baseline == "mean" and self.estimator != "dice":
+            raise ValueError(
+                f"baseline: got mean with estimator: {self.estimator}, expected values, or estimator: dice"
+            )
+        if self.rollouts < 2 and (self.baseline == "mean" or self.estimator == "products"):
+            raise ValueError(
+                f"rollouts: got {self.rollouts} with a mean over rollouts as the baseline, expected at least 2"
+            )
 
     def setup(self) -> None:
         """Check the seat and draw the logits.
@@ -140,8 +149,8 @@ class LolaDice(GradientLearner):
 
             E sum_t gamma^t (r_t - mean r_t) (sum_(n <= t) l^1_n) (sum_(n <= t) l^2_n)
 
-        The second derivative across agents in Foerster et al. (2018, section 4.4), where rewards have no baseline; the
-        mean over rollouts leaves the expectation as it is. Arguments as for `objective`.
+        The second derivative across agents in Foerster et al. (2018, section 4.4), where rewards have no baseline. The
+        mean is over all rollouts, which makes the expectation smaller by `1 / rollouts`. Arguments as for `objective`.
         """
         seen = self._rollouts(of, tables)
         return self._sum(seen.less_mean() * seen.log_prob.cumsum(2).prod(0))

@@ -180,6 +180,11 @@ class GradientLearner(TabularLearner):
         if isinstance(opponent.module, FreeLogits):
             return opponent.parameters_by_name["logits"], free_logits
         replicates, given = self.seat.replicates, opponent.parameters_by_name
+        if opponent.initial_memory(replicates, 1):
+            raise IncompatibleError(
+                f"{type(self).__name__} got a {type(opponent.module).__name__} for an opponent, which has a memory, "
+                "expected a policy of what is observed; or give it an opponent_model"
+            )
         for name, parameter in given.items():
             if parameter.shape[:1] != (replicates,):
                 raise IncompatibleError(

@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from inference_marl.described import Clip, NotNegative, Positive, Probability, hyperparameters
+from inference_marl.described import BelowOne, Clip, NotNegative, Positive, Probability, hyperparameters
 from inference_marl.inference.schedules import ByReplicate
 from inference_marl.learners.lola.derivatives import Policy, free_logits
 from inference_marl.learners.lola.gradient import Pair
 from inference_marl.learners.lola.rules import LearningRule, LolaRule, NaiveRule, StaticRule
 from inference_marl.learners.lola.shaping import Lola
-from inference_marl.models.learning_rules import LearningRuleFilter
+from inference_marl.models import LearningRuleFilter
 from inference_marl.types import POSITIVE, PROBABILITY, Actor, Memory, Metric, Trajectory
 
 LEARNING = Metric(
@@ -59,8 +59,8 @@ class LolaUnknownRule(Lola):
         max_change: largest size of a component of f; larger ones are clamped.
         opponent_scale: standard deviation of the opponent's first logits.
         process_noise, switching: see `LearningRuleFilter`.
-        order, look_ahead, step_size, init_scale, update_every, gradients: see `Lola`; `forget` and
-            `opponent_model` have no effect.
+        order, look_ahead, step_size, init_scale, update_every, gradients: see `Lola`; it has an opponent model of
+            its own.
 
     Attributes:
         believed: the posterior over the opponent's rule and logits, as they are predicted to be after its update.
@@ -76,10 +76,17 @@ class LolaUnknownRule(Lola):
     opponent_scale: Positive = 1.0
     process_noise: Positive = 0.15
     switching: Probability = 0.01
+    forget: BelowOne = field(default=0.0, init=False)
     believed: LearningRuleFilter = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.opponent_model is not None:
+            got = type(self.opponent_model).__name__
+            raise ValueError(f"opponent_model: got {got}, expected none: it is a filter over these rules")
+        for number, rule in enumerate(self.rules):
+            if not isinstance(rule, LearningRule):
+                raise ValueError(f"rules[{number}]: got {rule!r}, expected a learning rule, such as NaiveRule()")
         if not self.rules:
             raise ValueError("rules: got none, expected at least one learning rule, such as StaticRule or NaiveRule")
 

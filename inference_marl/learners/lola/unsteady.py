@@ -8,6 +8,7 @@ from torch import Tensor
 from inference_marl.described import Count, NotNegative, Whole, hyperparameters
 from inference_marl.learners.lola.derivatives import Derivatives
 from inference_marl.learners.lola.gradient import NaiveGradient
+from inference_marl.types import own_stream
 
 
 @hyperparameters
@@ -23,16 +24,27 @@ class UnsteadyGradient(NaiveGradient):
         noise: standard deviation of what is added to the gradient.
         after: updates before it learns.
         until: updates after which it learns no more.
-        step_size, init_scale, update_every, forget, gradients: see `NaiveGradient`.
+        step_size, init_scale, update_every, forget, opponent_model, gradients: see `NaiveGradient`.
+
+    Raises:
+        ValueError: if it would end before it begins.
     """
 
     noise: NotNegative = 0.0
     after: Whole = 0
     until: Count = 10**9
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.until <= self.after:
+            raise ValueError(f"until: got {self.until}, expected more than after = {self.after}")
+
     def direction(self, at: Derivatives) -> Tensor:
         """The gradient of the agent's own value with noise, or nothing."""
         gradient = super().direction(at)
         if not self.after < self.updates <= self.until:
             return torch.zeros_like(gradient)
-        return gradient + self.noise * torch.randn_like(gradient)
+        if not self.noise:
+            return gradient
+        with own_stream(gradient.device):
+            return gradient + self.noise * torch.randn_like(gradient)
