@@ -25,7 +25,7 @@ from inference_marl.types import Actor, Trajectory, Transition, seed_streams
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory, of which it otherwise returns the temporaries of large networks after every update.
 
-    It adapts how much it keeps (64 MB at most) to the largest block that was ever freed. This one is never written to.
+    It adapts how much it keeps (64 MB at most) to the largest block that was ever freed. Nothing is written to this one.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 

@@ -54,7 +54,7 @@ class Policy(nn.Module):
 
 @hyperparameters
 class AdvantageAlignment(Counting, Learner):
-    """Base of learners that do good to an opponent who has done good to them, by first-order policy gradients::
+    """Base of reciprocating learners, by first-order policy gradients::
 
         gradient  E sum_k w_k grad log pi(a_k | o_k)
         w_k = A_k + beta gamma A'_k sum_(t<k) (gamma lambda)^(k-t-1) G_t

@@ -76,7 +76,7 @@ class TabularAlignment(AdvantageAlignment):
             self.register_buffer(name, table)
 
     def values(self, newest: Trajectory) -> Values:
-        """Looked up."""
+        """What the tables say."""
         i, rows, played = self.seat.index, self.seat.rows, newest.stacked
         own, own_next = (self.own_values[rows, obs[i]] for obs in (played.obs, played.next_obs))
         other, other_next = (self.other_values[rows, obs[1 - i]] for obs in (played.obs, played.next_obs))
