@@ -14,6 +14,7 @@ from inference_marl.guides import OpponentFirst, Optimal
 from inference_marl.inference.failures import NonFiniteError
 from inference_marl.inference.returns import expected_return, state_values
 from inference_marl.learners import Rommeo, Stationary
+from inference_marl.learners.alignment import RecurrentAlignment
 from inference_marl.learners.lola import (
     BestResponse,
     ExactGradientLearner,
@@ -655,3 +656,14 @@ def test_refuses_a_game_whose_rules_are_unknown() -> None:
     seat = Seat(0, IPD.observations, IPD.action_spaces, 1)
     with pytest.raises(IncompatibleError, match="Lola got no game, which does not give its rules as tables"):
         Lola().bind(seat)
+
+
+def test_an_opponent_with_a_memory_is_modelled_or_refused() -> None:
+    newest = a_trajectory(3, 4, 0.5)
+    with pytest.raises(IncompatibleError, match=r"^Lola got a RecurrentNetwork for an opponent, which has a memory"):
+        update(pair(IPD, Lola(), RecurrentAlignment(hidden=3), 2), newest)
+    modelling = pair(IPD, Lola(opponent_model=CountedOpponent()), Stationary(), 2)[0]
+    opponent = RecurrentAlignment(hidden=3).bind(seats(IPD, 2)[1])
+    before = modelling.logits.clone()
+    modelling.learn(newest, [modelling.snapshot(), opponent.snapshot()])
+    assert not torch.equal(modelling.logits, before)
