@@ -23,9 +23,9 @@ from inference_marl.types import Actor, Trajectory, Transition, seed_streams
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory, of which it otherwise returns the temporaries of large networks after every update.
+    """Let glibc keep freed memory, of which it otherwise returns temporaries of large networks after each update.
 
-    It adapts how much it keeps (64 MB at most) to the largest block that was ever freed. Nothing is written to this one.
+    It adapts how much it keeps (64 MB at most) to the largest block that was ever freed, which is never touched here.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 

@@ -113,7 +113,7 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
         At up to `CHECKPOINTS` evenly spaced records, including the last: every tabulated metric, averaged over agents,
         where it was `measured`. A mean that is `None` there is that of replicates of which one has failed.
         The last record also has what is `DERIVED` from whole curves, and `opponent_model_lead`, with
-        `replicates` counting those that are not excluded.
+        `replicates` counting those that are not excluded: of `relapse_rate`, those that had succeeded.
     """
     return [each for learner in metrics["learner"].to_numpy().tolist() for each in _of(metrics, posterior, learner)]
 
@@ -132,29 +132,33 @@ def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iter
         for derived in DERIVED.get(name, ()) if at[-1] else ():  # an arm that failed was not watched to the end
             found = _derived(derived, metrics, values, learner)
             if found is not None:
-                yield row(found, len(values), learner=learner, metric=derived.name, step=int(steps[-1]))
+                interval, replicates = found
+                yield row(interval, replicates, learner=learner, metric=derived.name, step=int(steps[-1]))
     ahead = None if posterior is None else learner_lead(posterior, learner)
     if ahead is not None:
         known = len(ahead.steps) - ahead.excluded
         yield row(ahead.interval, known, learner=learner, metric=OPPONENT_MODEL_LEAD.name, step=int(steps[-1]))
 
 
-def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str) -> Interval | None:
-    """What is read off the curves `values`, `replicates x steps`, from which `metric` is derived, if it can be."""
+def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str) -> tuple[Interval, int] | None:
+    """What is read off the curves `values`, `replicates x steps`, from which `metric` is derived, and of how many.
+
+    `None` if it cannot be.
+    """
     steps = metrics["step"].to_numpy()
     if metric is RETURN_DEVIATION:
-        return deviation_interval(_of_agents(metrics, RETURN.name, learner))
+        return deviation_interval(_of_agents(metrics, RETURN.name, learner)), len(values)
     if metric is STEPS_TO_98:
-        return lasting_step_of_mean(values, 0.98, steps)
+        return lasting_step_of_mean(values, 0.98, steps), len(values)
     threshold, reward = metrics.attrs.get("success_reward"), per_replicate(metrics, REWARD.name, learner)
     if metric is RELAPSE_RATE:
         if threshold is None:
             return None
         fell = relapses(values >= threshold).astype(np.float64)
-        return estimate(metric, fell) if len(fell) else None
+        return (estimate(metric, fell), len(fell)) if len(fell) else None
     # Judged record by record: the moving average of the success rate would add its window.
     held = values > 0.5 if threshold is None or reward is None else reward >= threshold
-    return median_interval(first_lasting_step(held, steps))
+    return median_interval(first_lasting_step(held, steps)), len(values)
 
 
 def summarise_agents(metrics: xr.Dataset) -> list[Row]:

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from inference_marl.statistics.intervals import proportion_difference
+from inference_marl.statistics.metrics import RETURN
 from inference_marl.statistics.summary import PUBLISHABLE, declared, paired_differences, summarise, summarise_agents
 from inference_marl.statistics.time_to_threshold import learner_lead
 from inference_marl.types import PROBABILITY, Metric
@@ -266,3 +267,13 @@ def test_everything_that_is_summarised_is_declared_in_the_order_of_its_table() -
     missing = {metric.name for metric in PUBLISHABLE} - set(names)
     of_evaluations = {"evaluation_reward", "evaluation_return", "evaluation_success"}
     assert missing == {"return", "return_deviation", "relapse_rate", "nash_conv"} | of_evaluations
+
+
+def test_relapses_are_of_those_who_had_succeeded() -> None:
+    """Of four, one never succeeds, and of the others one falls back for good and one for a single record."""
+    curves = ["00000", "11000", "11011", "01111"]
+    values = np.array([[float(each) for each in curve] for curve in curves]).reshape(1, 4, 5, 1).repeat(2, -1)
+    data = metrics(RETURN, **{"return": values})
+    assert "relapse_rate" not in {row["metric"] for row in summarise(data)}
+    (row,) = [each for each in summarise(data.assign_attrs(success_reward=0.5)) if each["metric"] == "relapse_rate"]
+    assert (row["mean"], row["replicates"]) == (pytest.approx(1 / 3), 3)
