@@ -25,7 +25,7 @@ from inference_marl.types import Actor, Trajectory, Transition, seed_streams
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory, of which it otherwise returns temporaries of large networks after each update.
 
-    It adapts how much it keeps (64 MB at most) to the largest block that was ever freed, which is never touched here.
+    It adapts how much it keeps (64 MB at most) to the largest block ever freed. This allocation touches no memory.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
