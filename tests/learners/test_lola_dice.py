@@ -140,7 +140,12 @@ def test_no_value_follows_termination_and_one_follows_a_time_limit() -> None:
 
 @pytest.mark.parametrize(
     "estimated",
-    [{"estimator": "loaded"}, {"estimator": "dice"}, {"estimator": "no_magic_box"}, MEAN, {"estimator": "products"}],
+    [
+        {"estimator": "loaded"},
+        {"estimator": "dice"},
+        {"estimator": "no_magic_box"},
+        pytest.param(MEAN, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("make_game", [ending_game, uneven_game])
 def test_gradients_where_the_game_may_be_over(estimated: Any, make_game: Callable[[], Game]) -> None:
@@ -161,8 +166,8 @@ def test_gradients_where_the_game_may_be_over(estimated: Any, make_game: Callabl
     [
         ({"estimator": "loaded"}, (0.99, 1.0), (0.95, 1.0)),
         ({"estimator": "dice"}, (0.99, 1.0), (0.3, 0.75)),
-        ({**MEAN, "length": 150}, (0.99, 1.0), (0.9, 1.0)),
-        ({"estimator": "products", "length": 150}, (0.99, 1.0), (0.9, 1.0)),
+        pytest.param({**MEAN, "length": 150}, (0.99, 1.0), (0.9, 1.0), marks=pytest.mark.slow),
+        pytest.param({"estimator": "products", "length": 150}, (0.99, 1.0), (0.9, 1.0), marks=pytest.mark.slow),
         ({"estimator": "no_magic_box"}, (0.99, 1.0), (0, 0)),
     ],
 )
