@@ -92,9 +92,9 @@ class BatchedGRU(nn.Module):
     def _next(self, read: Tensor, hidden: Tensor) -> Tensor:
         recalled = self.recall(hidden)
         width = hidden.shape[-1]
-        forget, keep = (read[..., : 2 * width] + recalled[..., : 2 * width]).sigmoid().chunk(2, -1)
-        new = torch.addcmul(read[..., 2 * width :], forget, recalled[..., 2 * width :]).tanh()
-        return torch.lerp(new, hidden, keep)
+        reset, update = (read[..., : 2 * width] + recalled[..., : 2 * width]).sigmoid().chunk(2, -1)
+        new = torch.addcmul(read[..., 2 * width :], reset, recalled[..., 2 * width :]).tanh()
+        return torch.lerp(new, hidden, update)
 
 
 class MLP(nn.Module):

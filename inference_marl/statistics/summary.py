@@ -155,6 +155,8 @@ def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str)
         if threshold is None:
             return None
         fell = relapses(values >= threshold).astype(np.float64)
+        if np.isnan(values).any():  # of a replicate that has failed it is not known
+            fell[:] = np.nan
         return (estimate(metric, fell), len(fell)) if len(fell) else None
     # Judged record by record: the moving average of the success rate would add its window.
     held = values > 0.5 if threshold is None or reward is None else reward >= threshold

@@ -277,3 +277,6 @@ def test_relapses_are_of_those_who_had_succeeded() -> None:
     assert "relapse_rate" not in {row["metric"] for row in summarise(data)}
     (row,) = [each for each in summarise(data.assign_attrs(success_reward=0.5)) if each["metric"] == "relapse_rate"]
     assert (row["mean"], row["replicates"]) == (pytest.approx(1 / 3), 3)
+    values[0, 1, 3:] = np.nan
+    failed = metrics(RETURN, **{"return": values}).assign_attrs(success_reward=0.5)
+    assert [each["mean"] for each in summarise(failed) if each["metric"] == "relapse_rate"] == [None]
