@@ -78,11 +78,9 @@ class CountedOpponent(OpponentLogits):
 
     def observe(self, newest: Trajectory) -> None:
         """Count the opponent's actions, step by step, after discounting earlier counts of the visited states."""
-        for seen in newest.seen_by(self.seat):
-            once = torch.ones_like(seen.obs, dtype=self.counts.dtype)
-            visits = torch.zeros_like(self.counts[..., 0]).scatter_add_(1, seen.obs, once)
-            self.counts.mul_((1 - self.forget) ** visits.unsqueeze(-1))
-            self.counts.flatten(1).scatter_add_(1, seen.obs * self.shape[-1] + seen.opponent_action, once)
+        for step in newest.steps:
+            once = self.counted(Trajectory([step]))
+            self.counts.mul_((1 - self.forget) ** once.sum(-1, keepdim=True)).add_(once)
 
     def parameters_believed(self) -> tuple[Tensor, Tensor]:
         """Of the frequencies, one draw."""
