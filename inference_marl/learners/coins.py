@@ -11,12 +11,12 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError, hyperparameters
 from inference_marl.games.coins import MOVES, CoinGame
-from inference_marl.inference.tables import draw
-from inference_marl.types import Actor, Decision, Memory
+from inference_marl.learners.scripted import Script
+from inference_marl.types import Memory
 
 
 @hyperparameters
-class CoinTaker(Actor):
+class CoinTaker(Script):
     """Goes for every coin, or only for its own: who always defects in the coin game, or always cooperates.
 
     It goes straight for a coin that it wants, by any of the moves that bring it nearer, all alike; and else anywhere
@@ -52,10 +52,6 @@ class CoinTaker(Actor):
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
         """See the class."""
         return dist.Categorical(probs=self(obs)), memory
-
-    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the moves, with and without `explore`: it is what it plays, not how it explores."""
-        return Decision(draw(self(obs)), memory)
 
 
 def _moves(size: int) -> Tensor:

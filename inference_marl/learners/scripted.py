@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Annotated
@@ -15,6 +16,19 @@ from inference_marl.inference.conditional import Conditional
 from inference_marl.models import Fixed, Uniform
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import Actor, Decision, Memory
+
+
+class Script(Actor):
+    """Base: draws from its policy, also where others act greedily: it is what it plays, not how it explores."""
+
+    @abstractmethod
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
+        """What it plays, see `Actor.policy`."""
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """A draw, with and without `explore`."""
+        strategy, memory = self.policy(obs, memory, mask)
+        return Decision(strategy.sample(), memory)
 
 
 class _Drawn(Conditional):
@@ -64,7 +78,7 @@ class _Point(Conditional):
 
 
 @hyperparameters
-class Stationary(Actor):
+class Stationary(Script):
     """Plays the same mixed strategy at every step, by default the uniform one (any action space).
 
     Args:
@@ -110,14 +124,9 @@ class Stationary(Actor):
         strategy: dist.TorchDistribution = self.strategy(obs)
         return strategy.expand(obs.shape[:2]), memory
 
-    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the strategy, with and without `explore`: it is what it plays, not how it explores."""
-        strategy, memory = self.policy(obs, memory)
-        return Decision(strategy.sample(), memory)
-
 
 @hyperparameters
-class Scripted(Actor):
+class Scripted(Script):
     """Plays a given policy of finitely many states and actions.
 
     In a repeated game with a memory of one, that is one of the strategies of memory one: tit for tat in the prisoner's
@@ -158,8 +167,3 @@ class Scripted(Actor):
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
         """The row of what is observed."""
         return dist.Categorical(probs=self.table[obs]), memory
-
-    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw, with and without `explore`: it is what it plays, not how it explores."""
-        strategy, memory = self.policy(obs, memory)
-        return Decision(strategy.sample(), memory)
