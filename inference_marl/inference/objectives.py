@@ -226,6 +226,25 @@ def td_target(reward: Tensor, discount: Number, terminated: Tensor, next_value: 
     return reward + discount * torch.where(terminated, torch.zeros_like(next_value), next_value)
 
 
+def discounted(values: Tensor, onward: Tensor) -> Tensor:
+    """Sums over the future, `S_t = values_t + onward_t S_(t+1)`.
+
+    Of errors of temporal differences, weighed by gamma lambda, generalised advantages (Schulman et al. 2016, Eq. 16).
+
+    Args:
+        values: `time x ...`.
+        onward: the weight of what comes after each step, of the same shape.
+
+    Returns:
+        In the same shape.
+    """
+    total, found = torch.zeros_like(values[0]), []
+    for value, weight in zip(reversed(values), reversed(onward), strict=True):
+        total = torch.addcmul(value, weight, total)
+        found.append(total)
+    return torch.stack(found[::-1])
+
+
 def optimal_value(
     q: Tensor,
     log_prior: Tensor,

@@ -15,9 +15,10 @@ from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import CoinGame, MatrixGame, Rendezvous, StochasticGame
 from inference_marl.inference.failures import NonFiniteError
+from inference_marl.inference.objectives import discounted
 from inference_marl.inference.schedules import ByReplicate, Linear
 from inference_marl.learners.alignment import AdvantageAlignment, RecurrentAlignment, TabularAlignment
-from inference_marl.learners.alignment.base import Values, discounted, gathered
+from inference_marl.learners.alignment.base import Values, gathered
 from inference_marl.learners.coins import CoinTaker
 from inference_marl.play import Collector, Evaluation, Functional, GameSimulator, update
 from inference_marl.runs.run import resume

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inference_marl.described import BelowOne, IncompatibleError, NotNegative, Probability, hyperparameters
+from inference_marl.inference.objectives import discounted
 from inference_marl.inference.schedules import ByReplicate, Number, Schedule, current
 from inference_marl.inference.tables import draw, finite
 from inference_marl.play import Functional
@@ -190,20 +191,6 @@ class AdvantageAlignment(Counting, Learner):
         self.fit(newest, said, own + said.own.detach(), other + said.other.detach())
         self.updates += 1
         return {}
-
-
-def discounted(values: Tensor, onward: Tensor) -> Tensor:
-    """Sums over the future, `S_t = values_t + onward_t S_(t+1)`: generalised advantages, of temporal differences.
-
-    Args:
-        values: `time x ...`.
-        onward: the weight of what comes after each step, of the same shape.
-    """
-    total, found = torch.zeros_like(values[0]), []
-    for value, weight in zip(reversed(values), reversed(onward), strict=True):
-        total = torch.addcmul(value, weight, total)
-        found.append(total)
-    return torch.stack(found[::-1])
 
 
 def gathered(values: Tensor, decay: Number, within: Tensor) -> Tensor:

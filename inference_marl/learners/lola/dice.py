@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Count, IncompatibleError, NotNegative, Probability, Whole, hyperparameters
+from inference_marl.inference.objectives import discounted
 from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.inference.tables import draw
 from inference_marl.learners.lola.derivatives import Policy
@@ -280,10 +281,7 @@ def advantages(error: Tensor, decay: float) -> Tensor:
         error: of temporal differences, 0 after the end of a rollout, `replicates x time x rollouts`.
         decay: gamma lambda.
     """
-    steps = torch.arange(error.shape[1], device=error.device)
-    ahead = steps - steps.unsqueeze(-1)
-    weight = torch.where(ahead < 0, 0.0, decay ** ahead.clamp_min(0).to(error.dtype))
-    return weight @ error
+    return discounted(error.transpose(0, 1), error.new_tensor(decay).expand_as(error.transpose(0, 1))).transpose(0, 1)
 
 
 def _log_prob(table: Tensor, obs: Tensor, action: Tensor) -> Tensor:
