@@ -48,7 +48,7 @@ class LolaDice(GradientLearner):
         length: steps of a rollout, after which values are bootstrapped. Episodes that end sooner end theirs.
         trace_decay: lambda in [0, 1] of the advantages; at 1 they are the sum of rewards minus the value.
         estimator: `loaded`; or `dice`, the original objective (Foerster et al. 2018b), see `baseline`; or `products`,
-            LOLA-PG (Foerster et al. 2018, section 4.5), whose step is that of `Lola` with derivatives estimated by
+            LOLA-PG (Foerster et al. 2018), whose step is that of `Lola` with derivatives estimated by
             products of scores, and which looks ahead once or not at all; or `no_magic_box`, the surrogate with x in
             place of box(x), whose second derivatives are wrong: the opponent's step does not depend on theta.
         baseline: of `dice`: `values`, which serve first derivatives only and leave second ones noisy; or `mean`, the
@@ -150,7 +150,7 @@ class LolaDice(GradientLearner):
 
             E sum_t gamma^t (r_t - mean r_t) (sum_(n <= t) l^1_n) (sum_(n <= t) l^2_n)
 
-        The second derivative across agents in Foerster et al. (2018, section 4.4), where rewards have no baseline. The
+        The second derivative across agents by products of scores (Foerster et al. 2018), there without a baseline. The
         mean is over all rollouts, which makes the expectation smaller by `1 / rollouts`. Arguments as for `objective`.
         """
         seen = self._rollouts(of, tables)

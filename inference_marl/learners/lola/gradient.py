@@ -128,7 +128,8 @@ class GradientLearner(TabularLearner):
 
         Raises:
             NonFiniteError: if the gradient is not finite.
-            IncompatibleError: if a differentiable opponent has parameters that do not lead with replicates.
+            IncompatibleError: if a differentiable opponent has a memory, or parameters that do not lead with
+                replicates.
         """
         opponent = peers[self.seat.opponents[0]] if self.opponent_model is None else None
         known = opponent if isinstance(opponent, Functional) else None
