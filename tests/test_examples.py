@@ -62,6 +62,7 @@ def test_what_they_describe_is_played_and_survives_a_dump(
     assert load(tmp_path / "twin.yaml").describe() == experiment.describe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ONE_AND_ALL, ids=lambda path: path.stem)
 def test_as_scripts_they_say_what_they_found(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -120,6 +120,7 @@ def test_sdist_holds_no_links_and_no_loose_rooms(sdist: Path) -> None:
     assert {name.split("/")[0] for name in names if "/" in name} == {PACKAGE, f"{PACKAGE}.egg-info"}
 
 
+@pytest.mark.slow
 def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -200,6 +201,7 @@ except ImportError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_system_without_locks_is_refused_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c", NO_FCNTL, str(ROOT)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -176,6 +176,7 @@ def test_a_pair_that_does_not_fit_is_refused(
     check_refused(code, capsys.readouterr().err, prior, opponent_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", BOTH)
 def test_every_policy(game: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arms = {policy: {"guide.policy": written(policy, game)} for policy in sorted(POLICIES[game])}

@@ -72,6 +72,7 @@ def samples(values: xr.DataArray, *dims: str) -> np.ndarray:
     return values.stack(sample=dims).transpose("sample", ...).to_numpy()
 
 
+@pytest.mark.slow
 def test_heavy_packages_are_imported_only_when_needed() -> None:
     program = "import inference_marl.analysis.report.text, sys; print({'arviz', 'matplotlib'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -304,6 +305,7 @@ def test_arms_and_beliefs_are_compared(kind: str, runs: dict[str, Path], az: Any
         assert drawn.viz["dist"]["opponent_action"].sizes["model"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["discrete", "continuous"])
 def test_a_tree_is_a_file(kind: str, runs: dict[str, Path], tmp_path: Path, az: Any) -> None:
     data = to_arviz(runs[kind])
@@ -417,6 +419,7 @@ def test_run_without_opponent_models(tmp_path: Path) -> None:
         summary(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["discrete", "continuous"])
 def test_beliefs_about_several_opponents_say_whom_they_are_about(kind: str, tmp_path: Path) -> None:
     run = getattr(run_folder, kind)(2, 4)

@@ -129,6 +129,7 @@ def test_other_steps_and_learners_without_a_counterpart_are_told(tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 def test_replicates_pair_where_runs_share_their_random_numbers(tmp_path: Path) -> None:
     one, other = recorded(tmp_path / "a"), recorded(tmp_path / "b")
     noise = np.array([0.0, 0.1, 0.2, 0.0, 0.1, 0.2], dtype=np.float32)

@@ -55,6 +55,7 @@ def test_a_counting_model_predicts_better_than_chance_and_its_prior_as_well(fold
     assert error == pytest.approx(math.sqrt(20) * pointwise.std(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_arviz_ranks_them(folder: Path) -> None:
     import arviz as az
 

@@ -128,6 +128,7 @@ def test_loo_conditions_on_the_state(stateful: Path) -> None:
     assert abs(pooled - exact) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "learner", "agent", "step"),
     [
@@ -182,6 +183,7 @@ def test_arviz_reads_it(stateless: Path, tmp_path: Path) -> None:
         assert elpd(az.from_netcdf(tmp_path / "parameters.nc")) == pytest.approx(elpd(data))
 
 
+@pytest.mark.slow
 def test_what_has_no_such_posterior_is_refused(stateless: Path, tmp_path: Path) -> None:
     refused = {
         "counting": "counting, agent 0: got EmpiricalFrequency, expected DirichletMultinomial, whose posterior",

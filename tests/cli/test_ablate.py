@@ -8,6 +8,7 @@ from inference_marl.cli import main
 from tests.cli.files import ABLATE, FACTORS
 
 
+@pytest.mark.slow
 def test_ablate_prints_its_table_and_says_where_it_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ABLATE, *FACTORS]) == 0
     output = capsys.readouterr()
@@ -28,6 +29,7 @@ def test_ablate_prints_its_table_and_says_where_it_is(file: Path, capsys: pytest
         assert (file.parent / "runs" / "small" / name).is_file()
 
 
+@pytest.mark.slow
 def test_ablate_again_says_so_and_a_change_starts_a_new_folder(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*ABLATE])
     first = capsys.readouterr().out
@@ -53,6 +55,7 @@ def test_run_and_resume_of_a_file_with_factors_print_the_same_table(
     assert capsys.readouterr().out.endswith(ran)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "ablate"])
 def test_a_failed_arm_is_status_1_with_the_results_of_the_others(
     file: Path, capsys: pytest.CaptureFixture[str], command: str

@@ -124,6 +124,7 @@ def test_a_damaged_file_of_a_run_is_one_line(
     assert failure(capsys, command, "runs/small").startswith(f"runs/small/{name}: got ")
 
 
+@pytest.mark.slow
 def test_places_that_cannot_be_written_are_one_line(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = failure(capsys, "report", "runs/small", "--out", "runs")
     assert said == "runs: got Is a directory, expected a place to read and write"

@@ -7,6 +7,7 @@ import pytest
 from inference_marl.cli import main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 def test_inspect_tells_beliefs_and_writes_figures(
     recorded: Path, capsys: pytest.CaptureFixture[str], full: bool
@@ -43,6 +44,7 @@ def test_a_run_without_beliefs_says_so(recorded: Path, capsys: pytest.CaptureFix
     assert output.splitlines()[-1] == "Figures in runs/small/figures: learning_curves.png, elbo_parts.png"
 
 
+@pytest.mark.slow
 def test_runs_are_compared(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "small.yaml", "--quiet", "--seed", "1", "--arms.b", "null"]) == 0
     capsys.readouterr()

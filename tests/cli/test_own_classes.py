@@ -74,6 +74,7 @@ def steps_of(folder: Path) -> int:
     return steps
 
 
+@pytest.mark.slow
 def test_they_are_found_beside_the_file_and_later_in_the_run(home: Path, command: Command) -> None:
     folder = home / "elsewhere" / "runs" / "mine"
     assert command("elsewhere", "run", str(home / "exp" / "mine.yaml")) == 0

@@ -24,6 +24,7 @@ def test_run_writes_a_folder_under_runs_and_says_where(finished: tuple[Path, str
         assert (folder / name).is_file()
 
 
+@pytest.mark.slow
 def test_run_can_inspect_at_once(file: Path, drawn: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "small.yaml", "--quiet", "--inspect", "--arms.b", "null"]) == 0
     output = capsys.readouterr().out
@@ -130,6 +131,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "interrupted; go on with: inference-marl resume runs/small" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_from_another_directory_with_a_class_of_the_users_own(tmp_path: Path) -> None:
     """The file is elsewhere; the class is in a module of the directory the command runs in."""
     home, files = tmp_path / "home", tmp_path / "files"

@@ -33,6 +33,7 @@ def test_a_shipped_experiment_runs_by_its_name(empty: Path, capsys: pytest.Captu
     assert (empty / "runs" / "climbing" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "words", "folder"),
     [

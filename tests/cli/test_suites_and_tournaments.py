@@ -80,6 +80,7 @@ def test_overrides_of_a_suite(several: Path, capsys: pytest.CaptureFixture[str])
     assert not (several.parent / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_suite_shows_its_progress_and_which_run_it_is_at(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "several.yaml"]) == 0
     progress = capsys.readouterr().err
@@ -87,6 +88,7 @@ def test_a_suite_shows_its_progress_and_which_run_it_is_at(several: Path, capsys
     assert "8/8" in progress
 
 
+@pytest.mark.slow
 def test_a_failed_arm_of_a_suite_is_status_1_with_the_results_of_the_others(
     several: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_failed_arm_of_a_suite_is_status_1_with_the_results_of_the_others(
     assert "short is in runs/several/short: results.csv, " in output.out
 
 
+@pytest.mark.slow
 def test_an_interrupted_suite_says_how_to_go_on(
     several: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_dump_holds_the_arms_that_factors_stand_for() -> None:
     assert build(written).describe() == experiment.describe()
 
 
+@pytest.mark.slow
 def test_a_file_with_factors_and_its_python_twin_are_the_same_experiment() -> None:
     plain_arms = build(base())
     objects = {

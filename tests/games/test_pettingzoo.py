@@ -226,6 +226,7 @@ def test_rendering_is_nothing() -> None:
     assert str(env) == "MatrixGame"
 
 
+@pytest.mark.slow
 def test_importing_games_does_not_import_pettingzoo() -> None:
     program = (
         "import sys, inference_marl.games as games\n"

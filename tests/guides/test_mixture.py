@@ -236,6 +236,7 @@ class Hills(nn.Module):
         return torch.logsumexp(torch.stack(hills), 0) - math.log(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "two_modes"), [(TanhNormalMixture, True), pytest.param(TanhNormalNetwork, False, marks=pytest.mark.slow)]
 )

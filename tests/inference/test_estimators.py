@@ -87,6 +87,7 @@ CASES = list(itertools.product(ORDERS, OPPONENTS, ("autoregressive", "independen
 QUICK = [(OpponentFirst, OPPONENTS[0], "autoregressive")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "opponents", "kind"),
     [pytest.param(*case, marks=[] if case in QUICK else [pytest.mark.slow]) for case in CASES],
@@ -127,6 +128,7 @@ def test_a_continuous_action_that_comes_first_needs_samples() -> None:
     assert off[0] > 2 > off[1]
 
 
+@pytest.mark.slow
 def test_relaxed_gradients_know_the_prior() -> None:
     """With values that are all alike what is left is the KL, whose slope is exact where factors are independent."""
     opponents = (Discrete(3), Discrete(4))
@@ -148,6 +150,7 @@ def test_relaxed_gradients_are_biased() -> None:
     assert off.square().mean().sqrt() > 2
 
 
+@pytest.mark.slow
 def test_shared_weights_get_the_gradient_of_every_opponent() -> None:
     opponents = (Discrete(3), Discrete(3))
     pair = Pair(Discrete(2), opponents, OpponentFirst, Shared(CategoricalNetwork((6,))))
@@ -229,6 +232,7 @@ def by_quadrature(pair: Pair, points: int = 400) -> Tensor:
     return (weight * (reward + entropy - kl)).sum(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [Enumerate(), pytest.param(Local(), marks=pytest.mark.slow), Sample()])
 @pytest.mark.parametrize("order", ORDERS)
 def test_mixed_gradients_against_quadrature(order: type[Guide], how: ElboEstimator) -> None:

@@ -97,6 +97,7 @@ def test_single_precision_is_enough_above_a_thousandth(c: float, d: float) -> No
     assert min(found) >= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("c", [2.0**-10, pytest.param(2.0**9, marks=pytest.mark.slow), 2.0**10])
 def test_the_sequence_of_policies_is_the_same_where_arithmetic_is_exact(c: float, dtype: torch.dtype) -> None:

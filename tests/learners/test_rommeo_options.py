@@ -337,6 +337,7 @@ def test_improvement_in_turn_beside_a_factor_in_closed_form(order: type[Guide], 
     assert not torch.equal(start, next(iter(learner.guide.parameters())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("improve", ["jointly", "in_turn", "with_replay"])
 @pytest.mark.parametrize("estimator", [None, Local(), Sample(), Enumerate()])
 @pytest.mark.parametrize("particles", [1, pytest.param(3, marks=pytest.mark.slow)])

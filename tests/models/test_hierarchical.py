@@ -62,6 +62,7 @@ def seen(prior: HierarchicalDirichlet, counts: list[list[int]]) -> None:
 CASES = [([[2, 1], [3, 0]], 10.0), ([[15, 5], [12, 8]], 10.0), ([[15, 5], [12, 8]], 1.0), ([[1, 30], [6, 25]], 50.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("counts", "strength"), CASES)
 def test_the_predictive_against_numerical_integration(counts: list[list[int]], strength: float) -> None:
     """The mean-field family is exact in form only at the prior: within 0.01 of the integral over mu."""
@@ -153,6 +154,7 @@ def test_what_one_opponent_does_tells_about_the_others() -> None:
     assert leaning(1e4) == pytest.approx(16 / 22, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("opponents", "actions"), [(2, 4), (3, 3)])
 def test_pooling_forecasts_opponents_that_are_alike_better(opponents: int, actions: int) -> None:
     """Log score of 15 forecasts over 200 replicates, drawn from the model: it has to win by 5 standard errors.

@@ -113,6 +113,7 @@ def fitted(model: TrajectoryModel, guide: TrajectoryGuide, obs: Tensor) -> None:
             optimiser.step(elbo_loss(elbo, model, partial(guide, model=model), obs.shape[1], obs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamics", ["inferred", pytest.param("kept", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("states", "sizes", "deterministic"),

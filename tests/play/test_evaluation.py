@@ -97,6 +97,7 @@ def test_returns_are_means_over_episodes_of_any_length() -> None:
     assert set(Evaluation(every=1).measure(Trajectory(steps[:2], ({},)))) == {"evaluation_reward"}
 
 
+@pytest.mark.slow
 def test_it_is_resumed_and_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = climbing(steps=8, checkpoint_every=2, evaluation=Evaluation(every=4, steps=2, environments=2))
     assert build(yaml.safe_load(dump(experiment))).describe() == experiment.describe()

@@ -214,6 +214,7 @@ def test_who_cannot_sit_in_a_population_is_refused() -> None:
         check(Experiment(game, {"a": [Stationary(), cast("task")]}, tasks=Tasks([3])))
 
 
+@pytest.mark.slow
 def test_a_run_with_tasks_is_resumed_and_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = climbing(
         game=MatrixGame("climbing", horizon=2, memory=1),

@@ -45,6 +45,7 @@ from tests.runs.small_runs import (
 )
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_result_and_another_does_not(whole: Path, tmp_path: Path) -> None:
     torch.manual_seed(99)  # what was drawn before does not matter
     assert_same(whole, run(climbing(), tmp_path))
@@ -53,6 +54,7 @@ def test_the_same_seed_gives_the_same_result_and_another_does_not(whole: Path, t
         assert not dataset(whole, name).equals(dataset(other, name))
 
 
+@pytest.mark.slow
 def test_arms_do_not_depend_on_each_other(whole: Path, tmp_path: Path) -> None:
     arms = climbing().arms
     both = results(whole)
@@ -335,6 +337,7 @@ class _Poisoned(MatrixGame):
         return step._replace(state=step.state | {"time": time_now}, rewards=rewards)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Encountered NaN")
 @pytest.mark.parametrize(
     "learner",

@@ -52,6 +52,7 @@ def test_a_damaged_checkpoint_is_named_and_deleting_it_starts_the_arm_anew(
         assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_what_an_edited_spec_says_is_not_gone_on_with(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def names(folder: Path) -> list[str]:
     return [name for name in found if not name.endswith((".1", "return", "elbo_kl", "elbo_gap", "elbo_reward"))]
 
 
+@pytest.mark.slow
 @FEW_AND_MANY
 def test_damage_to_any_file_of_a_finished_run_is_noticed_before_anything_is_shown(
     damages: int, undisturbed: Path, tmp_path: Path

@@ -48,6 +48,7 @@ EXTENDED: dict[str, Callable[..., Experiment]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [name if name.startswith("states") else pytest.param(name, marks=pytest.mark.slow) for name in EXTENDED],
@@ -91,6 +92,7 @@ def test_what_a_kill_left_of_restored_records_does_not_matter(finished: Path, tm
     assert_same(finished, run(climbing(steps=9), tmp_path, "whole"))
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_extended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cut"
     cut_after(5, monkeypatch, climbing(checkpoint_every=2), folder)
@@ -179,6 +181,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(changes: Any, complaint: str, 
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_one_run_of_a_suite_is_extended_and_none_if_one_cannot_be(tmp_path: Path) -> None:
     runs = {
         "climbing": climbing(steps=3),

@@ -272,6 +272,7 @@ def test_what_it_recorded_before_can_be_looked_at(tmp_path: Path, capsys: pytest
     assert metrics["reward"].notnull().all()
 
 
+@pytest.mark.slow
 def test_it_is_the_same_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = experiment(BrokenMatrix, rommeo_q(), checkpoint_every=1)
     expected = run(whole, tmp_path / "whole")
@@ -294,6 +295,7 @@ def test_arms_that_are_played_as_one_fail_by_themselves(tmp_path: Path) -> None:
     assert reward.sel(learner=second).isnull().all("agent").values.tolist() == [False, True, False]
 
 
+@pytest.mark.slow
 def test_the_command_says_so_first_and_by_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(dump(experiment(BrokenMatrix, rommeo_q())))

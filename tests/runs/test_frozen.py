@@ -138,6 +138,7 @@ def test_arms_against_it_are_played_alone(tmp_path: Path) -> None:
     assert [each.arms for each in together(build(content))] == [("low",), ("high",)]
 
 
+@pytest.mark.slow
 def test_in_populations_and_evaluations_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run(small(rommeo_q()), tmp_path)
     text = f"""

@@ -28,6 +28,7 @@ def left(folder: Path, content: Any, silent: float = 0.0) -> Path:
     return lock
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_work_on_one_run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "cut"
     cut_after(3, monkeypatch, climbing(), folder)

@@ -92,6 +92,7 @@ def test_an_interrupt_ends_the_processes(tmp_path: Path, monkeypatch: pytest.Mon
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_group_is_left_to_whoever_started_the_processes(tmp_path: Path) -> None:
     experiment = climbing()
     folder = begin(experiment, tmp_path, "test")
@@ -124,6 +125,7 @@ class _Elsewhere:
             yield job, None if said == "None" else said
 
 
+@pytest.mark.slow
 def test_jobs_are_played_by_whoever_is_given(tmp_path: Path) -> None:
     experiment = climbing(arms={"a": rommeo_q()}, steps=3)
     folder = verbs.run(experiment, tmp_path / "elsewhere", "test", progress=False, jobs=_Elsewhere())

@@ -130,6 +130,7 @@ def test_state_does_not_grow_with_what_is_recorded(tmp_path: Path) -> None:
     assert len(set(sizes)) == 1
 
 
+@pytest.mark.slow
 def test_a_run_cut_amid_chunks_is_the_unbroken_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(climbing(checkpoint_every=2), tmp_path, "run")
     monkeypatch.setattr(arm, "Recorder", partial(Recorder, chunk=1))
@@ -165,6 +166,7 @@ class Noting(Rommeo):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["mean", "last"])
 def test_a_learner_in_a_file_of_its_own_adds_a_metric(
     over: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -206,6 +206,7 @@ def test_if_every_arm_fails_there_are_no_results(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "test").iterdir()} <= {*BEGUN, "checkpoints", "records"}
 
 
+@pytest.mark.slow
 def test_starting_again_after_a_cut_plays_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factors = {"opponent_prior.window": [5, 4, 3]}
     experiment = ablation(climbing(arms={"a": rommeo_q()}, checkpoint_every=2), factors)

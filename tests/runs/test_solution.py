@@ -79,6 +79,7 @@ def test_the_table_of_distances(tmp_path: Path) -> None:
     assert section.note == "over the first 2 of 3 replicates"
 
 
+@pytest.mark.slow
 def test_states_and_discount(tmp_path: Path) -> None:
     """A repeated game with memory: more play comes nearer to the fixed point of Eq. 9-13."""
     game, learner = MatrixGame("stag_hunt", memory=1, horizon=20), rommeo(temperature=5.0)

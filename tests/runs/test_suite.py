@@ -632,6 +632,7 @@ def test_the_files_say_what_the_tables_say(copied: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_wide_tables_are_printed_in_parts(tmp_path: Path) -> None:
     game, arm = MatrixGame("climbing"), Stationary()
     names = [f"a_run_with_a_long_name_{i}" for i in range(5)]

@@ -69,6 +69,7 @@ def test_continuous_actions_and_draws_are_taken_apart_too(tmp_path: Path, monkey
         xr.testing.assert_allclose(*(dataset(each, name) for each in (folder, alone)), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_job_of_several_arms_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = swept(checkpoint_every=2)
     whole = run(experiment, tmp_path / "whole")

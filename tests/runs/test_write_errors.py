@@ -60,6 +60,7 @@ def full_from_call(number: int, patch: pytest.MonkeyPatch) -> Iterator[list[str]
         yield calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", [48, pytest.param(1, marks=pytest.mark.slow)])
 def test_at_calls_that_write(
     each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

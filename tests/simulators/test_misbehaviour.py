@@ -171,6 +171,7 @@ def test_processes_are_gone_when_a_simulator_is_closed_or_forgotten() -> None:
     assert children() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_processes_end_with_who_started_them(how: signal.Signals, tmp_path: Path) -> None:
     """Also while an environment is busy."""

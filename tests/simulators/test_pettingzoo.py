@@ -274,6 +274,7 @@ def test_results_do_not_depend_on_processes(processes: int) -> None:
     assert_same(*found)
 
 
+@pytest.mark.slow
 def test_global_random_numbers_are_an_environments_own() -> None:
     """They repeat, do not depend on other copies, and nobody else's change."""
     found = []
@@ -308,6 +309,7 @@ def test_evaluations_play_other_episodes_than_training() -> None:
     assert not trained & set(small.Remembering.seeds)
 
 
+@pytest.mark.slow
 def test_processes_play_slow_environments_at_once() -> None:
     took = []
     for processes in (0, 4):
@@ -337,6 +339,7 @@ def test_every_copy_and_every_episode_has_a_seed_of_its_own() -> None:
     assert not torch.isin(starts(3, 4, 2), many).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_state_in_the_middle_of_an_episode_goes_on_to_the_bit(processes: int) -> None:
     played = game("Walk", {"length": 5}, processes=processes)

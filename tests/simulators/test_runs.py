@@ -38,6 +38,7 @@ def walking(played: Game, **more: Any) -> Experiment:
     return Experiment(played, arms, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "processes"),  # of both arms, of 10 steps each: in the middle of episodes
     [(16, 0), pytest.param(16, 1, marks=pytest.mark.slow), pytest.param(7, 0, marks=pytest.mark.slow)],
@@ -52,6 +53,7 @@ def test_a_run_that_was_stopped_ends_as_an_unbroken_one(
     assert_same(whole, tmp_path / "cut" / "test")
 
 
+@pytest.mark.slow
 def test_where_the_seed_does_not_say_all_a_run_says_so_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ def visible_texts(figure: Figure) -> dict[str, tuple[float, float, float, float]
     return boxes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_texts_do_not_overlap_and_stay_inside(name: str) -> None:
     inside_and_apart(drawn(name))
@@ -341,6 +342,7 @@ def names(paths: list[Path]) -> list[str]:
 BELIEFS = ["beliefs", "beliefs_replicate_0", "opponent_actions", "calibration", "belief_change"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_write_all(tmp_path: Path) -> None:
     def written(name: str, **datasets: xr.Dataset) -> list[str]:

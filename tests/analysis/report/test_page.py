@@ -197,6 +197,7 @@ def test_names_and_cells_are_no_markup(tmp_path: Path) -> None:
     assert not {"i", "it", "note", "h6"} & set(page.tags)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_versions_are_those_of_the_run(tmp_path: Path) -> None:
     folder = run_folder.write(tmp_path / "run", **two_learners(2, 3))
@@ -207,6 +208,7 @@ def test_versions_are_those_of_the_run(tmp_path: Path) -> None:
     assert "Versions are those" not in found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_report_of_several_runs_compares_them(folder: Path, tmp_path: Path) -> None:
     first, other = copied(folder, tmp_path), run_folder.write(tmp_path / "other", **two_learners(3, 6))

@@ -298,6 +298,7 @@ def test_the_table_of_a_grid_has_a_column_per_factor(ablation: Path) -> None:
             assert gap.mean > 1e-2, "rho := P is not"
 
 
+@pytest.mark.slow
 def test_an_ablation_says_who_predicts_better_and_when(ablation: Path) -> None:
     """As `inspect` does; the cells in which rho is the prior forecast as well as it, always."""
     recorded = read(ablation)

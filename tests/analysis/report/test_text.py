@@ -49,6 +49,7 @@ def answers_everything(tmp_path: Path, run: dict[str, xr.Dataset]) -> None:
     assert "beliefs.png" in names
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_inspect_is_one_screen_unless_everything_is_asked_for(tmp_path: Path) -> None:
     folder = run_folder.write(tmp_path / "run", **run_folder.discrete(4, 6))
@@ -104,6 +105,7 @@ def test_errors_reach_the_user(tmp_path: Path) -> None:
             look(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_can_only_be_read_is_inspected(tmp_path: Path) -> None:
     """Without figures, of which it says why there are none."""
     recorded = run_folder.recorded(tmp_path, **run_folder.discrete(2, 4))
