@@ -425,6 +425,21 @@ def arguments(described: Described) -> Mapping[str, Any]:
     return given
 
 
+def brief(value: Any) -> str:
+    """A description in one line, for labels: its class, with the arguments that are not the default ones."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(brief, value))}]"
+    if not isinstance(value, Described):
+        return str(value)
+    usual = inspect.signature(type(value).__init__).parameters
+    changed = [
+        f"{name}={brief(given)}"
+        for name, given in arguments(value).items()
+        if name not in usual or (given is not (default := usual[name].default) and given != default)
+    ]
+    return type(value).__name__ + (f"({', '.join(changed)})" if changed else "")
+
+
 def settle(described: Described, **values: Any) -> None:
     """Set arguments that were left open to what follows from the others, also in what `describe` returns."""
     for name, value in values.items():

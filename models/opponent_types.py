@@ -12,7 +12,7 @@ from pyro.nn import PyroModuleList
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from inference_marl.described import BelowOne, Positive, within
+from inference_marl.described import BelowOne, Positive, brief, within
 from inference_marl.inference.conditional import Reads
 from inference_marl.inference.factored import as_factored
 from inference_marl.inference.opponents import bind_over_opponents
@@ -83,6 +83,11 @@ class OpponentTypes(OpponentPrior):
         weights = torch.tensor(self.weights, dtype=self.seat.dtype, device=self.seat.device)
         self.register_buffer("log_weights", (weights / weights.sum()).log())
         self.register_buffer("log_evidence", weights.new_zeros(self.seat.replicates, len(bound)))
+
+    @property
+    def type_names(self) -> tuple[str, ...]:
+        """The priors."""
+        return tuple(map(brief, self.priors))
 
     @property
     def full_support(self) -> bool:

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 
 from inference_marl.described import Described, arguments
+from inference_marl.described import parts as parts_of
 from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums
 from inference_marl.runs.files import write_atomically, write_text
@@ -31,7 +32,7 @@ from inference_marl.spaces import Box, Discrete, joint_names
 from inference_marl.statistics.beliefs import EVERY_STATE, WHERE_AGENTS_ARE
 from inference_marl.statistics.metrics import OPTIMUM_PROBABILITY, REWARD, SUCCESS_RATE
 from inference_marl.statistics.summary import paired_differences, summarise, summarise_agents
-from inference_marl.types import OF_ALL_OPPONENTS, ForeignGame, Game, Seat, numbered
+from inference_marl.types import OF_ALL_OPPONENTS, Bindable, ForeignGame, Game, Seat, numbered
 
 LAST = {
     "policy": ("action", "action_dim"),
@@ -220,7 +221,7 @@ def _write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> x
     counted = " or ".join(EVERY_STATE if each else WHERE_AGENTS_ARE for each in sorted(everywhere, reverse=True))
     skeleton = xr.Dataset(
         _optimum(game, seats),
-        _coordinates(recorded, len(seats), "beliefs", experiment.beliefs_every) | _action_names(sizes, experiment),
+        _coordinates(recorded, len(seats), "beliefs", experiment.beliefs_every) | _names(sizes, experiment),
         _belief_attributes(game) | {"state_counts": counted},
     )
     if len(seats) > 2:
@@ -300,19 +301,33 @@ def _belief_attributes(game: Game) -> dict[str, Any]:
     return attributes if radius is None else {**attributes, "optimum_radius": radius}
 
 
-def _action_names(sizes: Mapping[str, int], experiment: Experiment) -> dict[str, list[str]]:
-    """Names of actions as the game gives them, by letters if they mean the same for every agent."""
-    game, seats, found = experiment.game, experiment.seats(), {}
-    for dim, groups in {
+def _names(sizes: Mapping[str, int], experiment: Experiment) -> dict[str, list[str]]:
+    """Names of actions as the game gives them, and of the opponents' types as learners do."""
+    game, seats = experiment.game, experiment.seats()
+    spaces = {
         "action": [[seat.action] for seat in seats],
         "opponent_action": [[seat.action] for seat in seats],
         "joint_opponent_action": [list(seat.opponent_actions) for seat in seats],
-    }.items():
-        if dim in sizes and all(isinstance(space, Discrete) for group in groups for space in group):
-            named = sorted((joint_names(group, game.action_names) for group in groups), key=len)
-            alike = all(names == named[-1][: len(names)] for names in named)
-            found[dim] = named[-1] if alike else [str(number) for number in range(len(named[-1]))]
-    return found
+    }
+    named = {
+        dim: [joint_names(group, game.action_names) for group in groups]
+        for dim, groups in spaces.items()
+        if all(isinstance(space, Discrete) for group in groups for space in group)
+    }
+    found = (part.type_names for _, part in parts_of(experiment.arms) if isinstance(part, Bindable))
+    named["type"] = [list(names) for names in found if names]
+    return {
+        dim: _common(each)
+        for dim, each in named.items()
+        if dim in sizes and max(map(len, each), default=0) == sizes[dim]
+    }
+
+
+def _common(named: Sequence[list[str]]) -> list[str]:
+    """The longest list of names if all others begin it and no name is there twice; else numbers."""
+    longest = max(named, key=len)
+    alike = all(names == longest[: len(names)] for names in named) and len(set(longest)) == len(longest)
+    return longest if alike else [str(number) for number in range(len(longest))]
 
 
 def _optimum(game: Game, seats: Sequence[Seat]) -> dict[str, Any]:

@@ -70,9 +70,17 @@ class Bindable(Described):
     Constructors take hyperparameters only. `bind` copies the description, so that arms and seats can share it, and
     calls `setup` on the copy to create parameters and buffers. By then, numbers that differ by replicate know the seat,
     and schedules the range in which they must stay.
+
+    Attributes:
+        type_names: what the opponents' types are called of which it has a posterior, the belief `opponent_type`.
     """
 
     seat: Seat
+
+    @property
+    def type_names(self) -> tuple[str, ...]:
+        """See the class."""
+        return ()
 
     def setup(self) -> None:
         """Create parameters and buffers, given `self.seat`. Does nothing by default.

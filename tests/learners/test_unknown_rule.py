@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+import xarray as xr
 from torch import Tensor
 
-from inference_marl import Experiment
+from inference_marl import Experiment, run
 from inference_marl.config import files as spec
 from inference_marl.described import IncompatibleError, hyperparameters
 from inference_marl.games import MatrixGame
@@ -26,6 +28,7 @@ from inference_marl.learners.lola import (
     UnsteadyGradient,
 )
 from inference_marl.learners.lola.derivatives import ClosedForm, Derivatives, free_logits
+from inference_marl.learners.lola.unknown_rule import RULES
 from inference_marl.play import Collector, GameSimulator, update
 from inference_marl.types import Actor, Game, Seat, Trajectory, seed_streams
 
@@ -219,6 +222,22 @@ def test_beliefs_are_the_rules_and_the_opponents_policy() -> None:
     belief = learner(actors).beliefs(states, {}, 1)
     torch.testing.assert_close(belief["opponent_type"][:, 3], rules[-1])
     assert (belief["opponent_model"] - policies[1][-1]).abs().mean() < 0.08
+
+
+@pytest.mark.parametrize(
+    ("banks", "names"),
+    [
+        ([RULES[:2], RULES[:3]], ["StaticRule", "NaiveRule(step_size=0.1)", "NaiveRule(step_size=0.3)"]),
+        ([RULES[:2], RULES[2:]], ["0", "1", "2", "3"]),
+        ([[RULES[0], RULES[0]]], ["0", "1"]),
+    ],
+    ids=["one bank begins another", "different banks", "a rule twice"],
+)
+def test_runs_call_the_rules_by_their_names(banks: list[list[LearningRule]], names: list[str], tmp_path: Path) -> None:
+    arms = {f"bank_{number}": [LolaUnknownRule(rules=rules), NaiveGradient()] for number, rules in enumerate(banks)}
+    folder = run(Experiment(IPD, arms, replicates=2, steps=2), tmp_path, "run")
+    posterior = xr.open_dataset(folder / "posterior.nc", engine="h5netcdf")
+    assert posterior["type"].to_numpy().tolist() == names
 
 
 def test_an_unsteady_learner_learns_when_it_says() -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from inference_marl.described import BelowOne, Clip, NotNegative, Positive, Probability, hyperparameters
+from inference_marl.described import BelowOne, Clip, NotNegative, Positive, Probability, brief, hyperparameters
 from inference_marl.inference.schedules import ByReplicate
 from inference_marl.learners.lola.derivatives import Policy, free_logits
 from inference_marl.learners.lola.gradient import Pair
@@ -103,6 +103,11 @@ class LolaUnknownRule(Lola):
             switching=self.switching,
         )
         super().setup()
+
+    @property
+    def type_names(self) -> tuple[str, ...]:
+        """The rules."""
+        return tuple(map(brief, self.rules))
 
     @property
     def learning_probability(self) -> Tensor:
