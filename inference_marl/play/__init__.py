@@ -6,6 +6,17 @@ from inference_marl.play.functional import Functional
 from inference_marl.play.learning import update
 from inference_marl.play.population import Population
 from inference_marl.play.simulator import GameSimulator, simulate
+from inference_marl.play.stranger import Stranger
 from inference_marl.play.tasks import Tasks
 
-__all__ = ["Collector", "Evaluation", "Functional", "GameSimulator", "Population", "Tasks", "simulate", "update"]
+__all__ = [
+    "Collector",
+    "Evaluation",
+    "Functional",
+    "GameSimulator",
+    "Population",
+    "Stranger",
+    "Tasks",
+    "simulate",
+    "update",
+]

@@ -14,6 +14,7 @@ from torch import Tensor
 from inference_marl.described import Count, Described, In, Whole, hyperparameters, within
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import simulate
+from inference_marl.play.stranger import Stranger
 from inference_marl.play.tasks import Tasks
 from inference_marl.statistics.metrics import (
     EVALUATION_RETURN,
@@ -41,7 +42,7 @@ class Evaluation(Described):
         explore: whether everybody acts as during learning; else learners act greedily, and scripts play what they play.
         seed: random seed.
         game: where they play, if not in the game that they learn in; one with the same spaces.
-        seats: guests that do not learn, by seat, in the place of who learns there.
+        seats: guests that do not learn, by seat, in the place of who learns there; `Stranger` for that one's like.
         success_reward: mean reward per step and agent from which a replicate's evaluation is a success, such as the
             game's own; if `None`, that is not measured.
         tasks: what varies between episodes. If `None`, nothing does, or what the game draws by itself: the tasks of
@@ -102,13 +103,16 @@ class Evaluation(Described):
         Raises:
             IncompatibleError: if a guest does not fit.
         """
-        guests = {}
+        guests: dict[int, Actor] = {}
         device = actors[0].seat.device
         with kept_streams(device):
             seed_streams(self.seed, device)
             for number, guest in self.guests.items():
                 with within(f"seats.{number}"):
                     seat = actors[number].seat
+                    if isinstance(guest, Stranger):
+                        guests[number] = Stranger.of(actors[number])
+                        continue
                     other = None if isinstance(self.game, ForeignGame) else self.game
                     game = seat.game if self.game is None else other
                     guests[number] = guest.bind(replace(seat, environments=self.environments, game=game))

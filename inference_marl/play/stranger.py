@@ -1,0 +1,91 @@
+"""Partners and opponents that learned elsewhere, for evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import IncompatibleError, hyperparameters
+from inference_marl.types import Actor, Decision, Experience, Memory, Start
+
+
+@hyperparameters
+class Stranger(Actor):
+    """The learner of its seat as the next replicate has trained it, a guest of an evaluation's `seats`.
+
+    Agents that learn together may find conventions that nobody else keeps. Replicates learn apart, so this is how the
+    learner gets on with others that have learned in the same way: cross-play, as in Hu et al. (2020), '"Other-play" for
+    zero-shot coordination'. Replicate `r` meets replicate `r + 1`, and the last one the first.
+
+    Attributes:
+        who: the learner.
+    """
+
+    alone: ClassVar[bool] = True
+    who: ClassVar[Actor]
+
+    def setup(self) -> None:
+        """Refuse seats in which nobody learns.
+
+        Raises:
+            IncompatibleError: always; `of` makes one that plays.
+        """
+        raise IncompatibleError(
+            "got a Stranger where nobody else learns, expected it among the seats of an evaluation, in the place of a "
+            "learner"
+        )
+
+    @classmethod
+    def of(cls, actor: Actor) -> Stranger:
+        """A stranger in the place of `actor`, who plays by what that one has learned by then.
+
+        Raises:
+            IncompatibleError: if there is one replicate only.
+        """
+        if actor.seat.replicates < 2:
+            raise IncompatibleError("Stranger got 1 replicate, expected at least two: it is trained by another one")
+        made = cls()
+        # Not registered: it belongs to the arm.
+        made.__dict__ |= {"who": actor, "seat": actor.seat, "reads_task": actor.reads_task}
+        made.__dict__["heeds_masks"] = actor.heeds_masks
+        return made
+
+    def initial_memory(self, replicates: int, environments: int) -> Memory:
+        """See `Actor.initial_memory`."""
+        return _back(self.who.initial_memory(replicates, environments))
+
+    def begin(self, start: Start, memory: Memory | None) -> Memory:
+        """See `Actor.begin`."""
+        task = None if start.task is None else start.task.roll(1, 0)
+        there = Start(start.episode.roll(1, 0), start.new_task.roll(1, 0), task)
+        return _back(self.who.begin(there, None if memory is None else _there(memory)))
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """What the learner does at `obs` in the next replicate."""
+        mask = None if mask is None else mask.roll(1, 0)
+        found = self.who.act(obs.roll(1, 0), _there(memory), explore, mask)
+        density = None if found.log_prob is None else found.log_prob.roll(-1, 0)
+        return Decision(found.action.roll(-1, 0), _back(found.memory), density, _back(found.info))
+
+    def remember(self, memory: Memory, step: Experience) -> Memory:
+        """See `Actor.remember`."""
+        if type(self.who).remember is Actor.remember:
+            return memory
+        names = ("obs", "action", "reward", "next_obs", "terminated", "ended")
+        others = tuple(action.roll(1, 0) for action in step.opponent_actions)
+        there = replace(step, opponent_actions=others, **{name: getattr(step, name).roll(1, 0) for name in names})
+        return _back(self.who.remember(_there(memory), there))
+
+
+def _there(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Named tensors of a replicate where the next one has its own."""
+    return {name: torch.roll(value, 1, 0) for name, value in values.items()}
+
+
+def _back(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `_there`."""
+    return {name: torch.roll(value, -1, 0) for name, value in values.items()}

@@ -1,0 +1,91 @@
+"""Strangers in evaluations: learners of other replicates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from inference_marl.config.together import together
+from inference_marl.described import IncompatibleError
+from inference_marl.experiment import Experiment
+from inference_marl.games import CoinGame, MatrixGame
+from inference_marl.learners import Maddpg, Scripted
+from inference_marl.learners.alignment import RecurrentAlignment
+from inference_marl.play import Evaluation, Stranger
+from inference_marl.types import Actor, Learner
+from tests.runs.small_runs import climbing, rommeo_q, run
+
+
+def bound(game: CoinGame | MatrixGame, learner: Learner, replicates: int = 3) -> tuple[list[Actor], Evaluation]:
+    """Two learners, bound, and an evaluation in which the second is a stranger."""
+    actors = Experiment(game, {"a": [learner, learner]}, replicates=replicates, environments=2).bind("a")
+    return list(actors), Evaluation(every=1, steps=12, environments=4, seats={1: Stranger()})
+
+
+@pytest.mark.parametrize(
+    ("game", "learner"),
+    [
+        (CoinGame(observation="relative", horizon=5), RecurrentAlignment()),  # with a memory, over the end of episodes
+        (MatrixGame("stag_hunt", horizon=5, memory=1), Maddpg(hidden=(4,), replay=20)),
+    ],
+)
+def test_it_plays_as_the_next_replicate(game: CoinGame | MatrixGame, learner: Learner) -> None:
+    actors, evaluation = bound(game, learner)
+    met = evaluation.play(game, evaluation.seated(actors)).stacked
+    alone = Evaluation(every=1, steps=12, environments=4)
+    before = alone.play(game, actors).stacked
+    with torch.no_grad():
+        for value in [*actors[1].parameters(), *actors[1].buffers()]:
+            value.copy_(value.roll(-1, 0))
+    swapped = alone.play(game, actors).stacked
+    for mine, theirs in zip(met.actions, swapped.actions, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert not torch.equal(before.actions[1], met.actions[1])
+
+
+def test_it_has_learned_what_the_next_replicate_has() -> None:
+    game = MatrixGame("stag_hunt", horizon=5, memory=1)
+    actors, evaluation = bound(game, Maddpg(hidden=(4,), replay=20))
+    seated = evaluation.seated(actors)
+
+    def played() -> Tensor:
+        return evaluation.play(game, seated).stacked.actions[1]
+
+    before = played()
+    with torch.no_grad():
+        for value in actors[1].parameters():
+            value.copy_(-value)
+    assert not torch.equal(before, played())
+
+
+def test_a_script_with_a_memory_is_its_own_like() -> None:
+    """Tit for tat is the same in every replicate."""
+    tit_for_tat = Scripted(probabilities=[[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]])
+    game = MatrixGame("prisoners_dilemma", horizon=5, memory=1)
+    actors = Experiment(game, {"a": [rommeo_q(), tit_for_tat]}, replicates=3).bind("a")
+    plain = Evaluation(every=1, steps=5, environments=4)
+    strange = Evaluation(every=1, steps=5, environments=4, seats={1: Stranger()})
+    one, other = (each.play(game, each.seated(actors)).stacked for each in (plain, strange))
+    for mine, theirs in zip(one.actions, other.actions, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_it_needs_another_replicate_and_somebody_else(tmp_path: Path) -> None:
+    actors, evaluation = bound(MatrixGame("stag_hunt", horizon=5), rommeo_q(), replicates=1)
+    with pytest.raises(IncompatibleError, match=r"^seats\.1: Stranger got 1 replicate, expected at least two"):
+        evaluation.seated(actors)
+    with pytest.raises(IncompatibleError, match="got a Stranger where nobody else learns"):
+        run(climbing(arms={"a": [rommeo_q(), Stranger()]}), tmp_path)
+
+
+def test_arms_are_played_one_by_one() -> None:
+    """Arms that are played as one have their replicates side by side, and would meet."""
+    levels = {name: {"temperature": name} for name in ("a", "b")}
+    arms = {"a": rommeo_q(temperature=0.1), "b": rommeo_q(temperature=0.2)}
+    experiment = climbing(arms=arms, levels=levels, replicates=3)
+    assert len(together(experiment)) == 1
+    watched = experiment.replace(evaluation=Evaluation(every=1, steps=1, seats={1: Stranger()}))
+    assert len(together(watched)) == 2
