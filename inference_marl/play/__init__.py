@@ -7,5 +7,16 @@ from inference_marl.play.learning import update
 from inference_marl.play.population import Population
 from inference_marl.play.simulator import GameSimulator, simulate
 from inference_marl.play.tasks import Tasks
+from inference_marl.play.trials import TrialEvaluation
 
-__all__ = ["Collector", "Evaluation", "Functional", "GameSimulator", "Population", "Tasks", "simulate", "update"]
+__all__ = [
+    "Collector",
+    "Evaluation",
+    "Functional",
+    "GameSimulator",
+    "Population",
+    "Tasks",
+    "TrialEvaluation",
+    "simulate",
+    "update",
+]
