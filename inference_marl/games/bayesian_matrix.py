@@ -22,8 +22,9 @@ class BayesianMatrixGame(BayesianGame):
     Seat 0 observes nothing but 0, so what it knows of the opponent it has to remember. Seat 1 observes its type, the
     probabilities of its actions, by which `learners.bayesian.PlaysItsType` plays.
 
-    With rock, paper and scissors against Dirichlet(1), who plays best responses to the posterior mean of the strategy
-    gets .25 per round after one round, .306 after 2, .366 after 5, .406 after 15 and .439 after 75; who knows it .449.
+    In rock, paper, scissors against Dirichlet(1), best responses to the posterior mean get 1/4 per round after one
+    round, .300 after 2, .357 after 5, .404 after 15 and .436 after 75 (`learners.bayesian.BayesOracle`); who knows the
+    type gets 4/9.
 
     Args:
         payoff: see `MatrixGame`; of two agents.
