@@ -122,6 +122,7 @@ GAMES: dict[str, list[Callable[[], Game]]] = {
         lambda: games.Guard({"training": games.UniformTypes(-0.7, 0.7, 4), "far": games.ShellTypes(0.8, 1, 3)}),
         lambda: games.Guard({"one": games.ListedTypes([[0.5] * 7])}, 3, rewards="no_negative"),
     ],
+    "KuhnPoker": [lambda: games.KuhnPoker({"all": games.UniformTypes(0, 1, 4)})],
     "Crypto": [games.Crypto, lambda: games.Crypto(3, 5, actions="continuous")],
     "MeetingGrid": [
         games.MeetingGrid,
@@ -374,7 +375,7 @@ LEARNER_GAMES["any"] = [*LEARNER_GAMES["discrete"], *LEARNER_GAMES["box"]]
 ELBO = {"elbo", "elbo_reward", "elbo_entropy", "elbo_kl", "elbo_gap"}
 METRICS = ELBO | {"total_correlation"}
 DO_NOT_LEARN = ("Stationary", "Population", "Scripted", "CoinTaker", "BayesOracle")
-ELSEWHERE = {"Frozen", "PlaysItsType", "Raiders"}
+ELSEWHERE = {"Frozen", "KuhnPlayer", "PlaysItsType", "Raiders"}
 """Frozen is driven by the runs that it needs, in tests/runs; scripts of single seats in tests/learners."""
 
 

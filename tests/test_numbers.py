@@ -35,6 +35,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "BayesianMatrixGame": {"payoff": "rock_paper_scissors", "populations": {"all": DirichletTypes(1.0, 3)}},
     "DirichletTypes": {"concentration": 1.0, "count": 3},
     "Guard": {"populations": {"all": UniformTypes(-1.0, 1.0, 3)}},
+    "KuhnPoker": {"populations": {"all": UniformTypes(0.0, 1.0, 3)}},
     "ListedTypes": {"points": [[0.5, 0.5]]},
     "ShellTypes": {"inner": 0.5, "outer": 1.0, "count": 3},
     "TrialEvaluation": {"every": 10},

@@ -25,6 +25,7 @@ from inference_marl.games.differential import (
 from inference_marl.games.grid import MeetingGrid
 from inference_marl.games.guard import Guard
 from inference_marl.games.hidden_types import DirichletTypes, ListedTypes, ShellTypes, Types, UniformTypes
+from inference_marl.games.kuhn import KuhnPoker
 from inference_marl.games.matrix import MatrixGame
 from inference_marl.games.particles import (
     Adversary,
@@ -55,6 +56,7 @@ __all__ = [
     "DifferentialGame",
     "DirichletTypes",
     "Guard",
+    "KuhnPoker",
     "ListedTypes",
     "MatchingPenniesContinuous",
     "MatrixGame",
