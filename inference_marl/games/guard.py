@@ -51,7 +51,7 @@ class Guard(BayesianGame):
         populations: opponents by the names of their populations; see `BayesianGame`.
         size: how many defenders, and raiders.
         horizon: steps per episode. A time limit: no step terminates.
-        rewards: `dense` as above; `no_negative` for `max(r, 0)`, with which only good defence is told from bad.
+        rewards: `dense` as above; `no_negative` for `max(r, 0)`, so that a bad defence is no worse than none.
 
     Attributes:
         type_names: of the numbers in a type.

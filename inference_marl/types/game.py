@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -139,7 +138,7 @@ class Game(Described, ABC):
     metrics: tuple[Metric, ...] = ()
     episode_metrics: tuple[Metric, ...] = ()
     tasks: int | None = None
-    populations: Mapping[str, range] = MappingProxyType({})
+    populations: Mapping[str, range] = {}
 
     @property
     def agents(self) -> int:

@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 
 from inference_marl.config.build import construct
+from inference_marl.config.together import together
 from inference_marl.experiment import Experiment
 from inference_marl.games import (
     BayesianGame,
@@ -27,6 +28,7 @@ from inference_marl.games import (
     UniformTypes,
 )
 from inference_marl.learners import Stationary
+from inference_marl.learners.bayesian import BayesOracle, PlaysItsType
 from inference_marl.play import Collector, GameSimulator, Tasks
 from inference_marl.types import Game
 
@@ -172,6 +174,23 @@ def test_refuses_populations(populations: Any, message: str) -> None:
 def test_refuses_types(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
+
+
+def test_arms_of_an_ablation_meet_the_same_opponents() -> None:
+    """They are not played as one, in which they would be replicates with other numbers."""
+    populations: Mapping[str, Types] = {"training": DirichletTypes(1.0, 6)}
+    arms = {name: [BayesOracle(concentration=size), PlaysItsType()] for name, size in (("a", 1.0), ("b", 2.0))}
+    levels = {name: {"prior": name} for name in arms}
+    made = Experiment(BayesianMatrixGame(RPS, populations, horizon=2), arms, replicates=3, levels=levels)  # type: ignore[arg-type]
+    assert [len(each.arms) for each in together(made)] == [1, 1]
+
+
+def test_a_game_paid_in_other_units_has_the_same_opponents() -> None:
+    for game in (guard(), MatrixGame()):
+        scaled = pickle.loads(pickle.dumps(Scaled(game, 2.0)))
+        assert scaled.populations == game.populations
+        for population in game.populations:
+            assert (types_of(scaled, population) == types_of(game, population)).all()
 
 
 # Repeated matrix games
