@@ -39,8 +39,8 @@ class Experiment(Described):
             an ablation that differ in numbers only are played as one, and draw what they would draw alone.
         evaluation: how what has been learned is watched apart from learning; not at all if `None`. Several by name
             (letters, digits and `_`) have metrics of their own, `evaluation_reward_<name>`.
-        tasks: what varies between episodes: which of a game's variants, or which of a population's members; nothing if
-            `None`.
+        tasks: what varies between episodes: which of a game's variants or hidden opponents, or which of a population's
+            members; nothing if `None`.
         collect: joint actions per environment that are played before everybody learns from them; `steps` and what is
             recorded every so many steps are multiples of it.
         updates: how often everybody learns then.
@@ -111,14 +111,13 @@ class Experiment(Described):
                 "not recorded, expected 0"
             )
         self.record_actions = record_actions
-        self.collect, self.updates, self.evaluation, self.tasks = collect, updates, evaluation, tasks
+        self.collect, self.updates, self.evaluation = collect, updates, evaluation
         self.checkpoint_every, self.threads = checkpoint_every, threads
         self.device: str = arguments(self)["device"]
         self.published, self.source, self.levels = published or {}, source, levels or {}
         self._check_numbers()
         self.evaluations = self._checked_evaluations()
-        if tasks is not None:
-            tasks.check(game)
+        self.tasks = None if tasks is None else tasks.of(game)
         self.check_names(arms)
         for name, arm in self.arms.items():
             seated: list[Any] = arm if isinstance(arm, list) else [arm]

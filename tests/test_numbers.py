@@ -18,20 +18,28 @@ from inference_marl import guides, models
 from inference_marl.config.build import available
 from inference_marl.described import RANGES, Described, In, Positive, arguments, hyperparameters, watch
 from inference_marl.experiment import Experiment
-from inference_marl.games import MatrixGame, Rendezvous
+from inference_marl.games import DirichletTypes, MatrixGame, Rendezvous, UniformTypes
 from inference_marl.inference.noise import NormalNoise
 from inference_marl.inference.schedules import ByReplicate, Constant, Linear, Schedule, current
 from inference_marl.learners import Maddpg, Rommeo, Stationary
 from inference_marl.learners.tabular import PHC, Boltzmann, EpsilonGreedy, IndependentQ
 from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.models import TabularCritic
-from inference_marl.play import Evaluation, Tasks
+from inference_marl.play import Evaluation, Tasks, TrialEvaluation
 from inference_marl.types import Learner, Seat
 from tests.config.small_files import refused, with_overrides
 
 NEEDED: dict[str, dict[str, Any]] = {
     "OfRange": {"fraction": 0.1},
     "Scaled": {"game": MatrixGame("climbing")},
+    "BayesianMatrixGame": {"payoff": "rock_paper_scissors", "populations": {"all": DirichletTypes(1.0, 3)}},
+    "DirichletTypes": {"concentration": 1.0, "count": 3},
+    "Guard": {"populations": {"all": UniformTypes(-1.0, 1.0, 3)}},
+    "KuhnPoker": {"populations": {"all": UniformTypes(0.0, 1.0, 3)}},
+    "ListedTypes": {"points": [[0.5, 0.5]]},
+    "ShellTypes": {"inner": 0.5, "outer": 1.0, "count": 3},
+    "TrialEvaluation": {"every": 10},
+    "UniformTypes": {"low": -1.0, "high": 1.0, "count": 3},
     "Amortised": {"conditional": guides.Tabular()},
     "BernoulliOptimality": {"upper": 1.0},
     "ByReplicate": {"values": [0.1, 0.2]},
@@ -69,6 +77,7 @@ ANY_NUMBER = {
     *("Linear.end", "Linear.start", "MatrixGame.k", "MatrixGame.memory", "MatrixGame.success_reward"),
     *("MaxOfTwoQuadratics.global_centre", "MaxOfTwoQuadratics.local_centre", "MaxOfTwoQuadratics.success_reward"),
     *("MeetingGrid.goals", "MeetingGrid.starts", "MeetingGrid.walls", "NetworkCritic.initial", "Stationary.action"),
+    *("ListedTypes.points", "UniformTypes.low", "UniformTypes.high", "TrialEvaluation.success_reward"),
     *("RiskyBridge.loss", "RiskyBridge.prize", "RiskyBridge.safe", "Scaled.offset", "TabularCritic.initial"),
     *(f"{learner}.initial" for learner in available()["learners"]),
     *(f"{game}.{end}" for game in available()["games"] for end in ("low", "high")),
@@ -91,7 +100,7 @@ def every_class() -> Iterator[type[Described]]:
         if cls.__name__ in names and cls.__module__.startswith("inference_marl."):
             named.add(cls)
     assert {cls.__name__ for cls in named} == names
-    yield from sorted({*named, Experiment, Evaluation, Tasks}, key=lambda cls: cls.__name__)
+    yield from sorted({*named, Experiment, Evaluation, Tasks, TrialEvaluation}, key=lambda cls: cls.__name__)
 
 
 def places(hint: Any, stated: In | None = None) -> Iterator[tuple[Callable[[Any], Any], In | None, type]]:

@@ -383,6 +383,7 @@ def available() -> dict[str, dict[str, str]]:
     kinds: dict[str, tuple[type, ...]] = {
         "games": (Game,),
         "simulators": (ForeignGame,),
+        "types of opponents": (inference_marl.games.Types,),
         "learners": (Actor, inference_marl.Frozen),  # which is imported when it is first asked for
         "opponent priors": (models.OpponentPrior,),
         "transitions": (models.TransitionModel,),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from inference_marl.games.actions import check_actions
+from inference_marl.games.bayesian import BayesianGame
+from inference_marl.games.bayesian_matrix import BayesianMatrixGame
 from inference_marl.games.coins import CoinGame
 from inference_marl.games.differential import (
     DifferentialGame,
@@ -21,6 +23,9 @@ from inference_marl.games.differential import (
     ZeroSum,
 )
 from inference_marl.games.grid import MeetingGrid
+from inference_marl.games.guard import Guard
+from inference_marl.games.hidden_types import DirichletTypes, ListedTypes, ShellTypes, Types, UniformTypes
+from inference_marl.games.kuhn import KuhnPoker
 from inference_marl.games.matrix import MatrixGame
 from inference_marl.games.particles import (
     Adversary,
@@ -44,9 +49,15 @@ if TYPE_CHECKING:
 __all__ = [
     "PAYOFFS",
     "Adversary",
+    "BayesianGame",
+    "BayesianMatrixGame",
     "CoinGame",
     "Crypto",
     "DifferentialGame",
+    "DirichletTypes",
+    "Guard",
+    "KuhnPoker",
+    "ListedTypes",
     "MatchingPenniesContinuous",
     "MatrixGame",
     "MaxOfTwoQuadratics",
@@ -60,12 +71,15 @@ __all__ = [
     "RiskyBridge",
     "Rotational",
     "Scaled",
+    "ShellTypes",
     "SpeakerListener",
     "Spread",
     "StochasticGame",
     "Tag",
     "Trigonometric",
     "TwoAgentGame",
+    "Types",
+    "UniformTypes",
     "Variants",
     "Wolf",
     "ZeroSum",

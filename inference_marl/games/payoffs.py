@@ -90,6 +90,11 @@ PAYOFFS: dict[str, NamedPayoff] = {
         [[[1, -1], [-1, 1]], [[-1, 1], [1, -1]]],
         common=False,
     ),
+    "rock_paper_scissors": NamedPayoff(
+        "Osborne and Rubinstein (1994), 'A course in game theory'; 1 for who wins, -1 for who loses.",
+        [[[0, -1, 1], [1, 0, -1], [-1, 1, 0]], [[0, 1, -1], [-1, 0, 1], [1, -1, 0]]],
+        common=False,
+    ),
     "harmony": NamedPayoff(
         "Rapoport and Guyer (1966), ordinal payoffs; values of mapr2. Action 0 is dominant for both.",
         [[[4, 3], [2, 1]], [[4, 2], [3, 1]]],

@@ -39,6 +39,7 @@ class Scaled(Game):
             "metrics",
             "episode_metrics",
             "tasks",
+            "populations",
         ):
             setattr(self, name, getattr(game, name))
         self.success_reward = None if game.success_reward is None else factor * game.success_reward + offset
@@ -75,6 +76,10 @@ class Scaled(Game):
     def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
         """Those of the other game."""
         return self.game.scores(policies)
+
+    def hidden_type(self, task: Tensor) -> Tensor | None:
+        """That of the other game."""
+        return self.game.hidden_type(task)
 
     def judge(self, state: State) -> Mapping[str, Tensor]:
         """That of the other game."""

@@ -8,6 +8,7 @@ from inference_marl.play.population import Population
 from inference_marl.play.simulator import GameSimulator, simulate
 from inference_marl.play.stranger import Stranger
 from inference_marl.play.tasks import Tasks
+from inference_marl.play.trials import TrialEvaluation
 
 __all__ = [
     "Collector",
@@ -17,6 +18,7 @@ __all__ = [
     "Population",
     "Stranger",
     "Tasks",
+    "TrialEvaluation",
     "simulate",
     "update",
 ]

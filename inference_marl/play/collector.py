@@ -213,7 +213,7 @@ class Collector:
         else:
             self._left = self._left - begins.long()
             due = begins & (self._left <= 0)
-        drawn = self.tasks.draw(*self.simulator.shape, begins.device, [self.seed, self._draws])
+        drawn = self.tasks.draw(*self.simulator.shape, begins.device, [self.seed, self._draws], self._task)
         kept = torch.full_like(drawn, self.tasks.episodes)
         self._task = drawn if self._task is None else torch.where(due, drawn, self._task)
         self._left = kept if self._left is None else torch.where(due, kept, self._left)

@@ -91,7 +91,7 @@ class Evaluation(Described):
         if self.steps is None and here.horizon is None:
             raise ValueError("steps: got null for a game without horizon, expected a positive integer")
         if self.tasks is not None:
-            self.tasks.check(here)
+            self.tasks.of(here)
 
     def declared(self, game: Game) -> tuple[Metric, ...]:
         """What `measure` may return for learners of `game`."""
@@ -132,7 +132,8 @@ class Evaluation(Described):
             with closing(
                 simulate(here, seat.replicates, self.environments, seat.device, seat.dtype, _apart(self.seed))
             ) as simulator:
-                collector = Collector(simulator, actors, self.explore, self.tasks, self.seed)
+                tasks = None if self.tasks is None else self.tasks.of(here)
+                collector = Collector(simulator, actors, self.explore, tasks, self.seed)
                 return collector.collect(steps or self.steps or here.horizon or 1)
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,47 +17,101 @@ from inference_marl.types import Game, kept_streams, seed_streams
 class Tasks(Described):
     """A distribution over tasks, each of which is kept for some episodes.
 
-    A task is a number: which variant of a game is played (`games.Variants`), or which member of a `Population` sits in
-    a seat. It is part of the game, never of an observation, so learners have to find it out. Tasks depend on the seed
-    only: every arm meets the same ones. Two of these with different `ids` are a training and a held-out set.
+    A task is a number: which variant of a game is played (`games.Variants`), which opponent is met whose type only
+    itself observes (`games.BayesianGame`), or which member of a `Population` sits in a seat. It is part of the game,
+    never of what learners observe, so they have to find it out. Tasks depend on the seed only: every arm meets the same
+    ones. Two of these with different `ids` are a training and a held-out set.
 
     Args:
         ids: the tasks that may be drawn.
         weights: how probable each is, up to a factor; all alike if `None`.
         episodes: how many episodes a task is kept for, in every environment on its own.
+        population: instead of `ids`, the tasks of the game's population of that name, see `Game.populations`.
+        order: `random` for independent draws; `in_turn` for the first task in the first environment, the second in the
+            second and so on, so that environments differ if there are enough tasks, and the next one after that.
 
     Raises:
-        ValueError: if there are no tasks, one is negative or there twice, or weights are not one positive number each.
+        ValueError: if there are no tasks, one is negative or there twice, weights are not one positive number each, or
+            tasks in turn have any.
     """
 
-    def __init__(self, ids: Sequence[Whole], weights: Sequence[Positive] | None = None, episodes: Count = 1) -> None:
-        self.ids, self.episodes = list(ids), episodes
-        if not self.ids or len(set(self.ids)) < len(self.ids):
-            raise ValueError(f"ids: got {ids}, expected at least one task, and none twice")
-        self.weights = [1.0] * len(self.ids) if weights is None else list(weights)
-        if len(self.weights) != len(self.ids):
-            raise ValueError(f"weights: got {weights}, expected one positive number for each of {len(self.ids)} ids")
+    def __init__(
+        self,
+        ids: Sequence[Whole] | None = None,
+        weights: Sequence[Positive] | None = None,
+        episodes: Count = 1,
+        population: str | None = None,
+        order: Literal["random", "in_turn"] = "random",
+    ) -> None:
+        self.population, self.episodes, self.order, self.weights = population, episodes, order, weights
+        self.ids = None if ids is None else list(ids)
+        if self.ids is not None and population is not None:
+            raise ValueError(f"population: got {population} beside ids, expected only one of the two")
+        if population is None and (not self.ids or len(set(self.ids)) < len(self.ids)):
+            raise ValueError(f"ids: got {ids}, expected at least one task, and none twice, or the name of a population")
+        if weights is not None and order == "in_turn":
+            raise ValueError(f"weights: got {weights} of tasks in turn, expected none: each has its turn")
+        self._check_weights()
 
-    def check(self, game: Game) -> None:
-        """Refuse tasks that a game with variants does not know (`ValueError`); others leave it to their actors."""
-        if game.tasks is not None and max(self.ids) >= game.tasks:
+    def of(self, game: Game) -> Tasks:
+        """These tasks of a game, by their numbers.
+
+        Raises:
+            ValueError: if a game with variants does not know one, or has no such population; those without leave it to
+                their actors. The message begins with `tasks`.
+        """
+        name = type(game).__name__
+        if self.population is not None and self.population not in game.populations:
+            known = f"one of {', '.join(game.populations)}" if game.populations else f"ids: {name} has no populations"
+            raise ValueError(f"tasks.population: got {self.population}, expected {known}")
+        found = copy.copy(self)
+        if self.population is not None:
+            found.ids = list(game.populations[self.population])
+            found._check_weights("tasks.")
+        elif self.ids is not None and game.tasks is not None and max(self.ids) >= game.tasks:
             raise ValueError(
-                f"tasks.ids: got {max(self.ids)}, expected at most {game.tasks - 1}: {type(game).__name__} has "
-                f"{game.tasks} variants"
+                f"tasks.ids: got {max(self.ids)}, expected at most {game.tasks - 1}: {name} has {game.tasks} variants"
             )
+        return found
 
-    def draw(self, replicates: int, environments: int, device: torch.device, seed: Sequence[int]) -> Tensor:
-        """Independent tasks, int64, `replicates x environments`; torch's stream is left as it was.
+    def draw(
+        self,
+        replicates: int,
+        environments: int,
+        device: torch.device,
+        seed: Sequence[int],
+        before: Tensor | None = None,
+    ) -> Tensor:
+        """The next tasks, int64, `replicates x environments`; torch's stream is left as it was.
 
         Args:
             replicates: their number.
             environments: their number.
             device: where they live.
             seed: random seed, any sequence of non-negative integers.
+            before: the tasks before these; `None` if there are none.
+
+        Raises:
+            ValueError: if these are a population's, of no game yet; see `of`.
         """
+        if self.ids is None:
+            raise ValueError(f"population: got {self.population}, expected tasks of a game: Tasks.of(game)")
+        ids = torch.tensor(self.ids, device=device)
+        if self.order == "in_turn":
+            place = torch.arange(environments, device=device).expand(replicates, environments)
+            if before is not None:
+                place = (before.unsqueeze(-1) == ids).long().argmax(-1) + 1
+            return ids[place % len(ids)]
         with kept_streams(device):
             seed_streams(int(np.random.SeedSequence(seed).generate_state(1)[0]), device)
             uniform = torch.rand(replicates, environments, dtype=torch.float64, device=device)
-        edges = torch.tensor(self.weights, dtype=torch.float64, device=device).cumsum(0)
+        weights = [1.0] * len(ids) if self.weights is None else list(self.weights)
+        edges = torch.tensor(weights, dtype=torch.float64, device=device).cumsum(0)
         which = torch.bucketize(uniform * edges[-1], edges[:-1], right=True)
-        return torch.tensor(self.ids, device=device)[which]
+        return ids[which]
+
+    def _check_weights(self, prefix: str = "") -> None:
+        """Refuse weights that are not one for each task (`ValueError`), once it is known how many there are."""
+        weights, ids = self.weights, self.ids
+        if weights is not None and ids is not None and len(weights) != len(ids):
+            raise ValueError(f"{prefix}weights: got {weights}, expected a positive number for each of {len(ids)} tasks")

@@ -122,6 +122,7 @@ class Game(Described, ABC):
         episode_metrics: what `judge` returns. Runs record it of training and, as `evaluation_<name>`, of evaluations;
             records during which no episode has ended lack it.
         tasks: how many variants `reset` knows, the tasks `0, 1, ...`; `None` for games without variants.
+        populations: which of the tasks belong together, by name, such as a training and a held-out set.
     """
 
     observations: tuple[Space, ...]
@@ -137,6 +138,7 @@ class Game(Described, ABC):
     metrics: tuple[Metric, ...] = ()
     episode_metrics: tuple[Metric, ...] = ()
     tasks: int | None = None
+    populations: Mapping[str, range] = {}
 
     @property
     def agents(self) -> int:
@@ -209,6 +211,19 @@ class Game(Described, ABC):
             One number per replicate, `replicates`, by the name of its metric.
         """
         return {}
+
+    def hidden_type(self, task: Tensor) -> Tensor | None:
+        """What a task stands for, where that is a point, such as the private type of an opponent; `None` by default.
+
+        For analysis, and for oracles: learners that set `reads_task`.
+
+        Args:
+            task: int64, `replicates x environments`.
+
+        Returns:
+            float64, `replicates x environments x features`.
+        """
+        return None
 
     def judge(self, state: State) -> Mapping[str, Tensor]:
         """Numbers by which the game's literature judges episodes, as `episode_metrics` declares; none by default.

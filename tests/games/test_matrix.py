@@ -44,6 +44,11 @@ EXPECTED: dict[str, tuple[list[list[float]], list[list[float]], list[tuple[int, 
     "chicken": ([[3, 2], [4, 1]], [[3, 4], [2, 1]], None),
     "battle_of_the_sexes": ([[2, 0], [0, 1]], [[1, 0], [0, 2]], None),
     "matching_pennies": ([[1, -1], [-1, 1]], [[-1, 1], [1, -1]], None),
+    "rock_paper_scissors": (
+        [[0, -1, 1], [1, 0, -1], [-1, 1, 0]],
+        [[0, 1, -1], [-1, 0, 1], [1, -1, 0]],
+        None,
+    ),
     "harmony": ([[4, 3], [2, 1]], [[4, 2], [3, 1]], [(0, 0)]),
 }
 

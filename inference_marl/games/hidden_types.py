@@ -1,0 +1,141 @@
+"""Populations of opponents: distributions of the private types that tell one from another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_marl.described import Count, Described, NotNegative, Positive, Whole
+from inference_marl.games.tables import numbers
+
+Point = npt.NDArray[np.float64]
+"""One opponent's type, `features`."""
+
+
+class Types(Described, ABC):
+    """So many opponents, and where their types are from.
+
+    Attributes:
+        count: how many opponents there are in each replicate.
+        seed: random seed. An opponent's type depends on it, the replicate and the opponent's task alone.
+    """
+
+    count: int
+    seed: int = 0
+
+    @abstractmethod
+    def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
+        """The type of one opponent.
+
+        Args:
+            features: numbers in it.
+            number: which of the population's opponents it is, from 0.
+            random: random numbers of this opponent alone.
+
+        Raises:
+            ValueError: if types do not have so many numbers. The message begins with the argument.
+        """
+
+
+class UniformTypes(Types):
+    """Types that are drawn uniformly from a box.
+
+    Args:
+        low: the least of each number, or of all.
+        high: the largest.
+        count: opponents in each replicate.
+        seed: see `Types`.
+
+    Raises:
+        ValueError: if a number of `low` is above that of `high`.
+    """
+
+    def __init__(
+        self, low: float | Sequence[float], high: float | Sequence[float], count: Count, seed: Whole = 0
+    ) -> None:
+        self.low, self.high, self.count, self.seed = low, high, count, seed
+        lengths = {np.size(each) for each in (low, high) if np.ndim(each)}
+        if len(lengths) > 1 or 0 in lengths or not np.all(np.less_equal(low, high)):
+            raise ValueError(f"low: got {low} with high = {high}, expected as many numbers, none above its high")
+
+    def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
+        """A point of the box."""
+        low, high = (_sized(name, getattr(self, name), features) for name in ("low", "high"))
+        return random.uniform(low, high)
+
+
+class ShellTypes(Types):
+    """Types far from the middle on every axis: sizes are drawn uniformly from an interval, signs from both.
+
+    Args:
+        inner: the least absolute value of each number.
+        outer: the largest.
+        count: opponents in each replicate.
+        seed: see `Types`.
+
+    Raises:
+        ValueError: if `inner` is above `outer`.
+    """
+
+    def __init__(self, inner: NotNegative, outer: Positive, count: Count, seed: Whole = 0) -> None:
+        self.inner, self.outer, self.count, self.seed = inner, outer, count, seed
+        if inner > outer:
+            raise ValueError(f"inner: got {inner}, expected at most outer = {outer}")
+
+    def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
+        """A size and a sign for each number."""
+        signs = 2.0 * random.integers(2, size=features) - 1.0
+        return signs * random.uniform(self.inner, self.outer, features)
+
+
+class DirichletTypes(Types):
+    """Types that are probabilities, such as mixed strategies, from a Dirichlet distribution.
+
+    Args:
+        concentration: of each probability, or of all; 1 is uniform over the simplex, less means nearer to its corners.
+        count: opponents in each replicate.
+        seed: see `Types`.
+    """
+
+    def __init__(self, concentration: Positive | Sequence[Positive], count: Count, seed: Whole = 0) -> None:
+        self.concentration, self.count, self.seed = concentration, count, seed
+
+    def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
+        """A point of the simplex."""
+        return random.dirichlet(_sized("concentration", self.concentration, features))
+
+
+class ListedTypes(Types):
+    """Types that are given, the same in all replicates.
+
+    Args:
+        points: one per opponent.
+
+    Raises:
+        ValueError: if they are not equally long lists of numbers.
+    """
+
+    def __init__(self, points: Sequence[Sequence[float]]) -> None:
+        table = numbers("points", points)
+        if table.dim() != 2:
+            raise ValueError(f"points: got {points}, expected a list of numbers for each opponent")
+        self.points, self.count = table.numpy(), len(table)
+
+    def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
+        """The point of that number."""
+        return _sized("points", self.points[number], features)
+
+
+def _sized(name: str, value: float | Sequence[float] | Point, features: int) -> Point:
+    """One number per feature.
+
+    Raises:
+        ValueError: if there are others than one, or one each.
+    """
+    found = np.asarray(value, dtype=np.float64)
+    if found.ndim and found.shape != (features,):
+        raise ValueError(f"{name}: got {found.size} numbers, expected {features}, those of a type in this game")
+    return np.broadcast_to(found, (features,))
