@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 
 from inference_marl.described import Count, Described, In, arguments, within
-from inference_marl.play import Evaluation, Tasks
+from inference_marl.play import Evaluation, Stranger, Tasks
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, ForeignGame, Game, Metric, Seat, Team
@@ -154,6 +154,11 @@ class Experiment(Described):
             key = f"evaluation.{name}" if name else "evaluation"
             with within(key):
                 evaluation.check(self.game)
+            for seat, guest in evaluation.guests.items():
+                if isinstance(guest, Stranger) and self.replicates < 2:
+                    raise ValueError(
+                        f"{key}.seats.{seat}: got a Stranger and 1 replicate, expected at least two: the next one trains it"
+                    )
             if self.steps % (every := evaluation.every) or every % self.record_every:
                 raise ValueError(
                     f"{key}.every: got {every}, expected a divisor of steps = {self.steps} and a multiple of "

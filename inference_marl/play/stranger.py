@@ -41,13 +41,7 @@ class Stranger(Actor):
 
     @classmethod
     def of(cls, actor: Actor) -> Stranger:
-        """A stranger in the place of `actor`, who plays by what that one has learned by then.
-
-        Raises:
-            IncompatibleError: if there is one replicate only.
-        """
-        if actor.seat.replicates < 2:
-            raise IncompatibleError("Stranger got 1 replicate, expected at least two: it is trained by another one")
+        """A stranger in the place of `actor`, who plays by what that one has learned by then."""
         made = cls()
         # Not registered: it belongs to the arm.
         made.__dict__ |= {"who": actor, "seat": actor.seat, "reads_task": actor.reads_task}

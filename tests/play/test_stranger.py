@@ -74,9 +74,9 @@ def test_a_script_with_a_memory_is_its_own_like() -> None:
 
 
 def test_it_needs_another_replicate_and_somebody_else(tmp_path: Path) -> None:
-    actors, evaluation = bound(MatrixGame("stag_hunt", horizon=5), rommeo_q(), replicates=1)
-    with pytest.raises(IncompatibleError, match=r"^seats\.1: Stranger got 1 replicate, expected at least two"):
-        evaluation.seated(actors)
+    watched = {"strangers": Evaluation(every=1, steps=1, seats={1: Stranger()})}
+    with pytest.raises(ValueError, match=r"^evaluation\.strangers\.seats\.1: got a Stranger and 1 replicate"):
+        climbing(replicates=1, evaluation=watched)
     with pytest.raises(IncompatibleError, match="got a Stranger where nobody else learns"):
         run(climbing(arms={"a": [rommeo_q(), Stranger()]}), tmp_path)
 
