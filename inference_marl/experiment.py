@@ -157,7 +157,7 @@ class Experiment(Described):
             for seat, guest in evaluation.guests.items():
                 if isinstance(guest, Stranger) and self.replicates < 2:
                     raise ValueError(
-                        f"{key}.seats.{seat}: got a Stranger and 1 replicate, expected two or more: another one trains it"
+                        f"{key}.seats.{seat}: got a Stranger and 1 replicate, expected at least two replicates"
                     )
             if self.steps % (every := evaluation.every) or every % self.record_every:
                 raise ValueError(
