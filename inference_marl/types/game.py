@@ -158,6 +158,17 @@ class Game(Described, ABC):
         part of the state, never of an observation; other games ignore it.
         """
 
+    def hidden_type(self, task: Tensor) -> Tensor | None:
+        """What a task hides from learners, as numbers, for oracles and analyses; `None` if it is not known.
+
+        Args:
+            task: int64, `replicates x environments`.
+
+        Returns:
+            `replicates x environments x features`, such as the parameters of the opponents' policies.
+        """
+        return None
+
     def observe(self, state: State) -> Observed:
         """What each agent observes in a state: its entry `obs`, in games with `shared_observation`."""
         if not self.shared_observation:
