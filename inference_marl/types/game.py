@@ -158,17 +158,6 @@ class Game(Described, ABC):
         part of the state, never of an observation; other games ignore it.
         """
 
-    def hidden_type(self, task: Tensor) -> Tensor | None:
-        """What a task hides from learners, as numbers, for oracles and analyses; `None` if it is not known.
-
-        Args:
-            task: int64, `replicates x environments`.
-
-        Returns:
-            `replicates x environments x features`, such as the parameters of the opponents' policies.
-        """
-        return None
-
     def observe(self, state: State) -> Observed:
         """What each agent observes in a state: its entry `obs`, in games with `shared_observation`."""
         if not self.shared_observation:
@@ -220,6 +209,19 @@ class Game(Described, ABC):
             One number per replicate, `replicates`, by the name of its metric.
         """
         return {}
+
+    def hidden_type(self, task: Tensor) -> Tensor | None:
+        """What a task stands for, where that is a point, such as the private type of an opponent; `None` by default.
+
+        For analysis, and for oracles: learners that set `reads_task`.
+
+        Args:
+            task: int64, `replicates x environments`.
+
+        Returns:
+            float64, `replicates x environments x features`.
+        """
+        return None
 
     def judge(self, state: State) -> Mapping[str, Tensor]:
         """Numbers by which the game's literature judges episodes, as `episode_metrics` declares; none by default.

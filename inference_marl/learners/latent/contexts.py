@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import field
 from typing import ClassVar, NamedTuple
@@ -57,44 +58,50 @@ class Drawn(NamedTuple):
 
 @hyperparameters
 class Context(Part):
-    """Base, which by itself knows nothing: what is believed is a function of evidence, which is gathered in a memory.
+    """Base: what is believed of opponents is a function of evidence, which is gathered in a memory.
 
     Attributes:
         features: of what is believed.
         is_point: whether beliefs are points, and not normals.
         is_told: whether it is told the task.
+        needs_tasks: whether it has to be known which episodes are against the same opponents.
     """
 
     is_point: ClassVar[bool] = True
     is_told: ClassVar[bool] = False
+    needs_tasks: ClassVar[bool] = True
 
     features: int = field(init=False)
     layout: Rows = field(init=False)
 
     def setup(self) -> None:
         """Know how steps are read."""
-        self.layout, self.features = Rows(self.seat), 0
+        self.layout = Rows(self.seat)
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros in the seat's type."""
         return torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device)
 
+    @abstractmethod
     def initial_evidence(self, replicates: int, environments: int) -> Memory:
         """The evidence at the start of a trial, by name, `replicates x environments x ...`."""
-        return {}
+        raise NotImplementedError(f"{type(self).__name__}.initial_evidence is not defined")
 
     def begin(self, start: Start) -> Memory:
         """The evidence where tasks begin."""
         return self.initial_evidence(*start.episode.shape)
 
+    @abstractmethod
     def gather(self, evidence: Memory, rows: Tensor) -> Memory:
         """The evidence with a step more, `replicates x environments x row`."""
-        return {}
+        raise NotImplementedError(f"{type(self).__name__}.gather is not defined")
 
-    def read(self, evidence: Memory) -> Posterior | None:
-        """What is believed by the evidence, `replicates x environments x features`; `None` if nothing ever is."""
-        return None
+    @abstractmethod
+    def read(self, evidence: Memory) -> Posterior:
+        """What is believed by the evidence, `replicates x environments x features`."""
+        raise NotImplementedError(f"{type(self).__name__}.read is not defined")
 
+    @abstractmethod
     def draw(self, trials: Trials, groups: Tensor, count: int, by_episode: bool) -> Drawn:
         """Steps to learn from, and what is believed there, with gradients.
 
@@ -104,8 +111,7 @@ class Context(Part):
             count: steps of each task.
             by_episode: whether beliefs stay as they are in an episode.
         """
-        nothing = Posterior(self.zeros(*groups.shape, 1, 0))
-        return Drawn(trials.draw_steps(groups, count), nothing, nothing, 0)
+        raise NotImplementedError(f"{type(self).__name__}.draw is not defined")
 
 
 @hyperparameters
@@ -321,3 +327,31 @@ class Told(Context):
         """See `Context`."""
         told = Posterior(self.types(trials.table.task.gather(1, groups)).unsqueeze(2))
         return Drawn(trials.draw_steps(groups, count), told, told, 0)
+
+
+class _Nothing(Context):
+    """No evidence, no belief."""
+
+    needs_tasks = False
+
+    def setup(self) -> None:
+        super().setup()
+        self.features = 0
+
+    def initial_evidence(self, replicates: int, environments: int) -> Memory:
+        return {}
+
+    def gather(self, evidence: Memory, rows: Tensor) -> Memory:
+        return {}
+
+    def read(self, evidence: Memory) -> Posterior:
+        return Posterior(self.zeros(self.seat.replicates, self.seat.environments, 0))
+
+    def draw(self, trials: Trials, groups: Tensor, count: int, by_episode: bool) -> Drawn:
+        nothing = Posterior(self.zeros(*groups.shape, 1, 0))
+        return Drawn(trials.draw_steps(groups, count), nothing, nothing, 0)
+
+
+def nothing() -> Context:
+    """What `Pearl` has where its context is `None`, to be bound."""
+    return _Nothing()

@@ -35,7 +35,7 @@ def reading(how: Reads, believed: Posterior, z: Tensor) -> Tensor:
     return z if how == "draw" or believed.sd is None else torch.cat([believed.mean, believed.sd], -1)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class TrialModel:
     """What is seen in trials of some tasks, given z, which stands for the opponents of a task::
 
