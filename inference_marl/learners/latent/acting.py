@@ -28,7 +28,8 @@ from inference_marl.guides import CategoricalNetwork, TanhNormalNetwork
 from inference_marl.inference.conditional import Conditional, local_parameters
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.schedules import ByReplicate, Schedule
-from inference_marl.learners.latent.contexts import Context, GaussianFactors, Posterior, nothing
+from inference_marl.learners.latent.contexts import Context, Posterior, nothing
+from inference_marl.learners.latent.encoders import GaussianFactors
 from inference_marl.learners.latent.model import Reads, reading
 from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, Twins
 from inference_marl.learners.latent.rows import Rows
@@ -104,9 +105,16 @@ class LatentPolicy(Counting, Learner):
         self.actor = network(self.hidden).bind(seat, action, [Box(shape=features)])
         self.critics = Twins(seat, self._width(self.critic_reads), self.hidden)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        # At hand, since walking through small modules takes longer than moving them.
+        self._fast, self._slow = (tuple(twins.parameters()) for twins in (self.critics, self.target_critics))
         self.opponents = None
         if self.trained_by != "critic":
             self.opponents = OpponentActions(seat, self.belief.features, self.hidden, self.opponent_sd)
+        self._prepare_to_learn()
+
+    def _prepare_to_learn(self) -> None:
+        """Create optimisers, what the temperature is learnt by, and replay."""
+        seat = self.seat
         learnt = [module for module in (self.critics, self.belief, self.opponents) if module is not None]
         fitted = [parameter for module in learnt for parameter in module.parameters()]
         self.optimiser = self._optimiser("critics", fitted)
@@ -206,7 +214,10 @@ class LatentPolicy(Counting, Learner):
     @local_parameters()
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy, and what opponents are believed to do, if that is learnt: of `draws` draws of z."""
+        """The policy, and what opponents are believed to do, if that is learnt: of `draws` draws of z.
+
+        These are of the posterior by all that was seen, also where the policy is given an older one.
+        """
         found = dict(super().beliefs(obs, memory, draws))
         if self.opponents is None:
             return found

@@ -87,7 +87,7 @@ class TrialModel:
         """The model."""
         plates = OF_TASKS.open(self.seen.reward.shape)
         mean, sd = self.drawn.before
-        z = mean if sd is None else self._sampled(plates, dist.Normal(torch.zeros_like(mean), 1.0))
+        z = mean if sd is None else self._sampled(plates, dist.Normal(torch.zeros_like(mean), 1.0, validate_args=False))
         self.z = z.detach()
         believed = self.drawn.before if self.leads_encoder else self.drawn.before.detach()
         given = reading(self.critic_reads, believed, z if self.leads_encoder else self.z)
@@ -104,7 +104,7 @@ class TrialModel:
         """The guide: z given its context."""
         mean, sd = self.drawn.before
         if sd is not None:
-            self._sampled(OF_TASKS.open(self.seen.reward.shape), dist.Normal(mean, sd))
+            self._sampled(OF_TASKS.open(self.seen.reward.shape), dist.Normal(mean, sd, validate_args=False))
 
     def _sampled(self, plates: OpenPlates, normal: dist.Normal) -> Tensor:
         weight = self.kl_weight * self.seen.reward.shape[-1]
@@ -127,7 +127,7 @@ class TrialModel:
         if there is None:
             yield
             return
-        share = there.to(self.seen.reward.dtype).mean((1, 2), keepdim=True)
+        share = there.to(self.seen.reward.dtype).mean((1, 2), keepdim=True).clamp_min(1 / there[0].numel())
         only: Any = poutine.mask(mask=cast(torch.BoolTensor, there))
         with only, poutine.scale(scale=share.reciprocal()):
             yield
@@ -137,4 +137,4 @@ class TrialModel:
         there = self.drawn.steps.there
         if there is None:
             return values.mean((1, 2))
-        return (values * there).sum((1, 2)) / there.sum((1, 2))
+        return (values * there).sum((1, 2)) / there.sum((1, 2)).clamp_min(1)

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from inference_marl.described import hyperparameters
 from inference_marl.inference.conditional import local_parameters
-from inference_marl.inference.networks import track
+from inference_marl.inference.networks import track_each
 from inference_marl.inference.objectives import td_target
 from inference_marl.inference.optimise import frozen
 from inference_marl.inference.schedules import Number, current, over_events
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.learners.deterministic.base import CRITIC_LOSS
 from inference_marl.learners.latent.acting import LatentPolicy
-from inference_marl.learners.latent.contexts import Drawn, GaussianFactors, Posterior
+from inference_marl.learners.latent.contexts import Drawn, Posterior
+from inference_marl.learners.latent.encoders import GaussianFactors
 from inference_marl.learners.latent.model import TrialModel, reading
 from inference_marl.learners.latent.networks import Twins, joined
 from inference_marl.spaces import Discrete
@@ -145,7 +146,7 @@ class Pearl(LatentPolicy):
         model = self.model(drawn)
         self.optimiser.step(elbo_loss(self.elbo, model, model.guide, model.seen.reward[0].numel()))
         self._improve(model)
-        track(self.target_critics, self.critics, self.target_rate)
+        track_each(self._slow, self._fast, self.target_rate)
         self.updates += 1
         return self._said(model)
 
@@ -195,7 +196,7 @@ class Pearl(LatentPolicy):
 
     def _improve(self, model: TrialModel) -> None:
         """A step of the policy, then one of the temperature, if it is learnt; the encoder gets no gradient of it."""
-        with frozen(self.critics.parameters()):
+        with frozen(self._fast):
             value, log_policy = self._soft(self.critics, model.seen.obs, model.drawn.before.detach(), model.z)
             self.actor_optimiser.step(model.mean(self.alpha * log_policy - value))
         if self.temperature_optimiser is not None:

@@ -11,7 +11,7 @@ from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame
 from inference_marl.learners import Stationary
 from inference_marl.learners.latent import GaussianFactors, Pearl, Recurrent
-from inference_marl.learners.latent.contexts import LEAST_VARIANCE
+from inference_marl.learners.latent.encoders import LEAST_VARIANCE
 from inference_marl.learners.latent.rows import Rows
 from inference_marl.play import Collector, GameSimulator
 from inference_marl.types import Game

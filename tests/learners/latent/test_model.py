@@ -16,10 +16,11 @@ from inference_marl.games import MatrixGame
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.schedules import ByReplicate
 from inference_marl.inference.svi import elbo_loss
+from inference_marl.learners.latent import GaussianFactors, Pearl
 from inference_marl.learners.latent.model import CONTEXT, TrialModel
 from inference_marl.spaces import Discrete
 from tests.learners.boxes import bound
-from tests.learners.latent.matching import EPISODES, HORIZON, Matching, R, pearl, trained
+from tests.learners.latent.matching import EPISODES, HORIZON, SMALL, Matching, R, pearl, trained
 
 M, N = 2, 4
 
@@ -83,6 +84,31 @@ def test_the_loss_is_the_one_written_by_hand(context: str, trained_by: Any, crit
         found.append([value.detach(), *gradients(learner, value)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+
+
+def test_a_context_that_explains_itself_has_its_elbo() -> None:
+    """Of all tasks of an update: log P(b | s, z) summed over their contexts, minus the KLs with weight 1."""
+    explaining = GaussianFactors(latent=2, hidden=(8,), context_steps=3, least_context_steps=1, explains="context")
+    made = Pearl(context=explaining, **SMALL | {"trained_by": "opponents", "opponent_sd": 0.5})
+    learner, _ = trained(made, EPISODES * HORIZON + 2)
+    drawn = learner.belief.draw(learner.trials, learner.trials.draw_tasks(M), N, False)
+    there = drawn.steps.there
+    assert there is not None
+    assert there.shape == (R, M, 3)
+    model = learner.model(drawn)
+    steps = there.sum((1, 2)).double()
+    model.kl_weight = (M / steps).view(R, 1, 1)
+    torch.manual_seed(3)
+    mean, sd = drawn.before
+    (act,) = learner.opponents(model.seen.obs, mean + sd * torch.randn_like(mean))
+    elbo = (act.log_prob(model.seen.opponent_actions[0]) * there).sum((1, 2))
+    elbo = elbo - kl_divergence(dist.Normal(mean, sd), dist.Normal(0.0, 1.0)).sum((1, 2, 3))
+    both = [*learner.belief.parameters(), *learner.opponents.parameters()]
+    expected = torch.autograd.grad(-(elbo / steps).sum(), both, retain_graph=True)
+    torch.manual_seed(3)
+    every = gradients(learner, by_pyro(learner, model))[-len(both) :]
+    for one, other in zip(every, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("weight", [0.01, 2.0])
