@@ -46,7 +46,7 @@ class TrialModel:
         guide:  z ~ q(z | c)
 
     A normal of variance 1/2 has the squared error for its logarithm, so minus the ELBO is the critics' loss of PEARL
-    (Rakelly et al. 2019, Eq. 1 and Algorithm 1) but for a constant. The targets depend on z too, but no gradient goes
+    (Rakelly et al. 2019, Eq. 1 and 3) but for a constant. The targets depend on z too, but no gradient goes
     through them. Where the belief is a point, z is this point, and there is nothing that the guide would be about.
 
     The sites of z are in a scale in the guide as in the model: Pyro takes the scale of an analytic KL from the guide
