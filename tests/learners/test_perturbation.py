@@ -50,9 +50,8 @@ def test_weights_are_kept_only_where_they_earn_more() -> None:
     learner = played(game, Perturbation(hidden=[4]), Stationary(), 3, replicates=2)
     before = [value.clone() for value in learner.best.parameters()]
     tried = [value.clone() for value in learner.tried.parameters()]
-    collector = Collector(
-        GameSimulator(game, 2, 16), [learner, Stationary().bind(Seat(1, *[game.observations, game.action_spaces], 2))]
-    )
+    other = Stationary().bind(Seat(1, game.observations, game.action_spaces, 2))
+    collector = Collector(GameSimulator(game, 2, 16), [learner, other])
     newest = collector.collect(1)
     paid = newest.steps[0].rewards
     paid[0], paid[1] = 1e3, -1e3
@@ -67,5 +66,7 @@ def test_weights_are_kept_only_where_they_earn_more() -> None:
 
 def test_unbounded_actions_are_refused() -> None:
     seat = Seat(0, (Box(-1, 1),), (Box(),), 2)
-    with pytest.raises(IncompatibleError, match="Perturbation got actions .*, expected Discrete, or a Box with finite"):
+    with pytest.raises(
+        IncompatibleError, match=r"Perturbation got actions .*, expected Discrete, or a Box with finite"
+    ):
         Perturbation().bind(seat)
