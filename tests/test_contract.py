@@ -75,7 +75,7 @@ from inference_marl.models import (
     TabularCritic,
     Uniform,
 )
-from inference_marl.play import Collector, Functional, GameSimulator, Population, update
+from inference_marl.play import Collector, Functional, GameSimulator, Population, Tasks, update
 from inference_marl.play.learning import snapshots
 from inference_marl.spaces import Box, Discrete, Space, joint_action
 from inference_marl.types import (
@@ -760,7 +760,7 @@ def seated(make: Callable[[], Actor], game: Game) -> list[Actor]:
 
 
 def collector(actors: Sequence[Actor], game: Game) -> Collector:
-    return Collector(GameSimulator(game, R, E, dtype=torch.float64), actors)
+    return Collector(GameSimulator(game, R, E, dtype=torch.float64), actors, tasks=Tasks([0, 1], episodes=2))
 
 
 def play(actors: Sequence[Actor], game: Game, rounds: int, start: int = 0) -> list[Tensor]:

@@ -38,6 +38,7 @@ from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import Schedule
 from inference_marl.inference.stein import Stein
 from inference_marl.learners.deterministic.opponents import OpponentModule
+from inference_marl.learners.latent.contexts import Context as OpponentContext
 from inference_marl.learners.lola import LearningRule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
@@ -399,6 +400,7 @@ def available() -> dict[str, dict[str, str]]:
         "noise": (ActionNoise,),
         "action gradients": (ActionGradient,),
         "opponent modules": (OpponentModule,),
+        "contexts": (OpponentContext,),
         "schedules": (Schedule, OfRange),
     }
     # Conditionals and games, but listed with what they are for.

@@ -117,6 +117,7 @@ class Collector:
             after.masks,
             self._task,
             judged,
+            None if self._left is None else ended & (self._left <= 1),
         )
         self.memories = [
             decision.memory if remember is None else remember[0](decision.memory, step.seen_by(remember[1]))

@@ -114,6 +114,8 @@ class Transition:
         masks, next_masks: per agent, legal actions before and after; see `Observed`.
         task: the task played, `replicates x environments`.
         judged: what the game says of the episodes, if all end with this step; see `Outcome`. It is never stacked.
+        task_ended: bool, `replicates x environments`; true where the last episode of the task ends, and the next
+            transition belongs to another trial. `None` if there are no tasks.
     """
 
     obs: tuple[Tensor, ...]
@@ -130,6 +132,7 @@ class Transition:
     next_masks: tuple[Tensor | None, ...] | None = None
     task: Tensor | None = None
     judged: Mapping[str, Tensor] | None = None
+    task_ended: Tensor | None = None
 
     @property
     def truncated(self) -> Tensor:

@@ -38,9 +38,10 @@ from inference_marl.inference.action_gradients import ScoreFunction
 from inference_marl.inference.reward_range import OfRange
 from inference_marl.inference.schedules import ByReplicate, ExponentialDecay, InverseTime, Linear
 from inference_marl.inference.stein import Stein
-from inference_marl.learners import Ddpg, DdpgOm, Maddpg, Masql, Planner, Pr2Ac, Rommeo, Stationary
+from inference_marl.learners import Ddpg, DdpgOm, Maddpg, Masql, Pearl, Planner, Pr2Ac, Rommeo, Stationary
 from inference_marl.learners.alignment import AdvantageAlignment, RecurrentAlignment, TabularAlignment
 from inference_marl.learners.deterministic import InferredPolicies, PredictedActions
+from inference_marl.learners.latent import GaussianFactors
 from inference_marl.learners.lola import (
     BestResponse,
     Lola,
@@ -76,7 +77,7 @@ from inference_marl.models import (
     NetworkCritic,
     TabularCritic,
 )
-from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.play import Collector, GameSimulator, Tasks, update
 from inference_marl.runs.common_numbers import CommonNumbers
 from inference_marl.types import Actor, Game, seed_streams
 
@@ -251,6 +252,17 @@ ARMS: dict[str, tuple[Callable[[], Game], Callable[[], Arm]]] = {
     "masql": (lambda: Rendezvous(horizon=7), lambda: sampling(Masql)),
     "pr2-ac": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,))),
     "pr2-ac, soft": (lambda: Rendezvous(horizon=7), lambda: sampling(Pr2Ac, hidden=(4,), value="soft")),
+    "pearl": (
+        lambda: Rendezvous(horizon=2),
+        lambda: Pearl(
+            context=GaussianFactors(latent=3, hidden=(3,), context_steps=3),
+            hidden=(5,),
+            temperature=0.3,
+            kl_weight=0.3,
+            tasks_per_update=2,
+            batch=3,
+        ),
+    ),
     "naive gradient": (repeated, NaiveGradient),
     "best response": (repeated, BestResponse),
     "lola": (repeated, Lola),
@@ -321,7 +333,8 @@ def played(game: Game, arm: Arm, replicates: int = REPLICATES, dtype: str = "flo
     seed_streams(experiment.seed, torch.device("cpu"))
     actors = experiment.bind("it")
     shape = (replicates, ENVIRONMENTS)
-    collector = Collector(GameSimulator(game, *shape, dtype=experiment.dtype), actors)
+    tasks = Tasks([0, 1], episodes=2)
+    collector = Collector(GameSimulator(game, *shape, dtype=experiment.dtype), actors, tasks=tasks)
     found: dict[str, Tensor] = {}
     for step in range(STEPS):
         newest = collector.collect(3 if any(isinstance(actor, AdvantageAlignment) for actor in actors) else 1)

@@ -1,0 +1,250 @@
+"""What PEARL is before it learns: networks, replay, and how it acts on what it believes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Annotated, Literal
+
+import pyro.distributions as dist
+import torch
+from pyro.infer import TraceMeanField_ELBO
+from torch import Tensor, nn
+
+from inference_marl.described import (
+    BelowOne,
+    Clip,
+    Count,
+    In,
+    IncompatibleError,
+    Positive,
+    Rate,
+    hyperparameters,
+    within,
+)
+from inference_marl.guides import CategoricalNetwork, TanhNormalNetwork
+from inference_marl.inference.conditional import Conditional, local_parameters
+from inference_marl.inference.optimise import Optimiser
+from inference_marl.inference.schedules import ByReplicate, Schedule
+from inference_marl.learners.latent.contexts import Context, Posterior, nothing
+from inference_marl.learners.latent.encoders import GaussianFactors
+from inference_marl.learners.latent.model import Reads, reading
+from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, Twins
+from inference_marl.learners.latent.rows import Rows
+from inference_marl.learners.latent.trials import Trials
+from inference_marl.spaces import Box, Discrete
+from inference_marl.types import (
+    Counting,
+    Decision,
+    Experience,
+    Learner,
+    Memory,
+    Start,
+    Trajectory,
+    about_each,
+    choose,
+)
+
+INITIAL_TEMPERATURE = 0.1
+"""Where it is learnt."""
+
+
+@hyperparameters
+class LatentPolicy(Counting, Learner):
+    """Base of `Pearl`, which documents the arguments: everything but the updates."""
+
+    by_replicate = frozenset({"temperature", "kl_weight", "discount", "learning_rate"})
+
+    context: Context | None = GaussianFactors()
+    trained_by: Literal["critic", "opponents", "both"] = "critic"
+    actor_reads: Reads = "draw"
+    critic_reads: Reads = "draw"
+    renewed: Literal["episode", "step"] = "episode"
+    temperature: Annotated[float | None, In("a positive number", ", or null to learn it")] | Schedule = None
+    target_entropy: float | None = None
+    kl_weight: Positive | Schedule = 0.01
+    reward_scale: Positive = 1.0
+    opponent_sd: Annotated[float | None, In("a positive number", ", or null to learn it")] = None
+    discount: BelowOne | ByReplicate = 0.95
+    target_rate: Rate = 0.01
+    tasks_per_update: Count = 8
+    batch: Count = 16
+    hidden: Sequence[Count] = (64, 64)
+    learning_rate: Positive | ByReplicate = 2e-3
+    max_gradient_norm: Clip = None
+    replay: Count = 100_000
+    actor: Conditional = field(init=False)
+    critics: Twins = field(init=False)
+    target_critics: Twins = field(init=False)
+    opponents: OpponentActions | None = field(init=False)
+    optimiser: Optimiser = field(init=False)
+    actor_optimiser: Optimiser = field(init=False)
+    temperature_optimiser: Optimiser | None = field(init=False)
+    trials: Trials = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hidden = tuple(self.hidden)
+        self.__dict__["reads_task"] = self.context is not None and self.context.is_told
+
+    def setup(self) -> None:
+        """Bind the context, and create networks, optimisers and replay.
+
+        Raises:
+            IncompatibleError: if actions are not what a policy can be over, nobody is to be predicted, or the context
+                does not fit.
+        """
+        seat = self.seat
+        self._check_seat()
+        with within("context"):
+            self.context = (self.context or nothing()).bind(seat)
+        self.layout, action = Rows(seat), seat.action
+        features = seat.observation.features + self._width(self.actor_reads)
+        network = CategoricalNetwork if isinstance(action, Discrete) else TanhNormalNetwork
+        self.actor = network(self.hidden).bind(seat, action, [Box(shape=features)])
+        self.critics = Twins(seat, self._width(self.critic_reads), self.hidden)
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        # At hand, since walking through small modules takes longer than moving them.
+        self._fast, self._slow = (tuple(twins.parameters()) for twins in (self.critics, self.target_critics))
+        self.opponents = None
+        if self.trained_by != "critic":
+            self.opponents = OpponentActions(seat, self.belief.features, self.hidden, self.opponent_sd)
+        self._prepare_to_learn()
+
+    def _prepare_to_learn(self) -> None:
+        """Create optimisers, what the temperature is learnt by, and replay."""
+        seat = self.seat
+        learnt = [module for module in (self.critics, self.belief, self.opponents) if module is not None]
+        fitted = [parameter for module in learnt for parameter in module.parameters()]
+        self.optimiser = self._optimiser("critics", fitted)
+        self.actor_optimiser = self._optimiser("actor", list(self.actor.parameters()))
+        self.temperature_optimiser = None
+        if self.temperature is None:
+            start = torch.full((seat.replicates,), math.log(INITIAL_TEMPERATURE), dtype=seat.dtype, device=seat.device)
+            self.log_temperature = nn.Parameter(start)
+            self.temperature_optimiser = self._optimiser("temperature", [self.log_temperature])
+        self.elbo = TraceMeanField_ELBO(max_plate_nesting=len(OF_TASKS))
+        self.trials = Trials(seat, self.replay)
+
+    def _check_seat(self) -> None:
+        who, action = type(self).__name__, self.seat.action
+        if isinstance(action, Box) and (not action.bounded or len(action.shape) != 1):
+            raise IncompatibleError(
+                f"{who} got actions {action}, expected Discrete, or vectors in a Box with finite edges"
+            )
+        if self.trained_by != "critic" and not self.seat.opponents:
+            raise IncompatibleError(
+                f"got {self.trained_by} in a game of one agent, expected opponents to predict, or critic",
+                key="trained_by",
+            )
+
+    @property
+    def belief(self) -> Context:
+        """How the belief comes about, once bound."""
+        assert self.context is not None
+        return self.context
+
+    def _optimiser(self, what: str, parameters: Sequence[nn.Parameter]) -> Optimiser:
+        return Optimiser(what, parameters, self.learning_rate, self.max_gradient_norm)
+
+    def _width(self, how: Reads) -> int:
+        return self.belief.features * (1 if how == "draw" or self.belief.is_point else 2)
+
+    def initial_memory(self, replicates: int, environments: int) -> Memory:
+        """The evidence of a trial, none of it yet, and what the policy is given of the belief by it.
+
+        `mean` and `sd` are of the posterior that is in use, and `draw` is a draw of it, where the policy is given one.
+        """
+        return self._with_belief(self.belief.initial_evidence(replicates, environments))
+
+    @local_parameters()
+    @torch.no_grad()
+    def _with_belief(self, evidence: Memory) -> Memory:
+        if not evidence:
+            return evidence
+        believed = self.belief.read(evidence)
+        used = {"mean": believed.mean}
+        if believed.sd is not None:
+            used |= {"sd": believed.sd} | ({"draw": believed.draw()} if self.actor_reads == "draw" else {})
+        return evidence | used
+
+    def begin(self, start: Start, memory: Memory | None) -> Memory:
+        """Forget where a task begins; renew what is believed where an episode does."""
+        fresh = self._with_belief(self.belief.begin(start))
+        if memory is None or not fresh:
+            return fresh
+        known = choose(start.new_task, fresh, memory)
+        evidence = {name: known[name] for name in self.belief.initial_evidence(1, 1)}
+        return choose(start.episode, self._with_belief(evidence), known)
+
+    @local_parameters()
+    @torch.no_grad()
+    def remember(self, memory: Memory, step: Experience) -> Memory:
+        """Gather a step's evidence; parameters stay as they are."""
+        gathered = self.belief.gather(memory, self.layout.of(step))
+        return memory | (self._with_belief(gathered) if self.renewed == "step" else gathered)
+
+    def _shown(self, obs: Tensor, memory: Memory) -> Tensor:
+        """What the policy sees, `replicates x batch x features`."""
+        seen = self.seat.observation.encode(obs, self.seat.dtype)
+        if not memory:
+            return seen
+        believed = Posterior(memory["mean"], memory.get("sd"))
+        return torch.cat([seen, reading(self.actor_reads, believed, memory.get("draw", believed.mean))], -1)
+
+    @local_parameters()
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
+        """pi(a | s, z), given what the memory says of z."""
+        found: dist.TorchDistribution = self.actor(self._shown(obs, memory))
+        return found, memory
+
+    @local_parameters()
+    @torch.no_grad()
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """A draw from the policy; without `explore` its most probable action, in boxes before it is squashed."""
+        given = self._shown(obs, memory)
+        if explore:
+            return Decision(self.actor(given).sample(), memory)
+        outputs = self.actor.outputs([given])
+        if isinstance(self.seat.action, Discrete):
+            return Decision(outputs.argmax(-1), memory)
+        return Decision(self.seat.action.decode(outputs.chunk(2, -1)[0].tanh()), memory)
+
+    @local_parameters()
+    @torch.no_grad()
+    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """The policy, and what opponents are believed to do, if that is learnt: of `draws` draws of z.
+
+        These are of the posterior by all that was seen, also where the policy is given an older one.
+        """
+        found = dict(super().beliefs(obs, memory, draws))
+        if self.opponents is None:
+            return found
+        seen = self.seat.observation.encode(obs, self.seat.dtype).unsqueeze(2).expand(-1, -1, draws, -1)
+        believed = self.belief.read(memory) if memory else Posterior(self.belief.zeros(*obs.shape[:2], 0))
+        wide = Posterior._make(
+            None if each is None else each.unsqueeze(2).expand(-1, -1, draws, -1) for each in believed
+        )
+        expected = []
+        for space, act in zip(self.seat.opponent_actions, self.opponents(seen, wide.draw()), strict=True):
+            if isinstance(space, Discrete):
+                expected.append(act.probs.mean(2))
+            else:
+                low, high = space.edges(seen.dtype, seen.device)
+                expected.append(space.decode(act.sample()).clamp(low, high))
+        return found | about_each("opponent_model", expected)
+
+    def store(self, newest: Trajectory) -> None:
+        """Fill the replay.
+
+        Raises:
+            IncompatibleError: if agents may be out, or there are no tasks to tell apart.
+        """
+        newest.check_all_act(type(self).__name__)
+        if newest.steps[0].task is None and self.belief.needs_tasks:
+            raise IncompatibleError(
+                f"{type(self).__name__} got no tasks, expected the experiment's key tasks, which says for how many "
+                "episodes opponents stay the same, or context: null"
+            )
+        self.trials.add(newest, self.seat)

@@ -1,0 +1,140 @@
+"""The generative model of what a learner has seen in trials, and its guide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from inference_marl.inference.factored import opponent_sites
+from inference_marl.inference.plates import OpenPlates
+from inference_marl.inference.schedules import Number
+from inference_marl.learners.latent.contexts import Drawn, Posterior
+from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, Twins
+from inference_marl.learners.latent.rows import Apart
+
+CONTEXT = "context"
+"""The site of z."""
+
+Reads = Literal["draw", "moments"]
+
+
+def reading(how: Reads, believed: Posterior, z: Tensor) -> Tensor:
+    """What a network is given of a belief, `... x features`: a draw of z, or its mean and standard deviation.
+
+    Of a point the draw is the point, and so are its moments.
+    """
+    return z if how == "draw" or believed.sd is None else torch.cat([believed.mean, believed.sd], -1)
+
+
+@dataclass(eq=False, repr=False)
+class TrialModel:
+    """What is seen in trials of some tasks, given z, which stands for the opponents of a task::
+
+        z   ~ N(0, I)                          in plates replicate, task; the site `context`
+        y_k ~ N(Q_k(s, a, z), 1/2), k = 0, 1    and batch: TD targets of two critics, the sites `target_k`
+        b_j ~ P(b_j | s, z)                    likewise, of every opponent: its action, if there is an opponent model
+
+        guide:  z ~ q(z | c)
+
+    A normal of variance 1/2 has the squared error for its logarithm, so minus the ELBO is the critics' loss of PEARL
+    (Rakelly et al. 2019, Eq. 1 and 3) but for a constant. The targets depend on z too, but no gradient goes
+    through them. Where the belief is a point, z is this point, and there is nothing that the guide would be about.
+
+    The sites of z are in a scale in the guide as in the model: Pyro takes the scale of an analytic KL from the guide
+    alone, and one on the model would be ignored. With `batch` steps of each task it is `kl_weight` times `batch`, so
+    that minus the ELBO, divided by tasks times steps, is
+
+        (mean over steps of squared errors - log P(b | s, z)) + kl_weight (mean over tasks of KL(q(z | c) || N(0, I)))
+
+    Args:
+        drawn: the data.
+        seen: its rows, apart.
+        critics: Q.
+        critic_reads: what Q is given of z.
+        leads_encoder: whether the encoder follows Q's gradient.
+        opponents: P(b | s, z), if any.
+        target: targets by what z is, `replicates x tasks x steps`.
+        kl_weight: a number, or `replicates x 1 x 1`.
+
+    Attributes:
+        z: the last draw, without gradient.
+        squared_error: mean of the critics', `replicates`.
+        opponent_nll: mean of -log P(b | s, z), likewise.
+    """
+
+    drawn: Drawn
+    seen: Apart
+    critics: Twins
+    critic_reads: Reads
+    leads_encoder: bool
+    opponents: OpponentActions | None
+    target: Callable[[Tensor], Tensor]
+    kl_weight: Number
+    z: Tensor = field(init=False)
+    squared_error: Tensor = field(init=False)
+    opponent_nll: Tensor | None = None
+
+    def __call__(self) -> None:
+        """The model."""
+        plates = OF_TASKS.open(self.seen.reward.shape)
+        mean, sd = self.drawn.before
+        z = mean if sd is None else self._sampled(plates, dist.Normal(torch.zeros_like(mean), 1.0, validate_args=False))
+        self.z = z.detach()
+        believed = self.drawn.before if self.leads_encoder else self.drawn.before.detach()
+        given = reading(self.critic_reads, believed, z if self.leads_encoder else self.z)
+        target = self.target(self.z)
+        values = self.critics(self.seen.obs, given, self.seen.action)
+        self.squared_error = self.mean(sum((value.detach() - target).square() for value in values) / len(values))
+        with plates.within(), self._of_steps():
+            for number, value in enumerate(values):
+                pyro.sample(f"target_{number}", dist.Normal(value, math.sqrt(0.5), validate_args=False), obs=target)
+            if self.opponents is not None:
+                self._opponents_act(self.opponents, z)
+
+    def guide(self) -> None:
+        """The guide: z given its context."""
+        mean, sd = self.drawn.before
+        if sd is not None:
+            self._sampled(OF_TASKS.open(self.seen.reward.shape), dist.Normal(mean, sd, validate_args=False))
+
+    def _sampled(self, plates: OpenPlates, normal: dist.Normal) -> Tensor:
+        weight = self.kl_weight * self.seen.reward.shape[-1]
+        with plates.within("replicate", "task"), poutine.scale(scale=weight):
+            z: Tensor = pyro.sample(CONTEXT, normal.to_event(1))
+        return z
+
+    def _opponents_act(self, opponents: OpponentActions, z: Tensor) -> None:
+        total: Tensor | float = 0.0
+        acts = opponents(self.seen.obs, z)
+        for name, act, action in zip(opponent_sites(len(acts)), acts, self.seen.opponent_actions, strict=True):
+            pyro.sample(name, act, obs=action)
+            total = total - act.log_prob(action).detach()
+        self.opponent_nll = self.mean(torch.as_tensor(total))
+
+    @contextmanager
+    def _of_steps(self) -> Iterator[None]:
+        """Where trials are of different lengths, only their steps count, as if they were all there is."""
+        there = self.drawn.steps.there
+        if there is None:
+            yield
+            return
+        share = there.to(self.seen.reward.dtype).mean((1, 2), keepdim=True).clamp_min(1 / there[0].numel())
+        only: Any = poutine.mask(mask=cast(torch.BoolTensor, there))
+        with only, poutine.scale(scale=share.reciprocal()):
+            yield
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Means over the steps that are there, `replicates`, of `replicates x tasks x steps`."""
+        there = self.drawn.steps.there
+        if there is None:
+            return values.mean((1, 2))
+        return (values * there).sum((1, 2)) / there.sum((1, 2)).clamp_min(1)

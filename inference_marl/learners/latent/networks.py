@@ -1,0 +1,101 @@
+"""Networks of tasks: critics that read a belief, and what opponents do if they are of some kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from inference_marl.inference.networks import MLP
+from inference_marl.inference.plates import Plates
+from inference_marl.spaces import Discrete, Space
+from inference_marl.types import Seat
+
+OF_TASKS = Plates(("replicate", "task", "batch"))
+"""A latent of the opponents is in the first two."""
+
+LOG_SD = (-5.0, 1.0)
+"""Bounds of the log standard deviation of what an opponent does, in units of half its box's width."""
+
+
+def joined(*parts: Tensor) -> Tensor:
+    """Features side by side, `replicates x tasks x (steps or 1) x features` each; the steps broadcast."""
+    steps = max(part.shape[2] for part in parts)
+    return torch.cat([part.expand(-1, -1, steps, -1) for part in parts if part.shape[-1]], -1)
+
+
+class Twins(nn.Module):
+    """Two critics Q(s, a, c) of what is observed, done and believed; of discrete actions, tables over them.
+
+    Args:
+        seat: whose.
+        features: of what is believed.
+        hidden: widths of their hidden layers.
+    """
+
+    def __init__(self, seat: Seat, features: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.discrete = isinstance(seat.action, Discrete)
+        given = seat.observation.features + features
+        inputs, outputs = (given, seat.action.features) if self.discrete else (given + seat.action.features, 1)
+        self.each = nn.ModuleList(MLP(seat, inputs, outputs, hidden, OF_TASKS) for _ in range(2))
+
+    def forward(self, obs: Tensor, believed: Tensor, action: Tensor | None) -> list[Tensor]:
+        """Both values, `replicates x tasks x steps`; where `action` is `None`, of all actions in a last dimension.
+
+        Args:
+            obs: encoded, `replicates x tasks x steps x features`.
+            believed: `replicates x tasks x (steps or 1) x features`.
+            action: encoded, as `obs`.
+        """
+        if not self.discrete and action is not None:
+            x = joined(obs, action, believed)
+            return [critic(x).squeeze(-1) for critic in self.each]
+        tables = [critic(joined(obs, believed)) for critic in self.each]
+        return tables if action is None else [(table * action).sum(-1) for table in tables]
+
+    def least(self, obs: Tensor, believed: Tensor, action: Tensor | None) -> Tensor:
+        """The smaller value (Fujimoto et al. 2018); arguments as for `forward`."""
+        return torch.minimum(*self(obs, believed, action))
+
+
+class OpponentActions(nn.Module):
+    """P(b | s, z), independently for every opponent: a normal in each coordinate of a box, or a categorical.
+
+    Args:
+        seat: whose opponents they are.
+        features: of z.
+        hidden: widths of the hidden layers.
+        sd: the normals' standard deviation in units of half the box's width; learnt, if `None`.
+    """
+
+    def __init__(self, seat: Seat, features: int, hidden: Sequence[int], sd: float | None) -> None:
+        super().__init__()
+        self.spaces, self.sd = seat.opponent_actions, sd
+        self.widths = [self._outputs(space) for space in self.spaces]
+        self.network = MLP(seat, seat.observation.features + features, sum(self.widths), hidden, OF_TASKS)
+
+    def _outputs(self, space: Space) -> int:
+        return space.features * (2 if self.sd is None and not isinstance(space, Discrete) else 1)
+
+    def forward(self, obs: Tensor, z: Tensor) -> list[dist.TorchDistribution]:
+        """One distribution per opponent, `replicates x tasks x steps`, over its action as features.
+
+        Args:
+            obs: encoded, `replicates x tasks x steps x features`.
+            z: `replicates x tasks x (steps or 1) x features`.
+        """
+        found: list[dist.TorchDistribution] = []
+        parts = self.network(joined(obs, z)).split(self.widths, -1)
+        for space, outputs in zip(self.spaces, parts, strict=True):
+            if isinstance(space, Discrete):
+                found.append(dist.OneHotCategorical(logits=outputs, validate_args=False))
+                continue
+            mean, sd = outputs, self.sd
+            if sd is None:
+                mean, log_sd = outputs.chunk(2, -1)
+                sd = log_sd.clamp(*LOG_SD).exp()
+            found.append(dist.Normal(mean, sd, validate_args=False).to_event(1))
+        return found

@@ -1,0 +1,231 @@
+"""PEARL against opponents: soft actor-critic given a latent belief about them (Rakelly et al., ICML 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from inference_marl.described import hyperparameters
+from inference_marl.inference.conditional import local_parameters
+from inference_marl.inference.networks import track_each
+from inference_marl.inference.objectives import td_target
+from inference_marl.inference.optimise import frozen
+from inference_marl.inference.schedules import Number, current, over_events
+from inference_marl.inference.svi import elbo_loss
+from inference_marl.learners.deterministic.base import CRITIC_LOSS
+from inference_marl.learners.latent.acting import LatentPolicy
+from inference_marl.learners.latent.contexts import Drawn, Posterior
+from inference_marl.learners.latent.encoders import GaussianFactors
+from inference_marl.learners.latent.model import TrialModel, reading
+from inference_marl.learners.latent.networks import Twins, joined
+from inference_marl.spaces import Discrete
+from inference_marl.types import POSITIVE, Actor, Metric, Trajectory
+
+POSTERIOR_KL = Metric(
+    "posterior_kl",
+    "KL of the belief about opponents",
+    bounds=POSITIVE,
+    meaning="KL(q(z | c) || N(0, I)) in nats, mean over the tasks of an update, whose contexts differ in length.",
+)
+POSTERIOR_SD = Metric(
+    "posterior_sd",
+    "width of the belief about opponents",
+    bounds=POSITIVE,
+    meaning="Mean standard deviation of the coordinates of z, over the tasks of an update: 1 where nothing is known.",
+)
+OPPONENT_NLL = Metric(
+    "opponent_nll",
+    "surprise at opponents' actions",
+    higher_is_better=False,
+    meaning="Mean of -log P(b | s, z) over the steps of an update, summed over opponents, in nats; of actions in boxes "
+    "as densities in units of half the box's width.",
+)
+TEMPERATURE = Metric("temperature", bounds=POSITIVE, meaning="Weight of the policy's entropy.", tabulated=False)
+FITTED_STEPS = Metric(
+    "fitted_steps", bounds=POSITIVE, meaning="Transitions that an update learns from.", tabulated=False
+)
+ENCODED_STEPS = Metric(
+    "encoded_steps", bounds=POSITIVE, meaning="Transitions that an update reads as context.", tabulated=False
+)
+
+
+@hyperparameters
+class Pearl(LatentPolicy):
+    """Soft actor-critic whose policy and critics are given a belief about the opponents, from what they did so far::
+
+        model:  z ~ N(0, I),   y ~ N(Q(s, a, z), 1/2),   b ~ P(b | s, z)        (see `TrialModel`)
+        guide:  z ~ q(z | c),  c = the transitions of the trial so far
+        y = r + gamma (min_k Q'_k(s', a', z) - alpha log pi(a' | s', z)),   a' ~ pi(. | s', z)
+        pi moves up E[min_k Q_k(s, a, z) - alpha log pi(a | s, z)]
+
+    A trial is some episodes against the same opponents, those of a task (the experiment's key `tasks`). What is
+    believed is kept from one to the next, in the memory, and forgotten where a task begins. So it adapts to opponents
+    that it has never met by acting and remembering, with parameters that stay as they are.
+
+    With its parts swapped it is another learner: `context=None` is plain soft actor-critic, `Told` an oracle,
+    `Recurrent` a recurrent one without a latent; `trained_by="opponents"` infers who the opponents are from what they
+    do, and not from what it is worth. Of discrete actions, expectations over the own action are sums (Christodoulou
+    2019, 'Soft actor-critic for discrete action settings').
+
+    Departures from PEARL, which `published` comes closest to: Q has targets of its own where the authors' code has a
+    value network (as Haarnoja et al. 2018, 'Soft actor-critic algorithms and applications', against 'Soft
+    actor-critic: off-policy maximum entropy'); the policy's outputs are not regularised; one Adam moves critics and
+    encoder; the KL's weight is of a mean over tasks, where the code sums over them; the context has the opponents'
+    actions and the next observation, is of one trial, and is kept as sums (`GaussianFactors`).
+
+    Args:
+        context: how the belief comes about; `None` for none.
+        trained_by: what is to be explained by z, and so trains the encoder: the `critic`'s targets, what the
+            `opponents` do, or `both`, with equal weight. Critics see z either way. Without a context, whether P(b | s)
+            is learnt beside.
+        actor_reads: what the policy is given: a `draw` of z, which is then a guess that it acts on (Thompson
+            sampling), or its `moments`, mean and standard deviation, so that it knows how much it knows.
+        critic_reads: what Q is given, likewise.
+        renewed: when what the policy is given is renewed: with each `episode`, or after every `step`.
+        temperature: alpha, a number or a schedule over updates; learnt if `None`, such that the policy's entropy is
+            `target_entropy` (Haarnoja et al. 2018, Eq. 18).
+        target_entropy: in nats, of a box as if it were [-1, 1]; if `None`, minus half the dimensions of a box, or half
+            the entropy of the uniform policy.
+        kl_weight: weight of the mean KL over tasks, against the mean squared error, or -log P, over transitions; a
+            number or a schedule over updates. It is in units of squared rewards, so that with `reward_scale` c the
+            same weight means 1/c^2 of it.
+        reward_scale: what rewards are multiplied by in targets.
+        opponent_sd: standard deviation of P(b | s, z) in boxes, in units of half the width; learnt if `None`.
+        discount: gamma in [0, 1).
+        target_rate: fraction by which targets follow after every update, in (0, 1].
+        tasks_per_update: tasks in an update.
+        batch: transitions of each of them; see `Recurrent` for what it learns from.
+        hidden: widths of the hidden layers of policy, critics and opponent model.
+        learning_rate: Adam's step size.
+        max_gradient_norm: clip each replicate's gradients; `None` for no clipping.
+        replay: transitions kept per replicate, of all its environments.
+
+    Attributes:
+        actor: the policy.
+        critics, target_critics: Q and Q'.
+        opponents: P(b | s, z), or `None`.
+        trials: the replay.
+    """
+
+    metrics = (CRITIC_LOSS, POSTERIOR_KL, POSTERIOR_SD, OPPONENT_NLL, TEMPERATURE, FITTED_STEPS, ENCODED_STEPS)
+
+    @classmethod
+    def published(cls) -> Self:
+        """The settings of the authors' code (github.com/katerakelly/oyster, configs/default.py)."""
+        factors = GaussianFactors(
+            latent=5, hidden=(200, 200, 200), prior_factor=False, context_steps=64, least_context_steps=64
+        )
+        return cls(
+            context=factors,
+            temperature=1.0,
+            kl_weight=0.1 * 16,  # which is summed over 16 tasks there
+            reward_scale=5.0,
+            discount=0.99,
+            target_rate=0.005,
+            tasks_per_update=16,
+            batch=256,
+            hidden=(300, 300, 300),
+            learning_rate=3e-4,
+        )
+
+    @local_parameters()
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        """One step of critics, encoder and opponent model, one of the policy, one of the temperature.
+
+        `peers` is not read.
+
+        Raises:
+            NonFiniteError: if a loss is not finite.
+        """
+        groups = self.trials.draw_tasks(self.tasks_per_update)
+        drawn = self.belief.draw(self.trials, groups, self.batch, self.renewed == "episode")
+        model = self.model(drawn)
+        self.optimiser.step(elbo_loss(self.elbo, model, model.guide, model.seen.reward[0].numel()))
+        self._improve(model)
+        track_each(self._slow, self._fast, self.target_rate)
+        self.updates += 1
+        return self._said(model)
+
+    def model(self, drawn: Drawn) -> TrialModel:
+        """The model of some data, with the current weights; its `guide` is the other half."""
+        seen = self.layout.apart(drawn.steps.rows)
+        after = drawn.after.detach()
+        discount = over_events(current(self.discount, self.updates), 1)
+
+        @torch.no_grad()
+        def target(z: Tensor) -> Tensor:
+            z = after.mean if after.sd is None else z
+            value, log_policy = self._soft(self.target_critics, seen.next_obs, after, z)
+            bootstrap = value - self.alpha * log_policy
+            return td_target(self.reward_scale * seen.reward, discount, drawn.steps.terminated, bootstrap)
+
+        weight = over_events(current(self.kl_weight, self.updates), 1)
+        leads = self.trained_by != "opponents"
+        return TrialModel(drawn, seen, self.critics, self.critic_reads, leads, self.opponents, target, weight)
+
+    @property
+    def alpha(self) -> Number:
+        """The current temperature, a number or `replicates x 1 x 1`."""
+        if self.temperature is None:
+            return self.log_temperature.detach().exp().view(-1, 1, 1)
+        return over_events(current(self.temperature, self.updates), 1)
+
+    def _soft(self, critics: Twins, obs: Tensor, believed: Posterior, z: Tensor) -> tuple[Tensor, Tensor]:
+        """E min_k Q_k and E log pi under the policy, `replicates x tasks x steps`; one draw, or exact if discrete.
+
+        Args:
+            critics: Q or its target.
+            obs: encoded, `replicates x tasks x steps x features`.
+            believed: the belief there.
+            z: a draw of it.
+        """
+        steps = obs.shape[1:3]
+        policy = self.actor(joined(obs, reading(self.actor_reads, believed, z)).flatten(1, 2))
+        given = reading(self.critic_reads, believed, z)
+        if isinstance(self.seat.action, Discrete):
+            probabilities, log_policy = (each.unflatten(1, steps) for each in (policy.probs, policy.logits))
+            values = critics.least(obs, given, None)
+            return (probabilities * values).sum(-1), (probabilities * log_policy).sum(-1)
+        action = policy.rsample()
+        encoded = self.seat.action.encode(action, self.seat.dtype).unflatten(1, steps)
+        return critics.least(obs, given, encoded), policy.log_prob(action).unflatten(1, steps)
+
+    def _improve(self, model: TrialModel) -> None:
+        """A step of the policy, then one of the temperature, if it is learnt; the encoder gets no gradient of it."""
+        with frozen(self._fast):
+            value, log_policy = self._soft(self.critics, model.seen.obs, model.drawn.before.detach(), model.z)
+            self.actor_optimiser.step(model.mean(self.alpha * log_policy - value))
+        if self.temperature_optimiser is not None:
+            lacking = self._wanted_entropy + model.mean(log_policy.detach())
+            self.temperature_optimiser.step(-self.log_temperature * lacking)
+
+    @property
+    def _wanted_entropy(self) -> float:
+        action = self.seat.action
+        if isinstance(action, Discrete):
+            return action.log_size / 2 if self.target_entropy is None else self.target_entropy
+        wider = action.log_size - action.features * math.log(2)
+        return wider + (-action.features / 2 if self.target_entropy is None else self.target_entropy)
+
+    def _said(self, model: TrialModel) -> dict[str, Tensor]:
+        """What is reported of an update, `replicates` each."""
+        zeros = torch.zeros_like(model.squared_error)
+        steps, there = model.seen.reward[0].numel(), model.drawn.steps.there
+        alpha = self.alpha
+        found = {
+            CRITIC_LOSS.name: model.squared_error,
+            TEMPERATURE.name: alpha.flatten().expand_as(zeros) if isinstance(alpha, Tensor) else zeros + alpha,
+            FITTED_STEPS.name: zeros + steps if there is None else there.sum((1, 2)).to(zeros),
+            ENCODED_STEPS.name: zeros + model.drawn.encoded,
+        }
+        if model.opponent_nll is not None:
+            found[OPPONENT_NLL.name] = model.opponent_nll
+        mean, sd = model.drawn.before.detach()
+        if sd is not None:
+            kl = (sd.square() + mean.square() - 1) / 2 - sd.log()
+            found |= {POSTERIOR_KL.name: kl.sum(-1).mean((1, 2)), POSTERIOR_SD.name: sd.mean((1, 2, 3))}
+        return found

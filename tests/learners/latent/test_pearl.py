@@ -1,0 +1,295 @@
+"""PEARL and what it is with other parts: it learns, adapts with fixed parameters, and resumes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import xarray as xr
+import yaml
+from torch import Tensor
+
+from inference_marl.config.files import build, dump
+from inference_marl.described import IncompatibleError
+from inference_marl.games import MatrixGame
+from inference_marl.inference.schedules import Linear
+from inference_marl.learners import Pearl
+from inference_marl.learners.latent import GaussianFactors
+from inference_marl.play import Collector, GameSimulator, update
+from inference_marl.spaces import Box
+from tests.learners.boxes import ThreeBoxes, bound
+from tests.learners.latent.matching import (
+    CONTEXTS,
+    EPISODES,
+    HORIZON,
+    SMALL,
+    E,
+    Matching,
+    R,
+    collecting,
+    pearl,
+    seated,
+    trained,
+)
+from tests.runs.small_runs import assert_same, complete, cut_after, run
+
+LEARNERS = {
+    "Pearl": ("any", lambda: pearl("none")),
+    "Pearl, of draws": ("box", pearl),
+    "Pearl, of moments": (
+        "any",
+        lambda: pearl(trained_by="both", actor_reads="moments", critic_reads="moments", renewed="step"),
+    ),
+    "Pearl, of opponents": (
+        "any",
+        lambda: pearl(trained_by="opponents", actor_reads="moments", temperature=Linear(0.5, 0.1, 3)),
+    ),
+    "Pearl, recurrent": ("any", lambda: pearl("recurrent", trained_by="both", renewed="step", opponent_sd=0.3)),
+    "Pearl, recurrent, by episode": ("any", lambda: pearl("recurrent, some steps", max_gradient_norm=1.0)),
+}
+OPTIONS = list(
+    itertools.product(
+        CONTEXTS, ("critic", "opponents", "both"), ("draw", "moments"), ("draw", "moments"), ("episode", "step")
+    )
+)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_every_combination_of_options_plays_and_learns(discrete: bool) -> None:
+    for context, trained_by, actor_reads, critic_reads, renewed in OPTIONS:
+        options = {"trained_by": trained_by, "actor_reads": actor_reads, "critic_reads": critic_reads}
+        learner = pearl(context, renewed=renewed, **options)
+        actors = seated(learner, Matching(discrete))
+        before = {name: value.clone() for name, value in actors[0].named_parameters()}
+        (said, _) = update(actors, collecting(actors).collect(EPISODES * HORIZON))
+        assert all(bool(value.isfinite().all()) and value.shape == (R,) for value in said.values())
+        expected = {"critic_loss", "temperature", "fitted_steps", "encoded_steps"}
+        expected |= {"posterior_kl", "posterior_sd"} if context == "factors" else set()
+        assert said.keys() == expected | (set() if trained_by == "critic" else {"opponent_nll"})
+        parts = ("actor.", "critics.", "context.", "opponents.", "log_temperature")
+        moved = {
+            part
+            for part in parts
+            for name, value in before.items()
+            if name.startswith(part) and not torch.equal(value, dict(actors[0].named_parameters())[name])
+        }
+        there = {part for part in parts for name in before if name.startswith(part)}
+        assert moved == there, (context, options, renewed)
+
+
+def test_how_many_transitions_are_learned_from_and_read() -> None:
+    """A recurrent one learns from whole trials, or from as many as the others do."""
+    counts = {}
+    for context in CONTEXTS:
+        actors = seated(pearl(context))
+        (said, _) = update(actors, collecting(actors).collect(EPISODES * HORIZON))
+        counts[context] = tuple(int(said[f"{name}_steps"][0]) for name in ("fitted", "encoded"))
+    tasks, batch, trial = SMALL["tasks_per_update"], SMALL["batch"], EPISODES * HORIZON
+    assert counts == {
+        "none": (tasks * batch, 0),
+        "factors": (tasks * batch, tasks * 5),
+        "recurrent": (tasks * trial, tasks * trial),
+        "recurrent, some steps": (tasks * batch, tasks * trial),
+        "told": (tasks * batch, 0),
+    }
+
+
+def returns(learner: Any, other: Any) -> Tensor:
+    """Greedy returns by episode of a trial, `episodes x replicates`."""
+    torch.manual_seed(9)
+    collector = collecting([learner, other], explore=False, environments=60, seed=3)
+    rewards = collector.collect(EPISODES * HORIZON).stacked.rewards[..., 0]
+    return rewards.view(EPISODES, HORIZON, R, 60).sum(1).mean(-1)
+
+
+def test_a_context_helps_from_the_second_episode_on_and_an_oracle_from_the_first() -> None:
+    """Who knows nothing stays in the middle, for 0; who knows all is at home, for 3."""
+    found = {}
+    for name, options in {
+        "none": {},
+        "factors": {"trained_by": "both", "actor_reads": "moments", "kl_weight": 0.01},
+        "told": {},
+    }.items():
+        more: Any = {"hidden": (16,), "batch": 16, "replay": 2000, "learning_rate": 1e-2, "discount": 0.5}
+        learner = pearl(name, **more | {"temperature": 0.02} | options)
+        actors = seated(learner, dtype="float32", environments=8)
+        collector = collecting(actors, environments=8)
+        for _ in range(8):
+            update(actors, collector.collect(EPISODES * HORIZON), updates=20)
+        found[name] = returns(*actors)
+    assert found["none"].max() < 1.0
+    assert (found["factors"][1] > found["none"][1] + 1).all()
+    assert (found["factors"][1] > found["factors"][0] + 0.5).all()
+    assert (found["told"][0] > found["factors"][0] + 1).all()
+    assert found["told"].min() > 2.0
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_adaptation_changes_no_parameter(context: str) -> None:
+    """To the bit, nor anything else that a checkpoint holds of the learner; memory alone moves."""
+    learner, _ = trained(pearl(context, trained_by="both", renewed="step"), 8)
+    kept = copy.deepcopy(learner.state_dict())
+    actors = [learner, seated(pearl())[1]]
+    collector = collecting(actors, explore=False)
+    collector.collect(2)
+    now = learner.state_dict()
+    for name, value in kept.items():
+        assert torch.equal(value, now[name]) if isinstance(value, Tensor) else str(value) == str(now[name])
+    if context not in ("none", "told"):
+        before = {name: value.clone() for name, value in collector.memories[0].items()}
+        collector.collect(1)
+        assert all(bool((collector.memories[0][name] != value).any()) for name, value in before.items())
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("cut", [HORIZON - 1, HORIZON, HORIZON + 2])
+def test_a_stop_in_the_middle_of_a_trial_changes_nothing(context: str, cut: int) -> None:
+    """Replay and memory go on to the bit, from within an episode and from between two of a trial."""
+    whole, parts = (seated(pearl(context, trained_by="both", renewed="step")) for _ in range(2))
+    runs = []
+    for actors in (whole, parts):
+        torch.manual_seed(4)
+        collector = collecting(actors)
+        for _ in range(EPISODES * HORIZON + cut):
+            update(actors, collector.collect())
+        if actors is parts:
+            saved = copy.deepcopy([actor.state_dict() for actor in actors]), copy.deepcopy(collector.state_dict())
+            actors = seated(pearl(context, trained_by="both", renewed="step"))
+            collector = collecting(actors)
+            for actor, state in zip(actors, saved[0], strict=True):
+                actor.load_state_dict(state)
+            collector.load_state_dict(saved[1])
+        torch.manual_seed(6)
+        found = []
+        for _ in range(HORIZON + 2):
+            newest = collector.collect()
+            found += [*newest.flat.actions, *update(actors, newest)[0].values()]
+        runs.append([*found, *actors[0].parameters(), *actors[0].trials.buffers()])
+    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_targets_by_hand(discrete: bool) -> None:
+    """`c r + gamma (min Q'(s', a', z) - alpha log pi(a' | s', z))`, and nothing after a terminal state."""
+    options: Any = {"temperature": 0.3, "reward_scale": 5.0, "discount": 0.9}
+    learner, _ = trained(pearl("told", **options), 4, Matching(discrete))
+    drawn = learner.belief.draw(learner.trials, learner.trials.draw_tasks(2), 4, False)
+    terminated = torch.zeros(R, 2, 4, dtype=torch.bool)
+    terminated[..., 0] = True
+    drawn = drawn._replace(steps=drawn.steps._replace(terminated=terminated))
+    model = learner.model(drawn)
+    z = drawn.before.mean
+    torch.manual_seed(8)
+    found = model.target(z)
+    torch.manual_seed(8)
+    seen = torch.cat([model.seen.next_obs, z.expand(R, 2, 4, 1)], -1)
+    policy = learner.actor(seen.flatten(1, 2))
+    if discrete:
+        first, second = (critic(seen) for critic in learner.target_critics.each)
+        probs = policy.probs.view(R, 2, 4, 2)
+        value = (probs * (torch.minimum(first, second) - 0.3 * probs.log())).sum(-1)
+    else:
+        action = policy.sample()
+        inputs = torch.cat([model.seen.next_obs, action.view(R, 2, 4, 1), z.expand(R, 2, 4, 1)], -1)
+        first, second = (critic(inputs).squeeze(-1) for critic in learner.target_critics.each)
+        value = torch.minimum(first, second) - 0.3 * policy.log_prob(action).view(R, 2, 4)
+    torch.testing.assert_close(found, 5.0 * model.seen.reward + 0.9 * value * ~terminated)
+
+
+@pytest.mark.parametrize("low", [-1.0, -10.0])
+def test_a_learnt_temperature_keeps_the_entropy(low: float) -> None:
+    """It falls while the policy is wider than wanted, and rises while it is narrower, in boxes of any size."""
+    wider = math.log((1 - low) / 2)
+    for wanted, rises in ((-20.0, False), (20.0, True)):
+        game = ThreeBoxes()
+        game.action_spaces = (Box(low, 1.0, 2), *game.action_spaces[1:])
+        actors = bound(pearl("none", target_entropy=wanted), game)
+        learner = actors[0]
+        assert learner._wanted_entropy == pytest.approx(wanted + 2 * wider)
+        start = learner.log_temperature.clone()
+        update(actors[:1], collect_of(actors, game))
+        assert bool((learner.log_temperature > start).all()) == rises
+        assert bool((learner.log_temperature != start).all())
+
+
+def collect_of(actors: Any, game: Any) -> Any:
+    return Collector(GameSimulator(game, R, E, dtype=torch.float64), actors).collect()
+
+
+def test_several_opponents_and_observations_of_all_kinds() -> None:
+    game = ThreeBoxes()
+    actors = bound(pearl("none", trained_by="both"), game)
+    update(actors, collect_of(actors, game))
+    for actor, obs in zip(actors, game.observe(game.reset(R, E, torch.device("cpu"), torch.float64)).obs, strict=True):
+        found = actor.beliefs(obs, {}, 7)
+        assert found.keys() == {"policy", "opponent_model_0", "opponent_model_1"}
+        for name, space in zip(found, (actor.seat.action, *actor.seat.opponent_actions), strict=True):
+            assert space.misfit(found[name]) is None
+            assert found[name].shape == (R, E, 7, *space.event_shape)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    game = ThreeBoxes()
+    game.action_spaces = (Box(-1, 1, (2, 2)), *game.action_spaces[1:])
+    with pytest.raises(IncompatibleError, match=r"Pearl got actions Box\(.*, expected Discrete, or vectors in a Box"):
+        bound(pearl("none"), game)
+    game.action_spaces = (Box(-1), *game.action_spaces[1:])
+    with pytest.raises(IncompatibleError, match=r"Pearl got actions Box\(.*, expected Discrete, or vectors in a Box"):
+        bound(pearl("none"), game)
+    alone = MatrixGame("climbing")
+    alone.observations, alone.action_spaces = alone.observations[:1], alone.action_spaces[:1]
+    with pytest.raises(IncompatibleError, match="trained_by: got both in a game of one agent, expected opponents"):
+        bound(pearl("none", trained_by="both"), alone)
+    for name, value in {"trained_by": "nobody", "actor_reads": "mean", "renewed": "never"}.items():
+        with pytest.raises(ValueError, match=f"{name}: got '?{value}"):
+            build(yaml.safe_load(FILE.format(init_args=f"{{{name}: {value}}}")))
+
+
+def test_the_published_settings() -> None:
+    """A KL weight of .1, summed over 16 tasks, and rewards times 5."""
+    learner = Pearl.published()
+    assert (learner.kl_weight, learner.reward_scale, learner.temperature) == (pytest.approx(1.6), 5.0, 1.0)
+    assert isinstance(learner.context, GaussianFactors)
+    assert not learner.context.prior_factor
+    seated(learner)
+
+
+FILE = """
+game: {{class_path: tests.learners.latent.matching.Matching}}
+replicates: 2
+environments: 2
+collect: 4
+steps: 20
+checkpoint_every: 4
+tasks: {{class_path: Tasks, init_args: {{ids: [0, 1], episodes: 2}}}}
+arms:
+  it:
+    - {{class_path: Pearl, init_args: {init_args}}}
+    - {{class_path: tests.learners.latent.matching.Homebody}}
+"""
+ARMS = {
+    "no context": "{context: null}",
+    "PEARL": "{context: {class_path: GaussianFactors, init_args: {latent: 6}}, actor_reads: draw, renewed: episode}",
+    "belief": "{context: GaussianFactors, trained_by: opponents, actor_reads: moments, renewed: step, kl_weight: 0.03}",
+    "recurrent": "{context: {class_path: Recurrent, init_args: {hidden: 64}}, renewed: step}",
+    "recurrent, predicting": "{context: Recurrent, trained_by: both, renewed: step}",
+    "oracle": "{context: Told}",
+}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_files_name_every_arm(arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is built says of itself what was read; it runs and records, stopped in the middle of a trial or not."""
+    experiment = build(yaml.safe_load(FILE.format(init_args=ARMS[arm])))
+    assert build(yaml.safe_load(dump(experiment))).describe() == experiment.describe()
+    whole, cut = run(experiment, tmp_path, "whole"), tmp_path / "cut"
+    cut_after(2, monkeypatch, experiment, cut)
+    complete(experiment, cut)
+    assert_same(whole, cut)
+    with xr.open_dataset(whole / "metrics.nc") as metrics:
+        assert ("posterior_sd" in metrics) == (arm in ("PEARL", "belief"))
