@@ -69,11 +69,11 @@ ANY_NUMBER = {
     *("Linear.end", "Linear.start", "MatrixGame.k", "MatrixGame.memory", "MatrixGame.success_reward"),
     *("MaxOfTwoQuadratics.global_centre", "MaxOfTwoQuadratics.local_centre", "MaxOfTwoQuadratics.success_reward"),
     *("MeetingGrid.goals", "MeetingGrid.starts", "MeetingGrid.walls", "NetworkCritic.initial", "Stationary.action"),
-    *("Pearl.target_entropy", "RiskyBridge.loss", "RiskyBridge.prize", "RiskyBridge.safe"),
-    *("Scaled.offset", "TabularCritic.initial"),
+    *("RiskyBridge.loss", "RiskyBridge.prize", "RiskyBridge.safe", "Scaled.offset", "TabularCritic.initial"),
     *(f"{learner}.initial" for learner in available()["learners"]),
     *(f"{game}.{end}" for game in available()["games"] for end in ("low", "high")),
     *(f"{part}.log_std" for part in ("GaussianEnsemble", "TanhNormalMixture", "TanhNormalNetwork")),
+    "Pearl.target_entropy",
 }
 """Arguments that may be any number, as far as their annotation goes: all others state a range."""
 
