@@ -16,6 +16,7 @@ from inference_marl.experiment import learners
 from inference_marl.statistics.beliefs import Numbers, as_array
 from inference_marl.statistics.intervals import mean_interval
 from inference_marl.statistics.metrics import RETURN, REWARD, SUCCESS_RATE, estimate
+from inference_marl.statistics.summary import RELAPSE_RATE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 AVERAGE = "all opponents"
 """Name of the column of averages; no arm can be called so."""
 
-SHOWN = {REWARD: "{} of the row's learner", RETURN: "exact return of the row's learner", SUCCESS_RATE: "{} of the pair"}
+SHOWN = {
+    REWARD: "{} of the row's learner",
+    RETURN: "exact return of the row's learner",
+    SUCCESS_RATE: "{} of the pair",
+    RELAPSE_RATE: "{} of the pair",
+}
 """Metrics that are tabulated where they are known, and the titles of their tables."""
 
 Pair = tuple[str, str]
@@ -39,12 +45,13 @@ def tournament_report(recorded: Recorded) -> Report:
 
         figures = {}
         for name, rows in found.groupby("metric", sort=False):
-            order, columns = _order(recorded, found)
+            order, columns = _order(recorded, found, str(name))
             means = rows.pivot(index="learner", columns="opponent", values="mean").reindex(order, columns=columns)
             ends = float(np.nanmin(means)), float(np.nanmax(means))
-            limits = SUCCESS_RATE.bounds if name == SUCCESS_RATE.name else ends
+            limits = SUCCESS_RATE.bounds if name in (SUCCESS_RATE.name, RELAPSE_RATE.name) else ends
             title = "tournament" if name == REWARD.name else f"tournament_{name}"
-            figures[title] = heat_map(means, _title(str(name)), recorded.title, limits, _failed(recorded), apart=1)
+            apart = int(columns[0] == AVERAGE)
+            figures[title] = heat_map(means, _title(str(name)), recorded.title, limits, _failed(recorded), apart)
         return figures
 
     return Report(recorded.folder, "tournament", sections(recorded, found), found, draw)
@@ -70,7 +77,7 @@ def sections(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
 def table(recorded: Recorded, found: pd.DataFrame, metric: str, intervals: bool = True) -> pd.DataFrame:
     """One metric of learners by opponents, as text."""
     rows = found[found["metric"] == metric]
-    order, columns = _order(recorded, found)
+    order, columns = _order(recorded, found, metric)
     texts = pivot(rows, ["learner"], "opponent", recorded.declared, intervals)
     texts = texts.reindex(order, columns=columns).astype(object)  # a column of which nothing is known is no number
     for (row, column), _ in _failed(recorded).items():
@@ -78,12 +85,12 @@ def table(recorded: Recorded, found: pd.DataFrame, metric: str, intervals: bool 
     return texts.fillna("-").rename_axis(columns=None)
 
 
-def _order(recorded: Recorded, found: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Rows and columns: by average reward, learners without averages last."""
+def _order(recorded: Recorded, found: pd.DataFrame, metric: str) -> tuple[list[str], list[str]]:
+    """Rows and columns: by average reward, learners without averages last; averages first, if a metric has any."""
     reward = found[(found["metric"] == REWARD.name) & (found["opponent"] == AVERAGE)]
     averages = reward.set_index("learner")["mean"]
     rows = sorted(learners(recorded.levels), key=lambda name: averages.get(name, -np.inf), reverse=True)
-    return rows, [AVERAGE, *rows]
+    return rows, [AVERAGE, *rows] if metric != RELAPSE_RATE.name else rows
 
 
 def _title(metric: str) -> str:
@@ -97,6 +104,9 @@ def pairs(recorded: Recorded) -> pd.DataFrame:
     """
     names, rows = learners(recorded.levels), []
     for metric in SHOWN:
+        if metric is RELAPSE_RATE:
+            rows += _relapses(recorded)
+            continue
         samples = _samples(recorded, metric.name)
         for (learner, opponent), values in samples.items():
             rows.append(_row(recorded, learner, opponent, metric.name, vars(estimate(metric, values)), len(values)))
@@ -145,6 +155,18 @@ def _failed(recorded: Recorded) -> dict[Pair, str]:
 def _is_mirrored(recorded: Recorded) -> bool:
     """Whether one seating of each pair stands for both."""
     return len(recorded.levels) < len(learners(recorded.levels)) ** 2
+
+
+def _relapses(recorded: Recorded) -> list[dict[str, Any]]:
+    """Estimates of pairs, as the summary has them: of those replicates that had succeeded, so there are no averages."""
+    found, rows = recorded.frame(), []
+    found = found[(found["metric"] == RELAPSE_RATE.name) & (found["step"] == recorded.last_step)]
+    for arm, *numbers, replicates in found[["learner", *ESTIMATE, "replicates"]].itertuples(index=False):
+        pair = recorded.levels[arm]["row"], recorded.levels[arm]["column"]
+        seatings = {pair, pair[::-1]} if _is_mirrored(recorded) else {pair}
+        of_pair = dict(zip(ESTIMATE, numbers, strict=True))
+        rows += [_row(recorded, *each, RELAPSE_RATE.name, of_pair, replicates) for each in sorted(seatings)]
+    return rows
 
 
 def _samples(recorded: Recorded, name: str) -> dict[Pair, Numbers]:

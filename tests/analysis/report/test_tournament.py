@@ -207,6 +207,28 @@ def test_a_success_rate_is_averaged_within_replicates_and_stays_a_probability() 
     assert found.loc[("b", "a"), "mean"] == pytest.approx(0.5)
 
 
+def test_relapses_are_of_pairs_and_have_no_averages() -> None:
+    """As the summary has them; one seating stands for both."""
+    levels = {f"{row}-vs-{column}": {"row": row, "column": column} for row, column in ("aa", "ab", "bb")}
+    numbers = {"a-vs-a": (0.25, 4), "a-vs-b": (0.5, 2)}  # nobody succeeded in the third pair
+    results = [
+        {"learner": arm, "metric": "relapse_rate", "step": 2, "mean": mean, "low": 0.0, "high": 1.0, "replicates": many}
+        for arm, (mean, many) in numbers.items()
+    ]
+    recorded = made_up(levels, {name: np.ones((3, 6, 2, 2)) for name in ("reward", "return")}, results=results)
+    found = pairs(recorded)
+    relapsed = found[found["metric"] == "relapse_rate"].set_index(["learner", "opponent"])
+    assert relapsed[["mean", "replicates"]].T.to_dict("list") == {
+        ("a", "a"): [0.25, 4],
+        ("a", "b"): [0.5, 2],
+        ("b", "a"): [0.5, 2],
+    }
+    shown = table(recorded, found, "relapse_rate", intervals=False)
+    assert list(shown.columns) == ["a", "b"]
+    assert shown.loc["b"].tolist() == ["0.500", "-"]
+    assert set(tournament_report(recorded).draw()) >= {"tournament", "tournament_relapse_rate"}
+
+
 def test_an_ablation_of_two_factors_is_no_tournament() -> None:
     assert not is_tournament({"a": {"prior": "row", "guide": "column"}})
     assert not is_tournament({"a": {"row": "x"}})
