@@ -8,6 +8,7 @@ from torch import Tensor
 
 from inference_marl.described import Whole, hyperparameters
 from inference_marl.play.evaluation import Evaluation
+from inference_marl.statistics.adaptation import return_after
 from inference_marl.types import Actor, Game, Metric, Trajectory
 
 
@@ -55,7 +56,7 @@ class TrialEvaluation(Evaluation):
 
     def declared(self, game: Game) -> tuple[Metric, ...]:
         """What `measure` may return for learners of `game`."""
-        return (*super().declared(game), *map(_metric, self.after))
+        return (*super().declared(game), *map(return_after, self.after))
 
     def play(self, game: Game, actors: Sequence[Actor], steps: int | None = None) -> Trajectory:
         """A trial in each of `replicates x environments` copies of the game, see `Evaluation.play`."""
@@ -71,18 +72,5 @@ class TrialEvaluation(Evaluation):
         for number in self.after:
             its = before == number
             if bool((its & every.ended).any(0).all()):
-                found[_metric(number).name] = (every.rewards[..., self.seat] * its).sum(0).mean(-1)
+                found[return_after(number).name] = (every.rewards[..., self.seat] * its).sum(0).mean(-1)
         return found
-
-
-def _metric(number: int) -> Metric:
-    many = "an episode" if number == 1 else f"{number} episodes"
-    return Metric(
-        f"return_after_{number}",
-        f"return after {many}",
-        dims=(),
-        over="last",
-        higher_is_better=True,
-        meaning="In the newest evaluation, mean over environments of the sum of rewards in an episode, not discounted, "
-        f"with an opponent that was met for {many} before.",
-    )
