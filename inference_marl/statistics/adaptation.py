@@ -1,7 +1,7 @@
 """Metrics by how many episodes the opponents were met before: do learners adapt, and do they know what they know?
 
-`TrialEvaluation` (`play/trials.py`) measures them. That of an evaluation called `held_out` is `return_after_2_held_out` in
-a run's results, `return_after_2` if it is the only one and has no name.
+`TrialEvaluation` (`play/trials.py`) measures them. That of an evaluation called `held_out` is `return_after_2_held_out`
+in a run's results, `return_after_2` if it is the only one and has no name.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from inference_marl.types import Metric
 
 RETURN = "return"
 """First part of the names of returns."""
+
+WHAT = (RETURN,)
+"""First parts of the names of all these metrics."""
 
 
 def return_after(number: int) -> Metric:
@@ -38,6 +41,16 @@ def episodes(number: int) -> str:
     return "an episode" if number == 1 else f"{number} episodes"
 
 
+def of_trials(name: str) -> bool:
+    """Whether this is the name of such a metric."""
+    return any(_parts(what, name) for what in WHAT)
+
+
+def _parts(what: str, name: str) -> re.Match[str] | None:
+    """The number and the evaluation in the name of a metric."""
+    return re.fullmatch(rf"{what}_after_(\d+)(?:_(\w+))?", name)
+
+
 def by_evaluation(metrics: xr.Dataset, what: str) -> dict[str, dict[int, str]]:
     """Names of the metrics `<what>_after_<number>` that were measured at the last record.
 
@@ -50,7 +63,7 @@ def by_evaluation(metrics: xr.Dataset, what: str) -> dict[str, dict[int, str]]:
     """
     found: dict[str, dict[int, str]] = {}
     for name in map(str, metrics):
-        parts = re.fullmatch(rf"{what}_after_(\d+)(?:_(\w+))?", name)
+        parts = _parts(what, name)
         if parts and bool(metrics[name].isel(step=-1).notnull().any()):
             found.setdefault(parts[2] or "", {})[int(parts[1])] = name
     return {evaluation: dict(sorted(names.items())) for evaluation, names in found.items()}

@@ -1,4 +1,4 @@
-"""Figures of a run, drawn from its datasets: learning, adaptation to opponents, beliefs over time and by state, calibration, comparisons.
+"""Figures of a run, from its datasets: learning, adaptation, beliefs over time and by state, calibration, comparisons.
 
 Every function takes datasets of a run's folder and returns a matplotlib `Figure`; `write_all` writes those that apply.
 Means are over replicates, bands are 95 % confidence intervals of the mean.

@@ -19,7 +19,7 @@ COLUMNS = 3
 """Panels side by side, at most."""
 
 APART = 0.3
-"""Share of the smallest distance between numbers of episodes over which the arms' marks are spread, to be told apart."""
+"""Share of the smallest distance between numbers of episodes over which arms' marks are spread, to be told apart."""
 
 MOST_TICKS = 8
 """Numbers of episodes that are all written below the axis; of more, some."""

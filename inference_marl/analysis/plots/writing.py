@@ -38,8 +38,8 @@ CAPTIONS = {
     "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates. Both weights "
     "are included: the temperature in the entropy, beta in the KL from the model (of rho from the prior P; of a "
     "planner that bends the dynamics, of these as well).",
-    "adaptation": "Return of an episode by how many episodes the opponents were met before, in the last evaluation: means "
-    "over replicates with 95 % intervals. Marks that stand beside each other mean the same number of episodes.",
+    "adaptation": "Return of an episode by how many episodes the opponents were met before, in the last evaluation: "
+    "means over replicates with 95 % intervals. Marks that stand beside each other mean the same number of episodes.",
     "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
     "95 % intervals.",
     "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",

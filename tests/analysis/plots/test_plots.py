@@ -366,6 +366,13 @@ def test_adaptation_is_that_of_the_last_record() -> None:
     assert alone.axes[0].get_title("left") == ""
 
 
+def test_returns_by_episodes_are_learning_curves_if_they_were_measured_again() -> None:
+    metrics = run_folder.of_trials(2, [""], 2)
+    assert len(plots.learning_curves(metrics).axes) == 1
+    again = metrics.assign(return_after_5=metrics["return_after_5"].fillna(1.0))
+    assert [axes.get_ylabel() for axes in plots.learning_curves(again).axes][1:] == ["return after 5 episodes"]
+
+
 def names(paths: list[Path]) -> list[str]:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     return [path.stem for path in paths]

@@ -1,0 +1,90 @@
+"""What a run with trials tells: who adapts to opponents, and who does better than the first arm."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from inference_marl.analysis.recorded import Recorded
+from inference_marl.analysis.tables import NO_INTERVAL, Section, cell
+from inference_marl.statistics.adaptation import RETURN, at_the_end, by_evaluation
+from inference_marl.statistics.intervals import Interval
+from inference_marl.statistics.metrics import difference, estimate, in_dataset
+from inference_marl.statistics.summary import paired_differences
+
+Rows = dict[tuple[str, ...], dict[str, str]]
+
+
+def adaptation(recorded: Recorded) -> list[Section]:
+    """Returns by how many episodes the opponents were met before, at the last record; nothing if none were measured.
+
+    Intervals are 95 % confidence intervals over replicates.
+    """
+    if not by_evaluation(recorded.metrics, RETURN):
+        return []
+    return [section for section in (adapting(recorded), better(recorded)) if section is not None]
+
+
+def first_arm(recorded: Recorded) -> str:
+    """The experiment's first arm, with which the others are compared."""
+    return str(next(iter(recorded.spec.get("arms") or recorded.learners)))
+
+
+def adapting(recorded: Recorded) -> Section:
+    """Returns after so many episodes, and what is gained from the first number to the last."""
+    declared, rows = in_dataset(recorded.metrics), Rows()
+    for evaluation, names in by_evaluation(recorded.metrics, RETURN).items():
+        for learner in recorded.learners:
+            values = at_the_end(recorded.metrics, names.values(), learner)
+            if values is None:
+                continue
+            metric = declared[next(iter(names.values()))]
+            texts = [cell(metric, estimate(metric, each)) for each in values.T]
+            rows[evaluation, learner] = dict(zip(map(_after, names), texts, strict=True))
+            if len(names) > 1:
+                gained = difference(metric, values[:, 0], values[:, -1], paired=True)
+                rows[evaluation, learner]["gained"] = cell(metric, gained)
+    what = (
+        "Return of an episode against opponents that were met for so many episodes before, at step "
+        f"{recorded.last_step}: means over replicates, ± half of the 95 % interval (Student's). Gained: the last minus "
+        f"the first, replicate by replicate. {NO_INTERVAL}"
+    )
+    return Section("Who adapts?", what, _table(rows), figures=("adaptation",))
+
+
+def better(recorded: Recorded) -> Section | None:
+    """Paired differences from the first arm; `None` if there is no other."""
+    first, declared, rows = first_arm(recorded), in_dataset(recorded.metrics), Rows()
+    title = f"Who does better than {first}?"
+    if first in recorded.failed:
+        return Section(title, f"Not known: {first}, the first arm of the experiment, failed.")
+    for evaluation, names in by_evaluation(recorded.metrics, RETURN).items():
+        numbers = {name: number for number, name in names.items()}
+        for row in paired_differences(recorded.metrics, first, list(names.values())):
+            ends = (math.nan if row[end] is None else row[end] for end in ("mean", "low", "high"))
+            text = cell(declared[row["metric"]], Interval(*ends))
+            rows.setdefault((evaluation, row["learner"]), {})[_after(numbers[row["metric"]])] = text
+    what = (
+        f"Differences from {first}, the first arm of the experiment, in these returns: means over replicates, each "
+        "compared with the one that starts from the same random numbers, ± half of the 95 % interval (Student's)."
+    )
+    return Section(title, what, _table(rows)) if rows else None
+
+
+def _after(number: int) -> str:
+    return f"after {number}"
+
+
+def _table(rows: Rows) -> pd.DataFrame:
+    """A table of texts with columns by number, whose rows are named by evaluation, unless that has no name, and arm."""
+    columns = sorted({column for row in rows.values() for column in row}, key=_place)
+    texts = [[row.get(column, "-") for column in columns] for row in rows.values()]
+    by_both = pd.MultiIndex.from_tuples(list(rows))
+    return pd.DataFrame(texts, by_both if any(name[0] for name in rows) else by_both.droplevel(0), columns)
+
+
+def _place(column: str) -> tuple[bool, int]:
+    """Columns `after 0`, `after 10` and so on by number, then others."""
+    number = column.rpartition(" ")[2]
+    return (False, int(number)) if number.isdecimal() else (True, 0)
