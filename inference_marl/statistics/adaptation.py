@@ -14,13 +14,28 @@ import xarray as xr
 
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.metrics import per_replicate
-from inference_marl.types import Metric
+from inference_marl.types import POSITIVE, PROBABILITY, Metric
 
-RETURN = "return"
-"""First part of the names of returns."""
+RETURN, SCORE, COVERAGE, WIDTH = "return", "forecast_score", "forecast_coverage", "posterior_sd"
+"""First parts of the names: of returns, of how good forecasts are, and of how wide beliefs are."""
 
-WHAT = (RETURN,)
-"""First parts of the names of all these metrics."""
+WHAT = (RETURN, SCORE, COVERAGE, WIDTH)
+
+DRAWS, TAIL = 39, 2
+"""Draws of a forecast, and how many of them lie beyond either end of its central interval or are it."""
+
+NOMINAL = (DRAWS + 1 - 2 * TAIL) / (DRAWS + 1)
+"""How often that interval contains what a calibrated belief forecasts: 0.9 (see `calibration`)."""
+
+BELIEF_SD = Metric(
+    "belief_sd",
+    "width of the belief where the agents are",
+    bounds=POSITIVE,
+    meaning="Mean standard deviation of the coordinates of what is believed of the opponents, where the agents are "
+    "when a record is made; just after a trial it is that of the prior.",
+    tabulated=False,
+)
+"""Which a learner may declare, and say in its `beliefs`, to have it measured by episodes."""
 
 
 def return_after(number: int) -> Metric:
@@ -33,6 +48,57 @@ def return_after(number: int) -> Metric:
         higher_is_better=True,
         meaning="In the newest evaluation, mean over environments of the sum of rewards in an episode, not discounted, "
         f"with an opponent that was met for {episodes(number)} before.",
+    )
+
+
+def forecasts_after(number: int, discrete: bool) -> tuple[Metric, ...]:
+    """How good a learner's forecasts are in that episode, of what opponents with such actions do; see `crps`."""
+    found = [_score_after(number, discrete)]
+    if not discrete:
+        found.append(
+            Metric(
+                f"{COVERAGE}_after_{number}",
+                f"coverage of forecasts after {episodes(number)}",
+                bounds=PROBABILITY,
+                dims=(),
+                over="last",
+                meaning=f"{_when(number)} share of the coordinates of their actions that lie in a central interval of "
+                f"the opponent model's draws, which should contain {NOMINAL:g} of them; less is overconfident.",
+            )
+        )
+    width = Metric(
+        f"{WIDTH}_after_{number}",
+        f"width of the belief after {episodes(number)}",
+        bounds=POSITIVE,
+        dims=(),
+        over="last",
+        meaning=f"{_when(number)} mean standard deviation of the coordinates of what is believed of them.",
+    )
+    return (*found, width)
+
+
+def _score_after(number: int, discrete: bool) -> Metric:
+    what = (
+        "log-probability that the opponent model gave to what they did, sum over opponents."
+        if discrete
+        else "continuous ranked probability score of the opponent model's draws, in units of actions, mean over the "
+        "coordinates of all opponents' actions; lower is better."
+    )
+    return Metric(
+        f"{SCORE}_after_{number}",
+        f"{'log score' if discrete else 'CRPS'} of forecasts after {episodes(number)}",
+        "nats" if discrete else "",
+        dims=(),
+        over="last",
+        higher_is_better=discrete,
+        meaning=f"{_when(number)} {what}",
+    )
+
+
+def _when(number: int) -> str:
+    return (
+        "In the newest evaluation, mean over environments and the steps of an episode against opponents that were met "
+        f"for {episodes(number)} before:"
     )
 
 
