@@ -115,7 +115,9 @@ def foreseen(recorded: Recorded) -> Section | None:
         else "Continuous ranked probability score of the opponent model's draws, in units of actions, mean over the "
         "coordinates of opponents' actions; lower is better."
     )
-    return Section("Who foresees what opponents do?", f"{what} Means over replicates, ± half of the 95 % interval.", _table(rows))
+    return Section(
+        "Who foresees what opponents do?", f"{what} Means over replicates, ± half of the 95 % interval.", _table(rows)
+    )
 
 
 def believed(recorded: Recorded) -> Section | None:

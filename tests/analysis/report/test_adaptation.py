@@ -17,6 +17,7 @@ from inference_marl.analysis.report.findings import findings, overview
 from inference_marl.analysis.report.page import report
 from inference_marl.analysis.report.text import inspect_run
 from inference_marl.analysis.tables import Section
+from inference_marl.statistics.adaptation import forecasts_after
 from tests import run_folder
 
 METRICS = run_folder.of_trials()
@@ -95,6 +96,44 @@ def test_evaluations_without_a_name_or_with_other_numbers(tmp_path: Path) -> Non
     assert shown.loc[("new", "told"), "after 5"] == shown.loc[("known", "told"), "after 10"] == "-"
     text = adaptation(recorded(tmp_path))[0].text()
     assert max(map(len, text.splitlines())) <= 120
+
+
+def with_forecasts(discrete: bool = False, **coverage: float) -> xr.Dataset:
+    """The returns, and forecasts of some arms after 0 and 5 episodes, which last have some coverage of `new`."""
+    found = METRICS.copy()
+    for evaluation in ("known", "new"):
+        for number in (0, 5):
+            for metric in forecasts_after(number, discrete):
+                values = xr.full_like(found["return_after_0_new"], np.nan)
+                for arm, covered in coverage.items():
+                    wrong = evaluation == "new" and number == 5
+                    values.loc[arm, :, 400] = np.linspace(-0.01, 0.01, 6) + (covered if wrong else 0.9)
+                attributes = replace(metric, name=f"{metric.name}_{evaluation}").attributes()
+                found[f"{metric.name}_{evaluation}"] = values.assign_attrs(attributes)
+    return found
+
+
+def test_it_says_who_is_confident_and_wrong(tmp_path: Path) -> None:
+    sections = {each.title: each for each in adaptation(recorded(tmp_path, with_forecasts(told=0.61, learner_0=0.5)))}
+    covered = sections["Do they know how much they know?"]
+    assert covered.note == (
+        "learner_0 is confident and wrong about new opponents: after 5 episodes with them, its 90 % intervals contain "
+        "50 % of what they do."
+    )
+    shown = table(covered)
+    assert shown.index.tolist() == [(each, arm) for each in ("known", "new") for arm in ("told", "learner_0")]
+    assert shown.columns.tolist() == ["after 0", "after 5"]
+    assert shown.loc[("new", "learner_0"), "after 5"].startswith("0.500 [0.49")
+    score = sections["Who foresees what opponents do?"]
+    assert score.explanation.startswith("Continuous ranked probability score")
+    assert table(score).loc[("known", "told"), "after 0"].startswith("0.900 ± 0.0")
+    assert "How wide are their beliefs?" in sections
+
+
+def test_log_scores_have_no_coverage(tmp_path: Path) -> None:
+    sections = {each.title: each for each in adaptation(recorded(tmp_path, with_forecasts(True, told=0.1)))}
+    assert "Do they know how much they know?" not in sections
+    assert sections["Who foresees what opponents do?"].explanation.startswith("Log-probability, in nats")
 
 
 def test_findings_have_it_with_and_without_beliefs(tmp_path: Path) -> None:
