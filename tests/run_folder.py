@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import xarray as xr
 
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.statistics.adaptation import return_after
 from inference_marl.statistics.metrics import OF_PLAY
 from inference_marl.statistics.summary import summarise, summarise_agents
 from inference_marl.types import Metric
@@ -213,6 +215,28 @@ def continuous(replicates: int = 6, records: int = 20, draws: int = 8, seed: int
     )
     metrics = metrics.assign_coords(learner=learners)
     return {"metrics": metrics, "posterior": posterior, "surface": surface}
+
+
+def of_trials(replicates: int = 6, evaluations: Sequence[str] = ("known", "new"), arms: int = 4) -> xr.Dataset:
+    """Metrics of arms of which the first two do not adapt, the second always being better; the rest do.
+
+    Of ten records, the last has returns after 0, 1, 2 and 5 episodes.
+    """
+    rng = np.random.default_rng(0)
+    numbers, records = np.array([0, 1, 2, 5]), 10
+    rates = np.array([0.0, 0.0, *np.linspace(1, 2, max(0, arms - 2))])[:arms, None, None]
+    start = np.where(np.arange(arms) == 1, 3.0, 1.0)[:, None, None]
+    learned = start + 2 * (1 - np.exp(-rates * numbers)) + rng.normal(0, 0.2, (arms, replicates, 1))
+    data, declared = {"reward": np.zeros((arms, replicates, records, 2))}, []
+    for place, evaluation in enumerate(evaluations):
+        for i, number in enumerate(numbers.tolist()):
+            metric = return_after(number)
+            declared.append(replace(metric, name=f"{metric.name}_{evaluation}" if evaluation else metric.name))
+            values = np.full((arms, replicates, records), np.nan)
+            values[..., -1] = learned[..., i] - 4 * place + rng.normal(0, 0.1, (arms, replicates))
+            data[declared[-1].name] = values
+    names = ["nobody", "told", *(f"learner_{i}" for i in range(arms - 2))][:arms]
+    return metrics_dataset(data, 40 * np.arange(1, records + 1), names, declared, game="Guard", steps_per_episode=10)
 
 
 def payoff(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -373,7 +373,7 @@ LEARNER_GAMES["any"] = [*LEARNER_GAMES["discrete"], *LEARNER_GAMES["box"]]
 
 
 ELBO = {"elbo", "elbo_reward", "elbo_entropy", "elbo_kl", "elbo_gap"}
-METRICS = ELBO | {"total_correlation"}
+METRICS = ELBO | {"total_correlation", "belief_sd"}
 DO_NOT_LEARN = ("Stationary", "Population", "Scripted", "CoinTaker", "BayesOracle")
 ELSEWHERE = {"Frozen", "KuhnPlayer", "PlaysItsType", "Raiders", "Stranger"}
 """Frozen is driven by the runs that it needs, in tests/runs; scripts of single seats in tests/learners."""

@@ -134,7 +134,11 @@ class Evaluation(Described):
             ) as simulator:
                 tasks = None if self.tasks is None else self.tasks.of(here)
                 collector = Collector(simulator, actors, self.explore, tasks, self.seed)
-                return collector.collect(steps or self.steps or here.horizon or 1)
+                return self.watch(collector, steps or self.steps or here.horizon or 1)
+
+    def watch(self, collector: Collector, steps: int) -> Trajectory:
+        """Let them play so many steps; a subclass may look at what they know meanwhile."""
+        return collector.collect(steps)
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
         """What is recorded of what was played, by name: `replicates`, of a metric of agents `replicates x agents`."""

@@ -65,6 +65,10 @@ class Stranger(Actor):
         density = None if found.log_prob is None else found.log_prob.roll(-1, 0)
         return Decision(found.action.roll(-1, 0), _back(found.memory), density, _back(found.info))
 
+    def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+        """What the learner believes at `obs` in the next replicate."""
+        return _back(self.who.beliefs(obs.roll(1, 0), _there(memory), draws))
+
     def remember(self, memory: Memory, step: Experience) -> Memory:
         """See `Actor.remember`."""
         if type(self.who).remember is Actor.remember:

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from inference_marl.described import Whole, hyperparameters
+from inference_marl.play.collector import Collector
 from inference_marl.play.evaluation import Evaluation
-from inference_marl.types import Actor, Game, Metric, Trajectory
+from inference_marl.spaces import Discrete, Space
+from inference_marl.statistics.adaptation import (
+    BELIEF_SD,
+    COVERAGE,
+    DRAWS,
+    SCORE,
+    TAIL,
+    WIDTH,
+    forecasts_after,
+    return_after,
+)
+from inference_marl.statistics.beliefs import Numbers
+from inference_marl.statistics.calibration import in_central_interval
+from inference_marl.statistics.forecasts import crps, log_score
+from inference_marl.types import (
+    Actor,
+    Experience,
+    Game,
+    Metric,
+    Trajectory,
+    kept_streams,
+    numbered,
+    seed_streams,
+)
 
 
 @hyperparameters
@@ -20,13 +47,20 @@ class TrialEvaluation(Evaluation):
     called `held_out` they are `return_after_0_held_out` and so on. They are means over environments, so intervals are
     over replicates. With `order: in_turn` in the tasks every environment has another opponent, if there are enough.
 
+    With `forecasts` the learner says before every step what it believes that its opponents will do, and is judged by
+    what they do then: `forecast_coverage_after_0`, `forecast_score_after_0` and `posterior_sd_after_0`, see
+    `statistics.adaptation.forecasts_after`. Learners without an opponent model have none of these, nor has coverage who
+    forecasts probabilities of discrete actions. Nothing that is played changes by that.
+
     Args:
         after: numbers of episodes before those that are measured.
-        seat: whose returns they are.
+        seat: whose returns and forecasts they are.
+        forecasts: whether forecasts are judged.
     """
 
     after: Sequence[Whole] = (0, 1, 2, 5)
     seat: Whole = 0
+    forecasts: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,37 +86,95 @@ class TrialEvaluation(Evaluation):
             )
         if self.seat not in range(game.agents):
             raise ValueError(f"seat: got {self.seat}, expected a seat from 0 to {game.agents - 1}")
+        kinds = {type(space).__name__ for space in self._forecast(game)}
+        if self.forecasts and len(kinds) != 1:
+            raise ValueError(
+                f"forecasts: got opponents with actions {' and '.join(sorted(kinds)) or 'of no kind'}, expected some "
+                "whose actions are of one kind"
+            )
 
     def declared(self, game: Game) -> tuple[Metric, ...]:
         """What `measure` may return for learners of `game`."""
-        return (*super().declared(game), *map(_metric, self.after))
+        found = (*super().declared(game), *map(return_after, self.after))
+        if not self.forecasts:
+            return found
+        discrete = isinstance(self._forecast(game)[0], Discrete)
+        return (*found, *(metric for number in self.after for metric in forecasts_after(number, discrete)))
+
+    def _forecast(self, game: Game) -> Sequence[Space]:
+        """The actions that are forecast."""
+        return [space for agent, space in enumerate(game.action_spaces) if agent != self.seat]
 
     def play(self, game: Game, actors: Sequence[Actor], steps: int | None = None) -> Trajectory:
         """A trial in each of `replicates x environments` copies of the game, see `Evaluation.play`."""
         episodes = 1 if self.tasks is None else self.tasks.episodes
         return super().play(game, actors, steps or episodes * ((self.game or game).horizon or 1))
 
+    def watch(self, collector: Collector, steps: int) -> Trajectory:
+        """Let them play so many steps; how good forecasts were is added to what the seat's actor says, its `infos`."""
+        if not self.forecasts:
+            return super().watch(collector, steps)
+        actor, played, begun = collector.actors[self.seat], [], None
+        for number in range(steps):
+            obs = collector.observe().obs[self.seat]
+            with torch.no_grad(), kept_streams(actor.seat.device):  # play goes on as without these draws
+                seed_streams(int(np.random.SeedSequence([self.seed, 2, number]).generate_state(1)[0]), obs.device)
+                believed = actor.beliefs(obs, collector.memories[self.seat], DRAWS)
+            newest = collector.collect()
+            begun = newest.memories if begun is None else begun
+            step, infos = newest.steps[0], list(newest.steps[0].infos)
+            infos[self.seat] = {**infos[self.seat], **judged(believed, step.seen_by(actor.seat))}
+            played.append(replace(step, infos=tuple(infos)))
+        return Trajectory(played, begun or ())
+
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
-        """Also the returns of those of these episodes that are over everywhere, `replicates` each."""
+        """Also what is known of those of these episodes that are over everywhere, `replicates` each."""
         every = played.stacked  # steps x replicates x environments
         ended = every.ended.long()
         before = ended.cumsum(0) - ended  # episodes that were over before each step
+        there = torch.ones_like(every.ended) if every.alive is None else every.alive.all(-1)
+        said = every.infos[self.seat] if every.infos else {}
         found = dict(super().measure(played))
         for number in self.after:
             its = before == number
-            if bool((its & every.ended).any(0).all()):
-                found[_metric(number).name] = (every.rewards[..., self.seat] * its).sum(0).mean(-1)
+            if not bool((its & every.ended).any(0).all()):
+                continue
+            found[return_after(number).name] = (every.rewards[..., self.seat] * its).sum(0).mean(-1)
+            counted = its & there
+            for what in (COVERAGE, SCORE, WIDTH):
+                if what in said:
+                    total = said[what].where(counted, 0.0).sum((0, 2))
+                    found[f"{what}_after_{number}"] = total / counted.sum((0, 2))
         return found
 
 
-def _metric(number: int) -> Metric:
-    many = "an episode" if number == 1 else f"{number} episodes"
-    return Metric(
-        f"return_after_{number}",
-        f"return after {many}",
-        dims=(),
-        over="last",
-        higher_is_better=True,
-        meaning="In the newest evaluation, mean over environments of the sum of rewards in an episode, not discounted, "
-        f"with an opponent that was met for {many} before.",
-    )
+def judged(believed: Mapping[str, Tensor], step: Experience) -> dict[str, Tensor]:
+    """How good a learner's forecasts of a step are, by the first parts of metrics' names, `replicates x environments`.
+
+    Args:
+        believed: what it said before, see `Actor.beliefs`.
+        step: the step as it sees it.
+
+    Returns:
+        Nothing without an opponent model, but for the width of the belief, if that is said.
+    """
+    found = {WIDTH: believed[BELIEF_SD.name]} if BELIEF_SD.name in believed else {}
+    spaces = step.seat.opponent_actions
+    names = numbered("opponent_model", len(spaces))
+    if any(name not in believed for name in names):
+        return found
+    of_each = [_scores(believed[name], done) for name, done in zip(names, step.opponent_actions, strict=True)]
+    numbers = {what: np.concatenate([scores[what] for scores in of_each], -1) for what in of_each[0]}
+    for what, values in numbers.items():
+        over = values.sum(-1) if isinstance(spaces[0], Discrete) else values.mean(-1)
+        found[what] = torch.as_tensor(over, dtype=step.reward.dtype, device=step.reward.device)
+    return found
+
+
+def _scores(belief: Tensor, done: Tensor) -> dict[str, Numbers]:
+    """Scores of what one opponent did, by coordinate of its actions, `replicates x environments x coordinates`."""
+    forecast = belief.detach().double().cpu().numpy()
+    if not done.is_floating_point():
+        return {SCORE: log_score(forecast, done.cpu().numpy())[..., None]}
+    draws, actual = np.moveaxis(forecast, 2, -1), done.flatten(2).double().cpu().numpy()
+    return {COVERAGE: in_central_interval(draws, actual, TAIL), SCORE: crps(draws, actual)}

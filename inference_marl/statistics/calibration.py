@@ -99,6 +99,24 @@ def ranks(posterior: xr.Dataset, learner: str, record: int = -1) -> Numbers | No
     return shares
 
 
+def in_central_interval(draws: Numbers, actual: Numbers, level: int) -> Numbers:
+    """Whether the interval from the `level`-th lowest to the `level`-th highest draw contains what happened.
+
+    Args:
+        draws: `... x draws`.
+        actual: `...`.
+        level: from 1 to half the number of draws; the smaller, the wider the interval.
+
+    Returns:
+        1 or 0, of the shape of `actual`; NaN where a number is missing. Of a calibrated belief the mean is expected to
+        be `(draws + 1 - 2 level) / (draws + 1)`.
+    """
+    rank = _rank(draws, actual[..., None])[..., 0]
+    depth = np.minimum(rank, draws.shape[-1] + 1 - rank)
+    found: Numbers = np.where(np.isnan(rank), np.nan, depth > level)
+    return found
+
+
 def _rank(model: Numbers, truth: Numbers) -> Numbers:
     """Rank of each true draw among the model's, from 0.5 to `draws + 0.5`; ties count half. NaN where either is."""
     below = (model[..., None, :] < truth[..., :, None]).sum(-1) + (model[..., None, :] == truth[..., :, None]).sum(

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
-from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, SPREAD_FLOOR, about, action_sizes
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, SPREAD_FLOOR, Numbers, about, action_sizes
 from inference_marl.types import Metric
 
 FORECASTERS = {"rho": "opponent_model", "P": "opponent_prior"}
@@ -92,6 +93,36 @@ def total_scores(scores: xr.DataArray, learner: str) -> tuple[xr.DataArray, xr.D
     possible = here.sel(forecaster=UNIFORM, drop=True).notnull()
     sums = here.dropna("forecaster", how="all").where(possible, 0.0).sum(["agent", "step"], skipna=False)
     return sums, possible.sum(["agent", "step"])
+
+
+def log_score(probabilities: Numbers, taken: npt.NDArray[np.int64]) -> Numbers:
+    """Log-probability of what happened, in nats; probabilities below `PROBABILITY_FLOOR` count as that.
+
+    Args:
+        probabilities: `... x actions`.
+        taken: numbers of actions, `...`.
+    """
+    chosen = np.take_along_axis(probabilities, taken[..., None], -1)[..., 0]
+    found: Numbers = np.log(chosen.clip(PROBABILITY_FLOOR))
+    return found
+
+
+def crps(draws: Numbers, actual: Numbers) -> Numbers:
+    """Continuous ranked probability score of a forecast of which there are draws, lower is better.
+
+    `E|X - y| - E|X - X'| / 2` for independent X, X' of the forecast (Gneiting and Raftery 2007, Eq. 21), where the
+    second mean is over pairs of different draws, so that its expectation does not depend on their number (Ferro 2014,
+    'Fair scores for ensemble forecasts'). So it may fall below 0.
+
+    Args:
+        draws: `... x draws`, at least two.
+        actual: `...`.
+    """
+    count = draws.shape[-1]
+    weights = 2 * np.arange(1, count + 1) - count - 1  # of sorted draws, whose sum is that over pairs
+    spread = (np.sort(draws, -1) * weights).sum(-1) / (count * (count - 1))
+    found: Numbers = np.abs(draws - actual[..., None]).mean(-1) - spread
+    return found
 
 
 def _of_probabilities(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -186,7 +186,7 @@ def _of_agents(metrics: xr.Dataset, name: str, learner: str) -> Numbers:
     return last.to_numpy().astype(np.float64)
 
 
-def paired_differences(metrics: xr.Dataset, reference: str) -> list[Row]:
+def paired_differences(metrics: xr.Dataset, reference: str, names: Sequence[str] = ()) -> list[Row]:
     """Improvement of each learner over a reference at the last record, replicate by replicate.
 
     Arms of a run start from the same random numbers, so replicate `r` of one is paired with replicate `r` of the other
@@ -197,18 +197,19 @@ def paired_differences(metrics: xr.Dataset, reference: str) -> list[Row]:
     Args:
         metrics: as in `metrics.nc`.
         reference: the learner that the others are compared with.
+        names: of metrics in the dataset; if none, `reward` and `joint_optimum_probability` (where the game has none,
+            `success_rate`).
 
     Returns:
-        Rows `{"learner", "reference", "metric", "step", "mean", "low", "high", "replicates"}` for every other learner,
-        of `reward` and of `joint_optimum_probability` (where the game has none, `success_rate`); none if the reference
-        is missing.
+        Rows `{"learner", "reference", "metric", "step", "mean", "low", "high", "replicates"}` for every other learner
+        that has the metric; none if the reference is missing.
     """
     learners, step = metrics["learner"].to_numpy().tolist(), int(metrics["step"][-1])
     known = in_dataset(metrics)
     second = OPTIMUM_PROBABILITY.name if OPTIMUM_PROBABILITY.name in known else SUCCESS_RATE.name
     rows = []
     for learner in learners if reference in learners else []:
-        for name in (REWARD.name, second):
+        for name in names or (REWARD.name, second):
             mine, its = (per_replicate(metrics, name, each) for each in (learner, reference))
             if learner != reference and mine is not None and its is not None:
                 interval = difference(known[name], its[:, -1], mine[:, -1], paired=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inference_marl.statistics.calibration import calibration, ranks
+from inference_marl.statistics.calibration import calibration, in_central_interval, ranks
 from tests import run_folder
 from tests.run_folder import beliefs
 
@@ -135,3 +135,20 @@ def test_no_model_no_calibration() -> None:
     assert calibration(posterior, "wolf_phc") is None
     assert calibration(posterior.drop_vars("opponent_policy"), "rommeo_q") is None
     assert ranks(posterior, "rommeo_q") is None
+
+
+def test_central_intervals_by_hand() -> None:
+    draws = np.array([5.0, 1.0, 2.0, 4.0, 3.0])
+    actual = np.array([0.5, 1.5, 2.5, 4.5, 5.5, np.nan])
+    wide, narrow = (in_central_interval(np.tile(draws, (6, 1)), actual, level) for level in (1, 2))
+    assert wide[:5].tolist() == [0, 1, 1, 1, 0]
+    assert narrow[:5].tolist() == [0, 0, 1, 0, 0]
+    assert np.isnan([wide[5], narrow[5]]).all()
+    assert np.isnan(in_central_interval(np.array([np.nan, 1.0]), np.array(0.5), 1))
+
+
+@pytest.mark.parametrize(("count", "level"), [(39, 2), (19, 1), (10, 3)])
+def test_central_intervals_of_calibrated_beliefs_hold_what_they_promise(count: int, level: int) -> None:
+    rng = np.random.default_rng(1)
+    held = in_central_interval(rng.normal(size=(40000, count)), rng.normal(size=40000), level)
+    assert held.mean() == pytest.approx((count + 1 - 2 * level) / (count + 1), abs=0.01)

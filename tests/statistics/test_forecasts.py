@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from inference_marl.statistics.forecasts import forecast_scores, total_scores
+from inference_marl.statistics.beliefs import PROBABILITY_FLOOR
+from inference_marl.statistics.forecasts import crps, forecast_scores, log_score, total_scores
 from tests import run_folder
 
 
@@ -146,3 +147,34 @@ def test_a_forecaster_never_gains_by_falling_silent() -> None:
     sums, count = total_scores(scores, "rommeo_q_emp")
     assert count.values.tolist() == [3, 3, 3]
     assert np.isfinite(sums.sel(forecaster=["rho", "uniform"])).all()
+
+
+def test_crps_by_hand() -> None:
+    draws = np.array([[1.0, 0.0], [3.0, 3.0]])
+    # Mean distances from 2: 1.5 and 1; half the distance of the two draws, 0.5 and 0.
+    assert crps(draws, np.array([2.0, 2.0])) == pytest.approx([1.5 - 0.5, 1.0])
+    missing = crps(np.array([[np.nan, 1.0], [0.0, 1.0]]), np.array([0.0, np.nan]))
+    assert np.isnan(missing).all()
+
+
+@pytest.mark.parametrize("count", [2, 39])
+def test_crps_is_that_of_the_distribution_whatever_the_number_of_draws(count: int) -> None:
+    """Of a standard normal (Gneiting and Raftery 2007, p. 367); and it is proper: the truth scores best."""
+    rng = np.random.default_rng(0)
+    y = 0.7
+    density, cdf = math.exp(-(y**2) / 2) / math.sqrt(2 * math.pi), (1 + math.erf(y / math.sqrt(2))) / 2
+    expected = y * (2 * cdf - 1) + 2 * density - 1 / math.sqrt(math.pi)
+    assert crps(rng.normal(size=(20000, count)), np.full(20000, y)).mean() == pytest.approx(expected, abs=0.02)
+    actual = rng.normal(size=20000)
+    scores = [crps(scale * rng.normal(size=(20000, count)) + shift, actual).mean() for scale, shift in ROUGH]
+    assert min(scores) == scores[0]
+
+
+ROUGH = [(1.0, 0.0), (0.5, 0.0), (2.0, 0.0), (1.0, 0.6)]
+
+
+def test_log_score_by_hand() -> None:
+    probabilities = np.array([[0.25, 0.75], [1.0, 0.0], [np.nan, np.nan]])
+    found = log_score(probabilities, np.array([1, 1, 0]))
+    assert found[:2] == pytest.approx([math.log(0.75), math.log(PROBABILITY_FLOOR)])
+    assert np.isnan(found[2])

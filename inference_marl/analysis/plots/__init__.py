@@ -1,9 +1,10 @@
-"""Figures of a run, drawn from its datasets: learning, beliefs over time and by state, calibration, comparisons.
+"""Figures of a run, from its datasets: learning, adaptation, beliefs over time and by state, calibration, comparisons.
 
 Every function takes datasets of a run's folder and returns a matplotlib `Figure`; `write_all` writes those that apply.
 Means are over replicates, bands are 95 % confidence intervals of the mean.
 """
 
+from inference_marl.analysis.plots.adaptation import adaptation
 from inference_marl.analysis.plots.calibration import belief_movement, reliability
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
 from inference_marl.analysis.plots.learning import ablation_curves, elbo_bars, elbo_parts, learning_curves
@@ -18,6 +19,7 @@ from inference_marl.analysis.plots.writing import write_all
 
 __all__ = [
     "ablation_curves",
+    "adaptation",
     "belief_movement",
     "beliefs",
     "beliefs_by_state",

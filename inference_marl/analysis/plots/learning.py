@@ -19,6 +19,7 @@ from inference_marl.analysis.tables import number
 from inference_marl.described import InspectError
 from inference_marl.experiment import Levels
 from inference_marl.learners.variational import ELBO_PARTS
+from inference_marl.statistics.adaptation import of_trials
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.intervals import FloatArray, mean_band
 from inference_marl.statistics.metrics import (
@@ -75,7 +76,8 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
 
     Where it is known of all learners, the exact return replaces the reward, which has the noise of play too. Both are
     means over agents; in zero-sum games, where these are 0, those of agent 0. The band of the success rate is Wilson's.
-    Curves go through the records at which something was measured, which evaluations are not all.
+    Curves go through the records at which something was measured, which evaluations are not all. What was measured by
+    episodes with the same opponents, but once only, is left to `adaptation`.
     The time axis ends some time after all curves have settled, and the figure says so.
 
     Args:
@@ -111,7 +113,13 @@ def learning_curves(metrics: xr.Dataset) -> Figure:
 def _drawn(metrics: xr.Dataset) -> list[str]:
     general = {metric.name for metric in (*PUBLISHABLE, *ELBO_PARTS)}
     own = [name for name, metric in in_dataset(metrics).items() if metric.tabulated and name not in general]
+    own = [name for name in own if not (of_trials(name) and _once(metrics[name]))]  # see `adaptation`
     return [*(name for name in CURVES if name in metrics), *own]
+
+
+def _once(values: xr.DataArray) -> bool:
+    """Whether something was measured at one record at most."""
+    return int(values.notnull().any([dim for dim in values.dims if dim != "step"]).sum()) <= 1
 
 
 def _metric_curves(axis: Axes, metrics: xr.Dataset, name: str, looks: Mapping[str, Any]) -> list[FloatArray]:

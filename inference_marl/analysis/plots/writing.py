@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from inference_marl.analysis.comparison import run_names
+from inference_marl.analysis.plots.adaptation import adaptation
 from inference_marl.analysis.plots.calibration import belief_movement, reliability
 from inference_marl.analysis.plots.comparison import compared_beliefs
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
@@ -37,6 +38,8 @@ CAPTIONS = {
     "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates. Both weights "
     "are included: the temperature in the entropy, beta in the KL from the model (of rho from the prior P; of a "
     "planner that bends the dynamics, of these as well).",
+    "adaptation": "Return of an episode by how many episodes the opponents were met before, in the last evaluation: "
+    "means over replicates with 95 % intervals. Marks that stand beside each other mean the same number of episodes.",
     "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
     "95 % intervals.",
     "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",
@@ -69,6 +72,8 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
     figures = {"learning_curves": learning_curves(metrics)}
     with suppress(InspectError):  # no learner has an ELBO
         figures["elbo_parts"] = elbo_parts(metrics)
+    with suppress(InspectError):  # no evaluation is over trials
+        figures["adaptation"] = adaptation(metrics)
     if posterior is not None:
         posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})
         if modelling(posterior):

@@ -35,6 +35,7 @@ from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, T
 from inference_marl.learners.latent.rows import Rows
 from inference_marl.learners.latent.trials import Trials
 from inference_marl.spaces import Box, Discrete
+from inference_marl.statistics.adaptation import BELIEF_SD
 from inference_marl.types import (
     Counting,
     Decision,
@@ -214,15 +215,18 @@ class LatentPolicy(Counting, Learner):
     @local_parameters()
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy, and what opponents are believed to do, if that is learnt: of `draws` draws of z.
+        """The policy, how wide the belief is, and what opponents are believed to do, if that is learnt.
 
-        These are of the posterior by all that was seen, also where the policy is given an older one.
+        These are of the posterior by all that was seen, also where the policy is given an older one; what opponents do
+        is of `draws` draws of z.
         """
         found = dict(super().beliefs(obs, memory, draws))
+        believed = self.belief.read(memory) if memory else Posterior(self.belief.zeros(*obs.shape[:2], 0))
+        if believed.sd is not None:
+            found[BELIEF_SD.name] = believed.sd.mean(-1)
         if self.opponents is None:
             return found
         seen = self.seat.observation.encode(obs, self.seat.dtype).unsqueeze(2).expand(-1, -1, draws, -1)
-        believed = self.belief.read(memory) if memory else Posterior(self.belief.zeros(*obs.shape[:2], 0))
         wide = Posterior._make(
             None if each is None else each.unsqueeze(2).expand(-1, -1, draws, -1) for each in believed
         )

@@ -23,6 +23,7 @@ from inference_marl.learners.latent.encoders import GaussianFactors
 from inference_marl.learners.latent.model import TrialModel, reading
 from inference_marl.learners.latent.networks import Twins, joined
 from inference_marl.spaces import Discrete
+from inference_marl.statistics.adaptation import BELIEF_SD
 from inference_marl.types import POSITIVE, Actor, Metric, Trajectory
 
 POSTERIOR_KL = Metric(
@@ -111,7 +112,10 @@ class Pearl(LatentPolicy):
         trials: the replay.
     """
 
-    metrics = (CRITIC_LOSS, POSTERIOR_KL, POSTERIOR_SD, OPPONENT_NLL, TEMPERATURE, FITTED_STEPS, ENCODED_STEPS)
+    metrics = (
+        *(CRITIC_LOSS, POSTERIOR_KL, POSTERIOR_SD, OPPONENT_NLL, BELIEF_SD),
+        *(TEMPERATURE, FITTED_STEPS, ENCODED_STEPS),
+    )
 
     @classmethod
     def published(cls) -> Self:

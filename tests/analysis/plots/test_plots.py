@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from scipy import stats
 
 from inference_marl.analysis import plots
 from inference_marl.analysis.plots import writing
@@ -40,6 +41,9 @@ FIGURES = {
     "elbo_parts": lambda: plots.elbo_parts(DISCRETE["metrics"]),
     "elbo_parts of one": lambda: plots.elbo_parts(CONTINUOUS["metrics"]),
     "elbo_parts of four": lambda: plots.elbo_parts(all_with_elbo(DISCRETE["metrics"])),
+    "adaptation": lambda: plots.adaptation(run_folder.of_trials()),
+    "adaptation of many": lambda: plots.adaptation(run_folder.of_trials(3, list("abcde"), 14)),
+    "adaptation of one": lambda: plots.adaptation(run_folder.of_trials(1, [""], 1)),
     "beliefs": lambda: plots.beliefs(DISCRETE["posterior"]),
     "beliefs of one": lambda: plots.beliefs(DISCRETE["posterior"], learners=["rommeo_q"], replicate=3),
     "beliefs, continuous": lambda: plots.beliefs(CONTINUOUS["posterior"]),
@@ -334,6 +338,41 @@ def test_many_panels_are_wrapped_with_labels_below_the_lowest() -> None:
     assert {axes.get_subplotspec().get_gridspec().ncols for axes in alone.axes} == {4}
 
 
+def test_adaptation_is_by_episodes_before() -> None:
+    metrics = run_folder.of_trials()
+    figure = plots.adaptation(metrics)
+    assert [axes.get_title("left") for axes in figure.axes] == ["known", "new"]
+    values = np.stack([metrics[f"return_after_{n}_new"].sel(learner="told")[:, -1] for n in (0, 1, 2, 5)], -1)
+    line, intervals = figure.axes[1].lines[1], figure.axes[1].collections[1]
+    assert line.get_label() == "told"
+    assert np.asarray(line.get_xdata()) == pytest.approx([0, 1, 2, 5], abs=0.15)
+    assert line.get_ydata() == pytest.approx(values.mean(0))
+    half = stats.t.ppf(0.975, 5) * values.std(0, ddof=1) / 6**0.5
+    ends = np.array([path.vertices[:, 1] for path in intervals.get_paths()])
+    assert ends[:, 0] == pytest.approx(values.mean(0) - half)
+    assert ends[:, 1] == pytest.approx(values.mean(0) + half)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "5"]
+
+
+def test_adaptation_is_that_of_the_last_record() -> None:
+    metrics = run_folder.of_trials()
+    with pytest.raises(InspectError, match=r"^metrics: got no return_after_... at the last record"):
+        plots.adaptation(metrics.isel(step=slice(-1)))
+    one = metrics.assign(return_after_5_new=metrics["return_after_5_new"].where(metrics["step"] < 0))
+    assert [len(axes.lines[0].get_xdata()) for axes in plots.adaptation(one).axes] == [4, 3]
+    silent = metrics.where(metrics["learner"] != "told")
+    assert {len(axes.lines[1].get_xdata()) for axes in plots.adaptation(silent).axes} == {0}
+    alone = plots.adaptation(run_folder.of_trials(1, [""], 1))
+    assert alone.axes[0].get_title("left") == ""
+
+
+def test_returns_by_episodes_are_learning_curves_if_they_were_measured_again() -> None:
+    metrics = run_folder.of_trials(2, [""], 2)
+    assert len(plots.learning_curves(metrics).axes) == 1
+    again = metrics.assign(return_after_5=metrics["return_after_5"].fillna(1.0))
+    assert [axes.get_ylabel() for axes in plots.learning_curves(again).axes][1:] == ["return after 5 episodes"]
+
+
 def names(paths: list[Path]) -> list[str]:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     return [path.stem for path in paths]
@@ -351,6 +390,7 @@ def test_write_all(tmp_path: Path) -> None:
     assert written("discrete", **DISCRETE) == ["learning_curves", "elbo_parts", *BELIEFS]
     assert sorted(path.suffix for path in (tmp_path / "discrete" / "figures").iterdir()) == [".png"] * 7
     assert written("continuous", **CONTINUOUS) == ["learning_curves", "elbo_parts", *BELIEFS, "surface"]
+    assert written("trials", metrics=run_folder.of_trials()) == ["learning_curves", "adaptation"]
     assert written("bare", metrics=DISCRETE["metrics"].sel(learner=["jal"])) == ["learning_curves"]
     more = written("many", metrics=DISCRETE["metrics"], posterior=MANY)
     assert set(more) == {"learning_curves", "elbo_parts", *BELIEFS, "beliefs_by_state", "opponent_types"}

@@ -1,0 +1,83 @@
+"""Figure of adaptation: what is won against opponents, by how many episodes they have been met before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from inference_marl.analysis.plots import drawing
+from inference_marl.described import InspectError
+from inference_marl.statistics.adaptation import RETURN, at_the_end, by_evaluation
+from inference_marl.statistics.metrics import band, in_dataset
+
+COLUMNS = 3
+"""Panels side by side, at most."""
+
+APART = 0.3
+"""Share of the smallest distance between numbers of episodes over which arms' marks are spread, to be told apart."""
+
+MOST_TICKS = 8
+"""Numbers of episodes that are all written below the axis; of more, some."""
+
+
+@drawing.styled
+def adaptation(metrics: xr.Dataset) -> Figure:
+    """Return of an episode by how often the opponents were met before, a panel per evaluation, all arms in each.
+
+    Means over replicates at the last record with 95 % intervals (Student's). The arms' marks stand beside each other
+    and mean the same number of episodes. Panels have ranges of their own, since some opponents are harder.
+
+    Args:
+        metrics: as in `metrics.nc`.
+
+    Raises:
+        InspectError: if no return was measured after so many episodes (`TrialEvaluation`).
+    """
+    found = by_evaluation(metrics, RETURN)
+    if not found:
+        raise InspectError("metrics: got no return_after_... at the last record, expected those of a TrialEvaluation")
+    learners = metrics["learner"].to_numpy().tolist()
+    columns = drawing.columns_of(len(found), COLUMNS)
+    shared = {"sharex": False, "sharey": False}
+    figure, (axes,) = drawing.panels(1, len(found), (3.9, 3.1), columns, **shared)
+    for axis, names in zip(axes, found.values(), strict=True):
+        _arms(axis, metrics, names, learners)
+        _label_episodes(axis, list(names))
+    for axis in axes[::columns]:
+        axis.set_ylabel("return of the episode")
+    if any(found):
+        drawing.titles(axes, list(found))
+    what = f"after {int(metrics['step'][-1]):,} steps of training, mean and 95 % interval"
+    return drawing.finish(figure, what, *axes, of=metrics)
+
+
+def _arms(axis: Axes, metrics: xr.Dataset, names: dict[int, str], learners: list[str]) -> None:
+    """Draw what every arm wins, by number of episodes; one without numbers is in the legend alone."""
+    numbers = np.array(list(names), dtype=np.float64)
+    gap = np.diff(numbers).min(initial=np.inf)
+    spread = APART * (gap if np.isfinite(gap) else 1.0)
+    places = np.linspace(-0.5, 0.5, len(learners)) * spread if len(learners) > 1 else np.zeros(1)
+    metric = in_dataset(metrics)[next(iter(names.values()))]
+    for place, (learner, look) in zip(places, drawing.looks(learners).items(), strict=True):
+        values = at_the_end(metrics, names.values(), learner)
+        if values is None:
+            axis.plot([], [], **look)
+            continue
+        won = band(metric, values)
+        axis.plot(numbers + place, won.mean, marker="o", markersize=3.5, **look)
+        ends = np.where(np.isfinite(won.low), won.low, won.mean), np.where(np.isfinite(won.high), won.high, won.mean)
+        axis.vlines(numbers + place, *ends, color=look["color"], alpha=0.5, linewidth=1.2, zorder=1.9)
+
+
+def _label_episodes(axis: Axes, numbers: Sequence[int]) -> None:
+    """Whole numbers of episodes below a panel."""
+    if len(numbers) <= MOST_TICKS:
+        axis.set_xticks(numbers)
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(MOST_TICKS, integer=True))
+    axis.set_xlabel("episodes with the same opponents before")
