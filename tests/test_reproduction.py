@@ -400,3 +400,23 @@ def test_rommeo_ac_learns_to_meet(tmp_path: Path, name: str) -> None:
     policies = xr.load_dataset(run_experiment(short, tmp_path, progress=False) / "posterior.nc")["policy"]
     reached = rewards_on_the_grid(short, policies.sel(learner="rommeo_ac").isel(step=-1))
     assert (reached >= 0.95 * rewards_on_the_grid(short)).double().mean() >= 7 / 8
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_belief_that_predicts_pays_against_opponents_never_met(tmp_path: Path) -> None:
+    """With other seeds and opponents than the file's: differences of the same replicates, of which there are 6."""
+    experiment = runs_of("guard.yaml")["guard"].replace(seed=1)
+    arms = {name: experiment.arms[name] for name in ("nobody", "told", "pearl", "belief_step")}
+    metrics = play(tmp_path, experiment.replace(arms=arms))
+
+    def gain(learner: str, after: int, population: str = "interpolated") -> xr.DataArray:
+        name = f"return_after_{after}_{population}"
+        return at_end(metrics, name, learner) - at_end(metrics, name, "nobody")
+
+    check(gain("told", 5), low=1.2)
+    check(gain("pearl", 0), high=0.0)
+    check(gain("belief_step", 0), low=0.0)
+    check(gain("belief_step", 1), low=1.0)
+    for population in ("interpolated", "extrapolated"):
+        check(gain("belief_step", 5, population) - 0.7 * gain("told", 5, population), low=0.0)
