@@ -405,7 +405,7 @@ def test_rommeo_ac_learns_to_meet(tmp_path: Path, name: str) -> None:
 @pytest.mark.long
 @pytest.mark.slow
 def test_a_belief_that_predicts_pays_against_opponents_never_met(tmp_path: Path) -> None:
-    """With another seed than the file's, and its opponents; differences of the same replicates, of which there are 6."""
+    """With another seed than the file's, and its opponents; differences of the same 6 replicates."""
     experiment = runs_of("guard.yaml")["guard"].replace(seed=1)
     arms = {name: experiment.arms[name] for name in ("nobody", "told", "pearl", "belief_step")}
     metrics = play(tmp_path, experiment.replace(arms=arms))

@@ -10,6 +10,7 @@ from dataclasses import field
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from inference_marl.described import Count, IncompatibleError, Positive, hyperparameters
 from inference_marl.inference.networks import MLP
@@ -61,20 +62,29 @@ class Perturbation(Learner):
         score = torch.full((seat.replicates,), -math.inf, dtype=seat.dtype, device=seat.device)
         self.register_buffer("score", score)
 
-    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Delta, Memory]:
-        """The action of the weights that are tried."""
-        return self._certain(self.tried, obs), memory
+    def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
+        """All on the action of the weights that are tried."""
+        action, chosen = self.seat.action, self._chosen(self.tried, obs)
+        if isinstance(action, Discrete):
+            return dist.Categorical(probs=one_hot(chosen, action.n).to(self.seat.dtype)), memory
+        return dist.Delta(chosen, event_dim=len(action.event_shape)), memory
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
         """The action of the weights that are tried, or, without `explore`, of the best."""
-        return Decision(self._certain(self.tried if explore else self.best, obs).v, memory)
+        return Decision(self._chosen(self.tried if explore else self.best, obs), memory)
 
-    def _certain(self, network: MLP, obs: Tensor) -> dist.Delta:
+    def _chosen(self, network: MLP, obs: Tensor) -> Tensor:
         action = self.seat.action
         outputs = network(self.seat.observation.encode(obs, self.seat.dtype))
-        if isinstance(action, Discrete):
-            return dist.Delta(outputs.argmax(-1))
-        return dist.Delta(action.decode(outputs.tanh()), event_dim=len(action.event_shape))
+        return outputs.argmax(-1) if isinstance(action, Discrete) else action.decode(outputs.tanh())
+
+    def store(self, newest: Trajectory) -> None:
+        """Store nothing.
+
+        Raises:
+            IncompatibleError: if agents may be out.
+        """
+        newest.check_all_act(type(self).__name__)
 
     @torch.no_grad()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
