@@ -5,13 +5,14 @@
 
 Learned policies are played anew, as they are, against `--opponents` of the held-out ones in each replicate. Values are
 mean rewards of the greedy action given the opponent's strategy, so only which opponents there are and what these
-happened to play is left to chance, and `below Bayes` is nearly free of that too: the best response to the exact posterior
-is given the same rounds. Exact is what it gets against all opponents there could be.
+happened to play is left to chance, and `below Bayes` is nearly free of that too: the best response to the exact
+posterior is given the same rounds. Exact is what it gets against all opponents there could be.
 
 What is believed of an opponent's strategy p are draws of P(b | z), z ~ q(z | c). Their standard deviation is divided by
 that of the exact posterior, Dirichlet(1 + counts), after averaging both; an interval from the 6th to the 94th
 percentile of each probability should cover the true one in 88 % of cases. `best response` is what the best response to
-their mean gets, and `off` the root mean square of how far this mean is from the exact one, in exact standard deviations.
+their mean gets, and `off` the root mean square of how far this mean is from the exact one, in exact standard
+deviations.
 
 ± is half of a 95 % interval over seeds (Student's).
 """
@@ -103,7 +104,7 @@ def compared(believed: Tensor, strategy: Tensor, concentration: Tensor) -> dict[
     mean = concentration / total
     sd = (mean * (1 - mean) / (total + 1)).sqrt()
     ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    low, high = torch.stack([believed[:, each].quantile(ends, 0) for each in range(len(strategy))], 2)
+    low, high = torch.stack([believed[:, each].quantile(ends, 0) for each in range(len(strategy))], 1)
     off = (believed.mean(0) - mean).square().mean((1, 2)) / sd.square().mean((1, 2))
     return {
         "width": believed.std(0).mean((1, 2)) / sd.mean((1, 2)),
