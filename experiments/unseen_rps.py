@@ -35,7 +35,7 @@ from inference_marl.learners.bayesian import PlaysItsType
 from inference_marl.play import Collector, GameSimulator, Tasks
 from inference_marl.runs.frozen import Frozen
 from inference_marl.statistics.intervals import mean_interval
-from inference_marl.types import Memory
+from inference_marl.types import Actor, Memory
 
 AFTER = (0, 1, 5, 15, 75)
 """Rounds that the opponent was seen in."""
@@ -65,7 +65,7 @@ def measured(folder: Path, arm: str, opponents: int, seed: int = 0) -> Found:
     """
     experiment = load(folder / "spec.yaml")
     tasks = Tasks(population="held_out", episodes=AFTER[-1] + 1, order="in_turn")
-    seated: list[Frozen | PlaysItsType] = [Frozen(str(folder), arm, agent=0), PlaysItsType()]
+    seated: list[Actor] = [Frozen(str(folder), arm, agent=0), PlaysItsType()]
     changed = {"arms": {arm: seated}, "environments": opponents, "tasks": tasks, "evaluation": None}
     playing: Experiment = experiment.replace(**changed)
     game, actors = playing.game, playing.bind(arm)
@@ -118,7 +118,7 @@ def _of(values: Tensor, action: Tensor) -> Tensor:
     return values.gather(-1, action.unsqueeze(-1)).squeeze(-1).mean(1)
 
 
-def _drawn(learned: Frozen | PlaysItsType, obs: Tensor, memory: Memory) -> Tensor | None:
+def _drawn(learned: Actor, obs: Tensor, memory: Memory) -> Tensor | None:
     """Draws of strategies, `draws x replicates x opponents x actions`; `None` if nothing is believed of them."""
     draws = []
     for _ in range(DRAWS):
