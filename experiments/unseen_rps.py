@@ -53,17 +53,16 @@ def exact(rounds: int) -> float:
     return sum(worths) / len(worths)
 
 
-@torch.no_grad()
-def measured(folder: Path, arm: str, opponents: int, seed: int = 0) -> Found:
+def measured(experiment: Experiment, folder: Path, arm: str, opponents: int, seed: int = 0) -> Found:
     """What an arm of a run has learned, against held-out opponents.
 
     Args:
-        folder: the run's.
+        experiment: the run's.
+        folder: where it is.
         arm: its name there.
         opponents: how many, in each replicate.
         seed: of what they play.
     """
-    experiment = load(folder / "spec.yaml")
     tasks = Tasks(population="held_out", episodes=AFTER[-1] + 1, order="in_turn")
     seated: list[Actor] = [Frozen(str(folder), arm, agent=0), PlaysItsType()]
     changed = {"arms": {arm: seated}, "environments": opponents, "tasks": tasks, "evaluation": None}
@@ -145,8 +144,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--opponents", type=int, default=2000)
     given = parser.parse_args()
-    arms = load(given.folder / "spec.yaml").arms
-    found = {arm: measured(given.folder, arm, given.opponents) for arm in arms}
+    experiment = load(given.folder / "spec.yaml")
+    found = {arm: measured(experiment, given.folder, arm, given.opponents) for arm in experiment.arms}
     print("By rounds that the opponent was seen in; exact: " + ", ".join(f"{exact(each):.3f}" for each in AFTER))
     measures = dict.fromkeys(measure for of in found.values() for measure in of[AFTER[0]])
     for measure in measures:

@@ -51,8 +51,9 @@ def test_a_belief_that_explains_its_context_is_near_the_exact_posterior(tmp_path
     assert isinstance(suite, Suite)
     (experiment,) = suite.runs.values()
     arms = {"belief": experiment.arms["belief"]}
-    folder = run(experiment.replace(arms=arms, evaluation=None, seed=2), tmp_path, "belief", progress=False)
-    for rounds, found in unseen_rps.measured(folder, "belief", 1000, seed=1).items():
+    changed = experiment.replace(arms=arms, evaluation=None, seed=2)
+    folder = run(changed, tmp_path, "belief", progress=False)
+    for rounds, found in unseen_rps.measured(changed, folder, "belief", 1000, seed=1).items():
         for each in ("below Bayes", "best response below Bayes"):
             assert abs(found[each].mean()) < 0.025, (rounds, each)
         assert 0.85 < found["width"].mean() < 1.15, rounds
