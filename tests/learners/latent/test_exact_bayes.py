@@ -51,7 +51,7 @@ def test_a_belief_that_explains_its_context_is_near_the_exact_posterior(tmp_path
     assert isinstance(suite, Suite)
     (experiment,) = suite.runs.values()
     arms = {"belief": experiment.arms["belief"]}
-    changed = experiment.replace(arms=arms, evaluation=None, seed=2)
+    changed = experiment.replace(arms=arms, evaluation=None, seed=3)
     folder = run(changed, tmp_path, "belief", progress=False)
     for rounds, found in unseen_rps.measured(changed, folder, "belief", 1000, seed=1).items():
         for each in ("below Bayes", "best response below Bayes"):
