@@ -142,7 +142,7 @@ def main() -> None:
     """Print all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--opponents", type=int, default=2000)
+    parser.add_argument("--opponents", type=int, default=6000)
     given = parser.parse_args()
     experiment = load(given.folder / "spec.yaml")
     found = {arm: measured(experiment, given.folder, arm, given.opponents) for arm in experiment.arms}
