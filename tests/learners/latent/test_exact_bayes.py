@@ -48,7 +48,7 @@ def test_what_measures_beliefs_finds_the_exact_posterior_exact() -> None:
 def test_a_belief_that_explains_its_context_is_near_the_exact_posterior(tmp_path: Path) -> None:
     """The arm of the file with other initial values: values within .025, widths within 15 %, coverage above .76.
 
-    Contexts of one round are rare in training: after one round the policies of some seeds, 2 of these 6, take the second
+    Contexts of one round are rare in training: after one round the policies of 2 of these 6 seeds take the second
     best action for one of the opponent's three, for .08 less. Best responses to what they predict lose less.
     """
     suite = load_any(EXPERIMENTS / "unseen_rps.yaml")
