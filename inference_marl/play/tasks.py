@@ -100,7 +100,8 @@ class Tasks(Described):
         if self.order == "in_turn":
             place = torch.arange(environments, device=device).expand(replicates, environments)
             if before is not None:
-                place = (before.unsqueeze(-1) == ids).long().argmax(-1) + 1
+                ordered, at = ids.sort()
+                place = at[torch.searchsorted(ordered, before)] + 1
             return ids[place % len(ids)]
         with kept_streams(device):
             seed_streams(int(np.random.SeedSequence(seed).generate_state(1)[0]), device)

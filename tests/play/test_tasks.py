@@ -101,6 +101,14 @@ def test_every_arm_meets_the_same_tasks_and_others_than_with_another_seed() -> N
     assert not torch.equal(one.task, played(game, [Stationary(), cast("task")], 40, tasks=tasks, seed=8).task)
 
 
+def test_tasks_in_turn_follow_one_another_in_any_order_of_their_numbers() -> None:
+    """Whichever went before, in every environment on its own."""
+    ids = [7, 2, 9, 4]
+    tasks, place = Tasks(ids, order="in_turn"), torch.device("cpu")
+    assert tasks.draw(2, 6, place, [0]).tolist() == [[7, 2, 9, 4, 7, 2]] * 2
+    assert tasks.draw(1, 4, place, [0], torch.tensor([ids])).tolist() == [[2, 9, 4, 7]]
+
+
 def test_without_tasks_nothing_is_drawn_and_no_transition_has_one() -> None:
     assert played(MatrixGame(), [Stationary(), Stationary()], 4).task is None
 

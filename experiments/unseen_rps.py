@@ -1,0 +1,156 @@
+"""What `unseen_rps.yaml` found, from the folder of its run: values, and how wide and how often right beliefs are.
+
+    inference-marl run unseen_rps
+    python experiments/unseen_rps.py runs/unseen_rps/unseen_rps
+
+Learned policies are played anew, as they are, against `--opponents` of the held-out ones in each replicate. Values are
+mean rewards of the greedy action given the opponent's strategy, so only which opponents there are and what these
+happened to play is left to chance, and `below Bayes` is nearly free of that too: the best response to the exact
+posterior is given the same rounds. Exact is what it gets against all opponents there could be.
+
+What is believed of an opponent's strategy p are draws of P(b | z), z ~ q(z | c). Their standard deviation is divided by
+that of the exact posterior, Dirichlet(1 + counts), after averaging both; an interval from the 6th to the 94th
+percentile of each probability should cover the true one in 88 % of cases. `best response` is what the best response to
+their mean gets, and `off` the root mean square of how far this mean is from the exact one, in exact standard
+deviations.
+
+± is half of a 95 % interval over seeds (Student's).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from inference_marl import Experiment, load
+from inference_marl.games import BayesianMatrixGame
+from inference_marl.learners.bayesian import PlaysItsType
+from inference_marl.play import Collector, GameSimulator, Tasks
+from inference_marl.runs.frozen import Frozen
+from inference_marl.statistics.intervals import mean_interval
+from inference_marl.types import Actor, Memory
+
+AFTER = (0, 1, 5, 15, 75)
+"""Rounds that the opponent was seen in."""
+DRAWS = 200
+LEVEL = 0.88
+
+Found = Mapping[int, Mapping[str, Tensor]]
+"""Of each number of rounds the measures by name, `replicates` each."""
+
+
+def exact(rounds: int) -> float:
+    """What best responses to the exact posterior get after so many rounds: under Dirichlet(1) all counts are alike."""
+    counts = [(one, two, rounds - one - two) for one, two in itertools.product(range(rounds + 1), repeat=2)]
+    worths = [max(c - b, a - c, b - a) / (rounds + 3) for a, b, c in counts if c >= 0]
+    return sum(worths) / len(worths)
+
+
+def measured(experiment: Experiment, folder: Path, arm: str, opponents: int, seed: int = 0) -> Found:
+    """What an arm of a run has learned, against held-out opponents.
+
+    Args:
+        experiment: the run's.
+        folder: where it is.
+        arm: its name there.
+        opponents: how many, in each replicate.
+        seed: of what they play.
+    """
+    tasks = Tasks(population="held_out", episodes=AFTER[-1] + 1, order="in_turn")
+    seated: list[Actor] = [Frozen(str(folder), arm, agent=0), PlaysItsType()]
+    changed = {"arms": {arm: seated}, "environments": opponents, "tasks": tasks, "evaluation": None}
+    playing: Experiment = experiment.replace(**changed)
+    game, actors = playing.game, playing.bind(arm)
+    assert isinstance(game, BayesianMatrixGame)
+    payoff = game.expected_payoff[0].float()
+    torch.manual_seed(seed)
+    simulator = GameSimulator(game, playing.replicates, opponents)
+    collector = Collector(simulator, actors, explore=False, tasks=playing.tasks)
+    found, counts = {}, torch.zeros(playing.replicates, opponents, len(payoff[0]))
+    for number in range(AFTER[-1] + 1):
+        obs, strategy = collector.observe().obs
+        values, memory = strategy @ payoff.T, collector.memories[0]
+        step = collector.collect(1).stacked
+        if number in AFTER:
+            value = _of(values, step.actions[0][0])
+            best = _of(values, ((counts + 1) @ payoff.T).argmax(-1))
+            found[number] = {"value": value, "below Bayes": best - value}
+            believed = _drawn(actors[0], obs, memory)
+            if believed is not None:
+                response = _of(values, (believed.mean(0) @ payoff.T).argmax(-1))
+                found[number] |= {"best response": response, "best response below Bayes": best - response}
+                found[number] |= compared(believed, strategy, counts + 1)
+        counts += one_hot(step.actions[1][0], len(payoff[0]))
+    return found
+
+
+def compared(believed: Tensor, strategy: Tensor, concentration: Tensor) -> dict[str, Tensor]:
+    """Beliefs about strategies beside the exact posterior, `replicates` each.
+
+    Args:
+        believed: draws, `draws x replicates x opponents x actions`.
+        strategy: the true ones.
+        concentration: of the exact posterior, a Dirichlet distribution.
+    """
+    total = concentration.sum(-1, keepdim=True)
+    mean = concentration / total
+    sd = (mean * (1 - mean) / (total + 1)).sqrt()
+    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = torch.stack([believed[:, each].quantile(ends, 0) for each in range(len(strategy))], 1)
+    off = (believed.mean(0) - mean).square().mean((1, 2)) / sd.square().mean((1, 2))
+    return {
+        "width": believed.std(0).mean((1, 2)) / sd.mean((1, 2)),
+        "coverage": ((strategy >= low) & (strategy <= high)).float().mean((1, 2)),
+        "off": off.sqrt(),
+    }
+
+
+def _of(values: Tensor, action: Tensor) -> Tensor:
+    """Means over opponents of the values, `... x actions`, of actions."""
+    return values.gather(-1, action.unsqueeze(-1)).squeeze(-1).mean(1)
+
+
+def _drawn(learned: Actor, obs: Tensor, memory: Memory) -> Tensor | None:
+    """Draws of strategies, `draws x replicates x opponents x actions`; `None` if nothing is believed of them."""
+    draws = []
+    for _ in range(DRAWS):
+        found = learned.beliefs(obs, memory, 1) if memory else {}
+        if "opponent_model" not in found:
+            return None
+        draws.append(found["opponent_model"])
+    return torch.stack(draws)
+
+
+def table(found: Mapping[str, Found], measure: str) -> pd.DataFrame:
+    """A measure by arm and number of rounds."""
+    rows = {}
+    for arm, of in found.items():
+        if measure in of[AFTER[0]]:
+            ends = {number: mean_interval(of[number][measure].numpy()) for number in AFTER}
+            rows[arm] = {number: f"{each.mean:.3f} ± {each.high - each.mean:.3f}" for number, each in ends.items()}
+    return pd.DataFrame(rows).T
+
+
+def main() -> None:
+    """Print all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--opponents", type=int, default=6000)
+    given = parser.parse_args()
+    experiment = load(given.folder / "spec.yaml")
+    found = {arm: measured(experiment, given.folder, arm, given.opponents) for arm in experiment.arms}
+    print("By rounds that the opponent was seen in; exact: " + ", ".join(f"{exact(each):.3f}" for each in AFTER))
+    measures = dict.fromkeys(measure for of in found.values() for measure in of[AFTER[0]])
+    for measure in measures:
+        print(f"\n{measure}\n{table(found, measure).to_string()}")
+
+
+if __name__ == "__main__":
+    main()
