@@ -206,9 +206,9 @@ class Collector:
         ]
 
     def _begin_tasks(self, begins: Tensor) -> Tensor:
-        """Draw the tasks that are due where episodes begin; returns where that is."""
+        """Draw the tasks that are due where episodes begin; returns where that is, without tasks everywhere."""
         if self.tasks is None:
-            return torch.zeros_like(begins)
+            return begins
         if self._left is None:
             due = begins
         else:

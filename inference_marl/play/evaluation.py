@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference_marl.described import Count, Described, In, Whole, hyperparameters, within
+from inference_marl.described import Count, Described, In, IncompatibleError, Whole, hyperparameters, within
 from inference_marl.play.collector import Collector
 from inference_marl.play.simulator import simulate
 from inference_marl.play.stranger import Stranger
@@ -103,6 +103,12 @@ class Evaluation(Described):
         Raises:
             IncompatibleError: if a guest does not fit.
         """
+        if self.game is not None and (
+            told := [type(each).__name__ for each in actors if isinstance(each, Learner) and each.reads_task]
+        ):
+            raise IncompatibleError(
+                f"game: got another game than {told[0]} learns in, which is told the tasks of that one, expected null"
+            )
         guests: dict[int, Actor] = {}
         device = actors[0].seat.device
         with kept_streams(device):

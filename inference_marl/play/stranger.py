@@ -41,10 +41,18 @@ class Stranger(Actor):
 
     @classmethod
     def of(cls, actor: Actor) -> Stranger:
-        """A stranger in the place of `actor`, who plays by what that one has learned by then."""
+        """A stranger in the place of `actor`, who plays by what that one has learned by then.
+
+        Raises:
+            IncompatibleError: if `actor` is told the task, since what a task is may depend on the replicate.
+        """
+        if actor.reads_task:
+            raise IncompatibleError(
+                f"Stranger got {type(actor).__name__} which is told the task, expected one who is not"
+            )
         made = cls()
         # Not registered: it belongs to the arm.
-        made.__dict__ |= {"who": actor, "seat": actor.seat, "reads_task": actor.reads_task}
+        made.__dict__ |= {"who": actor, "seat": actor.seat}
         made.__dict__["heeds_masks"] = actor.heeds_masks
         return made
 
@@ -54,8 +62,7 @@ class Stranger(Actor):
 
     def begin(self, start: Start, memory: Memory | None) -> Memory:
         """See `Actor.begin`."""
-        task = None if start.task is None else start.task.roll(1, 0)
-        there = Start(start.episode.roll(1, 0), start.new_task.roll(1, 0), task)
+        there = Start(start.episode.roll(1, 0), start.new_task.roll(1, 0))
         return _back(self.who.begin(there, None if memory is None else _there(memory)))
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:

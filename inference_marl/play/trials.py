@@ -49,8 +49,8 @@ class TrialEvaluation(Evaluation):
 
     With `forecasts` the learner says before every step what it believes that its opponents will do, and is judged by
     what they do then: `forecast_coverage_after_0`, `forecast_score_after_0` and `posterior_sd_after_0`, see
-    `statistics.adaptation.forecasts_after`. Learners without an opponent model have none of these, nor has coverage who
-    forecasts probabilities of discrete actions. Nothing that is played changes by that.
+    `statistics.adaptation.forecasts_after`. Learners without an opponent model have no coverage and no score, nor has
+    coverage who forecasts probabilities of discrete actions. Nothing that is played changes by that.
 
     Args:
         after: numbers of episodes before those that are measured.
@@ -74,6 +74,8 @@ class TrialEvaluation(Evaluation):
             ValueError: also if there are no tasks, or they are not kept for as many episodes, or if steps are given,
                 which follow from these and the game's horizon.
         """
+        if (self.game or game).horizon is None:
+            raise ValueError("game: got one without horizon, expected one with, since a trial is so many episodes")
         super().check(game)
         if self.steps is not None:
             raise ValueError(f"steps: got {self.steps}, expected null: a trial has all the episodes of a task")

@@ -39,7 +39,7 @@ class Start(NamedTuple):
 
     Attributes:
         episode: bool; true where an episode begins.
-        new_task: bool; true where a task begins, which implies a new episode.
+        new_task: bool; true where a task begins, which implies a new episode. Without tasks every episode is one.
         task: the task played, or `None` if there are none.
     """
 

@@ -140,7 +140,7 @@ class Beginner(Counter):
         return super().begin(start, memory)
 
 
-def test_a_task_begins_once_and_episodes_where_one_has_ended() -> None:
+def test_episodes_begin_where_one_has_ended_and_without_tasks_every_one_is_a_task() -> None:
     player = collector(Countdown(), Beginner(), Stationary())
     trajectory = player.collect(12)
     first, *others = player.actors[0].starts
@@ -148,7 +148,7 @@ def test_a_task_begins_once_and_episodes_where_one_has_ended() -> None:
     assert first.new_task.all()
     ends = [step.ended for step in trajectory.steps[:-1] if step.ended.any()]
     assert all(torch.equal(start.episode, ended) for start, ended in zip(others, ends, strict=True))
-    assert not any(start.new_task.any() for start in others)
+    assert all(torch.equal(start.new_task, start.episode) for start in others)
 
 
 def test_what_was_decided_is_what_is_remembered() -> None:

@@ -172,6 +172,11 @@ def test_a_stranger_says_what_it_believes() -> None:
     """Whoever sits there is asked, also the next replicate's learner."""
 
     class OfReplicate(Foreseeing):
+        reads_task = False
+
+        def begin(self, start: Start, memory: Memory | None) -> Memory:
+            return {"home": torch.zeros(*start.episode.shape, 1)}
+
         def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
             number = torch.arange(R).view(-1, 1).expand(obs.shape[:2])
             return {**super().beliefs(obs, memory, draws), BELIEF_SD.name: number.to(obs)}

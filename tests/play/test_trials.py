@@ -212,7 +212,7 @@ def test_refuses_numbers() -> None:
     for after in ((), (1, 1)):
         with pytest.raises(ValueError, match=r"^after: got"):
             trials(after=after)
-    with pytest.raises(IncompatibleError, match=r"evaluation.steps: got null for a game without horizon"):
+    with pytest.raises(IncompatibleError, match=r"evaluation.game: got one without horizon"):
         climbing(game=MatrixGame("climbing", horizon=None), evaluation=trials(tasks=Tasks([0], episodes=3)), steps=4)
 
 

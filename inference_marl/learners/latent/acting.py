@@ -126,7 +126,7 @@ class LatentPolicy(Counting, Learner):
             self.log_temperature = nn.Parameter(start)
             self.temperature_optimiser = self._optimiser("temperature", [self.log_temperature])
         self.elbo = TraceMeanField_ELBO(max_plate_nesting=len(OF_TASKS))
-        self.trials = Trials(seat, self.replay)
+        self.trials = Trials(seat, self.replay, self.belief.from_their_beginning)
 
     def _check_seat(self) -> None:
         who, action = type(self).__name__, self.seat.action

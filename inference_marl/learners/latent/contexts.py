@@ -59,11 +59,13 @@ class Context(Part):
         is_point: whether beliefs are points, and not normals.
         is_told: whether it is told the task.
         needs_tasks: whether it has to be known which episodes are against the same opponents.
+        from_their_beginning: whether it learns from trials as they were from their first step on.
     """
 
     is_point: ClassVar[bool] = True
     is_told: ClassVar[bool] = False
     needs_tasks: ClassVar[bool] = True
+    from_their_beginning: ClassVar[bool] = False
 
     features: int = field(init=False)
     layout: Rows = field(init=False)

@@ -121,15 +121,18 @@ class GaussianFactors(Context):
 class Recurrent(Context):
     """The state of a gated recurrent unit that has read the trial's transitions in order: a point, without a KL.
 
-    It learns from whole trials, one of each task, from their first transition on, so in training it meets the states
-    that it is in when it plays. That needs the time of all their steps, so with `every_step` all of these are learned
-    from, however many; without it as many as learners with another context learn from.
+    It learns from whole trials, one of each task, from their first transition on (or, of a trial longer than the
+    replay, from the first that is left), so in training it meets the states that it is in when it plays. That needs
+    the time of all their steps, so with `every_step` all of these are learned from, however many; without it as many
+    as learners with another context learn from.
 
     Args:
         hidden: units.
         every_step: whether an update learns from all steps of a trial, or from so many of them, drawn at random, as the
             learner's `batch` says.
     """
+
+    from_their_beginning = True
 
     hidden: Count = 64
     every_step: bool = True

@@ -57,14 +57,17 @@ class Trials(Ring):
 
     A trial goes on from episode to episode until its task ends (`Transition.task_ended`); without tasks every episode
     is one, and all have the same task, 0. A trial that is not over is there as far as it has come, so that nothing has
-    to be kept beside the steps. Where the oldest one has lost its beginning, it is left out.
+    to be kept beside the steps.
 
     Args:
         seat: the learner's seat.
         capacity: steps kept per replicate, of all its environments together; at least one of each.
+        from_their_beginning: whether trials that may have lost their beginning are left out, unless there are no
+            others.
     """
 
-    def __init__(self, seat: Seat, capacity: int) -> None:
+    def __init__(self, seat: Seat, capacity: int, from_their_beginning: bool = False) -> None:
+        self.from_their_beginning = from_their_beginning
         self.layout, self.seat_index, self.environments = Rows(seat), seat.index, seat.environments
         self.length = max(capacity // seat.environments, 1)
         flags: dict[str, tuple[tuple[int, ...], torch.dtype]]
@@ -125,16 +128,17 @@ class Trials(Ring):
         return streams
 
     def _looked_up(self) -> Table:
-        last = self._streams("last").clone()
+        last, tasks = self._streams("last").clone(), self._streams("task")
         last[..., -1] = True  # of those that go on
+        last[..., :-1] |= tasks[..., 1:] != tasks[..., :-1]  # of those that were lost as play was resumed
         replicate, environment, end = last.nonzero(as_tuple=True)
         stream = replicate * self.environments + environment
         follows = torch.zeros_like(end, dtype=torch.bool)
         follows[1:] = stream[1:] == stream[:-1]
         begin = torch.where(follows, end.roll(1) + 1, 0)
-        task = self._streams("task")[replicate, environment, begin]
+        task = tasks[replicate, environment, begin]
         each = torch.stack([replicate, task, begin, environment, end + 1 - begin])
-        if (steps := last.shape[-1]) == self.length:  # the oldest ones may have begun before
+        if self.from_their_beginning and (steps := last.shape[-1]) == self.length:
             each = each[:, (begin > 0) | (end == steps - 1)]
         for key in (2, 1, 0):
             each = each[:, each[key].argsort(stable=True)]

@@ -190,3 +190,5 @@ def test_gru_in_training_meets_the_states_of_play() -> None:
                 if by_episode:
                     expected = expected[[0] * HORIZON + [HORIZON] * HORIZON]
                 torch.testing.assert_close(drawn.before.mean[r, task].detach(), expected)
+                after = expected if by_episode else expected[1:]
+                torch.testing.assert_close(drawn.after.mean[r, task].detach()[: len(after)], after)

@@ -217,6 +217,47 @@ def test_a_learnt_temperature_keeps_the_entropy(low: float) -> None:
         assert bool((learner.log_temperature != start).all())
 
 
+def test_target_critics_follow() -> None:
+    learner, newest = trained(pearl(target_rate=0.25), EPISODES * HORIZON)
+    slow = [value.clone() for value in learner.target_critics.parameters()]
+    learner.learn(newest, [])
+    fast = learner.critics.parameters()
+    for before, now, towards in zip(slow, learner.target_critics.parameters(), fast, strict=True):
+        torch.testing.assert_close(now, 0.75 * before + 0.25 * towards)
+        assert not torch.equal(now, before)
+
+
+def test_the_reported_kl_is_that_of_the_belief(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, newest = trained(pearl(), EPISODES * HORIZON)
+    drawn = []
+    draw = learner.belief.draw
+
+    def kept(*args: Any) -> Any:
+        drawn.append(draw(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr(learner.belief, "draw", kept)
+    said = learner.learn(newest, [])
+    mean, sd = drawn[-1].before
+    normal = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, sd), torch.distributions.Normal(0.0, 1.0)
+    )
+    torch.testing.assert_close(said["posterior_kl"], normal.sum(-1).mean((1, 2)).detach())
+
+
+def test_entropy_is_worth_something_to_the_policy() -> None:
+    """At a high temperature it stays wide where it pays to be sure."""
+    entropies = []
+    for temperature in (0.01, 10.0):
+        torch.manual_seed(3)
+        learner, _ = trained(pearl("none", temperature=temperature, learning_rate=0.01), 100)
+        obs = learner.trials.row[:, :8, : learner.seat.observation.features].to(torch.float64)
+        policy = learner.actor(obs)
+        draws = policy.sample((200,))
+        entropies.append(-policy.log_prob(draws).mean().item())
+    assert entropies[1] > entropies[0] + 0.5, entropies
+
+
 def collect_of(actors: Any, game: Any) -> Any:
     return Collector(GameSimulator(game, R, E, dtype=torch.float64), actors).collect()
 

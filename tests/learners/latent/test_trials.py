@@ -25,7 +25,7 @@ class Played:
     def __init__(self, steps: int, capacity: int, tasks: Tasks | None = None) -> None:
         self.actors = seated(pearl("none"))
         self.seat = self.actors[0].seat
-        self.trials = Trials(self.seat, capacity)
+        self.trials = Trials(self.seat, capacity, from_their_beginning=True)
         self.tasks = tasks or Tasks([0, 1], episodes=EPISODES)
         self.collector = Collector(GameSimulator(Matching(), R, E, dtype=torch.float64), self.actors, True, self.tasks)
         self.steps: list[Any] = []
@@ -82,6 +82,12 @@ def test_what_is_dropped_takes_its_trial_with_it() -> None:
         expected = played.expected(replicate)
         assert int((table.length[replicate] > 0).sum()) == len(expected) == 3 * E
         assert int(table.steps[replicate].sum()) == sum(len(marks) for _, marks in expected) == 13 * E
+
+
+def test_steps_of_trials_that_have_lost_their_beginning_are_steps_for_who_needs_no_more() -> None:
+    played = Played(5 * EPISODES * HORIZON + 1, 15 * E)
+    played.trials.from_their_beginning = False
+    assert (played.trials.table.steps.sum(1) == 15 * E).all()
 
 
 def test_the_newest_are_kept_in_the_order_of_their_beginnings() -> None:
@@ -145,7 +151,7 @@ def test_no_task_is_drawn_twice_before_all_were() -> None:
 
 def test_a_checkpoint_holds_it() -> None:
     played = Played(10, 7 * E)
-    other = Trials(played.seat, 7 * E)
+    other = Trials(played.seat, 7 * E, from_their_beginning=True)
     other.load_state_dict(copy.deepcopy(played.trials.state_dict()))
     for one, same in zip(played.trials.table, other.table, strict=True):
         assert torch.equal(one, same)
