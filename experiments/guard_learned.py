@@ -32,10 +32,11 @@ def experiments(folder: Path, results: Path) -> tuple[Path, Path]:
         results: where folders of runs are.
     """
     trained = load(folder / "spec.yaml")
-    assert isinstance(trained.game, Guard)
-    average = [0.0] * len(trained.game.type_names)
+    game = trained.game
+    assert isinstance(game, Guard)
+    average = [0.0] * len(game.type_names)
     plain = trained.replace(
-        game=Guard({"average": ListedTypes([average])}, trained.game.size),
+        game=Guard({"average": ListedTypes([average])}, game.size, horizon=game.horizon, rewards=game.rewards),
         tasks=Tasks(population="average", episodes=4),
         evaluation=None,
     )

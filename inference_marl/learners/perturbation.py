@@ -27,7 +27,7 @@ class Perturbation(Learner):
     A (1 + 1) evolution strategy with a step size that stays (Rechenberg 1973), each replicate on its own. What a
     trajectory pays is a noisy number, and a lucky one is never played again; let `collect` cover many episodes. A
     baseline without values, gradients or beliefs. While it learns it plays the weights that it tries; greedily, the
-    best that it has found.
+    best that it has found. With several updates per trajectory only the first one counts.
 
     Args:
         noise: standard deviation of a weight's change.
