@@ -86,8 +86,22 @@ def test_who_is_calibrated_is_covered_as_often_as_promised() -> None:
         assert (sure[f"forecast_score_after_{number}"] > right[f"forecast_score_after_{number}"]).all()
 
 
+class Echo(Foreseeing):
+    """It expects just what its opponent did last."""
+
+    def remember(self, memory: Memory, step: Experience) -> Memory:
+        return {"home": step.opponent_actions[0].to(memory["home"])}
+
+
 def test_a_learner_is_asked_before_it_sees() -> None:
-    """What is played does not change by that, and a learner without an opponent model has none of it."""
+    """Asked afterwards, it would always be right."""
+    echoed = found(Echo(sd=0.01), environments=50)
+    for number in (0, 1):
+        assert (echoed[f"forecast_coverage_after_{number}"] < 0.3).all()
+
+
+def test_asking_changes_nothing() -> None:
+    """Neither what is played, nor is anything asked of a learner without an opponent model."""
     modelling = pearl(trained_by="opponents", renewed="step")
     asked, plain = found(modelling), found(modelling, forecasts=False)
     assert set(asked) - set(plain) == {*FORECASTS, *WIDTHS}
