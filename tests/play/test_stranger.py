@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from inference_marl.experiment import Experiment
 from inference_marl.games import CoinGame, MatrixGame
 from inference_marl.learners import Maddpg, Scripted
 from inference_marl.learners.alignment import RecurrentAlignment
-from inference_marl.play import Evaluation, Stranger
+from inference_marl.play import Evaluation, Stranger, Tasks
 from inference_marl.types import Actor, Learner
+from tests.learners.latent.matching import Matching, pearl, seated
 from tests.runs.small_runs import climbing, rommeo_q, run
 
 
@@ -44,6 +46,20 @@ def test_it_plays_as_the_next_replicate(game: CoinGame | MatrixGame, learner: Le
     for mine, theirs in zip(met.actions, swapped.actions, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
     assert not torch.equal(before.actions[1], met.actions[1])
+
+
+def test_it_remembers_what_opponents_did_to_it() -> None:
+    """And not to the one whose weights it has."""
+    actors, game = seated(pearl(renewed="step", trained_by="opponents", actor_reads="moments")), Matching()
+    settings: dict[str, Any] = {"every": 1, "steps": 12, "environments": 4, "tasks": Tasks([0, 1], episodes=2)}
+    strange = Evaluation(seats={0: Stranger()}, **settings)
+    met = strange.play(game, strange.seated(actors)).stacked
+    with torch.no_grad():
+        for value in actors[0].parameters():
+            value.copy_(value.roll(-1, 0))
+    swapped = Evaluation(**settings).play(game, actors).stacked
+    for mine, theirs in zip(met.actions, swapped.actions, strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_it_has_learned_what_the_next_replicate_has() -> None:
