@@ -105,6 +105,7 @@ def test_it_responds_from_either_seat_and_splits_ties() -> None:
         assert (policy.probs == torch.tensor(expected).double()).all()
 
 
+@pytest.mark.slow
 def test_who_plays_its_type() -> None:
     points = [[0.2, 0.3, 0.5], [1, 0, 0]]
     game = BayesianMatrixGame(RPS, {"all": ListedTypes(points)}, horizon=5000)

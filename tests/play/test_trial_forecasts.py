@@ -148,6 +148,7 @@ def test_scores_by_hand() -> None:
     assert judged({"policy": draws}, step) == {}
 
 
+@pytest.mark.slow
 def test_nothing_of_it_reaches_training(tmp_path: Path) -> None:
     arm = [pearl(trained_by="both", actor_reads="draw"), Homebody()]
     settings: dict[str, Any] = {"replicates": 2, "environments": E, "steps": 12, "collect": 6, "draws": 2}

@@ -398,6 +398,7 @@ def test_write_all(tmp_path: Path) -> None:
     assert "beliefs_by_state" not in written("there", metrics=DISCRETE["metrics"], posterior=there)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [run_folder.discrete, pytest.param(run_folder.continuous, marks=pytest.mark.slow)])
 def test_write_all_of_one_replicate_and_one_record(tmp_path: Path, make: type) -> None:
     run = make(1, 5)

@@ -59,6 +59,7 @@ OPTIONS = list(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discrete", [False, True])
 def test_every_combination_of_options_plays_and_learns(discrete: bool) -> None:
     for context, trained_by, actor_reads, critic_reads, renewed in OPTIONS:
@@ -323,6 +324,7 @@ ARMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
 def test_files_name_every_arm(arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is built says of itself what was read; it runs and records, stopped in the middle of a trial or not."""
