@@ -133,7 +133,7 @@ def _without(gradient: Tensor, rows: Sequence[int]) -> Tensor:
 
 def _norms(gradients: Sequence[Tensor]) -> Tensor:
     """The norm of each replicate's gradient, `replicates`."""
-    return torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+    return torch.stack([gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
 
 
 def _finite(*numbers: Tensor) -> bool:
