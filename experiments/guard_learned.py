@@ -34,7 +34,7 @@ def experiments(folder: Path, results: Path) -> tuple[Path, Path]:
     trained = load(folder / "spec.yaml")
     game = trained.game
     assert isinstance(game, Guard)
-    average = [0.0] * len(game.type_names)
+    average = [0.0] * len(game.feature_names)
     plain = trained.replace(
         game=Guard({"average": ListedTypes([average])}, game.size, horizon=game.horizon, rewards=game.rewards),
         tasks=Tasks(population="average", episodes=4),

@@ -39,9 +39,9 @@ class Guard(BayesianGame):
     says which of them count for more; of two they are `1 ± .7 strength`. Episodes begin with the defenders spread
     evenly from -.5 to .5.
 
-    A type has `size + 4` numbers in [-1, 1], named by `type_names`: `bluff`, how a raider's aim depends on its stance;
-    the `side` of each raider; `aggression`, how much they avoid the nearest defender; `strength` and `speed`, see
-    above. The first ones matter to `learners.guard.Raiders`, who play by them; the last two to the rules, whoever
+    A type has `size + 4` numbers in [-1, 1], named by `feature_names`: `bluff`, how a raider's aim depends on its
+    stance; the `side` of each raider; `aggression`, how much they avoid the nearest defender; `strength` and `speed`,
+    see above. The first ones matter to `learners.guard.Raiders`, who play by them; the last two to the rules, whoever
     plays. Seat 0 observes `(d, x, t / horizon)`, and seat 1 the type after that.
 
     What is to be inferred is not a place that could be watched but a mapping, from what both see to what the other will
@@ -54,7 +54,7 @@ class Guard(BayesianGame):
         rewards: `dense` as above; `no_negative` for `max(r, 0)`, so that a bad defence is no worse than none.
 
     Attributes:
-        type_names: of the numbers in a type.
+        feature_names: of the numbers in a type.
     """
 
     terminates = False
@@ -69,11 +69,11 @@ class Guard(BayesianGame):
         rewards: Literal["dense", "no_negative"] = "dense",
     ) -> None:
         sides = tuple(f"side {raider}" for raider in range(1, size + 1))
-        self.type_names = ("bluff", *sides, "aggression", "strength", "speed")
-        super().__init__(populations, -1.0, 1.0, len(self.type_names))
+        self.feature_names = ("bluff", *sides, "aggression", "strength", "speed")
+        super().__init__(populations, -1.0, 1.0, len(self.feature_names))
         self.size, self.horizon, self.rewards = size, horizon, rewards
         low, high = (-1.0,) * (2 * size) + (0.0,), (1.0,) * (2 * size + 1)
-        features = len(self.type_names)
+        features = len(self.feature_names)
         self.observations = (
             Box(low, high, 2 * size + 1),
             Box(low + (-1.0,) * features, high + (1.0,) * features, 2 * size + 1 + features),

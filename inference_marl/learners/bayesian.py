@@ -51,7 +51,7 @@ class BayesOracle(Script):
     played each action since the task began; within a task, episodes are not forgotten. Mean rewards are linear in the
     strategy, so the best response is that to the posterior mean; of several ones, any is played. Against opponents from
     that distribution nobody who does not know their types gets more: a yardstick of learners that have to find out how
-    to infer them. The experiment has to have `tasks`.
+    to infer them. Without `tasks` every episode is one.
 
     Args:
         concentration: of each action's probability before anything was seen, or of all; that of `DirichletTypes`.

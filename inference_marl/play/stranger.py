@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -80,10 +79,7 @@ class Stranger(Actor):
         """See `Actor.remember`."""
         if type(self.who).remember is Actor.remember:
             return memory
-        names = ("obs", "action", "reward", "next_obs", "terminated", "ended")
-        others = tuple(action.roll(1, 0) for action in step.opponent_actions)
-        there = replace(step, opponent_actions=others, **{name: getattr(step, name).roll(1, 0) for name in names})
-        return _back(self.who.remember(_there(memory), there))
+        return _back(self.who.remember(_there(memory), step.mapped(lambda value: value.roll(1, 0))))
 
 
 def _there(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -145,12 +146,7 @@ class Frozen(Actor):
         """As its learner."""
         if type(self.learned).remember is Actor.remember:
             return memory
-        names = ("obs", "action", "reward", "next_obs", "terminated", "ended")
-        there = Experience(
-            self.learned.seat,
-            opponent_actions=tuple(self._there(action) for action in step.opponent_actions),
-            **{name: self._there(getattr(step, name)) for name in names},
-        )
+        there = replace(step.mapped(self._there), seat=self.learned.seat)
         return self._memory_here(self.learned.remember(self._memory_there(memory), there))
 
     @torch.no_grad()

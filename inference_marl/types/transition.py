@@ -83,16 +83,17 @@ class Experience:
 
     def of_environment(self, environment: int) -> Experience:
         """The same of one environment, `replicates x 1`."""
-        return self._part(slice(environment, environment + 1))
+        return self.mapped(lambda value: value[:, environment : environment + 1])
 
     def first(self, count: int | None) -> Experience:
         """The first so many transitions, or all."""
-        return self if count is None else self._part(slice(count))
+        return self if count is None else self.mapped(lambda value: value[:, :count])
 
-    def _part(self, which: slice) -> Experience:
+    def mapped(self, how: Callable[[Tensor], Tensor]) -> Experience:
+        """The same with a function applied to every tensor."""
         names = ("obs", "action", "reward", "next_obs", "terminated", "ended")
-        others = tuple(action[:, which] for action in self.opponent_actions)
-        return replace(self, opponent_actions=others, **{name: getattr(self, name)[:, which] for name in names})
+        changed: dict[str, Any] = {name: how(getattr(self, name)) for name in names}
+        return replace(self, opponent_actions=tuple(map(how, self.opponent_actions)), **changed)
 
 
 @dataclass(slots=True)

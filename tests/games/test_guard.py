@@ -64,7 +64,7 @@ def test_rewards_and_strength() -> None:
 def test_three_against_three() -> None:
     """Of three raiders the middle one always counts once."""
     game = guard([0.0] * 7, size=3)
-    assert game.type_names == ("bluff", "side 1", "side 2", "side 3", "aggression", "strength", "speed")
+    assert game.feature_names == ("bluff", "side 1", "side 2", "side 3", "aggression", "strength", "speed")
     assert [space.features for space in (*game.observations, *game.action_spaces)] == [7, 14, 3, 3]
     assert game.reset(1, 1, CPU, torch.float64)["d"].flatten().tolist() == [-0.5, 0, 0.5]
     state = at(game, [-0.5, 0, 0.5], [0, 0, 0, 0, 0, 0.5, 0])
