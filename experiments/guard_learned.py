@@ -33,7 +33,10 @@ def experiments(folder: Path, results: Path) -> tuple[Path, Path]:
     """
     trained = load(folder / "spec.yaml")
     game = trained.game
-    assert isinstance(game, Guard)
+    if not isinstance(game, Guard) or "nobody" not in trained.arms:
+        raise SystemExit(
+            f"{folder}: got a run of {type(game).__name__}, expected one of guard.yaml, with its arm nobody"
+        )
     average = [0.0] * len(game.feature_names)
     plain = trained.replace(
         game=Guard({"average": ListedTypes([average])}, game.size, horizon=game.horizon, rewards=game.rewards),

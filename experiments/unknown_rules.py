@@ -96,8 +96,10 @@ def locked_in(metrics: xr.Dataset, learners: list[str]) -> None:
 def responses(values: dict[tuple[str, str], Array], posterior: xr.Dataset, game: Game) -> None:
     """How far from best responses to static opponents, and from the best fixed assumption against learners."""
     rules, fixed = game.dynamics(), fixed_of(values)
-    assert rules is not None
-    assert game.discount is not None
+    if rules is None or game.discount is None:
+        raise SystemExit(
+            f"game: got {type(game).__name__} without tables or discount, expected an iterated matrix game"
+        )
     print()
     for opponent in ("static", "always_defect", "tit_for_tat"):
         policies = posterior["policy"].sel(learner=f"inferred-{opponent}").isel(step=0)
