@@ -41,7 +41,7 @@ class Guard(BayesianGame):
 
     A type has `size + 4` numbers in [-1, 1], named by `feature_names`: `bluff`, how a raider's aim depends on its
     stance; the `side` of each raider; `aggression`, how much they avoid the nearest defender; `strength` and `speed`,
-    see above. The first ones matter to `learners.guard.Raiders`, who play by them; the last two to the rules, whoever
+    see above. The first ones matter to `learners.scripts.Raiders`, who play by them; the last two to the rules, whoever
     plays. Seat 0 observes `(d, x, t / horizon)`, and seat 1 the type after that.
 
     What is to be inferred is not a place that could be watched but a mapping, from what both see to what the other will

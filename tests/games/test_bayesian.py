@@ -29,7 +29,7 @@ from inference_marl.games import (
     UniformTypes,
 )
 from inference_marl.learners import Stationary
-from inference_marl.learners.bayesian import BayesOracle, PlaysItsType
+from inference_marl.learners.scripts import BayesOracle, PlaysItsType
 from inference_marl.play import Collector, GameSimulator, Tasks
 from inference_marl.types import Game
 
