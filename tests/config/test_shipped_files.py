@@ -1,6 +1,7 @@
 """The experiment files of this repository: their Python twins, their dumps, and that they can be played."""
 
 import importlib.util
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,23 +53,17 @@ from inference_marl.types import Actor
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
-FILES = sorted(EXPERIMENTS.glob("*.yaml"))
+AFTER_OTHERS = {"guard_raiders", "guard_learned"}
+"""Files whose actors are of other runs."""
+
+FILES = sorted(path for path in EXPERIMENTS.glob("*.yaml") if path.stem not in AFTER_OTHERS)
 LARGE = {
     *("games_table", "equal_optima", "cross_play", "rommeo_figure1", "convergence_rates", "any_scale", "any_scale_ac"),
     *("rommeo_figure2", "rommeo_figure2_tuning", "rommeo_figure2_exploration", "rommeo_ac_to_ddpg_om"),
     *("to_the_letter", "several_opponents", "spread", "physical_deception"),
     *("rommeo_ac_ablation", "rommeo_q_ablation", "forecast_ablation", "unknown_rules", "navigation"),
-    *(
-        "guard",
-        "guard_ablation",
-        "guard_blamed",
-        "guard_controls",
-        "guard_specialists",
-        "guard_three",
-        "shaping_strength",
-        "reciprocity",
-        "unseen_rps",
-    ),
+    *("guard", "guard_ablation", "guard_blamed", "guard_controls", "guard_specialists", "guard_three"),
+    *("shaping_strength", "reciprocity", "unseen_rps"),
 }
 NEEDS_VMAS = pytest.mark.skipif(importlib.util.find_spec("vmas") is None, reason="VMAS is not installed")
 
@@ -425,3 +420,25 @@ def test_every_file_runs_a_few_steps(file: Path, tmp_path: Path, monkeypatch: py
         for name, arm in experiment.arms.items():
             known_here = "elbo" not in metrics or has_elbo(arm)
             assert float(missing.sel(learner=name)) == (0.0 if known_here else 1.0)
+
+
+@pytest.mark.slow
+def test_files_whose_actors_are_of_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, where their leading comments say: in the folder `runs` of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name, arms in (("guard", None), ("guard_raiders", None), ("guard_learned", {"nobody", "specialist"})):
+        found = load_any(EXPERIMENTS / f"{name}.yaml")
+        assert isinstance(found, Suite)
+        assert build_suite(yaml.safe_load(dump(found))).describe() == found.describe()
+        for key, experiment in found.runs.items():
+            kept = {arm: actors for arm, actors in experiment.arms.items() if arms is None or arm in arms}
+            watched = experiment.evaluation if name == "guard_learned" else None
+            if isinstance(watched, dict):
+                watched = {which: replace(each, every=2, environments=2) for which, each in watched.items()}
+            short = experiment.replace(
+                arms=kept, replicates=2, environments=2, steps=2, collect=1, record_every=1, evaluation=watched
+            )
+            metrics = xr.load_dataset(run(short, Path("runs") / name, key, progress=False) / "metrics.nc")
+            assert np.isfinite(metrics["reward"]).all()
+            for which in watched or ():
+                assert np.isfinite(metrics[f"return_after_5_{which}"].isel(step=-1)).all()
