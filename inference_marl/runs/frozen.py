@@ -33,7 +33,8 @@ class Frozen(Actor):
         run: the folder of the other run, as seen from where this one is started.
         arm: which of its arms; may be omitted if there is only one.
         agent: whose policy there; if `None`, that of the agent in the seat in which it plays here.
-        explore: whether it acts as during learning; if `None`, as everybody around it.
+        explore: whether it acts as during learning; if `None`, as everybody around it. A policy that mixes is another
+            player without: say so, if it is to be the same one in training and evaluation.
         digest: of the other run's `spec.yaml` and checkpoint, which they must have; theirs if `None`.
 
     Raises:
