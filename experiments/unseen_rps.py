@@ -31,7 +31,7 @@ from torch.nn.functional import one_hot
 
 from inference_marl import Experiment, load
 from inference_marl.games import BayesianMatrixGame
-from inference_marl.learners.bayesian import PlaysItsType
+from inference_marl.learners.scripts import PlaysItsType
 from inference_marl.play import Collector, GameSimulator, Tasks
 from inference_marl.runs.frozen import Frozen
 from inference_marl.statistics.intervals import mean_interval

@@ -49,11 +49,10 @@ from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.replay import Ring
 from inference_marl.inference.schedules import ExponentialDecay, InverseTime
 from inference_marl.learners import Planner, Rommeo, Stationary
-from inference_marl.learners.bayesian import BayesOracle
-from inference_marl.learners.coins import CoinTaker
 from inference_marl.learners.deterministic import DeterministicActorCritic
 from inference_marl.learners.lola import Lola
 from inference_marl.learners.lola.gradient import ExactGradientLearner
+from inference_marl.learners.scripts import BayesOracle, CoinTaker
 from inference_marl.models import (
     Amortised,
     BayesianCritic,

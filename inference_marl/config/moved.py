@@ -18,6 +18,10 @@ MOVED: Mapping[str, str] = MappingProxyType(
         "inference_marl.schedules": "inference_marl.inference.schedules",  # since 0.1.0
         "inference_marl.learners.stationary": "inference_marl.learners",
         "inference_marl.learners.lola.learners": "inference_marl.learners.lola",
+        "inference_marl.learners.bayesian": "inference_marl.learners.scripts",
+        "inference_marl.learners.coins": "inference_marl.learners.scripts",
+        "inference_marl.learners.guard": "inference_marl.learners.scripts",
+        "inference_marl.learners.kuhn": "inference_marl.learners.scripts",
         "inference_marl.models.priors": "inference_marl.models",
         "inference_marl.guides.autoregressive": "inference_marl.guides",
     }

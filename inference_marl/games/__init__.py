@@ -24,7 +24,7 @@ from inference_marl.games.differential import (
 )
 from inference_marl.games.grid import MeetingGrid
 from inference_marl.games.guard import Guard
-from inference_marl.games.hidden_types import DirichletTypes, ListedTypes, ShellTypes, Types, UniformTypes
+from inference_marl.games.hidden_types import DirichletTypes, ListedTypes, MixedTypes, ShellTypes, Types, UniformTypes
 from inference_marl.games.kuhn import KuhnPoker
 from inference_marl.games.matrix import MatrixGame
 from inference_marl.games.particles import (
@@ -62,6 +62,7 @@ __all__ = [
     "MatrixGame",
     "MaxOfTwoQuadratics",
     "MeetingGrid",
+    "MixedTypes",
     "NamedPayoff",
     "ParticleWorld",
     "PettingZooGame",

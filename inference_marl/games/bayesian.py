@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,12 +83,7 @@ class BayesianGame(Game):
         for name, types in self._types.items():
             first = self.populations[name].start
             with within(f"populations.{name}"):
-                points = [
-                    types.draw(self._features, number, np.random.default_rng([types.seed, replicate, first + number]))
-                    for replicate in range(replicates)
-                    for number in range(types.count)
-                ]
-                table = torch.from_numpy(np.stack(points)).view(replicates, types.count, self._features)
+                table = torch.from_numpy(types.table(self._features, replicates, name, first))
                 if (wrong := self.check_types(table)) is not None:
                     raise ValueError(f"got types of {wrong}")
             found.append(table)

@@ -20,10 +20,10 @@ class BayesianMatrixGame(BayesianGame):
     """A matrix game of two, played again and again with an opponent whose type is a mixed strategy.
 
     Seat 0 observes nothing but 0, so what it knows of the opponent it has to remember. Seat 1 observes its type, the
-    probabilities of its actions, by which `learners.bayesian.PlaysItsType` plays.
+    probabilities of its actions, by which `learners.scripts.PlaysItsType` plays.
 
     In rock, paper, scissors against Dirichlet(1), best responses to the posterior mean get 1/4 per round after one
-    round, .300 after 2, .357 after 5, .404 after 15 and .436 after 75 (`learners.bayesian.BayesOracle`); who knows the
+    round, .300 after 2, .357 after 5, .404 after 15 and .436 after 75 (`learners.scripts.BayesOracle`); who knows the
     type gets 4/9.
 
     Args:

@@ -41,7 +41,7 @@ class Guard(BayesianGame):
 
     A type has `size + 4` numbers in [-1, 1], named by `feature_names`: `bluff`, how a raider's aim depends on its
     stance; the `side` of each raider; `aggression`, how much they avoid the nearest defender; `strength` and `speed`,
-    see above. The first ones matter to `learners.guard.Raiders`, who play by them; the last two to the rules, whoever
+    see above. The first ones matter to `learners.scripts.Raiders`, who play by them; the last two to the rules, whoever
     plays. Seat 0 observes `(d, x, t / horizon)`, and seat 1 the type after that.
 
     What is to be inferred is not a place that could be watched but a mapping, from what both see to what the other will
@@ -51,7 +51,9 @@ class Guard(BayesianGame):
         populations: opponents by the names of their populations; see `BayesianGame`.
         size: how many defenders, and raiders.
         horizon: steps per episode. A time limit: no step terminates.
-        rewards: `dense` as above; `no_negative` for `max(r, 0)`, so that a bad defence is no worse than none.
+        rewards: `dense` as above; `no_negative` for `max(r, 0)`, so that a bad defence is no worse than none;
+            `regardless` of who is responsible, where raiders stop each other too: the minimum of raider `i` is over the
+            defenders and over the shots `y_k` of all other raiders, so that much of `r` is not the defenders' doing.
 
     Attributes:
         feature_names: of the numbers in a type.
@@ -66,7 +68,7 @@ class Guard(BayesianGame):
         size: Several = 2,
         *,
         horizon: Count = 10,
-        rewards: Literal["dense", "no_negative"] = "dense",
+        rewards: Literal["dense", "no_negative", "regardless"] = "dense",
     ) -> None:
         sides = tuple(f"side {raider}" for raider in range(1, size + 1))
         self.feature_names = ("bluff", *sides, "aggression", "strength", "speed")
@@ -108,6 +110,8 @@ class Guard(BayesianGame):
         (moves, shots), (strength, speed) = actions, state[TYPE][..., -2:].unsqueeze(-1).unbind(-2)
         places = (state["d"] + SPEED * (1 - 0.6 * speed) * moves).clamp(-1, 1)
         misses = (shots.unsqueeze(-1) - places.unsqueeze(-2)).abs().amin(-1)
+        if self.rewards == "regardless":
+            misses = torch.minimum(misses, _nearest_other(shots))
         counts = 1 + 0.7 * strength * torch.linspace(1, -1, self.size, dtype=places.dtype, device=places.device)
         reward = (counts * (2 * (-((misses / WIDTH) ** 2)).exp() - 1)).mean(-1)
         if self.rewards == "no_negative":
@@ -122,3 +126,10 @@ class Guard(BayesianGame):
 
 def _stances(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
     return 2 * torch.rand(*shape, dtype=dtype, device=device) - 1
+
+
+def _nearest_other(shots: Tensor) -> Tensor:
+    """How far each shot is from the nearest one of another raider, `... x size`."""
+    itself = torch.eye(shots.shape[-1], dtype=torch.bool, device=shots.device)
+    gaps = (shots.unsqueeze(-1) - shots.unsqueeze(-2)).abs()
+    return gaps.masked_fill(itself, float("inf")).amin(-1)

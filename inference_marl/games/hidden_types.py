@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from inference_marl.described import Count, Described, NotNegative, Positive, Whole
+from inference_marl.described import Count, Described, NotNegative, Positive, Whole, within
 from inference_marl.games.tables import numbers
 
 Point = npt.NDArray[np.float64]
 """One opponent's type, `features`."""
+
+Table = npt.NDArray[np.float64]
+"""The types of all opponents of a population, `replicates x count x features`."""
+
+DrawnBy = Literal["number", "task"]
+"""What an opponent's random numbers depend on, beside seed and replicate; see `Types`."""
 
 
 class Types(Described, ABC):
@@ -20,11 +27,35 @@ class Types(Described, ABC):
 
     Attributes:
         count: how many opponents there are in each replicate.
-        seed: random seed. An opponent's type depends on it, the replicate and the opponent's task alone.
+        seed: random seed.
+        drawn_by: what an opponent's type depends on, beside seed and replicate: with `number`, the population's name
+            and the opponent's number in it, so that no population changes with the size of another; with `task`, the
+            opponent's number in the whole game, which was so before there was a choice.
     """
 
     count: int
     seed: int = 0
+    drawn_by: DrawnBy = "number"
+
+    def table(self, features: int, replicates: int, name: str, first: int) -> Table:
+        """All types, `replicates x count x features`.
+
+        Args:
+            features: numbers in a type.
+            replicates: their number.
+            name: of the population.
+            first: the task of its first opponent.
+
+        Raises:
+            ValueError: as `draw`.
+        """
+        words = list(name.encode())
+
+        def point(replicate: int, number: int) -> Point:
+            its = [number, *words] if self.drawn_by == "number" else [first + number]
+            return self.draw(features, number, np.random.default_rng([self.seed, replicate, *its]))
+
+        return np.array([[point(replicate, number) for number in range(self.count)] for replicate in range(replicates)])
 
     @abstractmethod
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
@@ -47,16 +78,22 @@ class UniformTypes(Types):
         low: the least of each number, or of all.
         high: the largest.
         count: opponents in each replicate.
-        seed: see `Types`.
+        seed, drawn_by: see `Types`.
 
     Raises:
         ValueError: if a number of `low` is above that of `high`.
     """
 
     def __init__(
-        self, low: float | Sequence[float], high: float | Sequence[float], count: Count, seed: Whole = 0
+        self,
+        low: float | Sequence[float],
+        high: float | Sequence[float],
+        count: Count,
+        seed: Whole = 0,
+        drawn_by: DrawnBy = "number",
     ) -> None:
         self.low, self.high, self.count, self.seed = low, high, count, seed
+        self.drawn_by = drawn_by
         lengths = {np.size(each) for each in (low, high) if np.ndim(each)}
         if len(lengths) > 1 or 0 in lengths or not np.all(np.less_equal(low, high)):
             raise ValueError(f"low: got {low} with high = {high}, expected as many numbers, none above its high")
@@ -74,14 +111,17 @@ class ShellTypes(Types):
         inner: the least absolute value of each number.
         outer: the largest.
         count: opponents in each replicate.
-        seed: see `Types`.
+        seed, drawn_by: see `Types`.
 
     Raises:
         ValueError: if `inner` is above `outer`.
     """
 
-    def __init__(self, inner: NotNegative, outer: Positive, count: Count, seed: Whole = 0) -> None:
+    def __init__(
+        self, inner: NotNegative, outer: Positive, count: Count, seed: Whole = 0, drawn_by: DrawnBy = "number"
+    ) -> None:
         self.inner, self.outer, self.count, self.seed = inner, outer, count, seed
+        self.drawn_by = drawn_by
         if inner > outer:
             raise ValueError(f"inner: got {inner}, expected at most outer = {outer}")
 
@@ -97,11 +137,13 @@ class DirichletTypes(Types):
     Args:
         concentration: of each probability, or of all; 1 is uniform over the simplex, less means nearer to its corners.
         count: opponents in each replicate.
-        seed: see `Types`.
+        seed, drawn_by: see `Types`.
     """
 
-    def __init__(self, concentration: Positive | Sequence[Positive], count: Count, seed: Whole = 0) -> None:
-        self.concentration, self.count, self.seed = concentration, count, seed
+    def __init__(
+        self, concentration: Positive | Sequence[Positive], count: Count, seed: Whole = 0, drawn_by: DrawnBy = "number"
+    ) -> None:
+        self.concentration, self.count, self.seed, self.drawn_by = concentration, count, seed, drawn_by
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
         """A point of the simplex."""
@@ -127,6 +169,41 @@ class ListedTypes(Types):
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
         """The point of that number."""
         return _sized("points", self.points[number], features)
+
+
+class MixedTypes(Types):
+    """Opponents of several kinds: those of the first part, then those of the next one.
+
+    How many opponents each part has is its weight. A part's opponents stay the same if another one's `count` changes.
+
+    Args:
+        parts: populations of their own, with their own seeds.
+
+    Raises:
+        ValueError: if there are no parts.
+    """
+
+    def __init__(self, parts: Sequence[Types]) -> None:
+        if not parts:
+            raise ValueError("parts: got none, expected at least one population of opponents")
+        self.parts, self.count = parts, sum(part.count for part in parts)
+
+    def table(self, features: int, replicates: int, name: str, first: int) -> Table:
+        """All types, see `Types.table`."""
+        found = []
+        for number, part in enumerate(self.parts):
+            with within(f"parts[{number}]"):
+                found.append(part.table(features, replicates, f"{name}.{number}", first))
+            first += part.count
+        return np.concatenate(found, 1)
+
+    def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
+        """The type of the part that has that number."""
+        for part in self.parts:
+            if number < part.count:
+                break
+            number -= part.count
+        return part.draw(features, number, random)
 
 
 def _sized(name: str, value: float | Sequence[float] | Point, features: int) -> Point:

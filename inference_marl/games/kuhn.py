@@ -153,8 +153,8 @@ class KuhnPoker(BayesianGame):
     """A hand of Kuhn's poker against an opponent whose type is its strategy; an episode is a hand.
 
     Seat 0 is the first player, and seat 1 the second, whose type are its six probabilities, see the module;
-    `learners.kuhn.KuhnPlayer` plays by them. Action 1 puts in a coin, and action 0 checks or folds. Players take turns,
-    so of whoever is not to move action 0 alone is legal.
+    `learners.scripts.KuhnPlayer` plays by them. Action 1 puts in a coin, and action 0 checks or folds. Players take
+    turns, so of whoever is not to move action 0 alone is legal.
 
     Seat 0 observes `8 card + situation`: 0 in the beginning, 1 and 2 once it has checked or bet, 3 if it is to answer a
     bet; after the hand 4 if somebody has folded, else 5, 6 or 7 if the other had J, Q or K. Seat 1 observes 12 numbers:

@@ -32,6 +32,14 @@ def test_a_class_is_found_at_its_old_path_and_takes_its_old_arguments(path: str)
         assert checked == value or list(checked) == value
 
 
+@pytest.mark.parametrize(
+    "path", ["bayesian.BayesOracle", "bayesian.PlaysItsType", "coins.CoinTaker", "guard.Raiders", "kuhn.KuhnPlayer"]
+)
+def test_scripts_of_single_games_are_found_where_they_were(path: str) -> None:
+    found = present(f"inference_marl.learners.{path}")
+    assert found == f"inference_marl.learners.scripts.{path.partition('.')[2]}" == public_path(imported(found))
+
+
 @pytest.mark.parametrize("path", ["inference_marl.models.NotYet", "inference_marl.not_yet.Thing"])
 def test_a_class_of_another_version_keeps_its_name_and_the_content_is_left_alone(path: str) -> None:
     content = {"arms": [{"class_path": path, "init_args": {"critic": {"class_path": path}}}]}

@@ -22,13 +22,14 @@ from inference_marl.games import (
     Guard,
     ListedTypes,
     MatrixGame,
+    MixedTypes,
     Scaled,
     ShellTypes,
     Types,
     UniformTypes,
 )
 from inference_marl.learners import Stationary
-from inference_marl.learners.bayesian import BayesOracle, PlaysItsType
+from inference_marl.learners.scripts import BayesOracle, PlaysItsType
 from inference_marl.play import Collector, GameSimulator, Tasks
 from inference_marl.types import Game
 
@@ -104,7 +105,7 @@ def test_listed_types_are_the_same_in_all_replicates() -> None:
     assert (types_of(BayesianMatrixGame(RPS, {"all": ListedTypes(points)}), "all") == np.array(points)).all()
 
 
-def test_types_depend_on_seed_replicate_and_task_alone() -> None:
+def test_types_depend_on_seed_replicate_population_and_number_alone() -> None:
     before = torch.get_rng_state()
     game = guard()
     found = {name: types_of(game, name) for name in game.populations}
@@ -112,11 +113,60 @@ def test_types_depend_on_seed_replicate_and_task_alone() -> None:
     for twin in (guard(), pickle.loads(pickle.dumps(game)), construct(Game, game.describe(), "game")):
         assert all((types_of(twin, name) == found[name]).all() for name in found)
     assert (types_of(game, "training", 5)[:3] == found["training"]).all()
-    longer = Guard({"training": UniformTypes(-0.7, 0.7, 40)})
-    assert (types_of(longer, "training")[:, :32] == found["training"]).all()
     other = Guard({"training": UniformTypes(-0.7, 0.7, 32, seed=1)})
     assert not (types_of(other, "training") == found["training"]).any()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_opponents_stay_as_they_are_if_another_population_grows() -> None:
+    far = ShellTypes(0.8, 1.0, 20)
+    small, large = (guard(training=UniformTypes(-0.7, 0.7, count), far=far) for count in (32, 40))
+    assert (types_of(large, "training")[:, :32] == types_of(small, "training")).all()
+    assert (types_of(large, "far") == types_of(small, "far")).all()
+    assert (types_of(guard(far=far), "far") == types_of(small, "far")).all()
+
+
+def test_opponents_as_they_were_drawn_before() -> None:
+    """By task: the shipped files whose results are tabulated say so."""
+    game = guard(
+        training=UniformTypes(-0.7, 0.7, 32, drawn_by="task"), far=ShellTypes(0.8, 1.0, 20, seed=3, drawn_by="task")
+    )
+    for number in (0, 31):
+        expected = np.random.default_rng([0, 2, number]).uniform(-0.7, 0.7, 6)
+        assert (types_of(game, "training")[2, number] == expected).all()
+    random = np.random.default_rng([3, 1, 32 + 4])
+    signs = 2 * random.integers(2, size=6) - 1
+    assert (types_of(game, "far")[1, 4] == signs * random.uniform(0.8, 1, 6)).all()
+
+
+def test_mixtures() -> None:
+    """First the opponents of one part, then those of the next, which do not change with the size of the first."""
+    points = [[0.1] * 6, [0.2] * 6]
+
+    def mixed(count: int) -> Guard:
+        return guard(all=MixedTypes([UniformTypes(-0.1, 0.1, count), ShellTypes(0.9, 1, 5), ListedTypes(points)]))
+
+    game = mixed(7)
+    assert game.populations == {"all": range(14)}
+    found = types_of(game, "all")
+    near, far, listed = np.split(found, [7, 12], axis=1)
+    assert np.abs(near).max() <= 0.1
+    assert np.abs(far).min() >= 0.9
+    assert (listed == np.array(points)).all()
+    assert len(np.unique(np.concatenate([near, far], 1).reshape(-1, 6), axis=0)) == 3 * 12
+    assert (types_of(construct(Game, game.describe(), "game"), "all") == found).all()
+    larger = types_of(mixed(30), "all")
+    assert (larger[:, :7] == near).all()
+    assert (larger[:, 30:] == found[:, 7:]).all()
+    alike = types_of(guard(all=MixedTypes([UniformTypes(-0.1, 0.1, 3), UniformTypes(-0.1, 0.1, 3)])), "all")
+    assert not (alike[:, :3] == alike[:, 3:]).any()
+
+
+def test_a_mixture_draws_as_the_part_that_has_the_number() -> None:
+    mixed = MixedTypes([ListedTypes([[0.1], [0.2]]), UniformTypes(-1, 1, 3), ListedTypes([[0.3]])])
+    random = np.random.default_rng(0)
+    assert [mixed.draw(1, number, random).item() for number in (0, 1, 5)] == [0.1, 0.2, 0.3]
+    assert mixed.draw(1, 3, np.random.default_rng(1)) == np.random.default_rng(1).uniform(-1, 1, 1)
 
 
 def test_only_the_opponent_observes_its_type() -> None:
@@ -147,6 +197,10 @@ def test_without_tasks_opponents_are_of_the_first_population() -> None:
         ({"a b": UniformTypes(0, 1, 2)}, "populations: got one called 'a b', expected letters, digits and _"),
         ({"all": 3}, "populations.all: got 3, expected types such as UniformTypes"),
         ({"all": UniformTypes([0, 0], 1, 2)}, "populations.all.low: got 2 numbers, expected 6"),
+        (
+            {"all": MixedTypes([ShellTypes(0, 1, 1), ListedTypes([[0, 0]])])},
+            r"populations.all.parts\[1\].points: got 2 numbers, expected 6",
+        ),
         ({"all": ListedTypes([[0, 0]])}, "populations.all.points: got 2 numbers, expected 6"),
         ({"all": UniformTypes(2, 2, 1)}, "populations.all: got types of numbers from 2 to 2, expected -1 to 1"),
         ({"a": UniformTypes(0, 1, 1), "b": ShellTypes(2, 3, 1)}, "populations.b: got types of numbers from"),
@@ -169,6 +223,8 @@ def test_refuses_populations(populations: Any, message: str) -> None:
         (lambda: ListedTypes([0.5]), r"points\[0\]: got 0.5, expected a list"),
         (lambda: ListedTypes([[0.5], [0.5, 1]]), "points: got 2 entries"),
         (lambda: ListedTypes([]), "points: got"),
+        (lambda: MixedTypes([]), "parts: got none, expected at least one population"),
+        (lambda: UniformTypes(0, 1, 3, drawn_by="name"), "drawn_by: got 'name', expected number or task"),
     ],
 )
 def test_refuses_types(make: Any, message: str) -> None:

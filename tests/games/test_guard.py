@@ -79,6 +79,20 @@ def test_rewards_that_are_not_negative() -> None:
     assert step(game, state, [0, 0], [1.2, 1.2])[1] == 0
 
 
+def test_rewards_regardless_of_who_is_responsible() -> None:
+    """Whoever is nearer stops a shot, a defender or another raider's shot; nobody stops his own."""
+    for size, shots, misses in (
+        (2, [0.9, 1.0], (0.1, 0.1)),  # far from both defenders, beside each other
+        (2, [-0.6, 1.2], (0.1, 0.7)),
+        (3, [-0.9, 0.3, 0.35], (0.4, 0.05, 0.05)),
+    ):
+        game, plain = (guard([0.0] * (size + 4), size=size, rewards=rewards) for rewards in ("regardless", "dense"))
+        state = at(game, [-0.5, 0.5] if size == 2 else [-0.5, 0, 0.5], [0.0] * (size + 4))
+        _, reward = step(game, state, [0] * size, shots)
+        assert reward == pytest.approx(sum(map(worth, misses)) / size, abs=1e-12)
+        assert reward >= step(plain, state, [0] * size, shots)[1]
+
+
 def test_stances_are_drawn_anew_and_seen_by_both() -> None:
     game = Guard({"all": UniformTypes(-1, 1, 8)})
     simulator = GameSimulator(game, 2, 500)
@@ -102,7 +116,7 @@ def test_stances_are_drawn_anew_and_seen_by_both() -> None:
     [
         ({"size": 1}, "size: got 1, expected an integer of at least 2"),
         ({"horizon": None}, "horizon: got None, expected a positive integer"),
-        ({"rewards": "sparse"}, "rewards: got 'sparse', expected dense or no_negative"),
+        ({"rewards": "sparse"}, "rewards: got 'sparse', expected dense or no_negative or regardless"),
         ({"size": 3}, "populations.all.points: got 6 numbers, expected 7"),
     ],
 )

@@ -13,7 +13,7 @@ from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import KuhnPoker, ListedTypes, UniformTypes
 from inference_marl.games.kuhn import VALUE, best_response, equilibrium, regret, two_parameters, value
-from inference_marl.learners.kuhn import KuhnPlayer
+from inference_marl.learners.scripts import KuhnPlayer
 from inference_marl.play import Collector, GameSimulator, Tasks
 from inference_marl.types import Actor, Memory, Seat, Transition
 

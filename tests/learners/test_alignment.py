@@ -19,7 +19,7 @@ from inference_marl.inference.objectives import discounted
 from inference_marl.inference.schedules import ByReplicate, Linear
 from inference_marl.learners.alignment import AdvantageAlignment, RecurrentAlignment, TabularAlignment
 from inference_marl.learners.alignment.base import Values, gathered
-from inference_marl.learners.coins import CoinTaker
+from inference_marl.learners.scripts import CoinTaker
 from inference_marl.play import Collector, Evaluation, Functional, GameSimulator, update
 from inference_marl.runs.run import resume
 from inference_marl.types import Actor, Game, Trajectory

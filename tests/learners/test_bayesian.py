@@ -13,7 +13,7 @@ from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import PAYOFFS, BayesianMatrixGame, CoinGame, DirichletTypes, ListedTypes, MatrixGame
 from inference_marl.learners import Stationary
-from inference_marl.learners.bayesian import BayesOracle, PlaysItsType
+from inference_marl.learners.scripts import BayesOracle, PlaysItsType
 from inference_marl.play import Collector, GameSimulator, Tasks
 from inference_marl.types import Game, Seat, Start, Trajectory
 

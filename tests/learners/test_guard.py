@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inference_marl.described import IncompatibleError
 from inference_marl.games import BayesianMatrixGame, DirichletTypes, Guard, ListedTypes, ShellTypes, UniformTypes
-from inference_marl.learners.guard import Raiders
+from inference_marl.learners.scripts import Raiders
 from inference_marl.types import Seat
 
 CPU = torch.device("cpu")

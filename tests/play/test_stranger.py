@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,31 @@ from inference_marl.experiment import Experiment
 from inference_marl.games import CoinGame, MatrixGame
 from inference_marl.learners import Maddpg, Scripted
 from inference_marl.learners.alignment import RecurrentAlignment
-from inference_marl.play import Evaluation, Stranger, Tasks
-from inference_marl.types import Actor, Learner
-from tests.learners.latent.matching import Matching, pearl, seated
-from tests.runs.small_runs import climbing, rommeo_q, run
+from inference_marl.play import Collector, Evaluation, GameSimulator, Stranger, Tasks, TrialEvaluation
+from inference_marl.types import Actor, Learner, State, Step
+from tests.learners.latent.matching import Homebody, Matching, pearl, seated
+from tests.runs.small_runs import assert_same, climbing, complete, cut_after, rommeo_q, run
+
+
+class Uneven(Matching):
+    """Episodes have one, two or three steps, in every replicate and environment others."""
+
+    terminates = True
+
+    def reset(
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
+    ) -> State:
+        lives = 1 + (torch.arange(replicates).unsqueeze(1) + torch.arange(environments)) % 3
+        return {**super().reset(replicates, environments, device, dtype, task), "left": lives}
+
+    def step(self, state: State, actions: Sequence[Tensor]) -> Step:
+        step, left = super().step(state, actions), state["left"] - 1
+        return step._replace(state={**step.state, "left": left}, terminated=left == 0)
+
+
+def remembering() -> Learner:
+    """Remembers all steps of a trial, and draws nothing."""
+    return pearl(renewed="step", trained_by="opponents", actor_reads="moments")
 
 
 def bound(game: CoinGame | MatrixGame, learner: Learner, replicates: int = 3) -> tuple[list[Actor], Evaluation]:
@@ -48,9 +70,10 @@ def test_it_plays_as_the_next_replicate(game: CoinGame | MatrixGame, learner: Le
     assert not torch.equal(before.actions[1], met.actions[1])
 
 
-def test_it_remembers_what_opponents_did_to_it() -> None:
-    """And not to the one whose weights it has."""
-    actors, game = seated(pearl(renewed="step", trained_by="opponents", actor_reads="moments")), Matching()
+@pytest.mark.parametrize("game", [Matching(), Uneven()])
+def test_it_remembers_what_opponents_did_to_it(game: Matching) -> None:
+    """And not to the one whose weights it has; also where episodes and trials end at different times."""
+    actors = seated(remembering(), game)
     settings: dict[str, Any] = {"every": 1, "steps": 12, "environments": 4, "tasks": Tasks([0, 1], episodes=2)}
     strange = Evaluation(seats={0: Stranger()}, **settings)
     met = strange.play(game, strange.seated(actors)).stacked
@@ -60,6 +83,48 @@ def test_it_remembers_what_opponents_did_to_it() -> None:
     swapped = Evaluation(**settings).play(game, actors).stacked
     for mine, theirs in zip(met.actions, swapped.actions, strict=True):
         torch.testing.assert_close(mine, theirs)
+    assert (met.ended == met.ended[:, :1, :1]).all() == (type(game) is Matching)
+
+
+def test_stopped_in_the_middle_of_trials_it_goes_on_as_if_nothing_had_happened() -> None:
+    game = Uneven()
+    actors = Evaluation(every=1, environments=4, seats={0: Stranger()}).seated(seated(remembering(), game))
+
+    def playing() -> Collector:
+        return Collector(GameSimulator(game, 3, 4, dtype=torch.float64), actors, False, Tasks([0, 1], episodes=2))
+
+    one, other = playing(), playing()
+    one.collect(4)
+    stopped = one.state_dict()
+    torch.manual_seed(1)
+    played = one.collect(9).stacked
+    assert {int(each) for each in played.ended.sum(0).unique()} == {3, 4, 9}
+    other.load_state_dict(stopped)
+    torch.manual_seed(1)
+    again = other.collect(9).stacked
+    for mine, theirs in zip((*played.actions, played.rewards), (*again.actions, again.rewards), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_run_that_is_resumed_meets_the_same_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = TrialEvaluation(
+        every=2, environments=4, after=[0, 1], tasks=Tasks([0, 1], episodes=2), seats={0: Stranger()}
+    )
+    experiment = Experiment(
+        Uneven(),
+        {"a": [remembering(), Homebody()]},
+        replicates=3,
+        environments=2,
+        steps=8,
+        checkpoint_every=3,
+        tasks=Tasks([0, 1], episodes=2),
+        evaluation={"strange": strange},
+        draws=2,
+    )
+    whole, cut = run(experiment, tmp_path, "whole"), tmp_path / "cut"
+    cut_after(5, monkeypatch, experiment, cut)
+    complete(experiment, cut)
+    assert_same(whole, cut)
 
 
 def test_it_has_learned_what_the_next_replicate_has() -> None:

@@ -16,8 +16,7 @@ from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import BayesianMatrixGame, DirichletTypes, Guard, MatrixGame, ShellTypes, UniformTypes
 from inference_marl.learners import Stationary
-from inference_marl.learners.bayesian import BayesOracle, PlaysItsType
-from inference_marl.learners.guard import Raiders
+from inference_marl.learners.scripts import BayesOracle, PlaysItsType, Raiders
 from inference_marl.play import Collector, Evaluation, GameSimulator, Tasks, TrialEvaluation
 from inference_marl.types import Trajectory, Transition
 from tests.runs.small_runs import assert_same, climbing, complete, cut_after, dataset, run
