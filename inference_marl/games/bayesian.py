@@ -81,9 +81,8 @@ class BayesianGame(Game):
         """All types, float64, `replicates x tasks x features`."""
         found = []
         for name, types in self._types.items():
-            first = self.populations[name].start
             with within(f"populations.{name}"):
-                table = torch.from_numpy(types.table(self._features, replicates, name, first))
+                table = torch.from_numpy(types.table(self._features, replicates, name))
                 if (wrong := self.check_types(table)) is not None:
                     raise ValueError(f"got types of {wrong}")
             found.append(table)

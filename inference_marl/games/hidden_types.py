@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,33 +17,26 @@ Point = npt.NDArray[np.float64]
 Table = npt.NDArray[np.float64]
 """The types of all opponents of a population, `replicates x count x features`."""
 
-DrawnBy = Literal["number", "task"]
-"""What an opponent's random numbers depend on, beside seed and replicate; see `Types`."""
-
 
 class Types(Described, ABC):
     """So many opponents, and where their types are from.
 
     Attributes:
         count: how many opponents there are in each replicate.
-        seed: random seed.
-        drawn_by: what an opponent's type depends on, beside seed and replicate: with `number`, the population's name
-            and the opponent's number in it, so that no population changes with the size of another; with `task`, the
-            opponent's number in the whole game, which was so before there was a choice.
+        seed: random seed. An opponent's type depends on it, the population's name, the replicate and the opponent's
+            number in the population alone, so no population changes with the size of another.
     """
 
     count: int
     seed: int = 0
-    drawn_by: DrawnBy = "number"
 
-    def table(self, features: int, replicates: int, name: str, first: int) -> Table:
+    def table(self, features: int, replicates: int, name: str) -> Table:
         """All types, `replicates x count x features`.
 
         Args:
             features: numbers in a type.
             replicates: their number.
             name: of the population.
-            first: the task of its first opponent.
 
         Raises:
             ValueError: as `draw`.
@@ -52,8 +44,7 @@ class Types(Described, ABC):
         words = list(name.encode())
 
         def point(replicate: int, number: int) -> Point:
-            its = [number, *words] if self.drawn_by == "number" else [first + number]
-            return self.draw(features, number, np.random.default_rng([self.seed, replicate, *its]))
+            return self.draw(features, number, np.random.default_rng([self.seed, replicate, number, *words]))
 
         return np.array([[point(replicate, number) for number in range(self.count)] for replicate in range(replicates)])
 
@@ -78,22 +69,16 @@ class UniformTypes(Types):
         low: the least of each number, or of all.
         high: the largest.
         count: opponents in each replicate.
-        seed, drawn_by: see `Types`.
+        seed: see `Types`.
 
     Raises:
         ValueError: if a number of `low` is above that of `high`.
     """
 
     def __init__(
-        self,
-        low: float | Sequence[float],
-        high: float | Sequence[float],
-        count: Count,
-        seed: Whole = 0,
-        drawn_by: DrawnBy = "number",
+        self, low: float | Sequence[float], high: float | Sequence[float], count: Count, seed: Whole = 0
     ) -> None:
         self.low, self.high, self.count, self.seed = low, high, count, seed
-        self.drawn_by = drawn_by
         lengths = {np.size(each) for each in (low, high) if np.ndim(each)}
         if len(lengths) > 1 or 0 in lengths or not np.all(np.less_equal(low, high)):
             raise ValueError(f"low: got {low} with high = {high}, expected as many numbers, none above its high")
@@ -111,17 +96,14 @@ class ShellTypes(Types):
         inner: the least absolute value of each number.
         outer: the largest.
         count: opponents in each replicate.
-        seed, drawn_by: see `Types`.
+        seed: see `Types`.
 
     Raises:
         ValueError: if `inner` is above `outer`.
     """
 
-    def __init__(
-        self, inner: NotNegative, outer: Positive, count: Count, seed: Whole = 0, drawn_by: DrawnBy = "number"
-    ) -> None:
+    def __init__(self, inner: NotNegative, outer: Positive, count: Count, seed: Whole = 0) -> None:
         self.inner, self.outer, self.count, self.seed = inner, outer, count, seed
-        self.drawn_by = drawn_by
         if inner > outer:
             raise ValueError(f"inner: got {inner}, expected at most outer = {outer}")
 
@@ -137,13 +119,11 @@ class DirichletTypes(Types):
     Args:
         concentration: of each probability, or of all; 1 is uniform over the simplex, less means nearer to its corners.
         count: opponents in each replicate.
-        seed, drawn_by: see `Types`.
+        seed: see `Types`.
     """
 
-    def __init__(
-        self, concentration: Positive | Sequence[Positive], count: Count, seed: Whole = 0, drawn_by: DrawnBy = "number"
-    ) -> None:
-        self.concentration, self.count, self.seed, self.drawn_by = concentration, count, seed, drawn_by
+    def __init__(self, concentration: Positive | Sequence[Positive], count: Count, seed: Whole = 0) -> None:
+        self.concentration, self.count, self.seed = concentration, count, seed
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
         """A point of the simplex."""
@@ -188,13 +168,12 @@ class MixedTypes(Types):
             raise ValueError("parts: got none, expected at least one population of opponents")
         self.parts, self.count = parts, sum(part.count for part in parts)
 
-    def table(self, features: int, replicates: int, name: str, first: int) -> Table:
+    def table(self, features: int, replicates: int, name: str) -> Table:
         """All types, see `Types.table`."""
         found = []
         for number, part in enumerate(self.parts):
             with within(f"parts[{number}]"):
-                found.append(part.table(features, replicates, f"{name}.{number}", first))
-            first += part.count
+                found.append(part.table(features, replicates, f"{name}.{number}"))
         return np.concatenate(found, 1)
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:

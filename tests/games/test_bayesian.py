@@ -126,15 +126,13 @@ def test_opponents_stay_as_they_are_if_another_population_grows() -> None:
     assert (types_of(guard(far=far), "far") == types_of(small, "far")).all()
 
 
-def test_opponents_as_they_were_drawn_before() -> None:
-    """By task: the shipped files whose results are tabulated say so."""
-    game = guard(
-        training=UniformTypes(-0.7, 0.7, 32, drawn_by="task"), far=ShellTypes(0.8, 1.0, 20, seed=3, drawn_by="task")
-    )
+def test_opponents_stay_as_they_are_from_one_version_to_the_next() -> None:
+    """Random numbers are of seed, replicate, number and name: results that were published are of these opponents."""
+    game = guard(training=UniformTypes(-0.7, 0.7, 32), far=ShellTypes(0.8, 1.0, 20, seed=3))
     for number in (0, 31):
-        expected = np.random.default_rng([0, 2, number]).uniform(-0.7, 0.7, 6)
+        expected = np.random.default_rng([0, 2, number, *b"training"]).uniform(-0.7, 0.7, 6)
         assert (types_of(game, "training")[2, number] == expected).all()
-    random = np.random.default_rng([3, 1, 32 + 4])
+    random = np.random.default_rng([3, 1, 4, *b"far"])
     signs = 2 * random.integers(2, size=6) - 1
     assert (types_of(game, "far")[1, 4] == signs * random.uniform(0.8, 1, 6)).all()
 
@@ -224,7 +222,6 @@ def test_refuses_populations(populations: Any, message: str) -> None:
         (lambda: ListedTypes([[0.5], [0.5, 1]]), "points: got 2 entries"),
         (lambda: ListedTypes([]), "points: got"),
         (lambda: MixedTypes([]), "parts: got none, expected at least one population"),
-        (lambda: UniformTypes(0, 1, 3, drawn_by="name"), "drawn_by: got 'name', expected number or task"),
     ],
 )
 def test_refuses_types(make: Any, message: str) -> None:

@@ -30,8 +30,15 @@ from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.schedules import ByReplicate, Schedule
 from inference_marl.learners.latent.contexts import Context, Posterior, nothing
 from inference_marl.learners.latent.encoders import GaussianFactors
-from inference_marl.learners.latent.model import Reads, reading
-from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, Twins
+from inference_marl.learners.latent.model import ActorReads, CriticReads, reading
+from inference_marl.learners.latent.networks import (
+    OF_TASKS,
+    OpponentActions,
+    StateValue,
+    Twins,
+    joined,
+    outlook_features,
+)
 from inference_marl.learners.latent.rows import Rows
 from inference_marl.learners.latent.trials import Trials
 from inference_marl.spaces import Box, Discrete
@@ -60,8 +67,9 @@ class LatentPolicy(Counting, Learner):
 
     context: Context | None = GaussianFactors()
     trained_by: Literal["critic", "opponents", "both"] = "critic"
-    actor_reads: Reads = "draw"
-    critic_reads: Reads = "draw"
+    actor_reads: ActorReads = "draw"
+    critic_reads: CriticReads = "draw"
+    forecasts: Count = 8
     renewed: Literal["episode", "step"] = "episode"
     temperature: Annotated[float | None, In("a positive number", ", or null to learn it")] | Schedule = None
     target_entropy: float | None = None
@@ -69,6 +77,7 @@ class LatentPolicy(Counting, Learner):
     reward_scale: Positive = 1.0
     opponent_sd: Annotated[float | None, In("a positive number", ", or null to learn it")] = None
     discount: BelowOne | ByReplicate = 0.95
+    bootstrap: Literal["critics", "value"] = "critics"
     target_rate: Rate = 0.01
     tasks_per_update: Count = 8
     batch: Count = 16
@@ -78,16 +87,32 @@ class LatentPolicy(Counting, Learner):
     replay: Count = 100_000
     actor: Conditional = field(init=False)
     critics: Twins = field(init=False)
-    target_critics: Twins = field(init=False)
+    value: StateValue | None = field(init=False)
+    target: Twins | StateValue = field(init=False)
     opponents: OpponentActions | None = field(init=False)
     optimiser: Optimiser = field(init=False)
     actor_optimiser: Optimiser = field(init=False)
+    value_optimiser: Optimiser | None = field(init=False)
     temperature_optimiser: Optimiser | None = field(init=False)
     trials: Trials = field(init=False)
 
     def __post_init__(self) -> None:
         self.hidden = tuple(self.hidden)
         self.__dict__["reads_task"] = self.context is not None and self.context.is_told
+        if self.actor_reads == "forecasts" and self.trained_by == "critic":
+            raise ValueError(
+                "actor_reads: got forecasts with trained_by critic, by which nobody learns what opponents do, expected "
+                "trained_by opponents or both, or a draw or moments"
+            )
+        if self.critic_reads == "actions" and self.trained_by != "opponents":
+            raise ValueError(
+                f"critic_reads: got actions with trained_by {self.trained_by}, expected trained_by opponents: a critic "
+                "of actions is given no z that it could train"
+            )
+        if self.critic_reads == "actions" and self.bootstrap == "value":
+            raise ValueError(
+                "bootstrap: got value with critic_reads actions, expected critics: a value is known before anybody acts"
+            )
 
     def setup(self) -> None:
         """Bind the context, and create networks, optimisers and replay.
@@ -105,9 +130,13 @@ class LatentPolicy(Counting, Learner):
         network = CategoricalNetwork if isinstance(action, Discrete) else TanhNormalNetwork
         self.actor = network(self.hidden).bind(seat, action, [Box(shape=features)])
         self.critics = Twins(seat, self._width(self.critic_reads), self.hidden)
-        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self.value = None
+        if self.bootstrap == "value":
+            self.value = StateValue(seat, self._width(self.critic_reads), self.hidden)
+        self.target = copy.deepcopy(self.value or self.critics).requires_grad_(False)
         # At hand, since walking through small modules takes longer than moving them.
-        self._fast, self._slow = (tuple(twins.parameters()) for twins in (self.critics, self.target_critics))
+        networks = (self.critics, self.value or self.critics, self.target)
+        self._of_critics, self._fast, self._slow = (tuple(network.parameters()) for network in networks)
         self.opponents = None
         if self.trained_by != "critic":
             self.opponents = OpponentActions(seat, self.belief.features, self.hidden, self.opponent_sd)
@@ -120,6 +149,9 @@ class LatentPolicy(Counting, Learner):
         fitted = [parameter for module in learnt for parameter in module.parameters()]
         self.optimiser = self._optimiser("critics", fitted)
         self.actor_optimiser = self._optimiser("actor", list(self.actor.parameters()))
+        self.value_optimiser = None
+        if self.value is not None:
+            self.value_optimiser = self._optimiser("value", list(self.value.parameters()))
         self.temperature_optimiser = None
         if self.temperature is None:
             start = torch.full((seat.replicates,), math.log(INITIAL_TEMPERATURE), dtype=seat.dtype, device=seat.device)
@@ -149,8 +181,23 @@ class LatentPolicy(Counting, Learner):
     def _optimiser(self, what: str, parameters: Sequence[nn.Parameter]) -> Optimiser:
         return Optimiser(what, parameters, self.learning_rate, self.max_gradient_norm)
 
-    def _width(self, how: Reads) -> int:
+    def _width(self, how: ActorReads | CriticReads) -> int:
+        if how == "forecasts":
+            return outlook_features(self.seat.opponent_actions, self.forecasts)
+        if how == "actions":
+            return sum(space.features for space in self.seat.opponent_actions)
         return self.belief.features * (1 if how == "draw" or self.belief.is_point else 2)
+
+    def _beside(self, how: ActorReads | CriticReads, obs: Tensor, believed: Posterior, z: Tensor) -> Tensor:
+        """What policy or critics are given beside `obs`, `replicates x tasks x (steps or 1) x features`.
+
+        Actions are draws, `forecasts` of them for each step; see `Twins.least`.
+        """
+        if self.opponents is not None and how == "forecasts":
+            return self.opponents.outlook(obs, believed, self.forecasts)
+        if self.opponents is not None and how == "actions":
+            return self.opponents.actions(obs, believed, self.forecasts)
+        return reading(how, believed, z)
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
         """The evidence of a trial, none of it yet, and what the policy is given of the belief by it.
@@ -188,11 +235,11 @@ class LatentPolicy(Counting, Learner):
 
     def _shown(self, obs: Tensor, memory: Memory) -> Tensor:
         """What the policy sees, `replicates x batch x features`."""
-        seen = self.seat.observation.encode(obs, self.seat.dtype)
-        if not memory:
-            return seen
-        believed = Posterior(memory["mean"], memory.get("sd"))
-        return torch.cat([seen, reading(self.actor_reads, believed, memory.get("draw", believed.mean))], -1)
+        seen = self.seat.observation.encode(obs, self.seat.dtype).unsqueeze(2)
+        mean = memory["mean"] if memory else self.belief.zeros(*obs.shape[:2], 0)
+        z = memory.get("draw", mean).unsqueeze(2)
+        believed = Posterior(mean, memory.get("sd")).unsqueeze(2)
+        return joined(seen, self._beside(self.actor_reads, seen, believed, z)).squeeze(2)
 
     @local_parameters()
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
@@ -226,12 +273,10 @@ class LatentPolicy(Counting, Learner):
             found[BELIEF_SD.name] = believed.sd.mean(-1)
         if self.opponents is None:
             return found
-        seen = self.seat.observation.encode(obs, self.seat.dtype).unsqueeze(2).expand(-1, -1, draws, -1)
-        wide = Posterior._make(
-            None if each is None else each.unsqueeze(2).expand(-1, -1, draws, -1) for each in believed
-        )
+        seen = self.seat.observation.encode(obs, self.seat.dtype).unsqueeze(2)
+        acts = self.opponents.expected(seen, believed.unsqueeze(2), draws)
         expected = []
-        for space, act in zip(self.seat.opponent_actions, self.opponents(seen, wide.draw()), strict=True):
+        for space, act in zip(self.seat.opponent_actions, acts, strict=True):
             if isinstance(space, Discrete):
                 expected.append(act.probs.mean(2))
             else:

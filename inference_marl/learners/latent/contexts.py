@@ -30,6 +30,10 @@ class Posterior(NamedTuple):
         """The same as a constant."""
         return Posterior(self.mean.detach(), None if self.sd is None else self.sd.detach())
 
+    def unsqueeze(self, dim: int) -> Posterior:
+        """The same with one more dimension."""
+        return Posterior(self.mean.unsqueeze(dim), None if self.sd is None else self.sd.unsqueeze(dim))
+
     def draw(self) -> Tensor:
         """A draw, without gradient."""
         return self.mean if self.sd is None else torch.addcmul(self.mean, self.sd, torch.randn_like(self.mean)).detach()

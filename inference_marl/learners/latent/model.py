@@ -24,11 +24,12 @@ from inference_marl.learners.latent.rows import Apart
 CONTEXT = "context"
 """The site of z."""
 
-Reads = Literal["draw", "moments"]
+ActorReads = Literal["draw", "moments", "forecasts"]
+CriticReads = Literal["draw", "moments", "actions"]
 
 
-def reading(how: Reads, believed: Posterior, z: Tensor) -> Tensor:
-    """What a network is given of a belief, `... x features`: a draw of z, or its mean and standard deviation.
+def reading(how: str, believed: Posterior, z: Tensor) -> Tensor:
+    """What a network is given of a belief, `... x features`: a `draw` of z, or its `moments`, mean and sd.
 
     Of a point the draw is the point, and so are its moments.
     """
@@ -59,7 +60,7 @@ class TrialModel:
         drawn: the data.
         seen: its rows, apart.
         critics: Q.
-        critic_reads: what Q is given of z.
+        critic_reads: what Q is given of z, or Q(s, a, b), which has the opponents' `actions` in its place.
         leads_encoder: whether the encoder follows Q's gradient.
         opponents: P(b | s, z), if any.
         target: targets by what z is, `replicates x tasks x steps`.
@@ -74,7 +75,7 @@ class TrialModel:
     drawn: Drawn
     seen: Apart
     critics: Twins
-    critic_reads: Reads
+    critic_reads: CriticReads
     leads_encoder: bool
     opponents: OpponentActions | None
     target: Callable[[Tensor], Tensor]
@@ -90,7 +91,10 @@ class TrialModel:
         z = mean if sd is None else self._sampled(plates, dist.Normal(torch.zeros_like(mean), 1.0, validate_args=False))
         self.z = z.detach()
         believed = self.drawn.before if self.leads_encoder else self.drawn.before.detach()
-        given = reading(self.critic_reads, believed, z if self.leads_encoder else self.z)
+        if self.critic_reads == "actions":
+            given = torch.cat(self.seen.opponent_actions, -1)
+        else:
+            given = reading(self.critic_reads, believed, z if self.leads_encoder else self.z)
         target = self.target(self.z)
         values = self.critics(self.seen.obs, given, self.seen.action)
         self.squared_error = self.mean(sum((value.detach() - target).square() for value in values) / len(values))

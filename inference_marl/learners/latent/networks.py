@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from inference_marl.inference.networks import MLP
 from inference_marl.inference.plates import Plates
+from inference_marl.learners.latent.contexts import Posterior
 from inference_marl.spaces import Discrete, Space
 from inference_marl.types import Seat
 
@@ -26,12 +27,22 @@ def joined(*parts: Tensor) -> Tensor:
     return torch.cat([part.expand(-1, -1, steps, -1) for part in parts if part.shape[-1]], -1)
 
 
+def outlook_features(spaces: Sequence[Space], draws: int) -> int:
+    """The last dimension of `OpponentActions.outlook`."""
+    return sum(space.features * (1 if isinstance(space, Discrete) else draws) for space in spaces)
+
+
+def repeated(values: Tensor, times: int) -> Tensor:
+    """Each step so many times in a row, `replicates x tasks x (steps times) x features`."""
+    return values.repeat_interleave(times, 2)
+
+
 class Twins(nn.Module):
-    """Two critics Q(s, a, c) of what is observed, done and believed; of discrete actions, tables over them.
+    """Two critics Q(s, a, c) of what is observed, done, and given beside; of discrete actions, tables over them.
 
     Args:
         seat: whose.
-        features: of what is believed.
+        features: of what is given beside: of what is believed, or opponents' actions.
         hidden: widths of their hidden layers.
     """
 
@@ -42,23 +53,48 @@ class Twins(nn.Module):
         inputs, outputs = (given, seat.action.features) if self.discrete else (given + seat.action.features, 1)
         self.each = nn.ModuleList(MLP(seat, inputs, outputs, hidden, OF_TASKS) for _ in range(2))
 
-    def forward(self, obs: Tensor, believed: Tensor, action: Tensor | None) -> list[Tensor]:
+    def forward(self, obs: Tensor, given: Tensor, action: Tensor | None) -> list[Tensor]:
         """Both values, `replicates x tasks x steps`; where `action` is `None`, of all actions in a last dimension.
 
         Args:
             obs: encoded, `replicates x tasks x steps x features`.
-            believed: `replicates x tasks x (steps or 1) x features`.
+            given: `replicates x tasks x (steps or 1) x features`.
             action: encoded, as `obs`.
         """
         if not self.discrete and action is not None:
-            x = joined(obs, action, believed)
+            x = joined(obs, action, given)
             return [critic(x).squeeze(-1) for critic in self.each]
-        tables = [critic(joined(obs, believed)) for critic in self.each]
+        tables = [critic(joined(obs, given)) for critic in self.each]
         return tables if action is None else [(table * action).sum(-1) for table in tables]
 
-    def least(self, obs: Tensor, believed: Tensor, action: Tensor | None) -> Tensor:
-        """The smaller value (Fujimoto et al. 2018); arguments as for `forward`."""
-        return torch.minimum(*self(obs, believed, action))
+    def least(self, obs: Tensor, given: Tensor, action: Tensor | None) -> Tensor:
+        """The smaller value (Fujimoto et al. 2018); arguments as for `forward`.
+
+        Where several things are given for each step, `replicates x tasks x (steps times) x features`, the smaller of
+        the mean values over them.
+        """
+        times = max(given.shape[2] // obs.shape[2], 1)
+        if times == 1:
+            return torch.minimum(*self(obs, given, action))
+        wide = self(repeated(obs, times), given, None if action is None else repeated(action, times))
+        return torch.minimum(*(value.unflatten(2, (-1, times)).mean(3) for value in wide))
+
+
+class StateValue(nn.Module):
+    """V(s, c) of what is observed and given beside.
+
+    Args:
+        seat, features, hidden: see `Twins`.
+    """
+
+    def __init__(self, seat: Seat, features: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.network = MLP(seat, seat.observation.features + features, 1, hidden, OF_TASKS)
+
+    def forward(self, obs: Tensor, given: Tensor) -> Tensor:
+        """Values, `replicates x tasks x steps`; arguments as for `Twins`."""
+        value: Tensor = self.network(joined(obs, given)).squeeze(-1)
+        return value
 
 
 class OpponentActions(nn.Module):
@@ -99,3 +135,38 @@ class OpponentActions(nn.Module):
                 sd = log_sd.clamp(*LOG_SD).exp()
             found.append(dist.Normal(mean, sd, validate_args=False).to_event(1))
         return found
+
+    @torch.no_grad()
+    def expected(self, obs: Tensor, believed: Posterior, draws: int) -> list[dist.TorchDistribution]:
+        """P(b | s, z) of so many draws of z for every step, without gradient: `replicates x tasks x (steps draws)`.
+
+        Args:
+            obs: encoded, `replicates x tasks x steps x features`.
+            believed: what z is drawn from, `replicates x tasks x (steps or 1) x features`.
+            draws: of each step; they are side by side.
+        """
+        steps = obs.shape[2]
+        wide = Posterior._make(
+            None if each is None else repeated(each.expand(-1, -1, steps, -1), draws) for each in believed
+        )
+        return self.forward(repeated(obs, draws), wide.draw())
+
+    @torch.no_grad()
+    def actions(self, obs: Tensor, believed: Posterior, draws: int) -> Tensor:
+        """Draws of everybody's action, `replicates x tasks x (steps draws) x features`; arguments as for `expected`."""
+        return torch.cat([act.sample() for act in self.expected(obs, believed, draws)], -1)
+
+    @torch.no_grad()
+    def outlook(self, obs: Tensor, believed: Posterior, draws: int) -> Tensor:
+        """What opponents may do, as features for a policy, `replicates x tasks x steps x features`.
+
+        Of actions in boxes so many draws side by side, each given a z of its own; of discrete ones their probabilities,
+        the mean over as many z. Arguments as for `expected`.
+        """
+        found = []
+        for space, act in zip(self.spaces, self.expected(obs, believed, draws), strict=True):
+            if isinstance(space, Discrete):
+                found.append(act.probs.unflatten(2, (-1, draws)).mean(3))
+            else:
+                found.append(act.sample().unflatten(2, (-1, draws)).flatten(3))
+        return torch.cat(found, -1)

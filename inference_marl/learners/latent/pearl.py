@@ -21,7 +21,7 @@ from inference_marl.learners.latent.acting import LatentPolicy
 from inference_marl.learners.latent.contexts import Drawn, Posterior
 from inference_marl.learners.latent.encoders import GaussianFactors
 from inference_marl.learners.latent.model import TrialModel, reading
-from inference_marl.learners.latent.networks import Twins, joined
+from inference_marl.learners.latent.networks import StateValue, Twins, joined
 from inference_marl.spaces import Discrete
 from inference_marl.statistics.adaptation import BELIEF_SD
 from inference_marl.types import POSITIVE, Actor, Metric, Trajectory
@@ -72,11 +72,18 @@ class Pearl(LatentPolicy):
     do, and not from what it is worth. Of discrete actions, expectations over the own action are sums (Christodoulou
     2019, 'Soft actor-critic for discrete action settings').
 
-    Departures from PEARL, which `published` comes closest to: Q has targets of its own where the authors' code has a
-    value network (as Haarnoja et al. 2018, 'Soft actor-critic algorithms and applications', against 'Soft
-    actor-critic: off-policy maximum entropy'); the policy's outputs are not regularised; one Adam moves critics and
-    encoder; the KL's weight is of a mean over tasks, where the code sums over them; the context has the opponents'
-    actions and the next observation, is of one trial, and is kept as sums (`GaussianFactors`).
+    It is also ROMMEO with a latent opponent: the opponent prior is P(b | s, z), and Q has the opponents' actions::
+
+        Pearl(trained_by="opponents", actor_reads="forecasts", critic_reads="actions")
+        y = r + gamma (E_b'[min_k Q'_k(s', a', b')] - alpha log pi(a' | s', b'_1, ..., b'_n)),   b' ~ P(b' | s', z)
+
+    That is Eq. 7 of Tian et al. (2019) with rho := P, so that its KL vanishes. The policy is given several draws of b,
+    each of a z of its own, where ROMMEO's pi(a | s, b) is given one. And they are not the draws that it is judged by,
+    as in ROMMEO, since then it would learn to trust them.
+
+    Departures from PEARL, which `published` comes closest to: the policy's outputs are not regularised; one Adam moves
+    critics and encoder; the KL's weight is of a mean over tasks, where the code sums over them; the context has the
+    opponents' actions and the next observation, is of one trial, and is kept as sums (`GaussianFactors`).
 
     Args:
         context: how the belief comes about; `None` for none.
@@ -84,8 +91,11 @@ class Pearl(LatentPolicy):
             `opponents` do, or `both`, with equal weight. Critics see z either way. Without a context, whether P(b | s)
             is learnt beside.
         actor_reads: what the policy is given: a `draw` of z, which is then a guess that it acts on (Thompson
-            sampling), or its `moments`, mean and standard deviation, so that it knows how much it knows.
-        critic_reads: what Q is given, likewise.
+            sampling); its `moments`, mean and standard deviation, so that it knows how much it knows; or `forecasts`,
+            draws of what opponents do, P(b | s, z) (of discrete actions their probabilities).
+        critic_reads: what Q is given, a draw or moments; or the opponents' `actions`: Q(s, a, b), whose mean over
+            forecasts is what an action is worth.
+        forecasts: how many, at each step.
         renewed: when what the policy is given is renewed: with each `episode`, or after every `step`.
         temperature: alpha, a number or a schedule over updates; learnt if `None`, such that the policy's entropy is
             `target_entropy` (Haarnoja et al. 2018, Eq. 18).
@@ -97,6 +107,9 @@ class Pearl(LatentPolicy):
         reward_scale: what rewards are multiplied by in targets.
         opponent_sd: standard deviation of P(b | s, z) in boxes, in units of half the width; learnt if `None`.
         discount: gamma in [0, 1).
+        bootstrap: what V(s') is: of target `critics`, at a draw of the policy (Haarnoja et al. 2018, 'Soft
+            actor-critic algorithms and applications'); or the target of a `value` network that is learnt beside
+            (Haarnoja et al. 2018, 'Soft actor-critic: off-policy maximum entropy'), as in PEARL.
         target_rate: fraction by which targets follow after every update, in (0, 1].
         tasks_per_update: tasks in an update.
         batch: transitions of each of them; see `Recurrent` for what it learns from.
@@ -107,7 +120,9 @@ class Pearl(LatentPolicy):
 
     Attributes:
         actor: the policy.
-        critics, target_critics: Q and Q'.
+        critics: Q.
+        value: V, or `None`.
+        target: Q', or V'.
         opponents: P(b | s, z), or `None`.
         trials: the replay.
     """
@@ -129,6 +144,7 @@ class Pearl(LatentPolicy):
             kl_weight=0.1 * 16,  # which is summed over 16 tasks there
             reward_scale=5.0,
             discount=0.99,
+            bootstrap="value",
             target_rate=0.005,
             tasks_per_update=16,
             batch=256,
@@ -163,8 +179,11 @@ class Pearl(LatentPolicy):
         @torch.no_grad()
         def target(z: Tensor) -> Tensor:
             z = after.mean if after.sd is None else z
-            value, log_policy = self._soft(self.target_critics, seen.next_obs, after, z)
-            bootstrap = value - self.alpha * log_policy
+            if isinstance(self.target, StateValue):
+                bootstrap = self.target(seen.next_obs, reading(self.critic_reads, after, z))
+            else:
+                value, log_policy = self._soft(self.target, seen.next_obs, after, z)
+                bootstrap = value - self.alpha * log_policy
             return td_target(self.reward_scale * seen.reward, discount, drawn.steps.terminated, bootstrap)
 
         weight = over_events(current(self.kl_weight, self.updates), 1)
@@ -188,8 +207,8 @@ class Pearl(LatentPolicy):
             z: a draw of it.
         """
         steps = obs.shape[1:3]
-        policy = self.actor(joined(obs, reading(self.actor_reads, believed, z)).flatten(1, 2))
-        given = reading(self.critic_reads, believed, z)
+        policy = self.actor(joined(obs, self._beside(self.actor_reads, obs, believed, z)).flatten(1, 2))
+        given = self._beside(self.critic_reads, obs, believed, z)
         if isinstance(self.seat.action, Discrete):
             probabilities, log_policy = (each.unflatten(1, steps) for each in (policy.probs, policy.logits))
             values = critics.least(obs, given, None)
@@ -199,10 +218,15 @@ class Pearl(LatentPolicy):
         return critics.least(obs, given, encoded), policy.log_prob(action).unflatten(1, steps)
 
     def _improve(self, model: TrialModel) -> None:
-        """A step of the policy, then one of the temperature, if it is learnt; the encoder gets no gradient of it."""
-        with frozen(self._fast):
-            value, log_policy = self._soft(self.critics, model.seen.obs, model.drawn.before.detach(), model.z)
-            self.actor_optimiser.step(model.mean(self.alpha * log_policy - value))
+        """A step of the policy, then of V and of the temperature, if these are learnt; the encoder gets no gradient."""
+        obs, believed = model.seen.obs, model.drawn.before.detach()
+        with frozen(self._of_critics):
+            worth, log_policy = self._soft(self.critics, obs, believed, model.z)
+            self.actor_optimiser.step(model.mean(self.alpha * log_policy - worth))
+        if self.value is not None and self.value_optimiser is not None:
+            soft = (worth - self.alpha * log_policy).detach()
+            value = self.value(obs, reading(self.critic_reads, believed, model.z))
+            self.value_optimiser.step(model.mean((value - soft).square()))
         if self.temperature_optimiser is not None:
             lacking = self._wanted_entropy + model.mean(log_policy.detach())
             self.temperature_optimiser.step(-self.log_temperature * lacking)

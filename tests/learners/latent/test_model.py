@@ -43,6 +43,8 @@ def by_hand(learner: Any, model: TrialModel) -> Tensor:
         given = torch.cat([mean, sd], -1)
         given = given if leads else given.detach()
     target = model.target(z.detach())
+    if learner.critic_reads == "actions":
+        given = torch.cat(model.seen.opponent_actions, -1)
     values = learner.critics(model.seen.obs, given, model.seen.action)
     loss = sum((value - target).square() for value in values)
     if learner.opponents is not None:
@@ -77,6 +79,18 @@ def gradients(learner: Any, loss: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("context", ["none", "factors", "recurrent", "recurrent, some steps", "told"])
 def test_the_loss_is_the_one_written_by_hand(context: str, trained_by: Any, critic_reads: Any) -> None:
     learner, model = model_of(context, trained_by=trained_by, critic_reads=critic_reads, kl_weight=0.3)
+    found = []
+    for loss in (by_pyro, by_hand):
+        torch.manual_seed(5)
+        value = loss(learner, model)
+        found.append([value.detach(), *gradients(learner, value)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("context", ["none", "factors"])
+def test_the_loss_of_critics_of_actions_is_the_one_written_by_hand(context: str) -> None:
+    learner, model = model_of(context, trained_by="opponents", critic_reads="actions", kl_weight=0.3)
     found = []
     for loss in (by_pyro, by_hand):
         torch.manual_seed(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from inference_marl.config.files import build, dump
 from inference_marl.described import IncompatibleError
 from inference_marl.games import MatrixGame
 from inference_marl.inference.schedules import Linear
+from inference_marl.inference.svi import elbo_loss
 from inference_marl.learners import Pearl
 from inference_marl.learners.latent import GaussianFactors
+from inference_marl.learners.latent.contexts import Posterior
+from inference_marl.learners.latent.networks import OpponentActions, outlook_features
 from inference_marl.play import Collector, GameSimulator, update
-from inference_marl.spaces import Box
+from inference_marl.spaces import Box, Discrete
 from tests.learners.boxes import ThreeBoxes, bound
 from tests.learners.latent.matching import (
     CONTEXTS,
@@ -49,6 +53,11 @@ LEARNERS = {
         "any",
         lambda: pearl(trained_by="opponents", actor_reads="moments", temperature=Linear(0.5, 0.1, 3)),
     ),
+    "Pearl, of forecasts": (
+        "any",
+        lambda: pearl(trained_by="opponents", actor_reads="forecasts", critic_reads="actions", forecasts=3),
+    ),
+    "Pearl, with a value": ("any", lambda: pearl(bootstrap="value")),
     "Pearl, recurrent": ("any", lambda: pearl("recurrent", trained_by="both", renewed="step", opponent_sd=0.3)),
     "Pearl, recurrent, by episode": ("any", lambda: pearl("recurrent, some steps", max_gradient_norm=1.0)),
 }
@@ -56,6 +65,9 @@ OPTIONS = list(
     itertools.product(
         CONTEXTS, ("critic", "opponents", "both"), ("draw", "moments"), ("draw", "moments"), ("episode", "step")
     )
+)
+OPTIONS += list(
+    itertools.product(CONTEXTS, ("opponents",), ("draw", "forecasts"), ("moments", "actions"), ("episode", "step"))
 )
 
 
@@ -191,15 +203,120 @@ def test_targets_by_hand(discrete: bool) -> None:
     seen = torch.cat([model.seen.next_obs, z.expand(R, 2, 4, 1)], -1)
     policy = learner.actor(seen.flatten(1, 2))
     if discrete:
-        first, second = (critic(seen) for critic in learner.target_critics.each)
+        first, second = (critic(seen) for critic in learner.target.each)
         probs = policy.probs.view(R, 2, 4, 2)
         value = (probs * (torch.minimum(first, second) - 0.3 * probs.log())).sum(-1)
     else:
         action = policy.sample()
         inputs = torch.cat([model.seen.next_obs, action.view(R, 2, 4, 1), z.expand(R, 2, 4, 1)], -1)
-        first, second = (critic(inputs).squeeze(-1) for critic in learner.target_critics.each)
+        first, second = (critic(inputs).squeeze(-1) for critic in learner.target.each)
         value = torch.minimum(first, second) - 0.3 * policy.log_prob(action).view(R, 2, 4)
     torch.testing.assert_close(found, 5.0 * model.seen.reward + 0.9 * value * ~terminated)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("context", ["none", "told"])
+def test_targets_of_actions_by_hand(context: str, discrete: bool) -> None:
+    """Mean over draws of b, which are not those that the policy is given, of either critic; then the smaller."""
+    options: Any = {"trained_by": "opponents", "actor_reads": "forecasts", "critic_reads": "actions", "forecasts": 3}
+    learner, _ = trained(pearl(context, temperature=0.3, **options), 4, Matching(discrete))
+    drawn = learner.belief.draw(learner.trials, learner.trials.draw_tasks(2), 4, False)
+    model, z = learner.model(drawn), drawn.before.mean
+    torch.manual_seed(8)
+    found = model.target(z)
+    torch.manual_seed(8)
+    obs = model.seen.next_obs
+    wide, believed = obs.repeat_interleave(3, 2), z.expand(R, 2, 12, -1)
+    (act,) = learner.opponents(wide, believed)
+    shown = act.sample().view(R, 2, 4, 3)
+    policy = learner.actor(torch.cat([obs, shown], -1).flatten(1, 2))
+    judged = act.sample()
+    assert not torch.equal(judged.view(R, 2, 4, 3), shown)
+    if discrete:
+        values = [critic(torch.cat([wide, judged], -1)).view(R, 2, 4, 3, 2).mean(3) for critic in learner.target.each]
+        probs = policy.probs.view(R, 2, 4, 2)
+        value = (probs * (torch.minimum(*values) - 0.3 * probs.log())).sum(-1)
+    else:
+        action = policy.sample()
+        inputs = torch.cat([wide, action.view(R, 2, 4, 1).repeat_interleave(3, 2), judged], -1)
+        values = [critic(inputs).view(R, 2, 4, 3).mean(3) for critic in learner.target.each]
+        value = torch.minimum(*values) - 0.3 * policy.log_prob(action).view(R, 2, 4)
+    discounted = learner.discount * value * ~drawn.steps.terminated
+    torch.testing.assert_close(found, model.seen.reward + discounted)
+
+
+def test_critics_of_actions_are_shown_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: Any = {"trained_by": "opponents", "critic_reads": "actions"}
+    learner, _ = trained(pearl(**options), 4)
+    drawn = learner.belief.draw(learner.trials, learner.trials.draw_tasks(2), 4, False)
+    model, shown = learner.model(drawn), []
+    forward = learner.critics.forward
+    monkeypatch.setattr(learner.critics, "forward", lambda *given: shown.append(given[1]) or forward(*given))
+    torch.testing.assert_close(by_pyro_of(learner, model), by_pyro_of(learner, model))
+    torch.testing.assert_close(shown[0], model.seen.opponent_actions[0])
+
+
+def by_pyro_of(learner: Any, model: Any) -> Tensor:
+    torch.manual_seed(2)
+    return elbo_loss(learner.elbo, model, model.guide, 1)
+
+
+def test_a_value_network_by_hand() -> None:
+    """Targets are `r + gamma V'(s', z)`; V goes towards `min Q - alpha log pi` of the policy, and V' follows V."""
+    options: Any = {"bootstrap": "value", "temperature": 0.3, "target_rate": 0.25, "learning_rate": 1e-3}
+    learner, newest = trained(pearl("told", **options), 4)
+    drawn = learner.belief.draw(learner.trials, learner.trials.draw_tasks(2), 4, False)
+    model, z = learner.model(drawn), drawn.before.mean
+    seen = torch.cat([model.seen.next_obs, z.expand(R, 2, 4, 1)], -1)
+    following = learner.target.network(seen).squeeze(-1)
+    going_on = learner.discount * following * ~drawn.steps.terminated
+    torch.testing.assert_close(model.target(z), model.seen.reward + going_on)
+
+    _, model.z = model.guide(), z
+    slow = [each.clone() for each in learner.target.parameters()]
+    gaps = []
+    for _ in range(200):
+        torch.manual_seed(1)
+        learner._improve(model)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            worth, log_policy = learner._soft(learner.critics, model.seen.obs, drawn.before, z)
+            gaps.append((learner.value(model.seen.obs, z) - worth + 0.3 * log_policy).square().mean().item())
+    assert gaps[-1] < gaps[0] / 4, (gaps[0], gaps[-1])
+    assert all(torch.equal(one, other) for one, other in zip(slow, learner.target.parameters(), strict=True))
+    learner.learn(newest, [])
+    for before, now, towards in zip(slow, learner.target.parameters(), learner.value.parameters(), strict=True):
+        torch.testing.assert_close(now, 0.75 * before + 0.25 * towards)
+
+
+def test_forecasts_of_discrete_actions_are_probabilities() -> None:
+    """The mean over draws of z; beside those of actions in boxes, which are draws."""
+    seat = bound(pearl("none"), ThreeBoxes())[0].seat
+    both = (Discrete(3), Box(-1.0, 1.0, 2))
+    seat = replace(seat, action_spaces=(seat.action_spaces[0], *both))
+    model = OpponentActions(seat, 2, (8,), 0.5)
+    obs, mean = torch.randn(R, 2, 4, seat.observation.features).double(), torch.randn(R, 2, 1, 2).double()
+    torch.manual_seed(3)
+    shown = model.outlook(obs, Posterior(mean, torch.ones_like(mean)), 6)
+    assert shown.shape == (R, 2, 4, outlook_features(both, 6)) == (R, 2, 4, 3 + 6 * 2)
+    torch.manual_seed(3)
+    z = mean + torch.randn(R, 2, 24, 2, dtype=torch.float64)
+    kinds, _ = model(obs.repeat_interleave(6, 2), z)
+    torch.testing.assert_close(shown[..., :3], kinds.probs.view(R, 2, 4, 6, 3).mean(3))
+
+
+def test_forecasts_are_of_the_belief_in_use() -> None:
+    """The policy acts on what opponents of the type in its memory would do, one draw after the other."""
+    options: Any = {"trained_by": "opponents", "actor_reads": "forecasts", "forecasts": 5, "opponent_sd": 1e-3}
+    learner, _ = trained(pearl("told", **options), 4)
+    obs = learner.seat.observation.uniform(torch.float64, torch.device("cpu")).sample((R, E))
+    memory = {"told": torch.zeros(R, E, 1, dtype=torch.float64), "mean": torch.full((R, E, 1), 0.7).double()}
+    shown = learner._shown(obs, memory)
+    seen = learner.seat.observation.encode(obs, torch.float64)
+    (act,) = learner.opponents(seen.unsqueeze(2), memory["mean"].unsqueeze(2))
+    torch.testing.assert_close(shown[..., :-5], seen)
+    torch.testing.assert_close(shown[..., -5:], act.base_dist.loc.squeeze(2).expand(-1, -1, 5), rtol=0, atol=0.01)
+    assert (shown[..., -5:].std(-1) > 0).all()
 
 
 @pytest.mark.parametrize("low", [-1.0, -10.0])
@@ -220,10 +337,10 @@ def test_a_learnt_temperature_keeps_the_entropy(low: float) -> None:
 
 def test_target_critics_follow() -> None:
     learner, newest = trained(pearl(target_rate=0.25), EPISODES * HORIZON)
-    slow = [value.clone() for value in learner.target_critics.parameters()]
+    slow = [value.clone() for value in learner.target.parameters()]
     learner.learn(newest, [])
     fast = learner.critics.parameters()
-    for before, now, towards in zip(slow, learner.target_critics.parameters(), fast, strict=True):
+    for before, now, towards in zip(slow, learner.target.parameters(), fast, strict=True):
         torch.testing.assert_close(now, 0.75 * before + 0.25 * towards)
         assert not torch.equal(now, before)
 
@@ -287,6 +404,14 @@ def test_what_does_not_fit_is_refused() -> None:
     alone.observations, alone.action_spaces = alone.observations[:1], alone.action_spaces[:1]
     with pytest.raises(IncompatibleError, match="trained_by: got both in a game of one agent, expected opponents"):
         bound(pearl("none", trained_by="both"), alone)
+    refused: Any = [
+        ({"actor_reads": "forecasts"}, "actor_reads: got forecasts with trained_by critic"),
+        ({"critic_reads": "actions", "trained_by": "both"}, "critic_reads: got actions with trained_by both, expected"),
+        ({"critic_reads": "actions", "trained_by": "opponents", "bootstrap": "value"}, "bootstrap: got value with"),
+    ]
+    for options, message in refused:
+        with pytest.raises(ValueError, match=message):
+            Pearl(**options)
     for name, value in {"trained_by": "nobody", "actor_reads": "mean", "renewed": "never"}.items():
         with pytest.raises(ValueError, match=f"{name}: got '?{value}"):
             build(yaml.safe_load(FILE.format(init_args=f"{{{name}: {value}}}")))
@@ -296,6 +421,7 @@ def test_the_published_settings() -> None:
     """A KL weight of .1, summed over 16 tasks, and rewards times 5."""
     learner = Pearl.published()
     assert (learner.kl_weight, learner.reward_scale, learner.temperature) == (pytest.approx(1.6), 5.0, 1.0)
+    assert learner.bootstrap == "value"
     assert isinstance(learner.context, GaussianFactors)
     assert not learner.context.prior_factor
     seated(learner)
@@ -318,6 +444,7 @@ ARMS = {
     "no context": "{context: null}",
     "PEARL": "{context: {class_path: GaussianFactors, init_args: {latent: 6}}, actor_reads: draw, renewed: episode}",
     "belief": "{context: GaussianFactors, trained_by: opponents, actor_reads: moments, renewed: step, kl_weight: 0.03}",
+    "ROMMEO": "{trained_by: opponents, actor_reads: forecasts, critic_reads: actions, forecasts: 4}",
     "recurrent": "{context: {class_path: Recurrent, init_args: {hidden: 64}}, renewed: step}",
     "recurrent, predicting": "{context: Recurrent, trained_by: both, renewed: step}",
     "oracle": "{context: Told}",
@@ -335,4 +462,4 @@ def test_files_name_every_arm(arm: str, tmp_path: Path, monkeypatch: pytest.Monk
     complete(experiment, cut)
     assert_same(whole, cut)
     with xr.open_dataset(whole / "metrics.nc") as metrics:
-        assert ("posterior_sd" in metrics) == (arm in ("PEARL", "belief"))
+        assert ("posterior_sd" in metrics) == (arm in ("PEARL", "belief", "ROMMEO"))
