@@ -1,0 +1,189 @@
+"""Linear probes: what a belief about opponents says of each number that is hidden in them (Alain and Bengio 2017).
+
+A probe is a linear function of the mean of z, fitted to one number of the hidden type (ridge regression, whose penalty has
+the least error on opponents that are left out one by one). It is scored on opponents that it was not fitted to, so it
+tells what can be read off the belief, and not what could be read off with so many coefficients by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.stats import norm
+
+from inference_marl.statistics.adaptation import NOMINAL
+from inference_marl.statistics.beliefs import Numbers
+from inference_marl.statistics.latents import MEAN, SD, TYPE, at_the_end, believing
+from inference_marl.types import PROBABILITY, Metric
+
+PENALTIES = np.geomspace(1e-5, 1e3, 17)
+"""Of which one is chosen, in units of the largest squared singular value."""
+
+R2 = Metric(
+    "probe_r2",
+    "R2 of a linear probe",
+    dims=(),
+    higher_is_better=True,
+    meaning="One minus the squared error of the probe, over that of the mean of the opponents it is scored on.",
+)
+
+COVERAGE = Metric(
+    "probe_coverage",
+    "coverage of the probe's intervals",
+    bounds=PROBABILITY,
+    dims=(),
+    meaning=f"Share of opponents whose true number lies in the central interval, of probability {NOMINAL:g}, of the normal "
+    "that z is along the probe.",
+)
+
+
+class Probe(NamedTuple):
+    """A linear function.
+
+    Attributes:
+        weights: `latent x abilities`.
+        intercept: `abilities`.
+    """
+
+    weights: Numbers
+    intercept: Numbers
+
+    def __call__(self, mean: Numbers) -> Numbers:
+        """Predictions, `opponents x abilities`, from the mean of z, `opponents x latent`."""
+        predicted: Numbers = mean @ self.weights + self.intercept
+        return predicted
+
+
+def fit(mean: Numbers, truth: Numbers) -> Probe:
+    """The probe of some opponents, a ridge regression of each ability.
+
+    Args:
+        mean: of z, `opponents x latent`.
+        truth: `opponents x abilities`.
+
+    Returns:
+        A constant where z does not vary; not numbers without opponents.
+    """
+    if not len(mean):
+        return Probe(np.full((mean.shape[1], truth.shape[1]), np.nan), np.full(truth.shape[1], np.nan))
+    centre, level = mean.mean(0), truth.mean(0)
+    left, sizes, right = np.linalg.svd(mean - centre, full_matrices=False)
+    if sizes[0] <= 1e-6 * np.abs(mean).max(initial=1.0):
+        return Probe(np.zeros((mean.shape[1], truth.shape[1])), level)
+    along = left.T @ (truth - level)
+    shrunk = sizes**2 / (sizes**2 + PENALTIES[:, None] * sizes[0] ** 2)  # penalties x directions
+    errors = truth - level - np.einsum("od,pd,da->poa", left, shrunk, along)
+    leverage = 1 / len(mean) + np.einsum("od,pd->po", left**2, shrunk)
+    best = np.square(errors / (1 - leverage).clip(1e-9)[..., None]).mean(1).argmin(0)  # of each ability
+    weights = right.T @ (shrunk[best].T / sizes.clip(1e-300)[:, None] * along)
+    return Probe(weights, level - centre @ weights)
+
+
+def probed(known: xr.Dataset, tested: xr.Dataset) -> xr.Dataset | None:
+    """What probes fitted to some opponents say of others, replicate by replicate.
+
+    Where opponents of the two are the same, probes are fitted to one half of them and tested on the other, and the
+    other way round. In any case none is fitted to an opponent that it is tested on, nor to one of the same type.
+
+    Args:
+        known: what a learner believes of the opponents that probes are fitted to, see `latents.at_the_end`.
+        tested: likewise of those that they are scored on.
+
+    Returns:
+        * `predicted`: `replicate, opponent, episodes, ability`, by probes of beliefs after as many episodes;
+        * `r2`: `replicate, episodes, ability`, of these predictions; it may be negative;
+        * `interval_mean`, `interval_sd`: of the normal that z is along the probe, `w . mean` plus a constant and
+          `|w * sd|`, by the probe of beliefs after the most episodes, since what z means should not depend on how many
+          there were. The probe's own error is not part of it;
+        * `coverage`: `replicate, episodes, ability`, how often central intervals of it contain the true number;
+        * `type`: the true numbers.
+
+        `interval_...` and `coverage` are missing if beliefs are points, and all of it (`None`) if no types are known,
+        or no number of episodes is that of both.
+    """
+    numbers = [each for each in tested["episodes"].to_numpy() if each in known["episodes"]]
+    if TYPE not in known or TYPE not in tested or not numbers:
+        return None
+    known, tested = known.sel(episodes=numbers), tested.sel(episodes=numbers)
+    each = [_of_replicate(*(_arrays(data, at) for data in (known, tested))) for at in range(known.sizes["replicate"])]
+    dims = {"predicted": ("opponent", "episodes", "ability"), "r2": ("episodes", "ability")}
+    dims |= {"interval_mean": dims["predicted"], "interval_sd": dims["predicted"], "coverage": dims["r2"]}
+    variables = {name: (("replicate", *dims[name]), np.stack([found[name] for found in each])) for name in each[0]}
+    coordinates = {name: tested[name] for name in ("replicate", "episodes", "ability") if name in tested.coords}
+    return xr.Dataset({**variables, TYPE: tested[TYPE]}, coordinates)
+
+
+def probed_everywhere(latents: Mapping[str, xr.Dataset], learner: str) -> dict[str, xr.Dataset]:
+    """`probed` of a learner in each evaluation, by probes that are fitted to opponents of the first one.
+
+    Args:
+        latents: by evaluation, as in `latent.nc`.
+        learner: its name.
+
+    Returns:
+        By evaluation; without those in which it has no belief, or no types are known.
+    """
+    believed = {name: at_the_end(each, learner) for name, each in latents.items() if learner in believing(each)}
+    known = next((each for each in believed.values() if TYPE in each), None)
+    found = {} if known is None else {name: probed(known, each) for name, each in believed.items()}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+class _Arrays(NamedTuple):
+    """Beliefs of one replicate, `episodes x opponents x latent`, and types, `opponents x abilities`."""
+
+    mean: Numbers
+    sd: Numbers | None
+    truth: Numbers
+
+
+def _arrays(data: xr.Dataset, replicate: int) -> _Arrays:
+    here = data.isel(replicate=replicate)
+    mean, sd = (
+        here[name].transpose("episodes", "opponent", "latent").to_numpy().astype(np.float64) if name in here else None
+        for name in (MEAN, SD)
+    )
+    assert mean is not None
+    return _Arrays(mean, sd, here[TYPE].transpose("opponent", "ability").to_numpy().astype(np.float64))
+
+
+def _parts(known: Numbers, tested: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+    """Which opponents a probe is fitted to, and which it is tested on, by their types: one or two pairs of masks."""
+    names = np.unique(np.concatenate([known, tested]), axis=0, return_inverse=True)[1].reshape(-1)
+    theirs, others = names[: len(known)], names[len(known) :]
+    shared = np.intersect1d(theirs, others)
+    # In the order in which they were met, since a population may be sorted by type.
+    order = {name: place for place, name in enumerate(dict.fromkeys(others.tolist()))}
+    half = np.array([order[name] % 2 for name in others.tolist()]) if len(shared) else np.zeros(len(others), np.int64)
+    for number in np.unique(half):
+        chosen = half == number
+        yield ~np.isin(theirs, others[chosen]), chosen
+
+
+def _of_replicate(known: _Arrays, tested: _Arrays) -> dict[str, Numbers]:
+    predicted = np.full((len(tested.mean), *tested.truth.shape), np.nan)
+    centre, width = predicted.copy(), predicted.copy()
+    if all(np.isfinite(each).all() for data in (known, tested) for each in (data.mean, data.truth)):
+        for fitted, chosen in _parts(known.truth, tested.truth):
+            probes = [fit(mean[fitted], known.truth[fitted]) for mean in known.mean]
+            for at, probe in enumerate(probes):
+                predicted[at, chosen] = probe(tested.mean[at, chosen])
+                centre[at, chosen] = probes[-1](tested.mean[at, chosen])
+                if tested.sd is not None:
+                    width[at, chosen] = np.sqrt(tested.sd[at, chosen] ** 2 @ probes[-1].weights ** 2)
+    error = np.square(predicted - tested.truth).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2 = 1 - error / np.square(tested.truth - tested.truth.mean(0)).sum(0)
+    found = {"predicted": predicted.swapaxes(0, 1), "r2": r2}
+    if tested.sd is None:
+        return found
+    inside = np.abs(tested.truth - centre) <= norm.ppf((1 + NOMINAL) / 2) * width
+    covered = np.where(np.isnan(centre), np.nan, inside).mean(1)
+    return found | {
+        "interval_mean": centre.swapaxes(0, 1),
+        "interval_sd": width.swapaxes(0, 1),
+        "coverage": covered,
+    }
