@@ -11,7 +11,17 @@ from torch import Tensor
 from inference_marl.inference.returns import expected_return, nash_conv
 from inference_marl.spaces import Box, Discrete
 from inference_marl.statistics.metrics import NASH_CONV, OPTIMUM_PROBABILITY, RETURN
-from inference_marl.types import OF_ALL_OPPONENTS, OF_LATENT, Actor, Dynamics, Game, Memory, Seat, is_belief, kept_streams
+from inference_marl.types import (
+    OF_ALL_OPPONENTS,
+    OF_LATENT,
+    Actor,
+    Dynamics,
+    Game,
+    Memory,
+    Seat,
+    is_belief,
+    kept_streams,
+)
 
 MAX_STATES = 128
 """Beliefs are recorded in every state of a game with at most this many that all agents observe. In other games they

@@ -1,8 +1,8 @@
 """Linear probes: what a belief about opponents says of each number that is hidden in them (Alain and Bengio 2017).
 
-A probe is a linear function of the mean of z, fitted to one number of the hidden type (ridge regression, whose penalty has
-the least error on opponents that are left out one by one). It is scored on opponents that it was not fitted to, so it
-tells what can be read off the belief, and not what could be read off with so many coefficients by chance.
+A probe is a linear function of the mean of z, fitted to one number of the hidden type (ridge regression, whose penalty
+has the least error on opponents that are left out one by one). It is scored on opponents that it was not fitted to, so
+it tells what can be read off the belief, and not what so many coefficients find by chance.
 """
 
 from __future__ import annotations
@@ -11,16 +11,26 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
-from scipy.stats import norm
+from scipy import special  # type: ignore[import-untyped, unused-ignore]
 
 from inference_marl.statistics.adaptation import NOMINAL
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.latents import MEAN, SD, TYPE, at_the_end, believing
 from inference_marl.types import PROBABILITY, Metric
 
+Chosen = npt.NDArray[np.bool_]
+"""Which opponents, one bool each."""
+
 PENALTIES = np.geomspace(1e-5, 1e3, 17)
 """Of which one is chosen, in units of the largest squared singular value."""
+
+HALF = float(special.ndtri((1 + NOMINAL) / 2))
+"""Standard deviations of a normal in half of its central interval."""
+
+KNOWN = 0.5
+"""R2 from which a number counts as known, so that it is worth asking how sure the belief is of it."""
 
 R2 = Metric(
     "probe_r2",
@@ -35,8 +45,8 @@ COVERAGE = Metric(
     "coverage of the probe's intervals",
     bounds=PROBABILITY,
     dims=(),
-    meaning=f"Share of opponents whose true number lies in the central interval, of probability {NOMINAL:g}, of the normal "
-    "that z is along the probe.",
+    meaning="Share of opponents whose true number lies in the central interval of the normal that z is along the "
+    f"probe, which has a probability of {NOMINAL:g}.",
 )
 
 
@@ -132,6 +142,17 @@ def probed_everywhere(latents: Mapping[str, xr.Dataset], learner: str) -> dict[s
     return {name: each for name, each in found.items() if each is not None}
 
 
+def known(by_evaluation: Mapping[str, xr.Dataset]) -> list[str]:
+    """The numbers that a learner knows, after the most episodes, of opponents like those that probes are fitted to.
+
+    Args:
+        by_evaluation: what `probed_everywhere` found.
+    """
+    first = next(iter(by_evaluation.values()))
+    r2 = first["r2"].isel(episodes=-1).mean("replicate", skipna=False)
+    return [str(name) for name in r2["ability"].to_numpy()[r2.to_numpy() >= KNOWN]]
+
+
 class _Arrays(NamedTuple):
     """Beliefs of one replicate, `episodes x opponents x latent`, and types, `opponents x abilities`."""
 
@@ -150,7 +171,7 @@ def _arrays(data: xr.Dataset, replicate: int) -> _Arrays:
     return _Arrays(mean, sd, here[TYPE].transpose("opponent", "ability").to_numpy().astype(np.float64))
 
 
-def _parts(known: Numbers, tested: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+def _parts(known: Numbers, tested: Numbers) -> Iterator[tuple[Chosen, Chosen]]:
     """Which opponents a probe is fitted to, and which it is tested on, by their types: one or two pairs of masks."""
     names = np.unique(np.concatenate([known, tested]), axis=0, return_inverse=True)[1].reshape(-1)
     theirs, others = names[: len(known)], names[len(known) :]
@@ -180,7 +201,7 @@ def _of_replicate(known: _Arrays, tested: _Arrays) -> dict[str, Numbers]:
     found = {"predicted": predicted.swapaxes(0, 1), "r2": r2}
     if tested.sd is None:
         return found
-    inside = np.abs(tested.truth - centre) <= norm.ppf((1 + NOMINAL) / 2) * width
+    inside = np.abs(tested.truth - centre) <= HALF * width
     covered = np.where(np.isnan(centre), np.nan, inside).mean(1)
     return found | {
         "interval_mean": centre.swapaxes(0, 1),

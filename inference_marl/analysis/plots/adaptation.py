@@ -61,7 +61,8 @@ def adaptation(metrics: xr.Dataset) -> Figure:
 def _arms(axis: Axes, metrics: xr.Dataset, names: dict[int, str], learners: list[str]) -> None:
     """Draw what every arm wins, by number of episodes."""
     metric = in_dataset(metrics)[next(iter(names.values()))]
-    mark_arms(axis, list(names), {learner: at_the_end(metrics, names.values(), learner) for learner in learners}, metric)
+    won = {learner: at_the_end(metrics, names.values(), learner) for learner in learners}
+    mark_arms(axis, list(names), won, metric)
 
 
 def mark_arms(axis: Axes, numbers: Sequence[int], arms: Mapping[str, Numbers | None], metric: Metric) -> None:
@@ -84,8 +85,8 @@ def mark_arms(axis: Axes, numbers: Sequence[int], arms: Mapping[str, Numbers | N
             continue
         shown = band(metric, values)
         axis.plot(at + place, shown.mean, marker="o", markersize=3.5, **look)
-        ends = [np.where(np.isfinite(end), end, shown.mean) for end in (shown.low, shown.high)]
-        axis.vlines(at + place, *ends, color=look["color"], alpha=0.5, linewidth=1.2, zorder=1.9)
+        low, high = (np.where(np.isfinite(end), end, shown.mean) for end in (shown.low, shown.high))
+        axis.vlines(at + place, low, high, color=look["color"], alpha=0.5, linewidth=1.2, zorder=1.9)
 
 
 def label_episodes(axis: Axes, numbers: Sequence[int]) -> None:

@@ -8,15 +8,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import norm
 
 from inference_marl.analysis.plots import drawing
 from inference_marl.analysis.plots.adaptation import COLUMNS, label_episodes, mark_arms
 from inference_marl.described import InspectError
-from inference_marl.statistics.adaptation import NOMINAL
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.latents import SD, TYPE, at_the_end, believing
-from inference_marl.statistics.probes import probed_everywhere
+from inference_marl.statistics.probes import HALF, known, probed_everywhere
 from inference_marl.types import POSITIVE, Metric
 
 SPREAD = Metric("sd", bounds=POSITIVE)
@@ -67,7 +65,7 @@ def probes(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset, learners: lis
     """Predictions of linear probes against the true numbers, of the first replicate after the most episodes.
 
     A row of panels for each learner, a column for each number, a colour for each evaluation. Lines are the intervals of
-    `statistics.probes.probed` around its means, where the belief is no point; points are predictions.
+    `statistics.probes.probed`, of numbers that the belief knows and if it is no point; points are predictions.
 
     Args:
         latents: by evaluation, as in `latent.nc`.
@@ -78,19 +76,21 @@ def probes(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset, learners: lis
         InspectError: if a learner has none, or no hidden types were recorded.
     """
     every = metrics["learner"].to_numpy().tolist()
-    found = {learner: each for learner in every if (each := probed_everywhere(latents, learner))}
+    found = {learner: by for learner in every if (by := probed_everywhere(latents, learner))}
     if not found or not set(learners or found) <= set(found):
         raise InspectError(
-            f"latents: got no beliefs of {', '.join(learners or every)} about opponents whose types are known, expected "
-            "a TrialEvaluation with posteriors, in a game that tells them"
+            f"latents: got no beliefs of {', '.join(learners or every)} about opponents whose types are known, "
+            "expected a TrialEvaluation with posteriors, in a game that tells them"
         )
     shown, note = drawing.some_of(list(found), learners)
     names = next(iter(found[shown[0]].values()))["ability"].to_numpy().tolist()
     figure, panels = drawing.panels(len(shown), len(names), (2.2, 2.1))
     for row, learner in zip(panels, shown, strict=True):
+        knows = known(found[learner])
         for number, (evaluation, each) in enumerate(found[learner].items()):
+            last = each.isel(replicate=0, episodes=-1)
             for axis, name in zip(row, names, strict=True):
-                _opponents(axis, each.isel(replicate=0, episodes=-1).sel(ability=name), evaluation, number)
+                _opponents(axis, last.sel(ability=name), evaluation, number, name in knows)
         row[0].set_ylabel(f"{learner}\nprobe")
     drawing.titles(panels[0], names)
     for axis in panels[-1]:
@@ -101,12 +101,11 @@ def probes(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset, learners: lis
     return drawing.finish(figure, f"{_when(metrics)}, replicate 0{note}", *legend, of=metrics)
 
 
-def _opponents(axis: Axes, probed: xr.Dataset, evaluation: str, number: int) -> None:
-    """One evaluation's opponents."""
+def _opponents(axis: Axes, probed: xr.Dataset, evaluation: str, number: int, sure: bool) -> None:
+    """One evaluation's opponents, with intervals if the belief knows what it is about."""
     color, truth = drawing.PALETTE[number], probed[TYPE].to_numpy()
-    if "interval_sd" in probed:
-        half = norm.ppf((1 + NOMINAL) / 2) * probed["interval_sd"].to_numpy()
-        centre = probed["interval_mean"].to_numpy()
+    if sure and "interval_sd" in probed:
+        centre, half = probed["interval_mean"].to_numpy(), HALF * probed["interval_sd"].to_numpy()
         axis.vlines(truth, centre - half, centre + half, color=color, alpha=0.35, linewidth=1.0)
     axis.plot(truth, probed["predicted"].to_numpy(), ".", color=color, markersize=3, label=evaluation)
 

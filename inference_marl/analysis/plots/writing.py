@@ -41,11 +41,11 @@ CAPTIONS = {
     "planner that bends the dynamics, of these as well).",
     "adaptation": "Return of an episode by how many episodes the opponents were met before, in the last evaluation: "
     "means over replicates with 95 % intervals. Marks that stand beside each other mean the same number of episodes.",
-    "belief_width": "Standard deviation of z where an episode begins, mean over its coordinates and the opponents, by how "
-    "many episodes they were met before, in the last evaluation: means over replicates with 95 % intervals.",
-    "probes": "What linear probes read off the belief in the first replicate, after the most episodes, against the truth, "
-    "opponent by opponent. Lines: the 90 % intervals of z along the probe. On the diagonal the belief is right; points "
-    "away from it with short lines are confident and wrong.",
+    "belief_width": "Standard deviation of z where an episode begins, mean over its coordinates and the opponents, by "
+    "how many episodes they were met before, in the last evaluation: means over replicates with 95 % intervals.",
+    "probes": "What linear probes read off the belief in the first replicate after the most episodes, against the "
+    "truth, opponent by opponent. Lines: 90 % intervals of z along the probe, of numbers that are known. On the "
+    "diagonal it is right; points away from it with short lines are confident and wrong.",
     "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
     "95 % intervals.",
     "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",

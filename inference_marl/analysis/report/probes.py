@@ -13,11 +13,8 @@ from inference_marl.analysis.tables import Section, cell
 from inference_marl.statistics.adaptation import NOMINAL, episodes
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.metrics import estimate
-from inference_marl.statistics.probes import COVERAGE, R2, probed_everywhere
+from inference_marl.statistics.probes import COVERAGE, HALF, KNOWN, R2, known, probed_everywhere
 from inference_marl.types import Metric
-
-KNOWN = 0.5
-"""R2 from which a number counts as known, so that it is worth asking how sure the belief is of it."""
 
 Probed = Mapping[str, Mapping[str, xr.Dataset]]
 """By learner and evaluation."""
@@ -61,10 +58,10 @@ def sure(found: Probed) -> Section | None:
         return None
     what = (
         f"Share of opponents whose true number lies in the central {SURE} interval of the normal that z is along the "
-        f"probe, w . mean ± 1.64 |w * sd|: {NOMINAL:g} if the belief is as wide as its errors, less if it is too sure. "
-        f"The probe is the one fitted after the most episodes, and its own error is not in the interval. Only numbers "
-        f"with an R2 of {KNOWN:g} or more then, on opponents like those that it is fitted to. Means over replicates with "
-        "95 % intervals."
+        f"probe, w . mean ± {HALF:.2f} |w * sd|: {NOMINAL:g} if the belief is as wide as its errors, less if it is too "
+        "sure. The probe is the one fitted after the most episodes, and its own error is not in the interval. Only "
+        f"numbers with an R2 of {KNOWN:g} or more then, on opponents like those that it is fitted to. Means over "
+        "replicates with 95 % intervals."
     )
     return Section("How sure is the belief of what it knows?", what, rows, " ".join(_overconfident(found)))
 
@@ -76,22 +73,15 @@ def _overconfident(found: Probed) -> Iterator[str]:
             if "coverage" not in each:
                 continue
             last = each["coverage"].isel(episodes=-1).mean("replicate", skipna=False)
-            wrong = [name for name in _known(by_evaluation) if float(last.sel(ability=name)) < WRONG]
+            wrong = [name for name in known(by_evaluation) if float(last.sel(ability=name)) < WRONG]
             if wrong:
+                most = int(each["episodes"][-1])
                 shares = [f"{100 * float(last.sel(ability=name)):.0f}" for name in wrong]
                 whose = f"{evaluation} opponents" if evaluation else "its opponents"
                 yield (
-                    f"{learner} is confident and wrong about {_listed(wrong)} of {whose}: after "
-                    f"{episodes(int(each['episodes'][-1]))} with them, its {SURE} intervals contain {_listed(shares)} % "
-                    "of the true numbers."
+                    f"{learner} is confident and wrong about {_listed(wrong)} of {whose}: after {episodes(most)} with "
+                    f"them, its {SURE} intervals contain {_listed(shares)} % of the true numbers."
                 )
-
-
-def _known(by_evaluation: Mapping[str, xr.Dataset]) -> list[str]:
-    """The numbers that a learner knows of opponents like those that its probes are fitted to."""
-    first = next(iter(by_evaluation.values()))
-    r2 = first["r2"].isel(episodes=-1).mean("replicate", skipna=False)
-    return [str(name) for name in r2["ability"].to_numpy()[r2.to_numpy() >= KNOWN]]
 
 
 def _rows(found: Probed, what: str, metric: Metric) -> pd.DataFrame | None:
@@ -103,7 +93,7 @@ def _rows(found: Probed, what: str, metric: Metric) -> pd.DataFrame | None:
             each = by_evaluation.get(evaluation)
             if each is None or what not in each:
                 continue
-            asked = each["ability"].to_numpy().tolist() if what == "r2" else _known(by_evaluation)
+            asked = each["ability"].to_numpy().tolist() if what == "r2" else known(by_evaluation)
             for number in _some(each["episodes"].to_numpy().tolist()) if asked else ():
                 values = each[what].sel(episodes=number)
                 cells = {name: cell(metric, estimate(metric, _of(values, name))) for name in asked}
