@@ -1,0 +1,150 @@
+"""Probes: against least squares by hand, fitted to nobody that they are scored on, and honest about width."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from inference_marl.statistics.latents import at_the_end, believing
+from inference_marl.statistics.probes import NOMINAL, PENALTIES, fit, known, probed, probed_everywhere
+
+REPLICATES, OPPONENTS = 2, 40
+
+
+def latents(
+    seed: int = 0, sd: float = 0.1, error: float | None = None, opponents: int = OPPONENTS, latent: int = 3
+) -> xr.Dataset:
+    """Of the learner `it`: z's first coordinate is twice the first ability after 5 episodes, and nobody's after none.
+
+    The second ability is in no coordinate. `error` is how far the mean is off, as a rule; as far as `sd` if `None`.
+    """
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(-1, 1, (1, REPLICATES, 1, opponents, 2))
+    mean = np.zeros((1, REPLICATES, 1, opponents, 2, latent))
+    mean[..., 1, :] = (sd if error is None else error) * rng.standard_normal(mean[..., 1, :].shape)
+    mean[..., 1, 0] += 2 * truth[..., 0]
+    width = np.broadcast_to(np.array([1.0, sd])[:, None], mean.shape)
+    dims = ("learner", "replicate", "step", "opponent", "episodes", "latent")
+    variables = {
+        "mean": (dims, mean.astype(np.float32)),
+        "sd": (dims, width.astype(np.float32)),
+        "type": ((*dims[:4], "ability"), truth.astype(np.float32)),
+    }
+    coordinates = {"learner": ["it"], "step": [8], "episodes": [0, 5], "ability": ["fire", "water"]}
+    return xr.Dataset(variables, coordinates)
+
+
+def test_a_probe_is_least_squares_where_there_is_no_noise() -> None:
+    rng = np.random.default_rng(0)
+    mean, weights = rng.standard_normal((30, 4)), np.array([[1.0, 0.0], [-2.0, 0.5], [0.0, 3.0], [0.25, 0.0]])
+    probe = fit(mean, mean @ weights + [3.0, -1.0])
+    np.testing.assert_allclose(probe.weights, weights, atol=1e-3)
+    np.testing.assert_allclose(probe.intercept, [3.0, -1.0], atol=1e-3)
+
+
+def test_the_penalty_is_the_one_with_the_least_error_on_those_left_out() -> None:
+    """More coordinates than opponents, as of a recurrent state, fit anything, but not those that are left out."""
+    rng = np.random.default_rng(1)
+    mean, noise = rng.standard_normal((20, 64)), rng.standard_normal((20, 1))
+    assert np.abs(fit(mean, noise)(mean) - noise.mean()).max() < 0.5
+    few, truth = mean[:, :3], mean[:, :1] + 0.5 * noise
+    size = np.linalg.svd(few - few.mean(0))[1][0] ** 2
+
+    def solved(kept: np.ndarray, penalty: float) -> np.ndarray:
+        """Intercept and weights of ridge regression; the centre is that of all, which matters to neither."""
+        design = np.column_stack([np.ones(len(kept)), few[kept] - few.mean(0)])
+        return np.linalg.solve(design.T @ design + penalty * size * np.diag([0, 1, 1, 1]), design.T @ truth[kept])
+
+    def left_out(penalty: float) -> float:
+        each, rows = np.arange(20), np.column_stack([np.ones(20), few - few.mean(0)])
+        return float(np.mean([(truth[out] - rows[out] @ solved(np.delete(each, out), penalty)) ** 2 for out in each]))
+
+    best = min(PENALTIES, key=left_out)
+    np.testing.assert_allclose(fit(few, truth).weights, solved(np.arange(20), best)[1:], atol=1e-9)
+
+
+def test_what_is_there_is_found_and_what_is_not_is_not() -> None:
+    here = at_the_end(latents(), "it")
+    found = probed(here, here)
+    assert found is not None
+    assert (found["r2"].sel(episodes=5, ability="fire") > 0.98).all()
+    assert (found["r2"].sel(episodes=5, ability="water") < 0.1).all()
+    assert (found["r2"].sel(episodes=0) < 0.01).all()
+    error = (found["predicted"].sel(episodes=5) - found["type"]).sel(ability="fire")
+    assert float(abs(error).max()) < 0.3
+
+
+def test_no_probe_is_fitted_to_whom_it_is_scored_on() -> None:
+    """With as many coordinates as opponents, each with one of its own, all else would be perfect."""
+    own = latents(opponents=20, latent=20)
+    own["mean"][..., 1, :] = np.eye(20, dtype=np.float32)
+    here = at_the_end(own, "it")
+    found = probed(here, here)
+    assert found is not None
+    assert (found["r2"] < 0.05).all()
+
+
+def test_nor_to_the_same_opponents_in_another_environment_or_evaluation() -> None:
+    """Each is met twice; if one of a pair told of the other, numbers that are noise would be known."""
+    own = latents(opponents=10, latent=10)
+    own["mean"][..., 1, :] = np.eye(10, dtype=np.float32)
+    twice = at_the_end(xr.concat([own, own], "opponent"), "it")
+    once = at_the_end(own.isel(opponent=slice(None, None, -1)), "it")
+    for tested in (twice, once):
+        found = probed(twice, tested)
+        assert found is not None
+        assert (found["r2"] < 0.05).all()
+
+
+def test_others_are_scored_by_probes_of_all_of_the_first() -> None:
+    """By hand, with least squares; and another order of opponents or coordinates changes nothing."""
+    first, other = (at_the_end(latents(seed, error=0.0), "it") for seed in (0, 1))
+    found = probed(first, other)
+    assert found is not None
+    shuffled = probed(first.isel(latent=[2, 0, 1]), other.isel(latent=[2, 0, 1], opponent=slice(None, None, -1)))
+    assert shuffled is not None
+    np.testing.assert_allclose(shuffled["r2"], found["r2"], atol=1e-6)
+    np.testing.assert_allclose(found["predicted"].sel(episodes=5, ability="fire"), other["type"][..., 0], atol=1e-3)
+    swapped = probed(first, other.isel(latent=[1, 0, 2]))
+    assert swapped is not None
+    assert (swapped["r2"].sel(episodes=5, ability="fire") < 0.1).all()
+    assert (probed(first, other.assign(mean=other["mean"].roll(opponent=1)))["r2"].sel(ability="fire") < 0.1).all()  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("error", "low", "high"), [(0.1, 0.84, 0.96), (0.4, 0.1, 0.45), (0.02, 0.99, 1.0)])
+def test_intervals_cover_as_often_as_they_are_wide(error: float, low: float, high: float) -> None:
+    """The belief has a standard deviation of 0.1, and an error as a rule of as much, of more, and of less."""
+    first, other = (at_the_end(latents(seed, error=error, opponents=300), "it") for seed in (0, 1))
+    found = probed(first, other)
+    assert found is not None
+    assert low <= float(found["coverage"].sel(episodes=5, ability="fire").mean()) <= high
+    np.testing.assert_allclose(found["interval_sd"].sel(episodes=5, ability="fire"), 0.05, rtol=0.2)
+    np.testing.assert_allclose(found["interval_sd"].sel(episodes=0, ability="fire"), 0.5, rtol=0.2)
+    assert pytest.approx(0.9) == NOMINAL
+
+
+def test_points_have_no_intervals_and_unknown_types_no_probes() -> None:
+    own = latents()
+    point = at_the_end(own.assign(sd=own["sd"] * np.nan), "it")
+    found = probed(point, point)
+    assert found is not None
+    assert {"interval_mean", "interval_sd", "coverage"}.isdisjoint(found)
+    assert probed(point.drop_vars("type"), point) is probed(point, point.drop_vars("type")) is None
+    assert probed(point, point.assign_coords(episodes=[1, 2])) is None
+    failed = at_the_end(own.where(xr.DataArray([True, False], dims="replicate")), "it")
+    lost = probed(failed, failed)
+    assert lost is not None
+    assert lost["r2"].notnull().all(["episodes", "ability"]).values.tolist() == [True, False]
+
+
+def test_everywhere_is_the_first_evaluation_and_its_others() -> None:
+    both = {"new": latents(0), "far": latents(1)}
+    found = probed_everywhere(both, "it")
+    first, other = (at_the_end(each, "it") for each in both.values())
+    xr.testing.assert_identical(found["new"], probed(first, first))
+    xr.testing.assert_identical(found["far"], probed(first, other))
+    assert known(found) == ["fire"]
+    silent = latents().reindex(learner=["it", "nobody"])
+    assert believing(silent) == ["it"]
+    assert probed_everywhere({"new": silent}, "nobody") == {}
