@@ -8,31 +8,7 @@ import xarray as xr
 
 from inference_marl.statistics.latents import at_the_end, believing
 from inference_marl.statistics.probes import NOMINAL, PENALTIES, fit, known, probed, probed_everywhere
-
-REPLICATES, OPPONENTS = 2, 40
-
-
-def latents(
-    seed: int = 0, sd: float = 0.1, error: float | None = None, opponents: int = OPPONENTS, latent: int = 3
-) -> xr.Dataset:
-    """Of the learner `it`: z's first coordinate is twice the first ability after 5 episodes, and nobody's after none.
-
-    The second ability is in no coordinate. `error` is how far the mean is off, as a rule; as far as `sd` if `None`.
-    """
-    rng = np.random.default_rng(seed)
-    truth = rng.uniform(-1, 1, (1, REPLICATES, 1, opponents, 2))
-    mean = np.zeros((1, REPLICATES, 1, opponents, 2, latent))
-    mean[..., 1, :] = (sd if error is None else error) * rng.standard_normal(mean[..., 1, :].shape)
-    mean[..., 1, 0] += 2 * truth[..., 0]
-    width = np.broadcast_to(np.array([1.0, sd])[:, None], mean.shape)
-    dims = ("learner", "replicate", "step", "opponent", "episodes", "latent")
-    variables = {
-        "mean": (dims, mean.astype(np.float32)),
-        "sd": (dims, width.astype(np.float32)),
-        "type": ((*dims[:4], "ability"), truth.astype(np.float32)),
-    }
-    coordinates = {"learner": ["it"], "step": [8], "episodes": [0, 5], "ability": ["fire", "water"]}
-    return xr.Dataset(variables, coordinates)
+from tests.run_folder import latents
 
 
 def test_a_probe_is_least_squares_where_there_is_no_noise() -> None:
