@@ -259,7 +259,8 @@ def latents(
 ) -> xr.Dataset:
     """`latent.nc` of the learner `it`: z's first coordinate is twice the first ability, after 5 episodes.
 
-    After none it knows nothing. The second ability is in no coordinate. `error` is how far the mean is off, as a rule; as far as `sd` if `None`.
+    After none it knows nothing. The second ability is in no coordinate. `error` is how far the mean is off, as a rule;
+    as far as `sd` if `None`.
     """
     rng = np.random.default_rng(seed)
     truth = rng.uniform(-1, 1, (1, 2, 1, opponents, 2))

@@ -63,8 +63,8 @@ def test_no_probe_is_fitted_to_whom_it_is_scored_on() -> None:
 
 def test_nor_to_the_same_opponents_in_another_environment_or_evaluation() -> None:
     """Each is met twice; if one of a pair told of the other, numbers that are noise would be known."""
-    own = latents(opponents=10, latent=10)
-    own["mean"][..., 1, :] = np.eye(10, dtype=np.float32)
+    own = latents(opponents=11, latent=11)
+    own["mean"][..., 1, :] = np.eye(11, dtype=np.float32)
     twice = at_the_end(xr.concat([own, own], "opponent"), "it")
     once = at_the_end(own.isel(opponent=slice(None, None, -1)), "it")
     for tested in (twice, once):
@@ -98,6 +98,18 @@ def test_intervals_cover_as_often_as_they_are_wide(error: float, low: float, hig
     np.testing.assert_allclose(found["interval_sd"].sel(episodes=5, ability="fire"), 0.05, rtol=0.2)
     np.testing.assert_allclose(found["interval_sd"].sel(episodes=0, ability="fire"), 0.5, rtol=0.2)
     assert pytest.approx(0.9) == NOMINAL
+
+
+def test_intervals_after_few_episodes_are_those_of_the_last_probe() -> None:
+    """A mean that goes half of the way says half, though a probe of its own finds all that is in it."""
+    first, other = (at_the_end(latents(seed, error=0.0), "it") for seed in (0, 1))
+    for each in (first, other):
+        each["mean"][{"episodes": 0}] = each["mean"].isel(episodes=1) / 2
+    found = probed(first, other)
+    assert found is not None
+    said, truth = found.sel(episodes=0, ability="fire"), found["type"].sel(ability="fire")
+    np.testing.assert_allclose(said["predicted"], truth, atol=1e-3)
+    np.testing.assert_allclose(said["interval_mean"], truth / 2, atol=1e-3)
 
 
 def test_points_have_no_intervals_and_unknown_types_no_probes() -> None:
