@@ -39,6 +39,9 @@ def believing(latents: xr.Dataset) -> list[str]:
 
 
 def at_the_end(latents: xr.Dataset, learner: str) -> xr.Dataset:
-    """What a learner believed at the last record, without the coordinates of others, and without `sd` of a point."""
-    here = latents.sel(learner=learner).isel(step=-1).dropna("latent", how="all", subset=[MEAN])
+    """What a learner believed at the last record, in the order of `episodes`.
+
+    Without coordinates that only others have, and without `sd` of a point.
+    """
+    here = latents.sel(learner=learner).isel(step=-1).sortby("episodes").dropna("latent", how="all", subset=[MEAN])
     return here.drop_vars([name for name in (SD, TYPE) if name in here and not bool(here[name].notnull().any())])

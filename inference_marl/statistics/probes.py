@@ -29,8 +29,12 @@ PENALTIES = np.geomspace(1e-5, 1e3, 17)
 HALF = float(special.ndtri((1 + NOMINAL) / 2))
 """Standard deviations of a normal in half of its central interval."""
 
-KNOWN = 0.5
-"""R2 from which a number counts as known, so that it is worth asking how sure the belief is of it."""
+KNOWN = 0.8
+"""R2 of what is read off draws, from which a number counts as known, so that it is worth asking how sure one is of it.
+
+What is read off draws is flatter than it should be where beliefs are wide. With this R2 a calibrated belief is covered
+in 0.8 of cases, with more in up to `NOMINAL`.
+"""
 
 R2 = Metric(
     "probe_r2",
@@ -45,8 +49,8 @@ COVERAGE = Metric(
     "coverage of the probe's intervals",
     bounds=PROBABILITY,
     dims=(),
-    meaning="Share of opponents whose true number lies in the central interval of the normal that z is along the "
-    f"probe, which has a probability of {NOMINAL:g}.",
+    meaning="Share of opponents whose true number lies in the central interval of the normal that a linear function of "
+    f"z has, which has a probability of {NOMINAL:g}.",
 )
 
 
@@ -92,6 +96,28 @@ def fit(mean: Numbers, truth: Numbers) -> Probe:
     return Probe(weights, level - centre @ weights)
 
 
+def fit_draws(mean: Numbers, sd: Numbers, truth: Numbers) -> Probe:
+    """The linear functions of z itself with the least squared error that is expected over z and opponents.
+
+    The expected error is that of the mean plus `(w * sd)^2`. So this is a ridge regression, too, whose penalty is the
+    belief's own variance, and weighs no coordinate by chance that the belief leaves open. Where beliefs are wide it is
+    flatter than what their means say.
+
+    Args:
+        mean: of z, `opponents x latent`.
+        sd: likewise.
+        truth: `opponents x abilities`.
+
+    Returns:
+        Not numbers without opponents.
+    """
+    if not len(mean):
+        return fit(mean, truth)
+    centred, level = mean - mean.mean(0), truth.mean(0)
+    weights = np.linalg.solve(centred.T @ centred + np.diag(np.square(sd).sum(0)), centred.T @ (truth - level))
+    return Probe(weights, level - mean.mean(0) @ weights)
+
+
 def probed(known: xr.Dataset, tested: xr.Dataset) -> xr.Dataset | None:
     """What probes fitted to some opponents say of others, replicate by replicate.
 
@@ -105,22 +131,24 @@ def probed(known: xr.Dataset, tested: xr.Dataset) -> xr.Dataset | None:
     Returns:
         * `predicted`: `replicate, opponent, episodes, ability`, by probes of beliefs after as many episodes;
         * `r2`: `replicate, episodes, ability`, of these predictions; it may be negative;
-        * `interval_mean`, `interval_sd`: of the normal that z is along the probe, `w . mean` plus a constant and
-          `|w * sd|`, by the probe of beliefs after the most episodes, since what z means should not depend on how many
-          there were. The probe's own error is not part of it;
-        * `coverage`: `replicate, episodes, ability`, how often central intervals of it contain the true number;
+        * `interval_mean`, `interval_sd`: of the normal that a linear function of z has, `w . mean` plus a constant and
+          `|w * sd|`: the function that is best for draws of z after the most episodes (`fit_draws`), since what z means
+          should not depend on how many there were. The function's own error is not part of it;
+        * `interval_r2`: `replicate, episodes, ability`, of these means;
+        * `coverage`: likewise, how often central intervals contain the true number;
         * `type`: the true numbers.
 
         `interval_...` and `coverage` are missing if beliefs are points, and all of it (`None`) if no types are known,
         or no number of episodes is that of both.
     """
-    numbers = [each for each in tested["episodes"].to_numpy() if each in known["episodes"]]
+    numbers = sorted(set(tested["episodes"].to_numpy().tolist()) & set(known["episodes"].to_numpy().tolist()))
     if TYPE not in known or TYPE not in tested or not numbers:
         return None
     known, tested = known.sel(episodes=numbers), tested.sel(episodes=numbers)
     each = [_of_replicate(*(_arrays(data, at) for data in (known, tested))) for at in range(known.sizes["replicate"])]
     dims = {"predicted": ("opponent", "episodes", "ability"), "r2": ("episodes", "ability")}
-    dims |= {"interval_mean": dims["predicted"], "interval_sd": dims["predicted"], "coverage": dims["r2"]}
+    dims |= {"interval_mean": dims["predicted"], "interval_sd": dims["predicted"]}
+    dims |= {"interval_r2": dims["r2"], "coverage": dims["r2"]}
     variables = {name: (("replicate", *dims[name]), np.stack([found[name] for found in each])) for name in each[0]}
     coordinates = {name: tested[name] for name in ("replicate", "episodes", "ability") if name in tested.coords}
     return xr.Dataset({**variables, TYPE: tested[TYPE]}, coordinates)
@@ -147,9 +175,14 @@ def known(by_evaluation: Mapping[str, xr.Dataset]) -> list[str]:
 
     Args:
         by_evaluation: what `probed_everywhere` found.
+
+    Returns:
+        Those with an `interval_r2` of `KNOWN` or more; none if beliefs are points.
     """
     first = next(iter(by_evaluation.values()))
-    r2 = first["r2"].isel(episodes=-1).mean("replicate", skipna=False)
+    if "interval_r2" not in first:
+        return []
+    r2 = first["interval_r2"].isel(episodes=-1).mean("replicate", skipna=False)
     return [str(name) for name in r2["ability"].to_numpy()[r2.to_numpy() >= KNOWN]]
 
 
@@ -185,26 +218,32 @@ def _parts(known: Numbers, tested: Numbers) -> Iterator[tuple[Chosen, Chosen]]:
 
 
 def _of_replicate(known: _Arrays, tested: _Arrays) -> dict[str, Numbers]:
+    """What `probed` returns of a replicate, with its dimensions."""
     predicted = np.full((len(tested.mean), *tested.truth.shape), np.nan)
     centre, width = predicted.copy(), predicted.copy()
     if all(np.isfinite(each).all() for data in (known, tested) for each in (data.mean, data.truth)):
         for fitted, chosen in _parts(known.truth, tested.truth):
-            probes = [fit(mean[fitted], known.truth[fitted]) for mean in known.mean]
-            for at, probe in enumerate(probes):
-                predicted[at, chosen] = probe(tested.mean[at, chosen])
-                centre[at, chosen] = probes[-1](tested.mean[at, chosen])
-                if tested.sd is not None:
-                    width[at, chosen] = np.sqrt(tested.sd[at, chosen] ** 2 @ probes[-1].weights ** 2)
-    error = np.square(predicted - tested.truth).sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r2 = 1 - error / np.square(tested.truth - tested.truth.mean(0)).sum(0)
-    found = {"predicted": predicted.swapaxes(0, 1), "r2": r2}
+            truth = known.truth[fitted]
+            for at, mean in enumerate(known.mean):
+                predicted[at, chosen] = fit(mean[fitted], truth)(tested.mean[at, chosen])
+            if known.sd is not None and tested.sd is not None:
+                probe = fit_draws(known.mean[-1, fitted], known.sd[-1, fitted], truth)
+                centre[:, chosen] = probe(tested.mean[:, chosen])
+                width[:, chosen] = np.sqrt(np.square(tested.sd[:, chosen]) @ np.square(probe.weights))
+    found = {"predicted": predicted.swapaxes(0, 1), "r2": _r2(predicted, tested.truth)}
     if tested.sd is None:
         return found
-    inside = np.abs(tested.truth - centre) <= HALF * width
-    covered = np.where(np.isnan(centre), np.nan, inside).mean(1)
+    covered = np.where(np.isnan(centre), np.nan, np.abs(tested.truth - centre) <= HALF * width).mean(1)
     return found | {
         "interval_mean": centre.swapaxes(0, 1),
         "interval_sd": width.swapaxes(0, 1),
+        "interval_r2": _r2(centre, tested.truth),
         "coverage": covered,
     }
+
+
+def _r2(predicted: Numbers, truth: Numbers) -> Numbers:
+    """`episodes x abilities`, of predictions `episodes x opponents x abilities`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Numbers = 1 - np.square(predicted - truth).sum(1) / np.square(truth - truth.mean(0)).sum(0)
+    return found

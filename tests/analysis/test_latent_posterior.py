@@ -37,7 +37,7 @@ def test_what_is_known_stands_beside_them(folder: Path) -> None:
     here, probed = at_the_end(EVALUATIONS["new"], "it"), probed_everywhere(EVALUATIONS, "it")["new"]
     for name in ("mean", "sd", "type"):
         np.testing.assert_array_equal(facts[name], here[name])
-    for name in ("predicted", "r2", "interval_mean", "interval_sd", "coverage"):
+    for name in ("predicted", "r2", "interval_mean", "interval_sd", "interval_r2", "coverage"):
         np.testing.assert_array_equal(facts[f"probe_{name}"], probed[name])
     assert facts["probe_r2"].dims == ("replicate", "episodes", "ability")
     assert facts["ability"].to_numpy().tolist() == ["fire", "water"]

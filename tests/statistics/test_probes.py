@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from inference_marl.statistics.latents import at_the_end, believing
-from inference_marl.statistics.probes import NOMINAL, PENALTIES, fit, known, probed, probed_everywhere
+from inference_marl.statistics.probes import NOMINAL, PENALTIES, fit, fit_draws, known, probed, probed_everywhere
 from tests.run_folder import latents
 
 
@@ -109,7 +109,36 @@ def test_intervals_after_few_episodes_are_those_of_the_last_probe() -> None:
     assert found is not None
     said, truth = found.sel(episodes=0, ability="fire"), found["type"].sel(ability="fire")
     np.testing.assert_allclose(said["predicted"], truth, atol=1e-3)
-    np.testing.assert_allclose(said["interval_mean"], truth / 2, atol=1e-3)
+    np.testing.assert_allclose(said["interval_mean"], truth / 2, atol=0.01)
+
+
+def test_what_is_read_off_draws_is_least_squares_over_many_of_them() -> None:
+    """Where a coordinate is open and its mean hardly moves, that is no reason to weigh it."""
+    rng = np.random.default_rng(0)
+    truth, sd = rng.uniform(-1, 1, (40, 1)), np.tile([0.3, 0.9], (40, 1))
+    mean = np.column_stack([2 * truth[:, 0] + 0.3 * rng.standard_normal(40), 0.02 * rng.standard_normal(40)])
+    drawn = (mean + sd * rng.standard_normal((20_000, 40, 2))).reshape(-1, 2)
+    design = np.column_stack([np.ones(len(drawn)), drawn])
+    by_hand = np.linalg.lstsq(design, np.tile(truth, (20_000, 1)), rcond=None)[0]
+    probe = fit_draws(mean, sd, truth)
+    np.testing.assert_allclose(probe.weights, by_hand[1:], atol=2e-3)
+    np.testing.assert_allclose(probe.intercept, by_hand[0], atol=2e-3)
+    assert abs(probe.weights[1]) < 0.01
+
+
+@pytest.mark.parametrize(("wide", "share"), [(0.05, 0.9), (0.4, 0.8), (0.85, 0.3)])
+def test_of_whom_a_calibrated_belief_is_sure_enough(wide: float, share: float) -> None:
+    """Its mean varies as much less than the prior as it is narrower; it counts as known while its share is right."""
+    rng = np.random.default_rng(2)
+    own = at_the_end(latents(opponents=2000, latent=1), "it")
+    z = rng.standard_normal((2, 2000))
+    mean = (1 - wide**2) * z + wide * (1 - wide**2) ** 0.5 * rng.standard_normal(z.shape)
+    own["mean"][{"episodes": 1}], own["sd"][{"episodes": 1}] = mean[..., None], wide
+    own["type"][{"ability": 0}] = 3 * z
+    found = probed(own, own)
+    assert found is not None
+    assert float(found["coverage"].sel(episodes=5, ability="fire").mean()) == pytest.approx(share, abs=0.03)
+    assert known({"": found}) == (["fire"] if share > 0.7 else [])
 
 
 def test_points_have_no_intervals_and_unknown_types_no_probes() -> None:
@@ -117,7 +146,7 @@ def test_points_have_no_intervals_and_unknown_types_no_probes() -> None:
     point = at_the_end(own.assign(sd=own["sd"] * np.nan), "it")
     found = probed(point, point)
     assert found is not None
-    assert {"interval_mean", "interval_sd", "coverage"}.isdisjoint(found)
+    assert {"interval_mean", "interval_sd", "interval_r2", "coverage"}.isdisjoint(found)
     assert probed(point.drop_vars("type"), point) is probed(point, point.drop_vars("type")) is None
     assert probed(point, point.assign_coords(episodes=[1, 2])) is None
     failed = at_the_end(own.where(xr.DataArray([True, False], dims="replicate")), "it")

@@ -40,7 +40,7 @@ def belief_width(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset) -> Figu
     columns = drawing.columns_of(len(found), COLUMNS)
     figure, (axes,) = drawing.panels(1, len(found), (3.9, 3.1), columns, sharex=False, sharey=True)
     for axis, (name, each) in zip(axes, found.items(), strict=True):
-        numbers = latents[name]["episodes"].to_numpy().tolist()
+        numbers = sorted(latents[name]["episodes"].to_numpy().tolist())
         mark_arms(axis, numbers, {learner: each.get(learner) for learner in every}, SPREAD)
         label_episodes(axis, numbers)
         axis.set_ylim(bottom=0)

@@ -44,7 +44,7 @@ CAPTIONS = {
     "belief_width": "Standard deviation of z where an episode begins, mean over its coordinates and the opponents, by "
     "how many episodes they were met before, in the last evaluation: means over replicates with 95 % intervals.",
     "probes": "What linear probes read off the belief in the first replicate after the most episodes, against the "
-    "truth, opponent by opponent. Lines: 90 % intervals of z along the probe, of numbers that are known. On the "
+    "truth, opponent by opponent. Lines: 90 % intervals of a linear function of z, of numbers that are known. On the "
     "diagonal it is right; points away from it with short lines are confident and wrong.",
     "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
     "95 % intervals.",
