@@ -58,11 +58,11 @@ def sure(found: Probed) -> Section | None:
         return None
     what = (
         f"Share of opponents whose true number lies in the central {SURE} interval of the normal that a linear "
-        f"function of z has, w . mean ± {HALF:.2f} |w * sd|: {NOMINAL:g} if the belief is as wide as its errors, less if it is "
-        "too sure. The function is the best for draws of z after the most episodes, fitted to the same opponents as "
-        "probes. Its own error is not in the interval; beyond those opponents it may be wrong where the belief is not. "
-        f"Only numbers of which it has an R2 of {KNOWN:g} or more, where a calibrated belief has a share of 0.8 to "
-        f"{NOMINAL:g}. Means over replicates with 95 % intervals."
+        f"function of z has, w . mean ± {HALF:.2f} |w * sd|: {NOMINAL:g} if the belief is as wide as its errors, less "
+        "if it is too sure. The function is the best for draws of z after the most episodes, fitted to the same "
+        "opponents as probes. Its own error is not in the interval; beyond those opponents it may be wrong where the "
+        f"belief is not. Only numbers of which it has an R2 of {KNOWN:g} or more, where a calibrated belief has a "
+        f"share of 0.8 to {NOMINAL:g}. Means over replicates with 95 % intervals."
     )
     return Section("How sure is the belief of what it knows?", what, rows, " ".join(_overconfident(found)))
 
