@@ -13,8 +13,8 @@ from inference_marl.analysis.recorded import read
 from inference_marl.described import InspectError
 from inference_marl.experiment import Experiment
 from inference_marl.games import Guard, UniformTypes
-from inference_marl.learners.guard import Raiders
 from inference_marl.learners.latent import Pearl
+from inference_marl.learners.scripts import Raiders
 from inference_marl.play import Tasks, TrialEvaluation
 from inference_marl.runs import checksums
 from inference_marl.runs.run import resume
