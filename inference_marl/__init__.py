@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference_marl.analysis.arviz import compare_forecasts, forecasts, parameter_posterior, summary, to_arviz
+    from inference_marl.analysis.arviz import (
+        compare_forecasts,
+        forecasts,
+        latent_posterior,
+        parameter_posterior,
+        summary,
+        to_arviz,
+    )
     from inference_marl.analysis.recorded import read
     from inference_marl.config.factors import ablation
     from inference_marl.config.files import dump, load
@@ -32,6 +39,7 @@ __all__ = [
     "compare_forecasts",
     "dump",
     "forecasts",
+    "latent_posterior",
     "load",
     "parameter_posterior",
     "read",
@@ -51,6 +59,7 @@ _WHERE = {
     "compare_forecasts": "analysis.arviz",
     "dump": "config.files",
     "forecasts": "analysis.arviz",
+    "latent_posterior": "analysis.arviz",
     "load": "config.files",
     "parameter_posterior": "analysis.arviz",
     "read": "analysis.recorded",

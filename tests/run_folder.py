@@ -252,3 +252,37 @@ def of_three(posterior: xr.Dataset) -> xr.Dataset:
     each = wide[about_others].expand_dims(other=[0, 1, 2])
     own = wide.drop_vars(about_others)
     return own.merge(each.where(each["other"] != each["agent"])).assign_attrs(posterior.attrs)
+
+
+def latents(
+    seed: int = 0, sd: float = 0.1, error: float | None = None, opponents: int = 40, latent: int = 3
+) -> xr.Dataset:
+    """`latent.nc` of the learner `it`: z's first coordinate is twice the first ability, after 5 episodes.
+
+    After none it knows nothing. The second ability is in no coordinate. `error` is how far the mean is off, as a rule;
+    as far as `sd` if `None`.
+    """
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(-1, 1, (1, 2, 1, opponents, 2))
+    mean = np.zeros((1, 2, 1, opponents, 2, latent))
+    mean[..., 1, :] = (sd if error is None else error) * rng.standard_normal(mean[..., 1, :].shape)
+    mean[..., 1, 0] += 2 * truth[..., 0]
+    width = np.broadcast_to(np.array([1.0, sd])[:, None], mean.shape)
+    dims = ("learner", "replicate", "step", "opponent", "episodes", "latent")
+    variables = {
+        "mean": (dims, mean.astype(np.float32)),
+        "sd": (dims, width.astype(np.float32)),
+        "type": ((*dims[:4], "ability"), truth.astype(np.float32)),
+    }
+    coordinates = {"learner": ["it"], "step": [8], "episodes": [0, 5], "ability": ["fire", "water"]}
+    return xr.Dataset(variables, coordinates)
+
+
+def of_beliefs(folder: Path, **evaluations: xr.Dataset) -> Path:
+    """A run's folder with what its evaluations kept of beliefs, and metrics of the same learners."""
+    learners = [str(name) for name in next(iter(evaluations.values()))["learner"].to_numpy()]
+    metrics = metrics_dataset({"reward": np.zeros((len(learners), 2, 1, 2))}, np.array([8]), learners)
+    write(folder, metrics=metrics, **{f"latent_{name}": each for name, each in evaluations.items()})
+    spec = "".join(f"  {name}: {{class_path: TrialEvaluation}}\n" for name in evaluations)
+    (folder / "spec.yaml").write_text(f"game: {{class_path: Synthetic}}\nsteps: 8\nevaluation:\n{spec}")
+    return folder

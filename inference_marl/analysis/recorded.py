@@ -25,6 +25,7 @@ from inference_marl.runs.errors import RunError
 from inference_marl.runs.folder import of_replicates
 from inference_marl.statistics.beliefs import BELIEFS, action_sizes
 from inference_marl.statistics.forecasts import forecast_scores
+from inference_marl.statistics.latents import LATENT
 from inference_marl.statistics.metrics import OF_PLAY, is_zero_sum
 from inference_marl.statistics.summary import declared
 from inference_marl.types import Metric
@@ -185,6 +186,18 @@ class Recorded:
         path = self.folder / "actions.nc"
         _check(self.folder, path.name)
         return _dataset(path) if path.is_file() else None
+
+    @cached_property
+    def latents(self) -> dict[str, xr.Dataset]:
+        """What evaluations kept of beliefs about who the opponents are, by their names (`statistics.latents`).
+
+        They are in the experiment's order; the name of the only one may be empty.
+        """
+        said = self.spec.get("evaluation") or {}
+        names = [""] if "class_path" in said else list(said)
+        files = {name: f"{LATENT}_{name}.nc" if name else f"{LATENT}.nc" for name in names}
+        _check(self.folder, *files.values())
+        return {name: _dataset(self.folder / file) for name, file in files.items() if (self.folder / file).is_file()}
 
     @cached_property
     def forecast_scores(self) -> xr.DataArray | None:

@@ -84,3 +84,4 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
             played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
             declared = evaluation.declared(experiment.game)
             check_declared(evaluation.measure(played), [metric.name for metric in declared])
+            evaluation.kept(experiment.game, played)

@@ -157,6 +157,13 @@ class Evaluation(Described):
             return found
         return found | {EVALUATION_SUCCESS.name: (rewards.mean(-1) >= self.success_reward).to(rewards.dtype)}
 
+    def kept(self, game: Game, played: Trajectory) -> Mapping[str, Tensor]:
+        """What is recorded of what was played as it is, beside metrics, by name: `replicates x ...`.
+
+        Nothing by default. Names and dimensions are those of `statistics.latents.DIMS`.
+        """
+        return {}
+
 
 def _returns(played: Trajectory) -> Mapping[str, Tensor]:
     """Sums of rewards over the first episodes, `replicates x agents`, if these are longer than a step and end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -26,7 +27,11 @@ from inference_marl.statistics.adaptation import (
 from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.calibration import in_central_interval
 from inference_marl.statistics.forecasts import crps, log_score
+from inference_marl.statistics.latents import MEAN, SD, TYPE
 from inference_marl.types import (
+    LATENT_MEAN,
+    LATENT_SD,
+    OF_LATENT,
     Actor,
     Experience,
     Game,
@@ -50,17 +55,24 @@ class TrialEvaluation(Evaluation):
     With `forecasts` the learner says before every step what it believes that its opponents will do, and is judged by
     what they do then: `forecast_coverage_after_0`, `forecast_score_after_0` and `posterior_sd_after_0`, see
     `statistics.adaptation.forecasts_after`. Learners without an opponent model have no coverage and no score, nor has
-    coverage who forecasts probabilities of discrete actions. Nothing that is played changes by that.
+    coverage who forecasts probabilities of discrete actions.
+
+    With `posteriors` its belief about who they are is recorded as it is, where episodes begin: mean and standard
+    deviation of every coordinate of z, beside the opponents' hidden types, where the game tells (`statistics.latents`).
+
+    Nothing that is played changes by either.
 
     Args:
         after: numbers of episodes before those that are measured.
-        seat: whose returns and forecasts they are.
+        seat: whose returns, forecasts and beliefs they are.
         forecasts: whether forecasts are judged.
+        posteriors: whether beliefs are recorded.
     """
 
     after: Sequence[Whole] = (0, 1, 2, 5)
     seat: Whole = 0
     forecasts: bool = False
+    posteriors: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,8 +125,8 @@ class TrialEvaluation(Evaluation):
         return super().play(game, actors, steps or episodes * ((self.game or game).horizon or 1))
 
     def watch(self, collector: Collector, steps: int) -> Trajectory:
-        """Let them play so many steps; how good forecasts were is added to what the seat's actor says, its `infos`."""
-        if not self.forecasts:
+        """Let them play so many steps; what was believed, and how good forecasts were, is added to `infos`."""
+        if not (self.forecasts or self.posteriors):
             return super().watch(collector, steps)
         actor, played, begun = collector.actors[self.seat], [], None
         for number in range(steps):
@@ -125,7 +137,9 @@ class TrialEvaluation(Evaluation):
             newest = collector.collect()
             begun = newest.memories if begun is None else begun
             step, infos = newest.steps[0], list(newest.steps[0].infos)
-            infos[self.seat] = {**infos[self.seat], **judged(believed, step.seen_by(actor.seat))}
+            scores = judged(believed, step.seen_by(actor.seat)) if self.forecasts else {}
+            latent = {name: believed[name] for name in OF_LATENT if name in believed} if self.posteriors else {}
+            infos[self.seat] = {**infos[self.seat], **scores, **latent}
             played.append(replace(step, infos=tuple(infos)))
         return Trajectory(played, begun or ())
 
@@ -148,6 +162,28 @@ class TrialEvaluation(Evaluation):
                     total = said[what].where(counted, 0.0).sum((0, 2))
                     found[f"{what}_after_{number}"] = total / counted.sum((0, 2))
         return found
+
+    def kept(self, game: Game, played: Trajectory) -> Mapping[str, Tensor]:
+        """The beliefs with which episodes began, and the opponents' types, with the dimensions of `DIMS`.
+
+        Not a number where an episode did not begin. Nothing without `posteriors`, or of who has no latent belief.
+        """
+        every = played.stacked  # steps x replicates x environments
+        said = every.infos[self.seat] if every.infos else {}
+        if LATENT_MEAN not in said:
+            return {}
+        ended = every.ended.long()
+        before = ended.cumsum(0) - ended
+        begins = torch.ones_like(every.ended)
+        begins[1:] = every.ended[:-1]
+        at = torch.stack([begins & (before == number) for number in self.after])  # after x steps x ...
+        found = {}
+        for name, short in {LATENT_MEAN: MEAN, LATENT_SD: SD}.items():
+            if name in said:
+                chosen = said[name].where(at.unsqueeze(-1), 0.0).sum(1)
+                found[short] = chosen.where(at.any(1).unsqueeze(-1), math.nan).movedim(0, 2)
+        types = None if every.task is None else (self.game or game).hidden_type(every.task[0])
+        return found if types is None else found | {TYPE: types}
 
 
 def judged(believed: Mapping[str, Tensor], step: Experience) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from inference_marl.runs.errors import ArmError
 from inference_marl.runs.measures import Measures
 from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact
 from inference_marl.spaces import Discrete
+from inference_marl.statistics.latents import LATENT
 from inference_marl.statistics.metrics import REWARD
 from inference_marl.types import Actor, Trajectory, Transition, seed_streams
 
@@ -133,6 +134,9 @@ class Arm:
                 played = evaluation.play(self.experiment.game, self.watched[suffix])
                 for name, value in evaluation.measure(played).items():
                     self.recorder.note(name + suffix, value)
+                if kept := evaluation.kept(self.experiment.game, played):
+                    self.recorder.failed = sorted(self.failures.why)
+                    self.recorder.append(LATENT + suffix, {name: as_numbers(value) for name, value in kept.items()})
         self.record()
 
     def _played(self, step: Transition) -> dict[str, Values]:

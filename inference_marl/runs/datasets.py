@@ -23,6 +23,7 @@ from inference_marl.described import parts as parts_of
 from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums
 from inference_marl.runs.files import write_atomically, write_text
+from inference_marl.runs.latents import latent_files, write_latents
 from inference_marl.runs.measures import optimum_mask
 from inference_marl.runs.netcdf import COMPRESSED, Part, Variable, write_variables
 from inference_marl.runs.recorder import Values, compact
@@ -45,7 +46,7 @@ LAST = {
 """What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
 
 RESULTS = ("metrics.nc", "posterior.nc", "actions.nc", "surface.nc", "solution.nc", "summary.json")
-"""The files that are written."""
+"""The files that are written, beside those of what evaluations keep (`runs.latents`)."""
 
 RecordsOf = Mapping[str, Records]
 
@@ -61,8 +62,9 @@ def write_results(
     """Write the run's datasets and, last, `summary.json`.
 
     `metrics.nc` is always there, `posterior.nc` and `actions.nc` where beliefs and actions are recorded, `surface.nc`
-    for differential games, and `solution.nc` where beliefs can be compared with exact ones. All but `made` in the
-    summary is the same however often a run was stopped and resumed.
+    for differential games, `solution.nc` where beliefs can be compared with exact ones, and `latent.nc` where an
+    evaluation keeps what is believed in it. All but `made` in the summary is the same however often a run was stopped
+    and resumed.
 
     Args:
         experiment: what was run.
@@ -73,12 +75,13 @@ def write_results(
         how: what `made` says of this time, beside when.
     """
     (folder / "summary.json").unlink(missing_ok=True)  # which says that what is there belongs together
-    with checksums.listing(folder, RESULTS):
+    with checksums.listing(folder, [*RESULTS, *latent_files(experiment)]):
         attributes = _attributes(experiment) | {"experiment": folder.name}
         metrics = _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
         beliefs = _write_beliefs(folder / "posterior.nc", experiment, recorded) if experiment.beliefs_every else None
         if experiment.record_actions:
             _write_actions(folder / "actions.nc", experiment, recorded)
+        write_latents(folder, experiment, recorded)
         surface = _surface(experiment.game)
         if surface is not None:
             encoding = dict.fromkeys(surface.data_vars, COMPRESSED)

@@ -11,7 +11,17 @@ from torch import Tensor
 from inference_marl.inference.returns import expected_return, nash_conv
 from inference_marl.spaces import Box, Discrete
 from inference_marl.statistics.metrics import NASH_CONV, OPTIMUM_PROBABILITY, RETURN
-from inference_marl.types import OF_ALL_OPPONENTS, Actor, Dynamics, Game, Memory, Seat, is_belief, kept_streams
+from inference_marl.types import (
+    OF_ALL_OPPONENTS,
+    OF_LATENT,
+    Actor,
+    Dynamics,
+    Game,
+    Memory,
+    Seat,
+    is_belief,
+    kept_streams,
+)
 
 MAX_STATES = 128
 """Beliefs are recorded in every state of a game with at most this many that all agents observe. In other games they
@@ -87,11 +97,12 @@ class Measures:
     def kept(self, beliefs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """What is recorded of beliefs, by name and, after a dot, agent; the policies of all agents among it.
 
-        Tables of opponents' joint actions only where these are at most `MOST_RECORDED`.
+        Tables of opponents' joint actions only where these are at most `MOST_RECORDED`. Beliefs as a latent are left to
+        evaluations over trials, which know how much was seen of whom.
         """
         found: dict[str, Tensor] = {}
         for seat, belief in zip(self.seats, beliefs, strict=True):
-            kept = [name for name in belief if is_belief(name)]
+            kept = [name for name in belief if is_belief(name) and name not in OF_LATENT]
             tables = [name for name in OF_ALL_OPPONENTS.values() if name in kept]
             large = [name for name in tables if belief[name].shape[-1] > MOST_RECORDED]
             found |= {f"{name}.{seat.index}": belief[name] for name in kept if name not in large}

@@ -21,7 +21,7 @@ from inference_marl.runs.netcdf import BLOCK
 from inference_marl.runs.recorder import Values
 
 FILES = {"metrics": "metrics.nc", "beliefs": "posterior.nc", "actions": "actions.nc"}
-"""Where each stream's records are, once a run is finished."""
+"""Where each stream's records are, once a run is finished; those of others are in a file of their name."""
 
 
 def restore(folder: Path, arms: Sequence[str], records: Path, state: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -39,13 +39,13 @@ def restore(folder: Path, arms: Sequence[str], records: Path, state: Mapping[str
     Raises:
         RunError: if the results are damaged, or not those that the checkpoint belongs to.
     """
-    checksums.check(folder, FILES.values())
+    checksums.check(folder, {*FILES.values(), *map(_file, state["columns"])})
     beside = records.with_name(f".{records.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     columns: dict[str, dict[str, Any]] = {}
     with ExitStack() as opened:
         for stream, known in state["columns"].items():
-            path = folder / FILES[stream]
+            path = folder / _file(stream)
             there = path.exists()
             results = opened.enter_context(xr.open_dataset(path, engine="h5netcdf", cache=False)) if there else {}
             columns[stream] = {}
@@ -66,6 +66,10 @@ def restore(folder: Path, arms: Sequence[str], records: Path, state: Mapping[str
         for stream, each in state["checksums"].items()
     }
     return {**state, "columns": columns, "checksums": checksums_of}
+
+
+def _file(stream: str) -> str:
+    return FILES.get(stream, f"{stream}.nc")
 
 
 def _variable(results: Any, stream: str, name: str) -> xr.DataArray | None:

@@ -6,7 +6,10 @@ Shapes: `[time x] replicates x environments x event` in play, `replicates x batc
 
 from inference_marl.types.actor import Actor, Learner, most_probable
 from inference_marl.types.beliefs import (
+    LATENT_MEAN,
+    LATENT_SD,
     OF_ALL_OPPONENTS,
+    OF_LATENT,
     OF_OPPONENTS,
     about_all,
     about_each,
@@ -22,7 +25,10 @@ from inference_marl.types.team import Member, Team
 from inference_marl.types.transition import Decision, Experience, Memory, Start, Trajectory, Transition, choose, select
 
 __all__ = [
+    "LATENT_MEAN",
+    "LATENT_SD",
     "OF_ALL_OPPONENTS",
+    "OF_LATENT",
     "OF_OPPONENTS",
     "POSITIVE",
     "PROBABILITY",

@@ -101,8 +101,9 @@ class Actor(Part):
         for discrete actions, `replicates x batch x values`; draws for continuous ones, `replicates x batch x draws x
         dim`; each marginal over everything else. Of several opponents, every one's has a number, its place among
         `Seat.opponents`: `opponent_model_0` and so on; where all their joint actions are in a table, there are
-        `joint_opponent_model` and `joint_opponent_prior` too (`types.beliefs`). And the declared `metrics` that are
-        known at `obs`, `replicates x batch`, such as the ELBO.
+        `joint_opponent_model` and `joint_opponent_prior` too (`types.beliefs`). Of a latent belief about who they are
+        `latent_mean` and, unless it is a point, `latent_sd`, `replicates x batch x features`, which evaluations over
+        trials may record. And the declared `metrics` that are known at `obs`, `replicates x batch`, such as the ELBO.
 
         Args:
             obs: `replicates x batch x event`.

@@ -14,7 +14,10 @@ OF_OPPONENTS = ("opponent_model", "opponent_prior")
 OF_ALL_OPPONENTS = {name: f"joint_{name}" for name in OF_OPPONENTS}
 """Beliefs about what several opponents do at once, if their actions are discrete."""
 
-BELIEFS = ("policy", "opponent_type", *OF_OPPONENTS, *OF_ALL_OPPONENTS.values())
+LATENT_MEAN, LATENT_SD = OF_LATENT = ("latent_mean", "latent_sd")
+"""Beliefs about who the opponents are, as a latent z: its mean and, unless it is a point, its standard deviation."""
+
+BELIEFS = ("policy", "opponent_type", *OF_OPPONENTS, *OF_ALL_OPPONENTS.values(), *OF_LATENT)
 """What `Actor.beliefs` returns beside metrics; of several opponents, with their numbers (`numbered`)."""
 
 

@@ -62,8 +62,8 @@ LARGE = {
     *("rommeo_figure2", "rommeo_figure2_tuning", "rommeo_figure2_exploration", "rommeo_ac_to_ddpg_om"),
     *("to_the_letter", "several_opponents", "spread", "physical_deception"),
     *("rommeo_ac_ablation", "rommeo_q_ablation", "forecast_ablation", "unknown_rules", "navigation"),
-    *("guard", "guard_ablation", "guard_blamed", "guard_controls", "guard_specialists", "guard_three"),
-    *("shaping_strength", "reciprocity", "unseen_rps"),
+    *("guard", "guard_ablation", "guard_blamed", "guard_calibration", "guard_controls", "guard_opponents"),
+    *("guard_specialists", "guard_three", "shaping_strength", "reciprocity", "unseen_rps"),
 }
 NEEDS_VMAS = pytest.mark.skipif(importlib.util.find_spec("vmas") is None, reason="VMAS is not installed")
 

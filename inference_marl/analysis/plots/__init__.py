@@ -7,6 +7,7 @@ Means are over replicates, bands are 95 % confidence intervals of the mean.
 from inference_marl.analysis.plots.adaptation import adaptation
 from inference_marl.analysis.plots.calibration import belief_movement, reliability
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
+from inference_marl.analysis.plots.latents import belief_width, probes
 from inference_marl.analysis.plots.learning import ablation_curves, elbo_bars, elbo_parts, learning_curves
 from inference_marl.analysis.plots.opponents import (
     beliefs,
@@ -21,6 +22,7 @@ __all__ = [
     "ablation_curves",
     "adaptation",
     "belief_movement",
+    "belief_width",
     "beliefs",
     "beliefs_by_state",
     "elbo_bars",
@@ -28,6 +30,7 @@ __all__ = [
     "learning_curves",
     "opponent_action_bars",
     "opponent_types_over_time",
+    "probes",
     "reliability",
     "surface",
     "who_believes_what",

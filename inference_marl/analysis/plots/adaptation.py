@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -13,7 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from inference_marl.analysis.plots import drawing
 from inference_marl.described import InspectError
 from inference_marl.statistics.adaptation import RETURN, at_the_end, by_evaluation
+from inference_marl.statistics.beliefs import Numbers
 from inference_marl.statistics.metrics import band, in_dataset
+from inference_marl.types import Metric
 
 COLUMNS = 3
 """Panels side by side, at most."""
@@ -47,7 +49,7 @@ def adaptation(metrics: xr.Dataset) -> Figure:
     figure, (axes,) = drawing.panels(1, len(found), (3.9, 3.1), columns, **shared)
     for axis, names in zip(axes, found.values(), strict=True):
         _arms(axis, metrics, names, learners)
-        _label_episodes(axis, list(names))
+        label_episodes(axis, list(names))
     for axis in axes[::columns]:
         axis.set_ylabel("return of the episode")
     if any(found):
@@ -57,24 +59,37 @@ def adaptation(metrics: xr.Dataset) -> Figure:
 
 
 def _arms(axis: Axes, metrics: xr.Dataset, names: dict[int, str], learners: list[str]) -> None:
-    """Draw what every arm wins, by number of episodes; one without numbers is in the legend alone."""
-    numbers = np.array(list(names), dtype=np.float64)
-    gap = np.diff(numbers).min(initial=np.inf)
-    spread = APART * (gap if np.isfinite(gap) else 1.0)
-    places = np.linspace(-0.5, 0.5, len(learners)) * spread if len(learners) > 1 else np.zeros(1)
+    """Draw what every arm wins, by number of episodes."""
     metric = in_dataset(metrics)[next(iter(names.values()))]
-    for place, (learner, look) in zip(places, drawing.looks(learners).items(), strict=True):
-        values = at_the_end(metrics, names.values(), learner)
+    won = {learner: at_the_end(metrics, names.values(), learner) for learner in learners}
+    mark_arms(axis, list(names), won, metric)
+
+
+def mark_arms(axis: Axes, numbers: Sequence[int], arms: Mapping[str, Numbers | None], metric: Metric) -> None:
+    """Draw means and intervals of a metric by number of episodes; an arm without numbers is in the legend alone.
+
+    Args:
+        axis: the panel.
+        numbers: of episodes.
+        arms: `replicates x numbers`, by arm.
+        metric: what it is.
+    """
+    at = np.array(numbers, dtype=np.float64)
+    gap = np.diff(at).min(initial=np.inf)
+    spread = APART * (gap if np.isfinite(gap) else 1.0)
+    places = np.linspace(-0.5, 0.5, len(arms)) * spread if len(arms) > 1 else np.zeros(1)
+    for place, (arm, look) in zip(places, drawing.looks(arms).items(), strict=True):
+        values = arms[arm]
         if values is None:
             axis.plot([], [], **look)
             continue
-        won = band(metric, values)
-        axis.plot(numbers + place, won.mean, marker="o", markersize=3.5, **look)
-        ends = np.where(np.isfinite(won.low), won.low, won.mean), np.where(np.isfinite(won.high), won.high, won.mean)
-        axis.vlines(numbers + place, *ends, color=look["color"], alpha=0.5, linewidth=1.2, zorder=1.9)
+        shown = band(metric, values)
+        axis.plot(at + place, shown.mean, marker="o", markersize=3.5, **look)
+        low, high = (np.where(np.isfinite(end), end, shown.mean) for end in (shown.low, shown.high))
+        axis.vlines(at + place, low, high, color=look["color"], alpha=0.5, linewidth=1.2, zorder=1.9)
 
 
-def _label_episodes(axis: Axes, numbers: Sequence[int]) -> None:
+def label_episodes(axis: Axes, numbers: Sequence[int]) -> None:
     """Whole numbers of episodes below a panel."""
     if len(numbers) <= MOST_TICKS:
         axis.set_xticks(numbers)

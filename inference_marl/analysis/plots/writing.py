@@ -14,6 +14,7 @@ from inference_marl.analysis.plots.adaptation import adaptation
 from inference_marl.analysis.plots.calibration import belief_movement, reliability
 from inference_marl.analysis.plots.comparison import compared_beliefs
 from inference_marl.analysis.plots.heat_map import beliefs_by_state
+from inference_marl.analysis.plots.latents import belief_width, probes
 from inference_marl.analysis.plots.learning import elbo_parts, learning_curves
 from inference_marl.analysis.plots.opponents import (
     beliefs,
@@ -40,6 +41,11 @@ CAPTIONS = {
     "planner that bends the dynamics, of these as well).",
     "adaptation": "Return of an episode by how many episodes the opponents were met before, in the last evaluation: "
     "means over replicates with 95 % intervals. Marks that stand beside each other mean the same number of episodes.",
+    "belief_width": "Standard deviation of z where an episode begins, mean over its coordinates and the opponents, by "
+    "how many episodes they were met before, in the last evaluation: means over replicates with 95 % intervals.",
+    "probes": "What linear probes read off the belief in the first replicate after the most episodes, against the "
+    "truth, opponent by opponent. Lines: 90 % intervals of a linear function of z, of numbers that are known. On the "
+    "diagonal it is right; points away from it with short lines are confident and wrong.",
     "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
     "95 % intervals.",
     "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",
@@ -74,6 +80,10 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
         figures["elbo_parts"] = elbo_parts(metrics)
     with suppress(InspectError):  # no evaluation is over trials
         figures["adaptation"] = adaptation(metrics)
+    with suppress(InspectError):  # no belief with a width was kept
+        figures["belief_width"] = belief_width(recorded.latents, metrics)
+    with suppress(InspectError):  # nor any of opponents whose types are known
+        figures["probes"] = probes(recorded.latents, metrics)
     if posterior is not None:
         posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})
         if modelling(posterior):

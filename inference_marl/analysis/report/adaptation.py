@@ -127,7 +127,7 @@ def believed(recorded: Recorded) -> Section | None:
         "Mean standard deviation of the coordinates of what is believed of the opponents, over the steps of the "
         "episode; means over replicates with 95 % intervals."
     )
-    return Section("How wide are their beliefs?", what, _table(rows)) if rows else None
+    return Section("How wide are their beliefs?", what, _table(rows), figures=("belief_width",)) if rows else None
 
 
 def _by_episodes(recorded: Recorded, what: str, gained: bool = False) -> Rows:

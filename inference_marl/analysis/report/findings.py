@@ -13,6 +13,7 @@ import xarray as xr
 from inference_marl.analysis.arviz import summary
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.report.adaptation import adaptation
+from inference_marl.analysis.report.probes import probes
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell, decimals, number
 from inference_marl.statistics.beliefs import PROBABILITY_FLOOR, modelling, opponent_types, places
 from inference_marl.statistics.forecasts import FORECAST_SCORE, total_scores
@@ -166,11 +167,11 @@ def findings(recorded: Recorded) -> list[Section]:
         why = "No learner of this run has an opponent model, so there are no beliefs to show."
         why = "This run did not record beliefs." if posterior is None else why
         found: list[Section | None] = [Section("Beliefs", why), played(posterior), evidence(recorded)]
-        found = [*adaptation(recorded), *found]
+        found = [*adaptation(recorded), *probes(recorded), *found]
     else:
         answers = [question.answer(posterior) for question in QUESTIONS]
         others = (*predictions(recorded), types(posterior), evidence(recorded), solved(recorded))
-        others = (*others, *adaptation(recorded))
+        others = (*others, *adaptation(recorded), *probes(recorded))
         found = [believed(recorded), *answers, *others]
     return [section for section in found if section is not None]
 
@@ -194,7 +195,7 @@ def overview(recorded: Recorded) -> list[Section]:
     )
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("-")
     found = [Section("What do the agents believe of their opponents?", what, table), predicted(recorded)]
-    found += adaptation(recorded)
+    found += [*adaptation(recorded), *probes(recorded)]
     return [section for section in found if section is not None]
 
 

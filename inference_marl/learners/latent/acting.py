@@ -44,6 +44,8 @@ from inference_marl.learners.latent.trials import Trials
 from inference_marl.spaces import Box, Discrete
 from inference_marl.statistics.adaptation import BELIEF_SD
 from inference_marl.types import (
+    LATENT_MEAN,
+    LATENT_SD,
     Counting,
     Decision,
     Experience,
@@ -262,15 +264,17 @@ class LatentPolicy(Counting, Learner):
     @local_parameters()
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy, how wide the belief is, and what opponents are believed to do, if that is learnt.
+        """The policy, the belief and how wide it is, and what opponents are believed to do, if that is learnt.
 
         These are of the posterior by all that was seen, also where the policy is given an older one; what opponents do
         is of `draws` draws of z.
         """
         found = dict(super().beliefs(obs, memory, draws))
         believed = self.belief.read(memory) if memory else Posterior(self.belief.zeros(*obs.shape[:2], 0))
+        if memory:
+            found[LATENT_MEAN] = believed.mean
         if believed.sd is not None:
-            found[BELIEF_SD.name] = believed.sd.mean(-1)
+            found |= {LATENT_SD: believed.sd, BELIEF_SD.name: believed.sd.mean(-1)}
         if self.opponents is None:
             return found
         seen = self.seat.observation.encode(obs, self.seat.dtype).unsqueeze(2)
