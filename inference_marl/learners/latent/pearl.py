@@ -95,7 +95,7 @@ class Pearl(LatentPolicy):
             draws of what opponents do, P(b | s, z) (of discrete actions their probabilities).
         critic_reads: what Q is given, a draw or moments; or the opponents' `actions`: Q(s, a, b), whose mean over
             forecasts is what an action is worth.
-        forecasts: how many, at each step.
+        forecasts: how many, at each step; with few, the policy acts on a guess again.
         renewed: when what the policy is given is renewed: with each `episode`, or after every `step`.
         temperature: alpha, a number or a schedule over updates; learnt if `None`, such that the policy's entropy is
             `target_entropy` (Haarnoja et al. 2018, Eq. 18).
