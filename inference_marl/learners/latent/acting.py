@@ -27,6 +27,7 @@ from inference_marl.described import (
 from inference_marl.guides import CategoricalNetwork, TanhNormalNetwork
 from inference_marl.inference.conditional import Conditional, local_parameters
 from inference_marl.inference.optimise import Optimiser
+from inference_marl.inference.reward_range import RewardRange
 from inference_marl.inference.schedules import ByReplicate, Schedule
 from inference_marl.learners.latent.contexts import Context, Posterior, nothing
 from inference_marl.learners.latent.encoders import GaussianFactors
@@ -34,6 +35,7 @@ from inference_marl.learners.latent.model import ActorReads, CriticReads, readin
 from inference_marl.learners.latent.networks import (
     OF_TASKS,
     OpponentActions,
+    Outcomes,
     StateValue,
     Twins,
     joined,
@@ -68,7 +70,7 @@ class LatentPolicy(Counting, Learner):
     by_replicate = frozenset({"temperature", "kl_weight", "discount", "learning_rate"})
 
     context: Context | None = GaussianFactors()
-    trained_by: Literal["critic", "opponents", "both"] = "critic"
+    trained_by: Literal["critic", "opponents", "both", "transitions"] = "critic"
     actor_reads: ActorReads = "draw"
     critic_reads: CriticReads = "draw"
     forecasts: Count = 8
@@ -92,6 +94,8 @@ class LatentPolicy(Counting, Learner):
     value: StateValue | None = field(init=False)
     target: Twins | StateValue = field(init=False)
     opponents: OpponentActions | None = field(init=False)
+    outcomes: Outcomes | None = field(init=False)
+    rewards: RewardRange | None = field(init=False)
     optimiser: Optimiser = field(init=False)
     actor_optimiser: Optimiser = field(init=False)
     value_optimiser: Optimiser | None = field(init=False)
@@ -104,12 +108,12 @@ class LatentPolicy(Counting, Learner):
         if self.actor_reads == "forecasts" and self.trained_by == "critic":
             raise ValueError(
                 "actor_reads: got forecasts with trained_by critic, by which nobody learns what opponents do, expected "
-                "trained_by opponents or both, or a draw or moments"
+                "another trained_by, or a draw or moments"
             )
-        if self.critic_reads == "actions" and self.trained_by != "opponents":
+        if self.critic_reads == "actions" and self.trained_by in ("critic", "both"):
             raise ValueError(
-                f"critic_reads: got actions with trained_by {self.trained_by}, expected trained_by opponents: a critic "
-                "of actions is given no z that it could train"
+                f"critic_reads: got actions with trained_by {self.trained_by}, expected trained_by opponents or "
+                "transitions: a critic of actions is given no z that it could train"
             )
         if self.critic_reads == "actions" and self.bootstrap == "value":
             raise ValueError(
@@ -142,12 +146,16 @@ class LatentPolicy(Counting, Learner):
         self.opponents = None
         if self.trained_by != "critic":
             self.opponents = OpponentActions(seat, self.belief.features, self.hidden, self.opponent_sd)
+        self.outcomes, self.rewards = None, None
+        if self.trained_by == "transitions":
+            self.outcomes, self.rewards = Outcomes(seat, self.belief.features, self.hidden), RewardRange(seat)
         self._prepare_to_learn()
 
     def _prepare_to_learn(self) -> None:
         """Create optimisers, what the temperature is learnt by, and replay."""
         seat = self.seat
-        learnt = [module for module in (self.critics, self.belief, self.opponents) if module is not None]
+        all_there = (self.critics, self.belief, self.opponents, self.outcomes)
+        learnt = [module for module in all_there if module is not None]
         fitted = [parameter for module in learnt for parameter in module.parameters()]
         self.optimiser = self._optimiser("critics", fitted)
         self.actor_optimiser = self._optimiser("actor", list(self.actor.parameters()))
@@ -301,3 +309,5 @@ class LatentPolicy(Counting, Learner):
                 "episodes opponents stay the same, or context: null"
             )
         self.trials.add(newest, self.seat)
+        if self.rewards is not None:
+            self.rewards.observe(newest.flat.seen_by(self.seat).reward)

@@ -18,7 +18,7 @@ from inference_marl.inference.factored import opponent_sites
 from inference_marl.inference.plates import OpenPlates
 from inference_marl.inference.schedules import Number
 from inference_marl.learners.latent.contexts import Drawn, Posterior
-from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, Twins
+from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, Outcomes, Twins
 from inference_marl.learners.latent.rows import Apart
 
 CONTEXT = "context"
@@ -43,6 +43,7 @@ class TrialModel:
         z   ~ N(0, I)                          in plates replicate, task; the site `context`
         y_k ~ N(Q_k(s, a, z), 1/2), k = 0, 1    and batch: TD targets of two critics, the sites `target_k`
         b_j ~ P(b_j | s, z)                    likewise, of every opponent: its action, if there is an opponent model
+        r ~ P(r | s, a, b, z), s' ~ P(s' | s, a, b, z)      and the sites `reward` and `next_obs`, if z explains these
 
         guide:  z ~ q(z | c)
 
@@ -63,6 +64,8 @@ class TrialModel:
         critic_reads: what Q is given of z, or Q(s, a, b), which has the opponents' `actions` in its place.
         leads_encoder: whether the encoder follows Q's gradient.
         opponents: P(b | s, z), if any.
+        outcomes: P(r | s, a, b, z) and P(s' | s, a, b, z), if any.
+        unit: of rewards there, a number or `replicates x 1 x 1`.
         target: targets by what z is, `replicates x tasks x steps`.
         kl_weight: a number, or `replicates x 1 x 1`.
 
@@ -78,6 +81,8 @@ class TrialModel:
     critic_reads: CriticReads
     leads_encoder: bool
     opponents: OpponentActions | None
+    outcomes: Outcomes | None
+    unit: Number
     target: Callable[[Tensor], Tensor]
     kl_weight: Number
     z: Tensor = field(init=False)
@@ -103,6 +108,11 @@ class TrialModel:
                 pyro.sample(f"target_{number}", dist.Normal(value, math.sqrt(0.5), validate_args=False), obs=target)
             if self.opponents is not None:
                 self._opponents_act(self.opponents, z)
+            if self.outcomes is not None:
+                seen = self.seen
+                reward, after = self.outcomes(seen.obs, seen.action, *seen.opponent_actions, z)
+                pyro.sample("reward", reward, obs=seen.reward / self.unit)
+                pyro.sample("next_obs", after, obs=seen.next_obs)
 
     def guide(self) -> None:
         """The guide: z given its context."""

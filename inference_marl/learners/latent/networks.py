@@ -18,7 +18,7 @@ OF_TASKS = Plates(("replicate", "task", "batch"))
 """A latent of the opponents is in the first two."""
 
 LOG_SD = (-5.0, 1.0)
-"""Bounds of the log standard deviation of what an opponent does, in units of half its box's width."""
+"""Bounds of the log standard deviation of what is predicted, in units of half a box's width, or of rewards' range."""
 
 
 def joined(*parts: Tensor) -> Tensor:
@@ -129,11 +129,10 @@ class OpponentActions(nn.Module):
             if isinstance(space, Discrete):
                 found.append(dist.OneHotCategorical(logits=outputs, validate_args=False))
                 continue
-            mean, sd = outputs, self.sd
-            if sd is None:
-                mean, log_sd = outputs.chunk(2, -1)
-                sd = log_sd.clamp(*LOG_SD).exp()
-            found.append(dist.Normal(mean, sd, validate_args=False).to_event(1))
+            if self.sd is None:
+                found.append(normal(outputs).to_event(1))
+            else:
+                found.append(dist.Normal(outputs, self.sd, validate_args=False).to_event(1))
         return found
 
     @torch.no_grad()
@@ -170,3 +169,40 @@ class OpponentActions(nn.Module):
             else:
                 found.append(act.sample().unflatten(2, (-1, draws)).flatten(3))
         return torch.cat(found, -1)
+
+
+class Outcomes(nn.Module):
+    """P(r | s, a, b, z) and P(s' | s, a, b, z): what a step leads to, with opponents of this kind.
+
+    Rewards are normal, in units of their range, and so is each coordinate of what is observed next in a box; a discrete
+    observation is a categorical.
+
+    Args:
+        seat, features, hidden: see `OpponentActions`.
+    """
+
+    def __init__(self, seat: Seat, features: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.discrete = isinstance(seat.observation, Discrete)
+        inputs = sum(space.features for space in seat.spaces) + features
+        next_obs = seat.observation.features * (1 if self.discrete else 2)
+        self.network = MLP(seat, inputs, 2 + next_obs, hidden, OF_TASKS)
+
+    def forward(self, *given: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
+        """Of the reward, and of the next observation as features, `replicates x tasks x steps`.
+
+        Args:
+            given: s, a, everybody's b, and z, encoded, `replicates x tasks x (steps or 1) x features` each.
+        """
+        outputs = self.network(joined(*given))
+        reward, after = normal(outputs[..., :2]), outputs[..., 2:]
+        reward = dist.Normal(reward.loc.squeeze(-1), reward.scale.squeeze(-1), validate_args=False)
+        if self.discrete:
+            return reward, dist.OneHotCategorical(logits=after, validate_args=False)
+        return reward, normal(after).to_event(1)
+
+
+def normal(outputs: Tensor) -> dist.Normal:
+    """Normals from their means and log standard deviations, the two halves of the last dimension."""
+    mean, log_sd = outputs.chunk(2, -1)
+    return dist.Normal(mean, log_sd.clamp(*LOG_SD).exp(), validate_args=False)

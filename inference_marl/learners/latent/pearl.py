@@ -87,9 +87,10 @@ class Pearl(LatentPolicy):
 
     Args:
         context: how the belief comes about; `None` for none.
-        trained_by: what is to be explained by z, and so trains the encoder: the `critic`'s targets, what the
-            `opponents` do, or `both`, with equal weight. Critics see z either way. Without a context, whether P(b | s)
-            is learnt beside.
+        trained_by: what is to be explained by z, and so trains the encoder: the `critic`'s targets; what the
+            `opponents` do; `both`, with equal weight; or whole `transitions`, what opponents do, what that is worth at
+            once, and what is observed next, as in Zintgraf et al. 2020, 'VariBAD'. Critics see z either way. Without a
+            context, whether P(b | s) is learnt beside.
         actor_reads: what the policy is given: a `draw` of z, which is then a guess that it acts on (Thompson
             sampling); its `moments`, mean and standard deviation, so that it knows how much it knows; or `forecasts`,
             draws of what opponents do, P(b | s, z) (of discrete actions their probabilities).
@@ -187,8 +188,18 @@ class Pearl(LatentPolicy):
             return td_target(self.reward_scale * seen.reward, discount, drawn.steps.terminated, bootstrap)
 
         weight = over_events(current(self.kl_weight, self.updates), 1)
-        leads = self.trained_by != "opponents"
-        return TrialModel(drawn, seen, self.critics, self.critic_reads, leads, self.opponents, target, weight)
+        return TrialModel(
+            drawn=drawn,
+            seen=seen,
+            critics=self.critics,
+            critic_reads=self.critic_reads,
+            leads_encoder=self.trained_by in ("critic", "both"),
+            opponents=self.opponents,
+            outcomes=self.outcomes,
+            unit=1.0 if self.rewards is None else self.rewards.unit.unsqueeze(-1),
+            target=target,
+            kl_weight=weight,
+        )
 
     @property
     def alpha(self) -> Number:

@@ -37,7 +37,7 @@ def by_hand(learner: Any, model: TrialModel) -> Tensor:
     """Mean squared error of both critics, and of -log P(b | s, z), and the weighted mean KL; summed over replicates."""
     mean, sd = model.drawn.before
     z = mean if sd is None else mean + sd * torch.randn_like(mean)
-    leads = learner.trained_by != "opponents"
+    leads = learner.trained_by in ("critic", "both")
     given = z if leads else z.detach()
     if learner.critic_reads == "moments" and sd is not None:
         given = torch.cat([mean, sd], -1)
@@ -50,6 +50,14 @@ def by_hand(learner: Any, model: TrialModel) -> Tensor:
     if learner.opponents is not None:
         for act, action in zip(learner.opponents(model.seen.obs, z), model.seen.opponent_actions, strict=True):
             loss = loss - act.log_prob(action)
+    if learner.outcomes is not None:
+        outputs = learner.outcomes.network(
+            torch.cat([*(part.expand(-1, -1, loss.shape[2], -1) for part in (*model.seen[:2], *model.seen[2], z))], -1)
+        )
+        mean_r, log_sd_r, mean_o, log_sd_o = outputs.split([1, 1, *[(outputs.shape[-1] - 2) // 2] * 2], -1)
+        reward = model.seen.reward / (learner.rewards.highest - learner.rewards.lowest).unsqueeze(-1)
+        loss = loss - dist.Normal(mean_r, log_sd_r.clamp(-5, 1).exp()).log_prob(reward.unsqueeze(-1)).squeeze(-1)
+        loss = loss - dist.Normal(mean_o, log_sd_o.clamp(-5, 1).exp()).log_prob(model.seen.next_obs).sum(-1)
     there = model.drawn.steps.there
     there = torch.ones_like(loss, dtype=torch.bool) if there is None else there
     total = torch.stack([loss[r][there[r]].mean() for r in range(R)])
@@ -70,11 +78,12 @@ def by_pyro(learner: Any, model: TrialModel) -> Tensor:
 def gradients(learner: Any, loss: Tensor) -> list[Tensor]:
     parameters = [*learner.critics.parameters(), *learner.belief.parameters()]
     parameters += [] if learner.opponents is None else list(learner.opponents.parameters())
+    parameters += [] if learner.outcomes is None else list(learner.outcomes.parameters())
     found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
-@pytest.mark.parametrize("trained_by", ["critic", "opponents", "both"])
+@pytest.mark.parametrize("trained_by", ["critic", "opponents", "both", "transitions"])
 @pytest.mark.parametrize("critic_reads", ["draw", "moments"])
 @pytest.mark.parametrize("context", ["none", "factors", "recurrent", "recurrent, some steps", "told"])
 def test_the_loss_is_the_one_written_by_hand(context: str, trained_by: Any, critic_reads: Any) -> None:

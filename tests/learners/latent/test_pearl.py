@@ -57,13 +57,18 @@ LEARNERS = {
         "any",
         lambda: pearl(trained_by="opponents", actor_reads="forecasts", critic_reads="actions", forecasts=3),
     ),
+    "Pearl, of transitions": ("any", lambda: pearl(trained_by="transitions", actor_reads="moments")),
     "Pearl, with a value": ("any", lambda: pearl(bootstrap="value")),
     "Pearl, recurrent": ("any", lambda: pearl("recurrent", trained_by="both", renewed="step", opponent_sd=0.3)),
     "Pearl, recurrent, by episode": ("any", lambda: pearl("recurrent, some steps", max_gradient_norm=1.0)),
 }
 OPTIONS = list(
     itertools.product(
-        CONTEXTS, ("critic", "opponents", "both"), ("draw", "moments"), ("draw", "moments"), ("episode", "step")
+        CONTEXTS,
+        ("critic", "opponents", "both", "transitions"),
+        ("draw", "moments"),
+        ("draw", "moments"),
+        ("episode", "step"),
     )
 )
 OPTIONS += list(
@@ -84,7 +89,7 @@ def test_every_combination_of_options_plays_and_learns(discrete: bool) -> None:
         expected = {"critic_loss", "temperature", "fitted_steps", "encoded_steps"}
         expected |= {"posterior_kl", "posterior_sd"} if context == "factors" else set()
         assert said.keys() == expected | (set() if trained_by == "critic" else {"opponent_nll"})
-        parts = ("actor.", "critics.", "context.", "opponents.", "log_temperature")
+        parts = ("actor.", "critics.", "context.", "opponents.", "outcomes.", "log_temperature")
         moved = {
             part
             for part in parts
@@ -444,6 +449,7 @@ ARMS = {
     "no context": "{context: null}",
     "PEARL": "{context: {class_path: GaussianFactors, init_args: {latent: 6}}, actor_reads: draw, renewed: episode}",
     "belief": "{context: GaussianFactors, trained_by: opponents, actor_reads: moments, renewed: step, kl_weight: 0.03}",
+    "transitions": "{trained_by: transitions, actor_reads: moments}",
     "ROMMEO": "{trained_by: opponents, actor_reads: forecasts, critic_reads: actions, forecasts: 4}",
     "recurrent": "{context: {class_path: Recurrent, init_args: {hidden: 64}}, renewed: step}",
     "recurrent, predicting": "{context: Recurrent, trained_by: both, renewed: step}",
@@ -462,4 +468,4 @@ def test_files_name_every_arm(arm: str, tmp_path: Path, monkeypatch: pytest.Monk
     complete(experiment, cut)
     assert_same(whole, cut)
     with xr.open_dataset(whole / "metrics.nc") as metrics:
-        assert ("posterior_sd" in metrics) == (arm in ("PEARL", "belief", "ROMMEO"))
+        assert ("posterior_sd" in metrics) == (arm in ("PEARL", "belief", "transitions", "ROMMEO"))
