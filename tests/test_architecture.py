@@ -25,7 +25,7 @@ RANKS = (
 RANK = {room: rank for rank, room in enumerate(RANKS)}
 DATA = "experiments"  # a link to files that the package ships, with no module of it
 STRANGERS = frozenset({"models", "guides"})  # they meet only by site names
-ONLY_IMPORTER = {"arviz": "analysis.arviz"}
+ONLY_IMPORTER = dict.fromkeys(("arviz", "arviz_stats"), "analysis.arviz.library")
 MOST_MODULES = 6  # at the package's top level
 
 
@@ -200,7 +200,8 @@ def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
         models__other="import importlib",
         learners__rommeo="from inference_marl import guides, models",
         guides__ordered="import inference_marl.inference.networks",
-        analysis__arviz="import arviz.stats",
+        analysis__arviz__library="import arviz.stats\nfrom arviz_stats.utils import ELPDDataLFO",
+        analysis__arviz__beliefs="from inference_marl.analysis.arviz.library import tree",
         config__build="import importlib\nimportlib.import_module(named)",
         runs__run="from inference_marl.learners.rommeo import Rommeo",
         cli__main="def f():\n    from inference_marl.runs.run import run",
@@ -235,7 +236,10 @@ def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
             "'learners' imports 'runs'",
         ),
         ("cli__main", "from inference_marl import __version__", "'cli' imports the face"),
-        ("analysis__plots__beliefs", "import arviz as az", "only analysis.arviz imports arviz"),
+        ("analysis__plots__beliefs", "import arviz as az", "only analysis.arviz.library imports arviz"),
+        ("analysis__arviz__beliefs", "def f():\n    import arviz", "only analysis.arviz.library imports arviz"),
+        ("analysis__arviz____init__", "from arviz import hdi", "only analysis.arviz.library imports arviz"),
+        ("analysis__arviz__forecasting", "import arviz_stats", "only analysis.arviz.library imports arviz_stats"),
         ("helpers", "import torch", "'helpers' has no rank"),
     ],
 )

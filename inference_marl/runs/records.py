@@ -53,6 +53,16 @@ class Records:
         return np.concatenate([before, found]) if missing else found
 
 
+RecordsOf = Mapping[str, Records]
+"""By name of the arm."""
+
+
+def coordinates_of(recorded: RecordsOf, agents: int, stream: str, every: int) -> dict[str, Any]:
+    """Labels of the dimensions `learner`, `step` and `agent` of what arms have recorded in a stream."""
+    steps = np.arange(1, max(records.counts[stream] for records in recorded.values()) + 1) * every
+    return {"learner": list(recorded), "step": steps, "agent": np.arange(agents)}
+
+
 def remove(folder: Path) -> None:
     """Delete what the jobs of a run have recorded, once the results hold it."""
     shutil.rmtree(folder / "records", ignore_errors=True)

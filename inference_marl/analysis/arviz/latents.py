@@ -1,0 +1,77 @@
+"""Beliefs about who the opponents of an evaluation are, as draws for ArviZ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from inference_marl.analysis.arviz.library import tree
+from inference_marl.analysis.recorded import Recorded, read
+from inference_marl.described import InspectError
+from inference_marl.statistics.latents import MEAN, SD, TYPE, at_the_end, believing
+from inference_marl.statistics.probes import probed_everywhere
+
+
+def latent_posterior(
+    run: Path | str | Recorded,
+    learner: str | None = None,
+    evaluation: str | None = None,
+    draws: int = 100,
+    seed: int = 0,
+) -> Any:
+    """A learner's belief z about each opponent of an evaluation over trials, as it was at the run's last record.
+
+    * `posterior`: `z`, `chain x draw x replicate x opponent x episodes x latent`, independent draws, hence one chain,
+      of the normals that the belief is where an episode begins before which the opponents were met for `episodes`
+      others; of a point there is one draw, itself;
+    * `constant_data`: `mean` and, unless it is a point, `sd` of these normals, `type`, what is hidden in the opponents,
+      and what probes read off the mean, `probe_predicted`, `probe_r2` and so on (`statistics.probes.probed`).
+
+    There are many beliefs, so one asks for some: `arviz.summary(data, coords={"replicate": [0], "opponent": [0]})`.
+
+    Args:
+        run: a run's folder, or what `read` made of it.
+        learner: which arm; the first with such a belief if `None`.
+        evaluation: which; the first if `None`.
+        draws: of z.
+        seed: of the draws.
+
+    Returns:
+        `xarray.DataTree`; `arviz.InferenceData` on ArviZ 0.23.
+
+    Raises:
+        InspectError: if the folder is not a run, or the run is not finished; if no evaluation recorded beliefs, or not
+            the named one; or for a learner without any.
+    """
+    recorded = read(run)
+    if not recorded.latents:
+        raise InspectError(
+            f"{recorded.folder}: got no recorded latent beliefs, expected a TrialEvaluation with posteriors: true"
+        )
+    known = list(recorded.latents)
+    evaluation = known[0] if evaluation is None else evaluation
+    if evaluation not in known:
+        raise InspectError(f"evaluation: got {evaluation}, expected one of {', '.join(known)}")
+    having = believing(recorded.latents[evaluation])
+    learner = having[0] if learner is None else learner
+    if learner not in having:
+        raise InspectError(f"learner: got {learner} without a latent belief, expected one of {', '.join(having)}")
+    here = at_the_end(recorded.latents[evaluation], learner)
+    here = here.assign_coords({dim: here[dim] for dim in here.dims})
+    probed = probed_everywhere(recorded.latents, learner).get(evaluation, xr.Dataset()).drop_vars(TYPE, errors="ignore")
+    facts = here.merge(probed.rename({name: f"probe_{name}" for name in probed}), compat="override")
+    drawn = _latent_draws(here, draws, np.random.default_rng(seed))
+    return tree(recorded, {"posterior": drawn.to_dataset(name="z"), "constant_data": facts}, evaluation=evaluation)
+
+
+def _latent_draws(believed: xr.Dataset, draws: int, rng: np.random.Generator) -> xr.DataArray:
+    """Of every belief, `chain x draw x ...`; a point once."""
+    mean = believed[MEAN].transpose("replicate", "opponent", "episodes", "latent").astype(np.float64)
+    if SD not in believed:
+        return mean.expand_dims(chain=[0], draw=[0])
+    noise = xr.DataArray(rng.standard_normal((1, draws, *mean.shape)), dims=("chain", "draw", *mean.dims))
+    z = mean + believed[SD] * noise
+    return z.transpose("chain", "draw", ...).assign_coords(chain=[0], draw=np.arange(draws))
