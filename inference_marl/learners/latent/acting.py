@@ -171,7 +171,13 @@ class LatentPolicy(Counting, Learner):
         self.trials = Trials(seat, self.replay, self.belief.from_their_beginning)
 
     def _check_seat(self) -> None:
-        who, action = type(self).__name__, self.seat.action
+        who, action, observation = type(self).__name__, self.seat.action, self.seat.observation
+        if self.trained_by == "transitions" and isinstance(observation, Box) and not observation.bounded:
+            raise IncompatibleError(
+                f"got transitions with observations {observation}, expected Discrete or a Box with finite edges, which "
+                "say how large an error is; or another trained_by",
+                key="trained_by",
+            )
         if isinstance(action, Box) and (not action.bounded or len(action.shape) != 1):
             raise IncompatibleError(
                 f"{who} got actions {action}, expected Discrete, or vectors in a Box with finite edges"
@@ -260,7 +266,10 @@ class LatentPolicy(Counting, Learner):
     @local_parameters()
     @torch.no_grad()
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the policy; without `explore` its most probable action, in boxes before it is squashed."""
+        """A draw from the policy; without `explore` its most probable action, in boxes before it is squashed.
+
+        That, too, is left to chance where the policy is given forecasts, which are draws.
+        """
         given = self._shown(obs, memory)
         if explore:
             return Decision(self.actor(given).sample(), memory)

@@ -57,6 +57,8 @@ class TrialModel:
 
         (mean over steps of squared errors - log P(b | s, z)) + kl_weight (mean over tasks of KL(q(z | c) || N(0, I)))
 
+    with -log P(r | s, a, b, z) - log P(s' | s, a, b, z) among the first, if z explains these.
+
     Args:
         drawn: the data.
         seen: its rows, apart.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inference_marl.inference.networks import MLP
 from inference_marl.inference.plates import Plates
 from inference_marl.learners.latent.contexts import Posterior
-from inference_marl.spaces import Discrete, Space
+from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Seat
 
 OF_TASKS = Plates(("replicate", "task", "batch"))
@@ -153,7 +153,8 @@ class OpponentActions(nn.Module):
     @torch.no_grad()
     def actions(self, obs: Tensor, believed: Posterior, draws: int) -> Tensor:
         """Draws of everybody's action, `replicates x tasks x (steps draws) x features`; arguments as for `expected`."""
-        return torch.cat([act.sample() for act in self.expected(obs, believed, draws)], -1)
+        acts = self.expected(obs, believed, draws)
+        return torch.cat([_drawn(space, act) for space, act in zip(self.spaces, acts, strict=True)], -1)
 
     @torch.no_grad()
     def outlook(self, obs: Tensor, believed: Posterior, draws: int) -> Tensor:
@@ -167,8 +168,17 @@ class OpponentActions(nn.Module):
             if isinstance(space, Discrete):
                 found.append(act.probs.unflatten(2, (-1, draws)).mean(3))
             else:
-                found.append(act.sample().unflatten(2, (-1, draws)).flatten(3))
+                found.append(_drawn(space, act).unflatten(2, (-1, draws)).flatten(3))
         return torch.cat(found, -1)
+
+
+def _drawn(space: Space, act: dist.TorchDistribution) -> Tensor:
+    """A draw, as features, of what an opponent does; one beyond the edges of its box is moved there."""
+    value: Tensor = act.sample()
+    if isinstance(space, Box):
+        low, high = (space.encode(edge, value.dtype) for edge in space.edges(value.dtype, value.device))
+        value = value.clamp(low, high)
+    return value
 
 
 class Outcomes(nn.Module):

@@ -75,7 +75,7 @@ class Pearl(LatentPolicy):
     It is also ROMMEO with a latent opponent: the opponent prior is P(b | s, z), and Q has the opponents' actions::
 
         Pearl(trained_by="opponents", actor_reads="forecasts", critic_reads="actions")
-        y = r + gamma (E_b'[min_k Q'_k(s', a', b')] - alpha log pi(a' | s', b'_1, ..., b'_n)),   b' ~ P(b' | s', z)
+        y = r + gamma (min_k E_b'[Q'_k(s', a', b')] - alpha log pi(a' | s', b'_1, ..., b'_n)),   b' ~ P(b' | s', z)
 
     That is Eq. 7 of Tian et al. (2019) with rho := P, so that its KL vanishes. The policy is given several draws of b,
     each of a z of its own, where ROMMEO's pi(a | s, b) is given one. And they are not the draws that it is judged by,
@@ -88,9 +88,9 @@ class Pearl(LatentPolicy):
     Args:
         context: how the belief comes about; `None` for none.
         trained_by: what is to be explained by z, and so trains the encoder: the `critic`'s targets; what the
-            `opponents` do; `both`, with equal weight; or whole `transitions`, what opponents do, what that is worth at
-            once, and what is observed next, as in Zintgraf et al. 2020, 'VariBAD'. Critics see z either way. Without a
-            context, whether P(b | s) is learnt beside.
+            `opponents` do; `both`, with equal weight; or whole `transitions`: what opponents do, the reward, and what
+            is observed next (as in Zintgraf et al. 2020, 'VariBAD', where there are no opponents). Critics see z either
+            way. Without a context, whether P(b | s) is learnt beside.
         actor_reads: what the policy is given: a `draw` of z, which is then a guess that it acts on (Thompson
             sampling); its `moments`, mean and standard deviation, so that it knows how much it knows; or `forecasts`,
             draws of what opponents do, P(b | s, z) (of discrete actions their probabilities).
@@ -103,8 +103,8 @@ class Pearl(LatentPolicy):
         target_entropy: in nats, of a box as if it were [-1, 1]; if `None`, minus half the dimensions of a box, or half
             the entropy of the uniform policy.
         kl_weight: weight of the mean KL over tasks, against the mean squared error, or -log P, over transitions; a
-            number or a schedule over updates. It is in units of squared rewards, so that with `reward_scale` c the
-            same weight means 1/c^2 of it.
+            number or a schedule over updates. Against squared errors it is in units of squared rewards, so that with
+            `reward_scale` c the same weight means 1/c^2 of it; against -log P it has none.
         reward_scale: what rewards are multiplied by in targets.
         opponent_sd: standard deviation of P(b | s, z) in boxes, in units of half the width; learnt if `None`.
         discount: gamma in [0, 1).
