@@ -17,6 +17,8 @@ import inference_marl
 from inference_marl import Experiment, dump, load, resume, run
 from inference_marl.analysis.recorded import read
 from inference_marl.analysis.report.text import report_of
+from inference_marl.config.files import load_any
+from inference_marl.experiment import Suite
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -110,6 +112,20 @@ arms:
 """
 
 
+def few_guards() -> None:
+    """The run of the shipped suite whose beliefs README.md reads, with one arm, and smaller."""
+    sizes = {"replicates": 2, "environments": 4, "collect": 20, "updates": 1, "steps": 40, "record_every": 20}
+    watched = {
+        f"evaluation.{name}.init_args.{key}": value
+        for name in ("interpolated", "extrapolated")
+        for key, value in {"every": 40, "environments": 6}.items()
+    }
+    suite = load_any(ROOT / "experiments" / "guard_calibration.yaml", list((sizes | watched).items()))
+    assert isinstance(suite, Suite)
+    few = suite.runs["few"]
+    run(few.replace(arms={"context": few.arms["context"]}), "runs/guard_calibration", "few", progress=False)
+
+
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # in ArviZ 0.23
 def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -117,6 +133,7 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(inference_marl, "run", short)
     short(load(ROOT / "experiments" / "climbing.yaml"), name="climbing")
+    few_guards()
     played = []
     for block in blocks:
         if "self.opponent_prior" in block:  # in outline
