@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from inference_marl.analysis.recorded import read
 from inference_marl.described import InspectError
 from inference_marl.experiment import Experiment
-from inference_marl.games import Guard, UniformTypes
+from inference_marl.games import Guard, ShellTypes, Types, UniformTypes
 from inference_marl.learners.latent import Pearl
 from inference_marl.learners.scripts import Raiders
 from inference_marl.play import Tasks, TrialEvaluation
@@ -81,6 +83,28 @@ def test_abilities_have_the_games_names_and_places(tmp_path: Path) -> None:
     here = at_the_end(found, "told").transpose("replicate", "opponent", "episodes", "latent", "ability")
     np.testing.assert_array_equal(here["mean"].isel(episodes=1), here["type"])
     assert len(np.unique(here["type"].to_numpy().reshape(10, -1), axis=0)) == 10
+
+
+class Renamed(Guard):
+    """Numbers of a type have other names."""
+
+    def __init__(self, populations: Mapping[str, Types], horizon: int = 2) -> None:
+        super().__init__(populations, horizon=horizon)
+        self.feature_names = tuple(name.upper() for name in self.feature_names)
+
+
+def test_in_another_game_types_and_names_are_those_of_that_game(tmp_path: Path) -> None:
+    """Which has more opponents, so that some are none of the game that is learned."""
+    game, other = Guard({"all": UniformTypes(-0.7, 0.7, 3)}, horizon=2), Renamed({"all": ShellTypes(0.8, 1.0, 5)})
+    tasks = Tasks(population="all", episodes=2, order="in_turn")
+    evaluation = TrialEvaluation(every=4, environments=5, after=(0, 1), posteriors=True, tasks=tasks, game=other)
+    sizes: dict[str, Any] = {"replicates": 2, "environments": 2, "collect": 4, "steps": 4, "record_every": 4}
+    arms = {"it": [pearl("factors"), Raiders()]}
+    made = Experiment(game, arms, tasks=tasks, evaluation=evaluation, beliefs_every=0, **sizes)
+    found = read(run(made, tmp_path)).latents[""]
+    assert found["ability"].to_numpy().tolist() == [name.upper() for name in game.feature_names]
+    types = other.hidden_type(torch.arange(5).expand(2, -1))
+    np.testing.assert_allclose(at_the_end(found, "it")["type"], types, rtol=1e-6)
 
 
 def test_after_an_interruption_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
