@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from torch import Tensor
 
 from inference_marl.analysis.recorded import read
-from inference_marl.described import InspectError
+from inference_marl.config.check import check
+from inference_marl.described import IncompatibleError, InspectError
 from inference_marl.experiment import Experiment
 from inference_marl.games import Guard, ShellTypes, Types, UniformTypes
 from inference_marl.learners.latent import Pearl
@@ -21,6 +23,7 @@ from inference_marl.play import Tasks, TrialEvaluation
 from inference_marl.runs import checksums
 from inference_marl.runs.run import resume
 from inference_marl.statistics.latents import at_the_end, believing
+from inference_marl.types import Game, Trajectory
 from tests.learners.latent.matching import CONTEXTS, SMALL, Homebody, Matching, pearl
 from tests.runs.small_runs import assert_same, complete, cut_after, dataset, run
 
@@ -138,6 +141,20 @@ def test_nothing_else_of_a_run_changes_by_it(tmp_path: Path) -> None:
     assert_same(folder, plain)
     assert not [path for path in plain.iterdir() if path.name.startswith("latent")]
     assert read(plain).latents == {}
+
+
+class Wide(TrialEvaluation):
+    """It keeps what there is no room for."""
+
+    def kept(self, game: Game, played: Trajectory) -> Mapping[str, Tensor]:
+        return {**super().kept(game, played), "width": played.stacked.rewards[0]}
+
+
+def test_what_would_not_be_written_is_refused_before_a_run() -> None:
+    wide = Wide(every=6, tasks=Tasks([0, 1], episodes=2), after=(0, 1), posteriors=True)
+    message = r"^arms\.none\.evaluation\.wide\.kept: got width, expected one of mean, sd, type; return other numbers from `measure`"
+    with pytest.raises(IncompatibleError, match=message):
+        check(experiment(evaluation={"wide": wide}))
 
 
 def test_damage_is_noticed(tmp_path: Path) -> None:
