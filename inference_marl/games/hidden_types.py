@@ -164,7 +164,7 @@ class MixedTypes(Types):
     """
 
     def __init__(self, parts: Sequence[Types]) -> None:
-        if not isinstance(parts, Sequence) or isinstance(parts, str):
+        if not isinstance(parts, Sequence):
             raise ValueError(f"parts: got {type(parts).__name__}, expected a list of populations")
         if not parts:
             raise ValueError("parts: got none, expected at least one population of opponents")

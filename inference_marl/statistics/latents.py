@@ -43,8 +43,8 @@ def check_kept(names: Iterable[str]) -> None:
     for name in names:
         if name not in DIMS:
             raise ValueError(
-                f"kept: got {name}, expected one of {', '.join(DIMS)}; return other numbers from `measure`, and declare "
-                "them in `metrics`"
+                f"kept: got {name}, expected one of {', '.join(DIMS)}; return other numbers from `measure`, and "
+                "declare them in `metrics`"
             )
 
 

@@ -17,7 +17,7 @@ from inference_marl.games import CoinGame, MatrixGame
 from inference_marl.learners import Maddpg, Scripted
 from inference_marl.learners.alignment import RecurrentAlignment
 from inference_marl.play import Collector, Evaluation, GameSimulator, Stranger, Tasks, TrialEvaluation
-from inference_marl.types import Actor, Learner, State, Step
+from inference_marl.types import Actor, Learner, State, Step, Transition
 from tests.learners.latent.matching import Homebody, Matching, pearl, seated
 from tests.runs.small_runs import assert_same, climbing, complete, cut_after, rommeo_q, run
 
@@ -86,9 +86,9 @@ def test_it_remembers_what_opponents_did_to_it(game: Matching) -> None:
     assert (met.ended == met.ended[:, :1, :1]).all() == (type(game) is Matching)
 
 
-def test_stopped_in_the_middle_of_trials_it_goes_on_as_if_nothing_had_happened() -> None:
-    """Somebody else with the same weights goes on with what was saved: as the next replicate, with its own memory."""
-    game = Uneven()
+@pytest.mark.parametrize(("game", "ends"), [(Matching(), {3}), (Uneven(), {3, 4, 9})])
+def test_stopped_in_the_middle_of_trials_it_goes_on_as_if_nothing_had_happened(game: Matching, ends: set[int]) -> None:
+    """So does somebody else with the same weights: as the next replicate, with what was saved of its own memory."""
 
     def playing(strange: bool = True) -> Collector:
         actors = seated(remembering(), game)
@@ -111,12 +111,13 @@ def test_stopped_in_the_middle_of_trials_it_goes_on_as_if_nothing_had_happened()
     stopped, expected = one.state_dict(), swapped.state_dict()
     assert stopped["memories"][0]
     torch.testing.assert_close(stopped["memories"], expected["memories"])
-    other.load_state_dict(stopped)
-    played, again, theirs = map(goes_on, (one, other, swapped))
-    assert {int(each) for each in played.ended.sum(0).unique()} == {3, 4, 9}
-    for name in ("actions", "rewards"):
-        torch.testing.assert_close(getattr(again, name), getattr(played, name), rtol=0, atol=0)
-        torch.testing.assert_close(getattr(again, name), getattr(theirs, name))
+    played, theirs = goes_on(one), goes_on(swapped)
+    assert {int(each) for each in played.ended.sum(0).unique()} == ends
+    torch.testing.assert_close((played.actions, played.rewards), (theirs.actions, theirs.rewards))
+    for each in (one, other):
+        each.load_state_dict(stopped)
+        again = goes_on(each)
+        torch.testing.assert_close((again.actions, again.rewards), (played.actions, played.rewards), rtol=0, atol=0)
 
 
 def test_a_run_that_is_resumed_meets_the_same_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

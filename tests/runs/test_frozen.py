@@ -238,7 +238,7 @@ def test_what_is_not_there_is_refused(arguments: dict[str, Any], message: str, t
     folder = run(climbing(), tmp_path)
     with pytest.raises(ValueError, match=message):
         Frozen(str(folder), **arguments)
-    with pytest.raises(ValueError, match=r"^run: got .*nowhere, where .* expected the folder of a run, as seen from the "):
+    with pytest.raises(ValueError, match=r"^run: got .*, expected the folder of a run, as seen from the working"):
         Frozen(str(tmp_path / "nowhere"))
 
 

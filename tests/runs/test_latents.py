@@ -152,7 +152,7 @@ class Wide(TrialEvaluation):
 
 def test_what_would_not_be_written_is_refused_before_a_run() -> None:
     wide = Wide(every=6, tasks=Tasks([0, 1], episodes=2), after=(0, 1), posteriors=True)
-    message = r"^arms\.none\.evaluation\.wide\.kept: got width, expected one of mean, sd, type; return other numbers from `measure`"
+    message = r"^arms\.none\.evaluation\.wide\.kept: got width, expected one of mean, sd, type; return other numbers"
     with pytest.raises(IncompatibleError, match=message):
         check(experiment(evaluation={"wide": wide}))
 
