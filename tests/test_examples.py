@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import inference_marl
 from inference_marl import Experiment, dump, load, resume, run
 from inference_marl.analysis.recorded import read
 from inference_marl.analysis.report.text import report_of
+from inference_marl.config.files import build
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -110,6 +112,19 @@ arms:
 """
 
 
+def few_guards() -> None:
+    """The run of a shipped suite whose beliefs README.md reads, with that arm alone, and smaller."""
+    suite = yaml.safe_load((ROOT / "experiments" / "guard_calibration.yaml").read_text())
+    for watched in suite["evaluation"].values():
+        watched["init_args"] |= {"every": 40, "environments": 6}
+    sizes = {"replicates": 2, "environments": 4, "updates": 1, "steps": 40}
+    arms = {"context": suite["arms"]["context"]}
+    arms["context"][0]["init_args"] |= {"hidden": [8], "batch": 4, "tasks_per_update": 2}
+    settings = {name: value for name, value in suite.items() if name not in ("runs", "show")}
+    few = build(settings | suite["runs"]["few"] | sizes | {"arms": arms})
+    run(few, "runs/guard_calibration", "few", progress=False)
+
+
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # in ArviZ 0.23
 def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -117,6 +132,7 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(inference_marl, "run", short)
     short(load(ROOT / "experiments" / "climbing.yaml"), name="climbing")
+    few_guards()
     played = []
     for block in blocks:
         if "self.opponent_prior" in block:  # in outline

@@ -16,6 +16,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.inference.conditional import local_parameters
 from inference_marl.inference.failures import NonFiniteError
 from inference_marl.play import Collector, simulate, update
+from inference_marl.statistics.latents import check_kept
 from inference_marl.types import Actor, check_belief_names, check_declared, is_belief, kept_streams, seed_streams
 
 _PASSED: WeakSet[Experiment] = WeakSet()
@@ -63,7 +64,8 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
     """Play as much as is collected at once, learn from it, ask for beliefs, and play a step of every evaluation.
 
     Raises:
-        ValueError: if a loss is not finite, or an actor reports a metric that it does not declare.
+        ValueError: if a loss is not finite, an actor or an evaluation reports a metric that it does not declare, or an
+            evaluation keeps what there is no room for.
     """
     shape = (actors[0].seat.replicates, experiment.environments)
     with closing(simulate(experiment.game, *shape, dtype=experiment.dtype, seed=experiment.seed)) as simulator:
@@ -84,4 +86,4 @@ def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
             played = evaluation.play(experiment.game, evaluation.seated(actors), steps=1)
             declared = evaluation.declared(experiment.game)
             check_declared(evaluation.measure(played), [metric.name for metric in declared])
-            evaluation.kept(experiment.game, played)
+            check_kept(evaluation.kept(experiment.game, played))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from inference_marl.described import Count, Described, NotNegative, Positive, Whole, within
+from inference_marl.described import Count, Described, NotNegative, Positive, Whole, brief, within
 from inference_marl.games.tables import numbers
 
 Point = npt.NDArray[np.float64]
@@ -160,12 +160,17 @@ class MixedTypes(Types):
         parts: populations of their own, with their own seeds.
 
     Raises:
-        ValueError: if there are no parts.
+        ValueError: if they are no list of populations, or there are none.
     """
 
     def __init__(self, parts: Sequence[Types]) -> None:
+        if not isinstance(parts, Sequence):
+            raise ValueError(f"parts: got {type(parts).__name__}, expected a list of populations")
         if not parts:
             raise ValueError("parts: got none, expected at least one population of opponents")
+        for number, part in enumerate(parts):
+            if not isinstance(part, Types):
+                raise ValueError(f"parts[{number}]: got {brief(part)}, expected a population such as UniformTypes")
         self.parts, self.count = parts, sum(part.count for part in parts)
 
     def table(self, features: int, replicates: int, name: str) -> Table:

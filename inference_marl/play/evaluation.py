@@ -160,7 +160,8 @@ class Evaluation(Described):
     def kept(self, game: Game, played: Trajectory) -> Mapping[str, Tensor]:
         """What is recorded of what was played as it is, beside metrics, by name: `replicates x ...`.
 
-        Nothing by default. Names and dimensions are those of `statistics.latents.DIMS`.
+        Nothing by default. Names and dimensions are those of `statistics.latents.DIMS`; others are refused before a
+        run.
         """
         return {}
 

@@ -15,7 +15,6 @@ from inference_marl.play.collector import Collector
 from inference_marl.play.evaluation import Evaluation
 from inference_marl.spaces import Discrete, Space
 from inference_marl.statistics.adaptation import (
-    BELIEF_SD,
     COVERAGE,
     DRAWS,
     SCORE,
@@ -37,6 +36,7 @@ from inference_marl.types import (
     Game,
     Metric,
     Trajectory,
+    Transition,
     kept_streams,
     numbered,
     seed_streams,
@@ -125,15 +125,21 @@ class TrialEvaluation(Evaluation):
         return super().play(game, actors, steps or episodes * ((self.game or game).horizon or 1))
 
     def watch(self, collector: Collector, steps: int) -> Trajectory:
-        """Let them play so many steps; what was believed, and how good forecasts were, is added to `infos`."""
+        """Let them play so many steps; what was believed, and how good forecasts were, is added to `infos`.
+
+        Without `forecasts` that is what was believed when an episode began last, in any environment.
+        """
         if not (self.forecasts or self.posteriors):
             return super().watch(collector, steps)
-        actor, played, begun = collector.actors[self.seat], [], None
+        actor, begun = collector.actors[self.seat], None
+        played: list[Transition] = []
+        believed: Mapping[str, Tensor] = {}
         for number in range(steps):
             obs = collector.observe().obs[self.seat]
-            with torch.no_grad(), kept_streams(actor.seat.device):  # play goes on as without these draws
-                seed_streams(int(np.random.SeedSequence([self.seed, 2, number]).generate_state(1)[0]), obs.device)
-                believed = actor.beliefs(obs, collector.memories[self.seat], DRAWS)
+            if self.forecasts or not played or bool(played[-1].ended.any()):
+                with torch.no_grad(), kept_streams(actor.seat.device):  # play goes on as without these draws
+                    seed_streams(int(np.random.SeedSequence([self.seed, 2, number]).generate_state(1)[0]), obs.device)
+                    believed = actor.beliefs(obs, collector.memories[self.seat], DRAWS)
             newest = collector.collect()
             begun = newest.memories if begun is None else begun
             step, infos = newest.steps[0], list(newest.steps[0].infos)
@@ -194,9 +200,9 @@ def judged(believed: Mapping[str, Tensor], step: Experience) -> dict[str, Tensor
         step: the step as it sees it.
 
     Returns:
-        Nothing without an opponent model, but for the width of the belief, if that is said.
+        Nothing without an opponent model, but for the width of the belief about who the opponents are, if it has one.
     """
-    found = {WIDTH: believed[BELIEF_SD.name]} if BELIEF_SD.name in believed else {}
+    found = {WIDTH: believed[LATENT_SD].mean(-1)} if LATENT_SD in believed else {}
     spaces = step.seat.opponent_actions
     names = numbered("opponent_model", len(spaces))
     if any(name not in believed for name in names):

@@ -54,7 +54,10 @@ class Frozen(Actor):
         self.run, self.agent, self.explore = run, agent, explore
         spec = Path(run) / SPEC
         if not spec.is_file():
-            raise ValueError(f"run: got {run}, where there is no spec.yaml, expected the folder of a run")
+            raise ValueError(
+                f"run: got {run}, where there is no spec.yaml, expected the folder of a run, as seen from the working "
+                "directory; run the experiment that makes it first"
+            )
         experiment = _experiment(spec, spec.read_bytes())
         known = list(experiment.arms)
         if arm not in known and (arm is not None or len(known) > 1):

@@ -35,7 +35,7 @@ BELIEF_SD = Metric(
     "when a record is made; just after a trial it is that of the prior.",
     tabulated=False,
 )
-"""Which a learner may declare, and say in its `beliefs`, to have it measured by episodes."""
+"""Which a learner with a latent belief may declare, and say in its `beliefs`."""
 
 
 def return_after(number: int) -> Metric:

@@ -11,6 +11,8 @@ Learners with fewer coordinates than others are padded, and those without a beli
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import xarray as xr
 
 LATENT = "latent"
@@ -30,6 +32,20 @@ ATTRIBUTES = {
     SD: {"long_name": "standard deviation of z"},
     TYPE: {"long_name": "hidden type of the opponents"},
 }
+
+
+def check_kept(names: Iterable[str]) -> None:
+    """Refuse names of what an evaluation keeps, as returned by `Evaluation.kept`, that are none of `DIMS`.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    for name in names:
+        if name not in DIMS:
+            raise ValueError(
+                f"kept: got {name}, expected one of {', '.join(DIMS)}; return other numbers from `measure`, and "
+                "declare them in `metrics`"
+            )
 
 
 def believing(latents: xr.Dataset) -> list[str]:

@@ -139,10 +139,13 @@ def probed(known: xr.Dataset, tested: xr.Dataset) -> xr.Dataset | None:
         * `type`: the true numbers.
 
         `interval_...` and `coverage` are missing if beliefs are points, and all of it (`None`) if no types are known,
-        or no number of episodes is that of both.
+        types of the two do not consist of the same numbers, as in different games, or no number of episodes is that of
+        both.
     """
     numbers = sorted(set(tested["episodes"].to_numpy().tolist()) & set(known["episodes"].to_numpy().tolist()))
     if TYPE not in known or TYPE not in tested or not numbers:
+        return None
+    if not np.array_equal(known["ability"], tested["ability"]):
         return None
     known, tested = known.sel(episodes=numbers), tested.sel(episodes=numbers)
     each = [_of_replicate(*(_arrays(data, at) for data in (known, tested))) for at in range(known.sizes["replicate"])]
@@ -162,7 +165,8 @@ def probed_everywhere(latents: Mapping[str, xr.Dataset], learner: str) -> dict[s
         learner: its name.
 
     Returns:
-        By evaluation; without those in which it has no belief, or no types are known.
+        By evaluation; without those in which it has no belief, or no types are known, or types consist of other numbers
+        than those of the first one.
     """
     believed = {name: at_the_end(each, learner) for name, each in latents.items() if learner in believing(each)}
     known = next((each for each in believed.values() if TYPE in each), None)

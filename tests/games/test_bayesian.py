@@ -222,6 +222,11 @@ def test_refuses_populations(populations: Any, message: str) -> None:
         (lambda: ListedTypes([[0.5], [0.5, 1]]), "points: got 2 entries"),
         (lambda: ListedTypes([]), "points: got"),
         (lambda: MixedTypes([]), "parts: got none, expected at least one population"),
+        (
+            lambda: MixedTypes([UniformTypes(0, 1, 2), 3]),
+            r"parts\[1\]: got 3, expected a population such as UniformTypes$",
+        ),
+        (lambda: MixedTypes(UniformTypes(0, 1, 2)), "parts: got UniformTypes, expected a list of populations$"),
     ],
 )
 def test_refuses_types(make: Any, message: str) -> None:

@@ -17,7 +17,7 @@ from inference_marl.games import CoinGame, MatrixGame
 from inference_marl.learners import Maddpg, Scripted
 from inference_marl.learners.alignment import RecurrentAlignment
 from inference_marl.play import Collector, Evaluation, GameSimulator, Stranger, Tasks, TrialEvaluation
-from inference_marl.types import Actor, Learner, State, Step
+from inference_marl.types import Actor, Learner, State, Step, Transition
 from tests.learners.latent.matching import Homebody, Matching, pearl, seated
 from tests.runs.small_runs import assert_same, climbing, complete, cut_after, rommeo_q, run
 
@@ -86,24 +86,38 @@ def test_it_remembers_what_opponents_did_to_it(game: Matching) -> None:
     assert (met.ended == met.ended[:, :1, :1]).all() == (type(game) is Matching)
 
 
-def test_stopped_in_the_middle_of_trials_it_goes_on_as_if_nothing_had_happened() -> None:
-    game = Uneven()
-    actors = Evaluation(every=1, environments=4, seats={0: Stranger()}).seated(seated(remembering(), game))
+@pytest.mark.parametrize(("game", "ends"), [(Matching(), {3}), (Uneven(), {3, 4, 9})])
+def test_stopped_in_the_middle_of_trials_it_goes_on_as_if_nothing_had_happened(game: Matching, ends: set[int]) -> None:
+    """So does somebody else with the same weights: as the next replicate, with what was saved of its own memory."""
 
-    def playing() -> Collector:
+    def playing(strange: bool = True) -> Collector:
+        actors = seated(remembering(), game)
+        if strange:
+            actors = Evaluation(every=1, environments=4, seats={0: Stranger()}).seated(actors)
+        else:
+            with torch.no_grad():
+                for value in actors[0].parameters():
+                    value.copy_(value.roll(-1, 0))
         return Collector(GameSimulator(game, 3, 4, dtype=torch.float64), actors, False, Tasks([0, 1], episodes=2))
 
-    one, other = playing(), playing()
-    one.collect(4)
-    stopped = one.state_dict()
-    torch.manual_seed(1)
-    played = one.collect(9).stacked
-    assert {int(each) for each in played.ended.sum(0).unique()} == {3, 4, 9}
-    other.load_state_dict(stopped)
-    torch.manual_seed(1)
-    again = other.collect(9).stacked
-    for mine, theirs in zip((*played.actions, played.rewards), (*again.actions, again.rewards), strict=True):
-        assert torch.equal(mine, theirs)
+    def goes_on(collector: Collector) -> Transition:
+        torch.manual_seed(1)
+        return collector.collect(9).stacked
+
+    one, other, swapped = playing(), playing(), playing(strange=False)
+    for each in (one, swapped):
+        torch.manual_seed(0)
+        each.collect(4)
+    stopped, expected = one.state_dict(), swapped.state_dict()
+    assert stopped["memories"][0]
+    torch.testing.assert_close(stopped["memories"], expected["memories"])
+    played, theirs = goes_on(one), goes_on(swapped)
+    assert {int(each) for each in played.ended.sum(0).unique()} == ends
+    torch.testing.assert_close((played.actions, played.rewards), (theirs.actions, theirs.rewards))
+    for each in (one, other):
+        each.load_state_dict(stopped)
+        again = goes_on(each)
+        torch.testing.assert_close((again.actions, again.rewards), (played.actions, played.rewards), rtol=0, atol=0)
 
 
 def test_a_run_that_is_resumed_meets_the_same_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

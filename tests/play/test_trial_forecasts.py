@@ -20,8 +20,8 @@ from inference_marl.games import MatrixGame
 from inference_marl.learners import Stationary
 from inference_marl.play import Stranger, Tasks, TrialEvaluation
 from inference_marl.play.trials import judged
-from inference_marl.statistics.adaptation import BELIEF_SD, DRAWS, NOMINAL
-from inference_marl.types import Actor, Experience, Memory, Start, seed_streams
+from inference_marl.statistics.adaptation import DRAWS, NOMINAL
+from inference_marl.types import LATENT_SD, Actor, Experience, Memory, Start, seed_streams
 from tests.learners.boxes import ThreeBoxes
 from tests.learners.latent.matching import E, Homebody, Matching, R, pearl, seated
 from tests.runs.small_runs import dataset, run
@@ -49,7 +49,6 @@ class Foreseeing(Actor):
     """
 
     reads_task = True
-    metrics = (BELIEF_SD,)
 
     def __init__(self, sd: float = 0.3) -> None:
         self.sd = sd
@@ -64,7 +63,8 @@ class Foreseeing(Actor):
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
         home = memory["home"].unsqueeze(2).expand(-1, -1, draws, -1)
         expected = (home + self.sd * torch.randn_like(home)).clamp(-2, 2)
-        return {"opponent_model": expected, BELIEF_SD.name: torch.full(obs.shape[:2], self.sd)}
+        widths = torch.tensor([0.5 * self.sd, 1.5 * self.sd]).expand(*obs.shape[:2], 2)
+        return {"opponent_model": expected, LATENT_SD: widths}
 
 
 def found(actor: Actor, **changes: Any) -> Mapping[str, Tensor]:
@@ -193,8 +193,8 @@ def test_a_stranger_says_what_it_believes() -> None:
             return {"home": torch.zeros(*start.episode.shape, 1)}
 
         def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-            number = torch.arange(R).view(-1, 1).expand(obs.shape[:2])
-            return {**super().beliefs(obs, memory, draws), BELIEF_SD.name: number.to(obs)}
+            number = torch.arange(R).view(-1, 1, 1).expand(*obs.shape[:2], 1)
+            return {**super().beliefs(obs, memory, draws), LATENT_SD: number.to(obs)}
 
     own, foreign = (found(OfReplicate(), seats=seats)["posterior_sd_after_0"] for seats in ({}, {0: Stranger()}))
     assert (own.tolist(), foreign.tolist()) == ([0, 1, 2], [1, 2, 0])

@@ -16,6 +16,7 @@ from inference_marl.experiment import Experiment
 from inference_marl.play import Stranger, Tasks, TrialEvaluation
 from inference_marl.types import Actor, Experience, Memory, Start, Trajectory, seed_streams
 from tests.learners.latent.matching import HORIZON, Homebody, Matching, R, pearl
+from tests.play.test_stranger import Uneven
 
 
 def trials(**changes: Any) -> TrialEvaluation:
@@ -50,15 +51,15 @@ class Counting(Actor):
         return {"latent_mean": mean, "latent_sd": 1 / (1 + mean.square())}
 
 
-def played(actor: Actor, **changes: Any) -> tuple[TrialEvaluation, Trajectory]:
-    evaluation, game = trials(**changes), Matching()
+def played(actor: Actor, game: Matching | None = None, **changes: Any) -> tuple[TrialEvaluation, Trajectory]:
+    evaluation, game = trials(**changes), game or Matching()
     seed_streams(0, torch.device("cpu"))
     actors = Experiment(game, {"it": [actor, Homebody()]}, replicates=R, environments=2).bind("it")
     return evaluation, evaluation.play(game, evaluation.seated(actors))
 
 
 def kept(actor: Actor, game: Matching | None = None, **changes: Any) -> Mapping[str, Tensor]:
-    evaluation, trajectory = played(actor, **changes)
+    evaluation, trajectory = played(actor, game, **changes)
     return evaluation.kept(game or Matching(), trajectory)
 
 
@@ -120,6 +121,26 @@ def test_beside_forecasts_it_is_the_same_belief() -> None:
     assert all(torch.equal(value, both[name]) for name, value in alone.items())
     assert (both["sd"][:, :, 0] == 1).all()
     assert (both["sd"][:, :, 1] < 1).all()
+
+
+@pytest.mark.parametrize(("game", "asked"), [(Matching(), 3), (Uneven(), 9)])
+def test_it_is_asked_where_an_episode_begins_and_no_more(game: Matching, asked: int) -> None:
+    """In any environment; what is kept is the same as of who is asked at every step, for its forecasts."""
+    times = {False: 0, True: 0}
+
+    class Asked(Counting):
+        def __init__(self, forecasts: bool) -> None:
+            self.forecasts = forecasts
+
+        def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
+            times[self.forecasts] += 1
+            return super().beliefs(obs, memory, draws)
+
+    rare, often = (kept(Asked(forecasts), game, forecasts=forecasts) for forecasts in times)
+    assert times == {False: asked, True: 3 * HORIZON}
+    assert set(rare) == {"mean", "sd", "type"}
+    for name, value in rare.items():
+        torch.testing.assert_close(value, often[name], rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_strangers_belief_is_its_own() -> None:

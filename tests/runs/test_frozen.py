@@ -22,10 +22,11 @@ from inference_marl.described import IncompatibleError
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, Rendezvous, Spread
 from inference_marl.learners import Maddpg, Stationary
-from inference_marl.play import Evaluation
+from inference_marl.play import Evaluation, Tasks, TrialEvaluation
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.run import resume
 from inference_marl.types import Actor, Learner, Start
+from tests.learners.latent.matching import Homebody, Matching, pearl
 from tests.runs.small_runs import Alternating, assert_same, climbing, complete, cut_after, rommeo_ac, rommeo_q, run
 
 CPU = torch.device("cpu")
@@ -76,6 +77,20 @@ def test_it_plays_as_its_learner_did_at_the_end(arm: Any, game: Any, tmp_path: P
         assert {"policy"} <= mine.keys() <= theirs.keys()
         if "policy" in theirs and not game.action_spaces[index].event_shape:
             assert torch.equal(mine["policy"], theirs["policy"])
+
+
+def test_its_belief_is_judged_as_that_of_its_learner(tmp_path: Path) -> None:
+    """Forecasts and how wide the belief is, in the same evaluation at the end of its training."""
+    tasks = Tasks([0, 1], episodes=2)
+    watched = TrialEvaluation(every=6, environments=4, after=[0, 1], forecasts=True, tasks=tasks)
+    settings: dict[str, Any] = {"tasks": tasks, "steps": 6, "collect": 6, "evaluation": watched}
+    trained = small([pearl(trained_by="opponents"), Homebody()], Matching(), **settings)
+    folder = run(trained, tmp_path)
+    frozen = run(trained.replace(arms={"a": [Frozen(str(folder)), Homebody()]}), tmp_path, "frozen")
+    mine, theirs = (read(each).metrics.isel(step=-1) for each in (frozen, folder))
+    for name in ("posterior_sd_after_0", "posterior_sd_after_1", "forecast_score_after_1"):
+        assert mine[name].notnull().all()
+        assert (mine[name] == theirs[name]).all()
 
 
 @pytest.mark.parametrize("replicates", [2, 3, 8])
@@ -223,7 +238,7 @@ def test_what_is_not_there_is_refused(arguments: dict[str, Any], message: str, t
     folder = run(climbing(), tmp_path)
     with pytest.raises(ValueError, match=message):
         Frozen(str(folder), **arguments)
-    with pytest.raises(ValueError, match=r"^run: got .*nowhere, where there is no spec.yaml, expected the folder"):
+    with pytest.raises(ValueError, match=r"^run: got .*, expected the folder of a run, as seen from the working"):
         Frozen(str(tmp_path / "nowhere"))
 
 

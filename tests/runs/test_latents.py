@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from torch import Tensor
 
 from inference_marl.analysis.recorded import read
-from inference_marl.described import InspectError
+from inference_marl.config.check import check
+from inference_marl.described import IncompatibleError, InspectError
 from inference_marl.experiment import Experiment
-from inference_marl.games import Guard, UniformTypes
+from inference_marl.games import Guard, ShellTypes, Types, UniformTypes
 from inference_marl.learners.latent import Pearl
 from inference_marl.learners.scripts import Raiders
 from inference_marl.play import Tasks, TrialEvaluation
 from inference_marl.runs import checksums
 from inference_marl.runs.run import resume
 from inference_marl.statistics.latents import at_the_end, believing
+from inference_marl.types import Game, Trajectory
 from tests.learners.latent.matching import CONTEXTS, SMALL, Homebody, Matching, pearl
 from tests.runs.small_runs import assert_same, complete, cut_after, dataset, run
 
@@ -83,6 +88,28 @@ def test_abilities_have_the_games_names_and_places(tmp_path: Path) -> None:
     assert len(np.unique(here["type"].to_numpy().reshape(10, -1), axis=0)) == 10
 
 
+class Renamed(Guard):
+    """Numbers of a type have other names."""
+
+    def __init__(self, populations: Mapping[str, Types], horizon: int = 2) -> None:
+        super().__init__(populations, horizon=horizon)
+        self.feature_names = tuple(name.upper() for name in self.feature_names)
+
+
+def test_in_another_game_types_and_names_are_those_of_that_game(tmp_path: Path) -> None:
+    """Which has more opponents, so that some are none of the game that is learned."""
+    game, other = Guard({"all": UniformTypes(-0.7, 0.7, 3)}, horizon=2), Renamed({"all": ShellTypes(0.8, 1.0, 5)})
+    tasks = Tasks(population="all", episodes=2, order="in_turn")
+    evaluation = TrialEvaluation(every=4, environments=5, after=(0, 1), posteriors=True, tasks=tasks, game=other)
+    sizes: dict[str, Any] = {"replicates": 2, "environments": 2, "collect": 4, "steps": 4, "record_every": 4}
+    arms = {"it": [pearl("factors"), Raiders()]}
+    made = Experiment(game, arms, tasks=tasks, evaluation=evaluation, beliefs_every=0, **sizes)
+    found = read(run(made, tmp_path)).latents[""]
+    assert found["ability"].to_numpy().tolist() == [name.upper() for name in game.feature_names]
+    types = other.hidden_type(torch.arange(5).expand(2, -1))
+    np.testing.assert_allclose(at_the_end(found, "it")["type"], types, rtol=1e-6)
+
+
 def test_after_an_interruption_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = experiment(arms={"factors": [pearl("factors"), Homebody()]}, record_actions=False)
     whole = run(made, tmp_path, "whole")
@@ -114,6 +141,20 @@ def test_nothing_else_of_a_run_changes_by_it(tmp_path: Path) -> None:
     assert_same(folder, plain)
     assert not [path for path in plain.iterdir() if path.name.startswith("latent")]
     assert read(plain).latents == {}
+
+
+class Wide(TrialEvaluation):
+    """It keeps what there is no room for."""
+
+    def kept(self, game: Game, played: Trajectory) -> Mapping[str, Tensor]:
+        return {**super().kept(game, played), "width": played.stacked.rewards[0]}
+
+
+def test_what_would_not_be_written_is_refused_before_a_run() -> None:
+    wide = Wide(every=6, tasks=Tasks([0, 1], episodes=2), after=(0, 1), posteriors=True)
+    message = r"^arms\.none\.evaluation\.wide\.kept: got width, expected one of mean, sd, type; return other numbers"
+    with pytest.raises(IncompatibleError, match=message):
+        check(experiment(evaluation={"wide": wide}))
 
 
 def test_damage_is_noticed(tmp_path: Path) -> None:

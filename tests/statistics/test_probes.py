@@ -155,6 +155,16 @@ def test_points_have_no_intervals_and_unknown_types_no_probes() -> None:
     assert lost["r2"].notnull().all(["episodes", "ability"]).values.tolist() == [True, False]
 
 
+def test_who_has_another_kind_of_type_is_not_probed() -> None:
+    """One with fewer numbers, or with others, as in an evaluation that has a game of its own."""
+    own = latents()
+    fewer, other = own.isel(ability=[0]), own.assign_coords(ability=["fire", "earth"])
+    for each in (fewer, other, own.drop_vars("ability").isel(ability=[0])):
+        assert list(probed_everywhere({"new": own, "other": each, "far": own}, "it")) == ["new", "far"]
+    later = own.assign_coords(step=[16])
+    assert list(probed_everywhere({"new": own, "later": later}, "it")) == ["new", "later"]
+
+
 def test_everywhere_is_the_first_evaluation_and_its_others() -> None:
     both = {"new": latents(0), "far": latents(1)}
     found = probed_everywhere(both, "it")

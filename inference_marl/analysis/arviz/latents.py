@@ -49,7 +49,8 @@ def latent_posterior(
     recorded = read(run)
     if not recorded.latents:
         raise InspectError(
-            f"{recorded.folder}: got no recorded latent beliefs, expected a TrialEvaluation with posteriors: true"
+            f"{recorded.folder}: got no recorded latent beliefs, expected a TrialEvaluation with posteriors: true, and "
+            "a learner that believes something of its opponents, such as Pearl with a context"
         )
     known = list(recorded.latents)
     evaluation = known[0] if evaluation is None else evaluation

@@ -48,7 +48,12 @@ def knows(found: Probed) -> Section | None:
 
 def _elsewhere(found: Probed, first: str) -> str:
     others = list(dict.fromkeys(name for each in found.values() for name in each if name != first))
-    return f"; {_listed(others)} ones are scored by probes that are fitted to all {first} ones" if others else ""
+    if not others:
+        return ""
+    return (
+        f"; {_listed(others)} ones are scored by probes that are fitted to all {first} ones but those that they are "
+        "scored on, if some are the same"
+    )
 
 
 def sure(found: Probed) -> Section | None:
