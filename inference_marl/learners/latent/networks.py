@@ -38,11 +38,11 @@ def repeated(values: Tensor, times: int) -> Tensor:
 
 
 class Twins(nn.Module):
-    """Two critics Q(s, a, c) of what is observed, done, and given beside; of discrete actions, tables over them.
+    """Two critics Q(s, a, c), c being a belief or the opponents' actions; of discrete actions, tables over them.
 
     Args:
         seat: whose.
-        features: of what is given beside: of what is believed, or opponents' actions.
+        features: of c.
         hidden: widths of their hidden layers.
     """
 
@@ -58,7 +58,7 @@ class Twins(nn.Module):
 
         Args:
             obs: encoded, `replicates x tasks x steps x features`.
-            given: `replicates x tasks x (steps or 1) x features`.
+            given: c, `replicates x tasks x (steps or 1) x features`.
             action: encoded, as `obs`.
         """
         if not self.discrete and action is not None:
@@ -81,7 +81,7 @@ class Twins(nn.Module):
 
 
 class StateValue(nn.Module):
-    """V(s, c) of what is observed and given beside.
+    """V(s, c), c being a belief.
 
     Args:
         seat, features, hidden: see `Twins`.

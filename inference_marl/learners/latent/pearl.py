@@ -78,8 +78,8 @@ class Pearl(LatentPolicy):
         y = r + gamma (min_k E_b'[Q'_k(s', a', b')] - alpha log pi(a' | s', b'_1, ..., b'_n)),   b' ~ P(b' | s', z)
 
     That is Eq. 7 of Tian et al. (2019) with rho := P, so that its KL vanishes. The policy is given several draws of b,
-    each of a z of its own, where ROMMEO's pi(a | s, b) is given one. And they are not the draws that it is judged by,
-    as in ROMMEO, since then it would learn to trust them.
+    each of a z of its own, where ROMMEO's pi(a | s, b) is given one; and further draws judge what it does, where
+    ROMMEO judges it by the one that it was given, so that it learns to trust that.
 
     Departures from PEARL, which `published` comes closest to: the policy's outputs are not regularised; one Adam moves
     critics and encoder; the KL's weight is of a mean over tasks, where the code sums over them; the context has the
