@@ -47,10 +47,16 @@ OPPONENT_NLL = Metric(
 )
 TEMPERATURE = Metric("temperature", bounds=POSITIVE, meaning="Weight of the policy's entropy.", tabulated=False)
 FITTED_STEPS = Metric(
-    "fitted_steps", bounds=POSITIVE, meaning="Transitions that an update learns from.", tabulated=False
+    "fitted_steps",
+    "transitions learned from",
+    bounds=POSITIVE,
+    meaning="Transitions that an update learns from, in each replicate.",
 )
 ENCODED_STEPS = Metric(
-    "encoded_steps", bounds=POSITIVE, meaning="Transitions that an update reads as context.", tabulated=False
+    "encoded_steps",
+    "transitions read as context",
+    bounds=POSITIVE,
+    meaning="Transitions that an update reads as context, in each replicate.",
 )
 
 
