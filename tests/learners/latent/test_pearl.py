@@ -54,11 +54,11 @@ LEARNERS = {
         lambda: pearl(trained_by="opponents", actor_reads="moments", temperature=Linear(0.5, 0.1, 3)),
     ),
     "Pearl, of forecasts": (
-        "any",
+        "box",
         lambda: pearl(trained_by="opponents", actor_reads="forecasts", critic_reads="actions", forecasts=3),
     ),
     "Pearl, of transitions": ("any", lambda: pearl(trained_by="transitions", actor_reads="moments")),
-    "Pearl, with a value": ("any", lambda: pearl(bootstrap="value")),
+    "Pearl, with a value": ("any", lambda: pearl(bootstrap="value", actor_reads="moments")),
     "Pearl, recurrent": ("any", lambda: pearl("recurrent", trained_by="both", renewed="step", opponent_sd=0.3)),
     "Pearl, recurrent, by episode": ("any", lambda: pearl("recurrent, some steps", max_gradient_norm=1.0)),
 }
