@@ -83,30 +83,29 @@ def gradients(learner: Any, loss: Tensor) -> list[Tensor]:
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
+def assert_as_by_hand(learner: Any, model: TrialModel) -> None:
+    """The learner's loss and its gradients are those written by hand."""
+    found = []
+    for loss in (by_pyro, by_hand):
+        torch.manual_seed(5)
+        value = loss(learner, model)
+        found.append([value.detach(), *gradients(learner, value)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("trained_by", ["critic", "opponents", "both", "transitions"])
 @pytest.mark.parametrize("critic_reads", ["draw", "moments"])
 @pytest.mark.parametrize("context", ["none", "factors", "recurrent", "recurrent, some steps", "told"])
 def test_the_loss_is_the_one_written_by_hand(context: str, trained_by: Any, critic_reads: Any) -> None:
     learner, model = model_of(context, trained_by=trained_by, critic_reads=critic_reads, kl_weight=0.3)
-    found = []
-    for loss in (by_pyro, by_hand):
-        torch.manual_seed(5)
-        value = loss(learner, model)
-        found.append([value.detach(), *gradients(learner, value)])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+    assert_as_by_hand(learner, model)
 
 
 @pytest.mark.parametrize("context", ["none", "factors"])
 def test_the_loss_of_critics_of_actions_is_the_one_written_by_hand(context: str) -> None:
     learner, model = model_of(context, trained_by="opponents", critic_reads="actions", kl_weight=0.3)
-    found = []
-    for loss in (by_pyro, by_hand):
-        torch.manual_seed(5)
-        value = loss(learner, model)
-        found.append([value.detach(), *gradients(learner, value)])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+    assert_as_by_hand(learner, model)
 
 
 def test_a_context_that_explains_itself_has_its_elbo() -> None:
