@@ -27,16 +27,6 @@ DRAWS, TAIL = 39, 2
 NOMINAL = (DRAWS + 1 - 2 * TAIL) / (DRAWS + 1)
 """How often that interval contains what a calibrated belief forecasts: 0.9 (see `calibration`)."""
 
-BELIEF_SD = Metric(
-    "belief_sd",
-    "width of the belief where the agents are",
-    bounds=POSITIVE,
-    meaning="Mean standard deviation of the coordinates of what is believed of the opponents, where the agents are "
-    "when a record is made; just after a trial it is that of the prior.",
-    tabulated=False,
-)
-"""Which a learner with a latent belief may declare, and say in its `beliefs`."""
-
 
 def return_after(number: int) -> Metric:
     """The return of an episode after so many with the same opponent."""

@@ -58,12 +58,13 @@ def adapting(recorded: Recorded) -> Section:
     return Section("Who adapts?", what, _table(rows), figures=("adaptation",))
 
 
-def better(recorded: Recorded) -> Section | None:
-    """Paired differences from the first arm; `None` if there is no other."""
-    first, declared, rows = first_arm(recorded), in_dataset(recorded.metrics), Rows()
+def better(recorded: Recorded, reference: str | None = None) -> Section | None:
+    """Paired differences in returns from one arm, by default the first; `None` if there are none."""
+    first, declared, rows = reference or first_arm(recorded), in_dataset(recorded.metrics), Rows()
     title = f"Who does better than {first}?"
+    said = first if reference else f"{first}, the first arm of the experiment,"
     if first in recorded.failed:
-        return Section(title, f"Not known: {first}, the first arm of the experiment, failed.")
+        return Section(title, f"Not known: {said} failed.")
     for evaluation, names in by_evaluation(recorded.metrics, RETURN).items():
         numbers = {name: number for number, name in names.items()}
         for row in paired_differences(recorded.metrics, first, list(names.values())):
@@ -71,7 +72,7 @@ def better(recorded: Recorded) -> Section | None:
             text = cell(declared[row["metric"]], Interval(*ends))
             rows.setdefault((evaluation, row["learner"]), {})[_after(numbers[row["metric"]])] = text
     what = (
-        f"Differences from {first}, the first arm of the experiment, in these returns: means over replicates, each "
+        f"Differences from {said} in these returns: means over replicates, each "
         "compared with the one that starts from the same random numbers, ± half of the 95 % interval (Student's)."
     )
     return Section(title, what, _table(rows)) if rows else None

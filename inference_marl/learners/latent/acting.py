@@ -44,15 +44,16 @@ from inference_marl.learners.latent.networks import (
 from inference_marl.learners.latent.rows import Rows
 from inference_marl.learners.latent.trials import Trials
 from inference_marl.spaces import Box, Discrete
-from inference_marl.statistics.adaptation import BELIEF_SD
 from inference_marl.types import (
     LATENT_MEAN,
     LATENT_SD,
+    POSITIVE,
     Counting,
     Decision,
     Experience,
     Learner,
     Memory,
+    Metric,
     Start,
     Trajectory,
     about_each,
@@ -61,6 +62,15 @@ from inference_marl.types import (
 
 INITIAL_TEMPERATURE = 0.1
 """Where it is learnt."""
+
+BELIEF_SD = Metric(
+    "belief_sd",
+    "width of the belief where the agents are",
+    bounds=POSITIVE,
+    meaning="Mean standard deviation of the coordinates of what is believed of the opponents, where the agents are "
+    "when a record is made; just after a trial it is that of the prior.",
+    tabulated=False,
+)
 
 
 @hyperparameters

@@ -17,13 +17,12 @@ from inference_marl.inference.optimise import frozen
 from inference_marl.inference.schedules import Number, current, over_events
 from inference_marl.inference.svi import elbo_loss
 from inference_marl.learners.deterministic.base import CRITIC_LOSS
-from inference_marl.learners.latent.acting import LatentPolicy
+from inference_marl.learners.latent.acting import BELIEF_SD, LatentPolicy
 from inference_marl.learners.latent.contexts import Drawn, Posterior
 from inference_marl.learners.latent.encoders import GaussianFactors
 from inference_marl.learners.latent.model import TrialModel, reading
 from inference_marl.learners.latent.networks import StateValue, Twins, joined
 from inference_marl.spaces import Discrete
-from inference_marl.statistics.adaptation import BELIEF_SD
 from inference_marl.types import POSITIVE, Actor, Metric, Trajectory
 
 POSTERIOR_KL = Metric(
