@@ -20,10 +20,10 @@ def check_actions(spaces: Sequence[Space], actions: Sequence[Tensor], batch: Seq
     Raises:
         ValueError: if there is not one tensor of shape `replicates x environments x event` per agent.
     """
-    shape = tuple(batch)
-    fit = (action.shape == shape + space.event_shape for space, action in zip(spaces, actions, strict=False))
-    if len(actions) != len(spaces) or not all(fit):
-        got, expected = [tuple(action.shape) for action in actions], [shape + space.event_shape for space in spaces]
+    got = [action.shape for action in actions]
+    expected = [(*batch, *space.event_shape) for space in spaces]
+    if got != expected:
         raise ValueError(
-            f"actions: got shapes {got}, expected {expected}: one tensor per agent, replicates x environments x event"
+            f"actions: got shapes {[*map(tuple, got)]}, expected {expected}: one tensor per agent, "
+            "replicates x environments x event"
         )

@@ -147,8 +147,8 @@ class MatrixGame(Game):
         check_actions(self.action_spaces, actions, shape)
         table = self._table(obs.device, state["rewards"].dtype)
         cell = tuple(actions)
-        if len(table) > 1:
-            rewards = table[(torch.randint(len(table), shape, device=obs.device), *cell)]
+        if table.shape[0] > 1:
+            rewards = table[(torch.randint(table.shape[0], shape, device=obs.device), *cell)]
         else:
             rewards = table[0][cell]
         if self.memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -68,7 +69,7 @@ class Failures:
         Raises:
             NonFiniteError: if that is all of them.
         """
-        if not torch.isfinite(numbers.sum()):
+        if not math.isfinite(numbers.sum()):
             (rows,) = (~torch.isfinite(numbers)).flatten(1).any(1).nonzero(as_tuple=True)
             if len(rows):
                 self.agent = agent

@@ -234,12 +234,14 @@ class Collector:
 
         Checking every value of every step would take as long as playing a small game.
         """
-        for agent, (expected, value) in enumerate(zip(shapes, values, strict=True)):
-            if value.shape != expected:
-                raise ValueError(
-                    f"agent {agent}, step {self.steps}: got {what} of shape {tuple(value.shape)}, expected {expected}: "
-                    "replicates x environments x event"
-                )
+        got = [value.shape for value in values]
+        if got != shapes:
+            for agent, (shape, expected) in enumerate(zip(got, shapes, strict=True)):
+                if shape != expected:
+                    raise ValueError(
+                        f"agent {agent}, step {self.steps}: got {what} of shape {tuple(shape)}, expected {expected}: "
+                        "replicates x environments x event"
+                    )
         if self.steps < LOOKED_AT or self.steps % LOOKED_AT == 0:
             self._check_values(what, spaces, values)
 

@@ -20,16 +20,13 @@ def update(actors: Sequence[Actor], newest: Trajectory, updates: int = 1) -> lis
         NonFiniteError: if a loss is not finite; `agent` names the learner.
     """
     failures = heeded()
-    learners = [actor if isinstance(actor, Learner) else None for actor in actors]
-    for learner in learners:
-        if learner is not None:
-            learner.store(newest)
+    learners = [(agent, actor) for agent, actor in enumerate(actors) if isinstance(actor, Learner)]
+    for _, learner in learners:
+        learner.store(newest)
     said: list[Mapping[str, Tensor]] = [{} for _ in actors]
     for _ in range(updates):
-        peers = snapshots(actors) if any(learner.reads_peers for learner in learners if learner is not None) else []
-        for agent, learner in enumerate(learners):
-            if learner is None:
-                continue
+        peers = snapshots(actors) if any([learner.reads_peers for _, learner in learners]) else []
+        for agent, learner in learners:
             if failures is not None:
                 failures.agent = agent
             try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,11 +17,11 @@ from inference_marl.inference.failures import Failures, NonFiniteError
 from inference_marl.play import Collector, simulate, update
 from inference_marl.runs.errors import ArmError
 from inference_marl.runs.measures import Measures
-from inference_marl.runs.recorder import Recorder, Values, as_numbers, compact
+from inference_marl.runs.recorder import Recorder, as_numbers, compact
 from inference_marl.spaces import Discrete
 from inference_marl.statistics.latents import LATENT
 from inference_marl.statistics.metrics import REWARD
-from inference_marl.types import Actor, Trajectory, Transition, seed_streams
+from inference_marl.types import Actor, ForeignGame, Game, Trajectory, Transition, seed_streams
 
 
 def keep_freed_memory() -> None:
@@ -38,6 +39,7 @@ class Arm:
     Attributes:
         watched: who is watched in each evaluation, named as in `Experiment.evaluations`.
         failures: the replicates that have failed; their records are not numbers from then on.
+        dtypes: those in which play is recorded, see `_played`; empty if it is not.
     """
 
     experiment: Experiment
@@ -49,6 +51,7 @@ class Arm:
     recorder: Recorder
     watched: Mapping[str, Sequence[Actor]]
     failures: Failures
+    dtypes: Mapping[str, np.dtype[Any]]
     step: int = 0
 
     @classmethod
@@ -89,6 +92,7 @@ class Arm:
             Recorder(records, experiment.metrics, shape[0], len(seats), before_writing=before_writing),
             {name: evaluation.seated(actors) for name, evaluation in experiment.evaluations.items()},
             Failures(shape[0]),
+            _dtypes(experiment.game) if experiment.record_actions else {},
         )
 
     def advance(self) -> None:
@@ -124,8 +128,8 @@ class Arm:
             self.recorder.note(REWARD.name, step.rewards)
             for name, value in (step.judged or {}).items():
                 self.recorder.note(name, value)
-            if self.experiment.record_actions:
-                self.recorder.append("actions", self._played(step))
+            if self.dtypes:
+                self.recorder.append("actions", self._played(step), self.dtypes)
         for agent, diagnostics in enumerate(said):
             for name, value in diagnostics.items():
                 self.recorder.note(name, value, agent)
@@ -139,16 +143,14 @@ class Arm:
                     self.recorder.append(LATENT + suffix, {name: as_numbers(value) for name, value in kept.items()})
         self.record()
 
-    def _played(self, step: Transition) -> dict[str, Values]:
+    def _played(self, step: Transition) -> dict[str, Tensor]:
         """What was played, as it is recorded: each agent's actions, in which state, and where the episode ended."""
-        game = self.experiment.game
-        dtype = compact(game.action_spaces)
-        found = {"ended": step.ended.cpu().numpy()}
-        if game.shared_observation and isinstance(game.observations[0], Discrete) and game.observations[0].n > 1:
-            found["state"] = step.obs[0].cpu().numpy().astype(compact(game.observations[:1]))
+        found = {"ended": step.ended}
+        if "state" in self.dtypes:
+            found["state"] = step.obs[0]
         for agent, action in enumerate(step.actions):
-            flat = action.reshape(*action.shape[:2], -1) if dtype.kind == "f" else action
-            found[f"action.{agent}"] = flat.detach().cpu().numpy().astype(dtype)
+            name = f"action.{agent}"
+            found[name] = action if self.dtypes[name].kind != "f" else action.reshape(*action.shape[:2], -1)
         return found
 
     def record(self) -> None:
@@ -205,3 +207,12 @@ class Arm:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"])
+
+
+def _dtypes(game: Game | ForeignGame) -> dict[str, np.dtype[Any]]:
+    """The dtypes in which play is recorded, by name: the actions', the state's if all see it, and `ended`."""
+    dtypes = {f"action.{agent}": compact(game.action_spaces) for agent in range(len(game.action_spaces))}
+    state = game.observations[0]
+    if game.shared_observation and isinstance(state, Discrete) and state.n > 1:
+        dtypes["state"] = compact([state])
+    return {"ended": np.dtype(np.bool_), **dtypes}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from inference_marl.runs.errors import RunError
@@ -65,11 +66,12 @@ class Recorder:
         self.everywhere = False
         self.failed: Sequence[int] = ()
         self.counts: dict[str, int] = {}
-        self.columns: dict[str, dict[str, tuple[int, list[int], str]]] = {}
+        self.columns: dict[str, dict[str, tuple[int, tuple[int, ...], str]]] = {}
         self.checksums: dict[str, dict[str, int]] = {}
         self.sums: dict[str, Tensor] = {}
         self.times: dict[str, int] = {}
-        self._held: dict[tuple[str, str], list[bytes]] = {}
+        self._shapes: dict[str, torch.Size] = {}  # of what was noted
+        self._held: dict[tuple[str, str], list[bytes | Tensor]] = {}
         self._size = 0
 
     def note(self, name: str, value: Tensor, agent: int | None = None) -> None:
@@ -83,20 +85,24 @@ class Recorder:
         Raises:
             ValueError: if nobody declares the metric, or the value has another shape.
         """
-        if name not in self.declared:
-            check_declared([name], self.declared)
-        metric, shape = self.declared[name], tuple(value.shape)
-        last = (self.agents,) if metric.dims and agent is None else ()
-        if shape[:1] + shape[2:] != (self.replicates, *last) and shape != (self.replicates, *last):
-            expected = (self.replicates, *last)
-            raise ValueError(f"metrics: got {name} of shape {shape}, expected {expected}")
         key = name if agent is None else f"{name}/{agent}"
+        if self._shapes.get(key) != value.shape:
+            self._check_noted(name, value.shape, agent)
+            self._shapes[key] = value.shape
         value = value.detach() if value.is_floating_point() else value.detach().float()
-        if metric.over == "mean" and key in self.sums:
+        if key in self.sums and self.declared[name].over == "mean":
             self.sums[key] = self.sums[key] + value
             self.times[key] += 1
         else:
             self.sums[key], self.times[key] = value.clone(), 1
+
+    def _check_noted(self, name: str, shape: torch.Size, agent: int | None) -> None:
+        if name not in self.declared:
+            check_declared([name], self.declared)
+        last = (self.agents,) if self.declared[name].dims and agent is None else ()
+        expected = (self.replicates, *last)
+        if shape[:1] + shape[2:] != expected and shape != expected:
+            raise ValueError(f"metrics: got {name} of shape {tuple(shape)}, expected {expected}")
 
     def commit(self) -> None:
         """Make a record of the metrics noted since the last one."""
@@ -115,37 +121,46 @@ class Recorder:
         self.append("metrics", record)
         self.sums, self.times = {}, {}
 
-    def append(self, stream: str, record: Mapping[str, Values]) -> None:
+    def append(
+        self, stream: str, record: Mapping[str, Values | Tensor], dtypes: Mapping[str, np.dtype[Any]] = {}
+    ) -> None:
         """Make a record of a stream.
 
         Args:
             stream: its name.
-            record: quantities by name, each always of the same shape and dtype.
+            record: quantities by name, each always of the same shape. Tensors are converted when they are written, many
+                at once, and must not be modified after.
+            dtypes: those of tensors.
 
         Raises:
             ValueError: if one has another shape than before.
         """
         made, columns = self.counts.get(stream, 0), self.columns.setdefault(stream, {})
         for name, value in record.items():
-            _, shape, dtype = columns.setdefault(name, (made, list(value.shape), value.dtype.str))
-            if list(value.shape) != shape:
-                raise ValueError(
-                    f"{stream}: got {name} of shape {tuple(value.shape)}, expected {tuple(shape)} as before"
-                )
-            value = value.astype(dtype, copy=False)
-            if self.failed and value.dtype.kind == "f":
-                value = value.copy()
-                value[list(self.failed)] = math.nan
-            self._hold(stream, name, value)
-        for name in columns.keys() - record.keys():
-            _, shape, dtype = columns[name]
-            self._hold(stream, name, np.full(shape, math.nan, dtype))
+            if name not in columns:
+                dtype = np.dtype(dtypes[name] if isinstance(value, Tensor) else value.dtype)
+                columns[name] = (made, tuple(value.shape), dtype.str)
+            _, shape, known = columns[name]
+            if value.shape != shape:
+                raise ValueError(f"{stream}: got {name} of shape {tuple(value.shape)}, expected {shape} as before")
+            self._hold(stream, name, value if isinstance(value, Tensor) else value.astype(known, copy=False))
+        if len(record) < len(columns):
+            for name in columns.keys() - record.keys():
+                _, shape, known = columns[name]
+                self._hold(stream, name, np.full(shape, math.nan, known))
         self.counts[stream] = made + 1
         if self._size >= self.chunk:
             self.flush()
 
-    def _hold(self, stream: str, name: str, value: Values) -> None:
-        self._held.setdefault((stream, name), []).append(value.tobytes())
+    def _hold(self, stream: str, name: str, value: Values | Tensor) -> None:
+        if isinstance(value, Tensor):
+            value = value.detach()
+            if self.failed and value.is_floating_point():
+                value = value.index_fill(0, torch.tensor(self.failed, device=value.device), math.nan)
+        elif self.failed and value.dtype.kind == "f":
+            value = value.copy()
+            value[list(self.failed)] = math.nan
+        self._held.setdefault((stream, name), []).append(value if isinstance(value, Tensor) else value.tobytes())
         self._size += value.nbytes
 
     def flush(self) -> None:
@@ -154,7 +169,7 @@ class Recorder:
             if self.before_writing is not None:
                 self.before_writing()
             for (stream, name), parts in self._held.items():
-                path, content = self.folder / stream / name, b"".join(parts)
+                path, content = self.folder / stream / name, _content(parts, self.columns[stream][name][2])
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("ab") as file:
                     file.write(content)
@@ -185,7 +200,10 @@ class Recorder:
             RunError: if they hold less, or something else.
         """
         self.everywhere, self.counts, self.times = state["everywhere"], dict(state["counts"]), dict(state["times"])
-        self.columns = {stream: dict(columns) for stream, columns in state["columns"].items()}
+        self.columns = {
+            stream: {name: (first, tuple(shape), dtype) for name, (first, shape, dtype) in columns.items()}
+            for stream, columns in state["columns"].items()
+        }
         self.checksums = {stream: dict(each) for stream, each in state["checksums"].items()}
         self.sums = {key: value.to(device) for key, value in state["sums"].items()}
         self.cut()
@@ -238,6 +256,13 @@ def check_files(folder: Path, index: Mapping[str, Any]) -> None:
                 f"{path}: got {what} as its checkpoint says; if the run had finished, put its summary.json back, else "
                 "delete the arm's checkpoint to start it anew"
             )
+
+
+def _content(parts: Sequence[bytes | Tensor], dtype: str) -> bytes:
+    """What is written of records, in order; of tensors, as that dtype."""
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    written = iter(torch.stack(tensors).cpu().numpy().astype(dtype) if tensors else ())
+    return b"".join(part if isinstance(part, bytes) else next(written).tobytes() for part in parts)
 
 
 def as_numbers(value: Tensor) -> Values:
