@@ -50,11 +50,12 @@ class MixtureOfNormals(dist.MixtureSameFamily):  # type: ignore[misc]  # Pyro ma
 
 
 def logsumexp(values: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    """`torch.logsumexp` of a dimension that has a finite value, several times faster where most terms vanish.
+    """`torch.logsumexp` of a dimension that has a finite value, several times faster where terms underflow.
 
-    Processors are slow near the smallest numbers there are, so terms are kept above them.
+    Processors are slow with subnormal numbers. Terms are kept at the square of the rounding error at least, relative to
+    the largest, which the sum cannot tell from 0.
     """
     highest = values.detach().amax(dim, keepdim=True)
-    terms = (values - highest).clamp_min(math.log(torch.finfo(values.dtype).tiny)).exp()
+    terms = (values - highest).clamp_min(2 * math.log(torch.finfo(values.dtype).eps)).exp()
     found = terms.sum(dim, keepdim=True).log() + highest
     return found if keepdim else found.squeeze(dim)

@@ -273,15 +273,15 @@ def positive(step: int, **schedules: float | Schedule) -> tuple[Number, ...]:
     Raises:
         ValueError: if one is not positive, or of a size that single precision cannot work with, by its name.
     """
-    values = {name: current(schedule, step) for name, schedule in schedules.items()}
-    for name, value in values.items():
-        for number in each(schedules[name], step) if isinstance(value, Tensor) else (value,):
+    values = [current(schedule, step) for schedule in schedules.values()]
+    for (name, schedule), value in zip(schedules.items(), values, strict=True):
+        for number in each(schedule, step) if isinstance(value, Tensor) else (value,):
             if not 1 / LARGEST <= number <= LARGEST:
                 raise ValueError(
                     f"{name}: got {number} at update {step}, expected a number that stays positive; for almost none of "
                     "it, a small one such as 1e-3"
                 )
-    return tuple(values.values())
+    return tuple(values)
 
 
 def current(number: float | Schedule, step: int) -> Number:

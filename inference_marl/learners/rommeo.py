@@ -232,7 +232,7 @@ class Rommeo(VariationalLearner):
         target = td_target(data.reward, discount, data.terminated, self._next_value(data))
         self.critic.fit(data.obs, data.action, *data.opponent_actions, target=target)
         self.critic.move(self.target_critic, self.updates + 1)
-        if not self._warming_up:
+        if not self._warming_up and self.optimiser is not None:
             self._improve(data)
         self.updates += 1
         self.weights()  # raises now if they have become invalid

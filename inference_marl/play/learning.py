@@ -25,7 +25,7 @@ def update(actors: Sequence[Actor], newest: Trajectory, updates: int = 1) -> lis
         learner.store(newest)
     said: list[Mapping[str, Tensor]] = [{} for _ in actors]
     for _ in range(updates):
-        peers = snapshots(actors) if any([learner.reads_peers for _, learner in learners]) else []
+        peers = snapshots(actors) if any(learner.reads_peers for _, learner in learners) else []
         for agent, learner in learners:
             if failures is not None:
                 failures.agent = agent
