@@ -61,7 +61,7 @@ def available() -> dict[str, dict[str, str]]:
     for kind, bases in kinds.items():
         listed[kind] = {
             cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix("::")
-            for cls in sorted(_ours(*bases), key=lambda cls: str(cls.__name__))
+            for cls in sorted(_ours(*bases), key=lambda cls: cls.__name__)
             if not (kind in ("conditionals", "games") and issubclass(cls, ELSEWHERE))
         }
     return listed
