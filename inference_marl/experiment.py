@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from typing import Annotated, Any, Literal
 
 import torch
 
-from inference_marl.described import Count, Described, In, arguments, within
+from inference_marl.described import Count, Described, In, arguments, settle, within
 from inference_marl.play import Evaluation, Stranger, Tasks
 from inference_marl.statistics.metrics import OF_AGENTS
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, ForeignGame, Game, Metric, Seat, Team
+from inference_marl.types.team import seats_taken
 
 LONGEST_NAME = 200
 """Characters of a name that becomes part of a file's."""
@@ -98,18 +99,12 @@ class Experiment(Described):
         tasks: Tasks | None = None,
     ) -> None:
         self.game = game
-        self.arms = self.__dict__["_given"]["arms"] = dict(arms)  # what is added to it is described as well
+        self.arms = dict(arms)
         self.replicates, self.steps, self.environments, self.seed = replicates, steps, environments, seed
         self.record_every: int = collect if record_every is None else record_every
-        self.__dict__["_given"]["record_every"] = self.record_every
+        settle(self, arms=self.arms, record_every=self.record_every)  # what is added to arms is described as well
         self.draws, self.success_window = draws, success_window
-        recorded = self.record_every if len({type(space) for space in game.action_spaces}) == 1 else 0
-        self.beliefs_every = recorded if beliefs_every is None else beliefs_every
-        if self.beliefs_every and not recorded:
-            raise ValueError(
-                f"beliefs_every: got {beliefs_every} in a game with discrete and continuous actions, where beliefs are "
-                "not recorded, expected 0"
-            )
+        self.beliefs_every = self._beliefs_every(beliefs_every)
         self.record_actions = record_actions
         self.collect, self.updates, self.evaluation = collect, updates, evaluation
         self.checkpoint_every, self.threads = checkpoint_every, threads
@@ -119,16 +114,28 @@ class Experiment(Described):
         self.evaluations = self._checked_evaluations()
         self.tasks = None if tasks is None else tasks.of(game)
         self.check_names(arms)
-        for name, arm in self.arms.items():
-            seated: list[Any] = arm if isinstance(arm, list) else [arm]
-            for each in seated:
-                if not isinstance(each, Actor):
-                    got = type(each).__name__
-                    raise ValueError(f"arms.{name}: got a {got}, expected a learner or other actor, or a list of them")
+        for name, actor in self._actors():
+            if not isinstance(actor, Actor):
+                got = type(actor).__name__
+                raise ValueError(f"arms.{name}: got a {got}, expected a learner or other actor, or a list of them")
         self.metrics = self._declared()
         self._check_published()
         self._check_levels()
         self.dtype = torch.float32 if arguments(self)["dtype"] == "float32" else torch.float64
+
+    def _beliefs_every(self, given: int | None) -> int:
+        """What is given or, where beliefs can be recorded, `record_every`."""
+        recordable = len({type(space) for space in self.game.action_spaces}) == 1
+        if given and not recordable:
+            raise ValueError(
+                f"beliefs_every: got {given} in a game with discrete and continuous actions, where beliefs are not "
+                "recorded, expected 0"
+            )
+        return (self.record_every if recordable else 0) if given is None else given
+
+    def _actors(self) -> Iterator[tuple[str, Any]]:
+        """Every actor, with the name of its arm."""
+        return ((name, actor) for name, arm in self.arms.items() for actor in (arm if isinstance(arm, list) else [arm]))
 
     def _check_numbers(self) -> None:
         counts = ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every")
@@ -176,8 +183,8 @@ class Experiment(Described):
                 own = replace(metric, name=metric.name + suffix, label=label)
                 if found.setdefault(own.name, own) != own:
                     raise ValueError(f"evaluation: got another {own.name} than is declared elsewhere, expected one")
-        for name, arm in self.arms.items():
-            for metric in (metric for actor in (arm if isinstance(arm, list) else [arm]) for metric in actor.metrics):
+        for name, actor in self._actors():
+            for metric in actor.metrics:
                 if metric.dims != ("agent",):
                     raise ValueError(f"arms.{name}: got {metric.name} with dims {metric.dims}, expected ('agent',)")
                 if found.setdefault(metric.name, metric) != metric:
@@ -194,9 +201,8 @@ class Experiment(Described):
                     raise ValueError(f"published.{name}: got {metric}, expected one of {', '.join(known)}")
 
     def _check_levels(self) -> None:
-        if self.levels and (
-            set(self.levels) != set(self.arms) or len({tuple(each) for each in self.levels.values()}) > 1
-        ):
+        factors = {tuple(at) for at in self.levels.values()}
+        if self.levels and (set(self.levels) != set(self.arms) or len(factors) > 1):
             known = ", ".join(self.arms)
             raise ValueError(f"levels: got {self.levels}, expected the same factors for every one of the arms: {known}")
 
@@ -214,15 +220,16 @@ class Experiment(Described):
 
     def _repr_html_(self) -> str:
         """For notebooks: its arms, and how long they are played."""
-        named = {name: arm if isinstance(arm, list) else [arm] for name, arm in self.arms.items()}
-        rows = [(name, ", ".join(type(actor).__name__ for actor in arm)) for name, arm in named.items()]
+        classes: dict[str, list[str]] = {}
+        for name, actor in self._actors():
+            classes.setdefault(name, []).append(type(actor).__name__)
         facts = f"{type(self.game).__name__}, {self.replicates} replicates, {self.steps:,} steps, seed {self.seed}"
-        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(classes)}</td></tr>" for name, classes in rows)
-        return f"<p>{escape(facts)}</p><table>{cells}</table>"
+        rows = (f"<tr><th>{escape(name)}</th><td>{escape(', '.join(of))}</td></tr>" for name, of in classes.items())
+        return f"<p>{escape(facts)}</p><table>{''.join(rows)}</table>"
 
     def replace(self, **changes: Any) -> Experiment:
         """This experiment with some constructor arguments replaced."""
-        return Experiment(**{**self.__dict__["_given"], **changes})
+        return Experiment(**{**arguments(self), **changes})
 
     def seats(self, replicates: int | None = None, device: torch.device = torch.device("cpu")) -> list[Seat]:
         """One seat per agent of the game, for so many replicates if not the experiment's."""
@@ -246,12 +253,8 @@ class Experiment(Described):
         Raises:
             ValueError: if its actors do not take every seat once.
         """
-        described, agents = self.arms[arm], self.game.agents
-        if not isinstance(described, list):
-            return [described] * agents
-        taken = _seats_taken(described, agents)
-        by_seat = {index: actor for actor, its in zip(described, taken, strict=True) for index in its}
-        return [by_seat[index] for index in range(agents)]
+        by_seat = {index: actor for _, actor, its in self._seating(arm) for index in its}
+        return [by_seat[index] for index in range(self.game.agents)]
 
     def bind(self, arm: str, replicates: int | None = None, device: torch.device = torch.device("cpu")) -> list[Actor]:
         """The arm's learners, one working copy per seat, as `seats` has them.
@@ -259,44 +262,25 @@ class Experiment(Described):
         Raises:
             IncompatibleError: if a part does not fit the game or another part; names its key.
         """
-        described, seats = self.arms[arm], self.seats(replicates, device)
-        if not isinstance(described, list):
-            with within(f"arms.{arm}"):
-                return described.bind_all(seats) if isinstance(described, Team) else [described.bind(s) for s in seats]
-        with within(f"arms.{arm}"):
-            taken = _seats_taken(described, len(seats))
+        seats = self.seats(replicates, device)
         bound: dict[int, Actor] = {}
-        for number, (actor, its) in enumerate(zip(described, taken, strict=True)):
-            with within(f"arms.{arm}[{number}]"):
-                here = [seats[index] for index in its]
-                bound |= zip(
-                    its, actor.bind_all(here) if isinstance(actor, Team) else [actor.bind(here[0])], strict=True
-                )
+        for key, actor, its in self._seating(arm):
+            here = [seats[index] for index in its]
+            with within(key):
+                copies = actor.bind_all(here) if isinstance(actor, Team) else [actor.bind(here[0])]
+            bound |= zip(its, copies, strict=True)
         return [bound[index] for index in range(len(seats))]
 
-
-def _seats_taken(actors: Sequence[Actor], agents: int) -> list[list[int]]:
-    """The seats that each of an arm's actors takes: teams those that they name, the others the rest, in order.
-
-    In a list with an actor for each seat, a team that names none takes the one where it stands.
-
-    Raises:
-        ValueError: if that is not every seat once.
-    """
-    named = [actor.seats if isinstance(actor, Team) else [] for actor in actors]
-    if len(actors) == agents:
-        named = [[number] if its is None else its for number, its in enumerate(named)]
-    for number, its in enumerate(named):
-        if its is None or (isinstance(actors[number], Team) and not its):
-            raise ValueError(f"[{number}].seats: got {its}, expected the seats that it takes among others")
-    teams = [seat for its in named for seat in its or []]
-    rest = [seat for seat in range(agents) if seat not in teams]
-    alone = sum(not isinstance(actor, Team) for actor in actors)
-    if len(rest) != alone or sorted([*teams, *rest]) != list(range(agents)):
-        raise ValueError(
-            f"got {alone} learners{f' and teams in seats {teams}' if teams else ''}, expected one per seat: {agents}"
-        )
-    return [list(its) if its else [rest.pop(0)] for its in named]
+    def _seating(self, arm: str) -> list[tuple[str, Actor, list[int]]]:
+        """The arm's actors, by key, and the seats of each; one that is not in a list fills them one by one."""
+        described, key, every = self.arms[arm], f"arms.{arm}", list(range(self.game.agents))
+        if isinstance(described, Team):
+            return [(key, described, every)]
+        if isinstance(described, Actor):
+            return [(key, described, [seat]) for seat in every]
+        with within(key):
+            taken = seats_taken(described, len(every))
+        return [(f"{key}[{number}]", *each) for number, each in enumerate(zip(described, taken, strict=True))]
 
 
 class Suite:

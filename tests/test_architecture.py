@@ -69,7 +69,7 @@ def imported(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, first.value if isinstance(first, ast.Constant) else "?"
 
 
-MAY_COMPUTE = {"config.build", "config.moved", "learners", "simulators.environment"}
+MAY_COMPUTE = {"config.build", "config.moved", "learners", "simulators.recipe"}
 """Who imports what a user's file names, and who imports every file of its own folder."""
 
 

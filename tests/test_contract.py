@@ -21,7 +21,8 @@ from scipy import stats
 from torch import Tensor
 
 from inference_marl import games, guides, models, simulators
-from inference_marl.config.build import available, construct
+from inference_marl.config.build import construct
+from inference_marl.config.catalogue import available
 from inference_marl.described import IncompatibleError
 from inference_marl.guides import (
     Autoregressive,

@@ -12,7 +12,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference_marl.described import RANGES, Described, IncompatibleError, expect, hyperparameters, interval
+from inference_marl.described import Described, IncompatibleError, expect, hyperparameters, interval
+from inference_marl.described.ranges import RANGES
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, RiskyBridge
 from inference_marl.guides import OpponentFirst, Optimal, SplineFlow

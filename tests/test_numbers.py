@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from inference_marl import guides, models
-from inference_marl.config.build import available
-from inference_marl.described import RANGES, Described, In, Positive, arguments, hyperparameters, watch
+from inference_marl.config.catalogue import available
+from inference_marl.described import Described, In, Positive, arguments, hyperparameters, watch
+from inference_marl.described.ranges import RANGES
 from inference_marl.experiment import Experiment
 from inference_marl.games import DirichletTypes, MatrixGame, Rendezvous, UniformTypes
 from inference_marl.inference.noise import NormalNoise

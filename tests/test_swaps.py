@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inference_marl.cli import main
-from inference_marl.config.build import available
+from inference_marl.config.catalogue import available
 
 BOTH = ("discrete", "continuous")
 

@@ -38,20 +38,16 @@ def _status(act: Callable[[], object], debug: bool) -> int:
         if isinstance(played, Path) and (said := failed_replicates(played)):
             print("".join(f"inference-marl: {line}\n" for line in said), end="", file=sys.stderr)
             return 3
-    except ArmError as error:
-        _say(error, str(error), debug)
-        return 1
     except (SpecError, RunError, InspectError, UnsupportedSystemError, IncompatibleError) as error:
         _say(error, str(error), debug)
-        return 2
+        return 1 if isinstance(error, ArmError) else 2
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         sys.stdout = None
         return 0
     except OSError as error:
         where = error.filename2 or error.filename
         why = (error.strerror or str(error)).splitlines()[0]  # HDF5 says more
-        message = f"{where or 'files'}: got {why}, expected a place to read and write"
-        _say(error, message, debug)
+        _say(error, f"{where or 'files'}: got {why}, expected a place to read and write", debug)
         return 2
     except KeyboardInterrupt as interrupt:
         again = f"; go on with: inference-marl {interrupt}" if interrupt.args else ""

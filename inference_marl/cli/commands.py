@@ -129,7 +129,7 @@ def report_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
     """Print the shipped experiments, what experiment files can name, and what runs measure."""
     from inference_marl.config import shipped
-    from inference_marl.config.build import available, measured
+    from inference_marl.config.catalogue import available, measured
 
     experiments = {name: f"{shipped.summary(name)} [{shipped.command(name)}]" for name in shipped.names()}
     metrics = {name: metric.meaning or f"{metric.label}." for name, metric in measured().items()}

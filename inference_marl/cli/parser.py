@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Callable
 from typing import TypeAlias
 
 from inference_marl.cli.commands import (
@@ -19,9 +20,10 @@ from inference_marl.cli.commands import (
 )
 from inference_marl.runs.versions import __version__
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SPEC = "an experiment file (YAML), or the name of a shipped experiment (see inference-marl list)"
+FOLDER = "the folder of a run, or of a suite"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -30,146 +32,140 @@ def make_parser() -> argparse.ArgumentParser:
         prog="inference-marl", description="Multi-agent control as probabilistic inference.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    _add_run(subparsers)
-    _add_ablate_and_tournament(subparsers)
-    _add_resume(subparsers)
-    _add_inspect_and_report(subparsers)
-    _add_list_and_copy(subparsers)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_run(commands)
+    _add_ablate_and_tournament(commands)
+    _add_resume(commands)
+    _add_inspect_and_report(commands)
+    _add_list_and_copy(commands)
     return parser
 
 
-def _add_run(subparsers: Subparsers) -> None:
-    run = subparsers.add_parser(
+def _add_run(commands: Commands) -> None:
+    run = _command(
+        commands,
+        run_file,
         "run",
-        help="run an experiment file",
-        allow_abbrev=False,
-        description="Run an experiment file, or a shipped experiment by its name. Every key can be overridden by its "
+        "run an experiment file",
+        "Run an experiment file, or a shipped experiment by its name. Every key can be overridden by its "
         "dotted path, for example --replicates 100 --arms.rommeo_q.temperature.floor 0.2. A file with the key runs is "
         "a suite: all of its runs go on where they were left, and an override holds for all of them, or for one, as in "
         "--runs.penalty.steps 10",
-        usage="inference-marl run SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--debug] "
-        "[--KEY VALUE ...]",
+        "SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec]",
     )
-    run.add_argument("spec", metavar="SPEC", help=SPEC)
-    run.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
+    _takes_spec(run)
     run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
     run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
-    _add_jobs(run, 1)
-    _add_quiet_and_debug(run)
-    run.set_defaults(act=run_file, options=_options_of(run))
+    _plays(run, 1)
 
 
-def _add_ablate_and_tournament(subparsers: Subparsers) -> None:
-    ablate = _experiment_command(
-        subparsers,
-        "ablate",
-        "run an experiment file with factors; tabulate and draw its cells",
-        "Run an experiment file and compare its arms: those of its factors, or any others.",
-        "--factors.variant.no_kl.kl_weight 0.01",
-    )
-    ablate.set_defaults(act=ablate_file)
-    tournament = _experiment_command(
-        subparsers,
-        "tournament",
-        "play every learner of an experiment file against every learner; tabulate and draw who earns what",
-        "Play every arm of an experiment file against every arm. An arm is one learner, the game has two agents.",
-        "--arms.wolf null",
-    )
-    tournament.set_defaults(act=tournament_file)
+def _add_ablate_and_tournament(commands: Commands) -> None:
+    for act, name, what, description, example in (
+        (
+            ablate_file,
+            "ablate",
+            "run an experiment file with factors; tabulate and draw its cells",
+            "Run an experiment file and compare its arms: those of its factors, or any others.",
+            "--factors.variant.no_kl.kl_weight 0.01",
+        ),
+        (
+            tournament_file,
+            "tournament",
+            "play every learner of an experiment file against every learner; tabulate and draw who earns what",
+            "Play every arm of an experiment file against every arm. An arm is one learner, the game has two agents.",
+            "--arms.wolf null",
+        ),
+    ):
+        description += (
+            " Goes on where the same experiment was left, and starts a new folder if the file or an override is "
+            f"another. Every key can be overridden by its dotted path, for example --replicates 100 {example}"
+        )
+        command = _command(commands, act, name, what, description, "SPEC [--out DIR] [--jobs N]")
+        _takes_spec(command)
+        _plays(command, os.cpu_count() or 1)
 
 
-def _add_resume(subparsers: Subparsers) -> None:
-    resume = subparsers.add_parser(
+def _add_resume(commands: Commands) -> None:
+    resume = _command(
+        commands,
+        resume_folder,
         "resume",
-        help="go on with a run from its last checkpoints, also for longer than it was begun for",
-        allow_abbrev=False,
-        description="Go on with a run, or all runs of a suite, from the last checkpoints: to the same result as if it "
+        "go on with a run from its last checkpoints, also for longer than it was begun for",
+        "Go on with a run, or all runs of a suite, from the last checkpoints: to the same result as if it "
         "had never been stopped. With --steps N it is played on to N steps, also if it was finished. Other keys can be "
         "overridden where no result depends on them, such as --checkpoint_every 100, or for arms without a checkpoint.",
-        usage="inference-marl resume RUN [--steps N] [--jobs N] [--other-versions] [--quiet] [--debug] "
-        "[--KEY VALUE ...]",
+        "RUN [--steps N] [--jobs N] [--other-versions]",
     )
-    resume.add_argument("run", metavar="RUN", help="the folder of a run, or of a suite")
+    resume.add_argument("run", metavar="RUN", help=FOLDER)
     what = "resume under other versions of this package, torch, Pyro or numpy than before; the results will record it"
     resume.add_argument("--other-versions", action="store_true", help=what)
-    _add_jobs(resume, 1)
-    _add_quiet_and_debug(resume)
-    resume.set_defaults(act=resume_folder, options=_options_of(resume))
+    _plays(resume, 1)
 
 
-def _add_inspect_and_report(subparsers: Subparsers) -> None:
-    inspect = subparsers.add_parser(
+def _add_inspect_and_report(commands: Commands) -> None:
+    inspect = _command(
+        commands,
+        inspect_folders,
         "inspect",
-        help="print what a run's learners believe, or its results, and draw its figures; compare several runs",
-        allow_abbrev=False,
-        description="Print what a run's learners believe of their opponents (its results, if they have no opponent "
+        "print what a run's learners believe, or its results, and draw its figures; compare several runs",
+        "Print what a run's learners believe of their opponents (its results, if they have no opponent "
         "models) and draw its figures; of a tournament who earns what against whom; of a suite the tables of all runs "
         "together, with the figures of each. Of several runs, compare the first with each of the others.",
     )
-    inspect.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
+    inspect.add_argument("runs", metavar="RUN", nargs="+", help=FOLDER)
     inspect.add_argument("--full", action="store_true", help="every question with its table, instead of one screen")
-    inspect.set_defaults(act=inspect_folders)
-    report = subparsers.add_parser(
+    report = _command(
+        commands,
+        report_folders,
         "report",
-        help="write a run's results as one HTML file; compare several runs",
-        allow_abbrev=False,
-        description="Write one HTML file with everything that is known of a run, or of all runs of a suite, figures "
+        "write a run's results as one HTML file; compare several runs",
+        "Write one HTML file with everything that is known of a run, or of all runs of a suite, figures "
         "embedded: report.html in its folder. Of several runs, one that compares the first with each of the others: "
         "comparison.html in its folder.",
     )
-    report.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
+    report.add_argument("runs", metavar="RUN", nargs="+", help=FOLDER)
     report.add_argument("--out", metavar="FILE", help="write this file instead")
-    report.set_defaults(act=report_folders)
 
 
-def _add_list_and_copy(subparsers: Subparsers) -> None:
+def _add_list_and_copy(commands: Commands) -> None:
     what = "the shipped experiments, what experiment files can name, and what runs measure"
-    listing = subparsers.add_parser("list", help=what, allow_abbrev=False)
-    listing.set_defaults(act=list_names)
-    copy = subparsers.add_parser(
+    _command(commands, list_names, "list", what)
+    copy = _command(
+        commands,
+        copy_experiment,
         "copy",
-        help="copy the file of a shipped experiment, to be edited",
-        allow_abbrev=False,
-        description="Copy the file of a shipped experiment, to be edited. Nothing is ever overwritten.",
+        "copy the file of a shipped experiment, to be edited",
+        "Copy the file of a shipped experiment, to be edited. Nothing is ever overwritten.",
     )
     copy.add_argument("name", metavar="NAME", help="one of the experiments that inference-marl list names")
     copy.add_argument("destination", metavar="DEST", nargs="?", default="", help="a file or a folder (default: here)")
-    copy.set_defaults(act=copy_experiment)
 
 
-def _experiment_command(
-    subparsers: Subparsers, name: str, what: str, more: str, example: str
+def _command(
+    commands: Commands,
+    act: Callable[..., object],
+    name: str,
+    what: str,
+    description: str | None = None,
+    arguments: str = "",
 ) -> argparse.ArgumentParser:
-    """A command that plays an experiment file, going on where it was left."""
-    command = subparsers.add_parser(
-        name,
-        help=what,
-        allow_abbrev=False,
-        description=f"{more} Goes on where the same experiment was left, and starts a new folder if the file or an "
-        "override is another. Every key can be overridden by its dotted path, for example --replicates 100 "
-        f"{example}",
-        usage=f"inference-marl {name} SPEC [--out DIR] [--jobs N] [--quiet] [--debug] [--KEY VALUE ...]",
-    )
-    command.add_argument("spec", metavar="SPEC", help=SPEC)
-    command.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
-    _add_jobs(command, os.cpu_count() or 1)
-    _add_quiet_and_debug(command)
-    command.set_defaults(options=_options_of(command))
+    """A command; the usage of one that plays is its `arguments`, and what all of these take."""
+    usage = f"inference-marl {name} {arguments} [--quiet] [--debug] [--KEY VALUE ...]" if arguments else None
+    command = commands.add_parser(name, help=what, description=description, usage=usage, allow_abbrev=False)
+    command.set_defaults(act=act)
     return command
 
 
-def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
+def _takes_spec(command: argparse.ArgumentParser) -> None:
+    command.add_argument("spec", metavar="SPEC", help=SPEC)
+    command.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
+
+
+def _plays(command: argparse.ArgumentParser, jobs: int) -> None:
+    """What every command takes that plays; its `options` are those that its usage shows."""
     what = "arms to play at once, each in a process of its own (default: %(default)s)"
-    command.add_argument("--jobs", metavar="N", type=int, default=default, help=what)
-
-
-def _add_quiet_and_debug(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--jobs", metavar="N", type=int, default=jobs, help=what)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     what = "print the traceback of what went wrong as well, such as an error in a class of your own"
     command.add_argument("--debug", action="store_true", help=what)
-
-
-def _options_of(command: argparse.ArgumentParser) -> list[str]:
-    """The options that a command's usage shows."""
-    return re.findall(r"--[a-z-]+", command.format_usage())
+    command.set_defaults(options=re.findall(r"--[a-z-]+", command.format_usage()))

@@ -22,28 +22,11 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentParser
 
-import inference_marl.games
-import inference_marl.guides
-import inference_marl.learners
-import inference_marl.models
-import inference_marl.simulators.pettingzoo
-import inference_marl.simulators.vmas
+import inference_marl.config
+from inference_marl.config.catalogue import lacking, subclasses
 from inference_marl.config.moved import present
 from inference_marl.described import Described, first_line, plain, public_path, within
-from inference_marl.inference.action_gradients import ActionGradient
-from inference_marl.inference.conditional import Conditional
-from inference_marl.inference.estimators import ElboEstimator
-from inference_marl.inference.noise import ActionNoise
-from inference_marl.inference.reward_range import OfRange
-from inference_marl.inference.schedules import Schedule
-from inference_marl.inference.stein import Stein
-from inference_marl.learners.deterministic.opponents import OpponentModule
-from inference_marl.learners.latent.contexts import Context as OpponentContext
-from inference_marl.learners.lola import LearningRule
-from inference_marl.learners.tabular.exploration import Exploration
-from inference_marl.play import Functional
-from inference_marl.statistics.summary import PUBLISHABLE
-from inference_marl.types import Actor, ForeignGame, Game, Learner, Member, Metric, Part, Team
+from inference_marl.types import Actor
 
 
 class SpecError(ValueError):
@@ -178,13 +161,13 @@ def _class(path: Any, hint: Any, key: str) -> type:
     Raises:
         SpecError: if not. Its module has been imported then, but nothing of it was called.
     """
-    known = [cls for base in _bases(hint) for cls in _subclasses(base, called=path)]
+    known = [cls for base in _bases(hint) for cls in subclasses(base, called=path)]
     if known and path is not None:
         return known[-1]
     if isinstance(path, str) and path in inference_marl.__all__:  # imported when it is first asked for
         return _imported(f"{inference_marl.__name__}.{path}", hint, key)
     if not isinstance(path, str) or "." not in path:
-        choices = [cls.__name__ for base in _bases(hint) for cls in _subclasses(base)]
+        choices = [cls.__name__ for base in _bases(hint) for cls in subclasses(base)]
         raise SpecError(f"{key}: got {path!r}, expected {_expected(hint)}{_closest(path, choices)}")
     return _imported(path, hint, key)
 
@@ -198,7 +181,7 @@ def _imported(path: str, hint: Any, key: str) -> type:
         raise SpecError(f"{key}: got {path}, {reason}, expected {_expected(hint)}") from error
     if not (isinstance(found, type) and issubclass(found, _bases(hint))):
         raise SpecError(f"{key}: got {path}, which is something else, expected {_expected(hint)}")
-    if (missing := _lacking(found)) is not None:
+    if (missing := lacking(found)) is not None:
         reason = f"which does not define {missing}" if missing else "which is only a base of others"
         raise SpecError(f"{key}: got {path}, {reason}, expected {_expected(hint)}")
     return found
@@ -289,7 +272,7 @@ def _plainly(kind: str) -> str:
 def _expected(hint: Any) -> str:
     """What may stand where `hint` is declared, for a message."""
     plain = [_plainly(str(kind)) for kind in _kinds(hint) if kind not in _bases(hint)]
-    names = sorted({cls.__name__ for base in _bases(hint) for cls in _subclasses(base)})
+    names = sorted({cls.__name__ for base in _bases(hint) for cls in subclasses(base)})
     if names:
         plain.append(f"one of {', '.join(names)}, or an import path")
     elif bases := _bases(hint):
@@ -339,89 +322,3 @@ def _each(change: Callable[[Any, str], Any], value: Any, key: str) -> Any:
 def _bases(hint: Any) -> tuple[type, ...]:
     """The classes among a declared type's members of which a file may name a subclass."""
     return tuple(kind for kind in _kinds(hint) if isinstance(kind, type) and issubclass(kind, Described))
-
-
-def _subclasses(base: type, called: Any = None) -> list[type]:
-    """Every class below `base`, and `base`, that can be made, or of these the ones called so; this package's last."""
-    wanted = called in (None, base.__name__) and not base.__name__.startswith("_")
-    found = [base] if wanted and _lacking(base) is None else []
-    below: type
-    for below in base.__subclasses__():
-        found += _subclasses(below, called)
-    return sorted(found, key=lambda cls: cls.__module__.startswith("inference_marl."))
-
-
-def _lacking(cls: type) -> str | None:
-    """The methods that a class needs to do its work and does not define; `""` if it is made of what no file has.
-
-    Returns:
-        Their names, or `None` if the class can do its work: no method is abstract, or a base's that only raises.
-    """
-    if issubclass(cls, Functional | Member):
-        return ""
-    # Modules have no metaclass that would know: `inspect.isabstract` sees only what it made.
-    abstract = [name for name in dir(cls) if getattr(getattr(cls, name, None), "__isabstractmethod__", False)]
-    if abstract:
-        return ", ".join(abstract)
-    if issubclass(cls, Team):
-        needed = {"learn_all": cls.learn_all is not Team.learn_all}
-    elif issubclass(cls, Actor):
-        needed = {"policy (or act)": cls.act is not Actor.act or cls.policy is not Actor.policy}
-        needed |= {"learn": cls.learn is not Learner.learn} if issubclass(cls, Learner) else {}
-    elif issubclass(cls, Part):
-        needed = {"setup": cls is not Part}
-    elif issubclass(cls, inference_marl.guides.Guide):
-        needed = {"order": hasattr(cls, "order")}
-    else:
-        bases = (torch.nn.Module, inference_marl.models.Critic, inference_marl.models.Optimality)
-        needed = {"forward": getattr(cls, "forward", None) not in [base.forward for base in bases]}
-    return ", ".join(name for name, defined in needed.items() if not defined) or None
-
-
-def available() -> dict[str, dict[str, str]]:
-    """What experiment files can name by a short name, by kind: the name to the first line of its docstring."""
-    models, guides = inference_marl.models, inference_marl.guides
-    kinds: dict[str, tuple[type, ...]] = {
-        "games": (Game,),
-        "simulators": (ForeignGame,),
-        "types of opponents": (inference_marl.games.Types,),
-        "learners": (Actor, inference_marl.Frozen),  # which is imported when it is first asked for
-        "opponent priors": (models.OpponentPrior,),
-        "transitions": (models.TransitionModel,),
-        "critics": (models.Critic,),
-        "optimality": (models.Optimality,),
-        "guides": (guides.Guide, guides.TrajectoryGuide),
-        "conditionals": (Conditional,),
-        "objectives": (Stein,),
-        "ELBO estimators": (ElboEstimator,),
-        "explorations": (Exploration,),
-        "learning rules": (LearningRule,),
-        "beliefs about logits": (models.OpponentLogits,),
-        "noise": (ActionNoise,),
-        "action gradients": (ActionGradient,),
-        "opponent modules": (OpponentModule,),
-        "contexts": (OpponentContext,),
-        "schedules": (Schedule, OfRange),
-    }
-    # Conditionals and games, but listed with what they are for.
-    elsewhere = (models.OpponentPrior, models.TransitionModel, models.InitialState, ForeignGame)
-    listed: dict[str, dict[str, str]] = {}
-    for kind, bases in kinds.items():
-        classes = {
-            cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix("::")
-            for base in bases
-            for cls in _subclasses(base)
-            if cls.__module__.startswith("inference_marl.")
-            and not (kind in ("conditionals", "games") and issubclass(cls, elsewhere))
-        }
-        listed[kind] = dict(sorted(classes.items()))
-    return listed
-
-
-def measured() -> dict[str, Metric]:
-    """What is measured of any run, and what games and learners of this package declare, by name."""
-    classes: tuple[type[Game] | type[Actor], ...] = (*_subclasses(Game), *_subclasses(Actor))
-    ours = [cls for cls in classes if cls.__module__.startswith("inference_marl.")]
-    found = {metric.name: metric for metric in PUBLISHABLE}
-    judged = [metric for cls in ours if issubclass(cls, Game) for metric in cls.episode_metrics]
-    return found | {metric.name: metric for metric in (*(metric for cls in ours for metric in cls.metrics), *judged)}

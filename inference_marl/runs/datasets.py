@@ -61,70 +61,54 @@ def write_results(
         how: what `made` says of this time, beside when.
     """
     (folder / "summary.json").unlink(missing_ok=True)  # which says that what is there belongs together
-    with checksums.listing(folder, [*RESULTS, *latent_files(experiment)]):
+    with checksums.listing(folder, [*RESULTS, *latent_files(experiment)]), ExitStack() as opened:
+
+        def kept(name: str, written: xr.Dataset | None) -> xr.Dataset:
+            """What was written or, if that is too large for memory, its file, of which only what is needed is read."""
+            if written is None:
+                written = opened.enter_context(xr.open_dataset(folder / name, engine="h5netcdf", cache=False))
+            return written
+
         attributes = _attributes(experiment) | {"experiment": folder.name}
-        metrics = _write_metrics(folder / "metrics.nc", experiment, recorded, attributes)
-        beliefs = write_beliefs(folder / "posterior.nc", experiment, recorded) if experiment.beliefs_every else None
+        metrics = kept("metrics.nc", _write_metrics(folder / "metrics.nc", experiment, recorded, attributes))
+        beliefs = None
+        if experiment.beliefs_every:
+            beliefs = kept("posterior.nc", write_beliefs(folder / "posterior.nc", experiment, recorded))
+            # So that who reads the run need not build its game again.
+            _write_dataset(folder / "solution.nc", distances(experiment, beliefs))
         if experiment.record_actions:
             _write_actions(folder / "actions.nc", experiment, recorded)
         write_latents(folder, experiment, recorded)
-        surface = _surface(experiment.game)
-        if surface is not None:
-            encoding = dict.fromkeys(surface.data_vars, COMPRESSED)
-            write_atomically(
-                folder / "surface.nc", lambda path: surface.to_netcdf(path, engine="h5netcdf", encoding=encoding)
-            )
-        _write_solution(folder / "solution.nc", experiment, beliefs)
-        summary = {
-            "experiment": attributes["experiment"],
-            "game": attributes["game"],
-            "replicates": experiment.replicates,
-            "steps": experiment.steps,
-            "published": experiment.published,
-            "source": experiment.source,
-            **_summaries(experiment, folder, metrics, beliefs),
+        _write_dataset(folder / "surface.nc", _surface(experiment.game))
+        summary = _summary(experiment, metrics, beliefs) | {
             "levels": experiment.levels,
             "failed": dict(failed),
             **({"failed_replicates": {arm: dict(why) for arm, why in lost.items()}} if lost else {}),
-            "made": {
-                **how,
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
+            "made": {**how, "finished": datetime.now(UTC).isoformat(timespec="seconds")},
         }
         write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False))
 
 
-def _write_solution(path: Path, experiment: Experiment, beliefs: xr.Dataset | None) -> None:
-    """How far beliefs are from the exact ones, so that who reads the run need not build its game again."""
-    if not experiment.beliefs_every:
-        return
-    with ExitStack() as opened:
-        if beliefs is None:
-            recorded = path.parent / "posterior.nc"
-            beliefs = opened.enter_context(xr.open_dataset(recorded, engine="h5netcdf", cache=False))
-        found = distances(experiment, beliefs)
-    if found is not None:
-        write_atomically(path, lambda beside: found.to_netcdf(beside, engine="h5netcdf"))
+def _write_dataset(path: Path, dataset: xr.Dataset | None) -> None:
+    """Write a dataset that is in memory, if there is one."""
+    if dataset is not None:
+        encoding = dict.fromkeys(dataset.data_vars, COMPRESSED)
+        write_atomically(path, lambda beside: dataset.to_netcdf(beside, engine="h5netcdf", encoding=encoding))
 
 
-def _summaries(
-    experiment: Experiment, folder: Path, metrics: xr.Dataset | None, beliefs: xr.Dataset | None
-) -> dict[str, Any]:
-    """Tables of what the datasets say; what is too large for memory is read as far as is needed, again and again."""
-    with ExitStack() as opened:
-
-        def read(name: str) -> xr.Dataset:
-            return opened.enter_context(xr.open_dataset(folder / name, engine="h5netcdf", cache=False))
-
-        if metrics is None:
-            metrics = read("metrics.nc")
-        if beliefs is None and experiment.beliefs_every:
-            beliefs = read("posterior.nc")
-        return {
-            "results": summarise(metrics, beliefs),
-            "agents": summarise_agents(metrics),
-            "differences": paired_differences(metrics, next(iter(experiment.arms))),
-        }
+def _summary(experiment: Experiment, metrics: xr.Dataset, beliefs: xr.Dataset | None) -> dict[str, Any]:
+    """What was run, and tables of what the datasets say."""
+    return {
+        "experiment": metrics.attrs["experiment"],
+        "game": metrics.attrs["game"],
+        "replicates": experiment.replicates,
+        "steps": experiment.steps,
+        "published": experiment.published,
+        "source": experiment.source,
+        "results": summarise(metrics, beliefs),
+        "agents": summarise_agents(metrics),
+        "differences": paired_differences(metrics, next(iter(experiment.arms))),
+    }
 
 
 def _attributes(experiment: Experiment) -> dict[str, Any]:

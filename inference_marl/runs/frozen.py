@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from inference_marl.config.files import load
-from inference_marl.described import IncompatibleError, Whole
+from inference_marl.described import IncompatibleError, Whole, settle
 from inference_marl.experiment import Experiment
 from inference_marl.runs import checksums, sources
 from inference_marl.runs.errors import RunError
@@ -72,7 +72,7 @@ class Frozen(Actor):
                 f"digest: got {digest}, expected {self.digest}, that of {self._job.checkpoint} and its spec.yaml: they "
                 "have changed since, as when a run is played on; put back those of then, or begin a new run with null"
             )
-        self.__dict__["_given"] |= {"arm": self.arm, "digest": self.digest}
+        settle(self, arm=self.arm, digest=self.digest)
 
     def setup(self) -> None:
         """Take the policy from the checkpoint.

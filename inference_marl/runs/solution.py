@@ -47,8 +47,10 @@ def distances(experiment: Experiment, posterior: xr.Dataset) -> xr.Dataset | Non
     rules = experiment.game.dynamics()
     if rules is None or posterior.sizes.get("state") != len(rules.initial):
         return None
-    last, found = jointly(posterior.isel(step=-1)), {}
-    for name in last["learner"].to_numpy().tolist():
+    last = jointly(posterior.isel(step=-1))
+    learners, agents = last["learner"].to_numpy().tolist(), list(range(experiment.game.agents))
+    found = {}
+    for name in learners:
         for agent, learner in enumerate(experiment.players(name)):
             reward, transition = seen_by(rules, agent)
             beliefs = _beliefs(last.sel(learner=name).isel(agent=agent), reward, transition)
@@ -58,24 +60,17 @@ def distances(experiment: Experiment, posterior: xr.Dataset) -> xr.Dataset | Non
             solution = _solve(learner, int(last["step"]), reward, transition, prior.log())
             if solution is not None:
                 marginal = (solution.policy * solution.opponent_model.unsqueeze(-2)).sum(-1)
-                found[name, agent] = (
-                    _total_variation(model, solution.opponent_model),
-                    _total_variation(policy, marginal),
-                )
+                compared = (model, solution.opponent_model), (policy, marginal)
+                found[name, agent] = np.stack([_total_variation(*pair) for pair in compared])
     if not found:
         return None
-    replicates = len(next(iter(found.values()))[0])
-    learners, agents = last["learner"].to_numpy().tolist(), list(range(experiment.game.agents))
-    missing = np.full(replicates, np.nan)
-    values = {
-        variable: np.array(
-            [[found.get((name, agent), (missing, missing))[which] for agent in agents] for name in learners]
-        )
-        for which, variable in enumerate(("opponent_model", "policy"))
-    }
+    missing = np.full_like(next(iter(found.values())), np.nan)
+    values = np.array([[found.get((name, agent), missing) for agent in agents] for name in learners])
     dims = ("learner", "agent", "replicate")
-    coordinates = {"learner": learners, "agent": agents}
-    return xr.Dataset({name: (dims, each) for name, each in values.items()}, coordinates)
+    return xr.Dataset(
+        {name: (dims, values[:, :, which]) for which, name in enumerate(("opponent_model", "policy"))},
+        {"learner": learners, "agent": agents},
+    )
 
 
 def _beliefs(here: xr.Dataset, reward: Tensor, transition: Tensor) -> list[Tensor] | None:

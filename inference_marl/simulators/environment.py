@@ -5,92 +5,28 @@ Imports nothing of torch's, so that a process that plays environments starts qui
 
 from __future__ import annotations
 
-import importlib
-import os
-import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, NoReturn
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from pettingzoo import ParallelEnv  # type: ignore[import-untyped, unused-ignore]
 
 from inference_marl.described import first_line
+from inference_marl.simulators.chances import Chances
+from inference_marl.simulators.recipe import RAISED, FaultError, Recipe
 
 Array = NDArray[Any]
 
-RAISED = (Exception, SystemExit)
-"""What somebody else's code may raise: leaving the program is none of its business."""
 LARGEST = float(np.finfo(np.float32).max)
 """The largest reward or number in an observation."""
 LOOKED_AT = 3
 """Steps in which an environment is tried out before a run."""
 MASK = "action_mask"
 """What PettingZoo calls legal actions, in an observation or in what it says besides."""
-
-
-class FaultError(ValueError):
-    """Something that an environment does or says and that cannot be used; one line."""
-
-
-class Recipe(NamedTuple):
-    """How an environment is made and understood; plain data.
-
-    Attributes:
-        path: import path of what makes it.
-        arguments: what that is called with.
-        agents_leave: whether agents may leave before the others.
-        horizon: steps after which an episode is cut off, beside the environment's own limits.
-    """
-
-    path: str
-    arguments: Mapping[str, Any]
-    agents_leave: bool = False
-    horizon: int | None = None
-
-    def make(self) -> ParallelEnv[Any, Any, Any]:
-        """Import and call what makes it.
-
-        Raises:
-            FaultError: if that cannot be done, or gives anything but a parallel environment; begins with the argument.
-        """
-        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on standard output
-        module, _, name = self.path.rpartition(".")
-        try:
-            home = importlib.import_module(module)
-            factory = getattr(home, name)
-        except RAISED as error:
-            raise FaultError(
-                f"env: got {self.path}, which cannot be imported ({type(error).__name__}: {first_line(error)}), "
-                "expected the import path of what makes a parallel environment; install its package, or put its file "
-                "beside the experiment's"
-            ) from error
-        if not callable(factory):
-            raise FaultError(
-                f"env: got {self.path}, a {type(factory).__name__}, expected what makes a parallel environment"
-            )
-        if not ((isinstance(factory, type) and issubclass(factory, ParallelEnv)) or _uses_pettingzoo(home)):
-            raise FaultError(
-                f"env: got {self.path}, which has nothing to do with PettingZoo and was not called, expected a class "
-                "below ParallelEnv, or a function of a module that imports PettingZoo, or such a class, at its top"
-            )
-        try:
-            made = factory(**self.arguments)
-        except RAISED as error:
-            raise FaultError(
-                f"arguments: got {dict(self.arguments)}, with which {self.path} raises {type(error).__name__} "
-                f"({first_line(error)}), expected arguments that it takes"
-            ) from error
-        if not isinstance(made, ParallelEnv):
-            hint = f"; its module may have {module}.parallel_env" if name == "env" else ""
-            raise FaultError(f"env: got {self.path}, which makes a {type(made).__name__}, expected a ParallelEnv{hint}")
-        return made
 
 
 @dataclass(frozen=True)
@@ -112,7 +48,7 @@ class Layout:
 
 
 class Seen(NamedTuple):
-    """What all agents see.
+    """What all agents see, in one environment or in several: then every array has one row more for each, `copies x`.
 
     Attributes:
         obs: one array per agent, `event`; zeros for an agent that is out.
@@ -126,7 +62,7 @@ class Seen(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What a step brings.
+    """What a step brings, in one environment or in several, as `Seen`.
 
     Attributes:
         seen: after it.
@@ -136,49 +72,8 @@ class Played(NamedTuple):
 
     seen: Seen
     rewards: Array
-    terminated: bool
-    ended: bool
-
-
-class Chances:
-    """Python's, numpy's and torch's global random numbers as one environment has them, apart from everybody else's.
-
-    So an environment that draws from them repeats what it did, draws nothing from a learner's, and does not depend on
-    how many others there are. Torch's are those of the CPU, once something has imported torch.
-    """
-
-    def __init__(self) -> None:
-        self._own: tuple[Any, ...] | None = None
-
-    @contextmanager
-    def used(self, seed: int | None = None) -> Iterator[None]:
-        """What is drawn inside is the environment's, from the seed on if there is one."""
-        before = _chances()
-        if seed is not None:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002 - the global stream is what this is about
-            if (torch := sys.modules.get("torch")) is not None:
-                torch.random.default_generator.manual_seed(seed)
-        elif self._own is not None:
-            _set_chances(self._own)
-        try:
-            yield
-        finally:
-            self._own = _chances()
-            _set_chances(before)
-
-
-def _chances() -> tuple[Any, ...]:
-    torch = sys.modules.get("torch")
-    return random.getstate(), np.random.get_state(), None if torch is None else torch.get_rng_state()  # noqa: NPY002
-
-
-def _set_chances(states: tuple[Any, ...]) -> None:
-    of_python, of_numpy, of_torch = states
-    random.setstate(of_python)
-    np.random.set_state(of_numpy)  # noqa: NPY002
-    if of_torch is not None:
-        sys.modules["torch"].set_rng_state(of_torch)
+    terminated: bool | Array
+    ended: bool | Array
 
 
 class Environment:
@@ -220,27 +115,19 @@ class Environment:
         found = [*map(np.array, seen.obs), seen.alive]
         chances = np.random.default_rng(0)
         for _ in range(LOOKED_AT):
-            seen, rewards, _, ended = self.step(
-                [_some_action(space, mask, chances) for space, mask in self._acting(seen)]
-            )
+            acting = zip(self.action_spaces, seen.masks, strict=True)
+            seen, rewards, _, ended = self.step([_some_action(space, mask, chances) for space, mask in acting])
             found += [*map(np.array, seen.obs), seen.alive, rewards]
             if ended:
                 break
         return found
 
-    def _acting(self, seen: Seen) -> list[tuple[gymnasium.Space[Any], Array | None]]:
-        return list(zip(self.action_spaces, seen.masks, strict=True))
-
     def begin(self, seed: int) -> Seen:
         """Begin an episode, in which all that is random follows from the seed."""
         self.clock = 0
-        try:
-            with self.chances.used(seed):
-                obs, infos = self.env.reset(seed=seed)
-            there = set(self.env.agents)
-        except RAISED as error:
-            self._refuse(f"{type(error).__name__} ({first_line(error)}) from reset", "observations", error=error)
-        self._check_known(there)
+        with self._asked("observations", " from reset"), self.chances.used(seed):
+            obs, infos = self.env.reset(seed=seed)
+        there = self._there()
         self.alive = np.array([agent in there for agent in self.agents])
         if not self.alive.all() and not self.recipe.agents_leave:
             missing = self.agents[int(np.argmin(self.alive))]
@@ -256,27 +143,18 @@ class Environment:
             if there
         }
         self.clock += 1
-        try:
-            with self.chances.used():
-                obs, rewards, terminations, truncations, infos = self.env.step(said)
-            there = set(self.env.agents)
-        except RAISED as error:
-            self._refuse(f"{type(error).__name__} ({first_line(error)})", "a step", error=error)
-        self._check_known(there)
+        with self._asked("a step"), self.chances.used():
+            obs, rewards, terminations, truncations, infos = self.env.step(said)
+        there = self._there()
         paid = np.zeros(len(self.agents))
         over, cut = np.zeros_like(acted), np.zeros_like(acted)
         for seat, agent in enumerate(self.agents):
-            if not acted[seat]:
-                if agent in there:
-                    self._refuse("an agent that was not there before", "none to join or to come back", agent)
-                continue
-            paid[seat] = self._reward(rewards, agent)
-            over[seat], cut[seat] = (self._end(each, agent) for each in (terminations, truncations))
-            if agent not in there and not (over[seat] or cut[seat]):
-                self._refuse("an agent that is gone", "it to be terminated or truncated before it leaves", agent)
+            if acted[seat]:
+                paid[seat] = self._reward(rewards, agent)
+                over[seat], cut[seat] = (self._end(each, agent) for each in (terminations, truncations))
         going = acted & ~over & ~cut
+        self._check_leaving(acted, going, over, there)
         ended = not going.any()
-        self._check_leaving(acted, over, cut)
         # Whoever is cut off together with the last ones may be bootstrapped, so counts as going on.
         self.alive = acted & ~over if ended else going
         seen = self._seen(obs, infos, acted, self.alive, going)
@@ -308,22 +186,38 @@ class Environment:
             f"env: got {got} as the {what} space of agent {agent} in {self.recipe.path}, expected {expected}{also}"
         )
 
-    def _check_known(self, there: set[Any]) -> None:
+    @contextmanager
+    def _asked(self, expected: str, where: str = "") -> Iterator[None]:
+        """What somebody else's code raises inside is a fault."""
+        try:
+            yield
+        except RAISED as error:
+            self._refuse(f"{type(error).__name__} ({first_line(error)}){where}", expected, error=error)
+
+    def _there(self) -> set[Any]:
+        """The agents that are there now, according to the environment."""
+        with self._asked("agents"):
+            there = set(self.env.agents)
         if not there <= set(self.agents):
             stranger = next(iter(there - set(self.agents)))
             known = ", ".join(map(str, self.agents))
             self._refuse("an agent that appears from nowhere", f"one of possible_agents: {known}", stranger)
+        return there
 
-    def _check_leaving(self, acted: Array, over: Array, cut: Array) -> None:
-        """Refuse agents that do not all end alike, unless that is expected."""
-        if self.recipe.agents_leave or not (over | cut).any():
+    def _check_leaving(self, acted: Array, going: Array, over: Array, there: set[Any]) -> None:
+        """Refuse agents that come, or go without an end, or do not all end alike, unless that is expected."""
+        for seat, agent in enumerate(self.agents):
+            if agent in there and not acted[seat]:
+                self._refuse("an agent that was not there before", "none to join or to come back", agent)
+            if agent not in there and going[seat]:
+                self._refuse("an agent that is gone", "it to be terminated or truncated before it leaves", agent)
+        if self.recipe.agents_leave or (going == acted).all():
             return
-        going = acted & ~over & ~cut
         if going.any():
             self._refuse(
                 "an agent that leaves before the others",
                 "all to stay until the end; or say agents_leave: true",
-                self.agents[int(np.argmax(over | cut))],
+                self.agents[int(np.argmax(acted & ~going))],
             )
         if not over[acted].all() and over[acted].any():
             self._refuse(
@@ -420,126 +314,6 @@ class Environment:
         where = f"{self.recipe.path}{f', {self.name}' if self.name else ''}, step {self.clock} of its episode"
         whose = "" if agent is None else f", agent {agent}"
         raise FaultError(f"{where}{whose}: got {got}, expected {expected}") from error
-
-
-class Batch(NamedTuple):
-    """What is seen in several environments, which every array leads with.
-
-    Attributes:
-        obs: one array per agent, `copies x event`.
-        alive: `copies x agents`.
-        masks: one per agent, `copies x actions`, or `None`.
-    """
-
-    obs: list[Array]
-    alive: Array
-    masks: list[Array | None]
-
-    @classmethod
-    def of(cls, several: Sequence[Seen]) -> Batch:
-        """Stacked."""
-        obs = [np.stack(values) for values in zip(*(seen.obs for seen in several), strict=True)]
-        alive = np.stack([seen.alive for seen in several])
-        each = zip(*(seen.masks for seen in several), strict=True)
-        masks = [None if any(mask is None for mask in values) else np.stack(values) for values in each]
-        return cls(obs, alive, masks)
-
-    @classmethod
-    def joined(cls, several: Sequence[Batch]) -> Batch:
-        """One after another."""
-        obs = [np.concatenate(values) for values in zip(*(batch.obs for batch in several), strict=True)]
-        alive = np.concatenate([batch.alive for batch in several])
-        each = zip(*(batch.masks for batch in several), strict=True)
-        masks = [None if any(mask is None for mask in values) else np.concatenate(values) for values in each]
-        return cls(obs, alive, masks)
-
-
-class Copies:
-    """Several environments made alike: what a process plays.
-
-    Args:
-        recipe: how they are made.
-        names: which ones they are, for messages.
-        masked: see `Environment`.
-    """
-
-    def __init__(self, recipe: Recipe, names: Sequence[str], masked: Sequence[bool] | None = None) -> None:
-        self.all = [Environment(recipe, name, masked) for name in names]
-        self._seen: list[Seen | None] = [None] * len(self.all)
-
-    def layout(self) -> Layout:
-        """See `Environment.layout`, of the first."""
-        return self.all[0].layout()
-
-    def begin(self, seeds: Mapping[int, int]) -> Batch:
-        """Begin episodes with these seeds, by number of the environment; what is seen in all."""
-        for number, seed in seeds.items():
-            self._seen[number] = self.all[number].begin(seed)
-        return self._batch()
-
-    def step(self, actions: Sequence[Array]) -> tuple[Batch, Array, Array, Array]:
-        """Play a step in all, with one array of actions per agent, `copies x event`.
-
-        Returns:
-            What is seen, rewards `copies x agents`, and where the game is over and the episode is, `copies`.
-        """
-        played = [env.step([action[number] for action in actions]) for number, env in enumerate(self.all)]
-        self._seen = [each.seen for each in played]
-        rewards = np.stack([each.rewards for each in played])
-        return (
-            self._batch(),
-            rewards,
-            np.array([each.terminated for each in played]),
-            np.array([each.ended for each in played]),
-        )
-
-    def again(self, seeds: Sequence[int], steps: Sequence[int], actions: Sequence[Array]) -> tuple[Batch, Array]:
-        """Play episodes again up to where they were.
-
-        Args:
-            seeds: those of the episodes, `copies`.
-            steps: how many steps each has had, `copies`.
-            actions: one array per agent, `time x copies x event`, of which each episode has had the last ones.
-
-        Returns:
-            What is seen then, and where that could be done, `copies`.
-        """
-        done = np.ones(len(self.all), dtype=bool)
-        for number, (env, seed, count) in enumerate(zip(self.all, seeds, steps, strict=True)):
-            seen = env.begin(seed)
-            try:
-                for time in range(len(actions[0]) - count, len(actions[0])):
-                    seen = env.step([action[time, number] for action in actions]).seen
-            except FaultError:  # since it is another episode
-                done[number] = False
-            self._seen[number] = seen
-        return self._batch(), done
-
-    def close(self) -> None:
-        """Give back what they hold."""
-        for env in self.all:
-            with suppress(*RAISED):  # what matters has been said, or is on its way
-                env.close()
-
-    def _batch(self) -> Batch:
-        return Batch.of([seen for seen in self._seen if seen is not None])
-
-
-def _uses_pettingzoo(module: ModuleType, deep: bool = True) -> bool:
-    """Whether a module has something of PettingZoo's, or below it, among its names, or a module that has.
-
-    What has not, such as `os.system`, is never called: a file would need no code of anybody's to do whatever it likes.
-    """
-    for value in list(vars(module).values()):
-        kind = type(value)  # not `isinstance`, which asks the value
-        if issubclass(kind, ModuleType):
-            if value.__name__.partition(".")[0] == "pettingzoo" or (deep and _uses_pettingzoo(value, deep=False)):
-                return True
-        elif issubclass(kind, type | FunctionType):
-            home = str(value.__module__).partition(".")[0]
-            if home == "pettingzoo" or (issubclass(kind, type) and issubclass(value, ParallelEnv)):
-                return True
-    return False
 
 
 def _said(space: gymnasium.Space[Any], action: Array) -> Any:

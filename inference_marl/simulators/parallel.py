@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from inference_marl.simulators.environment import Array, Batch, Layout, Recipe
+from inference_marl.simulators.copies import combined
+from inference_marl.simulators.environment import Array, Layout, Seen
 from inference_marl.simulators.processes import GRACE, Elsewhere, Here, Host
+from inference_marl.simulators.recipe import Recipe
 from inference_marl.simulators.values import finite_actions
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Observed, Outcome, Simulator
@@ -91,55 +93,43 @@ class PettingZooSimulator(Simulator):
     checks_itself = True
 
     def __init__(
-        self,
-        plan: Plan,
-        replicates: int,
-        environments: int = 1,
-        device: torch.device = torch.device("cpu"),
-        dtype: torch.dtype = torch.float32,
-        seed: int = 0,
+        self, plan: Plan, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, seed: int
     ) -> None:
         self.plan, self.shape, self.seed = plan, (replicates, environments), seed
         self.device, self.dtype = device, dtype
         self.observations, self.action_spaces = plan.observations, plan.action_spaces
-        numbers = range(replicates * environments)
-        parts = [part for part in np.array_split(numbers, max(1, min(plan.processes, len(numbers)))) if len(part)]
+        copies = replicates * environments
+        parts = np.array_split(range(copies), max(1, min(plan.processes, copies)))
         self._ranges = [range(int(part[0]), int(part[-1]) + 1) for part in parts]
         self._hosts: list[Host] = []
         with self._closed_if_it_fails():
             self._hosts += [plan.host([self._name(n) for n in each]) for each in self._ranges]
-        self._answers()
-        self._episodes = np.zeros(len(numbers), dtype=np.int64)  # begun in each copy
-        self._since = np.zeros(len(numbers), dtype=np.int64)  # steps of the current one
+            for host in self._hosts:
+                host.hear()
+        self._episodes = np.zeros(copies, dtype=np.int64)  # begun in each copy
+        self._since = np.zeros(copies, dtype=np.int64)  # steps of the current one
         self._log: list[list[Array]] = []  # actions of the last steps, as long as an episode needs them
-        self._batch: Batch | None = None
+        self._seen: Seen | None = None
 
     def reset(self, where: Tensor | None = None, task: Tensor | None = None) -> None:
         """Begin episodes, see `Simulator.reset`; a task is for actors only."""
-        copies = self._episodes.size
-        begun = np.ones(copies, dtype=bool) if where is None else where.cpu().numpy().reshape(-1)
-        if self._batch is None:
-            begun = np.ones(copies, dtype=bool)
+        begun = np.ones(self._episodes.size, dtype=bool)
+        if where is not None and self._seen is not None:
+            begun = where.cpu().numpy().reshape(-1)
         self._episodes[begun] += 1
         self._since[begun] = 0
         seeds = {int(copy): self._seed(int(copy)) for copy in np.flatnonzero(begun)}
-        hosts = [
-            (host, {copy - its.start: seeds[copy] for copy in its if copy in seeds})
-            for host, its in zip(self._hosts, self._ranges, strict=True)
-        ]
-        for host, its_seeds in hosts:
-            with self._closed_if_it_fails():
-                host.ask("begin", its_seeds)
-        self._batch = Batch.joined(self._answers())
+        answers = self._ask("begin", lambda its: [{copy - its.start: seeds[copy] for copy in its if copy in seeds}])
+        self._seen = combined(np.concatenate, answers)
 
     def observe(self) -> Observed:
         """The current observation of each agent."""
-        assert self._batch is not None
-        obs = tuple(map(self._tensor, self.observations, self._batch.obs))
+        assert self._seen is not None
+        obs = tuple(map(self._tensor, self.observations, self._seen.obs))
         masks: tuple[Tensor | None, ...] | None = None
-        if any(mask is not None for mask in self._batch.masks):
-            masks = tuple(None if mask is None else self._flags(mask) for mask in self._batch.masks)
-        return Observed(obs, self._flags(self._batch.alive) if self.plan.recipe.agents_leave else None, masks)
+        if any(mask is not None for mask in self._seen.masks):
+            masks = tuple(None if mask is None else self._flags(mask) for mask in self._seen.masks)
+        return Observed(obs, self._flags(self._seen.alive) if self.plan.recipe.agents_leave else None, masks)
 
     def step(self, actions: Sequence[Tensor]) -> Outcome:
         """Play one joint action, see `Simulator.step`.
@@ -151,12 +141,9 @@ class PettingZooSimulator(Simulator):
         played = [action.detach().cpu().flatten(0, 1).numpy() for action in finite_actions(self.action_spaces, actions)]
         self._since += 1
         self._log = [*self._log, played][-min(int(self._since.max()), LONGEST) :] if self.plan.layout.repeats else []
-        for host, its in zip(self._hosts, self._ranges, strict=True):
-            mine = [action[its.start : its.stop] for action in played]
-            with self._closed_if_it_fails():
-                host.ask("step", mine)
-        batches, rewards, terminated, ended = zip(*self._answers(), strict=True)
-        self._batch = Batch.joined(batches)
+        answers = self._ask("step", lambda its: [[action[its] for action in played]])
+        seen, rewards, terminated, ended = zip(*answers, strict=True)
+        self._seen = combined(np.concatenate, seen)
         paid = torch.from_numpy(np.concatenate(rewards)).view(*self.shape, -1).to(self.device, self.dtype)
         return Outcome(paid, self._flags(np.concatenate(terminated)), self._flags(np.concatenate(ended)))
 
@@ -170,7 +157,7 @@ class PettingZooSimulator(Simulator):
 
         Of an environment, which is no plain data, there is nothing: it is brought to where it was by playing again.
         """
-        seen = [] if self._batch is None else [torch.from_numpy(obs.copy()) for obs in self._batch.obs]
+        seen = [] if self._seen is None else [torch.from_numpy(obs.copy()) for obs in self._seen.obs]
         actions = [torch.from_numpy(np.stack(each)) for each in zip(*self._log, strict=True)]
         numbers = {"episodes": torch.from_numpy(self._episodes.copy()), "since": torch.from_numpy(self._since.copy())}
         return {**numbers, "actions": actions, "seen": seen}
@@ -179,37 +166,35 @@ class PettingZooSimulator(Simulator):
         """Restore from `state_dict`; says where episodes could not be played again, see `Simulator.load_state_dict`."""
         self._episodes, self._since = (state[name].cpu().numpy().copy() for name in ("episodes", "since"))
         if not state["seen"]:
-            self._batch = None
+            self._seen = None
             return None
-        log = [each.cpu().numpy() for each in state["actions"]]
-        kept = len(log[0]) if log else 0
-        self._log = [list(each) for each in zip(*log, strict=True)]
-        steps = np.where(self._since <= kept, self._since, 0)
-        copies = range(self._episodes.size)
-        seeds = [self._seed(copy) for copy in copies]
-        if not log:
-            log = [np.zeros((0, len(copies)))] * len(self.action_spaces)
-        for host, its in zip(self._hosts, self._ranges, strict=True):
-            part = slice(its.start, its.stop)
-            asked = (seeds[part], steps[part].tolist(), [each[:, part] for each in log])
-            patience = 1.0 + float(steps[part].sum()) / max(len(its), 1)
-            with self._closed_if_it_fails():
-                host.ask("again", *asked, patience=patience)
-        batches, done = zip(*self._answers(), strict=True)
-        self._batch = Batch.joined(batches)
-        there = np.concatenate(done) & (self._since == steps)
-        for now, before in zip(self._batch.obs, state["seen"], strict=True):
-            there &= (now == before.cpu().numpy()).reshape(len(copies), -1).all(1)
+        self._log = [list(each) for each in zip(*(each.cpu().numpy() for each in state["actions"]), strict=True)]
+        self._seen, there = self._again()
+        for now, before in zip(self._seen.obs, state["seen"], strict=True):
+            there &= (now == before.cpu().numpy()).reshape(len(there), -1).all(1)
         if there.all():
             return None
         if self.plan.layout.repeats:
             warnings.warn(
                 f"{self.plan.recipe.path}: got other observations when its episodes were played again, expected those "
-                f"of before; in {int((~there).sum())} of {len(copies)} environments new ones begin, and numbers may "
+                f"of before; in {int((~there).sum())} of {len(there)} environments new ones begin, and numbers may "
                 "differ from those of an unbroken run",
                 stacklevel=2,
             )
         return self._flags(~there)
+
+    def _again(self) -> tuple[Seen, Array]:
+        """Play the current episodes again; what is seen then, and in which copies that could be done."""
+        none = [np.zeros((0, self._episodes.size))] * len(self.action_spaces)
+        log = [np.stack(each) for each in zip(*self._log, strict=True)] or none
+        steps = np.where(self._since <= len(self._log), self._since, 0)
+        answers = self._ask(
+            "again",
+            lambda its: [[self._seed(copy) for copy in its], steps[its].tolist(), [each[:, its] for each in log]],
+            patience=1.0 + float(steps.max()),
+        )
+        seen, done = zip(*answers, strict=True)
+        return combined(np.concatenate, seen), np.concatenate(done) & (self._since == steps)
 
     def _name(self, copy: int) -> str:
         replicate, environment = divmod(copy, self.shape[1])
@@ -221,8 +206,11 @@ class PettingZooSimulator(Simulator):
         said = [self.seed, replicate, environment, int(self._episodes[copy])]
         return int(np.random.SeedSequence(said).generate_state(1)[0] >> 1)
 
-    def _answers(self) -> list[Any]:
+    def _ask(self, what: str, arguments: Callable[[range], list[Any]], patience: float = 1.0) -> list[Any]:
+        """The answers of all hosts, of whom each is asked with the arguments for its copies."""
         with self._closed_if_it_fails():
+            for host, its in zip(self._hosts, self._ranges, strict=True):
+                host.ask(what, *arguments(its), patience=patience)
             return [host.hear() for host in self._hosts]
 
     @contextmanager

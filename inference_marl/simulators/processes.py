@@ -16,7 +16,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from inference_marl.described import first_line
-from inference_marl.simulators.environment import Copies, FaultError, Recipe
+from inference_marl.simulators.copies import Copies
+from inference_marl.simulators.recipe import FaultError, Recipe
 
 GRACE = 2.0
 """Seconds that a process has to close its environments before it is ended."""

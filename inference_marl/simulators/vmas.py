@@ -143,13 +143,7 @@ class VmasSimulator(Simulator):
     checks_itself = True
 
     def __init__(
-        self,
-        game: Vmas,
-        replicates: int,
-        environments: int = 1,
-        device: torch.device = torch.device("cpu"),
-        dtype: torch.dtype = torch.float32,
-        seed: int = 0,
+        self, game: Vmas, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, seed: int
     ) -> None:
         self.game, self.shape, self.device, self.dtype = game, (replicates, environments), device, dtype
         self.observations, self.action_spaces = game.observations, game.action_spaces

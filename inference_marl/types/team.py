@@ -130,3 +130,27 @@ class Member(Learner):
     def snapshot(self) -> Actor:
         """The member's."""
         return self.of.member_snapshot(self)
+
+
+def seats_taken(actors: Sequence[Actor], agents: int) -> list[list[int]]:
+    """The seats that each of an arm's actors takes: teams those that they name, the others the rest, in order.
+
+    In a list with an actor for each seat, a team that names none takes the one where it stands.
+
+    Raises:
+        ValueError: if that is not every seat once.
+    """
+    named = [actor.seats if isinstance(actor, Team) else [] for actor in actors]
+    if len(actors) == agents:
+        named = [[number] if its is None else its for number, its in enumerate(named)]
+    for number, its in enumerate(named):
+        if its is None or (isinstance(actors[number], Team) and not its):
+            raise ValueError(f"[{number}].seats: got {its}, expected the seats that it takes among others")
+    teams = [seat for its in named for seat in its or []]
+    rest = [seat for seat in range(agents) if seat not in teams]
+    alone = sum(not isinstance(actor, Team) for actor in actors)
+    if len(rest) != alone or sorted([*teams, *rest]) != list(range(agents)):
+        raise ValueError(
+            f"got {alone} learners{f' and teams in seats {teams}' if teams else ''}, expected one per seat: {agents}"
+        )
+    return [list(its) if its else [rest.pop(0)] for its in named]

@@ -10,7 +10,8 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from inference_marl.config.build import available, construct, measured
+from inference_marl.config.build import construct
+from inference_marl.config.catalogue import available, measured
 from inference_marl.config.files import build, dump, load
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame

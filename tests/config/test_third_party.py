@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from inference_marl.config.build import available
+from inference_marl.config.catalogue import available
 from inference_marl.config.files import build, dump
 from inference_marl.config.overrides import override
 from inference_marl.models import (

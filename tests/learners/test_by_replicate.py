@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference_marl.config.build import actors_of, available
+from inference_marl.config.build import actors_of
+from inference_marl.config.catalogue import available
 from inference_marl.described import Described, arguments, plain
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, Rendezvous, RiskyBridge

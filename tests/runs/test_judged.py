@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference_marl.config.build import measured
+from inference_marl.config.catalogue import measured
 from inference_marl.experiment import Experiment
 from inference_marl.games import Scaled, Spread, Variants
 from inference_marl.learners import Stationary

@@ -1,0 +1,117 @@
+"""What experiment files can name, and what is measured: the classes of this package and of its users."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+import inference_marl.learners
+import inference_marl.simulators.pettingzoo
+import inference_marl.simulators.vmas
+from inference_marl import games, guides, models
+from inference_marl.inference.action_gradients import ActionGradient
+from inference_marl.inference.conditional import Conditional
+from inference_marl.inference.estimators import ElboEstimator
+from inference_marl.inference.noise import ActionNoise
+from inference_marl.inference.reward_range import OfRange
+from inference_marl.inference.schedules import Schedule
+from inference_marl.inference.stein import Stein
+from inference_marl.learners.deterministic.opponents import OpponentModule
+from inference_marl.learners.latent.contexts import Context as OpponentContext
+from inference_marl.learners.lola import LearningRule
+from inference_marl.learners.tabular.exploration import Exploration
+from inference_marl.play import Functional
+from inference_marl.statistics.summary import PUBLISHABLE
+from inference_marl.types import Actor, ForeignGame, Game, Learner, Member, Metric, Part, Team
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "games": (Game,),
+    "simulators": (ForeignGame,),
+    "types of opponents": (games.Types,),
+    "learners": (Actor,),
+    "opponent priors": (models.OpponentPrior,),
+    "transitions": (models.TransitionModel,),
+    "critics": (models.Critic,),
+    "optimality": (models.Optimality,),
+    "guides": (guides.Guide, guides.TrajectoryGuide),
+    "conditionals": (Conditional,),
+    "objectives": (Stein,),
+    "ELBO estimators": (ElboEstimator,),
+    "explorations": (Exploration,),
+    "learning rules": (LearningRule,),
+    "beliefs about logits": (models.OpponentLogits,),
+    "noise": (ActionNoise,),
+    "action gradients": (ActionGradient,),
+    "opponent modules": (OpponentModule,),
+    "contexts": (OpponentContext,),
+    "schedules": (Schedule, OfRange),
+}
+"""What classes are for, and their bases."""
+ELSEWHERE = (models.OpponentPrior, models.TransitionModel, models.InitialState, ForeignGame)
+"""Conditionals and games that are not listed as such, but with what they are for."""
+
+
+def available() -> dict[str, dict[str, str]]:
+    """What experiment files can name by a short name, by kind: the name to the first line of its docstring."""
+    kinds = {**KINDS, "learners": (Actor, inference_marl.Frozen)}  # which is imported when it is first asked for
+    listed: dict[str, dict[str, str]] = {}
+    for kind, bases in kinds.items():
+        listed[kind] = {
+            cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix("::")
+            for cls in sorted(_ours(*bases), key=lambda cls: cls.__name__)
+            if not (kind in ("conditionals", "games") and issubclass(cls, ELSEWHERE))
+        }
+    return listed
+
+
+def measured() -> dict[str, Metric]:
+    """What is measured of any run, and what games and learners of this package declare, by name."""
+    of_steps = [metric for cls in _ours(Game, Actor) for metric in cls.metrics]
+    of_episodes = [metric for cls in _ours(Game) for metric in cls.episode_metrics]
+    return {metric.name: metric for metric in (*PUBLISHABLE, *of_steps, *of_episodes)}
+
+
+def _ours(*bases: type) -> list[Any]:
+    """Every class of this package below these that can be made."""
+    found = [cls for base in bases for cls in subclasses(base)]
+    return [cls for cls in found if cls.__module__.startswith("inference_marl.")]
+
+
+def subclasses(base: type, called: Any = None) -> list[type]:
+    """Every class below `base`, and `base`, that can be made, or of these the ones called so; this package's last."""
+    wanted = called in (None, base.__name__) and not base.__name__.startswith("_")
+    found = [base] if wanted and lacking(base) is None else []
+    below: type
+    for below in base.__subclasses__():
+        found += subclasses(below, called)
+    return sorted(found, key=lambda cls: cls.__module__.startswith("inference_marl."))
+
+
+def lacking(cls: type) -> str | None:
+    """The methods that a class needs to do its work and does not define; `""` if it is made of what no file has.
+
+    Returns:
+        Their names, or `None` if the class can do its work: no method is abstract, or a base's that only raises.
+    """
+    if issubclass(cls, Functional | Member):
+        return ""
+    # Modules have no metaclass that would know: `inspect.isabstract` sees only what it made.
+    abstract = [name for name in dir(cls) if getattr(getattr(cls, name, None), "__isabstractmethod__", False)]
+    if abstract:
+        return ", ".join(abstract)
+    if issubclass(cls, Team):
+        needed = {"learn_all": cls.learn_all is not Team.learn_all}
+    elif issubclass(cls, Actor):
+        needed = {"policy (or act)": cls.act is not Actor.act or cls.policy is not Actor.policy}
+        needed |= {"learn": cls.learn is not Learner.learn} if issubclass(cls, Learner) else {}
+    elif issubclass(cls, Part):
+        needed = {"setup": cls is not Part}
+    elif issubclass(cls, guides.Guide):
+        needed = {"order": hasattr(cls, "order")}
+    else:
+        bases = (torch.nn.Module, models.Critic, models.Optimality)
+        needed = {"forward": getattr(cls, "forward", None) not in [base.forward for base in bases]}
+    return ", ".join(name for name, defined in needed.items() if not defined) or None
