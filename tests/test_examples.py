@@ -1,4 +1,4 @@
-"""The skeletons in `examples/` run, experiment files beside them find them, and the code in README.md and `docs/` runs."""
+"""The skeletons in `examples/` run, files beside them find them, and the code in README.md and `docs/` runs."""
 
 from __future__ import annotations
 
