@@ -42,18 +42,18 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_run(subparsers: Subparsers) -> None:
     run = subparsers.add_parser(
         "run",
-        help="run an experiment file",
+        help="run an experiment file, or all runs of a suite",
         allow_abbrev=False,
         description="Run an experiment file, or a shipped experiment by its name. Every key can be overridden by its "
         "dotted path, for example --replicates 100 --arms.rommeo_q.temperature.floor 0.2. A file with the key runs is "
-        "a suite: all of its runs go on where they were left, and an override holds for all of them, or for one, as in "
-        "--runs.penalty.steps 10",
+        "a suite: each of its runs continues where it stopped, and an override applies to all of them, or to one, as "
+        "in --runs.penalty.steps 10",
         usage="inference-marl run SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec] [--quiet] [--debug] "
         "[--KEY VALUE ...]",
     )
     run.add_argument("spec", metavar="SPEC", help=SPEC)
     run.add_argument("--out", metavar="DIR", default="runs", help="where run folders go (default: runs)")
-    run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
+    run.add_argument("--inspect", action="store_true", help="inspect the run when it has finished")
     run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
     _add_jobs(run, 1)
     _add_quiet_and_debug(run)
@@ -64,16 +64,16 @@ def _add_ablate_and_tournament(subparsers: Subparsers) -> None:
     ablate = _experiment_command(
         subparsers,
         "ablate",
-        "run an experiment file with factors; tabulate and draw its cells",
-        "Run an experiment file and compare its arms: those of its factors, or any others.",
+        "run an experiment and compare its arms, such as the cells of an ablation",
+        "Run an experiment file and compare its arms: those that its factors stand for, or any others.",
         "--factors.variant.no_kl.kl_weight 0.01",
     )
     ablate.set_defaults(act=ablate_file)
     tournament = _experiment_command(
         subparsers,
         "tournament",
-        "play every learner of an experiment file against every learner; tabulate and draw who earns what",
-        "Play every arm of an experiment file against every arm. An arm is one learner, the game has two agents.",
+        "play every learner of an experiment against every learner, and show who earns what",
+        "Play every arm of an experiment file against every arm. An arm must be one learner, in a game of two agents.",
         "--arms.wolf null",
     )
     tournament.set_defaults(act=tournament_file)
@@ -82,11 +82,11 @@ def _add_ablate_and_tournament(subparsers: Subparsers) -> None:
 def _add_resume(subparsers: Subparsers) -> None:
     resume = subparsers.add_parser(
         "resume",
-        help="go on with a run from its last checkpoints, also for longer than it was begun for",
+        help="continue a run from its last checkpoints, or play it on for longer",
         allow_abbrev=False,
-        description="Go on with a run, or all runs of a suite, from the last checkpoints: to the same result as if it "
-        "had never been stopped. With --steps N it is played on to N steps, also if it was finished. Other keys can be "
-        "overridden where no result depends on them, such as --checkpoint_every 100, or for arms without a checkpoint.",
+        description="Continue a run, or all runs of a suite, from the last checkpoints. The result is as if it "
+        "had never been stopped. With --steps N it is played on to N steps, even if it was finished. Other keys can be "
+        "overridden if no result depends on them, such as --checkpoint_every 100, or for arms without a checkpoint.",
         usage="inference-marl resume RUN [--steps N] [--jobs N] [--other-versions] [--quiet] [--debug] "
         "[--KEY VALUE ...]",
     )
@@ -101,11 +101,11 @@ def _add_resume(subparsers: Subparsers) -> None:
 def _add_inspect_and_report(subparsers: Subparsers) -> None:
     inspect = subparsers.add_parser(
         "inspect",
-        help="print what a run's learners believe, or its results, and draw its figures; compare several runs",
+        help="show what a run's learners believe, or its results, and draw its figures; compare several runs",
         allow_abbrev=False,
         description="Print what a run's learners believe of their opponents (its results, if they have no opponent "
-        "models) and draw its figures; of a tournament who earns what against whom; of a suite the tables of all runs "
-        "together, with the figures of each. Of several runs, compare the first with each of the others.",
+        "models) and draw its figures. For a tournament, print who earns what against whom; for a suite, the tables of "
+        "all runs together, with the figures of each. Given several runs, compare the first with each of the others.",
     )
     inspect.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
     inspect.add_argument("--full", action="store_true", help="every question with its table, instead of one screen")
@@ -114,9 +114,9 @@ def _add_inspect_and_report(subparsers: Subparsers) -> None:
         "report",
         help="write a run's results as one HTML file; compare several runs",
         allow_abbrev=False,
-        description="Write one HTML file with everything that is known of a run, or of all runs of a suite, figures "
-        "embedded: report.html in its folder. Of several runs, one that compares the first with each of the others: "
-        "comparison.html in its folder.",
+        description="Write all that is known of a run, or of all runs of a suite, with its figures, as one HTML file: "
+        "report.html in its folder. Given several runs, write a comparison of the first with each of the others: "
+        "comparison.html in the first one's folder.",
     )
     report.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or of a suite")
     report.add_argument("--out", metavar="FILE", help="write this file instead")
@@ -124,16 +124,16 @@ def _add_inspect_and_report(subparsers: Subparsers) -> None:
 
 
 def _add_list_and_copy(subparsers: Subparsers) -> None:
-    what = "the shipped experiments, what experiment files can name, and what runs measure"
+    what = "list the shipped experiments, the classes that files can name, and the metrics"
     listing = subparsers.add_parser("list", help=what, allow_abbrev=False)
     listing.set_defaults(act=list_names)
     copy = subparsers.add_parser(
         "copy",
-        help="copy the file of a shipped experiment, to be edited",
+        help="copy the file of a shipped experiment, for editing",
         allow_abbrev=False,
-        description="Copy the file of a shipped experiment, to be edited. Nothing is ever overwritten.",
+        description="Copy the file of a shipped experiment, for editing. Nothing is ever overwritten.",
     )
-    copy.add_argument("name", metavar="NAME", help="one of the experiments that inference-marl list names")
+    copy.add_argument("name", metavar="NAME", help="an experiment that inference-marl list names")
     copy.add_argument("destination", metavar="DEST", nargs="?", default="", help="a file or a folder (default: here)")
     copy.set_defaults(act=copy_experiment)
 
@@ -146,8 +146,8 @@ def _experiment_command(
         name,
         help=what,
         allow_abbrev=False,
-        description=f"{more} Goes on where the same experiment was left, and starts a new folder if the file or an "
-        "override is another. Every key can be overridden by its dotted path, for example --replicates 100 "
+        description=f"{more} Continues where the same experiment stopped; starts a new folder if the file or an "
+        "override has changed. Every key can be overridden by its dotted path, for example --replicates 100 "
         f"{example}",
         usage=f"inference-marl {name} SPEC [--out DIR] [--jobs N] [--quiet] [--debug] [--KEY VALUE ...]",
     )
@@ -160,13 +160,13 @@ def _experiment_command(
 
 
 def _add_jobs(command: argparse.ArgumentParser, default: int) -> None:
-    what = "arms to play at once, each in a process of its own (default: %(default)s)"
+    what = "number of arms to play at once, each in a process of its own (default: %(default)s)"
     command.add_argument("--jobs", metavar="N", type=int, default=default, help=what)
 
 
 def _add_quiet_and_debug(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quiet", action="store_true", help="no progress bar")
-    what = "print the traceback of what went wrong as well, such as an error in a class of your own"
+    what = "also print the traceback of an error, such as one in a class of your own"
     command.add_argument("--debug", action="store_true", help=what)
 
 
