@@ -1,4 +1,4 @@
-"""The skeletons in `examples/` and the code in README.md run, and experiment files that lie beside them find them."""
+"""The skeletons in `examples/` run, files beside them find them, and the code in README.md and `docs/` runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ arms:
 
 
 def few_guards() -> None:
-    """The run of a shipped suite whose beliefs README.md reads, with that arm alone, and smaller."""
+    """The run of a shipped suite whose beliefs docs/posteriors.md reads, with that arm alone, and smaller."""
     suite = yaml.safe_load((ROOT / "experiments" / "guard_calibration.yaml").read_text())
     for watched in suite["evaluation"].values():
         watched["init_args"] |= {"every": 40, "environments": 6}
@@ -125,16 +126,22 @@ def few_guards() -> None:
     run(few, "runs/guard_calibration", "few", progress=False)
 
 
+def blocks() -> Iterator[tuple[str, str]]:
+    """The Python code of README.md and of the pages in `docs/`, each with its page."""
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            yield page.name, block
+
+
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # in ArviZ 0.23
-def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_code_on_the_pages_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(inference_marl, "run", short)
     short(load(ROOT / "experiments" / "climbing.yaml"), name="climbing")
     few_guards()
     played = []
-    for block in blocks:
+    for page, block in blocks():
         if "self.opponent_prior" in block:  # in outline
             assert "# inference_marl.models" in block
         elif file := re.match(r"# (my_\w+\.py) ", block):
@@ -142,9 +149,14 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         else:
             code = block.replace("step=40", "step=20")
             names: dict[str, Any] = {}
-            exec(compile(code, "README.md", "exec"), names)
-            played.append(names.get("folder"))
-    assert played == [None, Path("runs/stag_hunt"), None]
+            exec(compile(code, page, "exec"), names)
+            played.append((page, names.get("folder")))
+    assert played == [
+        ("README.md", None),
+        ("README.md", Path("runs/stag_hunt")),
+        ("README.md", None),
+        ("posteriors.md", None),
+    ]
     (tmp_path / "users.yaml").write_text(USERS)
     assert run(load(tmp_path / "users.yaml"), name="users", progress=False) == Path("runs/users")
     report = report_of("runs/users")

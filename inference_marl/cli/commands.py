@@ -17,7 +17,7 @@ from inference_marl.cli.results import look_into, show_run, show_suite, write_fi
 if TYPE_CHECKING:
     from inference_marl.experiment import Experiment, Suite
 
-SHIPPED = "experiments, for run, ablate, tournament and copy; in brackets what each is made for"
+SHIPPED = "experiments; the command that each is made for is in brackets"
 """How the shipped experiments are announced."""
 
 

@@ -46,15 +46,15 @@ def _add_run(commands: Commands) -> None:
         commands,
         run_file,
         "run",
-        "run an experiment file",
+        "run an experiment file, or all runs of a suite",
         "Run an experiment file, or a shipped experiment by its name. Every key can be overridden by its "
         "dotted path, for example --replicates 100 --arms.rommeo_q.temperature.floor 0.2. A file with the key runs is "
-        "a suite: all of its runs go on where they were left, and an override holds for all of them, or for one, as in "
-        "--runs.penalty.steps 10",
+        "a suite: each of its runs continues where it stopped, and an override applies to all of them, or to one, as "
+        "in --runs.penalty.steps 10",
         "SPEC [--out DIR] [--jobs N] [--inspect] [--print-spec]",
     )
     _takes_spec(run)
-    run.add_argument("--inspect", action="store_true", help="inspect the run when it is done")
+    run.add_argument("--inspect", action="store_true", help="inspect the run when it has finished")
     run.add_argument("--print-spec", action="store_true", help="print the fully resolved experiment and stop")
     _plays(run, 1)
 
@@ -64,21 +64,21 @@ def _add_ablate_and_tournament(commands: Commands) -> None:
         (
             ablate_file,
             "ablate",
-            "run an experiment file with factors; tabulate and draw its cells",
-            "Run an experiment file and compare its arms: those of its factors, or any others.",
+            "run an experiment and compare its arms, such as the cells of an ablation",
+            "Run an experiment file and compare its arms: those that its factors stand for, or any others.",
             "--factors.variant.no_kl.kl_weight 0.01",
         ),
         (
             tournament_file,
             "tournament",
-            "play every learner of an experiment file against every learner; tabulate and draw who earns what",
-            "Play every arm of an experiment file against every arm. An arm is one learner, the game has two agents.",
+            "play every learner of an experiment against every learner, and show who earns what",
+            "Play every arm of an experiment file against every arm. An arm must be one learner, in a game of two agents.",
             "--arms.wolf null",
         ),
     ):
         description += (
-            " Goes on where the same experiment was left, and starts a new folder if the file or an override is "
-            f"another. Every key can be overridden by its dotted path, for example --replicates 100 {example}"
+            " Continues where the same experiment stopped; starts a new folder if the file or an override has "
+            f"changed. Every key can be overridden by its dotted path, for example --replicates 100 {example}"
         )
         command = _command(commands, act, name, what, description, "SPEC [--out DIR] [--jobs N]")
         _takes_spec(command)
@@ -90,10 +90,10 @@ def _add_resume(commands: Commands) -> None:
         commands,
         resume_folder,
         "resume",
-        "go on with a run from its last checkpoints, also for longer than it was begun for",
-        "Go on with a run, or all runs of a suite, from the last checkpoints: to the same result as if it "
-        "had never been stopped. With --steps N it is played on to N steps, also if it was finished. Other keys can be "
-        "overridden where no result depends on them, such as --checkpoint_every 100, or for arms without a checkpoint.",
+        "continue a run from its last checkpoints, or play it on for longer",
+        "Continue a run, or all runs of a suite, from the last checkpoints. The result is as if it had never been "
+        "stopped. With --steps N it is played on to N steps, even if it was finished. Other keys can be "
+        "overridden if no result depends on them, such as --checkpoint_every 100, or for arms without a checkpoint.",
         "RUN [--steps N] [--jobs N] [--other-versions]",
     )
     resume.add_argument("run", metavar="RUN", help=FOLDER)
@@ -107,10 +107,10 @@ def _add_inspect_and_report(commands: Commands) -> None:
         commands,
         inspect_folders,
         "inspect",
-        "print what a run's learners believe, or its results, and draw its figures; compare several runs",
+        "show what a run's learners believe, or its results, and draw its figures; compare several runs",
         "Print what a run's learners believe of their opponents (its results, if they have no opponent "
-        "models) and draw its figures; of a tournament who earns what against whom; of a suite the tables of all runs "
-        "together, with the figures of each. Of several runs, compare the first with each of the others.",
+        "models) and draw its figures. For a tournament, print who earns what against whom; for a suite, the tables of "
+        "all runs together, with the figures of each. Given several runs, compare the first with each of the others.",
     )
     inspect.add_argument("runs", metavar="RUN", nargs="+", help=FOLDER)
     inspect.add_argument("--full", action="store_true", help="every question with its table, instead of one screen")
@@ -119,23 +119,23 @@ def _add_inspect_and_report(commands: Commands) -> None:
         report_folders,
         "report",
         "write a run's results as one HTML file; compare several runs",
-        "Write one HTML file with everything that is known of a run, or of all runs of a suite, figures "
-        "embedded: report.html in its folder. Of several runs, one that compares the first with each of the others: "
-        "comparison.html in its folder.",
+        "Write all that is known of a run, or of all runs of a suite, with its figures, as one HTML file: "
+        "report.html in its folder. Given several runs, write a comparison of the first with each of the others: "
+        "comparison.html in the first one's folder.",
     )
     report.add_argument("runs", metavar="RUN", nargs="+", help=FOLDER)
     report.add_argument("--out", metavar="FILE", help="write this file instead")
 
 
 def _add_list_and_copy(commands: Commands) -> None:
-    what = "the shipped experiments, what experiment files can name, and what runs measure"
+    what = "list the shipped experiments, the classes that files can name, and the metrics"
     _command(commands, list_names, "list", what)
     copy = _command(
         commands,
         copy_experiment,
         "copy",
-        "copy the file of a shipped experiment, to be edited",
-        "Copy the file of a shipped experiment, to be edited. Nothing is ever overwritten.",
+        "copy the file of a shipped experiment, for editing",
+        "Copy the file of a shipped experiment, for editing. Nothing is ever overwritten.",
     )
     copy.add_argument("name", metavar="NAME", help="one of the experiments that inference-marl list names")
     copy.add_argument("destination", metavar="DEST", nargs="?", default="", help="a file or a folder (default: here)")
@@ -163,9 +163,9 @@ def _takes_spec(command: argparse.ArgumentParser) -> None:
 
 def _plays(command: argparse.ArgumentParser, jobs: int) -> None:
     """What every command takes that plays; its `options` are those that its usage shows."""
-    what = "arms to play at once, each in a process of its own (default: %(default)s)"
+    what = "number of arms to play at once, each in a process of its own (default: %(default)s)"
     command.add_argument("--jobs", metavar="N", type=int, default=jobs, help=what)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
-    what = "print the traceback of what went wrong as well, such as an error in a class of your own"
+    what = "also print the traceback of an error, such as one in a class of your own"
     command.add_argument("--debug", action="store_true", help=what)
     command.set_defaults(options=re.findall(r"--[a-z-]+", command.format_usage()))

@@ -79,8 +79,9 @@ class Rommeo(VariationalLearner):
     own action drawn from `pi` as in the authors' code, where Eq. 19 takes it from replay (`improve`); the target
     follows slowly, where Algorithm 1 copies it now and then (`target_interval` of critics).
 
-    Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in README.md. That departs
-    from the paper in its units (`OfRange`, optimistic tables), in counts that harden, and in a KL weight that grows.
+    Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in docs/learners.md. That
+    departs from the paper in its units (`OfRange`, optimistic tables), in counts that harden, and in a KL weight that
+    grows.
 
     Args:
         opponent_prior: P(b | s).

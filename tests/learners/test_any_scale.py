@@ -204,9 +204,9 @@ def test_the_kl_weight_comes_in_the_units_of_the_temperature() -> None:
     assert "Linear" in str(Rommeo().describe()["init_args"]["kl_weight"])
 
 
-def test_the_readme_says_what_the_default_is() -> None:
+def test_the_page_on_learners_says_what_the_default_is() -> None:
     """File, class and text."""
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "learners.md").read_text()
     (block,) = re.findall(r"```yaml\n(class_path: Rommeo\n.*?)```", text, re.DOTALL)
     written = actors_of(yaml.safe_load(block), "arms.it")
     by_name = actors_of("Rommeo", "arms.it")
