@@ -72,7 +72,8 @@ def _add_ablate_and_tournament(commands: Commands) -> None:
             tournament_file,
             "tournament",
             "play every learner of an experiment against every learner, and show who earns what",
-            "Play every arm of an experiment file against every arm. An arm must be one learner, in a game of two agents.",
+            "Play every arm of an experiment file against every arm. An arm must be one learner, in a game of two "
+            "agents.",
             "--arms.wolf null",
         ),
     ):
