@@ -42,7 +42,8 @@ from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
 from inference_marl.models import Amortised, EmpiricalFrequency, NetworkCritic, TabularCritic
 from inference_marl.play.learning import update
-from inference_marl.runs.job import Job, execute
+from inference_marl.runs.execution import execute
+from inference_marl.runs.job import Job
 from inference_marl.types import Learner, Seat, Trajectory, Transition
 
 WIDTH, BATCH, RATE, GAMMA, ALPHA, TAU = 100, 512, 1e-2, 0.95, 0.1, 0.01

@@ -69,7 +69,7 @@ class Failures:
         Raises:
             NonFiniteError: if that is all of them.
         """
-        if not math.isfinite(numbers.sum()):
+        if not math.isfinite(numbers.detach().sum()):
             (rows,) = (~torch.isfinite(numbers)).flatten(1).any(1).nonzero(as_tuple=True)
             if len(rows):
                 self.agent = agent

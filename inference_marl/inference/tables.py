@@ -98,7 +98,7 @@ def finite(part: str, numbers: Tensor) -> Tensor:
     Raises:
         NonFiniteError: naming `part`, whose they are, and the replicates, where nobody heeds `Failures`.
     """
-    if math.isfinite(numbers.sum()) or bool((is_finite := torch.isfinite(numbers)).all()):
+    if math.isfinite(numbers.detach().sum()) or bool((is_finite := torch.isfinite(numbers)).all()):
         return numbers
     rows = torch.unique((~is_finite).nonzero()[:, 0])
     fail(part, rows.tolist(), len(numbers))

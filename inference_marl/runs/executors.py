@@ -14,7 +14,8 @@ from multiprocessing.resource_tracker import ensure_running
 from typing import Protocol
 
 from inference_marl.runs.errors import RunError
-from inference_marl.runs.job import Job, execute
+from inference_marl.runs.execution import execute
+from inference_marl.runs.job import Job
 
 Ended = Generator[tuple[Job, str | None], None, None]
 """Jobs when they have ended, each with why it could not be played to its end, `None` if it was."""

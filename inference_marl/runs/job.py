@@ -1,42 +1,30 @@
-"""Jobs: what is played by itself, on any machine that sees the folder of the run.
+"""Jobs: the units of a run that can be played independently, on any machine that sees the run's folder.
 
-A job goes on from its checkpoint if it has one, so whatever stopped it, playing it again ends in the same result. What
-it has to say, to whoever waits for it, is in its log: how far it is, and in the end what it has recorded, or why not.
+A job continues from its checkpoint if it has one, so playing it again after an interruption gives the same result. Its
+log says how far it is and, in the end, what it has recorded or why it failed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 
 from inference_marl.config.together import together
-from inference_marl.described import first_line
 from inference_marl.experiment import Experiment
-from inference_marl.inference.conditional import local_parameters
 from inference_marl.runs import checkpoint, sources
-from inference_marl.runs.arm import Arm
-from inference_marl.runs.common_numbers import CommonNumbers
-from inference_marl.runs.errors import ArmError, RunError
+from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_text
 from inference_marl.runs.lease import Lease
-from inference_marl.runs.restoring import restore
 from inference_marl.runs.versions import PACKAGES, versions
-from inference_marl.types import ForeignGame, kept_streams
-
-LOG_EVERY = 0.5
-"""Seconds between what a job says of its progress."""
+from inference_marl.types import ForeignGame
 
 ASIDE = {"arms", "checkpoint_every", "device", "levels", "published", "source", "steps", "success_window", "threads"}
 """Keys of an experiment on which what one of its arms has played so far does not depend."""
@@ -132,8 +120,28 @@ class Job:
         """Refuse what `execute` would refuse (`RunError`)."""
         saved = self.saved()
         sources.check(self.experiment, self.folder)
-        _versions(self, saved)
+        self.versions(saved)
         resolved(self.experiment.device, None if saved is None else saved["device"])
+
+    def versions(self, saved: Mapping[str, Any] | None) -> list[dict[str, str]]:
+        """The versions with which it was played so far and will be played on, one after another.
+
+        Raises:
+            RunError: if the installed ones differ from the last, unless the job accepts that.
+        """
+        now = {name: each for name, each in versions().items() if name in PACKAGES}
+        before: list[dict[str, str]] = [] if saved is None else saved["versions"]
+        if not before or before[-1] == now:
+            return before or [now]
+        if self.other_versions:
+            return [*before, now]
+        last = before[-1]
+        differ = [f"{name} {each} instead of {last.get(name)}" for name, each in now.items() if each != last.get(name)]
+        raise RunError(
+            f"{self.checkpoint}: got {' and '.join(differ)}, expected the versions with which it was played before, "
+            "without which numbers may differ: install those, start a new run, or go on nevertheless, as the results "
+            f"will say: inference-marl resume {self.folder} --other-versions"
+        )
 
     @property
     def is_to_be_restored(self) -> bool:
@@ -175,78 +183,6 @@ def jobs_of(
     ]
 
 
-def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str | None:
-    """Play a job to its end, on the device and with the threads that its experiment names and that there are here.
-
-    Its log has `found` and `made`, the steps that were made before and since, `began` in seconds since 1970, `device`,
-    the `versions` with which it was played, one after another, and in the end either `index`, what is in its records,
-    or `why` it could not be played to its end, with the `traceback` of what was raised and what was recorded `until`
-    then.
-
-    Args:
-        job: what is played.
-        report: is told of every step, as the log.
-
-    Returns:
-        Why it could not be played to its end, whatever its parts raised, with its last checkpoint kept; `None` if it
-        was.
-
-    Raises:
-        RunError: if it cannot be played here or with these versions, what is in the checkpoint's place is none of it,
-            its classes have changed, or another process has taken over.
-    """
-    experiment, saved = job.experiment, job.saved()
-    sources.check(experiment, job.folder)
-    made_with = _versions(job, saved)
-    device = resolved(experiment.device, None if saved is None else saved["device"])
-    said = {"began": time.time(), "device": device.type, "versions": made_with}
-    written = 0.0
-
-    def tell(found: int, made: int, **more: Any) -> None:
-        nonlocal written
-        if report is not None and not more:
-            report(found, made)
-        if more or time.monotonic() - written > LOG_EVERY:
-            job.check()
-            job.say(said | {"found": found, "made": made} | more)
-            written = time.monotonic()
-
-    whose = {"job": job.identity, "content": json.dumps(job.content, sort_keys=True), "versions": made_with}
-    found = 0 if saved is None else saved["step"]
-    arm = None
-    try:
-        with (
-            kept_streams(device),
-            pyro.validation_enabled(False),
-            local_parameters(),
-            _threads(experiment.threads),
-            _as_if_alone(job),
-        ):
-            tell(found, 0)
-            with _as_arm_error(f"arms.{job.arm}"):
-                arm = _begun(job, device, saved)
-            del saved
-            while arm.step < experiment.steps:
-                before = arm.step // experiment.checkpoint_every
-                with _as_arm_error(f"arms.{job.arm}, step {arm.step + 1}"):
-                    arm.advance()
-                if arm.step // experiment.checkpoint_every > before or arm.step == experiment.steps:
-                    job.check()
-                    checkpoint.write(job.checkpoint, arm.state_dict() | whose)
-                tell(found, arm.step - found)
-    except ArmError as error:
-        raised = "".join(traceback.format_exception(error.__cause__ or error))
-        until = {"until": arm.recorder.index()} if arm else {}
-        tell(found, arm.step - found if arm else 0, why=str(error), traceback=raised, **until)
-        return str(error)
-    finally:
-        if arm is not None:
-            arm.close()
-    lost = {str(replicate): why for replicate, why in sorted(arm.failures.why.items())}
-    tell(found, arm.step - found, index=arm.recorder.index(), failed_replicates=lost)
-    return None
-
-
 def resolved(device: str, before: str | None = None) -> torch.device:
     """The device that `auto`, `cpu` or `cuda` means here.
 
@@ -264,44 +200,6 @@ def resolved(device: str, before: str | None = None) -> torch.device:
     if kind == "cuda" and not there:
         raise RunError("device: got cuda, but torch sees none here; expected cpu or auto")
     return torch.device(kind)
-
-
-def _begun(job: Job, device: torch.device, saved: Mapping[str, Any] | None) -> Arm:
-    """The arm as its checkpoint says, or at its start if there is none."""
-    arm = Arm.start(job.experiment, job.arm, records=job.records, device=device, before_writing=job.check)
-    if saved is None:
-        arm.recorder.cut()  # what was recorded before the first checkpoint
-        return arm
-    if job.is_to_be_restored:
-        saved = {**saved, "recorder": restore(job.folder, job.stands_for, job.records, saved["recorder"])}
-    try:
-        arm.load_state_dict(saved)
-    except RunError:  # of the records
-        raise
-    except Exception as error:
-        raise checkpoint.no_checkpoint(job.checkpoint, error) from error
-    return arm
-
-
-def _versions(job: Job, saved: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """With which versions an arm has been played so far, and will be, one after another.
-
-    Raises:
-        RunError: if these are others than the last ones, unless the job accepts that.
-    """
-    now = {name: each for name, each in versions().items() if name in PACKAGES}
-    before: list[dict[str, str]] = [] if saved is None else saved["versions"]
-    if not before or before[-1] == now:
-        return before or [now]
-    if not job.other_versions:
-        last = before[-1]
-        differ = [f"{name} {each} instead of {last.get(name)}" for name, each in now.items() if each != last.get(name)]
-        raise RunError(
-            f"{job.checkpoint}: got {' and '.join(differ)}, expected the versions with which it was played before, "
-            "without which numbers may differ: install those, start a new run, or go on nevertheless, as the results "
-            f"will say: inference-marl resume {job.folder} --other-versions"
-        )
-    return [*before, now]
 
 
 def _differences(content: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
@@ -334,32 +232,3 @@ def _normal(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_normal(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _as_if_alone(job: Job) -> AbstractContextManager[Any]:
-    """Where each of several arms draws the random numbers that it would draw alone."""
-    number = len(job.stands_for)
-    return CommonNumbers(number, job.experiment.replicates) if number > 1 else nullcontext()
-
-
-@contextmanager
-def _as_arm_error(where: str) -> Iterator[None]:
-    """What the parts of an arm raise is the arm's failure; the other arms can still be played."""
-    try:
-        yield
-    except RunError:
-        raise
-    except ValueError as error:  # a part that refuses what the game has led to, in words of its own
-        raise ArmError(f"{where}: {first_line(error)}") from error
-    except Exception as error:
-        raise ArmError(f"{where}: {type(error).__name__}: {first_line(error)}") from error
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,7 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from inference_marl.runs.job import LOG_EVERY, Job
+from inference_marl.runs.execution import LOG_EVERY
+from inference_marl.runs.job import Job
 from inference_marl.runs.meanwhile import meanwhile
 
 

@@ -27,7 +27,8 @@ from inference_marl.models import (
 )
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import ArmError, RunError
-from inference_marl.runs.job import Job, execute
+from inference_marl.runs.execution import execute
+from inference_marl.runs.job import Job
 from inference_marl.spaces import Discrete
 from inference_marl.types import Actor, Decision, Game, Learner, Memory, Observed, State, Step, Trajectory, Transition
 from tests.runs.small_runs import (

@@ -349,7 +349,8 @@ import sys
 from pathlib import Path
 import torch
 from inference_marl.config.files import load
-from inference_marl.runs.job import Job, execute
+from inference_marl.runs.execution import execute
+from inference_marl.runs.job import Job
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
