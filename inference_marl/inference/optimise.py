@@ -69,34 +69,36 @@ class Optimiser(nn.Module):
             )
         total = loss.sum()
         free = [parameter for parameter in self._own if parameter.requires_grad]  # the others are `frozen`
-        found = iter(torch.autograd.grad(total, free, allow_unused=True))
-        gradients: Sequence[Tensor | None] = [next(found) if each.requires_grad else None for each in self._own]
-        known = [gradient for gradient in gradients if gradient is not None]
-        if not known:
+        found: Sequence[Tensor | None] = torch.autograd.grad(total, free, allow_unused=True)
+        reached = [(parameter, each) for parameter, each in zip(free, found, strict=True) if each is not None]
+        if not reached:
             return
-        norms = [] if self.max_gradient_norm is None else [_norms(known)]
-        # A norm is finite only if its gradient is, but may overflow.
-        if not _finite(total, *(norms or known)) and not (norms and _finite(total, *known)):
-            fail(self.what, rows := _not_finite(loss, known), len(self._own[0]))
-            gradients = [None if gradient is None else _without(gradient, rows) for gradient in gradients]
-            norms = norms and [_norms([gradient for gradient in gradients if gradient is not None])]
-        # A norm of 0 gives infinity, and so 1.
-        scale = (self.max_gradient_norm / norms[0]).clamp_max(1.0) if self.max_gradient_norm is not None else None
-        for parameter, gradient in zip(self._own, gradients, strict=True):
-            clipped = gradient if gradient is None or scale is None else gradient * _per_replicate(scale, gradient)
-            parameter.grad = None if clipped is None else clipped.contiguous()
+        gradients: Sequence[Tensor] = [gradient for _, gradient in reached]
+        if not _finite(total, *gradients):
+            fail(self.what, rows := _not_finite(loss, gradients), len(self._own[0]))
+            gradients = [_without(gradient, rows) for gradient in gradients]
+        if self.max_gradient_norm is not None:
+            gradients = _clipped(gradients, self.max_gradient_norm)
+        self.adam.zero_grad()
+        for (parameter, _), gradient in zip(reached, gradients, strict=True):
+            parameter.grad = gradient.contiguous()
+        self._move()
+        self.adam.zero_grad()
+
+    @torch.no_grad()
+    def _move(self) -> None:
+        """Take Adam's step at each replicate's own rate; momentum must not move replicates that have failed."""
         lost = failed_rows(len(self._own[0]))
-        kept = self._rates is not None or lost
-        before = [parameter.detach().clone() for parameter in self._own] if kept else []
+        if self._rates is None and not lost:
+            self.adam.step()
+            return
+        before = [parameter.clone() for parameter in self._own]
         self.adam.step()
-        for parameter in self._own:
-            parameter.grad = None
-        with torch.no_grad():
-            for parameter, start in zip(self._own, before, strict=bool(before)):
-                if self._rates is not None:  # the step was taken at rate 1
-                    parameter.copy_(torch.lerp(start, parameter, _per_replicate(self._rates, parameter)))
-                if lost:  # which Adam's momentum would move on
-                    parameter[lost] = start[lost]
+        for parameter, start in zip(self._own, before, strict=True):
+            if self._rates is not None:  # the step was taken at rate 1
+                parameter.copy_(torch.lerp(start, parameter, _per_replicate(self._rates, parameter)))
+            if lost:
+                parameter[lost] = start[lost]
 
     def get_extra_state(self) -> dict[str, Any]:
         """Adam's state, for `state_dict`."""
@@ -131,9 +133,11 @@ def _without(gradient: Tensor, rows: Sequence[int]) -> Tensor:
     return gradient.index_fill(0, torch.tensor(rows, device=gradient.device), 0.0)
 
 
-def _norms(gradients: Sequence[Tensor]) -> Tensor:
-    """The norm of each replicate's gradient, `replicates`."""
-    return torch.stack([gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+def _clipped(gradients: Sequence[Tensor], most: float) -> Sequence[Tensor]:
+    """Gradients whose norm, of all together, is at most `most` in each replicate."""
+    squares = [gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients]
+    scale = (most / torch.stack(squares).sum(0).sqrt()).clamp_max(1.0)  # a norm of 0 gives infinity, and so 1
+    return [gradient * _per_replicate(scale, gradient) for gradient in gradients]
 
 
 def _finite(*numbers: Tensor) -> bool:
@@ -141,7 +145,7 @@ def _finite(*numbers: Tensor) -> bool:
     return math.isfinite(float(sum(each.detach().sum() for each in numbers)))
 
 
-def _not_finite(loss: Tensor, gradients: list[Tensor]) -> list[int]:
+def _not_finite(loss: Tensor, gradients: Sequence[Tensor]) -> list[int]:
     """The replicates at fault."""
     broken = [~torch.isfinite(gradient.flatten(1)).all(1) for gradient in gradients]
     if loss.dim():
