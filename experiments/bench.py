@@ -1,8 +1,9 @@
 """Speed, as ratios measured in one run: `make bench`.
 
 1. ROMMEO-Q through the normal run path (play, learn, record, checkpoint, write): seed-steps per second.
-2. Every tabular learner, through the same path, beside a plain-numpy loop over the same rule for one seed.
-3. ROMMEO-AC: one SVI step of the guide, and one whole update, beside the same arithmetic written by hand in plain
+2. The interaction loop with agents that cost nothing, beside the game alone.
+3. Every tabular learner, through the same path, beside a plain-numpy loop over the same rule for one seed.
+4. ROMMEO-AC: one SVI step of the guide, and one whole update, beside the same arithmetic written by hand in plain
    torch, and as a share of what a batched matrix product of the same shape reaches on this machine.
 
 One torch thread. Pairs are timed in turn (A B A B ...), and the median ratio is printed.
@@ -15,7 +16,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import loops
@@ -42,9 +43,10 @@ from inference_marl.learners.tabular.pr2_q import PR2Q
 from inference_marl.learners.tabular.recursive_fmq import RecursiveFMQ
 from inference_marl.models import Amortised, EmpiricalFrequency, NetworkCritic, TabularCritic
 from inference_marl.play.learning import update
+from inference_marl.runs.arm import Arm
 from inference_marl.runs.execution import execute
 from inference_marl.runs.job import Job
-from inference_marl.types import Learner, Seat, Trajectory, Transition
+from inference_marl.types import Actor, Decision, Learner, Memory, Seat, Trajectory, Transition
 
 WIDTH, BATCH, RATE, GAMMA, ALPHA, TAU = 100, 512, 1e-2, 0.95, 0.1, 0.01
 LOG_STD = (-5.0, 1.0)
@@ -93,6 +95,40 @@ def recording(replicates: int, steps: int, pairs: int) -> float:
             return time.process_time() - start
 
     return statistics.median(seconds_of(1, 10, True) / seconds_of(steps, 0, False) for _ in range(pairs))
+
+
+class Idle(Learner):
+    """Always plays action 0 and never learns."""
+
+    def setup(self) -> None:
+        """Keep the actions that it plays."""
+        self.actions = torch.zeros(self.seat.replicates, self.seat.environments, dtype=torch.int64)
+
+    def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
+        """Action 0."""
+        return Decision(self.actions, memory)
+
+    def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
+        """Do nothing."""
+        return {}
+
+
+def loop_overhead(steps: int, pairs: int) -> tuple[float, float, float]:
+    """Microseconds per step of the repeated game at 8 replicates: the game alone, an arm, one that records actions."""
+    device, game = torch.device("cpu"), MatrixGame("climbing", horizon=20)
+
+    def played(record_actions: bool) -> Callable[[], object]:
+        experiment = Experiment(
+            *(game, {"learner": Idle()}, 8, 10**9), record_every=10**9, record_actions=record_actions, device="cpu"
+        )
+        return Arm.start(experiment, "learner", records=Path(tempfile.mkdtemp()), device=device).advance
+
+    state, actions = game.reset(8, 1, device, torch.float32), [torch.zeros(8, 1, dtype=torch.int64)] * 2
+    works = [lambda: game.step(state, actions), played(False), played(True)]
+    with pyro.validation_enabled(False):
+        times = [[1e6 * seconds(work, steps) for work in works] for _ in range(pairs)]
+    alone, loop, recorded = (statistics.median(column) for column in zip(*times, strict=True))
+    return alone, loop, recorded
 
 
 def tabular_learners() -> dict[str, tuple[Learner, Callable[[], object]]]:
@@ -293,6 +329,12 @@ def main() -> None:
 
     ratio = recording(1000, 300, 1 if quick else 5)
     print(f"\nMetrics at every step, beliefs at every tenth: {ratio:.2f} times the processor time of hardly any record")
+
+    alone, loop, recorded = loop_overhead(2000, 3 if quick else 9)
+    print(
+        f"The loop with agents that cost nothing: {loop:.0f} microseconds per step, {recorded:.0f} if actions are "
+        f"recorded, of which {alone:.0f} are the game's"
+    )
 
     steps = 200 if quick else 1000
     print(f"\nTabular learners on the climbing game: seed-steps/s of a loop in numpy, and of runs of {steps} steps")

@@ -25,6 +25,9 @@ from inference_marl.types import Metric, check_declared
 CHUNK = 2**22
 """Bytes of records that are held in memory."""
 
+TOGETHER = 128
+"""Records whose tensors are converted to bytes at once, so that a GPU is waited for, and memory held, that seldom."""
+
 Values = npt.NDArray[Any]
 
 
@@ -149,6 +152,9 @@ class Recorder:
                 _, shape, known = columns[name]
                 self._hold(stream, name, np.full(shape, math.nan, known))
         self.counts[stream] = made + 1
+        if self.counts[stream] % TOGETHER == 0:
+            for name in columns:
+                self._convert(stream, name)
         if self._size >= self.chunk:
             self.flush()
 
@@ -163,13 +169,22 @@ class Recorder:
         self._held.setdefault((stream, name), []).append(value if isinstance(value, Tensor) else value.tobytes())
         self._size += value.nbytes
 
+    def _convert(self, stream: str, name: str) -> bytes:
+        """Convert what is held of a quantity to bytes, all tensors at once."""
+        parts = self._held[stream, name]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        values = iter(torch.stack(tensors).cpu().numpy().astype(self.columns[stream][name][2]) if tensors else ())
+        content = b"".join(part if isinstance(part, bytes) else next(values).tobytes() for part in parts)
+        self._held[stream, name] = [content]
+        return content
+
     def flush(self) -> None:
         """Append what is held to the files."""
         if self.folder is not None and self._held:
             if self.before_writing is not None:
                 self.before_writing()
-            for (stream, name), parts in self._held.items():
-                path, content = self.folder / stream / name, _content(parts, self.columns[stream][name][2])
+            for stream, name in self._held:
+                path, content = self.folder / stream / name, self._convert(stream, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("ab") as file:
                     file.write(content)
@@ -256,13 +271,6 @@ def check_files(folder: Path, index: Mapping[str, Any]) -> None:
                 f"{path}: got {what} as its checkpoint says; if the run had finished, put its summary.json back, else "
                 "delete the arm's checkpoint to start it anew"
             )
-
-
-def _content(parts: Sequence[bytes | Tensor], dtype: str) -> bytes:
-    """What is written of records, in order; of tensors, as that dtype."""
-    tensors = [part for part in parts if isinstance(part, Tensor)]
-    written = iter(torch.stack(tensors).cpu().numpy().astype(dtype) if tensors else ())
-    return b"".join(part if isinstance(part, bytes) else next(written).tobytes() for part in parts)
 
 
 def as_numbers(value: Tensor) -> Values:
