@@ -9,14 +9,13 @@ policies, twin critics and sub-policies cost more than plain MADDPG stands besid
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
-from timing import seconds
+from timing import expect_same, quick, seconds
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, gumbel_softmax, one_hot
 
@@ -253,21 +252,14 @@ def check(learner: type[DeterministicActorCritic]) -> None:
         assert hand.predictor is not None
         assert team.module is not None
         pairs = (*pairs, (hand.predictor, team.module.networks[0]))
-    for by_hand, ours in pairs:
-        for one, other in zip(by_hand, ours.parameters(), strict=True):
-            if not torch.allclose(one, other, rtol=0, atol=1e-5):
-                raise RuntimeError(f"by hand and by the package differ by {float((one - other).abs().max()):.2g}")
+    expect_same(pairs, 1e-5)
     if not all((one - other).abs().max() > 1e-3 for one, other in zip(hand.actor, before, strict=True)):
         raise RuntimeError("the actors did not move")
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds, and fewer")
-    rounds, at_least = (3, 0.1) if parser.parse_args().quick else (8, 0.4)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    rounds, at_least = (3, 0.1) if quick(__doc__) else (8, 0.4)
     for learner in (Maddpg, Ddpg, DdpgOm):
         check(learner)
 

@@ -7,7 +7,6 @@ what one thread uses, so that other work on the machine disturbs little; on an i
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import seconds
+from timing import quick, seconds
 
 from inference_marl import Experiment, run
 from inference_marl.games import MatrixGame
@@ -136,11 +135,7 @@ def imagined(at_least: float) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds")
-    at_least = 0.1 if parser.parse_args().quick else 0.5
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    at_least = 0.1 if quick(__doc__) else 0.5
     check()
 
     sizes = [1, 64, 1024, 8192]

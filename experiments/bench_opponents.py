@@ -7,13 +7,12 @@ CPU time is what one thread uses; what is compared is timed in turns.
 
 from __future__ import annotations
 
-import argparse
 import resource
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from timing import seconds
+from timing import quick, seconds
 
 from inference_marl.guides import CategoricalNetwork, OpponentFirst
 from inference_marl.inference.estimators import ElboEstimator, Enumerate, Local, Relax, Sample
@@ -51,11 +50,7 @@ def step_with(opponents: int, estimator: ElboEstimator, outputs: str) -> Callabl
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds, and fewer")
-    rounds, at_least = (2, 0.05) if parser.parse_args().quick else (5, 0.5)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    rounds, at_least = (2, 0.05) if quick(__doc__) else (5, 0.5)
 
     print("A step of the guide in ms; in brackets, times that with one opponent")
     print(f"{'estimator':<32}" + "".join(f"{f'{n} opponents' if n > 1 else '1 opponent':>18}" for n in range(1, 5)))

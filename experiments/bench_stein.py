@@ -7,7 +7,6 @@ thread uses, so that other work on the machine disturbs little; what is compared
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from timing import seconds
+from timing import expect_same, quick, seconds
 from torch import Tensor, nn
 
 from inference_marl import Experiment
@@ -249,19 +248,12 @@ def check(kind: type[SteinLearner]) -> None:
     ]
     if isinstance(learner, Pr2Ac):
         pairs += [(hand.actor, learner.actor), (hand.slow_actor, learner.slow_actor)]
-    for by_hand, ours in pairs:
-        for one, other in zip(by_hand, ours.parameters(), strict=True):
-            if not torch.allclose(one, other, rtol=0, atol=1e-4):
-                raise RuntimeError(f"by hand and by the package differ by {float((one - other).abs().max()):.2g}")
+    expect_same(pairs, 1e-4)
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds, and fewer")
-    rounds, at_least = (3, 0.1) if parser.parse_args().quick else (8, 0.4)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    rounds, at_least = (3, 0.1) if quick(__doc__) else (8, 0.4)
     kinds: tuple[type[SteinLearner], ...] = (Masql, Pr2Ac)
     for kind in kinds:
         check(kind)

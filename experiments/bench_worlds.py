@@ -8,7 +8,6 @@ The coin game stands by itself. Each of the two is left out where it is not inst
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import math
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from importlib.util import find_spec
 from itertools import cycle
 
 import torch
-from timing import seconds
+from timing import quick, seconds
 
 from inference_marl.games import (
     Adversary,
@@ -82,11 +81,7 @@ def of_vmas(name: str, environments: int) -> Callable[[], None]:
 @torch.no_grad()
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds, and fewer")
-    rounds, at_least = (3, 0.1) if parser.parse_args().quick else (8, 0.4)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    rounds, at_least = (3, 0.1) if quick(__doc__) else (8, 0.4)
     mpe2, vmas = (find_spec(name) is not None for name in ("mpe2", "vmas"))
 
     print("The coin game: steps per CPU second, with observations; and how many times those with one environment")

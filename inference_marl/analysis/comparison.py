@@ -15,7 +15,7 @@ import xarray as xr
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.tables import NO_INTERVAL, Section, cell
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import EVERY_STATE, Numbers, modelling, places
+from inference_marl.statistics.beliefs import EVERY_STATE, Numbers, action_sizes, modelling, places
 from inference_marl.statistics.intervals import Interval
 from inference_marl.statistics.metrics import difference, estimate, in_dataset, per_replicate
 from inference_marl.statistics.quantities import MEASURES, cross_entropy, declaration
@@ -47,39 +47,8 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
         InspectError: if the runs cannot be compared.
     """
     check_comparable(first, second)
-    names, paired = run_names(first, second), are_paired(first, second)
-    every = learner_pairs(first, second)
-    pairs = every[:MAX_PAIRS]
-    discrete = first.beliefs.attrs["kind"] == "discrete"
-    comparable = {places(run.beliefs) for run in (first, second)} == {EVERY_STATE}
-    explanation = (
-        "Beliefs averaged over the replicates of a run (draws: all together) and compared with those of the other, on "
-        "the states both have, averaged over agents; intervals from the bootstrap over replicates"
-        + (", of both runs together. " if paired else ", of each run by itself. ")
-        + ("Total variation runs from 0, the same, to 1, nothing in common; KL in nats." if discrete else "")
-        + ("" if discrete else "1-Wasserstein is in units of actions; KL, in nats, is that of fitted normals.")
-    )
-    distance = Metric("distance", "total variation" if discrete else "1-Wasserstein", bounds=POSITIVE)
-    divergence = Metric("divergence", "KL(first || second)", bounds=POSITIVE)
-    rows = {
-        (pair[0] if pair[0] == pair[1] else ", ".join(pair), words): {
-            metric.label: cell(metric, interval) for metric, interval in zip((distance, divergence), found, strict=True)
-        }
-        for pair in (pairs if comparable else [])
-        for name, words in {"opponent_model": "opponent model rho", "policy": "policy pi"}.items()
-        if (found := belief_distance(first, second, pair, name)) is not None
-    }
-    far = Section(
-        f"How far are the beliefs of {names[1]} from those of {names[0]}?",
-        explanation if comparable else NOT_COMPARABLE,
-        pd.DataFrame.from_dict(rows, orient="index") if rows else None,
-        f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else "",
-    )
-    return [
-        differences(first, second),
-        *(_side_by_side(first, second, pair, names, paired) for pair in pairs),
-        far,
-    ]
+    beside = (_side_by_side(first, second, pair) for pair in learner_pairs(first, second)[:MAX_PAIRS])
+    return [differences(first, second), *beside, belief_distances(first, second)]
 
 
 def differences(first: Recorded, second: Recorded) -> Section:
@@ -102,6 +71,36 @@ def differences(first: Recorded, second: Recorded) -> Section:
     return Section(
         "What differs in the specifications?", same, table.head(MAX_DIFFERENCES) if keys else None, " ".join(notes)
     )
+
+
+def belief_distances(first: Recorded, second: Recorded) -> Section:
+    """How far apart the beliefs of two runs are at their last records."""
+    names, every = run_names(first, second), learner_pairs(first, second)
+    title = f"How far are the beliefs of {names[1]} from those of {names[0]}?"
+    cut = f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else ""
+    if {places(run.beliefs) for run in (first, second)} != {EVERY_STATE}:
+        return Section(title, NOT_COMPARABLE, note=cut)
+    discrete = first.beliefs.attrs["kind"] == "discrete"
+    distance = Metric("distance", "total variation" if discrete else "1-Wasserstein", bounds=POSITIVE)
+    divergence = Metric("divergence", "KL(first || second)", bounds=POSITIVE)
+    rows = {
+        (", ".join(dict.fromkeys(pair)), words): {
+            metric.label: cell(metric, interval) for metric, interval in zip((distance, divergence), found, strict=True)
+        }
+        for pair in every[:MAX_PAIRS]
+        for name, words in {"opponent_model": "opponent model rho", "policy": "policy pi"}.items()
+        if (found := belief_distance(first, second, pair, name)) is not None
+    }
+    explanation = (
+        "Beliefs averaged over the replicates of a run (draws: all together) and compared with those of the other, on "
+        "the states both have, averaged over agents; intervals from the bootstrap over replicates, of "
+        f"{'both runs together' if are_paired(first, second) else 'each run by itself'}. "
+    ) + (
+        "Total variation runs from 0, the same, to 1, nothing in common; KL in nats."
+        if discrete
+        else "1-Wasserstein is in units of actions; KL, in nats, is that of fitted normals."
+    )
+    return Section(title, explanation, pd.DataFrame.from_dict(rows, orient="index") if rows else None, cut)
 
 
 def _flat(content: Any, key: str = "") -> dict[str, Any]:
@@ -156,9 +155,7 @@ def _described(recorded: Recorded) -> dict[str, str]:
         edges = f"[{posterior.attrs['low']:g}, {posterior.attrs['high']:g}]"
         actions = f"continuous, {posterior.sizes['action_dim']} of {edges}"
     else:
-        real = posterior["policy"].notnull()
-        taken = real.any([dim for dim in real.dims if dim not in ("agent", "action")]).sum("action")
-        actions = f"discrete, {' x '.join(map(str, taken.to_numpy().tolist()))}"
+        actions = f"discrete, {' x '.join(map(str, action_sizes(posterior)))}"
     return {"agents": str(posterior.sizes["agent"]), "action spaces": actions}
 
 
@@ -185,10 +182,9 @@ def quantities(recorded: Recorded, learner: str) -> dict[Metric, Numbers]:
     return {metric: values for metric, values in found.items() if not np.isnan(values).all()}
 
 
-def _side_by_side(
-    first: Recorded, second: Recorded, pair: tuple[str, str], names: tuple[str, str], paired: bool
-) -> Section:
+def _side_by_side(first: Recorded, second: Recorded, pair: tuple[str, str]) -> Section:
     """One pair of learners, a row per quantity that both have."""
+    names, paired = run_names(first, second), are_paired(first, second)
     one, other = (quantities(run, learner) for run, learner in zip((first, second), pair, strict=True))
     last, same = max(first.last_step, second.last_step), first.metrics.equals(second.metrics)
     header = [name if pair[0] == pair[1] else f"{name}: {learner}" for name, learner in zip(names, pair, strict=True)]

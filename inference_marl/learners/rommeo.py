@@ -220,9 +220,8 @@ class Rommeo(VariationalLearner):
         """Pass the trajectory to the prior, the replay and the critic."""
         super().store(newest)
         reward = newest.flat.seen_by(self.seat).reward
-        self.critic.observe(reward)
-        if self.target_critic is not self.critic:
-            self.target_critic.observe(reward)
+        for critic in {self.critic, self.target_critic}:  # which may be one
+            critic.observe(reward)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:

@@ -182,9 +182,8 @@ class SteinLearner(Counting, Learner):
         newest.check_all_act(type(self).__name__)
         self.transitions.add(newest.flat)
         reward = newest.flat.seen_by(self.seat).reward
-        self.critic.observe(reward)
-        if self.target_critic is not self.critic:
-            self.target_critic.observe(reward)
+        for critic in {self.critic, self.target_critic}:  # which may be one
+            critic.observe(reward)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:

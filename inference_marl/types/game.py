@@ -147,12 +147,7 @@ class Game(Described, ABC):
 
     @abstractmethod
     def reset(
-        self,
-        replicates: int,
-        environments: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        task: Tensor | None = None,
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
         """The initial state of an episode in each of `replicates x environments` copies of the game.
 
@@ -321,12 +316,7 @@ class ForeignGame(Game):
         """
 
     def reset(
-        self,
-        replicates: int,
-        environments: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        task: Tensor | None = None,
+        self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
         """Not defined: there is no state that could be handed around (`IncompatibleError`)."""
         raise self._unknown()

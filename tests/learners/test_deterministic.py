@@ -29,8 +29,7 @@ from inference_marl.learners.deterministic import (
     ModellingOthers,
     PredictedActions,
 )
-from inference_marl.learners.deterministic.modelling import TARGET_ERROR
-from inference_marl.learners.deterministic.opponents import OPPONENT_ERROR, OPPONENT_KL, compared
+from inference_marl.learners.deterministic.modelling import OPPONENT_ERROR, OPPONENT_KL, TARGET_ERROR, compared
 from inference_marl.learners.deterministic.stacks import Stack
 from inference_marl.models import EmpiricalFrequency, HierarchicalDirichlet
 from inference_marl.play import Collector, GameSimulator, update

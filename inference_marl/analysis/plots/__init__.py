@@ -13,9 +13,9 @@ from inference_marl.analysis.plots.opponents import (
     beliefs,
     opponent_action_bars,
     opponent_types_over_time,
-    surface,
     who_believes_what,
 )
+from inference_marl.analysis.plots.surface import surface
 from inference_marl.analysis.plots.writing import write_all
 
 __all__ = [

@@ -36,39 +36,42 @@ def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
     """
     check_comparable(first, second)
     runs = [each.beliefs.assign_attrs({**each.metrics.attrs, **each.beliefs.attrs}) for each in (first, second)]
-    one, another = runs
-    every = [
-        pair for pair in learner_pairs(first, second) if pair[0] in modelling(one) and pair[1] in modelling(another)
-    ]
+    having, names = [modelling(run) for run in runs], run_names(first, second)
+    every = [pair for pair in learner_pairs(first, second) if pair[0] in having[0] and pair[1] in having[1]]
     if not every:
         raise InspectError("learner: got no pair of learners with opponent models, expected at least one")
-    pairs, names = every[:MAX_COLUMNS], run_names(first, second)
-    beliefs = list(permutations(range(one.sizes["agent"]), 2))
+    pairs, beliefs = every[:MAX_COLUMNS], list(permutations(range(runs[0].sizes["agent"]), 2))
     shown = beliefs[: opponents.MAX_ROWS // 2]
     figure, grid = drawing.panels(2 * len(shown), len(pairs), (3.0, 2.1), sharex="row", sharey="row")
     upper, lower = grid[: len(shown)], grid[len(shown) :]
-    discrete = one.attrs["kind"] == "discrete"
-    what = "P(opponent's optimum)" if "optimal_opponent_action" in one else "P(first action)"
-    what = what if discrete else "opponent's mean action"
     for row, (agent, other) in enumerate(shown):
         for above, below, pair in zip(upper[row], lower[row], pairs, strict=True):
             for i, (run, name, learner) in enumerate(zip(runs, names, pair, strict=True)):
                 here = about(run.sel(learner=[learner]), agent, other)
                 _over_time(above, here, name, drawing.look(i))
                 _at_the_end(below, here, 0.34 * (i - 0.5), drawing.look(i))
-        if not discrete:  # once every run is drawn, so that the highest density sets the limit
-            lower[row][0].set(xlim=opponents.range_of(one), ylim=(0, None))
-        who = f"agent {agent} on agent {other}" if one.sizes["agent"] > 2 else f"agent {agent}"
-        upper[row][0].set_ylabel(f"{who}\n{what}")
-        lower[row][0].set_ylabel(f"{who}\n{'probability' if discrete else 'density'}, at the end")
+        _label(upper[row][0], lower[row][0], runs[0], agent, other)
     drawing.label_time(upper, *max((drawing.time_axis(run) for run in runs), key=lambda found: float(found[0][-1])))
-    drawing.titles(grid[0], [pair[0] if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}" for pair in pairs])
+    drawing.titles(grid[0], [", ".join(dict.fromkeys(pair)) for pair in pairs])
     for axis in lower[-1]:
         axis.set_xlabel("opponents' action")
     cut = drawing.not_shown(len(every), MAX_COLUMNS, "more pairs of learners")
     cut += drawing.not_shown(len(beliefs), len(shown), "more beliefs of an agent about another")
     what = f"{names[0]} and {names[1]}, mean and 95 % interval{cut}"
     return drawing.finish(figure, what, upper[0][0], lower[-1][0])
+
+
+def _label(above: Axes, below: Axes, run: xr.Dataset, agent: int, other: int) -> None:
+    """Say at the left what the panels of one belief show, once every run is drawn: the highest density sets a limit."""
+    who = f"agent {agent} on agent {other}" if run.sizes["agent"] > 2 else f"agent {agent}"
+    if run.attrs["kind"] == "discrete":
+        what = "P(opponent's optimum)" if "optimal_opponent_action" in run else "P(first action)"
+        height = "probability"
+    else:
+        what, height = "opponent's mean action", "density"
+        below.set(xlim=opponents.range_of(run), ylim=(0, None))
+    above.set_ylabel(f"{who}\n{what}")
+    below.set_ylabel(f"{who}\n{height}, at the end")
 
 
 def _over_time(axis: Axes, run: xr.Dataset, name: str, look: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 from inference_marl.analysis.plots import drawing
 from inference_marl.analysis.tables import number
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import Numbers, about
+from inference_marl.statistics.beliefs import EVERY_STATE, Numbers, about, places
 
 CELL, LETTER = (0.62, 0.34), 0.066
 """Width and height of a cell, and width of a letter of an axis' labels, in inches."""
@@ -104,11 +104,14 @@ def beliefs_by_state(posterior: xr.Dataset, learners: list[str] | None = None) -
         learners: which arms; as many as there is room for if `None`.
 
     Raises:
-        InspectError: if no such learner has an opponent model, or beliefs have one state only or are continuous.
+        InspectError: if no such learner has an opponent model, or beliefs are continuous, in one state, or only where
+            agents were.
     """
     shown, left_out = drawing.modellers(posterior, learners, MAX_LEARNERS)
-    if posterior.attrs["kind"] != "discrete" or posterior.sizes["state"] < 2:
-        raise InspectError("posterior: got beliefs in one state or about continuous actions, expected several states")
+    if posterior.attrs["kind"] != "discrete" or posterior.sizes["state"] < 2 or places(posterior) != EVERY_STATE:
+        raise InspectError(
+            "posterior: got beliefs in one state, where agents were, or of continuous actions, expected several states"
+        )
     agents, actions = posterior.sizes["agent"], posterior.sizes["opponent_action"]
     pairs = [(agent, other) for agent in range(agents) for other in range(agents) if other != agent]
     columns = [(learner, name) for learner in shown for name in SHORT if name in posterior]

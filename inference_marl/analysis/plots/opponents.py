@@ -1,23 +1,18 @@
-"""Figures of what learners believe about their opponents: over time, at the end, and over the reward surface."""
+"""Figures of what learners believe about their opponents: over time, and at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import MaxNLocator
 
 from inference_marl.analysis.plots import drawing
 from inference_marl.described import InspectError
-from inference_marl.statistics.beliefs import Numbers, as_array, opponent_types, optimum_probability
+from inference_marl.statistics.beliefs import as_array, opponent_types, optimum_probability
 from inference_marl.statistics.intervals import FloatArray, mean_band
 from inference_marl.types import PROBABILITY
 
@@ -25,17 +20,8 @@ MAX_ROWS, MAX_TYPES = 6, len(drawing.PALETTE)
 """Rows (agents, their opponents, and dimensions of these' actions) and most probable types of opponents that a figure
 shows; it says how many it leaves out."""
 
-THIN_PATHS, PATH_POINTS = 20, 60
-"""Replicates whose paths are drawn, and records that these go through; with more, noise hides their direction."""
-
 MAX_STACKED = 2
 """Learners below each other in the figure of who believes what of whom, unless they are named."""
-
-MAX_SURFACES, SURFACES_BESIDE = 8, 4
-"""Learners whose paths are drawn unless they are named, and how many of them side by side."""
-
-PATH = drawing.PALETTE[1]
-SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.linspace(0.35, 1.0, 256)))
 
 
 @drawing.styled
@@ -203,17 +189,10 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
         InspectError: if no such learner has an opponent model.
     """
     shown, left_out = drawing.modellers(posterior, learners)
-    discrete, limits = posterior.attrs["kind"] == "discrete", range_of(posterior)
-    last = by_part(posterior).isel(step=-1)
+    discrete, last = posterior.attrs["kind"] == "discrete", by_part(posterior).isel(step=-1)
     panels = _Panels(last["opponent_model"].sel(learner=shown), shown, (2.7, 1.9), sharey=discrete)
     for axis, here in panels.with_values(last):
-        for i, (name, values) in enumerate(here.items()):
-            if discrete:
-                draw_bars(axis, values, 0.27 * (i - 1), 0.25, drawing.ROLES[str(name)])
-            else:
-                draw_density(axis, values, limits, drawing.ROLES[str(name)], filled=name == "opponent_model")
-        if not discrete:
-            axis.set(xlim=limits, ylim=(0, None))
+        _draw_beliefs(axis, here, posterior)
     for axes, (agent, part) in zip(panels.axes, panels.rows, strict=True):
         whom, number = _of_whom(posterior, part)
         dim = f", dim {number}" if posterior.sizes.get("opponent_dim", 1) > 1 else ""
@@ -242,24 +221,16 @@ def who_believes_what(posterior: xr.Dataset, learners: list[str] | None = None) 
     if "other" not in posterior.sizes:
         raise InspectError("posterior: got beliefs about one opponent each, expected three agents or more")
     count, discrete = min(posterior.sizes["agent"], MAX_ROWS), posterior.attrs["kind"] == "discrete"
-    last, own = posterior.isel(step=-1), {"action": "opponent_action", "action_dim": "opponent_dim"}
     figure, grid = drawing.panels(count * len(shown), count, (2.1, 1.5), sharey=discrete)
     for (row, other), axis in np.ndenumerate(grid):
         learner, agent = shown[row // count], row % count
-        here = last.sel(learner=learner).isel(agent=agent)
+        here = posterior.sel(learner=learner).isel(agent=agent, step=-1)
         if agent == other:
-            policy = here["policy"].rename({old: new for old, new in own.items() if old in here["policy"].sizes})
-            found = {"opponent_policy": policy}
             axis.set_facecolor("#f4f4f4")
+            _draw_beliefs(axis, {"opponent_policy": _as_opponents_see(here["policy"])}, posterior)
         else:
-            found = {name: here[name].isel(other=other) for name in drawing.ROLES if name in here}
-        for i, (name, values) in enumerate(found.items()):
-            if discrete:
-                draw_bars(axis, values, 0.27 * (i - 1) * (agent != other), 0.25, drawing.ROLES[name])
-            else:
-                first = values.isel(opponent_dim=0)
-                draw_density(axis, first, range_of(posterior), drawing.ROLES[name], filled=name == "opponent_model")
-                axis.set(xlim=range_of(posterior), ylim=(0, None))
+            known = {name: here[name].isel(other=other) for name in drawing.ROLES if name in here}
+            _draw_beliefs(axis, known, posterior)
         if other == 0:
             arm = f"{learner}\n" if len(shown) > 1 and agent == 0 else ""
             axis.set_ylabel(f"{arm}agent {agent}\n{'probability' if discrete else 'density'}")
@@ -270,6 +241,24 @@ def who_believes_what(posterior: xr.Dataset, learners: list[str] | None = None) 
     what = f"at the end, {'mean and 95 % interval' if discrete else 'all draws'}; shaded: own policy"
     cut = drawing.not_shown(posterior.sizes["agent"], count, "more agents")
     return drawing.finish(figure, what + cut + left_out, grid[0, 1], of=posterior)
+
+
+def _as_opponents_see(policy: xr.DataArray) -> xr.DataArray:
+    """An agent's own policy, with the dimensions of what others believe about it."""
+    own = {"action": "opponent_action", "action_dim": "opponent_dim"}
+    return policy.rename({old: new for old, new in own.items() if old in policy.dims})
+
+
+def _draw_beliefs(axis: Axes, beliefs: Mapping[Any, xr.DataArray], of: xr.Dataset) -> None:
+    """Beliefs at one record, by role: bars beside each other, or densities of the first dimension of actions."""
+    for i, (name, values) in enumerate(beliefs.items()):
+        if of.attrs["kind"] == "discrete":
+            draw_bars(axis, values, 0.27 * (i - (len(beliefs) - 1) / 2), 0.25, drawing.ROLES[name])
+        else:
+            first = values.isel(opponent_dim=0, missing_dims="ignore")
+            draw_density(axis, first, range_of(of), drawing.ROLES[name], filled=name == "opponent_model")
+    if of.attrs["kind"] == "continuous":  # once all are drawn, so that the highest density sets the limit
+        axis.set(xlim=range_of(of), ylim=(0, None))
 
 
 def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look: drawing.Look) -> FloatArray:
@@ -310,70 +299,3 @@ def histogram(draws: FloatArray, span: float) -> tuple[FloatArray, FloatArray]:
     count = max(1, min(round(2 * len(draws) ** (1 / 3)), int((high - low) / narrowest + 1e-9)))
     density, edges = np.histogram(draws, count, (low, high), density=True)
     return density, edges
-
-
-@drawing.styled
-def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """The reward surface of agent 0 with the paths that learners take over it, a panel per learner (Fig. 2a).
-
-    A point of a path is the pair of both agents' mean actions at one record: those of their policies, and those that
-    their opponent models predict. Thin: replicates' policies. Bold: the median, coordinate by coordinate.
-
-    Args:
-        payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
-        posterior: as in `posterior.nc`, for continuous actions.
-        learners: which arms; up to `MAX_SURFACES` of them if `None`.
-    """
-    shown, left_out = drawing.some_of(posterior["learner"].to_numpy().tolist(), learners, MAX_SURFACES)
-    columns = drawing.columns_of(len(shown), SURFACES_BESIDE)
-    figure, (axes,) = drawing.panels(1, len(shown), (3.2, 2.9), columns)
-    x, y = payoff["action_0"].to_numpy(), payoff["action_1"].to_numpy()
-    height = payoff["payoff"].isel(agent=0).transpose("action_1", "action_0").to_numpy()
-    levels = MaxNLocator(14).tick_values(float(np.quantile(height, 0.05)), float(height.max()))
-    for axis, learner in zip(axes, shown, strict=True):
-        axis.contourf(x, y, height, levels=levels, cmap=SHADES, extend="min")
-        axis.contour(x, y, height, levels=levels, colors="#777777", linewidths=0.3, linestyles="solid")
-        _paths(axis, posterior.sel(learner=learner))
-        if "optimal_action" in posterior:
-            best = posterior["optimal_action"].isel(action_dim=0).to_numpy()
-            axis.plot(*best, "o", markersize=13, markerfacecolor="none", color="#000000", label="optimum")
-        axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), aspect="equal")
-        axis.grid(False)
-    for number, axis in enumerate(axes):
-        lowest = number >= len(shown) - columns  # in its column
-        axis.set(ylabel="" if number % columns else "action of agent 1", xlabel="action of agent 0" if lowest else "")
-        axis.tick_params(labelbottom=lowest)
-    drawing.titles(axes, shown)
-    shading = ScalarMappable(BoundaryNorm(levels, SHADES.N, extend="min"), SHADES)
-    figure.colorbar(shading, ax=axes, label="reward of agent 0", shrink=0.8, aspect=22)
-    fullest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1]))
-    return drawing.finish(figure, f"bold: median, thin: single replicates{left_out}", fullest, of=posterior)
-
-
-def _paths(axis: Axes, posterior: xr.Dataset) -> None:
-    """Paths of one learner: `posterior` without `learner`."""
-    halo = [Stroke(linewidth=3.4, foreground="white"), Normal()]
-    policy = _mean_action(posterior, "policy", "action_dim")
-    thin = policy[_spread(len(policy), THIN_PATHS)]
-    axis.plot(*thin.T, color=PATH, linewidth=0.5, alpha=0.5, label=r"policies $\pi$, single replicates")
-    median = np.median(policy, axis=0)
-    axis.plot(*median.T, color=PATH, linewidth=2.0, path_effects=halo, label=r"policies $\pi$, median")
-    if "opponent_model" in posterior:
-        model = np.median(_mean_action(posterior, "opponent_model", "opponent_dim"), axis=0)
-        if not np.isnan(model).all():
-            # Agent 1's model is about agent 0, whose action is the first coordinate.
-            look = {**drawing.ROLES["opponent_model"], "label": r"opponent models $\rho$, median"}
-            axis.plot(*model[:, ::-1].T, **look, path_effects=halo)
-    axis.plot(*median[0], "*", markersize=13, color="#000000", markeredgecolor="white", zorder=5, label="start")
-
-
-def _mean_action(posterior: xr.Dataset, name: str, dim: str) -> Numbers:
-    """`replicates x records x agents`, at up to `PATH_POINTS` records."""
-    records = _spread(posterior.sizes["step"], PATH_POINTS)
-    mean = posterior[name].isel({"step": records, dim: 0}).mean(["draw", "state"])
-    return np.asarray(mean.transpose("replicate", "step", "agent"))
-
-
-def _spread(count: int, most: int) -> Numbers:
-    """Up to so many indices, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, count - 1, most).astype(int))

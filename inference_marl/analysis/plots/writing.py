@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,13 @@ from inference_marl.analysis.plots.opponents import (
     beliefs,
     opponent_action_bars,
     opponent_types_over_time,
-    surface,
     who_believes_what,
 )
+from inference_marl.analysis.plots.surface import surface
 from inference_marl.analysis.recorded import Recorded, read
 from inference_marl.described import InspectError
 from inference_marl.runs.files import write_atomically
-from inference_marl.statistics.beliefs import EVERY_STATE, modelling, places
+from inference_marl.statistics.beliefs import modelling
 
 DPI = 150
 """Resolution of written figures, dots per inch."""
@@ -74,36 +74,39 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
         InspectError: if the folder is not a run, or the run is not finished.
     """
     recorded = read(run)
-    metrics, posterior = recorded.metrics, recorded.posterior
-    figures = {"learning_curves": learning_curves(metrics)}
-    with suppress(InspectError):  # no learner has an ELBO
-        figures["elbo_parts"] = elbo_parts(metrics)
-    with suppress(InspectError):  # no evaluation is over trials
-        figures["adaptation"] = adaptation(metrics)
-    with suppress(InspectError):  # no belief with a width was kept
-        figures["belief_width"] = belief_width(recorded.latents, metrics)
-    with suppress(InspectError):  # nor any of opponents whose types are known
-        figures["probes"] = probes(recorded.latents, metrics)
-    if posterior is not None:
-        posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})
-        if modelling(posterior):
-            figures["beliefs"] = beliefs(posterior)
-            figures["beliefs_replicate_0"] = beliefs(posterior, replicate=0)
-            figures["opponent_actions"] = opponent_action_bars(posterior)
-            if "other" in posterior.sizes:
-                figures["who_believes_what"] = who_believes_what(posterior)
-            by_state = posterior.sizes["state"] > 1 and places(posterior) == EVERY_STATE
-            if posterior.attrs["kind"] == "discrete" and by_state:
-                figures["beliefs_by_state"] = beliefs_by_state(posterior)
-            if "opponent_policy" in posterior:
-                figures["calibration"] = reliability(posterior)
-            if posterior.sizes["step"] > 1:
-                figures["belief_change"] = belief_movement(posterior)
-        if "opponent_type" in posterior:
-            figures["opponent_types"] = opponent_types_over_time(posterior)
-        if recorded.surface is not None:
-            figures["surface"] = surface(recorded.surface, posterior)
+    figures = {}
+    for name, draw in _drawn_by(recorded).items():
+        with suppress(InspectError):  # the run has nothing that this figure shows
+            figures[name] = draw()
     return write_figures(recorded.folder, figures)
+
+
+def _drawn_by(recorded: Recorded) -> dict[str, Callable[[], Figure]]:
+    """What draws each figure, in reading order; it refuses (`InspectError`) runs without what the figure shows."""
+    metrics, latents, posterior = recorded.metrics, recorded.latents, recorded.posterior
+    found: dict[str, Callable[[], Figure]] = {
+        "learning_curves": partial(learning_curves, metrics),
+        "elbo_parts": partial(elbo_parts, metrics),
+        "adaptation": partial(adaptation, metrics),
+        "belief_width": partial(belief_width, latents, metrics),
+        "probes": partial(probes, latents, metrics),
+    }
+    if posterior is None:
+        return found
+    posterior = posterior.assign_attrs({**metrics.attrs, **posterior.attrs})
+    found |= {
+        "beliefs": partial(beliefs, posterior),
+        "beliefs_replicate_0": partial(beliefs, posterior, replicate=0),
+        "opponent_actions": partial(opponent_action_bars, posterior),
+        "who_believes_what": partial(who_believes_what, posterior),
+        "beliefs_by_state": partial(beliefs_by_state, posterior),
+        "calibration": partial(reliability, posterior),
+        "belief_change": partial(belief_movement, posterior),
+        "opponent_types": partial(opponent_types_over_time, posterior),
+    }
+    if recorded.surface is not None:
+        found["surface"] = partial(surface, recorded.surface, posterior)
+    return found
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Count, Horizon
+from inference_marl.games.particles.physics import Body, Rules
 from inference_marl.games.particles.rivals import Rivals
-from inference_marl.games.particles.world import Actions, Body, Rules
+from inference_marl.games.particles.world import Actions
 from inference_marl.types import State
 
 
@@ -28,9 +29,7 @@ class Adversary(Rivals):
         good: good agents.
         adversaries: their number.
         landmarks: their number, if not that of the good agents.
-        actions: see `ParticleWorld`.
-        rules: see `ParticleWorld`.
-        horizon: steps per episode; `None` if unlimited.
+        actions, rules, horizon: see `ParticleWorld`.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class Adversary(Rivals):
         horizon: Horizon = 25,
     ) -> None:
         places = [Body(0.08)] * (landmarks or good)
-        super().__init__(Body(0.15), good, adversaries, places, actions=actions, rules=rules, horizon=horizon)
+        super().__init__(Body(0.15), good, adversaries, places, actions, rules, horizon)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
         """Landmarks, others and, unless one is an adversary, the goal."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from inference_marl.described import Horizon, Several
 from inference_marl.games.particles import metrics
-from inference_marl.games.particles.world import Actions, Agent, ParticleWorld, Rules
+from inference_marl.games.particles.physics import Rules
+from inference_marl.games.particles.world import Actions, Agent, ParticleWorld
 from inference_marl.types import State
 
 EVE, BOB, ALICE = range(3)
@@ -52,13 +53,8 @@ class Crypto(ParticleWorld):
     ) -> None:
         if secrets > words:
             raise ValueError(f"secrets: got {secrets}, expected at most words = {words}")
-        super().__init__(
-            [Agent(None, words)] * 3,
-            draws={"secret": (secrets,), "key": (secrets,)},
-            actions=actions,
-            rules=rules,
-            horizon=horizon,
-        )
+        drawn = {"secret": (secrets,), "key": (secrets,)}
+        super().__init__([Agent(None, words)] * 3, (), actions, rules, horizon, draws=drawn)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
         """Who knows what; see the class."""

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from inference_marl.described import Count, Horizon, Several
+from inference_marl.games.particles.physics import Body, Rules
 from inference_marl.games.particles.rivals import Rivals
-from inference_marl.games.particles.world import Actions, Body, Rules
+from inference_marl.games.particles.world import Actions
 from inference_marl.types import State
 
 
@@ -30,9 +31,7 @@ class Push(Rivals):
         good: good agents.
         adversaries: their number.
         landmarks: their number.
-        actions: see `ParticleWorld`.
-        rules: see `ParticleWorld`.
-        horizon: steps per episode; `None` if unlimited.
+        actions, rules, horizon: see `ParticleWorld`.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Push(Rivals):
         horizon: Horizon = 25,
     ) -> None:
         body, places = Body(solid=True), [Body()] * landmarks
-        super().__init__(body, good, adversaries, places, actions=actions, rules=rules, horizon=horizon)
+        super().__init__(body, good, adversaries, places, actions, rules, horizon)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
         """See the class; a constant is a multiple of 1, the sum of the one-hot goal."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from inference_marl.described import Horizon, Probability, Several
 from inference_marl.games.particles import metrics
 from inference_marl.games.particles.metrics import is_near
-from inference_marl.games.particles.world import Actions, Agent, Body, ParticleWorld, Rules, distance, pick, squared
+from inference_marl.games.particles.physics import Body, Rules, distance, squared
+from inference_marl.games.particles.world import Actions, Agent, ParticleWorld, pick
 from inference_marl.types import State
 
 
@@ -33,8 +34,7 @@ class Reference(ParticleWorld):
         words: how many there are.
         actions: see `ParticleWorld`.
         local_ratio: weight of the distance that one knows of, as in mpe2; OpenAI's rules have none.
-        rules: see `ParticleWorld`.
-        horizon: steps per episode; `None` if unlimited.
+        rules, horizon: see `ParticleWorld`.
 
     Raises:
         ValueError: if a `local_ratio` is given for OpenAI's rules.
@@ -56,14 +56,8 @@ class Reference(ParticleWorld):
         if rules == "openai" and local_ratio != 0.5:
             raise ValueError(f"local_ratio: got {local_ratio} for rules without one, expected 0.5, or rules mpe2")
         self.local_ratio = local_ratio
-        super().__init__(
-            [Agent(Body(), words)] * 2,
-            [Body()] * landmarks,
-            draws={"goal": (2, landmarks)},
-            actions=actions,
-            rules=rules,
-            horizon=horizon,
-        )
+        agents, goals = [Agent(Body(), words)] * 2, {"goal": (2, landmarks)}
+        super().__init__(agents, [Body()] * landmarks, actions, rules, horizon, draws=goals)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
         """Oneself, landmarks, where the other has to go, and what it says."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from inference_marl.games.particles import metrics
 from inference_marl.games.particles.metrics import is_near
-from inference_marl.games.particles.world import Actions, Agent, Body, ParticleWorld, Rules, distance, pick
+from inference_marl.games.particles.physics import Body, Rules, distance
+from inference_marl.games.particles.world import Actions, Agent, ParticleWorld, pick
 from inference_marl.types import State
 
 
@@ -36,20 +37,13 @@ class Rivals(ParticleWorld):
         good: int,
         adversaries: int,
         landmarks: Sequence[Body],
-        *,
         actions: Actions,
         rules: Rules,
         horizon: int | None,
     ) -> None:
         self.good, self.adversaries = good, adversaries
-        super().__init__(
-            [Agent(body)] * (adversaries + good),
-            landmarks,
-            draws={"goal": (len(landmarks),)},
-            actions=actions,
-            rules=rules,
-            horizon=horizon,
-        )
+        agents, goal = [Agent(body)] * (adversaries + good), {"goal": (len(landmarks),)}
+        super().__init__(agents, landmarks, actions, rules, horizon, draws=goal)
 
     def features(self, state: State) -> State:
         """The state, and where the goal is."""

@@ -9,7 +9,8 @@ from torch import Tensor
 from inference_marl.described import Horizon, Several
 from inference_marl.games.particles import metrics
 from inference_marl.games.particles.metrics import is_near
-from inference_marl.games.particles.world import Actions, Agent, Body, ParticleWorld, Rules, distance, pick, squared
+from inference_marl.games.particles.physics import Body, Rules, distance, squared
+from inference_marl.games.particles.world import Actions, Agent, ParticleWorld, pick
 from inference_marl.types import State
 
 
@@ -25,9 +26,7 @@ class SpeakerListener(ParticleWorld):
 
     Args:
         landmarks: their number, and that of words.
-        actions: see `ParticleWorld`.
-        rules: see `ParticleWorld`.
-        horizon: steps per episode; `None` if unlimited.
+        actions, rules, horizon: see `ParticleWorld`.
     """
 
     episode_metrics = (metrics.DISTANCE, metrics.REACHED)
@@ -40,14 +39,8 @@ class SpeakerListener(ParticleWorld):
         rules: Rules = "mpe2",
         horizon: Horizon = 25,
     ) -> None:
-        super().__init__(
-            [Agent(None, words=landmarks), Agent(Body(0.075))],
-            [Body(0.04)] * landmarks,
-            draws={"goal": (landmarks,)},
-            actions=actions,
-            rules=rules,
-            horizon=horizon,
-        )
+        agents, goal = [Agent(None, words=landmarks), Agent(Body(0.075))], {"goal": (landmarks,)}
+        super().__init__(agents, [Body(0.04)] * landmarks, actions, rules, horizon, draws=goal)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
         """The speaker, a colour; the listener, all but the goal."""

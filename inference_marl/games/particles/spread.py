@@ -10,7 +10,8 @@ from torch import Tensor
 from inference_marl.described import Count, Horizon, NotNegative, Positive, Probability, Several
 from inference_marl.games.particles import metrics
 from inference_marl.games.particles.metrics import is_near
-from inference_marl.games.particles.world import Actions, Agent, Body, ParticleWorld, Rules, distance
+from inference_marl.games.particles.physics import Body, Rules, distance
+from inference_marl.games.particles.world import Actions, Agent, ParticleWorld
 from inference_marl.types import State
 
 
@@ -37,8 +38,7 @@ class Spread(ParticleWorld):
         local_ratio: weight of one's own collisions against the common distances, as in mpe2; OpenAI's rules have none.
         collision: what touching another agent costs per step, in units of reward.
         size: radius of an agent, in units of position.
-        rules: see `ParticleWorld`.
-        horizon: steps per episode; `None` if unlimited.
+        rules, horizon: see `ParticleWorld`.
 
     Raises:
         ValueError: if a `local_ratio` is given for OpenAI's rules.
@@ -62,15 +62,8 @@ class Spread(ParticleWorld):
             raise ValueError(f"local_ratio: got {local_ratio} for rules without one, expected 0.5, or rules mpe2")
         self.local_ratio, self.collision, self.size = local_ratio, collision, size
         self.symmetric = agents == 2  # three observe each other in an order that exchanging seats changes
-        bodies = [Agent(Body(size, solid=True))] * agents
-        super().__init__(
-            bodies,
-            [Body()] * (landmarks or agents),
-            counts=["collisions"],
-            actions=actions,
-            rules=rules,
-            horizon=horizon,
-        )
+        everybody, places = [Agent(Body(size, solid=True))] * agents, [Body()] * (landmarks or agents)
+        super().__init__(everybody, places, actions, rules, horizon, counts=["collisions"])
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
         """Velocity, position, landmarks, others, and what they say."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from inference_marl.described import Count, Horizon, Whole
 from inference_marl.games.particles import metrics
-from inference_marl.games.particles.world import Actions, Agent, Body, ParticleWorld, Rules, distance
+from inference_marl.games.particles.physics import Body, Rules, distance
+from inference_marl.games.particles.world import Actions, Agent, ParticleWorld
 from inference_marl.types import State
 
 HUNTER = Body(0.075, solid=True, acceleration=3.0, top_speed=1.0)
@@ -36,9 +37,7 @@ class Tag(ParticleWorld):
         good: good agents.
         adversaries: their number.
         obstacles: their number.
-        actions: see `ParticleWorld`.
-        rules: see `ParticleWorld`.
-        horizon: steps per episode; `None` if unlimited.
+        actions, rules, horizon: see `ParticleWorld`.
     """
 
     episode_metrics = (metrics.CATCHES,)
@@ -54,14 +53,8 @@ class Tag(ParticleWorld):
         horizon: Horizon = 25,
     ) -> None:
         self.good, self.adversaries = good, adversaries
-        super().__init__(
-            [Agent(HUNTER)] * adversaries + [Agent(PREY)] * good,
-            [OBSTACLE] * obstacles,
-            counts=["catches"],
-            actions=actions,
-            rules=rules,
-            horizon=horizon,
-        )
+        agents = [Agent(HUNTER)] * adversaries + [Agent(PREY)] * good
+        super().__init__(agents, [OBSTACLE] * obstacles, actions, rules, horizon, counts=["catches"])
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
         """Oneself, obstacles, others, and how fast the good ones of them are."""

@@ -1,54 +1,24 @@
-"""The physics that all particle worlds share: bodies in a plane, which agents push, and messages that agents send."""
+"""What all particle worlds share: agents who push bodies in a plane and send messages, and what they observe."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from inference_marl.games.actions import check_actions
+from inference_marl.games.particles.physics import Body, Physics, Rules
 from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Game, Observed, State, Step
 
 MOVES = {"stay": (0.0, 0.0), "left": (-1.0, 0.0), "right": (1.0, 0.0), "down": (0.0, -1.0), "up": (0.0, 1.0)}
 """The discrete moves, in order, as forces (x, y)."""
-DT = 0.1
-"""Time per step."""
-DAMPING = 0.25
-"""Share of its velocity that a body loses per step."""
-STIFFNESS = 100.0
-"""Acceleration of bodies in contact, per unit of position by which they overlap."""
-SOFTNESS = 1e-3
-"""The distance, in units of position, over which contact begins."""
-CLOSEST = 1e-9
-"""Bodies that are nearer to each other, in units of position, do not push: there is no direction to push in."""
 
 Actions = Literal["discrete", "continuous"]
-Rules = Literal["mpe2", "openai"]
-
-
-class Body(NamedTuple):
-    """Something round in the plane; all have mass 1.
-
-    Attributes:
-        size: radius, in units of position.
-        solid: whether it and other solid bodies push each other away.
-        acceleration: at full force, in units of position per squared unit of time.
-        top_speed: in units of position per unit of time.
-        within: its initial coordinates are uniform in `[-within, within]`.
-    """
-
-    size: float = 0.05
-    solid: bool = False
-    acceleration: float = 5.0
-    top_speed: float = math.inf
-    within: float = 1.0
 
 
 class Agent(NamedTuple):
@@ -68,25 +38,20 @@ class Constants(NamedTuple):
 
     Attributes:
         tables: per agent, what each discrete action does: forces and messages, `actions x (2 + words)`.
-        kick: what a step at full force adds to the velocity, `movers x 1 x 1 x 1`.
-        top_speed: its square, `movers x 1 x 1`.
-        differences: of the positions of solid bodies that may touch, `pairs x (movers + landmarks)`, 1 and -1.
-        impulses: what the velocities get of each pair's contact, `movers x pairs`.
-        reach: how far apart the pairs are when they touch, `pairs x 1 x 1`, in units of `-SOFTNESS`.
+        physics: how bodies move.
         observing: observations of all agents by features, `(sum of observations) x features`.
-        keep: share of a velocity that is left after a step.
         never: false.
     """
 
     tables: tuple[Tensor, ...]
-    kick: Tensor
-    top_speed: Tensor
-    differences: Tensor
-    impulses: Tensor
-    reach: Tensor
+    physics: Physics
     observing: Tensor
-    keep: Tensor
     never: Tensor
+
+    def like(self, some: Tensor) -> Constants:
+        """The same in the dtype and on the device of a tensor."""
+        tables = tuple(table.to(some) for table in self.tables)
+        return Constants(tables, self.physics.like(some), self.observing.to(some), self.never.to(some.device))
 
 
 class ParticleWorld(Game):
@@ -122,11 +87,11 @@ class ParticleWorld(Game):
     Args:
         agents: who acts; a subclass sets what its methods need before it calls this.
         landmarks: bodies that never move.
-        draws: what is drawn at the beginning of an episode, by name: the shape of it, one-hot in the last dimension.
-        counts: names of what `pays` counts.
         actions: `discrete` or `continuous`.
         rules: whose, `mpe2` or `openai`.
         horizon: steps per episode; `None` if unlimited.
+        draws: what is drawn at the beginning of an episode, by name: the shape of it, one-hot in the last dimension.
+        counts: names of what `pays` counts.
 
     Raises:
         TypeError: if `sees` is not linear.
@@ -138,12 +103,12 @@ class ParticleWorld(Game):
         self,
         agents: Sequence[Agent],
         landmarks: Sequence[Body] = (),
+        actions: Actions = "discrete",
+        rules: Rules = "mpe2",
+        horizon: int | None = 25,
         *,
         draws: Mapping[str, tuple[int, ...]] | None = None,
         counts: Sequence[str] = (),
-        actions: Actions,
-        rules: Rules,
-        horizon: int | None,
     ) -> None:
         self.rules, self.horizon, self.draws, self.counts = rules, horizon, dict(draws or {}), tuple(counts)
         self.bodies = [agent.body for agent in agents if agent.body is not None]
@@ -164,7 +129,9 @@ class ParticleWorld(Game):
         }
         self._shapes = {name: shape for name, shape in shapes.items() if shape[0]}
         self._made: dict[tuple[torch.dtype, torch.device], Constants] = {}
-        self._exact = self._constants(agents)
+        tables = tuple(_table(agent) for agent in agents)
+        physics = Physics.of(self.bodies, self.places)
+        self._exact = Constants(tables, physics, self._observing(len(agents)), torch.tensor(False))
         self.observations = tuple(Box(shape=size) for size in self._sizes)
 
     def features(self, state: State) -> State:
@@ -229,7 +196,11 @@ class ParticleWorld(Game):
         check_actions(self.action_spaces, actions, batch)
         constants, inside = self._for(some), {name: turned(value) for name, value in state.items()}
         forces, message = self._controls(actions, constants)
-        new = {} if forces is None else self._moved(inside, forces, constants)
+        new = {}
+        if forces is not None:
+            position, velocity, landmarks = inside["position"], inside["velocity"], inside.get("landmarks")
+            moved = constants.physics.step(position, velocity, landmarks, forces, self.rules)
+            new["position"], new["velocity"] = moved
         if message is not None:
             new["message"] = message
         inside |= new
@@ -262,60 +233,12 @@ class ParticleWorld(Game):
         """What an action does, force and message, in numbers, `... x (2 + words)`."""
         return table.index_select(0, action.flatten()).view(*action.shape, -1) if self.discrete else action
 
-    def _moved(self, state: State, forces: Tensor, constants: Constants) -> State:
-        """Positions and velocities after a step."""
-        position, old = state["position"], state["velocity"]
-        velocity = torch.addcmul(constants.keep * old, constants.kick, forces)
-        if len(constants.reach):
-            velocity = velocity + self._contacts(state, constants)
-        if self._limited:
-            square = squared(velocity) / constants.top_speed
-            velocity = velocity / square.clamp_min(1).sqrt().unsqueeze(1)
-        position = torch.add(position, velocity if self.rules == "openai" else old, alpha=DT)
-        return {"position": position, "velocity": velocity}
-
-    def _contacts(self, state: State, constants: Constants) -> Tensor:
-        """What solid bodies that touch add to each other's velocity, `movers x 2 x ...`."""
-        position = state["position"]
-        bodies = torch.cat([position, state["landmarks"]]) if self._obstacles else position
-        apart = (constants.differences @ bodies.flatten(1)).view(-1, *position.shape[1:])
-        square = squared(apart)
-        length = square.masked_fill(square < CLOSEST**2, math.inf).sqrt()
-        overlap = logsigmoid(torch.add(constants.reach, length, alpha=1 / SOFTNESS))  # -softplus, without a threshold
-        pushes = apart * (overlap / length).unsqueeze(1)
-        return (constants.impulses @ pushes.flatten(1)).view_as(position)
-
     def _for(self, some: Tensor) -> Constants:
         """The constants for tensors like `some`."""
         key = (some.dtype, some.device)
         if key not in self._made:
-            self._made[key] = Constants._make(_like(part, some) for part in self._exact)
+            self._made[key] = self._exact.like(some)
         return self._made[key]
-
-    def _constants(self, agents: Sequence[Agent]) -> Constants:
-        """The constants in double precision, and which features are used."""
-        count = len(self.bodies)
-        every = [*self.bodies, *self.places]
-        solid = [index for index, body in enumerate(every) if body.solid]
-        pairs = [(one, other) for one, other in combinations(solid, 2) if one < count]
-        self._obstacles = any(other >= count for _, other in pairs)
-        self._limited = any(body.top_speed < math.inf for body in self.bodies)
-        differences = torch.zeros(len(pairs), len(every) if self._obstacles else count, dtype=torch.float64)
-        for row, (one, other) in enumerate(pairs):
-            differences[row, one], differences[row, other] = 1.0, -1.0
-        reach = [-(every[one].size + every[other].size) / SOFTNESS for one, other in pairs]
-        double = torch.float64
-        return Constants(
-            tuple(_table(agent) for agent in agents),
-            torch.tensor([body.acceleration * DT for body in self.bodies], dtype=double).view(-1, 1, 1, 1),
-            torch.tensor([body.top_speed**2 for body in self.bodies], dtype=double).view(-1, 1, 1),
-            differences,
-            -STIFFNESS * SOFTNESS * DT * differences[:, :count].mT,
-            torch.tensor(reach, dtype=double).view(-1, 1, 1),
-            self._observing(len(agents)),
-            torch.tensor(1 - DAMPING, dtype=double),
-            torch.tensor(False),
-        )
 
     def _observing(self, agents: int) -> Tensor:
         """The matrix of observations, read off what everybody sees of features that are 1 one at a time, else 0."""
@@ -350,27 +273,9 @@ def back(value: Tensor) -> Tensor:
     return value.permute(2, 3, 0, 1) if dims == 4 else value.permute(-2, -1, *range(dims - 2))
 
 
-def squared(difference: Tensor) -> Tensor:
-    """Its squared length, `[... x] 2 x replicates x environments` to `[... x] replicates x environments`."""
-    x, y = difference.unbind(-3)
-    return torch.addcmul(x * x, y, y)
-
-
-def distance(difference: Tensor) -> Tensor:
-    """Its length, as `squared`; the gradient is 0 where it is (rounded to) 0."""
-    return squared(difference).clamp_min(1e-30).sqrt()
-
-
 def pick(which: Tensor, places: Tensor) -> Tensor:
     """The places that are drawn, one-hot `[count x] places x ...`, of `places x 2 x ...`: `[count x] 2 x ...`."""
     return (which.unsqueeze(-3) * places).sum(-4)
-
-
-def _like(part: Tensor | tuple[Tensor, ...], some: Tensor) -> Tensor | tuple[Tensor, ...]:
-    """A constant, or each of several, of the floating type and on the device of a tensor."""
-    if isinstance(part, tuple):
-        return tuple(table.to(some) for table in part)
-    return part.to(some) if part.is_floating_point() else part.to(some.device)
 
 
 def _space(agent: Agent, discrete: bool) -> Space:

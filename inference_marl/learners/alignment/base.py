@@ -36,7 +36,7 @@ class Values(NamedTuple):
     other_actions: Tensor | None = None
 
 
-class Policy(nn.Module):
+class CategoricalPolicy(nn.Module):
     """A policy over discrete actions, with a memory, all of whose parameters lead with `replicates`."""
 
     @abstractmethod
@@ -108,7 +108,7 @@ class AdvantageAlignment(Counting, Learner):
     trace_decay: Probability | ByReplicate = 0.95
     past_trace_decay: Probability | Schedule = 0.0
     entropy: NotNegative | Schedule = 0.02
-    actor: Policy = field(init=False)
+    actor: CategoricalPolicy = field(init=False)
 
     def setup(self) -> None:
         """Check the seat.

@@ -11,7 +11,7 @@ from inference_marl.described import Clip, Count, NotNegative, Positive, Probabi
 from inference_marl.inference.networks import BatchedGRU, BatchedLinear
 from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.schedules import Schedule, current
-from inference_marl.learners.alignment.base import AdvantageAlignment, Policy, Values
+from inference_marl.learners.alignment.base import AdvantageAlignment, CategoricalPolicy, Values
 from inference_marl.spaces import Space, encode
 from inference_marl.types import Memory, Seat, Trajectory
 
@@ -19,7 +19,7 @@ HIDDEN = "hidden"
 """The name of a network's hidden state in its memory."""
 
 
-class RecurrentNetwork(Policy):
+class RecurrentNetwork(CategoricalPolicy):
     """A gated recurrent unit and a linear layer per replicate, of what is observed.
 
     Args:
@@ -42,7 +42,7 @@ class RecurrentNetwork(Policy):
         return {HIDDEN: torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device)}
 
     def logits(self, obs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """See `Policy`."""
+        """See `CategoricalPolicy`."""
         hidden = self.unit(self.encoded(obs), memory[HIDDEN])
         return self.last(hidden), {HIDDEN: hidden}
 

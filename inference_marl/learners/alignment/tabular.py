@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from inference_marl.described import IncompatibleError, NotNegative, Rate, hyperparameters
 from inference_marl.inference.schedules import ByReplicate, Schedule, current, over_events
 from inference_marl.inference.tables import mean_per_cell, move
-from inference_marl.learners.alignment.base import AdvantageAlignment, Policy, Values
+from inference_marl.learners.alignment.base import AdvantageAlignment, CategoricalPolicy, Values
 from inference_marl.spaces import Discrete
 from inference_marl.types import Memory, Seat, Trajectory
 
 
-class LogitTable(Policy):
+class LogitTable(CategoricalPolicy):
     """Logits of every action at every observation, `replicates x states x actions`, 0 at first."""
 
     def __init__(self, seat: Seat) -> None:
@@ -25,7 +25,7 @@ class LogitTable(Policy):
         self.rows = seat.rows
 
     def logits(self, obs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """See `Policy`."""
+        """See `CategoricalPolicy`."""
         return self.table[self.rows, obs], memory
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from inference_marl.described import hyperparameters, within
 from inference_marl.inference.schedules import current
 from inference_marl.learners.deterministic.base import DeterministicActorCritic
-from inference_marl.learners.deterministic.opponents import OPPONENT_ERROR, OPPONENT_KL, OpponentModule, Pair, compared
+from inference_marl.learners.deterministic.opponents import OpponentModule, Pair
 from inference_marl.learners.deterministic.stacks import squashed
 from inference_marl.spaces import Discrete, Space
 from inference_marl.types import (
@@ -27,6 +27,22 @@ from inference_marl.types import (
     kept_streams,
 )
 
+OPPONENT_KL = Metric(
+    "opponent_kl",
+    "KL from what the others are believed to do",
+    bounds=POSITIVE,
+    higher_is_better=False,
+    meaning="Mean over a minibatch and the team's others of KL(their policy || what it is believed to be), in nats; of "
+    "discrete actions.",
+)
+OPPONENT_ERROR = Metric(
+    "opponent_error",
+    "distance from what the others are believed to do",
+    bounds=POSITIVE,
+    higher_is_better=False,
+    meaning="Root mean square, over a minibatch and the other agents of the team, of the distance between what their "
+    "actor does and the mean of what it is believed to do, in units of half the box's width.",
+)
 TARGET_ERROR = Metric(
     "target_error",
     "error of targets by models of the others",
@@ -36,6 +52,7 @@ TARGET_ERROR = Metric(
     "from the one with what their actors would, each averaged over 16 draws by the same random numbers; in units of "
     "reward.",
 )
+"""How far beliefs are from the truth; what is true is known to the experiment, not to the agent."""
 COMPARED = (OPPONENT_KL.name, OPPONENT_ERROR.name, TARGET_ERROR.name)
 ROWS, DRAWS, COMPARED_EVERY = 32, 16, 20
 """Transitions and draws of which errors of targets are measured, and the updates from one measurement to the next."""
@@ -187,6 +204,34 @@ class ModellingOthers(DeterministicActorCritic):
         goes_on = ~data.terminated_for(self.team[number].index)[:, :ROWS]
         found: Tensor = (current(self.discount, self.updates) * apart * goes_on).mean(-1)
         return found
+
+
+def compared(
+    spaces: Sequence[Space], believed: Mapping[int, Tensor], actual: Mapping[int, Tensor], alive: Tensor | None
+) -> dict[str, Tensor]:
+    """`OPPONENT_KL` and `OPPONENT_ERROR`, as far as there are actions of either kind, `replicates` each.
+
+    Args:
+        spaces: everybody's actions.
+        believed: by agent, see `OpponentModule.believed`.
+        actual: by agent, probabilities `replicates x batch x actions`, or points `replicates x batch x event`.
+        alive: who was in, `replicates x batch x agents`; `None` for all.
+    """
+    found: dict[str, list[Tensor]] = {OPPONENT_KL.name: [], OPPONENT_ERROR.name: []}
+    for agent in believed.keys() & actual.keys():
+        space, there = spaces[agent], None if alive is None else alive[..., agent]
+        one, other = actual[agent], believed[agent]
+        if isinstance(space, Discrete):
+            ratio = one.clamp_min(1e-30).log() - other.clamp_min(1e-30).log()
+            name, values = OPPONENT_KL.name, (one * ratio).sum(-1)
+        else:
+            _, half_width = space.scale(one.dtype, one.device)
+            distance = (one - other.mean(2)) / half_width
+            name, values = OPPONENT_ERROR.name, distance.flatten(2).square().sum(-1)
+        weight = torch.ones_like(values) if there is None else there.to(values.dtype)
+        found[name].append((values * weight).sum(-1) / weight.sum(-1).clamp_min(1))
+    means = {name: torch.stack(each).mean(0) for name, each in found.items() if each}
+    return {name: each.sqrt() if name == OPPONENT_ERROR.name else each for name, each in means.items()}
 
 
 def drawn_alike(space: Space, what: Tensor, uniform: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
+from functools import partial
 from typing import ClassVar, Literal, Self, cast
 
 import pyro.distributions as dist
@@ -31,25 +32,7 @@ from inference_marl.inference.optimise import Optimiser
 from inference_marl.inference.replay import Ring, entries_of
 from inference_marl.learners.deterministic.stacks import alike, for_rows, legal, squashed, step_down
 from inference_marl.spaces import Discrete, Space
-from inference_marl.types import POSITIVE, Metric, Part, Seat, Transition
-
-OPPONENT_KL = Metric(
-    "opponent_kl",
-    "KL from what the others are believed to do",
-    bounds=POSITIVE,
-    higher_is_better=False,
-    meaning="Mean over a minibatch and the team's others of KL(their policy || what it is believed to be), in nats; of "
-    "discrete actions.",
-)
-OPPONENT_ERROR = Metric(
-    "opponent_error",
-    "distance from what the others are believed to do",
-    bounds=POSITIVE,
-    higher_is_better=False,
-    meaning="Root mean square, over a minibatch and the other agents of the team, of the distance between what their "
-    "actor does and the mean of what it is believed to do, in units of half the box's width.",
-)
-"""How far beliefs are from the truth; what is true is known to the experiment, not to the agent."""
+from inference_marl.types import Part, Seat, Transition
 
 Pair = tuple[int, int]
 """A member of a team, by number, and another agent, by index."""
@@ -127,12 +110,18 @@ class OpponentModule(Part):
         """Losses, `rows x batch`, of actions given observations, `rows x batch x event`."""
 
     @abstractmethod
+    def forecast(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
+        """Logits, `rows x batch x actions`, or draws from a box, `rows x batch x draws x dim`."""
+
     def draw(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None) -> Tensor:
         """Actions as critics see them, `rows x batch x event`: one-hot draws, or points of the box."""
+        forecast = self.forecast(network, action, obs, 1)
+        return one_hot_draw(legal(forecast, mask)) if isinstance(action, Discrete) else forecast.squeeze(2)
 
-    @abstractmethod
     def believed(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None, draws: int) -> Tensor:
         """Probabilities of legal actions, `rows x batch x actions`, or draws, `rows x batch x draws x dim`."""
+        forecast = self.forecast(network, action, obs, draws)
+        return legal(forecast, mask).softmax(-1) if isinstance(action, Discrete) else forecast
 
     def observe(self, batch: Transition) -> None:
         """Remember transitions, `replicates x n`."""
@@ -152,18 +141,19 @@ class OpponentModule(Part):
         """
         for _ in range(self.steps):
             batch = self.observed.sample(self.batch_size)
+            obs = [batch[f"obs_{agent}"] for agent in range(len(self.seat.observations))]
             for its, network, optimiser in zip(self.kinds, self.networks, self.optimisers, strict=True):
                 action = self._spaces(its[0])[1]
                 actions = self._rows([batch[f"action_{other}"] for _, other in its])
                 with rows(len(its)):
-                    losses = self.losses(network, action, self._seen(its, batch), actions).unflatten(0, (-1, len(its)))
+                    losses = self.losses(network, action, self._seen(its, obs), actions).unflatten(0, (-1, len(its)))
                 there = torch.stack([batch["alive"][..., other] for _, other in its], 1)
                 step_down(optimiser, (losses * there).sum(-1) / there.sum(-1).clamp_min(1))
         for slow, network in zip(self.slow, self.networks, strict=True):
             track(slow, network, self.target_rate)
 
-    def _seen(self, pairs: Sequence[Pair], batch: Mapping[str, Tensor]) -> Tensor:
-        return self._rows([batch[f"obs_{self._reader(pair)}"] for pair in pairs])
+    def _seen(self, pairs: Sequence[Pair], obs: Sequence[Tensor]) -> Tensor:
+        return self._rows([obs[self._reader(pair)] for pair in pairs])
 
     @staticmethod
     def _rows(values: Sequence[Tensor]) -> Tensor:
@@ -185,13 +175,7 @@ class OpponentModule(Part):
             obs: of everybody, `replicates x batch x event`.
             masks: legal actions of everybody, `replicates x batch x actions`.
         """
-        batch = {f"obs_{agent}": value for agent, value in enumerate(obs)}
-        found: dict[Pair, Tensor] = {}
-        for its, network in zip(self.kinds, self.slow, strict=True):
-            with rows(len(its)):
-                drawn = self.draw(network, self._spaces(its[0])[1], self._seen(its, batch), self._masks(its, masks))
-            found |= dict(zip(its, drawn.unflatten(0, (-1, len(its))).unbind(1), strict=True))
-        return found
+        return self._asked(self.slow, self.draw, obs, masks)
 
     def opponent_model(self, number: int, obs: Tensor, draws: int) -> list[Tensor] | None:
         """What a member believes of every other agent's action, as `Actor.beliefs` has it.
@@ -229,16 +213,25 @@ class OpponentModule(Part):
             masks: legal actions of everybody, `replicates x batch x actions`.
             slow: whether the models are asked that targets use.
         """
-        batch = {f"obs_{agent}": value for agent, value in enumerate(obs)}
-        found: dict[int, Tensor] = {}
-        for its, network in zip(self.kinds, self.slow if slow else self.networks, strict=True):
-            if all(owner != number for owner, _ in its):
-                continue
-            action = self._spaces(its[0])[1]
-            with rows(len(its)):
-                rows_of_all = self.believed(network, action, self._seen(its, batch), self._masks(its, masks), draws)
-            believed = rows_of_all.unflatten(0, (-1, len(its)))
-            found |= {its[place][1]: believed[:, place] for place in range(len(its)) if its[place][0] == number}
+        networks = self.slow if slow else self.networks
+        found = self._asked(networks, partial(self.believed, draws=draws), obs, masks, number)
+        return {other: believed for (owner, other), believed in found.items() if owner == number}
+
+    def _asked(
+        self,
+        networks: nn.ModuleList,
+        ask: Callable[[nn.Module, Space, Tensor, Tensor | None], Tensor],
+        obs: Sequence[Tensor],
+        masks: Sequence[Tensor | None] | None,
+        number: int | None = None,
+    ) -> dict[Pair, Tensor]:
+        """What is said of every pair; with a member's `number`, only by networks that have some of its pairs."""
+        found: dict[Pair, Tensor] = {}
+        for its, network in zip(self.kinds, networks, strict=True):
+            if number is None or any(owner == number for owner, _ in its):
+                with rows(len(its)):
+                    said = ask(network, self._spaces(its[0])[1], self._seen(its, obs), self._masks(its, masks))
+                found |= zip(its, said.unflatten(0, (-1, len(its))).unbind(1), strict=True)
         return found
 
 
@@ -286,20 +279,13 @@ class InferredPolicies(OpponentModule):
             return loss - self.entropy * distribution.entropy()
         return loss + self.entropy * distribution.log_prob(distribution.rsample())
 
-    def draw(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None) -> Tensor:
+    def forecast(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
         """See `OpponentModule`."""
         distribution: dist.TorchDistribution = network(obs)
-        if not isinstance(action, Discrete):
-            point: Tensor = distribution.sample()
-            return point
-        return one_hot_draw(legal(distribution.logits, mask))
-
-    def believed(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None, draws: int) -> Tensor:
-        """See `OpponentModule`."""
-        distribution: dist.TorchDistribution = network(obs).expand(obs.shape[:2])
-        if isinstance(action, Discrete):
-            return legal(distribution.logits, mask).softmax(-1)
-        return distribution.sample((draws,)).movedim(0, 2)
+        found: Tensor = (
+            distribution.logits if isinstance(action, Discrete) else distribution.sample((draws,)).movedim(0, 2)
+        )
+        return found
 
 
 @hyperparameters
@@ -334,18 +320,11 @@ class PredictedActions(OpponentModule):
             return cross_entropy(outputs.flatten(0, 1), actions.flatten(), reduction="none").view(actions.shape)
         return (torch.tanh(outputs) - action.encode(actions, self.seat.dtype)).square().mean(-1)
 
-    def draw(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None) -> Tensor:
-        """See `OpponentModule`."""
-        outputs: Tensor = network(obs)
-        if not isinstance(action, Discrete):
-            return squashed(outputs, action)
-        return one_hot_draw(legal(outputs, mask))
-
-    def believed(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None, draws: int) -> Tensor:
+    def forecast(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
         """See `OpponentModule`; all draws are the point that is predicted."""
         outputs: Tensor = network(obs)
         if isinstance(action, Discrete):
-            return legal(outputs, mask).softmax(-1)
+            return outputs
         return squashed(outputs, action).unsqueeze(2).expand(-1, -1, draws, *[-1] * len(action.event_shape))
 
 
@@ -361,31 +340,3 @@ class _Predictor(nn.Module):
         """Outputs at `obs`."""
         out: Tensor = self.network(self.observation.encode(obs, self.dtype))
         return out
-
-
-def compared(
-    spaces: Sequence[Space], believed: Mapping[int, Tensor], actual: Mapping[int, Tensor], alive: Tensor | None
-) -> dict[str, Tensor]:
-    """`OPPONENT_KL` and `OPPONENT_ERROR`, as far as there are actions of either kind, `replicates` each.
-
-    Args:
-        spaces: everybody's actions.
-        believed: by agent, see `OpponentModule.believed`.
-        actual: by agent, probabilities `replicates x batch x actions`, or points `replicates x batch x event`.
-        alive: who was in, `replicates x batch x agents`; `None` for all.
-    """
-    found: dict[str, list[Tensor]] = {OPPONENT_KL.name: [], OPPONENT_ERROR.name: []}
-    for agent in believed.keys() & actual.keys():
-        space, there = spaces[agent], None if alive is None else alive[..., agent]
-        one, other = actual[agent], believed[agent]
-        if isinstance(space, Discrete):
-            ratio = one.clamp_min(1e-30).log() - other.clamp_min(1e-30).log()
-            name, values = OPPONENT_KL.name, (one * ratio).sum(-1)
-        else:
-            _, half_width = space.scale(one.dtype, one.device)
-            distance = (one - other.mean(2)) / half_width
-            name, values = OPPONENT_ERROR.name, distance.flatten(2).square().sum(-1)
-        weight = torch.ones_like(values) if there is None else there.to(values.dtype)
-        found[name].append((values * weight).sum(-1) / weight.sum(-1).clamp_min(1))
-    means = {name: torch.stack(each).mean(0) for name, each in found.items() if each}
-    return {name: each.sqrt() if name == OPPONENT_ERROR.name else each for name, each in means.items()}

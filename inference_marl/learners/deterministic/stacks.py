@@ -67,7 +67,7 @@ class Stack(nn.Module):
         return made
 
 
-class Policy(nn.Module):
+class ActorPolicy(nn.Module):
     """The policy that an actor's outputs stand for, or that of the sub-policy which its memory says."""
 
     heeds_masks = True
@@ -180,7 +180,7 @@ class Actors(nn.Module):
         parameters = {
             f"network.{name}": value if self.shared else value.flatten(0, 1) for name, value in weights.items()
         }
-        return Functional(Policy(actors.for_agents(several), member.seat, several), member.seat, parameters)
+        return Functional(ActorPolicy(actors.for_agents(several), member.seat, several), member.seat, parameters)
 
 
 class Critics(nn.Module):

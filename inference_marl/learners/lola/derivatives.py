@@ -26,7 +26,7 @@ from torch import Tensor
 from inference_marl.inference.returns import state_values
 from inference_marl.types import Dynamics
 
-Policy = Callable[[Tensor], Tensor]
+PolicyMap = Callable[[Tensor], Tensor]
 """Maps an agent's parameters, `replicates x ...`, to its policy in every state, `replicates x states x actions`."""
 
 
@@ -51,7 +51,7 @@ class Derivatives(ABC):
 
     dynamics: Dynamics
     discount: float | None
-    policies: tuple[Policy, Policy]
+    policies: tuple[PolicyMap, PolicyMap]
     parameters: tuple[Tensor, Tensor]
 
     def moved(self, agent: int, parameters: Tensor) -> Self:

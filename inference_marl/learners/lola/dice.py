@@ -12,7 +12,7 @@ from inference_marl.described import Count, IncompatibleError, NotNegative, Prob
 from inference_marl.inference.objectives import discounted
 from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.inference.tables import draw
-from inference_marl.learners.lola.derivatives import Policy
+from inference_marl.learners.lola.derivatives import PolicyMap
 from inference_marl.learners.lola.gradient import GradientLearner, Pair
 from inference_marl.play import Collector, GameSimulator
 from inference_marl.types import Actor, Decision, Memory, Seat, Transition, own_stream
@@ -103,7 +103,7 @@ class LolaDice(GradientLearner):
         self.game, self.discount = game, game.discount or 0.0
         self.steps = self.length if game.horizon is None else min(self.length, game.horizon)
 
-    def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
+    def ascent(self, parameters: Pair, policies: tuple[PolicyMap, PolicyMap]) -> Tensor:
         """The estimated gradient of the agent's own value after the opponent's steps."""
         i, j = self.seat.index, 1 - self.seat.index
         own, other = (parameters[k].detach().requires_grad_() for k in (i, j))

@@ -15,7 +15,7 @@ from inference_marl.described import BelowOne, Count, IncompatibleError, NotNega
 from inference_marl.inference.returns import discount_factor
 from inference_marl.inference.schedules import ByReplicate, current, over_events
 from inference_marl.inference.tables import finite
-from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, Policy, free_logits
+from inference_marl.learners.lola.derivatives import Autograd, ClosedForm, Derivatives, PolicyMap, free_logits
 from inference_marl.learners.tabular.base import TabularLearner
 from inference_marl.models import CountedOpponent, OpponentLogits
 from inference_marl.play import Functional
@@ -114,7 +114,7 @@ class GradientLearner(TabularLearner):
         return Functional.of(self.softmax, self.seat)
 
     @abstractmethod
-    def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
+    def ascent(self, parameters: Pair, policies: tuple[PolicyMap, PolicyMap]) -> Tensor:
         """f, the direction of the agent's step, `replicates x states x (actions - 1)`.
 
         Args:
@@ -170,13 +170,13 @@ class GradientLearner(TabularLearner):
             total += weight.view(-1, 1, 1) * self.ascent(*self._both(logits, free_logits))
         return total
 
-    def _both(self, parameters: Tensor, policy: Policy) -> tuple[Pair, tuple[Policy, Policy]]:
+    def _both(self, parameters: Tensor, policy: PolicyMap) -> tuple[Pair, tuple[PolicyMap, PolicyMap]]:
         """Both agents' parameters and policies, given the opponent's; see `ascent`."""
         mine, other = (self.logits.detach(), free_logits), (parameters.detach(), policy)
         first, second = (mine, other) if self.seat.index == 0 else (other, mine)
         return (first[0], second[0]), (first[1], second[1])
 
-    def _read(self, opponent: Functional) -> tuple[Tensor, Policy]:
+    def _read(self, opponent: Functional) -> tuple[Tensor, PolicyMap]:
         """The opponent's parameters, `replicates x ...`, and its policy as a function of them."""
         if isinstance(opponent.module, FreeLogits):
             return opponent.parameters_by_name["logits"], free_logits
@@ -244,11 +244,11 @@ class ExactGradientLearner(GradientLearner):
             at: derivatives at both agents' current parameters, in seat order.
         """
 
-    def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
+    def ascent(self, parameters: Pair, policies: tuple[PolicyMap, PolicyMap]) -> Tensor:
         """See `GradientLearner`."""
         return self.direction(self.at(parameters, policies))
 
-    def at(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Derivatives:
+    def at(self, parameters: Pair, policies: tuple[PolicyMap, PolicyMap]) -> Derivatives:
         """The derivatives at both agents' parameters."""
         closed = self.gradients == "closed" and all(policy is free_logits for policy in policies)
         kind = ClosedForm if closed else Autograd

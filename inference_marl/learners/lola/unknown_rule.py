@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference_marl.described import BelowOne, Clip, NotNegative, Positive, Probability, brief, hyperparameters
 from inference_marl.inference.schedules import ByReplicate
-from inference_marl.learners.lola.derivatives import Policy, free_logits
+from inference_marl.learners.lola.derivatives import PolicyMap, free_logits
 from inference_marl.learners.lola.gradient import Pair
 from inference_marl.learners.lola.rules import LearningRule, LolaRule, NaiveRule, StaticRule
 from inference_marl.learners.lola.shaping import Lola
@@ -144,7 +144,7 @@ class LolaUnknownRule(Lola):
         each = zip(self.rules, pairs, strict=True)
         return torch.stack([rule.change(self.at(pair, (free_logits,) * 2), 1 - i) for rule, pair in each], 1)
 
-    def ascent(self, parameters: Pair, policies: tuple[Policy, Policy]) -> Tensor:
+    def ascent(self, parameters: Pair, policies: tuple[PolicyMap, PolicyMap]) -> Tensor:
         """The gated direction, clamped."""
         direction = super().ascent(parameters, policies)
         return direction if self.max_change is None else direction.clamp(-self.max_change, self.max_change)

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from scipy import stats
 
@@ -176,6 +177,10 @@ def test_who_believes_what_of_whom() -> None:
     last = posterior.sel(learner="rommeo_q").isel(step=-1, state=0).mean("replicate")
     assert heights[0][2][3:6] == pytest.approx(last["opponent_prior"].isel(agent=0, other=2).to_numpy())
     assert heights[1][1] == pytest.approx(last["policy"].isel(agent=1).to_numpy())
+    tall = run_folder.of_three(CONTINUOUS["posterior"])
+    tall["opponent_policy"] = 0.05 * tall["opponent_policy"]
+    for axis in plots.who_believes_what(tall, ["rommeo_q"]).axes:  # the last density is the highest, and is not cut
+        assert axis.get_ylim()[1] > max(patch.get_data().values.max() for patch in axis.findobj(StepPatch))
     with pytest.raises(InspectError, match="expected three agents or more"):
         plots.who_believes_what(DISCRETE["posterior"])
 

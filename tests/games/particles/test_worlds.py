@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import Adversary, Crypto, ParticleWorld, Push, Reference, SpeakerListener, Spread, Tag
-from inference_marl.games.particles.world import Agent, Body
+from inference_marl.games.particles.physics import Body
+from inference_marl.games.particles.world import Agent
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import State
 
