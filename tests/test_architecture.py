@@ -27,6 +27,7 @@ DATA = "experiments"  # a link to files that the package ships, with no module o
 STRANGERS = frozenset({"models", "guides"})  # they meet only by site names
 ONLY_IMPORTER = dict.fromkeys(("arviz", "arviz_stats"), "analysis.arviz.library")
 MOST_MODULES = 6  # at the package's top level
+MOST_LINES, MOST_IN_A_BODY = 350, 30
 
 
 def python_files(folder: Path) -> Iterator[Path]:
@@ -153,6 +154,22 @@ def bare_room_imports(folder: Path) -> list[str]:
     ]
 
 
+def too_long(package: Path) -> list[str]:
+    """Files, and bodies of functions without their docstrings, with more lines than a reader should have to hold."""
+    found = []
+    for path in python_files(package):
+        source = path.read_text()
+        if (lines := source.count("\n")) > MOST_LINES:
+            found.append(f"{path.relative_to(package)}: {lines} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+                lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+                if lines > MOST_IN_A_BODY:
+                    found.append(f"{path.relative_to(package)}:{node.lineno}: {lines} lines in {node.name}")
+    return found
+
+
 def write(folder: Path, **sources: str) -> Path:
     """A package of modules given as `room__module=source`."""
     for name, source in sources.items():
@@ -176,6 +193,17 @@ def test_every_room_is_there_and_few_are_single_modules() -> None:
     }
     assert rooms - {"__init__"} == set(RANKS)
     assert len(list((ROOT / PACKAGE).glob("*.py"))) <= MOST_MODULES
+
+
+def test_files_and_functions_are_short() -> None:
+    assert not too_long(ROOT / PACKAGE)
+
+
+def test_what_is_too_long_is_found(tmp_path: Path) -> None:
+    body = '    """Say."""\n' + "    x = 1\n" * MOST_IN_A_BODY
+    package = write(tmp_path / PACKAGE, a="def f():\n" + body, b="def f():\n" + body + "    y = 2\n")
+    write(package, c="x = 1\n" * MOST_LINES, d="x = 1\n" * (MOST_LINES + 1))
+    assert too_long(package) == ["b.py:1: 31 lines in f", "d.py: 351 lines"]
 
 
 def test_rooms_are_never_imported_under_their_bare_names() -> None:
