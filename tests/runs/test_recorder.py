@@ -25,7 +25,7 @@ from inference_marl.games import MatrixGame, MaxOfTwoQuadratics
 from inference_marl.learners import Stationary
 from inference_marl.runs import arm
 from inference_marl.runs.errors import RunError
-from inference_marl.runs.recorder import Recorder
+from inference_marl.runs.recorder import TOGETHER, Recorder
 from inference_marl.runs.records import Records
 from inference_marl.runs.run import resume
 from inference_marl.statistics.metrics import OF_PLAY, REWARD
@@ -68,6 +68,31 @@ def test_a_value_that_its_owner_changes_later_is_recorded_as_it_was(tmp_path: Pa
     one.commit()
     one.flush()
     np.testing.assert_array_equal(records(one).rows("metrics", "last", 0, 1)[0, :, 0], 1.0)
+
+
+@pytest.mark.parametrize("chunk", [1, 1000, 2**22])  # written at once, many together, and all in the end
+def test_tensors_are_recorded_in_order_as_their_dtypes_say(tmp_path: Path, chunk: int) -> None:
+    one, dtypes = recorder(tmp_path, chunk=chunk), {"action": np.dtype(np.uint8), "move": np.dtype(np.float32)}
+    for step in range(TOGETHER + 3):
+        move = torch.tensor([[step + 0.5], [-step]], dtype=torch.float64, requires_grad=True)
+        one.append("played", {"action": torch.tensor([[step % 7], [3]]), "move": move}, dtypes)
+    one.failed = [1]
+    one.append("played", {"action": torch.tensor([[5], [6]]), "move": torch.ones(2, 1)}, dtypes)
+    one.flush()
+    action, move = (records(one).rows("played", name, 0, TOGETHER + 4) for name in ("action", "move"))
+    steps = np.arange(TOGETHER + 3)
+    assert (action.dtype, move.dtype) == (np.uint8, np.float32)
+    np.testing.assert_array_equal(action[:, 0, 0], [*(steps % 7), 5])
+    np.testing.assert_array_equal(action[:, 1, 0], [*np.full_like(steps, 3), 6])  # integers have no NaN
+    np.testing.assert_array_equal(move[:, 0, 0], [*(steps + 0.5), 1.0])
+    np.testing.assert_array_equal(move[:, 1, 0], [*(-steps), np.nan])
+
+
+def test_a_record_of_another_shape_is_refused(tmp_path: Path) -> None:
+    one = recorder(tmp_path)
+    one.append("played", {"action": torch.zeros(2, 1)}, {"action": np.dtype(np.float32)})
+    with pytest.raises(ValueError, match=r"^played: got action of shape \(2, 2\), expected \(2, 1\) as before"):
+        one.append("played", {"action": torch.zeros(2, 2)})
 
 
 def test_what_appears_late_is_missing_before(tmp_path: Path) -> None:
