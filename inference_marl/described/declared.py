@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from inference_marl.described.ranges import In, Varying, expect
 
+NUMBERS: Mapping[type, type] = {float: Real, int: Integral}
+"""The classes of which a number may be that is declared as one of Python's own."""
+
 
 def checked(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a constructor, where they are as declared; torch's own words, `torch.float32`, as plain ones.
@@ -85,18 +88,25 @@ def _elements(kind: Any) -> tuple[Any, ...]:
 
 def _check_fields(cls: type, given: Mapping[str, Any]) -> None:
     """Check arguments that are fields against their declared classes."""
-    every = fields(cls) if is_dataclass(cls) else ()
-    declared = {each.name: each.type for each in every if each.init and each.name in given}
+    for name, kinds in _field_classes(cls).items():
+        if name in given and not isinstance(given[name], tuple(NUMBERS.get(kind, kind) for kind in kinds)):
+            names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{name}: got {given[name]!r}, expected {names}")
+
+
+@cache
+def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
+    """The classes of which a field's value may be, by name; without containers, which their class checks, and words.
+
+    Raises:
+        TypeError: see `checked`.
+    """
+    declared = {each.name: each.type for each in fields(cls) if each.init} if is_dataclass(cls) else {}
     for base in cls.__mro__:
         for name in declared.keys() & getattr(base, "__dataclass_fields__", {}).keys() & vars(base).keys():
             raise TypeError(f"{base.__name__}.{name}: got a field of its base, expected @hyperparameters above it")
-    for name, hint in declared.items():
-        kinds = [kind for kind, _ in _members(hint)]
-        if not all(isinstance(kind, type) for kind in kinds):
-            continue  # containers, which their class checks, and one of several words
-        if not isinstance(given[name], tuple({float: Real, int: Integral}.get(kind, kind) for kind in kinds)):
-            names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise ValueError(f"{name}: got {given[name]!r}, expected {names}")
+    kinds = {name: [kind for kind, _ in _members(hint)] for name, hint in declared.items()}
+    return {name: each for name, each in kinds.items() if all(isinstance(kind, type) for kind in each)}
 
 
 def _check_numbers(name: str, hint: Any, value: Any) -> None:

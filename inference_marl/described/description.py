@@ -6,12 +6,15 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_hints
 
 from inference_marl.described.declared import checked, ranges_of
 from inference_marl.described.ranges import Varying
 
 Made = TypeVar("Made")
+
+_signature = cache(inspect.signature)
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -101,7 +104,7 @@ class Described:
         """Record the arguments that `__init__` is about to receive."""
         made = super().__new__(cls)
         try:
-            bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
+            bound = _signature(cls.__init__).bind(made, *args, **kwargs)
         except TypeError:  # copies are made without arguments; a wrong call is reported by __init__ itself
             return made
         bound.apply_defaults()
@@ -134,7 +137,7 @@ def brief(value: Any) -> str:
         return f"[{', '.join(map(brief, value))}]"
     if not isinstance(value, Described):
         return str(value)
-    usual = inspect.signature(type(value).__init__).parameters
+    usual = _signature(type(value).__init__).parameters
     changed = [
         f"{name}={brief(given)}"
         for name, given in arguments(value).items()
