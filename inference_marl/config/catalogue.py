@@ -91,7 +91,7 @@ def subclasses(base: type, called: Any = None) -> list[type]:
 
 
 def lacking(cls: type) -> str | None:
-    """The methods that a class lacks to be used: those that are abstract, or inherited from a base where they only raise.
+    """The methods that a class needs but lacks: abstract ones, and those inherited from a base where they only raise.
 
     Returns:
         Their names; `""` if its constructor needs objects that no file can describe; `None` if it lacks nothing.
