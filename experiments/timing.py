@@ -1,4 +1,4 @@
-"""CPU time of what benchmarks compare."""
+"""Measures the CPU time of functions that benchmarks compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 
 def seconds(works: Sequence[Callable[[], object]], rounds: int, at_least: float) -> list[float]:
-    """CPU seconds of one call of each: the best of some rounds, in turns, of at least so many seconds each."""
+    """CPU seconds per call of each function: the best of several interleaved rounds of at least `at_least` seconds."""
     best = [float("inf") for _ in works]
     for work in works:
         work()
