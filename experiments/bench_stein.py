@@ -112,7 +112,7 @@ class ByHand:
             self.move_actor()
 
     def next_value(self) -> Tensor:
-        """V, `replicates x batch x 1`: at uniform joint actions (MASQL), or at responses to the target actor (PR2-AC)."""
+        """V, `replicates x batch x 1`: at uniform joint actions (MASQL) or responses to the target actor (PR2-AC)."""
         shape = (self.replicates, PARTICLES, self.batch)
         if not self.recursive:
             q = forward(self.slow_critic, with_one(2 * torch.rand(*shape, 2) - 1))
