@@ -21,7 +21,7 @@ MOST_VALUES = 1_000_000
 DEEPEST = 100
 """Maximum depth of nested lists and mappings."""
 LARGE = 2**26
-"""Size in bytes from which zero-filled tensors do not use memory in the check of an arm, until they are written to."""
+"""Size in bytes above which tensors of zeros are allocated lazily while an arm is checked."""
 LEAST = 8
 """Lower bound of the bytes that any game needs for an environment."""
 

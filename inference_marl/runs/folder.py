@@ -64,7 +64,7 @@ def revise(folder: Path, experiment: Experiment) -> None:
 
 
 def _is_of_a_script(cls: type) -> bool:
-    """Whether a class is defined in the script being run; classes of notebooks do not count, as they cannot be kept."""
+    """Whether a class is defined in the script being run, not in a notebook, whose runs no one expects to resume."""
     program = sys.modules["__main__"]
     named = cls.__module__ == "__main__" and getattr(program, cls.__qualname__, None) is cls
     return named and hasattr(program, "__file__")

@@ -114,7 +114,7 @@ def cross_entropy(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, float | 
 
 
 def sureness(posterior: xr.Dataset, learner: str) -> Measured:
-    """Entropies of rho and of the opponents' policies."""
+    """Certainty of rho and of the opponents' policies: entropy, and probability of the favourite action or spread."""
     found: dict[str, Numbers] = {}
     for suffix, name in {"": "opponent_model", "_of_truth": "opponent_policy"}.items():
         belief = _at_the_end(posterior, learner, name)
