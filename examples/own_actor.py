@@ -1,6 +1,6 @@
-"""An actor of your own that does not learn: Grim, who never forgives, and a learner that has to live with it.
+"""A custom actor that does not learn, the grim trigger strategy, and a learner that plays against it.
 
-Run with `python examples/own_actor.py`; in an experiment file it is called `own_actor.Grim`.
+Run with `python examples/own_actor.py`; in an experiment file the actor is named `own_actor.Grim`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ class Grim(Actor):
     """Cooperates until an opponent defects, and defects for the rest of the episode."""
 
     def setup(self) -> None:
-        """The seat is known now: refuse what does not fit. Nothing is learned, so there is nothing to make."""
+        """Check that the game fits, now that the seat is known; there are no parameters to create."""
         if self.seat.action != Discrete(2):
             raise IncompatibleError(f"Grim got actions {self.seat.action}, expected {Discrete(2)}")
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """What it knows at the start of an episode; anything it remembers belongs here, never in attributes."""
+        """The memory at the start of an episode; all state belongs in the memory, never in attributes."""
         return {"offended": torch.zeros(replicates, environments, dtype=torch.bool, device=self.seat.device)}
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
-        """A distribution per replicate and environment, and the memory after deciding."""
+        """The action distribution for each replicate and environment, and the memory after deciding."""
         probabilities = torch.nn.functional.one_hot(memory["offended"].long(), 2)  # of COOPERATE and DEFECT
         return dist.Categorical(probs=probabilities.to(self.seat.dtype)), memory
 
     def remember(self, memory: Memory, step: Experience) -> Memory:
-        """The memory after a step, of which it sees its own view."""
+        """The memory after a step, given as this agent observed it."""
         offended = torch.stack([action == DEFECT for action in step.opponent_actions]).any(0)
         return {"offended": memory["offended"] | offended}
 
 
 def experiment(replicates: int = 200, steps: int = 4000) -> Experiment:
-    """A Q-learner that sees the last joint action of ten rounds of the prisoner's dilemma, in seat 0."""
+    """Q-learning against `Grim` in ten rounds of the prisoner's dilemma, observing the last joint action."""
     learner = IndependentQ(exploration=EpsilonGreedy(0.1), discount=0.95)
     game = MatrixGame("prisoners_dilemma", horizon=10, memory=1)
     return Experiment(game, {"grim": [learner, Grim()]}, replicates=replicates, steps=steps, record_every=10)

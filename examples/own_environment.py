@@ -1,6 +1,6 @@
-"""An environment of your own, as PettingZoo has them: two at a narrow door, through which only one can go at a time.
+"""A custom PettingZoo environment: two agents at a narrow door, through which only one can go at a time.
 
-Run with `python examples/own_environment.py`. In an experiment file the game is then
+Run with `python examples/own_environment.py`. In an experiment file the game is
 
     game: {class_path: PettingZoo, init_args: {env: own_environment.Door, arguments: {length: 10}}}
 """
@@ -20,13 +20,13 @@ from inference_marl.simulators import PettingZoo
 
 
 class Door(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-ignore]
-    """Each waits (0) or goes (1); both are paid 1 if exactly one goes. Each sees what it did last, at first at random.
+    """Each agent waits (0) or goes (1); both get reward 1 if exactly one goes. Agents observe their own last action.
 
-    An environment keeps its own state, one copy at a time, and draws all that is random from the seed it is given: then
-    a run that was stopped goes on to the bit. A time limit is a truncation, and then `agents` is empty.
+    An environment keeps the state of one copy, and takes all randomness from the seed that it is given, so that a
+    resumed run continues bit by bit. The time limit is a truncation, after which `agents` is empty.
 
     Args:
-        length: steps in an episode.
+        length: steps per episode.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "door"}
@@ -37,15 +37,15 @@ class Door(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-ignore]
         self.agents: list[str] = []
 
     def observation_space(self, agent: str) -> Space[Any]:
-        """What it did last."""
+        """The agent's last action; random at the start of an episode."""
         return spaces.Discrete(2)
 
     def action_space(self, agent: str) -> Space[Any]:
-        """To wait or to go."""
+        """Wait or go."""
         return spaces.Discrete(2)
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode; observations and infos by agent."""
+        """Begin an episode; return observations and infos by agent."""
         self.agents, self.steps = list(self.possible_agents), 0
         last = np.random.default_rng(seed).integers(2, size=2)
         return dict(zip(self.agents, last, strict=True)), {agent: {} for agent in self.agents}
@@ -53,7 +53,7 @@ class Door(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-ignore]
     def step(
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
-        """Observations, rewards, terminations, truncations and infos by agent."""
+        """Play a step; return observations, rewards, terminations, truncations and infos by agent."""
         self.steps += 1
         everyone, over = self.agents, self.steps == self.length
         paid = float(sum(actions.values()) == 1)
@@ -69,7 +69,7 @@ class Door(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-ignore]
 
 
 def experiment(replicates: int = 10, steps: int = 1000) -> Experiment:
-    """Independent learners, who have to find out whose turn it is."""
+    """Independent Q-learners, which have to learn to take turns."""
     door = PettingZoo("own_environment.Door", {"length": 10})
     learner = IndependentQ(exploration=Boltzmann(0.1), discount=0.9)
     return Experiment(door, {"q": learner}, replicates=replicates, steps=steps, record_every=50)

@@ -1,6 +1,6 @@
-"""An evaluation of your own: how often both hunt the stag, with who was met in training and with a stranger.
+"""A custom evaluation: how often both agents hunt the stag, with partners from training and with a new one.
 
-Run with `python examples/own_evaluation.py`; in an experiment file it is called `own_evaluation.Together`.
+Run with `python examples/own_evaluation.py`; in an experiment file it is named `own_evaluation.Together`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TOGETHER = Metric("together", "both hunt the stag", bounds=PROBABILITY, dims=(),
 
 @hyperparameters  # its annotated fields are added to those of its base
 class Together(Evaluation):
-    """Measures the share of steps at which everybody does the same, besides the reward.
+    """Measures, besides the reward, the share of steps at which all agents take a given action.
 
     Args:
-        action: which.
+        action: the action.
     """
 
     metrics = (*Evaluation.metrics, TOGETHER)
@@ -35,14 +35,14 @@ class Together(Evaluation):
     action: Whole = STAG
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
-        """By name, one number per replicate; steps are stacked as `time x replicates x environments`."""
+        """Return metrics by name, `replicates` each; stacked steps are `time x replicates x environments`."""
         first, second = played.stacked.actions
         both = (first == self.action) & (second == self.action)
         return {**super().measure(played), TOGETHER.name: both.float().mean((0, 2))}
 
 
 def experiment(replicates: int = 200, steps: int = 1000) -> Experiment:
-    """A Q-learner meets a population of two, and is watched with it and with somebody whom it never met."""
+    """Q-learning with a population of two partners, evaluated with the same population and with a new partner."""
     loyal, unsteady = Stationary(probabilities=[0.95, 0.05]), Stationary(probabilities=[0.6, 0.4])
     game = MatrixGame("stag_hunt", horizon=5, memory=1)
     arm = [IndependentQ(exploration=Boltzmann(0.5)), Population(members=[loyal, unsteady])]

@@ -1,6 +1,6 @@
-"""A game of your own: a stock that all take from, and that grows back by what is left of it.
+"""A custom game: a common resource that regrows only while some of it is left.
 
-Run with `python examples/own_game.py`; in an experiment file it is called `own_game.Common`.
+Run with `python examples/own_game.py`; in an experiment file it is named `own_game.Common`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from inference_marl.types import Game, Observed, State, Step
 
 
 class Common(Game):
-    """Agents take 0, 1 or 2 from a stock that all of them observe. What is left grows by one; nothing grows from none.
+    """Agents take 0, 1 or 2 units of a stock that all observe. A stock that is not empty then grows by one unit.
 
-    A game is a pure function of its state, a dictionary of tensors that lead with `replicates x environments`. So it
-    can be played in many environments at once, looked ahead in, and kept in a checkpoint.
+    A game is a pure function of its state, a dictionary of tensors `replicates x environments x ...`. So it can be
+    played in many environments at once, used for looking ahead, and saved in a checkpoint.
 
     Args:
-        agents: how many there are.
-        size: largest stock; episodes begin with it.
-        horizon: steps in an episode: a time limit, not the game's end.
+        agents: number of agents.
+        size: maximum stock, with which episodes begin.
+        horizon: steps per episode; a time limit, not termination.
     """
 
     terminates = False
@@ -42,15 +42,15 @@ class Common(Game):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """A full stock."""
+        """Begin with a full stock."""
         return {"stock": torch.full((replicates, environments), self.size, device=device)}
 
     def observe(self, state: State) -> Observed:
-        """The stock, for everybody."""
+        """All agents observe the stock."""
         return Observed((state["stock"],) * self.agents)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Everybody takes; if there is not enough, it is shared out in proportion."""
+        """Take from the stock; if there is not enough, it is divided in proportion to the demands."""
         stock = state["stock"]
         check_actions(self.action_spaces, actions, stock.shape)
         wanted = torch.stack(list(actions), -1)
@@ -62,7 +62,7 @@ class Common(Game):
 
 
 def experiment(replicates: int = 50, steps: int = 4000) -> Experiment:
-    """Independent learners, who have a future to lose."""
+    """Independent Q-learners, which have to learn not to exhaust the stock."""
     learner = IndependentQ(exploration=Boltzmann(0.1), discount=0.95)
     return Experiment(Common(), {"q": learner}, replicates=replicates, steps=steps, record_every=100)
 

@@ -1,6 +1,6 @@
-"""A factor of a guide of your own: a policy that does not listen to the opponent model.
+"""A custom factor of a guide: a policy that ignores the opponent model.
 
-Run with `python examples/own_guide.py`; in an experiment file it is called `own_guide.Deaf`.
+Run with `python examples/own_guide.py`; in an experiment file it is named `own_guide.Deaf`.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from inference_marl.spaces import Discrete
 class Deaf(Conditional):
     """`pi(a | s, b) = pi(a | s)`: a mean-field guide, which cannot match the posterior of Eq. 10 of Tian et al. (2019).
 
-    A conditional maps its parents' values to a Pyro distribution over its target. What its place in the guide gives it
-    for parents it gets in this order: the observation, then the site that was sampled before.
+    A conditional maps its parents' values to a Pyro distribution over its target. Its parents depend on its position in
+    the guide, in this order: the observation, then the site that was sampled before.
     """
 
     targets = (Discrete,)
     conditions = (Discrete,)
 
     def setup(self) -> None:
-        """Make `logits`, `replicates x states x actions`; SVI fits every parameter of a guide."""
+        """Create `logits`, `replicates x states x actions`; SVI fits all parameters of a guide."""
         shape = (self.seat.replicates, self.parents[0].features, self.target.features)
         self.logits = nn.Parameter(torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device))
 
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
-        """`pi(a | s)`, whose batch shape broadcasts with that of the other parents."""
+        """The distribution `pi(a | s)`, whose batch shape broadcasts with those of the other parents."""
         return dist.Categorical(logits=self.logits[self.seat.rows, obs])
 
 
 def experiment(replicates: int = 100, steps: int = 200) -> Experiment:
-    """The climbing game with this policy, and with one that listens; the gap to the evidence says what that costs."""
+    """The climbing game with this policy and with one that reads the opponent's action; compare their ELBO gaps."""
 
     def learner(policy: Conditional) -> Rommeo:
         return Rommeo(

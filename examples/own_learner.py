@@ -1,6 +1,6 @@
-"""A learner of your own: Exp3, which weighs actions by what they earned.
+"""A custom learner: Exp3, which weights actions exponentially by their rewards.
 
-Run with `python examples/own_learner.py`; in an experiment file it is called `own_learner.Exp3`.
+Run with `python examples/own_learner.py`; in an experiment file it is named `own_learner.Exp3`.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ class Exp3(Learner):
         pi(a) = (1 - mix) softmax(score)(a) + mix / |A|        score(a) <- score(a) + rate r / pi(a) for the a played
 
     Args:
-        rate: how much a reward weighs, positive.
-        mix: share of uniformly random actions, in (0, 1].
+        rate: step size of the scores, positive.
+        mix: probability of a uniformly random action, in (0, 1].
     """
 
-    rate: Positive = 0.01  # a plain float is finite; the name of a range says more, and is checked
+    rate: Positive = 0.01  # a range, which is checked; a plain float need only be finite
     mix: Rate = 0.1
 
     def setup(self) -> None:
-        """The seat is known now: make what is learned, leading with `replicates`."""
+        """Create what is learned, `replicates x ...`, now that the seat is known."""
         if not isinstance(self.seat.action, Discrete):
             raise IncompatibleError(f"Exp3 got actions {self.seat.action}, expected Discrete")
         shape = (self.seat.replicates, self.seat.action.n)
         self.register_buffer("score", torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device))
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
-        """The same distribution at every observation, `replicates x environments`; it has no memory to change."""
+        """The same distribution at all observations, `replicates x environments`, and the unchanged memory."""
         mixed = (1 - self.mix) * self.score.softmax(-1) + self.mix / self.score.shape[-1]
         return dist.Categorical(probs=mixed.unsqueeze(1).expand(*obs.shape[:2], -1)), memory
 
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Take the newest steps in, averaged over environments."""
+        """Update the scores from the newest steps, averaged over environments."""
         for step in newest.steps:
             seen, log_prob = step.seen_by(self.seat), step.log_probs[self.seat.index]
             assert log_prob is not None  # the policy has a density

@@ -1,7 +1,7 @@
-"""A learner with networks of your own: REINFORCE with a baseline, and the part that it is made of.
+"""A custom learner with networks: REINFORCE with a baseline, and the part with its network.
 
-Run with `python examples/own_network.py`; in an experiment file it is called `own_network.Reinforce`, and its part is
-changed by `network: {class_path: own_network.ActorCritic, init_args: {hidden: [8]}}`, or replaced by a subclass of it.
+Run with `python examples/own_network.py`; in an experiment file it is named `own_network.Reinforce`. Its part is set by
+`network: {class_path: own_network.ActorCritic, init_args: {hidden: [8]}}`, or replaced by a subclass.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ BASELINE_ERROR = Metric(
 
 @hyperparameters  # its annotated fields become keyword arguments, in Python and in files
 class ActorCritic(Part):
-    """Logits of all actions and a value, by one network per replicate.
+    """A network per replicate that outputs the logits of all actions and a value.
 
     Args:
-        hidden: widths of its hidden layers.
+        hidden: widths of the hidden layers.
     """
 
     hidden: Sequence[Count] = (16,)
 
     def setup(self) -> None:
-        """The seat is known now: make the network, in which every weight leads with `replicates`."""
+        """Create the network, with weights `replicates x ...`, now that the seat is known."""
         self.mlp = MLP(self.seat, self.seat.observation.features, self.seat.action.features + 1, self.hidden)
 
     def forward(self, obs: Tensor) -> tuple[dist.Categorical, Tensor]:
-        """Policy and value at observations, `replicates x batch`."""
+        """The policy and the value at observations, `replicates x batch`."""
         outputs = self.mlp(self.seat.observation.encode(obs, self.seat.dtype))
         return dist.Categorical(logits=outputs[..., 1:]), outputs[..., 0]
 
 
 @hyperparameters
 class Reinforce(Learner):
-    """REINFORCE with a learned baseline (Williams 1992), on the steps that were just played, for games of one step.
+    """On-policy REINFORCE with a learned baseline (Williams 1992), for games of one step.
 
     Args:
-        network: what policy and baseline are made of.
-        learning_rate: of Adam.
+        network: the network of policy and baseline.
+        learning_rate: learning rate of Adam.
     """
 
     metrics = (BASELINE_ERROR,)
@@ -60,18 +60,18 @@ class Reinforce(Learner):
     learning_rate: Positive = 0.02
 
     def setup(self) -> None:
-        """Bind the part; what a checkpoint must hold is a module, the optimiser too."""
+        """Bind the part; everything that checkpoints must contain is a submodule, including the optimiser."""
         if not isinstance(self.seat.action, Discrete):
             raise IncompatibleError(f"Reinforce got actions {self.seat.action}, expected Discrete")
         self.network = self.network.bind(self.seat)
         self.optimiser = Optimiser("policy and baseline", self.network.parameters(), self.learning_rate)
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
-        """The network's."""
+        """The network's policy, and the unchanged memory."""
         return self.network(obs)[0], memory
 
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """One step for all replicates at once: the loss is one number for each."""
+        """Make one gradient step for all replicates at once; the loss is `replicates`."""
         seen = newest.flat.seen_by(self.seat)  # replicates x (time environments)
         policy, value = self.network(seen.obs)
         error = seen.reward - value

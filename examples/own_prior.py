@@ -1,6 +1,6 @@
-"""An opponent prior of your own: opponents who mostly repeat what they did last.
+"""A custom opponent prior: opponents that mostly repeat their last action.
 
-Run with `python examples/own_prior.py`; in an experiment file it is called `own_prior.Habit`.
+Run with `python examples/own_prior.py`; in an experiment file it is named `own_prior.Habit`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from inference_marl.spaces import Discrete
 
 
 class Habit(OpponentPrior):
-    """`P(b | s)` is `strength` for what the opponents did last in `s`; the rest is shared out evenly.
+    """`P(b | s)` puts mass `strength` on the opponents' last action in `s`, and spreads the rest uniformly.
 
     Args:
-        strength: in (0, 1).
+        strength: the mass of the last action, in (0, 1).
     """
 
-    targets = (Discrete,)  # what it can describe: other games are refused before they run
+    targets = (Discrete,)  # supported action spaces; other games are rejected before a run
     conditions = (Discrete,)
 
     def __init__(self, strength: Annotated[float, In("a number in (0, 1)")] = 0.8) -> None:
@@ -36,13 +36,13 @@ class Habit(OpponentPrior):
         self.strength = strength
 
     def setup(self) -> None:
-        """Shapes are known now: everything leads with `replicates`. What is a buffer is in every checkpoint."""
+        """Create buffers, which checkpoints contain, `replicates x ...`, now that shapes are known."""
         states, actions = self.parents[0].features, self.target.features
         even = torch.full((self.seat.replicates, states, actions), 1 / actions, dtype=self.seat.dtype)
         self.register_buffer("probabilities", even.to(self.seat.device))
 
     def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
-        """See what the opponents did, `replicates x environments`."""
+        """Record the opponents' actions, `replicates x environments`."""
         actions = self.target.features
         rest = (1 - self.strength) / actions
         for state, action in zip(obs.unbind(1), opponent_action.unbind(1), strict=True):
@@ -50,7 +50,7 @@ class Habit(OpponentPrior):
             self.probabilities[self.seat.rows.squeeze(1), state] = row.to(self.probabilities)
 
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
-        """`P(b | s)` at `obs`, batch shape `replicates x batch`."""
+        """The distribution `P(b | s)` at `obs`, batch shape `replicates x batch`."""
         return dist.Categorical(probs=self.probabilities[self.seat.rows, obs])
 
 

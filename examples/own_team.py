@@ -1,6 +1,6 @@
-"""A team of your own: one table of values for several seats, from which their joint action is chosen.
+"""A custom team: one table of joint action values for several seats.
 
-Run with `python examples/own_team.py`; in an experiment file it is called `own_team.CentralQ`.
+Run with `python examples/own_team.py`; in an experiment file it is named `own_team.CentralQ`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ERROR = Metric("value_error", "error of the value", higher_is_better=False)
 
 @hyperparameters  # its annotated fields become keyword arguments, in Python and in files
 class CentralQ(Team):
-    """Values of joint actions, learned once for all; each member plays its part of the best, or anything.
+    """Q-learning of joint actions with one table for all members; each plays its part of the best one, or explores.
 
-    For games of one state in which all want the same.
+    It is for common-payoff games of one state.
 
     Args:
         rate: step size.
-        epsilon: probability of a uniformly random action, of each member on its own.
+        epsilon: probability of a uniformly random action, for each member independently.
     """
 
     metrics = (ERROR,)
@@ -38,7 +38,7 @@ class CentralQ(Team):
     epsilon: Rate = 0.3
 
     def setup(self) -> None:
-        """The seats are known now, `self.team`: make what they share, leading with `replicates`."""
+        """Create the shared table, `replicates x ...`, now that the seats, `self.team`, are known."""
         spaces = [seat.action for seat in self.team]
         if not all(isinstance(space, Discrete) for space in spaces):
             raise IncompatibleError(f"CentralQ got actions {spaces}, expected Discrete")
@@ -49,14 +49,14 @@ class CentralQ(Team):
     def member_policy(
         self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
     ) -> tuple[dist.Categorical, Memory]:
-        """The part of the member of that number in the best joint action, `replicates x environments`."""
+        """The member's part of the best joint action, or exploration, `replicates x environments`."""
         best = torch.unravel_index(self.values.flatten(1).argmax(1), self.sizes)[member.number]
         greedy = torch.nn.functional.one_hot(best, self.sizes[member.number]).to(self.values)
         mixed = (1 - self.epsilon) * greedy + self.epsilon / greedy.shape[-1]
         return dist.Categorical(probs=mixed.unsqueeze(1).expand(*obs.shape[:2], -1)), memory
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
-        """Move the values of what was played towards what it earned; every member reports the mean error."""
+        """Move the values of the joint actions played towards their rewards; every member reports the mean error."""
         rows, errors = self.seat.rows, []
         for step in newest.steps:
             played = (rows, *(step.actions[seat.index] for seat in self.team))
@@ -67,7 +67,7 @@ class CentralQ(Team):
 
 
 def experiment(replicates: int = 200, steps: int = 400) -> Experiment:
-    """The climbing game, which learners on their own find hard."""
+    """The climbing game, which is hard for independent learners."""
     return Experiment(MatrixGame("climbing"), {"central": CentralQ()}, replicates=replicates, steps=steps)
 
 

@@ -1,10 +1,10 @@
-"""Speed, as ratios measured in one run: `make bench`.
+"""Benchmarks of speed, as ratios measured in one run: `make bench`.
 
 1. ROMMEO-Q through the normal run path (play, learn, record, checkpoint, write): seed-steps per second.
-2. The interaction loop with agents that cost nothing, beside the game alone.
-3. Every tabular learner, through the same path, beside a plain-numpy loop over the same rule for one seed.
-4. ROMMEO-AC: one SVI step of the guide, and one whole update, beside the same arithmetic written by hand in plain
-   torch, and as a share of what a batched matrix product of the same shape reaches on this machine.
+2. The interaction loop with agents that cost nothing, compared with the game alone.
+3. Every tabular learner, through the same path, compared with a plain NumPy loop of the same rule for one seed.
+4. ROMMEO-AC: one SVI step of the guide, and one whole update, compared with the same arithmetic in plain torch, and as
+   a share of the speed of a batched matrix product of the same shape on this machine.
 
 One torch thread. Pairs are timed in turn (A B A B ...), and the median ratio is printed.
 """
@@ -76,9 +76,9 @@ def run_rate(learner: Learner, replicates: int, steps: int, record_every: int = 
 
 
 def recording(replicates: int, steps: int, pairs: int) -> float:
-    """Processor time of an arm with metrics at every step and beliefs at every tenth, beside one with few records.
+    """CPU time of an arm with metrics at every step and beliefs at every tenth, relative to one with few records.
 
-    Playing, learning, recording and checkpoints, without the tables at the end. Median of ratios, timed in turn.
+    It includes play, learning, recording and checkpoints, but not the final tables. Median of ratios, timed in turn.
     """
 
     def seconds_of(record_every: int, beliefs_every: int, record_actions: bool) -> float:
@@ -132,7 +132,7 @@ def loop_overhead(steps: int, pairs: int) -> tuple[float, float, float]:
 
 
 def tabular_learners() -> dict[str, tuple[Learner, Callable[[], object]]]:
-    """The learners and the loops, each with the same rule and numbers."""
+    """The learners and the loops, with the same rules and hyperparameters."""
     payoff, rng = CLIMBING, np.random.default_rng(0)
     return {
         "IndependentQ": (IndependentQ(exploration=Boltzmann()), loops.IndependentQ),
@@ -159,7 +159,7 @@ def loop_rate(make: Callable[[], object], steps: int) -> float:
 
 
 def rommeo_ac(replicates: int) -> Rommeo:
-    """A learner of the paper's size with a full replay."""
+    """A learner of the paper's size with a full replay buffer."""
     network = TanhNormalNetwork((WIDTH, WIDTH), LOG_STD)
     game = MaxOfTwoQuadratics()
     learner = Rommeo(
@@ -192,7 +192,7 @@ def random_transition(replicates: int) -> Transition:
 
 
 class ByHand:
-    """The same update without Pyro, without modules: what one would write for this game and nothing else."""
+    """The same update without Pyro and modules, written for this game only."""
 
     def __init__(self, replicates: int) -> None:
         def network(inputs: int, outputs: int) -> list[Tensor]:
@@ -219,7 +219,7 @@ class ByHand:
 
     @staticmethod
     def apply(parts: list[Tensor], x: Tensor) -> Tensor:
-        """The network, `replicates x batch x features`."""
+        """Evaluate a network, `replicates x batch x features`."""
         x = torch.relu_(torch.baddbmm(parts[1], x, parts[0]))
         x = torch.relu_(torch.baddbmm(parts[3], x, parts[2]))
         return torch.baddbmm(parts[5], x, parts[4])
@@ -237,13 +237,13 @@ class ByHand:
         return normal - jacobian
 
     def draw(self, parts: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A reparameterised draw: before squashing, after, and its log-density."""
+        """A reparameterised sample before and after squashing, and its log-density."""
         mean, log_std = self.head(parts, x)
         u = mean + log_std.exp() * torch.randn_like(mean)
         return u, torch.tanh(u), self.log_density(u, mean, log_std)
 
     def elbo(self, critic: list[Tensor]) -> Tensor:
-        """Eq. 15 (Tian et al. 2019), one draw per datum."""
+        """Eq. 15 (Tian et al. 2019), one sample per transition."""
         u, b, log_rho = self.draw(self.opponent_model, self.one)
         _, a, log_pi = self.draw(self.policy, torch.cat([self.one, b], -1))
         log_prior = self.log_density(u, *self.head(self.prior, self.one))
@@ -261,7 +261,7 @@ class ByHand:
             part.requires_grad_(True)
 
     def update(self) -> None:
-        """Prior, critic, target, guide: the order of `Rommeo.learn`."""
+        """Update prior, critic, target and guide, in the order of `Rommeo.learn`."""
         rows = torch.arange(self.replicates).view(-1, 1)
         reward, a, b = self.data[:, rows, torch.randint(BATCH, (self.replicates, BATCH))]
         inverse = torch.atanh((b / EDGE).clamp(-1 + 1e-7, 1 - 1e-7))
@@ -281,7 +281,7 @@ class ByHand:
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Mean seconds of one call."""
+    """Mean seconds per call."""
     start = time.perf_counter()
     for _ in range(repeats):
         work()
@@ -291,7 +291,7 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 def paired(
     one: Callable[[], object], other: Callable[[], object], repeats: int, pairs: int
 ) -> tuple[float, float, float]:
-    """Median seconds of each, and the median of their ratios, timed in turn."""
+    """Median seconds of each, and the median of their ratio, timed in turn."""
     for work in (one, other):
         seconds(work, 2)
     times = [(seconds(one, repeats), seconds(other, repeats)) for _ in range(pairs)]
@@ -300,14 +300,14 @@ def paired(
 
 
 def matmul_peak(replicates: int) -> float:
-    """Floating-point operations per second of the widest product in the networks above."""
+    """Floating-point operations per second of the largest matrix product in the networks above."""
     x, weight = torch.randn(replicates, BATCH, WIDTH), torch.randn(replicates, WIDTH, WIDTH)
     best = min(seconds(lambda: torch.bmm(x, weight), 5) for _ in range(10))
     return 2 * replicates * BATCH * WIDTH * WIDTH / best
 
 
 def guide_step_operations(replicates: int) -> float:
-    """Matrix-product operations of one SVI step: four networks forward, two fully and two half back."""
+    """Matrix-product operations of one SVI step: four networks forward, two fully and two half backward."""
     sizes = {"rho": (1, 2), "pi": (2, 2), "prior": (1, 2), "critic": (3, 1)}
     one_way = {name: 2 * BATCH * WIDTH * (i + WIDTH + o) for name, (i, o) in sizes.items()}
     passes = {"rho": 3, "pi": 3, "prior": 2, "critic": 2}

@@ -1,10 +1,10 @@
-"""Speed of the deterministic actor-critics: CPU time of an update, beside the same by hand and its products alone.
+"""CPU time of an update of the deterministic actor-critics, compared with plain torch and with its matrix products.
 
-Three agents with actors of their own on `Spread`, float32, one torch thread. By hand means plain torch, for this game
-and nothing else: a transition is one row of one tensor, and no part could be another one. First it is checked that both
-make the same steps. CPU time is what one thread uses, so that other work on the machine disturbs little; what is
-compared is timed in turns. DDPG-OM's includes what it measures of its opponent module every 20 updates. What inferred
-policies, twin critics and sub-policies cost more than plain MADDPG stands beside it.
+Three agents with separate actors on `Spread`, float32, one torch thread. The plain torch version is written for this
+game only: a transition is one row of one tensor, and no part can be exchanged. First both are checked to make the same
+updates. CPU time is that of one thread, so that other work on the machine has little effect; compared functions are
+timed in turn. DDPG-OM's time includes the metrics of its opponent module every 20 updates. Inferred policies, twin
+critics and sub-policies are compared with plain MADDPG.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CAPACITY, ENVIRONMENTS, COLLECTED = 20_000, 64, 100
 
 
 def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Networks of `(replicates rows) x in x out` at `replicates x rows x batch x in`."""
+    """Evaluate networks with weights `(replicates rows) x in x out` at `replicates x rows x batch x in`."""
     out = x.flatten(0, 1)
     for layer in range(0, len(weights), 2):
         out = torch.baddbmm(weights[layer + 1], out, weights[layer])
@@ -52,7 +52,7 @@ def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 class ByHand:
-    """The update of a `Maddpg`, `Ddpg` or `DdpgOm` of which everything is copied, its replay included."""
+    """The update of a `Maddpg`, `Ddpg` or `DdpgOm` in plain torch, with a copy of its state and replay buffer."""
 
     def __init__(self, team: DeterministicActorCritic) -> None:
         self.sees_all = isinstance(team, Maddpg)
@@ -82,7 +82,7 @@ class ByHand:
         self.own = torch.eye(AGENTS).view(1, AGENTS, 1, AGENTS, 1)
 
     def predictor_of(self, team: DdpgOm) -> list[Tensor]:
-        """The weights of an opponent module, of which the newest transitions and the optimiser are copied too."""
+        """Copy the weights of an opponent module, its newest transitions and its optimiser."""
         assert team.module is not None
         weights = [each.detach().clone().requires_grad_() for each in team.module.networks[0].parameters()]
         self.predictor_adam = torch.optim.Adam(weights, lr=team.module.learning_rate, fused=True)
@@ -93,7 +93,7 @@ class ByHand:
         return weights
 
     def fit_predictor(self, weights: list[Tensor]) -> None:
-        """A step of what predicts the others' actions from one's own observation."""
+        """Make a gradient step of the opponent module, which predicts others' actions from the own observation."""
         chosen = torch.randint(self.newest_obs.shape[2], (self.replicates, self.newest_batch))
         rows = torch.arange(self.replicates).view(-1, 1)
         obs, actions = self.newest_obs[rows, :, chosen], self.newest_actions[rows, :, chosen]  # replicates x batch
@@ -103,7 +103,7 @@ class ByHand:
         self.step(self.predictor_adam, weights, torch.autograd.grad(loss / self.newest_batch, weights))
 
     def following(self, own_next: Tensor) -> Tensor:
-        """What everybody does next, as each agent's targets have it, `replicates x agents x batch x (agents moves)`."""
+        """All agents' next actions for each agent's TD targets, `replicates x agents x batch x (agents moves)`."""
         actions = gumbel_softmax(forward(self.slow_actor, own_next), hard=True)
         if self.predictor is None:
             return actions.transpose(1, 2).flatten(2).unsqueeze(1).expand(-1, AGENTS, -1, -1)
@@ -117,7 +117,7 @@ class ByHand:
         return everybody.flatten(3)
 
     def update(self) -> None:
-        """A step of critics and actors, and of their targets."""
+        """Update critics, actors and their target networks."""
         if self.predictor is not None:
             self.fit_predictor(self.predictor)
         chosen = (torch.randint(self.size, (self.replicates, self.batch)) + self.first).flatten()
@@ -159,7 +159,7 @@ class ByHand:
             torch._foreach_lerp_(self.slow_critic, self.critic, self.rate)
 
     def step(self, adam: torch.optim.Adam, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Adam, with every network's gradient clipped to the norm."""
+        """Make a step of Adam, with the gradient norm of every network clipped."""
         squares = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in gradients])
         scale = (self.norm / torch.linalg.vector_norm(squares, dim=0)).clamp_max(1.0).view(-1, 1, 1)
         for weight, gradient in zip(weights, gradients, strict=True):
@@ -170,7 +170,7 @@ class ByHand:
 def products(
     learner: type[DeterministicActorCritic], replicates: int, hidden: tuple[int, int], batch: int
 ) -> Callable[[], None]:
-    """The matrix products of an update, and nothing else."""
+    """Only the matrix products of an update."""
     critic = (ALL_SEEN if learner is Maddpg else SEEN) + (MOVES if learner is Ddpg else ALL_DONE)
     shapes = {"actor": (AGENTS, SEEN, MOVES), "critic": (AGENTS, critic, 1), "predictor": (len(PAIRS), SEEN, MOVES)}
     layers = {
@@ -215,7 +215,7 @@ def products(
 def team_with_play(
     learner: type[DeterministicActorCritic], replicates: int, hidden: tuple[int, int], batch: int, **more: Any
 ) -> tuple[DeterministicActorCritic, Trajectory]:
-    """A team that has seen some play, and the last of it."""
+    """A team that has stored some play, and its last trajectory."""
     game = Spread(AGENTS)
     described = learner(hidden=hidden, batch_size=batch, warmup=0, replay=CAPACITY, **more)
     first, *others = Experiment(game, {"it": described}, replicates=replicates, environments=ENVIRONMENTS).bind("it")
@@ -229,10 +229,10 @@ def team_with_play(
 
 
 def check(learner: type[DeterministicActorCritic]) -> None:
-    """Refuse to time things that are not the same.
+    """Check that both versions make the same updates.
 
     Raises:
-        RuntimeError: if five updates by hand and by the package, at the same random numbers, differ by 1e-5.
+        RuntimeError: if five updates with the same random numbers differ by 1e-5.
     """
     team, newest = team_with_play(learner, 2, (64, 64), 256)
     hand = ByHand(team)

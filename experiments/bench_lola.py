@@ -1,8 +1,8 @@
-"""Speed of LOLA learners, exact and from imagined play: CPU time per update, in which both agents make a step.
+"""CPU time per update of LOLA learners, exact and from imagined rollouts; both agents make a step.
 
-Iterated prisoner's dilemma with memory one, float64, one torch thread. Beside the two forms of gradients stands a loop
-for one seed in plain numpy, by the same equations; first it is checked that all three make the same steps. CPU time is
-what one thread uses, so that other work on the machine disturbs little; on an idle one it is what passes.
+Iterated prisoner's dilemma with memory one, float64, one torch thread. The two forms of gradients are compared with a
+plain NumPy loop of the same equations for one seed; first all three are checked to make the same steps. CPU time is
+that of one thread, so that other work on the machine has little effect; on an idle machine it is the elapsed time.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Array = np.ndarray[Any, Any]
 
 
 class Loop:
-    """One seed of two naive or LOLA learners (Foerster et al. 2018, shaping only), as one writes it for this game."""
+    """One seed of two naive or LOLA learners (Foerster et al. 2018, shaping only), written for this game only."""
 
     def __init__(self, first: Array, second: Array, shaping: bool) -> None:
         self.theta, self.shaping = [first, second], shaping
         self.reward = np.array([[-1.0, -3.0, 0.0, -2.0], [-1.0, 0.0, -3.0, -2.0]])
 
     def update(self) -> None:
-        """A simultaneous step of both."""
+        """Make a simultaneous step of both."""
         p, q = (1 / (1 + np.exp(-theta)) for theta in self.theta)
         joint = np.stack([p * q, p * (1 - q), (1 - p) * q, (1 - p) * (1 - q)], axis=1)
         slopes = [p * (1 - p), q * (1 - q)]
@@ -76,7 +76,7 @@ class Loop:
 
 
 class Pair:
-    """Two learners of a kind, and a step of play, of which they read only that there was one."""
+    """Two learners of one class, and a trajectory, whose content they do not use."""
 
     def __init__(self, make: Callable[..., GradientLearner], seeds: int, **options: Any) -> None:
         seats = [
@@ -90,15 +90,15 @@ class Pair:
         self.newest = Trajectory([step])
 
     def update(self) -> None:
-        """A simultaneous step of both, through the contract of learners."""
+        """Make a simultaneous step of both, through the interface of learners."""
         update(self.learners, self.newest)
 
 
 def check() -> None:
-    """Refuse to time things that are not the same.
+    """Check that the loop and the learners make the same steps.
 
     Raises:
-        RuntimeError: if the loop and the learners differ.
+        RuntimeError: if they differ.
     """
     for name in ("naive", "LOLA"):
         for gradients in ("closed", "autograd"):
@@ -125,7 +125,7 @@ def whole_run(seeds: int, steps: int) -> float:
 
 
 def imagined(at_least: float) -> None:
-    """Print what LOLA-DiCE costs at several numbers of seeds, in turns: 64 rollouts of 50 steps, an inner step."""
+    """Print the CPU time of LOLA-DiCE for several numbers of seeds: 64 rollouts of 50 steps, one inner step."""
     sizes = [2, 16, 64]
     times = seconds([Pair(LolaDice, size).update for size in sizes], 5, at_least)
     print("LOLA-DiCE, CPU milliseconds per update of all seeds, and how many times that of two")

@@ -1,8 +1,8 @@
-"""Speed of ROMMEO-AC with several opponents: CPU time of a step of the guide, by estimator of its ELBO.
+"""CPU time of a gradient step of ROMMEO-AC's guide with several opponents, by estimator of the ELBO.
 
-One to four opponents of five actions, 8 replicates, minibatches of 256, two layers of 100, float32, one torch thread;
-critic and prior are constants. Enumeration takes the product of the opponents' numbers of actions, `Local` their sum.
-CPU time is what one thread uses; what is compared is timed in turns.
+One to four opponents with five actions, 8 replicates, minibatches of 256, two layers of 100 units, float32, one torch
+thread; critic and prior are constants. The cost of enumeration is the product of the opponents' numbers of actions,
+that of `Local` is their sum. CPU time is that of one thread; compared functions are timed in turn.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CASES: list[tuple[str, ElboEstimator, str]] = [
 
 
 def step_with(opponents: int, estimator: ElboEstimator, outputs: str) -> Callable[[], None]:
-    """A step of the guide."""
+    """A function that makes a gradient step of the guide."""
     network = CategoricalNetwork(HIDDEN)
     learner = Rommeo(
         opponent_prior=Amortised(network),

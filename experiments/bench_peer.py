@@ -1,11 +1,11 @@
-"""Speed of MADDPG beside BenchMARL's: frames per CPU second on VMAS's navigation, collecting and learning apart.
+"""Speed of MADDPG compared with BenchMARL's: frames per CPU second on VMAS's navigation, for collection and learning.
 
-Both play 100 steps of 60 environments and then make 120 updates of 512 transitions, with two hidden layers of 256, as
-`navigation.yaml` does; one torch thread, float32. A frame is a joint action in one environment of one replicate. The
-first round of each, which allocates, is not counted; of the others the fastest is.
+Both play 100 steps of 60 environments and then make 120 updates of 512 transitions, with two hidden layers of 256
+units, as `navigation.yaml` does; one torch thread, float32. A frame is a joint action in one environment of one
+replicate. The first round, which allocates memory, is not counted; the fastest of the others is reported.
 
 BenchMARL has one actor and one critic for all agents, and tanh between layers where this package has ReLU. `make
-bench-peer` installs it with what it needs in an environment of its own.
+bench-peer` installs it in a separate environment.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ TASK = {
     "lidar_range": 0.35,
     "agent_radius": 0.1,
 }
-"""What BenchMARL makes the scenario with."""
+"""BenchMARL's arguments of the scenario."""
 Spent = tuple[float, float]
-"""CPU seconds of a round: collecting, and learning."""
+"""CPU seconds of a round, for collection and for learning."""
 
 
 def ours(shared: bool, replicates: int) -> Iterator[Spent]:
@@ -82,14 +82,14 @@ def ours(shared: bool, replicates: int) -> Iterator[Spent]:
 
 
 class Clock(Callback):
-    """The CPU time at the start, whenever BenchMARL has collected, and whenever it has learned."""
+    """Records the CPU time at the start, and after each collection and each round of learning of BenchMARL's."""
 
     def __init__(self) -> None:
         super().__init__()
         self.marks = [time.process_time()]
 
     def on_batch_collected(self, batch: Any) -> None:
-        """Called between collecting and learning."""
+        """Called between collection and learning."""
         self.marks.append(time.process_time())
 
     def on_train_end(self, training_td: Any, group: str) -> None:
@@ -99,7 +99,7 @@ class Clock(Callback):
 
 @contextmanager
 def unchecked_distributions() -> Iterator[None]:
-    """As torchrl has them, some of which fail torch's checks, until Pyro is imported."""
+    """Disable torch's validation of distributions, which some of torchrl's fail, as it is until Pyro is imported."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:
@@ -109,7 +109,7 @@ def unchecked_distributions() -> Iterator[None]:
 
 
 class Returns(Callback):
-    """Mean returns per agent of the first episodes of each evaluation."""
+    """Records mean returns per agent of the first episodes of each evaluation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Returns(Callback):
 
 
 def benchmarl(rounds: int, callback: Callback, seed: int = 0, evaluated: bool = False) -> None:
-    """Rounds of BenchMARL's MADDPG, with evaluations of 60 episodes after every tenth, if asked for."""
+    """Run rounds of BenchMARL's MADDPG, if `evaluated` with evaluations of 60 episodes after every tenth round."""
     config = ExperimentConfig.get_from_yaml()
     config.off_policy_collected_frames_per_batch = FRAMES
     config.off_policy_n_envs_per_worker = ENVIRONMENTS
@@ -152,7 +152,7 @@ def benchmarl(rounds: int, callback: Callback, seed: int = 0, evaluated: bool = 
 
 
 def learning_curves(seeds: int) -> None:
-    """Print what BenchMARL's MADDPG earns after every 60,000 frames, up to 300,000."""
+    """Print the returns of BenchMARL's MADDPG after every 60,000 frames, up to 300,000."""
     print("BenchMARL's MADDPG on navigation: return per agent of greedy evaluations, 60 episodes each")
     every = [f"{10 * FRAMES * count:>9,}" for count in range(1, 6)]
     print(f"{'seed':<5}", *every)

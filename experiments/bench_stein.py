@@ -1,8 +1,8 @@
-"""Speed of MASQL and PR2-AC: CPU time of one agent's update, beside the same by hand and its products alone.
+"""CPU time of one agent's update of MASQL and PR2-AC, compared with plain torch and with its matrix products.
 
-The max of two quadratics, float32, one torch thread. By hand means plain torch, for this game and nothing else, without
-the Stein discrepancy and what else is reported. First it is checked that both make the same steps. CPU time is what one
-thread uses, so that other work on the machine disturbs little; what is compared is timed in turns.
+The max of two quadratics, float32, one torch thread. The plain torch version is written for this game only, without the
+Stein discrepancy and other metrics. First both are checked to make the same updates. CPU time is that of one thread, so
+that other work on the machine has little effect; compared functions are timed in turn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from inference_marl.types import Trajectory
 
 EDGE, RATE, GAMMA, ALPHA, TAU, REGULARISATION = 10.0, 1e-2, 0.95, 1.0, 0.01, 1e-3
 PARTICLES, STORED = 16, 600
-"""Fixed, moved and in the value, each; and transitions of play."""
+"""Numbers of fixed particles, moved ones and those in the value; and of stored transitions."""
 SIZES = [
     *((replicates, (64, 64), 64, 8) for replicates in (1, 16, 64)),
     *((replicates, (100, 100), 512, 64) for replicates in (1, 8)),
@@ -36,7 +36,7 @@ SIZES = [
 
 
 def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Networks of `replicates x in x out` at `replicates x ... x in`."""
+    """Evaluate networks with weights `replicates x in x out` at `replicates x ... x in`."""
     out = x.flatten(1, -2)
     for layer in range(0, len(weights), 2):
         out = torch.baddbmm(weights[layer + 1], out, weights[layer])
@@ -46,12 +46,12 @@ def forward(weights: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 def with_one(*values: Tensor) -> Tensor:
-    """Actions scaled to [-1, 1], `replicates x ... x dim`, after the feature of the only state."""
+    """Network input: the feature of the only state, and actions scaled to [-1, 1], `replicates x ... x dim`."""
     return torch.cat([torch.ones_like(values[0][..., :1]), *values], -1)
 
 
 class ByHand:
-    """The update of a `Masql` or `Pr2Ac` of which everything is copied, its replay included."""
+    """The update of a `Masql` or `Pr2Ac` in plain torch, with a copy of its state and replay buffer."""
 
     def __init__(self, learner: SteinLearner) -> None:
         self.critic, self.slow_critic, self.sampler = (
@@ -74,29 +74,29 @@ class ByHand:
 
     @staticmethod
     def copy(part: nn.Module) -> list[Tensor]:
-        """Its weights."""
+        """Copy the weights of a network."""
         return [each.detach().clone() for each in part.parameters()]
 
     @staticmethod
     def learns(*networks: Sequence[Tensor]) -> None:
-        """Weights have gradients from now on."""
+        """Enable gradients of weights."""
         for each in (weight for network in networks for weight in network):
             each.requires_grad_()
 
     @staticmethod
     def adam(weights: list[Tensor]) -> torch.optim.Adam:
-        """Its optimiser."""
+        """The optimiser of a network."""
         return torch.optim.Adam(weights, lr=RATE, fused=True)
 
     @staticmethod
     def step(adam: torch.optim.Adam, weights: Sequence[Tensor], loss: Tensor) -> None:
-        """Down a sum of the replicates' losses."""
+        """Make a descent step on the sum of the replicates' losses."""
         for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             weight.grad = gradient
         adam.step()
 
     def update(self) -> None:
-        """A step of critic, sampler and actor, if there is one, and of their targets."""
+        """Update critic, sampler and actor, if there is one, and their target networks."""
         rows = torch.arange(self.replicates).view(-1, 1)
         chosen = torch.randint(STORED, (self.replicates, self.batch))
         action, opponent_action, reward = self.held[:, rows, chosen]
@@ -111,7 +111,7 @@ class ByHand:
             self.move_actor()
 
     def next_value(self) -> Tensor:
-        """V, `replicates x batch x 1`: of MASQL at uniform joint actions, of PR2-AC at answers to the slow actor."""
+        """V, `replicates x batch x 1`: at uniform joint actions (MASQL) or responses to the target actor (PR2-AC)."""
         shape = (self.replicates, PARTICLES, self.batch)
         if not self.recursive:
             q = forward(self.slow_critic, with_one(2 * torch.rand(*shape, 2) - 1))
@@ -123,12 +123,12 @@ class ByHand:
         return forward(self.slow_critic, with_one(own, answers)).mean(1)
 
     def draw(self, own: Tensor, count: int) -> Tensor:
-        """Real numbers, `replicates x count x batch x dim`; PR2-AC's sampler reads `own`, of the same shape."""
+        """Sample unsquashed actions, `replicates x count x batch x dim`; PR2-AC's sampler is given `own`, likewise."""
         noise = torch.randn(self.replicates, count, own.shape[-2], 1 if self.recursive else 2)
         return forward(self.sampler, with_one(own, noise) if self.recursive else with_one(noise))
 
     def move_sampler(self, action: Tensor) -> None:
-        """A step along the Stein variational gradient."""
+        """Make a step along the Stein variational gradient."""
         own = action.unsqueeze(1).expand(-1, PARTICLES, -1, -1)
         with torch.no_grad():
             fixed = self.draw(own, PARTICLES)
@@ -150,7 +150,7 @@ class ByHand:
         self.step(self.sampler_adam, self.sampler, loss)
 
     def move_actor(self) -> None:
-        """A step up the value of the answers to the actor."""
+        """Make an ascent step on the value of the responses to the actor."""
         assert self.sampled is not None
         outputs = forward(self.actor, torch.ones(self.replicates, self.sampled, 1))
         own = torch.tanh(outputs).unsqueeze(1).expand(-1, PARTICLES, -1, -1)
@@ -163,16 +163,16 @@ class ByHand:
 
 
 def products(recursive: bool, replicates: int, hidden: tuple[int, int], batch: int, sampled: int) -> Callable[[], None]:
-    """The matrix products of an update, and nothing else."""
+    """Only the matrix products of an update."""
 
     def layers(inputs: int, outputs: int, rows: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         shapes = pairwise([inputs, *hidden, outputs])
         return [tuple(torch.randn(replicates, *shape) for shape in ((rows, i), (i, o), (rows, o))) for i, o in shapes]  # type: ignore[misc]
 
     def passes() -> Iterator[tuple[list[tuple[Tensor, Tensor, Tensor]], bool, bool]]:
-        """Layers that are evaluated, and of which there are gradients of weights and of the input."""
+        """The evaluated layers, and whether gradients of the weights and of the input are computed."""
         particles, drawn = PARTICLES * batch, PARTICLES * sampled
-        noise = 3  # one, action and a number of noise; or one and two of them
+        noise = 3  # inputs: the constant, the action and one noise number; or the constant and two noise numbers
         if recursive:
             yield layers(1, 1, batch), False, False
             yield layers(noise, 1, particles), False, False
@@ -203,7 +203,7 @@ def products(recursive: bool, replicates: int, hidden: tuple[int, int], batch: i
 def learner_with_play(
     kind: type[SteinLearner], replicates: int, hidden: tuple[int, int], batch: int, sampled: int
 ) -> tuple[SteinLearner, Trajectory]:
-    """A learner that has seen some uniform play, and the last of it."""
+    """A learner that has stored some uniform play, and its last trajectory."""
     more: dict[str, Any] = {"hidden": hidden, "regularisation": REGULARISATION} if kind is Pr2Ac else {}
     described = kind(
         sampler=SamplerNetwork(hidden),
@@ -230,10 +230,10 @@ def learner_with_play(
 
 
 def check(kind: type[SteinLearner]) -> None:
-    """Refuse to time things that are not the same.
+    """Check that both versions make the same updates.
 
     Raises:
-        RuntimeError: if five updates by hand and by the package, at the same random numbers, differ by 1e-4.
+        RuntimeError: if five updates with the same random numbers differ by 1e-4.
     """
     learner, newest = learner_with_play(kind, 2, (64, 64), 64, 8)
     hand = ByHand(learner)

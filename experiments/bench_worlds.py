@@ -1,9 +1,9 @@
-"""Speed of the particle worlds: steps per CPU second, beside mpe2 with one environment and VMAS with as many.
+"""Steps per CPU second of the particle worlds, compared with mpe2 (one environment) and VMAS (as many environments).
 
-A step is that of the world, with all rewards and observations, without resets; random moves, float32, one torch thread.
-CPU time is what one thread uses, so that other work on the machine disturbs little; what is compared is timed in turns.
-VMAS's tasks of the same names have other rules (a fifth of the force, other rewards, walls in tag), about as much work.
-The coin game stands by itself. Each of the two is left out where it is not installed: `pip install mpe2 vmas`.
+A step includes all rewards and observations, but no resets; random actions, float32, one torch thread. CPU time is that
+of one thread, so that other work on the machine has little effect; compared functions are timed in turn. VMAS's tasks
+of the same names have other rules (a fifth of the force, other rewards, walls in tag), but similar cost. The coin game
+has no counterpart. Packages that are not installed are left out: `pip install mpe2 vmas`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ WORLDS: dict[str, type[ParticleWorld]] = {
 }
 ENVIRONMENTS = (1, 32, 1024, 8192)
 STEPS = 25
-"""Different joint actions, played in turns."""
+"""Number of different joint actions, played in turn."""
 COINS = ("history", "relative")
-"""What is observed of the coin game: an index for tables, numbers for networks."""
+"""Observations of the coin game: an index for tables, numbers for networks."""
 
 
 def ours(game: Game, environments: int) -> Callable[[], None]:

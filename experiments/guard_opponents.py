@@ -1,11 +1,11 @@
-"""What `guard_opponents.yaml` found, from the folder of its runs: returns by how many opponents there were in training.
+"""Results of `guard_opponents.yaml`: returns by number of training opponents.
 
     inference-marl run guard_opponents
     python experiments/guard_opponents.py runs/guard_opponents
 
-It prints returns of an episode after five with the same opponent, of held-out ones that are like those of training
-(interpolated) and of those beyond them (extrapolated), and draws them into `figures/training_opponents.png` in that
-folder. ± is half of a 95 % interval over seeds (Student's); differences from the first arm are of the same seeds.
+It prints the returns of an episode after five against the same opponent, for held-out opponents like those of training
+(interpolated) and beyond them (extrapolated), and draws `figures/training_opponents.png` in that folder. ± is half of a
+95 % interval over seeds (Student's); differences from the first arm are over the same seeds.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ AFTER = 5
 POPULATIONS = ("interpolated", "extrapolated")
 
 Runs = Mapping[int, xr.Dataset]
-"""Metrics by how many opponents there were in training."""
+"""Metrics by number of training opponents."""
 
 
 def runs_in(folder: Path) -> Runs:
-    """The runs called `opponents_8` and so on, fewest first."""
+    """The runs named `opponents_8` and so on, fewest opponents first."""
     names = [path.name for path in folder.glob("opponents_*") if path.name.removeprefix("opponents_").isdecimal()]
     if not names:
         raise SystemExit(f"{folder}: got no run called opponents_8 or the like, expected those of guard_opponents.yaml")
@@ -47,7 +47,7 @@ def earned(metrics: xr.Dataset, population: str, arm: str) -> np.ndarray:
 
 
 def text(values: np.ndarray) -> str:
-    """A mean and half of its interval."""
+    """A mean with half of its 95 % interval, as text."""
     found = mean_interval(values)
     return f"{found.mean:.2f} ± {found.high - found.mean:.2f}"
 
@@ -66,7 +66,7 @@ def tables(runs: Runs) -> None:
 
 @drawing.styled
 def training_opponents(runs: Runs) -> Figure:
-    """Returns by number of opponents in training, a panel per population."""
+    """Plot returns by number of training opponents, with a panel per population."""
     figure, (axes,) = drawing.panels(1, len(POPULATIONS), (4.2, 3.4), sharex=False, sharey=False)
     counts, first = list(runs), next(iter(runs.values()))
     looks = drawing.looks(first["learner"].to_numpy().tolist())

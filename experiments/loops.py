@@ -1,7 +1,8 @@
-"""The rules of the tabular learners, for one seed of a game without states, as one would write them in plain numpy.
+"""Plain NumPy implementations of the tabular learners, for one seed of a stateless game.
 
-`experiments/bench.py` times the batched learners beside them, and tests/test_loops.py checks that both are the same
-rule. A loop has `policy()`, the probabilities of the own actions, and `learn(a, b, r)`: own action, opponent's, reward.
+`experiments/bench.py` compares the speed of the batched learners with them, and tests/test_loops.py checks that both
+implement the same rule. Each has `policy()`, the probabilities of the own actions, and `learn(a, b, r)`, given own
+action, opponent's action and reward.
 """
 
 # ruff: noqa: D102
@@ -18,13 +19,13 @@ Array = np.ndarray[Any, Any]
 
 
 def softmax(values: Array) -> Array:
-    """Probabilities in proportion to `exp(values)`."""
+    """Probabilities proportional to `exp(values)`."""
     weights = np.exp(values - values.max())
     return weights / weights.sum()
 
 
 class IndependentQ:
-    """Q-learning; `learned` says how far an error moves the value of an action."""
+    """Q-learning; `step` is the change of an action's value for an error."""
 
     def __init__(self, temperature: float = 1.0, rate: float = 0.1) -> None:
         self.q, self.t, self.temperature, self.rate = np.zeros(ACTIONS), 0, temperature, rate
@@ -41,14 +42,14 @@ class IndependentQ:
 
 
 class HystereticQ(IndependentQ):
-    """A tenth of the rate for errors below 0."""
+    """Q-learning with a tenth of the rate for negative errors."""
 
     def step(self, a: int, error: float) -> float:
         return self.rate if error >= 0 else 0.01
 
 
 class DistributedQ(IndependentQ):
-    """Values only rise; the choice is what raised the largest. Played with probability .9."""
+    """Values only increase; the choice is the action that last increased the maximum, played with probability .9."""
 
     def __init__(self, choice: int) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class DistributedQ(IndependentQ):
 
 
 class FMQ(IndependentQ):
-    """Values plus how often the largest reward came, times that reward."""
+    """Values plus the frequency of the maximum reward times that reward."""
 
     def __init__(self) -> None:
         super().__init__(rate=0.9)
@@ -89,7 +90,7 @@ class FMQ(IndependentQ):
 
 
 class RecursiveFMQ:
-    """Between average and largest value, by how often the largest came of late; a choice is kept while it is best."""
+    """Interpolates between mean and maximum by the recent frequency of the maximum; keeps a choice while it is best."""
 
     def __init__(self, choice: int) -> None:
         self.q, self.maximum, self.frequency = np.zeros(ACTIONS), np.zeros(ACTIONS), np.ones(ACTIONS)
@@ -112,7 +113,7 @@ class RecursiveFMQ:
 
 
 class LenientQ:
-    """Errors below 0 are forgiven while an action is hot."""
+    """Ignores negative errors while the temperature of an action is high."""
 
     def __init__(self) -> None:
         self.q, self.temperature, self.rng = np.zeros(ACTIONS), np.full(ACTIONS, 50.0), np.random.default_rng(0)
@@ -151,7 +152,7 @@ class PHC(IndependentQ):
 
 
 class WoLFPHC(PHC):
-    """In small steps while it wins, in large ones while it loses."""
+    """PHC with small steps while it wins, and large ones while it loses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class WoLFPHC(PHC):
 
 
 class JointActionLearner:
-    """Values of joint actions, weighed with how often the opponent plays what."""
+    """Values of joint actions, averaged over the opponent's empirical frequencies."""
 
     def __init__(self) -> None:
         self.q, self.counts = np.zeros((ACTIONS, ACTIONS)), np.zeros(ACTIONS)
@@ -181,7 +182,7 @@ class JointActionLearner:
 
 
 class PR2Q(JointActionLearner):
-    """The same, with frequencies of the opponent's answers to each of the own actions."""
+    """As `JointActionLearner`, with frequencies of the opponent's responses to each own action."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +199,7 @@ class PR2Q(JointActionLearner):
 
 
 class FictitiousPlay(JointActionLearner):
-    """The same with known payoffs, and best responses."""
+    """As `JointActionLearner`, with known payoffs and best responses."""
 
     def __init__(self, payoff: Array) -> None:
         super().__init__()
@@ -240,7 +241,7 @@ class RommeoQ:
 
 
 def play(agents: list[Any], payoff: Array, steps: int, rng: np.random.Generator) -> float:
-    """Self-play of two loops with one common payoff; returns the mean reward."""
+    """Play two learners with a common payoff, and return the mean reward."""
     total = 0.0
     for _ in range(steps):
         a, b = (min(int(np.searchsorted(agent.policy().cumsum(), rng.random())), ACTIONS - 1) for agent in agents)

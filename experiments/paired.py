@@ -1,8 +1,8 @@
-"""Who does better than some arm of a run, by how often opponents were met before: differences of the same seeds.
+"""Prints paired differences of returns between an arm of a run and all others, by the number of earlier episodes.
 
     python experiments/paired.py runs/guard/guard belief_step
 
-`inspect` compares with the first arm.
+Differences are over the same seeds. `inspect` compares with the first arm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What benchmarks share: their one option, whether two things are the same, and the CPU time of each."""
+"""What benchmarks share: their one option, a check that two results are the same, and the CPU time of functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def expect_same(pairs: Iterable[tuple[Sequence[Tensor], nn.Module]], within: flo
 
 
 def seconds(works: Sequence[Callable[[], object]], rounds: int, at_least: float) -> list[float]:
-    """CPU seconds of one call of each: the best of some rounds, in turns, of at least so many seconds each."""
+    """CPU seconds per call of each function: the best of several interleaved rounds of at least `at_least` seconds."""
     best = [float("inf") for _ in works]
     for work in works:
         work()

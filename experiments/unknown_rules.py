@@ -1,12 +1,12 @@
-"""What `unknown_rules.yaml` found, from the folder of its run: own values, detection of rules and its calibration.
+"""Results of `unknown_rules.yaml`: the learner's own values, and detection of learning rules with its calibration.
 
     inference-marl run unknown_rules
     python experiments/unknown_rules.py runs/unknown_rules
 
-It prints tables and draws `figures/learning_rules.png` in that folder, of other iterated games with two actions as well
-(`--game.payoff stag_hunt` and the like, given to `run`). Own values are exact normalised returns, averaged over all
-updates. ± is half of a 95 % interval over seeds (Student's); differences are of the same seeds. `After n updates` means
-that the opponent has been seen at n + 1 policies.
+It prints tables and draws `figures/learning_rules.png` in that folder, also for other iterated games with two actions
+(run with `--game.payoff stag_hunt` and the like). Own values are exact normalised returns, averaged over all updates.
+± is half of a 95 % interval over seeds (Student's); differences are over the same seeds. `After n updates` means that
+the learner has observed n + 1 policies of the opponent.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ GROUPS = {
 }
 BOUNDS = (0.0, 0.5, 0.7, 0.9, 0.97, 1.01)
 PHASES = ((1, 4), (4, 12), (12, 50), (50, 100))
-"""Updates that are pooled in the reliability diagram, from the first to before the last."""
+"""Half-open ranges of updates that are pooled in the reliability diagram."""
 
 Array = np.ndarray[Any, Any]
 Levels = Mapping[str, Mapping[str, str]]
 
 
 def within(values: Array) -> str:
-    """A mean and half of its 95 % interval."""
+    """A mean with half of its 95 % interval, as text."""
     half = stats.t.ppf(0.975, values.size - 1) * values.std(ddof=1) / values.size**0.5
     return f"{values.mean():+.3f} ± {half:.3f}"
 
@@ -61,12 +61,12 @@ def learners_of(values: dict[tuple[str, str], Array]) -> list[str]:
 
 
 def fixed_of(values: dict[tuple[str, str], Array]) -> list[str]:
-    """The learners that shape by a fixed strength."""
+    """The learners that shape with a fixed strength."""
     return [each for each in learners_of(values) if each.startswith("fixed")]
 
 
 def values_table(values: dict[tuple[str, str], Array]) -> None:
-    """Own values, with the paired differences of the inferred from the fixed ones."""
+    """Print own values, with paired differences between the inferred and the fixed learners."""
     learners = learners_of(values)
     for name, opponents in GROUPS.items():
         rows = {each: {learner: f"{values[learner, each].mean():.3f}" for learner in learners} for each in opponents}
@@ -84,7 +84,7 @@ def values_table(values: dict[tuple[str, str], Array]) -> None:
 
 
 def locked_in(metrics: xr.Dataset, learners: list[str]) -> None:
-    """How many seeds end in mutual defection, whose return is -2 in the prisoner's dilemma."""
+    """Print the number of seeds that end in mutual defection, with return -2 in the prisoner's dilemma."""
     last = metrics["return"].isel(agent=0, step=-1)
     shares = {
         opponent: {each: float((last.sel(learner=f"{each}-{opponent}") < -1.8).mean()) for each in learners}
@@ -94,7 +94,7 @@ def locked_in(metrics: xr.Dataset, learners: list[str]) -> None:
 
 
 def responses(values: dict[tuple[str, str], Array], posterior: xr.Dataset, game: Game) -> None:
-    """How far from best responses to static opponents, and from the best fixed assumption against learners."""
+    """Print the distance to best responses to static opponents, and to the best fixed assumption against learners."""
     rules, fixed = game.dynamics(), fixed_of(values)
     if rules is None or game.discount is None:
         raise SystemExit(
@@ -115,14 +115,14 @@ def responses(values: dict[tuple[str, str], Array], posterior: xr.Dataset, game:
 
 
 def believed(posterior: xr.Dataset) -> dict[str, Array]:
-    """What `inferred` believes of every opponent's rule: probabilities, `replicates x steps x rules`."""
+    """The posterior of `inferred` over every opponent's rule, `replicates x steps x rules`."""
     weights = posterior["opponent_type"].isel(agent=0, state=0).transpose("learner", "replicate", "step", "type")
     weights = weights.isel(type=slice(len(KNOWN)))  # others have more
     return {each: weights.sel(learner=f"inferred-{each}").to_numpy() for group in GROUPS.values() for each in group}
 
 
 def detection(beliefs: dict[str, Array]) -> None:
-    """How often the most probable rule is right, learning is told from standing still, and what is claimed."""
+    """Print how often the most probable rule is right and learning is detected, and the believed probabilities."""
     found = np.stack([beliefs[each] for each in KNOWN])
     truth = np.arange(len(KNOWN)).reshape(-1, 1)
     rows = {}
@@ -150,7 +150,7 @@ def detection(beliefs: dict[str, Array]) -> None:
 
 @drawing.styled
 def learning_rules(beliefs: dict[str, Array]) -> Figure:
-    """When it is believed that each opponent learns, and how often the most probable rule is the true one."""
+    """Plot the believed probability that each opponent learns, and the accuracy of the most probable rule."""
     figure, ((*over_time, reliability),) = drawing.panels(1, len(GROUPS) + 1, (3.3, 2.6), sharex=False)
     for axis, (group, opponents) in zip(over_time, GROUPS.items(), strict=True):
         for number, each in enumerate(opponents):
@@ -184,13 +184,13 @@ def learning_rules(beliefs: dict[str, Array]) -> Figure:
 
 
 def of_bin(claim: Array, right: Array, low: float, high: float) -> tuple[float, float, float, float] | None:
-    """Mean claim of a bin, the share that is right, and its 95 % interval by resampling seeds; `None` if it is empty.
+    """Mean claim and accuracy of a bin, with a 95 % bootstrap interval over seeds; `None` if the bin is empty.
 
     Args:
         claim: probabilities of the most probable rule, `opponents x replicates x steps`; replicates are resampled.
-        right: whether it is the true one, likewise.
-        low: the bin's lower end.
-        high: its upper end.
+        right: whether that rule is the true one, likewise.
+        low: lower end of the bin.
+        high: upper end of the bin.
     """
     inside = (claim >= low) & (claim < high)
     total, hits = inside.sum((0, 2)), (inside & right).sum((0, 2))
@@ -204,7 +204,7 @@ def of_bin(claim: Array, right: Array, low: float, high: float) -> tuple[float, 
 
 
 def main() -> None:
-    """Print all of it, and draw the figure."""
+    """Print the tables, and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

@@ -1,17 +1,17 @@
-"""What `unseen_rps.yaml` found, from the folder of its run: values, and how wide and how often right beliefs are.
+"""Results of `unseen_rps.yaml`: values of the learned policies, and width and coverage of their beliefs.
 
     inference-marl run unseen_rps
     python experiments/unseen_rps.py runs/unseen_rps/unseen_rps
 
-Learned policies are played anew, as they are, against `--opponents` of the held-out ones in each replicate. Values are
-mean rewards of the greedy action given the opponent's strategy, so only which opponents there are and what these
-happened to play is left to chance, and `below Bayes` is nearly free of that too: the best response to the exact
-posterior is given the same rounds. Exact is what it gets against all opponents there could be.
+Learned policies are evaluated against `--opponents` held-out opponents in each replicate. Values are expected rewards
+of the greedy action given the opponent's strategy, so only the choice of opponents and their earlier actions are
+random. `below Bayes` has hardly any of that noise, since the best response to the exact posterior is given the same
+rounds. The exact value is the expected value of that best response over all opponents.
 
-What is believed of an opponent's strategy p are draws of P(b | z), z ~ q(z | c). Their standard deviation is divided by
+Beliefs about an opponent's strategy p are samples of P(b | z), z ~ q(z | c). Their standard deviation is divided by
 that of the exact posterior, Dirichlet(1 + counts), after averaging both; an interval from the 6th to the 94th
-percentile of each probability should cover the true one in 88 % of cases. `best response` is what the best response to
-their mean gets, and `off` the root mean square of how far this mean is from the exact one, in exact standard
+percentile of each probability should cover the true one in 88 % of cases. `best response` is the value of the best
+response to their mean, and `off` is the root mean square distance of this mean from the exact one, in exact standard
 deviations.
 
 ± is half of a 95 % interval over seeds (Student's).
@@ -38,30 +38,30 @@ from inference_marl.statistics.intervals import mean_interval
 from inference_marl.types import Actor, Memory
 
 AFTER = (0, 1, 5, 15, 75)
-"""Rounds that the opponent was seen in."""
+"""Numbers of earlier rounds against the same opponent."""
 DRAWS = 200
 LEVEL = 0.88
 
 Found = Mapping[int, Mapping[str, Tensor]]
-"""Of each number of rounds the measures by name, `replicates` each."""
+"""Measures by number of rounds and name, `replicates` each."""
 
 
 def exact(rounds: int) -> float:
-    """What best responses to the exact posterior get after so many rounds: under Dirichlet(1) all counts are alike."""
+    """Value of best responses to the exact posterior after `rounds` rounds; all counts have equal probability."""
     counts = [(one, two, rounds - one - two) for one, two in itertools.product(range(rounds + 1), repeat=2)]
     worths = [max(c - b, a - c, b - a) / (rounds + 3) for a, b, c in counts if c >= 0]
     return sum(worths) / len(worths)
 
 
 def measured(experiment: Experiment, folder: Path, arm: str, opponents: int, seed: int = 0) -> Found:
-    """What an arm of a run has learned, against held-out opponents.
+    """Evaluate the policies of an arm against held-out opponents.
 
     Args:
-        experiment: the run's.
-        folder: where it is.
-        arm: its name there.
-        opponents: how many, in each replicate.
-        seed: of what they play.
+        experiment: the experiment of the run.
+        folder: the folder of the run.
+        arm: name of the arm.
+        opponents: number of opponents per replicate.
+        seed: random seed of their actions.
     """
     tasks = Tasks(population="held_out", episodes=AFTER[-1] + 1, order="in_turn")
     seated: list[Actor] = [Frozen(str(folder), arm, agent=0), PlaysItsType()]
@@ -92,12 +92,12 @@ def measured(experiment: Experiment, folder: Path, arm: str, opponents: int, see
 
 
 def compared(believed: Tensor, strategy: Tensor, concentration: Tensor) -> dict[str, Tensor]:
-    """Beliefs about strategies beside the exact posterior, `replicates` each.
+    """Compare beliefs about strategies with the exact posterior; measures are `replicates`.
 
     Args:
-        believed: draws, `draws x replicates x opponents x actions`.
-        strategy: the true ones.
-        concentration: of the exact posterior, a Dirichlet distribution.
+        believed: samples, `draws x replicates x opponents x actions`.
+        strategy: the true strategies.
+        concentration: the concentration of the exact posterior, a Dirichlet distribution.
     """
     total = concentration.sum(-1, keepdim=True)
     mean = concentration / total
@@ -113,12 +113,12 @@ def compared(believed: Tensor, strategy: Tensor, concentration: Tensor) -> dict[
 
 
 def _of(values: Tensor, action: Tensor) -> Tensor:
-    """Means over opponents of the values, `... x actions`, of actions."""
+    """Mean over opponents of the values, `... x actions`, of the actions taken."""
     return values.gather(-1, action.unsqueeze(-1)).squeeze(-1).mean(1)
 
 
 def _drawn(learned: Actor, obs: Tensor, memory: Memory) -> Tensor | None:
-    """Draws of strategies, `draws x replicates x opponents x actions`; `None` if nothing is believed of them."""
+    """Samples of strategies, `draws x replicates x opponents x actions`; `None` without such a belief."""
     draws = []
     for _ in range(DRAWS):
         found = learned.beliefs(obs, memory, 1) if memory else {}
@@ -139,7 +139,7 @@ def table(found: Mapping[str, Found], measure: str) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Print all of it."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--opponents", type=int, default=6000)

@@ -1,9 +1,9 @@
 """Multi-agent control as probabilistic inference.
 
-A game is a Pyro model, an agent a Pyro guide, learning is SVI on the ROMMEO ELBO (Tian et al. 2019).
+A game is a Pyro model, an agent is a Pyro guide, and learning is SVI on the ROMMEO ELBO (Tian et al. 2019).
 
-What most programs need is here, and imported when it is first asked for; the rest is in the rooms `games`, `models`,
-`guides` and `learners`.
+The names that most programs need are here and imported on first access; the others are in the subpackages `games`,
+`models`, `guides` and `learners`.
 """
 
 from __future__ import annotations

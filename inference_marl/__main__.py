@@ -1,4 +1,4 @@
-"""`python -m inference_marl`."""
+"""Entry point of `python -m inference_marl`."""
 
 import sys
 from pathlib import Path

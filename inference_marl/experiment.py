@@ -1,4 +1,4 @@
-"""Comparisons as data: a game, the arms to compare on it, and how long they are played."""
+"""Experiments as data: a game, the arms to compare in it, and how long to play them."""
 
 from __future__ import annotations
 
@@ -18,56 +18,59 @@ from inference_marl.types import Actor, ForeignGame, Game, Metric, Seat, Team
 from inference_marl.types.team import seats_taken
 
 LONGEST_NAME = 200
-"""Characters of a name that becomes part of a file's."""
+"""Maximum length of a name, which becomes part of file names."""
 MOST_THREADS = 1024
+"""Maximum number of CPU threads."""
 
 Levels = Mapping[str, Mapping[str, str]]
-"""The level of each factor of an arm, by arm and factor."""
+"""The level of each factor, by arm and factor."""
 
 
 class Experiment(Described):
-    """A game, the arms to compare on it, and how long: the content of an experiment file.
+    """A game, the arms to compare in it, and how long to play them: the content of an experiment file.
 
     Args:
-        game: what is played.
-        arms: what is compared, by name (letters, digits, `_` and `-`): one learner, which then fills every seat, or a
-            list with one per seat.
-        replicates: independent seeds, trained in parallel.
+        game: the game to play.
+        arms: the arms to compare, by name (letters, digits, `_` and `-`): one learner, which then fills every seat, or
+            a list with one per seat.
+        replicates: number of independent seeds, trained in parallel.
         steps: joint actions per environment.
-        environments: copies of the game that each replicate plays at once.
-        seed: random seed. Every arm starts from the same stream, and each of its parts from its own: replicate `r` of
-            two arms has the same initial values where both draw them, so replicates can be compared in pairs. Arms of
-            an ablation that differ in numbers only are played as one, and draw what they would draw alone.
-        evaluation: how what has been learned is watched apart from learning; not at all if `None`. Several by name
-            (letters, digits and `_`) have metrics of their own, `evaluation_reward_<name>`.
-        tasks: what varies between episodes: which of a game's variants or hidden opponents, or which of a population's
-            members; nothing if `None`.
-        collect: joint actions per environment that are played before everybody learns from them; `steps` and what is
-            recorded every so many steps are multiples of it.
-        updates: how often everybody learns then.
+        environments: copies of the game that each replicate plays in parallel.
+        seed: random seed. All arms start from the same random stream, and each of their parts has a stream of its own:
+            replicate `r` of two arms has the same initial values where both draw them, so replicates can be compared in
+            pairs. Arms of an ablation that differ in numbers only are played as one, and draw what they would draw
+            alone.
+        evaluation: how learned policies are evaluated; `None` for no evaluation. Several evaluations by name (letters,
+            digits and `_`) have separate metrics, `evaluation_reward_<name>`.
+        tasks: what varies between episodes: the variant of the game, the hidden type of the opponents, or the member of
+            a population; nothing if `None`.
+        collect: joint actions per environment before each round of learning; `steps` and the intervals between records
+            are multiples of it.
+        updates: updates of every learner per round of learning.
         record_every: steps between records of metrics; `collect` if `None`. In games that run in lockstep, a multiple
             of the horizon puts whole episodes into every record.
-        beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`, but none in games with
+        beliefs_every: steps between records of beliefs, 0 for none; `record_every` if `None`, but 0 in games with both
             discrete and continuous actions.
-        record_actions: whether the actions that are played are recorded, at every step.
-        draws: draws per recorded belief and replicate, for continuous actions.
+        record_actions: whether to record all actions, at every step.
+        draws: samples per recorded belief and replicate, for continuous actions.
         success_window: records over which the reward is averaged before success is judged, in games that define success
             by reward.
-        checkpoint_every: steps between checkpoints; each arm's end is always one.
-        device: where tensors live; `auto` takes CUDA if it is there where an arm is played. Or torch's own device.
-        dtype: floating type. Or torch's own.
-        threads: torch's CPU threads. A second one helps large networks on an idle machine, but not tables; where cores
-            are shared it is much slower.
+        checkpoint_every: steps between checkpoints; one is always written at the end of an arm.
+        device: where tensors live; `auto` means CUDA if the machine that plays the arm has it. A `torch.device` works,
+            too.
+        dtype: floating-point type. A `torch.dtype` works, too.
+        threads: torch's CPU threads. A second one helps large networks on an idle machine, but not tables; on shared
+            cores it is much slower.
         published: results reported by a paper for the last step, by arm and metric, printed beside the measured ones.
-            Instead of an arm, a level shared by several gives their average, e.g. a learner of a tournament. `reward_0`
-            and `return_0` are those of agent 0, and so on. The game's own scores are allowed as well.
-        source: where the published numbers are from.
+            Instead of an arm, a level shared by several stands for their average, e.g. a learner of a tournament.
+            `reward_0` and `return_0` are those of agent 0, and so on. The game's own scores are allowed as well.
+        source: the source of the published numbers.
         levels: the level of each factor, by arm and factor, for tables and figures; see `ablation`.
 
     Attributes:
-        evaluations: every evaluation, by what is added to the names of its metrics, such as `_held_out`.
-        metrics: everything that may be measured in its runs, by name: what is measured in any run, and what the game
-            and the actors declare.
+        evaluations: the evaluations, by the suffix of their metrics' names, such as `_held_out`.
+        metrics: the metrics that its runs may measure, by name: those of every run, and those that the game and the
+            actors declare.
 
     Raises:
         ValueError: if a number is out of range, the name of an arm is invalid, or a metric is declared in two ways.
@@ -124,7 +127,7 @@ class Experiment(Described):
         self.dtype = torch.float32 if arguments(self)["dtype"] == "float32" else torch.float64
 
     def _beliefs_every(self, given: int | None) -> int:
-        """What is given or, where beliefs can be recorded, `record_every`."""
+        """The given interval or, where beliefs can be recorded, `record_every`."""
         recordable = len({type(space) for space in self.game.action_spaces}) == 1
         if given and not recordable:
             raise ValueError(
@@ -134,14 +137,14 @@ class Experiment(Described):
         return (self.record_every if recordable else 0) if given is None else given
 
     def _actors(self) -> Iterator[tuple[str, Any]]:
-        """Every actor, with the name of its arm."""
+        """Iterate over all actors, with the names of their arms."""
         return ((name, actor) for name, arm in self.arms.items() for actor in (arm if isinstance(arm, list) else [arm]))
 
     def _check_numbers(self) -> None:
         counts = ("replicates", "steps", "environments", "record_every", "draws", "success_window", "checkpoint_every")
         rhythm = ("threads", "collect", "updates")
         for name in (*counts, *rhythm, "seed", "beliefs_every"):
-            setattr(self, name, int(getattr(self, name)))  # of numpy, too
+            setattr(self, name, int(getattr(self, name)))  # NumPy integers as well
         if self.threads > MOST_THREADS:
             raise ValueError(f"threads: got {self.threads}, expected at most {MOST_THREADS}")
         for name in ("record_every", "beliefs_every"):
@@ -152,7 +155,7 @@ class Experiment(Described):
                 raise ValueError(f"{name}: got {number}, expected a multiple of collect = {self.collect}")
 
     def _checked_evaluations(self) -> dict[str, Evaluation]:
-        """Every evaluation, by what is added to the names of its metrics."""
+        """The evaluations, by the suffix of their metrics' names."""
         given, found = self.evaluation, {}
         several = given if isinstance(given, dict) else {} if given is None else {"": given}
         for name, evaluation in several.items():
@@ -175,7 +178,7 @@ class Experiment(Described):
         return found
 
     def _declared(self) -> dict[str, Metric]:
-        """Everything that may be measured in its runs, by name."""
+        """The metrics that its runs may measure, by name."""
         found = {metric.name: metric for metric in (*PUBLISHABLE, *self.game.metrics, *self.game.episode_metrics)}
         for suffix, evaluation in self.evaluations.items():
             for metric in evaluation.declared(self.game):
@@ -208,9 +211,12 @@ class Experiment(Described):
 
     @staticmethod
     def check_names(names: Iterable[object], key: str = "arms", what: str = "an arm") -> None:
-        """Refuse names, of arms by default, with characters other than letters, digits, `_` and `-` (`ValueError`).
+        """Check that names, of arms by default, consist of letters, digits, `_` and `-`.
 
-        They become parts of file names and of dotted keys, so more than `LONGEST_NAME` are refused as well.
+        They become parts of file names and of dotted keys.
+
+        Raises:
+            ValueError: if a name has other characters, or more than `LONGEST_NAME`.
         """
         for name in names:
             if not (isinstance(name, str) and re.fullmatch(r"\w[\w-]*", name)):
@@ -219,7 +225,7 @@ class Experiment(Described):
                 raise ValueError(f"{key}: got {what} called {name[:20]}..., expected at most {LONGEST_NAME} characters")
 
     def _repr_html_(self) -> str:
-        """For notebooks: its arms, and how long they are played."""
+        """Representation in notebooks: the arms, and how long they are played."""
         classes: dict[str, list[str]] = {}
         for name, actor in self._actors():
             classes.setdefault(name, []).append(type(actor).__name__)
@@ -232,7 +238,7 @@ class Experiment(Described):
         return Experiment(**{**arguments(self), **changes})
 
     def seats(self, replicates: int | None = None, device: torch.device = torch.device("cpu")) -> list[Seat]:
-        """One seat per agent of the game, for so many replicates if not the experiment's."""
+        """One seat per agent of the game, by default for the experiment's number of replicates."""
         return [
             Seat(
                 index=agent,
@@ -248,19 +254,19 @@ class Experiment(Described):
         ]
 
     def players(self, arm: str) -> list[Actor]:
-        """Who the arm says plays in each seat, not bound; a team in every seat that it takes.
+        """The arm's unbound actor for each seat; a team appears in every seat that it takes.
 
         Raises:
-            ValueError: if its actors do not take every seat once.
+            ValueError: if the actors do not take every seat exactly once.
         """
         by_seat = {index: actor for _, actor, its in self._seating(arm) for index in its}
         return [by_seat[index] for index in range(self.game.agents)]
 
     def bind(self, arm: str, replicates: int | None = None, device: torch.device = torch.device("cpu")) -> list[Actor]:
-        """The arm's learners, one working copy per seat, as `seats` has them.
+        """Bind the arm's actors: one working copy per seat, in the order of `seats`.
 
         Raises:
-            IncompatibleError: if a part does not fit the game or another part; names its key.
+            IncompatibleError: if a part does not fit the game or another part; the message names its key.
         """
         seats = self.seats(replicates, device)
         bound: dict[int, Actor] = {}
@@ -272,7 +278,7 @@ class Experiment(Described):
         return [bound[index] for index in range(len(seats))]
 
     def _seating(self, arm: str) -> list[tuple[str, Actor, list[int]]]:
-        """The arm's actors, by key, and the seats of each; one that is not in a list fills them one by one."""
+        """Key, actor and seats for each of the arm's actors; an actor outside a list is repeated for every seat."""
         described, key, every = self.arms[arm], f"arms.{arm}", list(range(self.game.agents))
         if isinstance(described, Team):
             return [(key, described, every)]
@@ -288,10 +294,10 @@ class Suite:
 
     Args:
         runs: the experiments, by name (letters, digits, `_` and `-`).
-        show: metrics or game scores to tabulate over all runs; if empty, the most informative ones for the games.
+        show: metrics or game scores to tabulate for all runs; if empty, the most informative ones for the games.
 
     Raises:
-        ValueError: if there is no run, a name is invalid, or a metric is unknown.
+        ValueError: if there are no runs, a name is invalid, or a metric is unknown.
     """
 
     def __init__(self, runs: Mapping[str, Experiment], show: Sequence[str] = ()) -> None:
@@ -304,7 +310,7 @@ class Suite:
         self.runs, self.show = dict(runs), list(show)
 
     def describe(self) -> dict[str, Any]:
-        """Plain data in the format of an experiment file."""
+        """The suite as plain data, in the format of an experiment file."""
         return {
             "runs": {name: experiment.describe()["init_args"] for name, experiment in self.runs.items()},
             "show": list(self.show),
@@ -312,21 +318,21 @@ class Suite:
 
 
 def reported(*experiments: Experiment) -> list[str]:
-    """Names that results of these experiments may have; those of single agents of two end in their numbers."""
+    """Names that results of these experiments may have; those of one of two agents end in its number."""
     names = dict.fromkeys(name for experiment in experiments for name in experiment.metrics)
     return [*names, *(f"{name}_{agent}" for name in OF_AGENTS for agent in range(2))]
 
 
 def is_tournament(levels: Levels | None) -> bool:
-    """Whether the levels of a run's arms, if any, describe the pairs of a tournament."""
+    """Whether the levels of a run's arms describe the pairs of a tournament."""
     return bool(levels and all(list(at) == ["row", "column"] for at in levels.values()))
 
 
 def entrants(experiment: Experiment) -> list[str]:
-    """The names compared: the arms or, in a tournament, the learners paired in them."""
+    """The compared names: the arms or, in a tournament, the learners paired in them."""
     return learners(experiment.levels) if is_tournament(experiment.levels) else list(experiment.arms)
 
 
 def learners(levels: Levels) -> list[str]:
-    """Names of the learners paired in a tournament, in order."""
+    """The names of a tournament's learners, in order."""
     return list(dict.fromkeys(at["row"] for at in levels.values()))

@@ -24,8 +24,8 @@ from inference_marl.described import expect
 class Discrete:
     """The integers `0 .. n - 1`; a batch of them is an `int64` tensor without an event dimension.
 
-    Where samples must be differentiable, a floating tensor `... x n` is a point of the simplex: a relaxed or one-hot
-    value. The two are told apart by dtype, never by shape.
+    Where samples must be differentiable, a floating-point tensor `... x n` holds points of the simplex: relaxed or
+    one-hot values. The two are distinguished by dtype, never by shape.
     """
 
     n: int
@@ -40,20 +40,20 @@ class Discrete:
 
     @property
     def features(self) -> int:
-        """Width of `encode`'s last dimension: one per value."""
+        """Size of the last dimension of `encode`'s result: one per value."""
         return self.n
 
     @property
     def log_size(self) -> float:
-        """`log n`: the `log |A|` of the soft value."""
+        """`log n`, the `log |A|` of the soft value."""
         return math.log(self.n)
 
     def stored(self, dtype: torch.dtype) -> torch.dtype:
-        """The dtype of stored values: `int64`, whatever the floating type."""
+        """The dtype of stored values: `int64`, regardless of `dtype`."""
         return torch.int64
 
     def encode(self, values: Tensor, dtype: torch.dtype) -> Tensor:
-        """One-hot features, `...` to `... x n`; points of the simplex are features already."""
+        """One-hot features, `...` to `... x n`; points of the simplex are returned as features."""
         return values.to(dtype) if values.is_floating_point() else one_hot(values, self.n).to(dtype)
 
     def uniform(self, dtype: torch.dtype, device: torch.device) -> dist.TorchDistribution:
@@ -61,7 +61,7 @@ class Discrete:
         return dist.Categorical(logits=torch.zeros(self.n, dtype=dtype, device=device))
 
     def misfit(self, values: Tensor) -> str | None:
-        """Why some of the values, `... x event_shape`, are not in the space; `None` if all are."""
+        """The reason why some values, `... x event_shape`, are not in the space; `None` if all are."""
         if values.dtype != torch.int64:
             return f"{values.dtype}, expected int64"
         least, most = (int(end) for end in values.aminmax()) if values.numel() else (0, 0)
@@ -72,14 +72,14 @@ class Discrete:
 
 @dataclass(frozen=True)
 class Box:
-    """Points between `low` and `high`; a batch of them is a floating tensor `... x shape`.
+    """Points between `low` and `high`; a batch of them is a floating-point tensor `... x shape`.
 
     Args:
-        low, high: bounds: numbers, or one per dimension of a one-dimensional box. Infinite where there is none.
-        shape: of one value; a number gives a vector of that length, three numbers an image.
+        low, high: the bounds: a number, or one per coordinate if the box is a vector. Infinite for no bound.
+        shape: shape of one value; an integer `n` stands for a vector of length `n`, three integers for an image.
 
     Raises:
-        ValueError: if `low` is not below `high`, or the numbers of bounds and dimensions differ.
+        ValueError: if `low` is not below `high`, or the numbers of bounds and coordinates differ.
     """
 
     low: float | tuple[float, ...] = -math.inf
@@ -109,7 +109,7 @@ class Box:
 
     @property
     def features(self) -> int:
-        """Width of `encode`'s last dimension: the number of coordinates."""
+        """Size of the last dimension of `encode`'s result: the number of coordinates."""
         return math.prod(self.shape)
 
     @cached_property
@@ -119,7 +119,7 @@ class Box:
 
     @property
     def log_size(self) -> float:
-        """Log-volume: the `log |A|` of the soft value for densities; infinite if the box is unbounded."""
+        """Log-volume, the `log |A|` of the soft value for densities; infinite if the box is unbounded."""
         low, high = self.edges(torch.float64, torch.device("cpu"))
         return float((high - low).log().sum())
 
@@ -136,12 +136,12 @@ class Box:
 
     @cached_property
     def _unscaled(self) -> bool:
-        """Whether no coordinate is bounded on both sides."""
+        """Whether no coordinate is bounded on both sides, so that nothing is scaled."""
         low, high = self.edges(torch.float64, torch.device("cpu"))
         return not bool((low.isfinite() & high.isfinite()).any())
 
     def stored(self, dtype: torch.dtype) -> torch.dtype:
-        """The dtype of stored values: the floating type."""
+        """The dtype of stored values: `dtype`."""
         return dtype
 
     def encode(self, values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -152,7 +152,7 @@ class Box:
         return ((values - centre) / half_width).to(dtype).flatten(-len(self.shape))
 
     def decode(self, features: Tensor) -> Tensor:
-        """The values that have these features, `... x features` to `... x shape`: the inverse of `encode`."""
+        """Invert `encode`: features `... x features` to values `... x shape`."""
         centre, half_width = self.scale(features.dtype, features.device)
         values: Tensor = centre + half_width * features.unflatten(-1, self.shape)
         return values
@@ -183,7 +183,7 @@ class Box:
 
 
 def _edge(name: str, value: float | Sequence[float], shape: tuple[int, ...]) -> float | tuple[float, ...]:
-    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy, of torch
+    value = value.tolist() if hasattr(value, "tolist") else value  # NumPy arrays and tensors
     if not isinstance(value, Sequence):
         return value
     if (len(value),) != shape:
@@ -202,7 +202,7 @@ def _scale(box: Box, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, 
 
 @cache
 def _loose_edges(box: Box, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The bounds, slightly widened: rounding may move a value that was scaled into the box out of it."""
+    """The bounds, slightly widened, since rounding may move a value that was scaled into the box out of it."""
     low, high = box.edges(dtype, device)
     return low - 1e-5 * (1 + low.abs()), high + 1e-5 * (1 + high.abs())
 
@@ -213,11 +213,11 @@ Space = Discrete | Box
 def joint_space(spaces: Sequence[Space]) -> Space:
     """The space of several agents' joint action.
 
-    Discrete spaces multiply (one index, the last agent's action varies fastest); boxes are concatenated.
+    For discrete spaces it is one index, in which the last agent's action varies fastest; boxes are concatenated.
 
     Raises:
-        ValueError: if discrete spaces and boxes are mixed or a box is not a vector, since one site cannot hold such a
-            joint action.
+        ValueError: if discrete spaces and boxes are mixed or a box is not a vector, since one Pyro site cannot hold
+            such a joint action.
     """
     if all(isinstance(space, Discrete) for space in spaces):
         return Discrete(math.prod(space.features for space in spaces))
@@ -248,7 +248,7 @@ def joint_action(spaces: Sequence[Space], actions: Sequence[Tensor]) -> Tensor:
 
 
 def separate_actions(spaces: Sequence[Space], joint: Tensor) -> list[Tensor]:
-    """Inverse of `joint_action`: one tensor per agent, `... x event_shape`."""
+    """Invert `joint_action`: one tensor per agent, `... x event_shape`."""
     if any(isinstance(space, Box) for space in spaces):
         return list(joint.split([space.features for space in spaces], dim=-1))
     actions: list[Tensor] = []
@@ -269,7 +269,7 @@ def joint_names(spaces: Sequence[Space], names: Sequence[str] | None = None) -> 
         return [" & ".join(parts) for parts in itertools.product(names, repeat=len(spaces))]
 
     sizes = [space.features for space in spaces]
-    if max(sizes, default=0) > 26:  # side by side, 1 and 11 would be called as 11 and 1
+    if max(sizes, default=0) > 26:  # concatenated numbers would be ambiguous: 1 and 11, 11 and 1
         return [" & ".join(map(str, parts)) for parts in itertools.product(*map(range, sizes))]
     letters = [[chr(ord("A") + i) for i in range(size)] for size in sizes]
     return ["".join(parts) for parts in itertools.product(*letters)]
@@ -282,17 +282,17 @@ def encode(spaces: Sequence[Space], values: Sequence[Tensor], dtype: torch.dtype
         spaces: one per value.
         values: tensors `batch_shape x event_shape`; the batch shapes broadcast, so enumerated sites may have extra
             dimensions on the left.
-        dtype: floating type of the result.
+        dtype: floating-point type of the result.
     """
     return _side_by_side([space.encode(value, dtype) for space, value in zip(spaces, values, strict=True)])
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate the last dimensions; the others broadcast."""
+    """Concatenate along the last dimension; the others broadcast."""
     if len(parts) == 1:
         return parts[0]
     if len({part.shape[:-1] for part in parts}) > 1:
-        # Not torch.broadcast_shapes: it imports symbolic algebra, which takes a second.
+        # Not torch.broadcast_shapes, which imports SymPy: that takes a second.
         shape = torch.broadcast_tensors(*(part[..., 0] for part in parts))[0].shape
         parts = [part.expand(*shape, part.shape[-1]) for part in parts]
     return torch.cat(list(parts), dim=-1)

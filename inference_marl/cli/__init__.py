@@ -1,4 +1,4 @@
-"""The command `inference-marl`."""
+"""The command-line program `inference-marl`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 2 for an error that a user can mend, with one message on standard error; 1, with one as well,
-        if some of a run's arms could not be played to their end; 3, likewise, if some of their replicates failed.
+        The exit status: 0; or, with a message on standard error, 1 if some arms of a run could not be played to their
+        end, 2 for an error that the user can fix, and 3 if some replicates failed.
     """
     parser = make_parser()
     words = sys.argv[1:] if arguments is None else arguments
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _status(act: Callable[[], object], debug: bool) -> int:
-    """The exit status of a command, and what to say of what went wrong; to `debug`, with the traceback of its cause."""
+    """Run a command, print errors, with the traceback of their cause if `debug`, and return the exit status."""
     from inference_marl.config.build import SpecError
     from inference_marl.described import IncompatibleError, InspectError
     from inference_marl.runs.errors import ArmError, RunError, UnsupportedSystemError
@@ -41,7 +41,7 @@ def _status(act: Callable[[], object], debug: bool) -> int:
     except (SpecError, RunError, InspectError, UnsupportedSystemError, IncompatibleError) as error:
         _say(error, str(error), debug)
         return 1 if isinstance(error, ArmError) else 2
-    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         sys.stdout = None
         return 0
     except OSError as error:
@@ -57,7 +57,7 @@ def _status(act: Callable[[], object], debug: bool) -> int:
 
 
 def _say(error: Exception, message: str, debug: bool) -> None:
-    """Write what went wrong to standard error: in one line, and to `debug` with the traceback of the first cause."""
+    """Print an error to standard error, in one line, with the traceback of its first cause if `debug`."""
     print(f"inference-marl: {message}", file=sys.stderr)
     if debug:
         cause: BaseException = error

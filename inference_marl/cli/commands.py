@@ -1,4 +1,4 @@
-"""What each command does; those that play return the folder in which they did."""
+"""The functions of the commands; those that play return the folder of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from inference_marl.experiment import Experiment, Suite
 
 SHIPPED = "experiments; the command that each is made for is in brackets"
-"""How the shipped experiments are announced."""
+"""Heading of the list of shipped experiments."""
 
 
 def run_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
@@ -43,7 +43,7 @@ def run_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
 
 
 def resume_folder(options: argparse.Namespace, rest: Sequence[str]) -> Path | None:
-    """Go on with a run or a suite."""
+    """Resume a run or a suite."""
     from inference_marl.config.files import find_classes_in
     from inference_marl.runs.run import resume
     from inference_marl.runs.suite import is_suite
@@ -78,7 +78,7 @@ def tournament_file(options: argparse.Namespace, rest: Sequence[str]) -> Path | 
 
 
 def _play(experiment: Experiment | Suite, name: str, options: argparse.Namespace, compare: bool = False) -> Path:
-    """Go on with an experiment or a suite where it was left, and show what was found; `compare` as for `show_run`."""
+    """Run or continue an experiment or a suite, and show its results; `compare` as for `show_run`."""
     from inference_marl.experiment import Experiment
     from inference_marl.runs.run import run_or_resume
 
@@ -94,7 +94,7 @@ def _play(experiment: Experiment | Suite, name: str, options: argparse.Namespace
 
 
 def _play_suite(suite: Suite, name: str, options: argparse.Namespace, write: Callable[[Path], list[Path]]) -> Path:
-    """Play what is missing of a suite, tabulate all runs together, and `write` the files of each."""
+    """Play the missing runs of a suite, tabulate all runs together, and `write` the files of each."""
     from inference_marl.runs.run import run
     from inference_marl.runs.suite import finished
 
@@ -108,7 +108,7 @@ def _play_suite(suite: Suite, name: str, options: argparse.Namespace, write: Cal
 
 
 def inspect_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Look into a run or a suite, or compare runs."""
+    """Inspect a run or a suite, or compare runs."""
     if len(options.runs) == 1:
         look_into(Path(options.runs[0]), options.full)
         return
@@ -127,7 +127,7 @@ def report_folders(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Print the shipped experiments, what experiment files can name, and what runs measure."""
+    """Print the shipped experiments, the classes that files can name, and the metrics."""
     from inference_marl.config import shipped
     from inference_marl.config.catalogue import available, measured
 
@@ -143,7 +143,7 @@ def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def copy_experiment(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Copy the file of a shipped experiment, never over another."""
+    """Copy the file of a shipped experiment, without overwriting any file."""
     from inference_marl.config import shipped
     from inference_marl.config.build import SpecError
 
@@ -180,7 +180,7 @@ def _loaded(options: argparse.Namespace, rest: Sequence[str]) -> Experiment | Su
 
 @contextmanager
 def _failures(show: Callable[[Path], None]) -> Iterator[None]:
-    """Show what a run found though some of its arms failed, and then say so."""
+    """Show the results of a run even if some of its arms failed, and then raise the error."""
     from inference_marl.runs.errors import ArmError
 
     try:

@@ -1,4 +1,4 @@
-"""Words of the command line that override keys of an experiment file."""
+"""Command-line arguments that override keys of an experiment file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import yaml
 
 
 def read_overrides(rest: Sequence[str], options: argparse.Namespace) -> list[tuple[str, Any]]:
-    """`--key value` and `--key=value` pairs; values are read as YAML.
+    """Parse `--key value` and `--key=value` pairs; values are read as YAML.
 
     Raises:
-        SpecError: for anything else.
+        SpecError: if there is anything else.
     """
     from inference_marl.config.build import SpecError
 
@@ -38,10 +38,10 @@ def read_overrides(rest: Sequence[str], options: argparse.Namespace) -> list[tup
 
 
 def _check_key(key: str, options: argparse.Namespace) -> None:
-    """Refuse what is neither a key of experiment files nor an option of the command.
+    """Check that a key is one of experiment files, rather than a misspelt option of the command.
 
     Raises:
-        SpecError: if it is not, with what either could be.
+        SpecError: if it is not; the message lists keys and options.
     """
     from inference_marl.config.build import SpecError
     from inference_marl.config.files import KEYS

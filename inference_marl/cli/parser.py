@@ -1,4 +1,4 @@
-"""What can be said on the command line."""
+"""The argument parser of the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOLDER = "the folder of a run, or of a suite"
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The commands, with their arguments and what each does, `act`."""
+    """The parser of all commands; `act` is the function of the chosen one."""
     parser = argparse.ArgumentParser(
         prog="inference-marl", description="Multi-agent control as probabilistic inference.", allow_abbrev=False
     )
@@ -71,7 +71,7 @@ def _add_ablate_and_tournament(commands: Commands) -> None:
         (
             tournament_file,
             "tournament",
-            "play every learner of an experiment against every learner, and show who earns what",
+            "play every learner of an experiment against every learner, and show the rewards of each pair",
             "Play every arm of an experiment file against every arm. An arm must be one learner, in a game of two "
             "agents.",
             "--arms.wolf null",
@@ -91,9 +91,9 @@ def _add_resume(commands: Commands) -> None:
         commands,
         resume_folder,
         "resume",
-        "continue a run from its last checkpoints, or play it on for longer",
+        "continue a run from its last checkpoints, or extend it to more steps",
         "Continue a run, or all runs of a suite, from the last checkpoints. The result is as if it had never been "
-        "stopped. With --steps N it is played on to N steps, even if it was finished. Other keys can be "
+        "stopped. With --steps N it is extended to N steps, even if it was finished. Other keys can be "
         "overridden if no result depends on them, such as --checkpoint_every 100, or for arms without a checkpoint.",
         "RUN [--steps N] [--jobs N] [--other-versions]",
     )
@@ -110,7 +110,7 @@ def _add_inspect_and_report(commands: Commands) -> None:
         "inspect",
         "show what a run's learners believe, or its results, and draw its figures; compare several runs",
         "Print what a run's learners believe of their opponents (its results, if they have no opponent "
-        "models) and draw its figures. For a tournament, print who earns what against whom; for a suite, the tables of "
+        "models) and draw its figures. For a tournament, print the rewards of each pair; for a suite, the tables of "
         "all runs together, with the figures of each. Given several runs, compare the first with each of the others.",
     )
     inspect.add_argument("runs", metavar="RUN", nargs="+", help=FOLDER)
@@ -120,7 +120,7 @@ def _add_inspect_and_report(commands: Commands) -> None:
         report_folders,
         "report",
         "write a run's results as one HTML file; compare several runs",
-        "Write all that is known of a run, or of all runs of a suite, with its figures, as one HTML file: "
+        "Write all results of a run, or of all runs of a suite, with figures, as one HTML file: "
         "report.html in its folder. Given several runs, write a comparison of the first with each of the others: "
         "comparison.html in the first one's folder.",
     )
@@ -150,7 +150,7 @@ def _command(
     description: str | None = None,
     arguments: str = "",
 ) -> argparse.ArgumentParser:
-    """A command; the usage of one that plays is its `arguments`, and what all of these take."""
+    """Add a command; the usage of commands that play is their `arguments` and the common options."""
     usage = f"inference-marl {name} {arguments} [--quiet] [--debug] [--KEY VALUE ...]" if arguments else None
     command = commands.add_parser(name, help=what, description=description, usage=usage, allow_abbrev=False)
     command.set_defaults(act=act)
@@ -163,8 +163,8 @@ def _takes_spec(command: argparse.ArgumentParser) -> None:
 
 
 def _plays(command: argparse.ArgumentParser, jobs: int) -> None:
-    """What every command takes that plays; its `options` are those that its usage shows."""
-    what = "number of arms to play at once, each in a process of its own (default: %(default)s)"
+    """Add the arguments of all commands that play; `options` are those that the usage shows."""
+    what = "number of arms to play in parallel, each in a separate process (default: %(default)s)"
     command.add_argument("--jobs", metavar="N", type=int, default=jobs, help=what)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     what = "also print the traceback of an error, such as one in a class of your own"

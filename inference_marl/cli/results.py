@@ -1,4 +1,4 @@
-"""What commands print of the folders of runs and suites, and the files they write there."""
+"""Printed results of runs and suites, and the files that commands write to their folders."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 
 def show_run(folder: Path, compare: bool = False) -> None:
-    """Print and write the tables of a run; those that compare its arms, if asked for."""
+    """Print and write the tables of a run; with `compare`, those that compare its arms."""
     from inference_marl.analysis.report.text import report_of
 
     report = report_of(folder, compare)
     print(report.text())
     print(f"\nResults are in {folder}: {_names(folder, report.write())}")
-    if report.name != "tournament":  # of which inspect prints the same
+    if report.name != "tournament":  # for which inspect prints the same
         print(f"Look further with: inference-marl inspect {folder}")
 
 
 def show_suite(folder: Path, write: Callable[[Path], list[Path]]) -> None:
-    """Print the tables of all runs together and, when its files are written, a line on each run."""
+    """Print the tables of all runs of a suite together and, when its files have been written, a line for each run."""
     from inference_marl.analysis.report.suite import read, suite_report
 
     played = read(folder)
@@ -32,14 +32,14 @@ def show_suite(folder: Path, write: Callable[[Path], list[Path]]) -> None:
 
 
 def write_tables(folder: Path, compare: bool = False) -> list[Path]:
-    """The tables of a run, with the figures that belong to them."""
+    """Write the tables of a run, with the figures that belong to them."""
     from inference_marl.analysis.report.text import report_of
 
     return report_of(folder, compare).write()
 
 
 def write_figures(folder: Path) -> list[Path]:
-    """`write_tables`, and the figures of a run that is no tournament."""
+    """Write the tables of a run and, unless it is a tournament, its figures."""
     from inference_marl.analysis.plots import write_all
     from inference_marl.analysis.report.text import report_of
 
@@ -48,7 +48,7 @@ def write_figures(folder: Path) -> list[Path]:
 
 
 def look_into(folder: Path, full: bool = False, known: bool = False) -> None:
-    """Print what a run's learners believe and draw its figures; of a suite or a tournament its tables and figures.
+    """Print the beliefs of a run's learners and draw its figures; for a suite or a tournament its tables and figures.
 
     `full` and `known` as for `inspect_run`.
     """

@@ -1,1 +1,1 @@
-"""Experiment files and the objects they describe: what a file may say, and its Python twins."""
+"""Experiment files: reading, checking and writing them, and the Python equivalents of their keys."""

@@ -1,7 +1,7 @@
-"""Objects from plain data: what a file may name, the types it must have, and errors of one line that say where.
+"""Builds objects from plain data, with one-line errors that locate what is wrong.
 
-jsonargparse checks every value against the type that the constructor's signature declares; what is added here is
-what a class may be named and given, and that every message begins with the key's full path.
+jsonargparse checks every value against the type declared in the constructor's signature. This module adds the names
+that classes may have, the arguments that they accept, and the full path of the key at the start of every message.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from inference_marl.types import Actor
 
 
 class SpecError(ValueError):
-    """An experiment file, or an override, that cannot be built; the message is one line and begins with the key."""
+    """An experiment file or an override is invalid; the message is one line and begins with the key."""
 
 
 @contextlib.contextmanager
 def as_spec_errors() -> Iterator[None]:
-    """Raise what parts say of values that they refuse as `SpecError`, in one line."""
+    """Convert errors that parts raise for invalid values to a one-line `SpecError`."""
     try:
         yield
     except SpecError:
@@ -45,7 +45,7 @@ def as_spec_errors() -> Iterator[None]:
 
 
 def actors_of(config: Any, key: str) -> Actor | list[Actor]:
-    """An arm: one actor for every seat, or a list with one per seat."""
+    """Build an arm: one actor for every seat, or a list with one per seat."""
     if isinstance(config, list):
         return [construct(Actor, seat, f"{key}[{i}]") for i, seat in enumerate(config)]
     actor: Actor = construct(Actor, config, key)
@@ -53,13 +53,13 @@ def actors_of(config: Any, key: str) -> Actor | list[Actor]:
 
 
 def construct(base: Any, config: Any, key: str) -> Any:
-    """Check `config` against the declared base type, or `... | None`, then build it."""
+    """Check `config` against the declared base type, or `... | None`, and build it."""
     given = named(base, config, key)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=base, required=given is not None)
     try:
         # Constructors know their defaults, and finding them again at every level takes most of the time.
-        # In a context of its own, since what other parsers leave behind in theirs would be heeded.
+        # In a separate context, since the state that other parsers leave in theirs would have an effect.
         parsed = Context().run(parser.parse_object, {"it": given}, defaults=False)
         checked = parsed.as_dict()["it"]
     except Exception as error:
@@ -68,7 +68,7 @@ def construct(base: Any, config: Any, key: str) -> Any:
 
 
 def named(hint: Any, config: Any, key: str) -> Any:
-    """A copy of what a file says at `key`, in which every class is there, of the declared type, and named in full."""
+    """A copy of a file's content at `key`, with classes checked against the declared type and named by full path."""
     kinds = _kinds(hint)
     bases = _bases(hint)
     if config is None and not any(kind in (NoneType, Any, object) for kind in kinds):
@@ -97,9 +97,9 @@ def named(hint: Any, config: Any, key: str) -> Any:
 
 
 def check_names(cls: type, given: Mapping[str, Any], prefix: str, also: Sequence[str] = ()) -> dict[str, Any]:
-    """Refuse arguments that are unknown or missing; returns the types of those that `cls` declares.
+    """Check for unknown and missing arguments, and return the declared types of the arguments of `cls`.
 
-    What else a file may say there, `also`, is told to those who write what it may not.
+    `also` has further keys that a file may have there, for the error message.
     """
     accepted, free = _accepted(cls)
     known_too = [*accepted, *also]
@@ -116,26 +116,27 @@ def check_names(cls: type, given: Mapping[str, Any], prefix: str, also: Sequence
 
 
 def _accepted(cls: type) -> tuple[dict[str, Any], bool]:
-    """The arguments of a constructor by name, with their defaults, `Parameter.empty` where there is none.
+    """The arguments of a constructor, and whether it accepts others.
 
     Returns:
-        These, those that it hands to a base by keyword included, and whether it may take others.
+        Defaults by name, `Parameter.empty` if there is none, including arguments that it passes to a base by keyword;
+        and whether it may accept other arguments.
     """
     (accepted, free), *inherited = _keywords(cls)
     if not free:
         return accepted, False
-    # jsonargparse reads in its code what a constructor does with further keywords.
+    # jsonargparse reads from the code of a constructor what it does with further keywords.
     parser = ArgumentParser()
     handed_on = [name for name in parser.add_class_arguments(cls, fail_untyped=False) if name not in accepted]
     for name in handed_on:
-        found = parser.get_default(name)  # a required one has `None`, and descriptions are not as they were
+        found = parser.get_default(name)  # required arguments have `None`, and descriptions have been converted
         default = next((its[name] for its, _ in inherited if name in its), found)
         accepted[name] = default if default is Parameter.empty or isinstance(default, Described) else found
     return accepted, not handed_on
 
 
 def _keywords(cls: type) -> list[tuple[dict[str, Any], bool]]:
-    """What constructors declare by name, and if they take any keyword: the class's own, then those of its bases."""
+    """Declared arguments, and whether any keyword is accepted, of the class's constructor, then of its bases'."""
     found: list[tuple[dict[str, Any], bool]] = []
     for init in (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)):
         none = init in (object.__init__, torch.nn.Module.__init__)
@@ -146,7 +147,7 @@ def _keywords(cls: type) -> list[tuple[dict[str, Any], bool]]:
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    """Declared types of a constructor's arguments, those that it hands to a base's included."""
+    """Declared types of a constructor's arguments, including those that it passes to a base."""
     hints: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         # Names that exist for type checkers only: jsonargparse has its own ways to find them.
@@ -156,15 +157,15 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _class(path: Any, hint: Any, key: str) -> type:
-    """The class that a file names, if it is of the declared type and can be made.
+    """The class that a file names, if it has the declared type and can be instantiated.
 
     Raises:
-        SpecError: if not. Its module has been imported then, but nothing of it was called.
+        SpecError: if not. Its module has then been imported, but nothing in it has been called.
     """
     known = [cls for base in _bases(hint) for cls in subclasses(base, called=path)]
     if known and path is not None:
         return known[-1]
-    if isinstance(path, str) and path in inference_marl.__all__:  # imported when it is first asked for
+    if isinstance(path, str) and path in inference_marl.__all__:  # imported on first access
         return _imported(f"{inference_marl.__name__}.{path}", hint, key)
     if not isinstance(path, str) or "." not in path:
         choices = [cls.__name__ for base in _bases(hint) for cls in subclasses(base)]
@@ -188,7 +189,7 @@ def _imported(path: str, hint: Any, key: str) -> type:
 
 
 def _instantiate(hint: Any, value: Any, key: str) -> Any:
-    """What was checked as `hint`, with every class made; where no class is declared, nothing is made."""
+    """Instantiate the classes in a value that was checked as `hint`; only where a class is declared."""
     if not (_bases(hint) and isinstance(value, Mapping)):
         return _each(lambda item, where: _instantiate(_elements(hint), item, where), value, key)
     cls = _imported(value["class_path"], hint, key)
@@ -203,22 +204,22 @@ def _instantiate(hint: Any, value: Any, key: str) -> Any:
 
 
 def _with_handed_on(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for a constructor with the defaults of those that it hands to a base, so that they are described."""
+    """Arguments for a constructor, with defaults of those that it passes to a base, so that `describe` has them."""
     declared, any_keyword = _keywords(cls)[0]
     if not any_keyword:
         return dict(given)
-    known = (Described, NoneType, bool, int, float, str, list, tuple, dict)  # others depend on what the code does
+    known = (Described, NoneType, bool, int, float, str, list, tuple, dict)  # other defaults depend on the code
     defaults = {name: value for name, value in _accepted(cls)[0].items() if isinstance(value, known)}
     return {name: value for name, value in defaults.items() if name not in (*declared, *given)} | dict(given)
 
 
 def default_of(hint: Any, said: Any, path: Sequence[str]) -> Any:
-    """The default of an argument that a file leaves out, as plain data; `None` if it has none, or its class is unknown.
+    """The default of an argument that a file omits, as plain data; `None` if it has none, or its class is unknown.
 
     Args:
-        hint: the declared type of what is `said`.
-        said: plain data, in which the last key of the path is not there.
-        path: keys, with or without `init_args`, that lead to the argument.
+        hint: the declared type of `said`.
+        said: plain data, which lacks the last key of the path.
+        path: keys that lead to the argument, with or without `init_args`.
     """
     cls: type | None = None
     for depth, key in enumerate(path):
@@ -227,7 +228,7 @@ def default_of(hint: Any, said: Any, path: Sequence[str]) -> Any:
                 return None
             try:
                 cls = _class(said["class_path"], hint, "")
-            except SpecError:  # in words of its own, once the whole file is read
+            except SpecError:  # reported with its own message, once the whole file is read
                 return None
             said = said.get("init_args") or {}
             if key == "init_args":
@@ -245,7 +246,7 @@ def _plain_default(cls: type, name: str) -> Any:
 
 
 def explain(error: Exception, key: str) -> str:
-    """One line of what jsonargparse says of a plain value: full key, what it got, what it expected."""
+    """Convert an error of jsonargparse's about a plain value to one line: full key, what it got, what it expected."""
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
     nested = [match.group(1) for line in lines if (match := re.search(r'Parser key "([^"]+)"', line))]
     where = ".".join(part for part in [key, *nested] if part and part != "it")
@@ -263,14 +264,14 @@ def explain(error: Exception, key: str) -> str:
 
 
 def _plainly(kind: str) -> str:
-    """A type as jsonargparse writes it, in the words of YAML."""
+    """A type as written by jsonargparse, in terms of YAML."""
     kind = re.sub(r"(?:\w+\.)+", "", re.sub(r"<class '([^']+)'>", r"\1", kind)).rstrip(".")
     kind = re.sub(r"Literal\[(.+)\]", r"one of \1", kind)
     return re.sub(r"Sequence|tuple", "list", kind).replace("NoneType", "null")
 
 
 def _expected(hint: Any) -> str:
-    """What may stand where `hint` is declared, for a message."""
+    """A description of the values of a declared type, for a message."""
     plain = [_plainly(str(kind)) for kind in _kinds(hint) if kind not in _bases(hint)]
     names = sorted({cls.__name__ for base in _bases(hint) for cls in subclasses(base)})
     if names:
@@ -281,7 +282,7 @@ def _expected(hint: Any) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether text is how YAML or a command line writes a number."""
+    """Whether text is a number in YAML or on a command line."""
     try:
         float(text)
     except ValueError:
@@ -295,14 +296,14 @@ def _closest(word: Any, choices: Sequence[str]) -> str:
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """The members of a union or of several types, or the one type that is not one."""
+    """The members of a union or a tuple of types, or the type itself."""
     if isinstance(hint, tuple):
         return tuple(kind for each in hint for kind in _kinds(each))
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
 
 
 def _elements(hint: Any) -> tuple[Any, ...]:
-    """The declared types of what the declared list or mapping holds."""
+    """The declared types of the elements of a declared list or mapping."""
     found: list[Any] = []
     for kind in _kinds(hint):
         of_mapping = isinstance(origin := typing.get_origin(kind), type) and issubclass(origin, Mapping)
@@ -311,7 +312,7 @@ def _elements(hint: Any) -> tuple[Any, ...]:
 
 
 def _each(change: Callable[[Any, str], Any], value: Any, key: str) -> Any:
-    """A copy of `value`, with every item of a list or mapping changed; `change` takes it and its key."""
+    """A copy of a list or mapping with `change(item, key)` in place of every item."""
     if isinstance(value, list | tuple):
         return type(value)(change(item, f"{key}[{i}]") for i, item in enumerate(value))
     if isinstance(value, Mapping):
@@ -320,5 +321,5 @@ def _each(change: Callable[[Any, str], Any], value: Any, key: str) -> Any:
 
 
 def _bases(hint: Any) -> tuple[type, ...]:
-    """The classes among a declared type's members of which a file may name a subclass."""
+    """The classes in a declared type of which a file may name a subclass."""
     return tuple(kind for kind in _kinds(hint) if isinstance(kind, type) and issubclass(kind, Described))

@@ -1,4 +1,4 @@
-"""What experiment files can name, and what is measured: the classes of this package and of its users."""
+"""The catalogue of classes that experiment files can name, and of metrics."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "contexts": (OpponentContext,),
     "schedules": (Schedule, OfRange),
 }
-"""What classes are for, and their bases."""
+"""Kinds of classes, with their bases."""
 ELSEWHERE = (models.OpponentPrior, models.TransitionModel, models.InitialState, ForeignGame)
-"""Conditionals and games that are not listed as such, but with what they are for."""
+"""Bases of conditionals and games that are listed under their purpose instead."""
 
 
 def available() -> dict[str, dict[str, str]]:
-    """What experiment files can name by a short name, by kind: the name to the first line of its docstring."""
-    kinds = {**KINDS, "learners": (Actor, inference_marl.Frozen)}  # which is imported when it is first asked for
+    """The classes that experiment files can name by a short name, by kind: name and first line of the docstring."""
+    kinds = {**KINDS, "learners": (Actor, inference_marl.Frozen)}  # Frozen is imported on first access
     listed: dict[str, dict[str, str]] = {}
     for kind, bases in kinds.items():
         listed[kind] = {
@@ -68,20 +68,20 @@ def available() -> dict[str, dict[str, str]]:
 
 
 def measured() -> dict[str, Metric]:
-    """What is measured of any run, and what games and learners of this package declare, by name."""
+    """The metrics of any run, and those that games and learners of this package declare, by name."""
     of_steps = [metric for cls in _ours(Game, Actor) for metric in cls.metrics]
     of_episodes = [metric for cls in _ours(Game) for metric in cls.episode_metrics]
     return {metric.name: metric for metric in (*PUBLISHABLE, *of_steps, *of_episodes)}
 
 
 def _ours(*bases: type) -> list[Any]:
-    """Every class of this package below these that can be made."""
+    """All subclasses of these bases in this package that can be instantiated."""
     found = [cls for base in bases for cls in subclasses(base)]
     return [cls for cls in found if cls.__module__.startswith("inference_marl.")]
 
 
 def subclasses(base: type, called: Any = None) -> list[type]:
-    """Every class below `base`, and `base`, that can be made, or of these the ones called so; this package's last."""
+    """The classes that can be instantiated, `base` and its subclasses, optionally by name; this package's come last."""
     wanted = called in (None, base.__name__) and not base.__name__.startswith("_")
     found = [base] if wanted and lacking(base) is None else []
     below: type
@@ -91,14 +91,14 @@ def subclasses(base: type, called: Any = None) -> list[type]:
 
 
 def lacking(cls: type) -> str | None:
-    """The methods that a class needs to do its work and does not define; `""` if it is made of what no file has.
+    """The methods that a class needs but lacks: abstract ones, and those inherited from a base where they only raise.
 
     Returns:
-        Their names, or `None` if the class can do its work: no method is abstract, or a base's that only raises.
+        Their names; `""` if its constructor needs objects that no file can describe; `None` if it lacks nothing.
     """
     if issubclass(cls, Functional | Member):
         return ""
-    # Modules have no metaclass that would know: `inspect.isabstract` sees only what it made.
+    # `inspect.isabstract` works only for classes of the metaclass `ABCMeta`, which torch modules do not have.
     abstract = [name for name in dir(cls) if getattr(getattr(cls, name, None), "__isabstractmethod__", False)]
     if abstract:
         return ", ".join(abstract)

@@ -1,4 +1,4 @@
-"""Whether the parts of an experiment fit its game and each other, found out before a run by playing one step."""
+"""Checks before a run, by playing one step, that the parts of an experiment fit its game and each other."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PASSED: WeakSet[Experiment] = WeakSet()
 
 
 def check(experiment: Experiment) -> None:
-    """Bind every arm, on the CPU and for as few replicates as it takes, and play a step, to find what does not fit.
+    """Check that all parts fit together, by binding every arm on the CPU, with few replicates, and playing a step.
 
-    What has passed once is not checked again, and the random numbers are left as they were.
+    An experiment that has passed is not checked again. The random state is restored.
 
     Raises:
-        IncompatibleError: if a part does not fit the game or another part, or fails while it is set up, at the first
-            step or while it is evaluated, with its key.
-        ValueError: if there is no arm.
+        IncompatibleError: if a part does not fit the game or another part, or fails in `setup`, at the first step or in
+            an evaluation; the message names its key.
+        ValueError: if there are no arms.
     """
     if not experiment.arms:
         raise ValueError("arms: got none, expected at least one")
@@ -51,7 +51,7 @@ def check(experiment: Experiment) -> None:
 
 @contextmanager
 def _said_when(when: str, key: str = "") -> Iterator[None]:
-    """Raise whatever a part raises, but for what it refuses in words of its own, as an `IncompatibleError`."""
+    """Convert errors of a part to `IncompatibleError`, except for errors that already say what does not fit."""
     try:
         yield
     except ValueError:
@@ -61,11 +61,11 @@ def _said_when(when: str, key: str = "") -> Iterator[None]:
 
 
 def play_one_step(experiment: Experiment, actors: Sequence[Actor]) -> None:
-    """Play as much as is collected at once, learn from it, ask for beliefs, and play a step of every evaluation.
+    """Collect one trajectory, learn from it, compute beliefs, and play a step of every evaluation.
 
     Raises:
-        ValueError: if a loss is not finite, an actor or an evaluation reports a metric that it does not declare, or an
-            evaluation keeps what there is no room for.
+        ValueError: if a loss is not finite, an actor or an evaluation returns a metric that it does not declare, or an
+            evaluation keeps an unknown variable.
     """
     shape = (actors[0].seat.replicates, experiment.environments)
     with closing(simulate(experiment.game, *shape, dtype=experiment.dtype, seed=experiment.seed)) as simulator:

@@ -1,4 +1,4 @@
-"""Factors: arms for the levels of what is varied, and the designs that combine them."""
+"""Factors of ablations, and the designs that combine their levels into arms."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from inference_marl.experiment import Experiment
 from inference_marl.types import Actor
 
 MOST_CELLS = 10_000
-"""Cells of a design."""
+"""Maximum number of cells of a design."""
 
 
 def ablation(
     experiment: Experiment, factors: Mapping[str, Any], design: Literal["grid", "one_at_a_time"] = "grid"
 ) -> Experiment:
-    """An experiment with, in the place of its arms, what becomes of them at the levels of some factors.
+    """An experiment whose arms are replaced by their variants at the levels of some factors.
 
-    The Python twin of a file's keys `factors` and `design`::
+    It is the Python equivalent of a file's keys `factors` and `design`::
 
         factors = {
             "prior": {"empirical": {}, "uniform": {"opponent_prior": Uniform()}},
@@ -37,15 +37,15 @@ def ablation(
         }
 
     Args:
-        experiment: whose arms the factors change.
-        factors: by name of the factor and of the level, what differs there: values by dotted key, as in arms that
-            are `like` another. A list is short for levels that give its items to the key that names the factor.
-        design: `grid` makes an arm of every combination of levels, the last factor's changing fastest;
-            `one_at_a_time` one of the first levels together, and one of every other level with the other factors at
-            their first. Either way the first arm is the one that the others are compared with.
+        experiment: the experiment whose arms are varied.
+        factors: changes by name of the factor and of the level: values by dotted key, as in arms that are `like`
+            another. A list is short for levels that assign its items to the key that is the factor's name.
+        design: `grid` makes an arm of every combination of levels, the last factor's varying fastest; `one_at_a_time`
+            one arm with all factors at their first level, and one for every other level of each factor. In both designs
+            the first arm is the reference for comparisons.
 
     Returns:
-        A new experiment, whose `levels` say what each arm is.
+        A new experiment, whose `levels` have the levels of each arm.
 
     Raises:
         SpecError: if a factor is malformed, or an arm cannot be built; the message begins with the key.
@@ -61,7 +61,7 @@ def ablation(
 
 @dataclass(frozen=True)
 class Cell:
-    """An arm of a design: where it starts from, and what differs at its level of each factor."""
+    """An arm of a design: its base arm, and the changes at its level of each factor."""
 
     base: str
     config: Any
@@ -69,10 +69,10 @@ class Cell:
     differences: Sequence[_Level]
 
     def build(self) -> Actor | list[Actor]:
-        """The arm.
+        """Build the arm.
 
         Raises:
-            SpecError: as for `_arm`, with the key in the file where the value that is refused stands.
+            SpecError: if it cannot be built; the message begins with the key of the invalid value in the file.
         """
         arm = f"arms.{self.base}"
         merged = {"arms": {self.base: copy.deepcopy(self.config)}}
@@ -92,10 +92,10 @@ class Cell:
 
 
 def cells(arms: Mapping[str, Any], factors: Any, design: Any) -> dict[str, Cell]:
-    """The arms of a design by name, the one that the others are compared with first.
+    """The arms of a design by name; the reference for comparisons comes first.
 
     Raises:
-        SpecError: if a factor or the design is malformed, or two arms would have one name.
+        SpecError: if a factor or the design is malformed, or two arms would have the same name.
     """
     if design not in ("grid", "one_at_a_time"):
         raise SpecError(f"design: got {design!r}, expected grid or one_at_a_time")
@@ -119,7 +119,7 @@ def cells(arms: Mapping[str, Any], factors: Any, design: Any) -> dict[str, Cell]
 
 
 def _combined(levels: Mapping[str, Mapping[str, _Level]], design: str) -> list[tuple[list[str], dict[str, str]]]:
-    """The combinations of levels in a design: parts of an arm's name, and the label of each factor's level."""
+    """The combinations of levels in a design: the parts of an arm's name, and the label of each factor's level."""
     if design == "grid":
         grid = [dict(zip(levels, labels, strict=True)) for labels in itertools.product(*levels.values())]
         return [([levels[factor][label].name for factor, label in at.items()], at) for at in grid]
@@ -134,7 +134,7 @@ def _combined(levels: Mapping[str, Mapping[str, _Level]], design: str) -> list[t
 
 @dataclass(frozen=True)
 class _Level:
-    """A level of a factor: its part of an arm's name, the key where it stands, and values by dotted key."""
+    """A level of a factor: its part of an arm's name, its key in the file, and values by dotted key."""
 
     name: str
     key: str
@@ -142,7 +142,7 @@ class _Level:
 
 
 def _levels(factor: str, given: Any) -> dict[str, _Level]:
-    """A factor's levels by the label that tables give them."""
+    """A factor's levels by their labels in tables."""
     key = f"factors.{factor}"
     if isinstance(given, list) and given:
         levels = [(_label(value), _Level(_part(factor, value), "factors", {factor: value})) for value in given]
@@ -164,7 +164,7 @@ def _levels(factor: str, given: Any) -> dict[str, _Level]:
 
 
 def _label(value: Any) -> str:
-    """What a value of a factor is called in tables: a class by its name, the rest as YAML would write it."""
+    """The label of a factor's value in tables: a class by its name, other values as in YAML."""
     if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
         value = value["class_path"]
     if isinstance(value, str):
@@ -173,7 +173,7 @@ def _label(value: Any) -> str:
 
 
 def _part(factor: str, value: Any) -> str:
-    """What a value of a factor is called in the name of an arm, so of a file: `kl_weight_0p1`, `memory_null`."""
+    """The part of an arm's name, and so of file names, for a factor's value: `kl_weight_0p1`, `memory_null`."""
     label = _label(value)
     if isinstance(value, str | Mapping) and not is_number(label):
         return label

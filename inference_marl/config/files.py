@@ -1,7 +1,7 @@
 """Experiment files: YAML to an `Experiment` or a `Suite` and back.
 
-A file and its Python twin build the same objects. An arm may start from another arm (`like`), `factors` stand for the
-arms of a design, and `runs` make several experiments of one file, a suite.
+A file and the equivalent Python code build the same objects. An arm may be based on another arm (`like`), `factors`
+define the arms of a design, and `runs` define several experiments in one file, a suite.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from inference_marl.play import Evaluation, Tasks
 from inference_marl.types import Actor, Game
 
 Overrides = Sequence[tuple[str, Any]]
-"""Values by dotted key, applied in their order."""
+"""Values by dotted key, applied in order."""
 
 Arms = dict[str, Actor | list[Actor]]
 """Arms by name."""
 
 Made = dict[str, Actor | list[Actor]]
-"""Arms by what a file says of them. Descriptions can be shared, and checking them takes time."""
+"""Cache of arms by their content in a file, since checking them takes time and descriptions can be shared."""
 
 
 KEYS = (*inspect.signature(Experiment).parameters, "factors", "design", "runs", "show")
-"""What a file may say at its top."""
+"""The top-level keys of a file."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only, and no key twice: YAML would silently keep the last."""
+    """Loads plain data only, and rejects duplicate keys, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def find_classes_in(folder: Path) -> None:
-    """Let classes that files name be found in a folder as well, if they are nowhere else."""
+    """Add a folder to the end of the import path, so that files can name classes in it."""
     place = str(folder.resolve())
     if folder.is_dir() and place not in sys.path:
         sys.path.append(place)
@@ -65,12 +65,12 @@ def find_classes_in(folder: Path) -> None:
 def load(path: str | Path, overrides: Overrides = ()) -> Experiment:
     """Read the file of one experiment.
 
-    Classes of a user's own that it names are found beside it, and wherever else Python finds modules.
+    A user's own classes are found beside the file, and wherever else Python finds modules.
 
     Args:
         path: a YAML file, or the name of a shipped experiment, such as `climbing`.
-        overrides: `(dotted key, value)` pairs, applied as if the file had been edited, so arms that are `like`
-            another follow it; an arm that is set to `None` is left out.
+        overrides: `(dotted key, value)` pairs, applied as if the file had been edited, so arms that are `like` another
+            follow it; an arm set to `None` is left out.
 
     Raises:
         SpecError: for a missing or malformed file, an unknown key, a wrong type or an impossible combination.
@@ -86,8 +86,8 @@ def load_any(path: str | Path, overrides: Overrides = ()) -> Experiment | Suite:
 
     Args:
         path: a YAML file, or the name of a shipped experiment, such as `climbing`.
-        overrides: as for `load`. Those of a suite hold for all of its runs, also where a run says otherwise; those
-            that begin with a run's name, such as `runs.penalty.steps`, for that run.
+        overrides: as for `load`. In a suite they apply to all runs, even if a run sets another value; those with the
+            name of a run, such as `runs.penalty.steps`, to that run.
 
     Raises:
         SpecError: as for `load`.
@@ -105,7 +105,7 @@ def load_any(path: str | Path, overrides: Overrides = ()) -> Experiment | Suite:
         raise SpecError(f"{path}: got lists or mappings within each other too often, expected few levels") from error
     if not isinstance(config, dict):
         raise SpecError(f"{path}: got {type(config).__name__}, expected a mapping with the keys game and arms")
-    if not shipped.is_shipped(path):  # beside which nobody's classes are
+    if not shipped.is_shipped(path):  # users' classes are not beside shipped files
         find_classes_in(path.parent)
     check_tree(config)
     is_suite = "runs" in config or any(key.partition(".")[0] == "runs" for key, _ in overrides)
@@ -113,7 +113,7 @@ def load_any(path: str | Path, overrides: Overrides = ()) -> Experiment | Suite:
 
 
 def build(config: Mapping[str, Any]) -> Experiment:
-    """The experiment that a file's content describes, checked in full.
+    """Build the experiment described by a file's content, with all checks.
 
     Raises:
         SpecError: as for `load`.
@@ -122,12 +122,12 @@ def build(config: Mapping[str, Any]) -> Experiment:
 
 
 def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made | None = None) -> Experiment:
-    """`build`, where some arms are left out; others may be `like` them.
+    """Build an experiment without some of its arms, which others may be `like`.
 
     Args:
         config: as for `build`.
-        without: names of the arms that are left out.
-        made: those that are here are not made again, and others are put here.
+        without: names of the arms to leave out.
+        made: a cache of arms.
     """
     settings = dict(config)
     if "runs" in settings:
@@ -159,7 +159,7 @@ def _build(config: Mapping[str, Any], without: Collection[str] = (), made: Made 
 
 
 def _evaluations(said: Any) -> Evaluation | dict[str, Evaluation] | None:
-    """One, several by name, or none."""
+    """Build the evaluations: one, several by name, or none."""
     if isinstance(said, Mapping) and "class_path" not in said:
         return {name: construct(Evaluation, each, f"evaluation.{name}") for name, each in said.items()}
     found: Evaluation | None = construct(Evaluation | None, said, "evaluation")
@@ -177,7 +177,7 @@ def _arms(described: Mapping[str, Any], made: Made) -> Arms:
 
 
 def _overridden(config: Mapping[str, Any], overrides: Overrides, made: Made | None = None) -> Experiment:
-    """What a file's content describes after overrides; `made` is for `_build`."""
+    """Build the experiment of a file's content after overrides; `made` as for `_build`."""
     changed = copy.deepcopy(dict(config))
     without = set()
     for key, value in overrides:
@@ -194,15 +194,15 @@ def _overridden(config: Mapping[str, Any], overrides: Overrides, made: Made | No
 
 
 def build_suite(config: Mapping[str, Any], overrides: Overrides = ()) -> Suite:
-    """The suite that the content of a file with the key `runs` describes, every run checked in full.
+    """Build the suite described by the content of a file with the key `runs`, with all checks.
 
     Args:
-        config: `runs` maps names to what differs there from the rest: values by dotted key, as in arms that are `like`
-            another; `None` leaves an arm out. `show` names the metrics of the suite's tables.
-        overrides: as for `load_any`; a run that is set to `None` is left out.
+        config: `runs` maps names of runs to their changes of the rest of the file: values by dotted key, as in arms
+            that are `like` another; `None` leaves an arm out. `show` names the metrics of the suite's tables.
+        overrides: as for `load_any`; a run set to `None` is left out.
 
     Raises:
-        SpecError: as for `load`; where a run is at fault, naming it.
+        SpecError: as for `load`; the message names the run, if it is about one.
     """
     rest = copy.deepcopy(dict(config))
     for_all, for_one, without = _shared_out(rest, overrides)
@@ -227,7 +227,7 @@ def build_suite(config: Mapping[str, Any], overrides: Overrides = ()) -> Suite:
 def _shared_out(
     config: dict[str, Any], overrides: Overrides
 ) -> tuple[list[tuple[str, Any]], dict[str, list[tuple[str, Any]]], set[str]]:
-    """Overrides of all runs, of one run each, and the runs that are left out; those of other keys are made here."""
+    """Split overrides into those of all runs, those of single runs, and omitted runs; apply the others in place."""
     for_all: list[tuple[str, Any]] = []
     for_one: dict[str, list[tuple[str, Any]]] = {}
     without: set[str] = set()
@@ -249,7 +249,7 @@ def _shared_out(
 def _run(
     name: Any, rest: Mapping[str, Any], differences: Any, for_all: Overrides, its: Overrides, made: Made
 ) -> Experiment:
-    """One run of a suite: the rest of the file, what differs here, and overrides of all runs and of this one."""
+    """Build one run of a suite: the rest of the file, its changes, and overrides of all runs and of this one."""
     if not isinstance(differences, Mapping) or not all(isinstance(key, str) for key in differences):
         raise SpecError(f"runs.{name}: got {differences!r}, expected a mapping from dotted keys to values")
     own = list(differences.items())
@@ -264,7 +264,7 @@ def _run(
 
 
 def dump(experiment: Experiment | Suite) -> str:
-    """The experiment or suite as a file, with every default written out; `load_any` makes an equal one of it."""
+    """Write an experiment or a suite as YAML, with all defaults; `load_any` reads an equal one from it."""
     content = experiment.describe() if isinstance(experiment, Suite) else experiment.describe()["init_args"]
     return yaml.safe_dump(content, sort_keys=False)
 

@@ -1,4 +1,4 @@
-"""What is too large to be meant, found out before anything of it is made."""
+"""Limits on the size of files and experiments, checked before anything large is created."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from inference_marl.described import IncompatibleError, arguments, parts
 from inference_marl.experiment import Experiment
 
 MOST_VALUES = 1_000_000
-"""Values in a file, those that it repeats by aliases counted each time."""
+"""Maximum number of values in a file, with those repeated by aliases counted each time."""
 DEEPEST = 100
-"""Lists and mappings within each other."""
+"""Maximum depth of nested lists and mappings."""
 LARGE = 2**26
-"""Bytes of a tensor of zeros that takes no memory while an arm is checked, before it is written to."""
+"""Size in bytes above which tensors of zeros are allocated lazily while an arm is checked."""
 LEAST = 8
-"""Bytes that any game holds for each environment, at the very least."""
+"""Lower bound of the bytes that any game needs for an environment."""
 
 
 def check_tree(content: Any) -> None:
-    """Refuse plain data with too many values, too many levels, or with itself inside.
+    """Check that plain data has not too many values or levels, and does not contain itself.
 
     Raises:
-        SpecError: naming the key.
+        SpecError: if it does; the message names the key.
     """
     inside: set[int] = set()
     count = 0
@@ -57,27 +57,27 @@ def check_tree(content: Any) -> None:
 
 
 def _short(key: str) -> str:
-    """The beginning of a key, which may be very long."""
+    """A key, truncated if it is very long."""
     return key if len(key) <= 100 else f"{key[:97]}..."
 
 
 @contextmanager
 def within_memory(experiment: Experiment, arm: str, replicates: int) -> Iterator[None]:
-    """Inside, where an arm is made for so many replicates, refuse it before it takes more memory than there is.
+    """Stop the creation of an arm inside the context before it uses more memory than the machine has.
 
     Raises:
-        IncompatibleError: naming the largest number that the arm or the experiment was given, which is why.
+        IncompatibleError: naming the largest number among the arguments of the arm and the experiment, as the cause.
     """
     with _Allocations(experiment.replicates / replicates, lambda needed: _check_memory(experiment, arm, needed)):
         yield
 
 
 class _Allocations(TorchFunctionMode):
-    """Inside, tells how much memory tensors take before they are made.
+    """Reports the memory that tensors will take before they are created inside the context.
 
     Args:
-        times: how many times as much it will be.
-        tell: is told the bytes so far.
+        times: factor by which to multiply it.
+        tell: called with the number of bytes so far.
     """
 
     def __init__(self, times: float, tell: Callable[[int], object]) -> None:
@@ -87,7 +87,7 @@ class _Allocations(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call `func`."""
+        """Report the memory of tensors that `func` creates, and call it."""
         given = kwargs or {}
         if func in _MADE:
             size = given.get("size", args)
@@ -105,21 +105,21 @@ _MADE = (torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.ran
 
 
 def check_sizes(experiment: Experiment) -> None:
-    """Refuse more replicates and environments than memory has room for, whoever plays (`IncompatibleError`)."""
+    """Raise `IncompatibleError` if replicates and environments need more memory than there is, with any arm."""
     for arm in experiment.arms:
         _check_memory(experiment, arm, experiment.replicates * experiment.environments * LEAST)
 
 
 def _check_memory(experiment: Experiment, arm: str, needed: int) -> None:
-    """Refuse an arm that needs more memory than this machine has.
+    """Check that this machine has enough memory for an arm.
 
     Args:
-        experiment: has the arm.
-        arm: its name.
-        needed: bytes.
+        experiment: the experiment with the arm.
+        arm: name of the arm.
+        needed: number of bytes.
 
     Raises:
-        IncompatibleError: naming the largest number that the arm or the experiment was given, which is why.
+        IncompatibleError: naming the largest number among the arguments of the arm and the experiment, as the cause.
     """
     if needed <= (there := memory()):
         return
@@ -130,7 +130,7 @@ def _check_memory(experiment: Experiment, arm: str, needed: int) -> None:
 
 
 def largest(experiment: Experiment, arm: str) -> tuple[str, int]:
-    """The largest integer that decides how much an arm holds, and its key."""
+    """The largest integer that affects the size of an arm, and its key."""
     sizes = {name: getattr(experiment, name) for name in ("replicates", "environments")}
     return max([*sizes.items(), *_integers(experiment.arms[arm], f"arms.{arm}")], key=lambda pair: pair[1])
 
@@ -143,7 +143,7 @@ def _integers(value: Any, key: str) -> Iterator[tuple[str, int]]:
 
 
 def memory() -> int:
-    """Bytes of memory of this machine; without bound where that cannot be known."""
+    """Memory of this machine in bytes; a huge number if it is not known."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -151,5 +151,5 @@ def memory() -> int:
 
 
 def _size(number: int) -> str:
-    """Bytes in words."""
+    """A number of bytes in words."""
     return f"{number / 2**30:,.1f} GiB"

@@ -1,6 +1,6 @@
-"""Import paths of classes that have moved: what older experiment files and run folders say, and where it is now.
+"""Former import paths of classes, for older experiment files and run folders.
 
-Files written since name classes by where they are exported, so a row is needed only where a public path changed.
+Newer files name classes by where they are exported, so an entry is needed only if a public path has changed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ MOVED: Mapping[str, str] = MappingProxyType(
         "inference_marl.guides.autoregressive": "inference_marl.guides",
     }
 )
-"""Modules before, and where what they defined is now."""
+"""Former modules, and the present modules of their classes."""
 
 
 def present(path: str) -> str:
-    """The present import path of a class that a file names, which is `path` itself if nothing moved."""
+    """The present import path of a class that a file names; `path` itself if it has not moved."""
     module, dot, name = path.rpartition(".")
     return f"{MOVED.get(module, module)}{dot}{name}"
 
 
 def up_to_date(content: Any) -> Any:
-    """A copy of a file's content in which every class of this package is named by its present public path.
+    """A copy of a file's content with present public paths for all classes of this package.
 
-    And has all its present arguments: those that it did not have when the file was written at their defaults.
+    Arguments that a class did not have when the file was written are added with their defaults.
     """
     if isinstance(content, list):
         return [up_to_date(item) for item in content]
@@ -50,7 +50,7 @@ def up_to_date(content: Any) -> Any:
         module, _, name = present(path).rpartition(".")
         try:
             cls = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):  # of another version
+        except (ImportError, AttributeError):  # a class of another version
             return changed
         parameters = inspect.signature(cls).parameters.values()
         defaults = {each.name: plain(each.default) for each in parameters if each.default is not each.empty}

@@ -1,4 +1,4 @@
-"""Values put in the place of others by dotted key: on the command line, and in arms that are `like` another."""
+"""Overrides by dotted key: on the command line, and in arms that are `like` another."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from inference_marl.config.build import SpecError, default_of
 from inference_marl.experiment import Experiment
 
 LONGEST = 50
-"""Arms of which each is like the next one."""
+"""Maximum length of a chain of arms, each `like` the next."""
 
 
 def as_pairs(overrides: Any) -> list[tuple[str, Any]]:
-    """Overrides as `(dotted key, value)` pairs, from those or a mapping.
+    """Overrides as `(dotted key, value)` pairs, from pairs or a mapping.
 
     Raises:
-        SpecError: for anything else.
+        SpecError: if they are neither.
     """
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else list(overrides)
     for pair in pairs:
@@ -30,18 +30,18 @@ def as_pairs(overrides: Any) -> list[tuple[str, Any]]:
 def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     """Set one key of a file's content, in place.
 
-    `init_args` may be left out of the path (`arms.a.guide.policy` reaches into `init_args` of `arms.a` and of its
-    guide), and list items are numbers. What a path leads through and the file leaves out is the class's default.
+    `init_args` may be omitted from the path (`arms.a.guide.policy` means `init_args` of `arms.a` and of its guide), and
+    list items are numbers. Parts of the path that the file omits have the defaults of their class.
 
     Raises:
-        SpecError: if the path leads through something that has no keys.
+        SpecError: if the path leads through a value without keys.
     """
     *path, last = dotted.split(".")
     node: Any = config
     for depth, key in enumerate(path):
         node = _inside(node, path[:depth], key, dotted)
         if isinstance(node, dict) and ("like" in node or (depth == 3 and path[0] == "factors")):
-            # What it differs from is not known yet: kept as one more difference, applied after the others.
+            # The base arm is not known yet, so this is kept as one more difference, applied after the others.
             last = ".".join([*path[depth:], last])
             node.pop(last, None)
             node[last] = copy.deepcopy(value)
@@ -50,7 +50,7 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
         if isinstance(node, list):
             index = int(key)
         elif key not in node:
-            # An override reaches into what is there by default, unless it puts another class in its place.
+            # An override applies to the default object, unless it replaces its class.
             default = None if last == "class_path" and depth == len(path) - 1 else _default(config, path[: depth + 1])
             node[key] = {} if default is None else default
         if isinstance(node[index], str):
@@ -61,13 +61,13 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _default(config: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What stands at a path that a file leaves out, as plain data; `None` if that is nothing, or not known."""
+    """The default at a path that a file omits, as plain data; `None` if there is none, or it is not known."""
     first, *rest = path
     return default_of(get_type_hints(Experiment.__init__)[first], config[first], rest) if first in config else None
 
 
 def _inside(node: Any, walked: Sequence[str], key: str, dotted: str) -> Any:
-    """Where `key` of `node` is kept: `node` itself, or its `init_args`."""
+    """The container of `key` in `node`: `node` itself, or its `init_args`."""
     where = ".".join(walked)
     if isinstance(node, dict) and "class_path" in node and key not in ("class_path", "init_args"):
         if node.get("init_args") is None:
@@ -81,16 +81,16 @@ def _inside(node: Any, walked: Sequence[str], key: str, dotted: str) -> Any:
 
 
 def blamed(where: str, keys: Iterable[str]) -> str | None:
-    """Which of some overrides the key of an error message is about: the one leading farthest, `None` if none does."""
+    """The override that an error message is about: the longest key that is a prefix of `where`; `None` if none is."""
     about = [key for key in keys if re.match(rf"{re.escape(key)}([.\[]|$)", where) or key.startswith(f"{where}.")]
     return max(about, key=len, default=None)
 
 
 def resolve_likes(arms: Any) -> dict[str, Any]:
-    """What a file says of its arms, with every arm that is `like` another written out.
+    """The arms in a file's content, with every arm that is `like` another written out.
 
     Raises:
-        SpecError: if there are no arms, one cannot be called so, or one starts from itself or from none that is there.
+        SpecError: if there are no arms, a name is invalid, or an arm is based on itself or on an unknown arm.
     """
     if not isinstance(arms, Mapping) or not arms:
         raise SpecError(f"arms: got {arms!r}, expected a mapping from names to learners")
@@ -104,7 +104,7 @@ def resolve_likes(arms: Any) -> dict[str, Any]:
 
 
 def _chain(name: str, arms: Mapping[str, Any]) -> list[str]:
-    """An arm, the one that it is like, the one that this is like, and so on."""
+    """The chain of an arm, the arm that it is `like`, and so on."""
     chain = [name]
     while isinstance(arm := arms[chain[-1]], Mapping) and "like" in arm:
         key, base = f"arms.{chain[-1]}.like", arm["like"]
@@ -121,7 +121,7 @@ def _chain(name: str, arms: Mapping[str, Any]) -> list[str]:
 
 
 def _differing(name: str, arm: Any, resolved: Mapping[str, Any]) -> Any:
-    """An arm written out, given the one that it is like."""
+    """An arm written out, given the resolved arm that it is `like`."""
     if not (isinstance(arm, Mapping) and "like" in arm):
         return arm
     merged = {"arms": {name: copy.deepcopy(resolved[arm["like"]])}}

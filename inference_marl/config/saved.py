@@ -1,4 +1,4 @@
-"""Whether checkpoints hold what an actor of somebody else's has learned."""
+"""Checks that checkpoints contain the whole state of users' own actors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OF_TORCH = frozenset(vars(nn.Module()))
 
 
 def unsaved(actor: Actor) -> dict[str, Any]:
-    """Numbers and tensors in an actor's attributes that its `state_dict` does not hold, by dotted path.
+    """Numbers and tensors in an actor's attributes that its `state_dict` does not contain, by dotted path.
 
-    Only of classes outside this package, whose own are driven by its tests.
+    Only classes outside this package are examined, since its own are covered by tests.
 
     Raises:
-        IncompatibleError: if there is an optimiser of torch's, which no checkpoint would hold.
+        IncompatibleError: if there is one of torch's optimisers, whose state no checkpoint would contain.
     """
     found: dict[str, Any] = {}
     for path, module in actor.named_modules():
@@ -42,14 +42,14 @@ def unsaved(actor: Actor) -> dict[str, Any]:
 
 
 def check_saved(actors: Sequence[Actor], before: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse actors in which something has changed that no checkpoint holds.
+    """Check that no attribute has changed that checkpoints do not contain.
 
     Args:
-        actors: bound.
-        before: what was `unsaved` of each before they played and learned.
+        actors: the bound actors.
+        before: the result of `unsaved` for each, before they played and learned.
 
     Raises:
-        IncompatibleError: naming the attribute.
+        IncompatibleError: if one has; the message names the attribute.
     """
     for actor, known in zip(actors, before, strict=True):
         for where, value in unsaved(actor).items():

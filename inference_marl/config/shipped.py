@@ -1,4 +1,4 @@
-"""Experiment files that come with the package, wherever it is installed, by name."""
+"""The experiment files that are shipped with the package, by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path_of(name: str) -> Path:
     """The file of a shipped experiment.
 
     Raises:
-        SpecError: if there is none of that name, with the nearest ones.
+        SpecError: if there is none of that name; the message suggests similar names.
     """
     if name not in names():
         raise SpecError(f"{name}: got an unknown experiment, expected {_expected(_nearest(name, names()))}")
@@ -29,13 +29,13 @@ def path_of(name: str) -> Path:
 
 
 def located(spec: str | Path) -> Path:
-    """Where an experiment file is: a path as it is, unless it is the name of a shipped experiment.
+    """The path of an experiment file, given its path or the name of a shipped experiment.
 
-    A name has neither a suffix nor a folder before it, and a file that is called just so comes first.
+    A name has no suffix and no folder. A file of that name takes precedence.
 
     Raises:
-        SpecError: for a name that is neither a file nor a shipped experiment, with the nearest ones and files that are
-            here.
+        SpecError: if a name is neither a file nor a shipped experiment; the message suggests similar names, including
+            files in the working directory.
     """
     path = Path(spec)
     if path.is_file() or path.suffix or len(path.parts) != 1:
@@ -47,7 +47,7 @@ def located(spec: str | Path) -> Path:
 
 
 def meant_by(spec: str) -> list[str]:
-    """What may have been meant by a name: files that are here and shipped experiments, the likeliest first."""
+    """Names similar to `spec`, of files in the working directory and shipped experiments, the most similar first."""
     here = {path.stem: str(path) for path in sorted(Path().glob("*.y*ml")) if path.suffix in (".yaml", ".yml")}
     return [here.get(name, name) for name in _nearest(spec, [*names(), *here])]
 
@@ -58,30 +58,30 @@ def _nearest(name: str, known: Sequence[str]) -> list[str]:
 
 
 def _expected(near: Sequence[str]) -> str:
-    """What would have been right: a shipped experiment, and what else may have been meant."""
+    """The expected value, for an error message: a shipped experiment, with suggestions if there are any."""
     if near:
         return f"the name of a shipped one (did you mean {' or '.join(near)}?)"
     return f"the name of a shipped one: {', '.join(names())}"
 
 
 def is_shipped(path: Path) -> bool:
-    """Whether a file is one of these."""
+    """Whether a file is that of a shipped experiment."""
     return path.parent == FOLDER
 
 
 def summary(name: str) -> str:
-    """What an experiment is, in a line: the first sentence of its file's leading comment, up to a colon."""
+    """A one-line summary of an experiment: the first sentence of its file's leading comment, up to a colon."""
     return re.split(r":\s|\.(?:\s+(?=[A-Z])|$)", _comment(name), maxsplit=1)[0]
 
 
 def command(name: str) -> str:
-    """The command that a file is made for, as its leading comment says: `run` unless it names another."""
+    """The command that a file is meant for, from its leading comment: `run` unless it names another."""
     found = re.search(r"inference-marl (run|ablate|tournament)\b", _comment(name))
     return found[1] if found else "run"
 
 
 def _comment(name: str) -> str:
-    """The comment with which the file of a shipped experiment begins, in one line."""
+    """The leading comment of a shipped experiment's file, in one line."""
     lines = path_of(name).read_text(encoding="utf-8").splitlines()
     until = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.removeprefix("#").strip() for line in lines[:until])

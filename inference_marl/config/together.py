@@ -1,4 +1,4 @@
-"""Arms that differ in numbers only, and the experiment in which one learner plays them all."""
+"""Groups of arms that differ in numbers only, and the experiments in which each group is played as one arm."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Together:
     """Arms that are played as one.
 
     Attributes:
-        arms: their names, in the order of their replicates: of `n` arms, the `i`-th has the `i`-th `n`-th of them.
-        experiment: where an arm called as the first of them plays them all; of a single one, that which it is from.
+        arms: their names; the replicates of the experiment are divided among them equally, in this order.
+        experiment: an experiment with one arm, named after the first of them, that stands for all; for a single arm the
+            original experiment.
     """
 
     arms: tuple[str, ...]
@@ -30,9 +31,9 @@ def together(experiment: Experiment) -> list[Together]:
     """The arms of an experiment in groups, in order of first appearance.
 
     Arms of an ablation form one group if they differ only in numbers or schedules that their classes list in
-    `by_replicate`: they are one arm with as many times the replicates, in which these numbers are `ByReplicate`. Alone
-    are arms of other experiments, those in which something differs by replicate already or has to be `alone`, and those
-    of which there would be as many replicates as there are `draws` or `particles`: the two could not be told apart.
+    `by_replicate`: they become one arm with a multiple of the replicates, in which these numbers are `ByReplicate`.
+    Arms remain single in other experiments, if something differs by replicate already or has to be `alone`, or if there
+    would be as many replicates as `draws` or `particles`, since the two dimensions could not be distinguished.
     """
     groups: list[tuple[Any, list[str]]] = []
     played = [experiment.game, experiment.evaluation]
@@ -54,7 +55,7 @@ def together(experiment: Experiment) -> list[Together]:
 
 
 def _alone(value: Any) -> bool:
-    """Whether there is a part that has to be alone."""
+    """Whether a part of a description has to be played `alone`."""
     return any(part.alone for _, part in parts(value))
 
 
@@ -67,7 +68,7 @@ def _played_as_one(experiment: Experiment, names: Sequence[str]) -> Experiment:
 
 
 def _particles(value: Any) -> Iterator[Any]:
-    """Every value called `particles` in plain data."""
+    """Iterate over all values named `particles` in plain data."""
     if isinstance(value, dict):
         yield from (value[key] for key in value if key == "particles")
         yield from _particles(list(value.values()))
@@ -77,7 +78,7 @@ def _particles(value: Any) -> Iterator[Any]:
 
 
 def _without_numbers(value: Any, may_differ: bool = False) -> Any:
-    """A description as plain data, with a mark in the place of every number and schedule that may differ."""
+    """A description as plain data, with a placeholder for every number and schedule that may differ."""
     if may_differ and _is_number(value):
         return Real
     if isinstance(value, Described):
@@ -97,7 +98,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _merged(values: Sequence[Any], may_differ: bool = False) -> Any:
-    """What several descriptions, alike but for numbers, say as one, as plain data."""
+    """Merge several descriptions that differ in numbers only into one, as plain data."""
     first, *others = values
     if all(plain(other) == plain(first) for other in others):
         return plain(first)

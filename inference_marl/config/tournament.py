@@ -1,7 +1,7 @@
 """Tournaments: every learner against every learner.
 
-A tournament is an experiment whose arms are pairs: the `row`'s learner sits in seat 0, the `column`'s in seat 1. Where
-the game is symmetric one seating of each pair is played, and the other one is read from the second seat.
+A tournament is an experiment whose arms are pairs: the learner of the `row` plays in seat 0, that of the `column` in
+seat 1. In symmetric games only one seating of each pair is played, and the other is read from seat 1.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ def tournament(experiment: Suite) -> Suite: ...
 @overload
 def tournament(experiment: Experiment | Suite) -> Experiment | Suite: ...
 def tournament(experiment: Experiment | Suite) -> Experiment | Suite:
-    """An experiment with, in the place of its arms, every learner against every learner, itself included.
+    """An experiment whose arms are replaced by pairs: every learner against every learner, itself included.
 
     Args:
-        experiment: of a suite every experiment is treated so.
+        experiment: an experiment, or a suite, in which every experiment is converted.
 
     Returns:
-        A new experiment, with an arm for each pair: the `row`'s learner in seat 0, the `column`'s in seat 1, as its
-        `levels` say. Where the game is symmetric, one seating of each pair will do.
+        A new experiment, with an arm for each pair: the learner of the `row` in seat 0, that of the `column` in seat 1,
+        according to its `levels`. In symmetric games there is one seating of each pair.
 
     Raises:
-        ValueError: if a game is not one of two agents, or an arm is a list of learners; of a suite, naming the run.
+        ValueError: if a game does not have two agents, or an arm is a list of learners; for a suite, the message names
+            the run.
     """
     if isinstance(experiment, Experiment):
         return _paired(experiment)

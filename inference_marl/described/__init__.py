@@ -1,4 +1,4 @@
-"""How a class is written as data, ranges of numbers, and errors that locate what does not fit."""
+"""Descriptions of objects as data, ranges of numbers, and errors that locate invalid arguments."""
 
 from inference_marl.described.description import (
     Described,

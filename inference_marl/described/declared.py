@@ -1,4 +1,4 @@
-"""What constructors declare of their arguments, and whether values are that: their class, their range, their words."""
+"""Checks of constructor arguments against their declarations: classes, ranges of numbers, and allowed words."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from inference_marl.described.ranges import In, Varying, expect
 
 NUMBERS: Mapping[type, type] = {float: Real, int: Integral}
-"""The classes of which a number may be that is declared as one of Python's own."""
+"""The classes accepted for numbers that are declared as `float` or `int`."""
 
 
 def checked(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor, where they are as declared; torch's own words, `torch.float32`, as plain ones.
+    """Check the arguments of a constructor against their declarations; convert values such as `torch.float32` to words.
 
     Raises:
-        TypeError: if a subclass hides a field and is not decorated, so that its value would be ignored.
-        ValueError: if an argument is of another class, out of its range, or none of the words that its type allows.
+        TypeError: if a subclass overrides a field and is not decorated, so that its value would be ignored.
+        ValueError: if an argument has another class, is out of range, or is none of the allowed words.
     """
     _check_fields(cls, given)
     found = dict(given)
@@ -33,15 +33,15 @@ def checked(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ranges_of(cls: type) -> dict[str, In]:
-    """The range of every argument that is declared as a number, alone or beside others, by name."""
+    """The range of every argument that is declared as a number, or as a union with one, by name."""
     return {name: allowed for name, hint in _hints(cls).items() if (allowed := _range(hint))}
 
 
 @cache
 def _hints(cls: type) -> Mapping[str, Any]:
-    """What the constructors of a class and of its bases declare as numbers, containers of some, or words, by name.
+    """Declared types of arguments of a class and its bases that are numbers, containers of numbers, or words, by name.
 
-    Types whose names are there for type checkers only are left out.
+    Types whose names are defined for type checkers only are left out.
     """
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
@@ -57,13 +57,13 @@ def _hints(cls: type) -> Mapping[str, Any]:
 
 
 def _range(hint: Any) -> In | None:
-    """The range of what is declared as a number, alone or beside others; `None` if nothing is."""
+    """The range of a type that is a number, or a union with one; `None` for other types."""
     default = {int: In("an integer"), float: In("a finite number")}
     return next((allowed or default[kind] for kind, allowed in _members(hint) if kind in default), None)
 
 
 def _members(hint: Any, allowed: In | None = None) -> Iterator[tuple[Any, In | None]]:
-    """The members of a union, or the one type, each with the range that is declared for it, if any."""
+    """The members of a union, or the type itself, each with its declared range, if any."""
     if get_origin(hint) is Annotated:
         kind, *stated = get_args(hint)
         ranges = [each for each in stated if isinstance(each, In)]
@@ -76,12 +76,12 @@ def _members(hint: Any, allowed: In | None = None) -> Iterator[tuple[Any, In | N
 
 
 def _has_numbers(hint: Any) -> bool:
-    """Whether a declared type is a number, or a container of some."""
+    """Whether a declared type is a number, or a container of numbers."""
     return any(kind in (int, float) or any(map(_has_numbers, _elements(kind))) for kind, _ in _members(hint))
 
 
 def _elements(kind: Any) -> tuple[Any, ...]:
-    """The types of what a container holds, keys included; none for other types."""
+    """The types of a container's elements, including keys; empty for other types."""
     origin = get_origin(kind)
     return get_args(kind) if isinstance(origin, type) and issubclass(origin, Sequence | Mapping) else ()
 
@@ -96,7 +96,7 @@ def _check_fields(cls: type, given: Mapping[str, Any]) -> None:
 
 @cache
 def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
-    """The classes of which a field's value may be, by name; without containers, which their class checks, and words.
+    """The accepted classes of every field, by name; without words and containers, which their class checks.
 
     Raises:
         TypeError: see `checked`.
@@ -110,14 +110,14 @@ def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
 
 
 def _check_numbers(name: str, hint: Any, value: Any) -> None:
-    """Check a value, and what it contains, against a declared type, as far as that is about numbers.
+    """Check the numbers in a value, and in what it contains, against a declared type.
 
     Raises:
-        ValueError: `name: got value, expected ...`, where the name ends in the item's number or key.
+        ValueError: `name: got value, expected ...`, where the name ends in the item's index or key.
     """
     kinds = [kind for kind, _ in _members(hint)]
     if not _has_numbers(hint) or (value is None and NoneType in kinds):
-        return  # the former of what a mapping or a tuple holds beside numbers
+        return  # items of a mapping or a tuple that are not numbers
     allowed = _range(hint)
     others = [kind for kind in kinds if isinstance(kind, type) and kind not in (int, float)]
     declared = next((kind for kind in others if isinstance(value, kind)), None)
@@ -142,7 +142,7 @@ def _check_numbers(name: str, hint: Any, value: Any) -> None:
 
 
 def _held(name: str, kind: Any, value: Any) -> list[tuple[str, Any, Any]] | None:
-    """Name, declared type and value of all that a list or mapping holds; `None` unless it is of the declared kind."""
+    """Name, declared type and value of all items of a list or mapping; `None` unless it has the declared kind."""
     inner, origin = _elements(kind), get_origin(kind)
     if inner and issubclass(origin, Mapping) and isinstance(value, Mapping):
         keys = [(name, inner[0], key) for key in value]
@@ -155,7 +155,7 @@ def _held(name: str, kind: Any, value: Any) -> list[tuple[str, Any, Any]] | None
 
 
 def _word(name: str, hint: Any, value: Any) -> Any:
-    """A value that is declared as one of several words; of torch's own, such as `torch.float32`, their word.
+    """Check a value that is declared as one of several words, and convert values such as `torch.float32` to words.
 
     Raises:
         ValueError: if it is none of them.

@@ -27,7 +27,7 @@ def hyperparameters(cls: type[Made]) -> type[Made]:
     """
     made = dataclass(kw_only=True, eq=False, repr=False)(cls)
     init: Any = vars(made)["__init__"]
-    # Names are resolved in the module of their class, so a subclass elsewhere need not import them.
+    # Names are resolved in the module of their class, so subclasses elsewhere need not import them.
     init.__annotations__ = hints = get_type_hints(init, include_extras=True)
     for each in fields(made):  # type: ignore[arg-type]
         each.type = hints.get(each.name, each.type)
@@ -38,10 +38,10 @@ def hyperparameters(cls: type[Made]) -> type[Made]:
 
 
 def _check_alike(cls: type[Described], given: Mapping[str, Any]) -> None:
-    """Refuse what differs by replicate, itself or in a container, where the class expects the same for all.
+    """Check that only arguments in `by_replicate` differ by replicate, themselves or in a container.
 
     Raises:
-        ValueError: naming the argument, and those that may differ.
+        ValueError: if another one does; the message names it, and those that may differ.
     """
     for name in given.keys() - cls.by_replicate:
         value = given[name]
@@ -55,7 +55,7 @@ def _check_alike(cls: type[Described], given: Mapping[str, Any]) -> None:
 
 
 def watch(value: Any) -> None:
-    """Tell everything that varies, in a description or in containers of some, which range it is to stay in."""
+    """Bind all varying values, in a description or in containers of descriptions, to the range of their argument."""
     for key, part in parts(value):
         for name, allowed in ranges_of(type(part)).items():
             if isinstance(number := arguments(part).get(name), Varying):
@@ -63,19 +63,19 @@ def watch(value: Any) -> None:
 
 
 class PerReplicate:
-    """Mixin of descriptions of a number that differs by replicate; `Described.by_replicate` says who takes one.
+    """Mixin for descriptions of a number that differs by replicate, for arguments in `Described.by_replicate`.
 
     Attributes:
-        groups: into how many groups of equal size, in order, it splits the replicates.
+        groups: number of groups, of equal size and in order, into which it splits the replicates.
     """
 
     groups: int
 
     def split(self, replicates: int, dtype: Any, device: Any) -> None:
-        """Prepare for that many replicates, and numbers of that type on that device; part of binding its owner.
+        """Prepare values for this number of replicates, dtype and device; called when its owner is bound.
 
         Raises:
-            IncompatibleError: if replicates cannot be split so.
+            IncompatibleError: if the number of replicates is not a multiple of `groups`.
         """
         raise NotImplementedError(f"{type(self).__name__}.split is not defined")
 
@@ -84,17 +84,17 @@ class Described:
     """Remembers its constructor arguments, so that experiments built in Python can be written as data.
 
     `describe` returns `{"class_path": ..., "init_args": {...}}`, the format of experiment files. Only subclasses of
-    this class are ever instantiated from one.
+    this class are ever instantiated from files.
 
     Attributes:
-        by_replicate: the arguments, all of them numbers, that may differ by replicate: once bound, the class copes with
-            one per replicate, `replicates x 1`. Subclasses inherit it; one that does not cope restates it.
-        alone: whether arms with it are played one by one, also if they differ in numbers only: for what depends on how
-            many replicates there are.
+        by_replicate: names of the numeric arguments that may differ by replicate: once bound, the class supports one
+            value per replicate, `replicates x 1`. Subclasses inherit it; those without that support override it.
+        alone: whether arms that contain it are never played as one with others, because its behaviour depends on the
+            number of replicates.
 
     Raises:
-        ValueError: from any constructor, if an argument is out of the range that is documented for it, none of the
-            words that its type allows, or differs by replicate where it may not; the message begins with its name.
+        ValueError: from any constructor, if an argument is out of its documented range, is none of the allowed words,
+            or differs by replicate where it may not; the message begins with its name.
     """
 
     by_replicate: ClassVar[frozenset[str]] = frozenset()
@@ -105,7 +105,7 @@ class Described:
         made = super().__new__(cls)
         try:
             bound = _signature(cls.__init__).bind(made, *args, **kwargs)
-        except TypeError:  # copies are made without arguments; a wrong call is reported by __init__ itself
+        except TypeError:  # copies are made without arguments; __init__ itself reports a wrong call
             return made
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
@@ -126,13 +126,13 @@ class Described:
 
 
 def arguments(described: Described) -> Mapping[str, Any]:
-    """What the constructor was given, defaults included, by name."""
+    """The arguments of the constructor by name, including defaults."""
     given: Mapping[str, Any] = vars(described)["_given"]
     return given
 
 
 def brief(value: Any) -> str:
-    """A description in one line, for labels: its class, with the arguments that are not the default ones."""
+    """A one-line description for labels: the class, with arguments that differ from the defaults."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(brief, value))}]"
     if not isinstance(value, Described):
@@ -147,14 +147,14 @@ def brief(value: Any) -> str:
 
 
 def settle(described: Described, **values: Any) -> None:
-    """Set arguments that were left open to what follows from the others, also in what `describe` returns."""
+    """Set arguments that were left open to values derived from the others, including in the result of `describe`."""
     for name, value in values.items():
         setattr(described, name, value)
         vars(described)["_given"][name] = value
 
 
 def parts(value: Any, key: str = "") -> Iterator[tuple[str, Described]]:
-    """Every description in a value, itself included, or in containers of them, by dotted key."""
+    """Iterate over all descriptions in a value, including itself, or in containers of them, with dotted keys."""
     if isinstance(value, Described):
         yield key, value
     if isinstance(value, list | tuple):
@@ -166,7 +166,7 @@ def parts(value: Any, key: str = "") -> Iterator[tuple[str, Described]]:
 
 
 def differing(value: Any) -> Iterator[tuple[str, PerReplicate]]:
-    """What differs by replicate in a description, or in containers of them, by dotted key."""
+    """Iterate over all values that differ by replicate in a description or a container, with dotted keys."""
     return ((key, part) for key, part in parts(value) if isinstance(part, PerReplicate))
 
 
@@ -188,4 +188,4 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    return value.tolist() if hasattr(value, "tolist") else value  # numpy and torch
+    return value.tolist() if hasattr(value, "tolist") else value  # NumPy arrays and tensors

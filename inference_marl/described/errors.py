@@ -1,4 +1,4 @@
-"""Errors that locate what does not fit."""
+"""Errors that locate invalid arguments and parts that do not fit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges of numbers: `expect` checks one, `In` states one in an annotation."""
+"""Ranges of numbers: `expect` checks one, `In` declares one in an annotation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 
 class Range(NamedTuple):
-    """Which numbers something may be: of what kind, between which ends, and whether of any size that these allow."""
+    """A range of numbers: their type, a predicate, and whether they may be arbitrarily large or small."""
 
     kind: type
     fits: Callable[[Any], bool]
@@ -32,21 +32,21 @@ RANGES: Mapping[str, Range] = {
     "an integer of at least 2": Range(Integral, lambda number: number >= 2),
     "an integer that is not negative and below 2**64": Range(Integral, lambda number: 0 <= number < 2**64, True),
 }
-"""What `expect` and `In` know, in the words of messages. NaN is in no range, and infinity in those that say so."""
+"""The ranges that `expect` and `In` accept, by their wording in messages. NaN is in none; infinity if it is named."""
 
 
 LARGEST = 1e30
-"""The largest size of a number that `expect` knows, and the inverse of the smallest that must be positive."""
+"""Maximum absolute value of a number, and inverse of the minimum of a positive number."""
 MOST = 10**12
-"""The largest integer that `expect` knows: what is counted up to more than that never ends."""
+"""Maximum absolute value of an integer, which no loop reaches in practice."""
 
 
 def expect(what: str, also: str = "", /, **numbers: Any) -> None:
-    """Check the range of numbers; the arguments of a description are checked by their annotations, see `In`.
+    """Check the range of numbers. Arguments of descriptions are checked by their annotations instead, see `In`.
 
     Args:
         what: a key of `RANGES`.
-        also: what the message adds, such as a hint. If it says `or null`, `None` is accepted.
+        also: an addition to the message, such as a hint. If it contains `or null`, `None` is accepted.
         numbers: arguments by name.
 
     Raises:
@@ -64,7 +64,7 @@ def expect(what: str, also: str = "", /, **numbers: Any) -> None:
 
 
 def _check_size(name: str, number: Any, expected: str) -> None:
-    """Refuse integers that nobody counts to, and numbers that single precision cannot work with (`ValueError`)."""
+    """Raise `ValueError` for integers above `MOST`, and numbers that are too large or small for single precision."""
     if isinstance(number, Integral):
         if abs(int(number)) > MOST:
             raise ValueError(f"{name}: got {_digits(number)}, expected {expected}, of at most {MOST:,}")
@@ -81,16 +81,16 @@ def _digits(number: Any) -> str:
 
 @dataclass(frozen=True)
 class In:
-    """In an annotation, the range of the numbers in it: `rate: Annotated[float, In("a number in (0, 1]")] = 0.1`.
+    """Declares the range of the numbers in an annotation: `rate: Annotated[float, In("a number in (0, 1]")] = 0.1`.
 
-    `Described` checks every argument that is annotated as a number, or as a container of some, when one is made: an
-    `int` is `In("an integer")` and a `float` `In("a finite number")` unless something else is said. The aliases below
-    say what is needed most. `rate: Rate | Schedule` is about every value that a schedule takes. An argument keeps the
-    range that a base declares under the same name, unless it has one of its own.
+    `Described` checks every argument that is annotated as a number, or as a container of numbers, on construction. By
+    default an `int` is `In("an integer")` and a `float` is `In("a finite number")`. The aliases below are the most
+    common ranges. In `rate: Rate | Schedule` the range applies to every value of the schedule. An argument inherits the
+    range that a base declares under the same name, unless it has its own.
 
     Args:
         what: a key of `RANGES`.
-        also: what the message adds, such as a hint; if `None` may be given, `, or null` by default.
+        also: an addition to the message, such as a hint; `, or null` by default if `None` is allowed.
     """
 
     what: str
@@ -105,28 +105,28 @@ Positive = Annotated[float, In("a positive number")]
 NotNegative = Annotated[float, In("a number that is not negative")]
 Probability = Annotated[float, In("a number in [0, 1]")]
 BelowOne = Annotated[float, In("a number in [0, 1)")]
-"""Not negative: discounts and the like."""
+"""A number in [0, 1), such as a discount factor."""
 Rate = Annotated[float, In("a number in (0, 1]")]
 Count = Annotated[int, In("a positive integer")]
 Whole = Annotated[int, In("an integer that is not negative")]
 Several = Annotated[int, In("an integer of at least 2")]
 Horizon = Annotated[int | None, In("a positive integer", ", or null for a game without end")]
 Discount = Annotated[float | None, In("a number in [0, 1)", ", or null for none")]
-"""A game's."""
+"""The discount factor of a game."""
 Clip = Annotated[float | None, In("a positive number", ", or null for none")]
-"""A largest norm."""
+"""A maximum norm of gradients."""
 
 
 class Varying:
-    """Mixin of descriptions that stand for a number which changes or differs, such as a schedule."""
+    """Mixin for descriptions of a number that varies, such as a schedule."""
 
     def check(self, name: str, allowed: In, declared: type) -> None:
-        """Refuse values out of range, as far as they are known.
+        """Check that values are in range, as far as they are known.
 
         Args:
-            name: the argument that it is given for.
+            name: name of the argument that has this value.
             allowed: the range of its values.
-            declared: the class that the argument may be of.
+            declared: the declared class of the argument.
 
         Raises:
             ValueError: `name: got value, expected ...`.
@@ -134,14 +134,14 @@ class Varying:
         raise NotImplementedError(f"{type(self).__name__}.check is not defined")
 
     def watch(self, name: str, allowed: In) -> None:
-        """From now on, refuse values that are known only once they are taken; part of binding its owner."""
+        """Check later values, which are not known yet, when they are computed; called when its owner is bound."""
 
 
 def interval(name: str, ends: float | Sequence[float], *, strictly: bool = True) -> tuple[float, float]:
-    """The ends of `[low, high]`, or twice the number if `ends` is one.
+    """The ends of an interval `[low, high]`; a single number is both ends.
 
     Raises:
-        ValueError: unless they are finite and in order, `strictly` or not.
+        ValueError: unless they are finite and in order, strictly if `strictly`.
     """
     pair: tuple[Any, ...] = tuple(ends) if isinstance(ends, Sequence) else (ends, ends)
     finite = len(pair) == 2 and all(isinstance(end, Real) and math.isfinite(end) for end in pair)

@@ -1,4 +1,4 @@
-"""Play: any actors in any simulator."""
+"""Play of any actors in any simulator, learning and evaluation."""
 
 from inference_marl.play.collector import Collector
 from inference_marl.play.evaluation import Evaluation

@@ -1,4 +1,4 @@
-"""Play apart from learning, to see what has been learned."""
+"""Evaluation of learned policies, apart from training."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ from inference_marl.types import Actor, ForeignGame, Game, Learner, Metric, Traj
 
 @hyperparameters
 class Evaluation(Described):
-    """Fresh environments in which learners are watched now and then; nothing of it reaches their training.
+    """Evaluates the current policies in fresh environments, without any effect on training.
 
-    It has random numbers of its own, the same every time, so that two evaluations differ by what was learned. What is
-    measured is the reward, the return of the first episode if it is longer than a step and ends everywhere, and the
-    game's `episode_metrics` of episodes that are played to their end; a subclass that measures something else declares
-    it in `metrics` and defines `measure`.
+    It has a random stream of its own, the same every time, so that two evaluations differ only in what was learned. It
+    measures the reward, the return of the first episode if that is longer than a step and ends everywhere, and the
+    game's `episode_metrics` of completed episodes; a subclass that measures something else declares it in `metrics` and
+    defines `measure`.
 
     Args:
         every: environment steps of training between two evaluations.
-        steps: joint actions per environment, from the beginning of an episode; if `None` as many as the game's horizon.
-        environments: copies of the game for each replicate.
-        explore: whether everybody acts as during learning; else learners act greedily, and scripts play what they play.
+        steps: joint actions per environment, from the start of an episode; the game's horizon if `None`.
+        environments: copies of the game per replicate.
+        explore: whether all actors act as in training; otherwise learners act greedily, and scripts as always.
         seed: random seed.
-        game: where they play, if not in the game that they learn in; one with the same spaces.
-        seats: guests that do not learn, by seat, in the place of who learns there; `Stranger` for that one's like.
+        game: the game to evaluate in, if not that of training; it must have the same spaces.
+        seats: guests that do not learn, by seat, in place of the learners there; a `Stranger` is the same learner from
+            another replicate.
         success_reward: mean reward per step and agent from which a replicate's evaluation is a success, such as the
-            game's own; if `None`, that is not measured.
-        tasks: what varies between episodes. If `None`, nothing does, or what the game draws by itself: the tasks of
-            training are its own.
+            game's own; if `None`, success is not measured.
+        tasks: the distribution over tasks; if `None`, there are none, or the game draws them itself. The tasks of
+            training are not used.
 
     Attributes:
-        metrics: what `measure` returns, besides the game's.
+        metrics: the metrics that `measure` returns, besides the game's.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (EVALUATION_REWARD, EVALUATION_RETURN, EVALUATION_SUCCESS)
@@ -69,10 +70,10 @@ class Evaluation(Described):
         self.guests = dict(self.seats or {})
 
     def check(self, game: Game) -> None:
-        """Refuse what learners of `game` cannot be watched in.
+        """Check that learners of `game` can be evaluated in this way.
 
         Raises:
-            ValueError: if another game has other spaces, a guest learns or has no seat, a task is unknown to the game,
+            ValueError: if its own game has other spaces, a guest learns or has no seat, the game does not know a task,
                 or there is neither a number of steps nor a horizon. The message begins with the argument.
         """
         here = self.game or game
@@ -94,11 +95,11 @@ class Evaluation(Described):
             self.tasks.of(here)
 
     def declared(self, game: Game) -> tuple[Metric, ...]:
-        """What `measure` may return for learners of `game`."""
+        """The metrics that `measure` may return for learners of `game`."""
         return (*self.metrics, *map(evaluated, (self.game or game).episode_metrics))
 
     def seated(self, actors: Sequence[Actor]) -> list[Actor]:
-        """These actors, bound, with guests in their seats, which are bound here and draw nothing from torch's stream.
+        """The bound actors with guests in their seats, which are bound here without advancing torch's random stream.
 
         Raises:
             IncompatibleError: if a guest does not fit.
@@ -125,12 +126,12 @@ class Evaluation(Described):
         return [guests.get(number, actor) for number, actor in enumerate(actors)]
 
     def play(self, game: Game, actors: Sequence[Actor], steps: int | None = None) -> Trajectory:
-        """What these actors do in `replicates x environments` copies of the game.
+        """Let actors play in `replicates x environments` copies of the game.
 
         Args:
-            game: the one that is learned.
+            game: the game of training.
             actors: as `seated` returns them.
-            steps: joint actions per environment, if others than usual.
+            steps: joint actions per environment, if not `self.steps`.
         """
         seat, here = actors[0].seat, self.game or game
         with kept_streams(seat.device):
@@ -143,11 +144,11 @@ class Evaluation(Described):
                 return self.watch(collector, steps or self.steps or here.horizon or 1)
 
     def watch(self, collector: Collector, steps: int) -> Trajectory:
-        """Let them play so many steps; a subclass may look at what they know meanwhile."""
+        """Play `steps` steps; a subclass may record the actors' beliefs meanwhile."""
         return collector.collect(steps)
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
-        """What is recorded of what was played, by name: `replicates`, of a metric of agents `replicates x agents`."""
+        """Metrics of a trajectory, by name: `replicates`, or `replicates x agents` for metrics of agents."""
         rewards = played.stacked.rewards.mean((0, 2))
         found = {EVALUATION_REWARD.name: rewards, **_returns(played)}
         judged = [step.judged for step in played.steps if step.judged]
@@ -158,16 +159,15 @@ class Evaluation(Described):
         return found | {EVALUATION_SUCCESS.name: (rewards.mean(-1) >= self.success_reward).to(rewards.dtype)}
 
     def kept(self, game: Game, played: Trajectory) -> Mapping[str, Tensor]:
-        """What is recorded of what was played as it is, beside metrics, by name: `replicates x ...`.
+        """Tensors of a trajectory to record unaggregated, beside metrics, by name: `replicates x ...`.
 
-        Nothing by default. Names and dimensions are those of `statistics.latents.DIMS`; others are refused before a
-        run.
+        None by default. Names and dimensions are those of `statistics.latents.DIMS`; others are rejected before a run.
         """
         return {}
 
 
 def _returns(played: Trajectory) -> Mapping[str, Tensor]:
-    """Sums of rewards over the first episodes, `replicates x agents`, if these are longer than a step and end."""
+    """Mean returns of the first episodes, `replicates x agents`, if these are longer than a step and end everywhere."""
     every = played.stacked  # steps x replicates x environments
     ended = every.ended
     if bool(ended[0].all()) or not bool(ended.any(0).all()):
@@ -177,5 +177,5 @@ def _returns(played: Trajectory) -> Mapping[str, Tensor]:
 
 
 def _apart(seed: int) -> int:
-    """Another seed than that of a training with the same, whose episodes would be played again otherwise."""
+    """A seed that differs from that of training, whose episodes would be repeated otherwise."""
     return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0] >> 1)

@@ -12,18 +12,18 @@ from inference_marl.types import Actor, Memory, Seat
 
 
 class Functional(Actor):
-    """A policy module at explicit parameters, through which gradients flow.
+    """A policy module evaluated at explicit parameters, through which gradients flow.
 
     Learners with differentiable policies return it as their snapshot, so that others can look ahead through their
-    updates: `Functional(policy.module, {name: theta + eta * gradient, ...})` is the policy after a step.
+    updates: `Functional(policy.module, {name: theta + eta * gradient, ...})` is the policy after a gradient step.
 
     Args:
-        module: maps observations and memory to a distribution and the next memory, as `Actor.policy`; also given masks
-            if it says that it `heeds_masks`.
-        seat: where it plays.
-        parameters: the module's, by name, each leading with `replicates`.
-        slow: parameters of its target policy, if it has one.
-        constants: the module's buffers, by name.
+        module: maps observations and memory to a distribution and the next memory, as `Actor.policy`; it also receives
+            masks if it sets `heeds_masks`.
+        seat: the seat in which it plays.
+        parameters: the module's parameters by name, `replicates x ...`.
+        slow: parameters of its target network, if it has one.
+        constants: the module's buffers by name.
         initial_memory: as `Actor.initial_memory`, for modules with a memory.
     """
 
@@ -43,7 +43,7 @@ class Functional(Actor):
         initial_memory: Callable[[int, int], Memory] | None = None,
     ) -> None:
         self.seat = seat
-        # Not registered: the module belongs to its learner, and is evaluated at these parameters only.
+        # Not registered as a submodule: it belongs to its learner, and is evaluated at these parameters only.
         self.__dict__ |= {"module": module, "parameters_by_name": dict(parameters), "slow_parameters": slow}
         self.__dict__ |= {"constants": dict(constants or {}), "_initial": initial_memory}
         self.__dict__["heeds_masks"] = getattr(module, "heeds_masks", False)

@@ -11,10 +11,10 @@ from inference_marl.types import Actor, Learner, Trajectory
 
 
 def update(actors: Sequence[Actor], newest: Trajectory, updates: int = 1) -> list[Mapping[str, Tensor]]:
-    """Let all learners among the actors store a trajectory, then learn from it `updates` times.
+    """Let all learners among the actors store a trajectory, then make `updates` updates each.
 
     Returns:
-        The diagnostics of each actor's last update; empty for actors that do not learn.
+        The metrics of each actor's last update; empty for actors that do not learn.
 
     Raises:
         NonFiniteError: if a loss is not finite; `agent` names the learner.

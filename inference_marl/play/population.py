@@ -1,4 +1,4 @@
-"""Seats taken by different actors in different episodes."""
+"""Populations: seats taken by different actors in different episodes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from inference_marl.described import IncompatibleError, hyperparameters, within
 from inference_marl.types import Actor, Decision, Experience, Learner, Memory, Start, select
 
 MEMBER = "member"
-"""The name in a population's memory of who plays, int64, `replicates x environments`."""
+"""Name of the entry in a population's memory that says which member plays, int64, `replicates x environments`."""
 
 
 @hyperparameters
 class Population(Actor):
-    """One of several actors that do not learn: scripts, or policies that other runs have learned (`Frozen`).
+    """One of several actors that do not learn: scripts, or policies learned in other runs (`Frozen`).
 
-    Opponents of whom a learner does not know which it has met. Who plays is drawn in every environment on its own, and
-    stays for the episode. All members decide at every step, and one decision counts, so that the cost is that of all.
+    Learners do not know which of the members they play against. A member is drawn independently in every environment,
+    and plays for a whole episode. All members compute a decision at every step, of which one is used, so the cost is
+    that of all members.
 
     Args:
-        members: who may play, at least one.
-        by: `episode` to draw a member for each episode, all alike; `task` to take the one whose number, from 0, is the
-            task (the experiment's key `tasks`), which may stay for several episodes and be more or less probable.
+        members: the actors that may play, at least one.
+        by: `episode` to draw a member for each episode, uniformly; `task` to take the member whose index is the task
+            (the experiment's key `tasks`), which may last for several episodes and have other probabilities.
 
     Raises:
         ValueError: if there are no members.
@@ -43,10 +44,10 @@ class Population(Actor):
         self.__dict__["reads_task"] = self.by == "task"
 
     def setup(self) -> None:
-        """Seat the members.
+        """Bind the members.
 
         Raises:
-            IncompatibleError: if one learns, or does not fit.
+            IncompatibleError: if a member learns, or does not fit the seat.
         """
         bound = []
         for number, member in enumerate(self.members):
@@ -65,15 +66,15 @@ class Population(Actor):
         return [member for member in self.seated if isinstance(member, Actor)]
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """Every member's, beside the number of a member, which `begin` draws."""
+        """The memories of all members, and the index of the member that plays, which `begin` draws."""
         memory = {MEMBER: torch.zeros(replicates, environments, dtype=torch.int64, device=self.seat.device)}
         return memory | _joined([member.initial_memory(replicates, environments) for member in self._seated])
 
     def begin(self, start: Start, memory: Memory | None) -> Memory:
-        """Draw who plays, where episodes begin.
+        """Draw the member that plays, where episodes begin.
 
         Raises:
-            IncompatibleError: if the task is to say, and there is none or no member of its number.
+            IncompatibleError: if the member is chosen by task, and there is no task or no such member.
         """
         device, shape, count = self.seat.device, start.episode.shape, len(self.seated)
         if self.by == "episode":
@@ -94,7 +95,7 @@ class Population(Actor):
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """That of whoever plays, if all have categorical ones; else `None`."""
+        """The policy of the member that plays, if all members have categorical policies; else `None`."""
         found = [member.policy(obs, its, mask) for member, its in zip(self._seated, self._apart(memory), strict=True)]
         after = {MEMBER: memory[MEMBER]} | _joined([its for _, its in found])
         categorical = [policy for policy, _ in found if isinstance(policy, dist.Categorical)]
@@ -104,7 +105,7 @@ class Population(Actor):
         return dist.Categorical(probs=select(memory[MEMBER], probabilities)), after
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """The decision of whoever plays; all take one."""
+        """The decision of the member that plays; all members compute one."""
         taken = [
             member.act(obs, its, explore, mask) for member, its in zip(self._seated, self._apart(memory), strict=True)
         ]
@@ -117,13 +118,13 @@ class Population(Actor):
         )
 
     def remember(self, memory: Memory, step: Experience) -> Memory:
-        """Everybody remembers."""
+        """Update the memories of all members."""
         after = [member.remember(its, step) for member, its in zip(self._seated, self._apart(memory), strict=True)]
         return {MEMBER: memory[MEMBER]} | _joined(after)
 
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy of whoever plays."""
+        """The policy of the member that plays."""
         believed = [
             member.beliefs(obs, its, draws) for member, its in zip(self._seated, self._apart(memory), strict=True)
         ]
@@ -132,7 +133,7 @@ class Population(Actor):
         return {"policy": select(memory[MEMBER], [each["policy"] for each in believed])}
 
     def _apart(self, memory: Memory) -> list[Memory]:
-        """Each member's memory."""
+        """Split the memory into those of the members."""
         apart: list[Memory] = [{} for _ in self.seated]
         for name, value in memory.items():
             number, dot, its = name.partition(".")

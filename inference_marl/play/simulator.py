@@ -1,4 +1,4 @@
-"""Simulators of games: that of pure ones, and whose a game is."""
+"""The simulator of pure games, and the choice of a game's simulator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from inference_marl.types import ForeignGame, Game, Observed, Outcome, Simulator, State, choose
 
 LONG_ENOUGH = 100
-"""Steps after which a game that says it does not terminate is believed."""
+"""Steps after which a game's `terminates = False` is no longer checked."""
 
 
 def simulate(
@@ -22,15 +22,15 @@ def simulate(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> Simulator:
-    """Environments in which a game is played; whoever asks for them closes them.
+    """Create the simulator of a game; the caller has to close it.
 
     Args:
-        game: what is played.
-        replicates: how many.
-        environments: how many for each of them.
+        game: the game to play.
+        replicates: number of replicates.
+        environments: number of environments per replicate.
         device: where tensors live.
-        dtype: their floating type.
-        seed: random seed, for games whose chances are not drawn from torch's stream.
+        dtype: their floating-point type.
+        seed: random seed, for games that do not draw from torch's random stream.
     """
     if isinstance(game, ForeignGame):
         return game.simulator(replicates, environments, device, dtype, seed)
@@ -38,7 +38,7 @@ def simulate(
 
 
 class GameSimulator(Simulator):
-    """Plays `game` in all environments of all replicates; keeps its state and ends episodes at the horizon."""
+    """Plays a pure game in all environments of all replicates; keeps its state, and ends episodes at the horizon."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class GameSimulator(Simulator):
         self.game, self.shape, self.device, self.dtype = game, (replicates, environments), device, dtype
         self.observations, self.action_spaces = game.observations, game.action_spaces
         self.state: State = {}
-        # Elapsed steps of every episode: one number while all run in lockstep.
+        # Elapsed steps of every episode: a single number while all run in lockstep.
         self.clock: int | Tensor = torch.zeros(self.shape, dtype=torch.int64, device=device) if game.terminates else 0
-        self._believed = False  # that the game does not terminate: it has not in a whole episode
+        self._believed = False  # whether it has played long enough to trust `terminates = False`
         self._everywhere = torch.ones(self.shape, dtype=torch.bool, device=device)
         self._nowhere = torch.zeros_like(self._everywhere)
 
@@ -74,7 +74,7 @@ class GameSimulator(Simulator):
         return self.game.observe(self.state)
 
     def step(self, actions: Sequence[Tensor]) -> Outcome:
-        """Play one joint action, see `Simulator.step`."""
+        """Play a joint action, see `Simulator.step`."""
         self.state, rewards, terminated, truncated = self.game.step(self.state, actions)
         if self.game.horizon == 1:
             return Outcome(rewards, terminated, self._everywhere, self._judged())
@@ -96,7 +96,7 @@ class GameSimulator(Simulator):
         return Outcome(rewards, terminated, ended)
 
     def _judged(self) -> Mapping[str, Tensor] | None:
-        """What the game says of the episodes that are over everywhere."""
+        """The game's scores of episodes, if they have ended in all environments."""
         return self.game.judge(self.state) if self.game.episode_metrics else None
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Partners and opponents that learned elsewhere, for evaluations."""
+"""Cross-play: partners and opponents from other replicates, for evaluations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from inference_marl.types import Actor, Decision, Experience, Memory, Start
 
 @hyperparameters
 class Stranger(Actor):
-    """The learner of its seat as the next replicate has trained it, a guest of an evaluation's `seats`.
+    """The learner of its seat as trained in the next replicate: a guest for an evaluation's `seats`.
 
-    Agents that learn together may find conventions that nobody else keeps. Replicates learn apart, so this is how the
-    learner gets on with others that have learned in the same way: cross-play, as in Hu et al. (2020), '"Other-play" for
-    zero-shot coordination'. Replicate `r` meets replicate `r + 1`, and the last one the first.
+    Agents that learn together may find conventions that no other agents share. Replicates learn independently, so this
+    evaluates cross-play with agents trained in the same way (Hu et al. 2020, '"Other-play" for zero-shot
+    coordination'). Replicate `r` meets replicate `r + 1`, and the last one the first.
 
     Attributes:
         who: the learner.
@@ -28,10 +28,10 @@ class Stranger(Actor):
     who: ClassVar[Actor]
 
     def setup(self) -> None:
-        """Refuse seats in which nobody learns.
+        """Reject seats in which no one learns.
 
         Raises:
-            IncompatibleError: always; `of` makes one that plays.
+            IncompatibleError: always; use `of`.
         """
         raise IncompatibleError(
             "got a Stranger where nobody else learns, expected it among the seats of an evaluation, in the place of a "
@@ -40,17 +40,17 @@ class Stranger(Actor):
 
     @classmethod
     def of(cls, actor: Actor) -> Stranger:
-        """A stranger in the place of `actor`, who plays by what that one has learned by then.
+        """A stranger that plays in place of `actor`, always with its current policy.
 
         Raises:
-            IncompatibleError: if `actor` is told the task, since what a task is may depend on the replicate.
+            IncompatibleError: if `actor` is told the task, since the meaning of a task may depend on the replicate.
         """
         if actor.reads_task:
             raise IncompatibleError(
                 f"Stranger got {type(actor).__name__} which is told the task, expected one who is not"
             )
         made = cls()
-        # Not registered: it belongs to the arm.
+        # Not registered as a submodule: it belongs to the arm.
         made.__dict__ |= {"who": actor, "seat": actor.seat}
         made.__dict__["heeds_masks"] = actor.heeds_masks
         return made
@@ -65,14 +65,14 @@ class Stranger(Actor):
         return _back(self.who.begin(there, None if memory is None else _there(memory)))
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """What the learner does at `obs` in the next replicate."""
+        """The decision at `obs` of the learner in the next replicate."""
         mask = None if mask is None else mask.roll(1, 0)
         found = self.who.act(obs.roll(1, 0), _there(memory), explore, mask)
         density = None if found.log_prob is None else found.log_prob.roll(-1, 0)
         return Decision(found.action.roll(-1, 0), _back(found.memory), density, _back(found.info))
 
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """What the learner believes at `obs` in the next replicate."""
+        """The beliefs at `obs` of the learner in the next replicate."""
         return _back(self.who.beliefs(obs.roll(1, 0), _there(memory), draws))
 
     def remember(self, memory: Memory, step: Experience) -> Memory:
@@ -83,7 +83,7 @@ class Stranger(Actor):
 
 
 def _there(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Named tensors of a replicate where the next one has its own."""
+    """Move named tensors of each replicate to the next one."""
     return {name: torch.roll(value, 1, 0) for name, value in values.items()}
 
 

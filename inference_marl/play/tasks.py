@@ -1,4 +1,4 @@
-"""What varies between episodes: tasks, drawn for every environment."""
+"""Tasks, which vary between episodes and are drawn for every environment."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from inference_marl.types import Game, kept_streams, seed_streams
 
 
 class Tasks(Described):
-    """A distribution over tasks, each of which is kept for some episodes.
+    """A distribution over tasks, each of which lasts for a number of episodes.
 
-    A task is a number: which variant of a game is played (`games.Variants`), which opponent is met whose type only
-    itself observes (`games.BayesianGame`), or which member of a `Population` sits in a seat. It is part of the game,
-    never of what learners observe, so they have to find it out. Tasks depend on the seed only: every arm meets the same
-    ones. Two of these with different `ids` are a training and a held-out set.
+    A task is an index: of a variant of the game (`games.Variants`), of an opponent with a private type
+    (`games.BayesianGame`), or of a member of a `Population`. It is part of the game, never of the observations, so
+    learners have to infer it. Tasks depend on the seed only, so all arms meet the same ones. Two distributions with
+    different `ids` are a training and a held-out set.
 
     Args:
         ids: the tasks that may be drawn.
-        weights: how probable each is, up to a factor; all alike if `None`.
-        episodes: how many episodes a task is kept for, in every environment on its own.
-        population: instead of `ids`, the tasks of the game's population of that name, see `Game.populations`.
+        weights: unnormalised probability of each task; uniform if `None`.
+        episodes: number of episodes that a task lasts, in every environment separately.
+        population: instead of `ids`, the name of one of the game's populations of tasks, see `Game.populations`.
         order: `random` for independent draws; `in_turn` for the first task in the first environment, the second in the
-            second and so on, so that environments differ if there are enough tasks, and the next one after that.
+            second and so on, each followed by the next one, so that environments differ if there are enough tasks.
 
     Raises:
-        ValueError: if there are no tasks, one is negative or there twice, weights are not one positive number each, or
-            tasks in turn have any.
+        ValueError: if there are no tasks, one is negative or repeated, weights are not one positive number per task, or
+            tasks in turn have weights.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Tasks(Described):
         self._check_weights()
 
     def of(self, game: Game) -> Tasks:
-        """These tasks of a game, by their numbers.
+        """The distribution for a game, with its population, if one is named, resolved to `ids`.
 
         Raises:
-            ValueError: if a game with variants does not know one, or has no such population; those without leave it to
-                their actors. The message begins with `tasks`.
+            ValueError: if the game has no such population, or variants but not that many; games without variants leave
+                tasks to their actors. The message begins with `tasks`.
         """
         name = type(game).__name__
         if self.population is not None and self.population not in game.populations:
@@ -82,17 +82,17 @@ class Tasks(Described):
         seed: Sequence[int],
         before: Tensor | None = None,
     ) -> Tensor:
-        """The next tasks, int64, `replicates x environments`; torch's stream is left as it was.
+        """Draw the next tasks, int64, `replicates x environments`, without advancing torch's random stream.
 
         Args:
-            replicates: their number.
-            environments: their number.
-            device: where they live.
+            replicates: number of replicates.
+            environments: number of environments per replicate.
+            device: where the result lives.
             seed: random seed, any sequence of non-negative integers.
-            before: the tasks before these; `None` if there are none.
+            before: the previous tasks; `None` if there are none.
 
         Raises:
-            ValueError: if these are a population's, of no game yet; see `of`.
+            ValueError: if a population has not been resolved yet; see `of`.
         """
         if self.ids is None:
             raise ValueError(f"population: got {self.population}, expected tasks of a game: Tasks.of(game)")
@@ -112,7 +112,7 @@ class Tasks(Described):
         return ids[which]
 
     def _check_weights(self, prefix: str = "") -> None:
-        """Refuse weights that are not one for each task (`ValueError`), once it is known how many there are."""
+        """Raise `ValueError` unless there is one weight per task, once the number of tasks is known."""
         weights, ids = self.weights, self.ids
         if weights is not None and ids is not None and len(weights) != len(ids):
             raise ValueError(f"{prefix}weights: got {weights}, expected a positive number for each of {len(ids)} tasks")

@@ -1,4 +1,4 @@
-"""Evaluation over trials: what is won against an opponent, by how many episodes it has been met before."""
+"""Evaluation over trials: the return against an opponent, by the number of episodes played against it before."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ from inference_marl.types import (
 
 @hyperparameters
 class TrialEvaluation(Evaluation):
-    """Plays whole trials, all the episodes that a task is kept for, one in each environment.
+    """Plays one trial in each environment: all episodes of a task.
 
-    The return of an episode is recorded by how many episodes with the same opponent came before it, which shows whether
-    a learner adapts: `return_after_0` is that of the first one, `return_after_5` of the sixth; of an evaluation that is
-    called `held_out` they are `return_after_0_held_out` and so on. They are means over environments, so intervals are
-    over replicates. With `order: in_turn` in the tasks every environment has another opponent, if there are enough.
+    Returns are recorded by the number of earlier episodes against the same opponent, which shows whether a learner
+    adapts: `return_after_0` is the return of the first episode, `return_after_5` that of the sixth; in an evaluation
+    named `held_out` they are `return_after_0_held_out` and so on. They are means over environments, so intervals are
+    over replicates. With `order: in_turn` in `tasks`, all environments have different opponents, if there are enough.
 
-    With `forecasts` the learner says before every step what it believes that its opponents will do, and is judged by
-    what they do then: `forecast_coverage_after_0`, `forecast_score_after_0` and `posterior_sd_after_0`, see
-    `statistics.adaptation.forecasts_after`. Learners without an opponent model have no coverage and no score, nor has
-    coverage who forecasts probabilities of discrete actions.
+    With `forecasts`, the learner's forecasts of its opponents' actions are scored at every step:
+    `forecast_coverage_after_0`, `forecast_score_after_0` and `posterior_sd_after_0`; see
+    `statistics.adaptation.forecasts_after`. Learners without an opponent model have no coverage and no score, and
+    forecasts of discrete actions have no coverage.
 
-    With `posteriors` its belief about who they are is recorded as it is, where episodes begin: mean and standard
-    deviation of every coordinate of z, beside the opponents' hidden types, where the game tells (`statistics.latents`).
+    With `posteriors`, its belief about the opponents is recorded at the start of episodes: mean and standard deviation
+    of every coordinate of z, with the opponents' hidden types if the game gives them (`statistics.latents`).
 
-    Nothing that is played changes by either.
+    Neither option affects play.
 
     Args:
-        after: numbers of episodes before those that are measured.
-        seat: whose returns, forecasts and beliefs they are.
-        forecasts: whether forecasts are judged.
-        posteriors: whether beliefs are recorded.
+        after: numbers of earlier episodes at which to measure.
+        seat: the seat whose returns, forecasts and beliefs are recorded.
+        forecasts: whether to score forecasts.
+        posteriors: whether to record beliefs.
     """
 
     after: Sequence[Whole] = (0, 1, 2, 5)
@@ -80,14 +80,14 @@ class TrialEvaluation(Evaluation):
             raise ValueError(f"after: got {self.after}, expected at least one number, and none twice")
 
     def check(self, game: Game) -> None:
-        """Refuse what learners of `game` cannot be watched in, see `Evaluation.check`.
+        """Check that learners of `game` can be evaluated in this way, see `Evaluation.check`.
 
         Raises:
-            ValueError: also if there are no tasks, or they are not kept for as many episodes, or if steps are given,
-                which follow from these and the game's horizon.
+            ValueError: also if there are no tasks, they last for too few episodes, or steps are given, which follow
+                from the tasks and the game's horizon.
         """
         if (self.game or game).horizon is None:
-            raise ValueError("game: got one without horizon, expected one with, since a trial is so many episodes")
+            raise ValueError("game: got one without horizon, expected one with a horizon: a trial has whole episodes")
         super().check(game)
         if self.steps is not None:
             raise ValueError(f"steps: got {self.steps}, expected null: a trial has all the episodes of a task")
@@ -108,7 +108,7 @@ class TrialEvaluation(Evaluation):
             )
 
     def declared(self, game: Game) -> tuple[Metric, ...]:
-        """What `measure` may return for learners of `game`."""
+        """The metrics that `measure` may return for learners of `game`."""
         found = (*super().declared(game), *map(return_after, self.after))
         if not self.forecasts:
             return found
@@ -116,18 +116,18 @@ class TrialEvaluation(Evaluation):
         return (*found, *(metric for number in self.after for metric in forecasts_after(number, discrete)))
 
     def _forecast(self, game: Game) -> Sequence[Space]:
-        """The actions that are forecast."""
+        """The spaces of the forecast actions."""
         return [space for agent, space in enumerate(game.action_spaces) if agent != self.seat]
 
     def play(self, game: Game, actors: Sequence[Actor], steps: int | None = None) -> Trajectory:
-        """A trial in each of `replicates x environments` copies of the game, see `Evaluation.play`."""
+        """Play a trial in each of `replicates x environments` copies of the game, see `Evaluation.play`."""
         episodes = 1 if self.tasks is None else self.tasks.episodes
         return super().play(game, actors, steps or episodes * ((self.game or game).horizon or 1))
 
     def watch(self, collector: Collector, steps: int) -> Trajectory:
-        """Let them play so many steps; what was believed, and how good forecasts were, is added to `infos`.
+        """Play `steps` steps, and add beliefs and scores of forecasts to `infos`.
 
-        Without `forecasts` that is what was believed when an episode began last, in any environment.
+        Without `forecasts`, beliefs are updated only when an episode begins, in any environment.
         """
         if not (self.forecasts or self.posteriors):
             return super().watch(collector, steps)
@@ -137,7 +137,7 @@ class TrialEvaluation(Evaluation):
         for number in range(steps):
             obs = collector.observe().obs[self.seat]
             if self.forecasts or not played or bool(played[-1].ended.any()):
-                with torch.no_grad(), kept_streams(actor.seat.device):  # play goes on as without these draws
+                with torch.no_grad(), kept_streams(actor.seat.device):  # so that play is not affected
                     seed_streams(int(np.random.SeedSequence([self.seed, 2, number]).generate_state(1)[0]), obs.device)
                     believed = actor.beliefs(obs, collector.memories[self.seat], DRAWS)
             newest = collector.collect()
@@ -150,10 +150,10 @@ class TrialEvaluation(Evaluation):
         return Trajectory(played, begun or ())
 
     def measure(self, played: Trajectory) -> Mapping[str, Tensor]:
-        """Also what is known of those of these episodes that are over everywhere, `replicates` each."""
+        """Also measure the episodes `after`, if they have ended in all environments, `replicates` each."""
         every = played.stacked  # steps x replicates x environments
         ended = every.ended.long()
-        before = ended.cumsum(0) - ended  # episodes that were over before each step
+        before = ended.cumsum(0) - ended  # episodes that ended before each step
         there = torch.ones_like(every.ended) if every.alive is None else every.alive.all(-1)
         said = every.infos[self.seat] if every.infos else {}
         found = dict(super().measure(played))
@@ -170,9 +170,9 @@ class TrialEvaluation(Evaluation):
         return found
 
     def kept(self, game: Game, played: Trajectory) -> Mapping[str, Tensor]:
-        """The beliefs with which episodes began, and the opponents' types, with the dimensions of `DIMS`.
+        """The beliefs at the start of episodes, and the opponents' types, with the dimensions of `DIMS`.
 
-        Not a number where an episode did not begin. Nothing without `posteriors`, or of who has no latent belief.
+        NaN for episodes that did not begin. Empty without `posteriors`, or without a latent belief.
         """
         every = played.stacked  # steps x replicates x environments
         said = every.infos[self.seat] if every.infos else {}
@@ -193,14 +193,14 @@ class TrialEvaluation(Evaluation):
 
 
 def judged(believed: Mapping[str, Tensor], step: Experience) -> dict[str, Tensor]:
-    """How good a learner's forecasts of a step are, by the first parts of metrics' names, `replicates x environments`.
+    """Scores of a learner's forecasts of a step, by prefix of the metrics' names, `replicates x environments`.
 
     Args:
-        believed: what it said before, see `Actor.beliefs`.
-        step: the step as it sees it.
+        believed: its beliefs before the step, see `Actor.beliefs`.
+        step: the step as it observed it.
 
     Returns:
-        Nothing without an opponent model, but for the width of the belief about who the opponents are, if it has one.
+        Without an opponent model only the width of the latent belief, if it has one.
     """
     found = {WIDTH: believed[LATENT_SD].mean(-1)} if LATENT_SD in believed else {}
     spaces = step.seat.opponent_actions
@@ -216,7 +216,7 @@ def judged(believed: Mapping[str, Tensor], step: Experience) -> dict[str, Tensor
 
 
 def _scores(belief: Tensor, done: Tensor) -> dict[str, Numbers]:
-    """Scores of what one opponent did, by coordinate of its actions, `replicates x environments x coordinates`."""
+    """Scores of the forecasts of one opponent's actions, `replicates x environments x coordinates`."""
     forecast = belief.detach().double().cpu().numpy()
     if not done.is_floating_point():
         return {SCORE: log_score(forecast, done.cpu().numpy())[..., None]}

@@ -1,1 +1,1 @@
-"""Runs: arms that are played, recorded and checkpointed; a run is a folder."""
+"""Runs: playing, recording and checkpointing the arms of an experiment; a run is a folder."""

@@ -1,4 +1,4 @@
-"""The file of what agents believe of each other's actions and of the opponents' types, `posterior.nc`."""
+"""Writes `posterior.nc`: agents' policies and their beliefs about the opponents' actions and types."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LAST = {
     "opponent_type": ("type", "type"),
     **dict.fromkeys(OF_ALL_OPPONENTS.values(), ("joint_opponent_action", "joint_opponent_action")),
 }
-"""What is written of beliefs, with the name of its last dimension for discrete and for continuous actions."""
+"""The recorded beliefs, with the name of the last dimension for discrete and for continuous actions."""
 
 
 def write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> xr.Dataset | None:
-    """Write what arms have recorded of their beliefs and policies, with where the optimum is, if it is known."""
+    """Write the beliefs and policies that arms have recorded, and the game's optimum, if it is known."""
     game, seats = experiment.game, experiment.seats()
     variables = {}
     for name, (discrete, continuous) in LAST.items():
@@ -61,7 +61,7 @@ def write_beliefs(path: Path, experiment: Experiment, recorded: RecordsOf) -> xr
 
 
 def _belief(records: Records, learner: int, name: str, seat: Seat) -> list[Part]:
-    """One agent's, of several opponents about every one; what these really do are their policies."""
+    """The parts of one agent's belief, one for each opponent; the opponents' actual policies are the other agents'."""
     agent, opponents = seat.index, seat.opponents
     if LAST[name][0] != "opponent_action":
         places = {f"{name}.{agent}": {"agent": agent}}
@@ -84,7 +84,7 @@ def _belief_attributes(game: Game) -> dict[str, Any]:
 
 
 def _names(sizes: Mapping[str, int], experiment: Experiment) -> dict[str, list[str]]:
-    """Names of actions as the game gives them, and of the opponents' types as learners do."""
+    """Names of actions, as given by the game, and of the opponents' types, as given by the learners."""
     game, seats = experiment.game, experiment.seats()
     spaces = {
         "action": [[seat.action] for seat in seats],
@@ -106,14 +106,14 @@ def _names(sizes: Mapping[str, int], experiment: Experiment) -> dict[str, list[s
 
 
 def _common(named: Sequence[list[str]]) -> list[str]:
-    """The longest list of names if all others begin it and no name is there twice; else numbers."""
+    """The longest list of names if all others are its prefixes and no name is repeated; otherwise numbers."""
     longest = max(named, key=len)
     alike = all(names == longest[: len(names)] for names in named) and len(set(longest)) == len(longest)
     return longest if alike else [str(number) for number in range(len(longest))]
 
 
 def _optimum(game: Game, seats: Sequence[Seat]) -> dict[str, Any]:
-    """Where the optimum is, for the one state that a stateless game has."""
+    """The optimum of a stateless game, for its only state."""
     mask = optimum_mask(game, seats[0])
     if mask is not None:
         each = [mask.cpu().movedim(seat.index, 0).flatten(1).any(1).to(torch.int8).numpy() for seat in seats]
@@ -126,7 +126,7 @@ def _optimum(game: Game, seats: Sequence[Seat]) -> dict[str, Any]:
 
 
 def _parts(own: np.ndarray[Any, Any], dim: str, opponent_dim: str) -> dict[str, Any]:
-    """Every agent's part of the optimum, `agents x ...`, and that of its opponents."""
+    """Every agent's own part of the optimum, `agents x ...`, and its opponents' part."""
     found: dict[str, Any] = {"optimal_action": (("agent", dim), own)}
     if len(own) == 2:
         found["optimal_opponent_action"] = (("agent", opponent_dim), own[::-1])

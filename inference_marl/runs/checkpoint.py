@@ -1,4 +1,4 @@
-"""Checkpoints of arms: where they are, and how they are written and read. Reading one executes no code."""
+"""Reads and writes the checkpoints of arms. Reading a checkpoint executes no code."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_bytes
 
 FORMAT = 5
-"""Number of the layout that checkpoints are written and read in, the state of learners included; 0.1.0 had none."""
+"""Version of the checkpoint format, including the state of learners; version 0.1.0 of the package had none."""
 
 
 def checkpoint_of(folder: Path, name: str) -> Path:
-    """Where a run's folder keeps an arm's checkpoint."""
+    """The path of an arm's checkpoint in a run's folder."""
     return folder / "checkpoints" / f"{name}.pt"
 
 
@@ -27,22 +27,22 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint.
 
     Args:
-        path: where to.
-        content: of tensors, numbers, strings and containers of them only.
+        path: the file to write.
+        content: tensors, numbers, strings and containers of them only.
 
     Raises:
-        OSError: if there is no room.
+        OSError: if the disk is full.
     """
-    saved = io.BytesIO()  # so that a full disk is the system's error, and not one of torch's
+    saved = io.BytesIO()  # so that a full disk raises OSError, rather than an error of torch's
     torch.save({"format": FORMAT, **content}, saved)
     write_bytes(path, saved.getbuffer())
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What was written to a checkpoint, on the CPU.
+    """Read a checkpoint, with tensors on the CPU.
 
     Raises:
-        RunError: if it is the checkpoint of another version, or the file is no checkpoint, or a damaged one.
+        RunError: if it has another format, is damaged, or is not a checkpoint.
     """
     content = _load(path)
     if "step" not in content:
@@ -51,14 +51,14 @@ def read(path: Path) -> dict[str, Any]:
         number = content.get("format")
         what = "0.1.0" if number is None else f"another version (format {number}, here {FORMAT})"
         raise RunError(
-            f"{path}: got a checkpoint written by inference-marl {what}, expected one of this version: go on with "
+            f"{path}: got a checkpoint written by inference-marl {what}, expected one of this version: resume with "
             "that version, or delete it to start the arm anew"
         )
     return content
 
 
 def no_checkpoint(path: Path, error: Exception) -> RunError:
-    """What to say of a file in the place of a checkpoint."""
+    """The error to raise if the file is not a checkpoint."""
     return RunError(
         f"{path}: got a file that is not a checkpoint of this experiment ({type(error).__name__}: "
         f"{first_line(error)}), expected one written by this run: delete it to start the arm anew"
@@ -67,7 +67,7 @@ def no_checkpoint(path: Path, error: Exception) -> RunError:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:  # torch writes the CRC-32 of every part, and does not look at it
+        with zipfile.ZipFile(path) as archive:  # torch writes the CRC-32 of every part, but does not check it
             if (part := archive.testzip()) is not None:
                 raise ValueError(f"damaged in {part}")
         return dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -1,6 +1,6 @@
-"""What a folder's files held when they were written, so that damage and edits are noticed before anything is read.
+"""Checksums of a folder's files, so that damage and edits are noticed before a file is used.
 
-The list is in the format of `sha256sum`, so anybody can go through it: `sha256sum --check SHA256SUMS`.
+The list has the format of `sha256sum` and can be checked by `sha256sum --check SHA256SUMS`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from inference_marl.runs.errors import RunError
 from inference_marl.runs.files import write_text
 
 LIST = "SHA256SUMS"
-"""Name of the list; folders that versions before 0.2.0 wrote have none."""
+"""Name of the list; folders written by versions before 0.2.0 have none."""
 
 
 @contextmanager
 def listing(folder: Path, names: Iterable[str]) -> Iterator[None]:
-    """Put files on the folder's list that are written inside; until all are, none of them is on it.
+    """List the checksums of files that are written inside the context; none is listed until all are written.
 
     Args:
-        folder: where they are.
-        names: their paths in it. Those that are not there in the end are not listed.
+        folder: the folder of the files.
+        names: their paths in the folder. Files that do not exist on exit are not listed.
     """
     names = list(names)
     others = {name: digest for name, digest in _read(folder).items() if name not in names}
@@ -35,7 +35,7 @@ def listing(folder: Path, names: Iterable[str]) -> Iterator[None]:
 
 
 def altered(folder: Path, names: Iterable[str]) -> list[str]:
-    """Which of these files are listed, and not what they were when they were written.
+    """The names of those files that are listed but have changed since they were written.
 
     Raises:
         RunError: if the list itself cannot be read.
@@ -45,14 +45,14 @@ def altered(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def check(folder: Path, names: Iterable[str] | None = None) -> None:
-    """Refuse files that are not what they were when they were written.
+    """Check that files have not changed since they were written.
 
     Args:
-        folder: where they are.
-        names: which of them; `None` for all on the list.
+        folder: the folder of the files.
+        names: the files to check; all that are listed if `None`.
 
     Raises:
-        RunError: naming one that is not, or the list if it cannot be read.
+        RunError: if a file has changed, or the list cannot be read; the message names it.
     """
     for name in altered(folder, _read(folder) if names is None else names):
         got = "another content than was written there" if (folder / name).exists() else "no file, where one was written"
@@ -63,7 +63,7 @@ def check(folder: Path, names: Iterable[str] | None = None) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """The SHA-256 digest of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -78,10 +78,10 @@ def _write(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def _read(folder: Path) -> dict[str, str]:
-    """Digests by name; none where there is no list.
+    """Digests by name; empty without a list.
 
     Raises:
-        RunError: if it is none, or not what was written.
+        RunError: if the list is malformed or damaged.
     """
     path = folder / LIST
     try:
@@ -98,5 +98,5 @@ def _read(folder: Path) -> dict[str, str]:
 
 
 def _head(lines: str) -> str:
-    """The first line, a comment to `sha256sum`, by which the list itself is checked."""
+    """The first line of the list, a comment to `sha256sum`, with a checksum of the list itself."""
     return f"# SHA-256 of the lines below: {hashlib.sha256(lines.encode()).hexdigest()}"

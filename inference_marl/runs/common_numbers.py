@@ -1,7 +1,7 @@
-"""Common random numbers: arms that are played as one draw what each of them would draw alone.
+"""Common random numbers: arms that are played as one draw the same numbers as each of them alone.
 
-Replicate `r` of every arm then meets the same chances, so that arms can be compared in pairs, and what an arm finds
-does not depend on those that it is played with.
+Replicate `r` of every arm then draws the same numbers, so that arms can be compared in pairs, and an arm's results do
+not depend on the arms that it is played with.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from torch.overrides import TorchFunctionMode
 from inference_marl.inference.networks import rows_of_each
 
 BATCH = "_batch_before_reshape"
-"""Attribute of a tensor that was reshaped to `rows x columns`: the batch shape that the rows had before."""
+"""Attribute of a tensor that was reshaped to `rows x columns`: the batch shape of the rows before."""
 
 
 class CommonNumbers(TorchFunctionMode):
-    """Inside, all groups of replicates draw the same numbers: those that one group would draw alone.
+    """Makes all groups of replicates draw the same random numbers: those that one group would draw alone.
 
-    Replicates are told by their number: the first dimension, or the only one, of that size, or inside `rows` of so many
-    times that size. What has none is drawn once for all replicates anyway.
+    The dimension of replicates is recognised by its size: the first dimension, or the only one, of that size, or a
+    multiple of it for flattened `rows`. Without such a dimension, numbers are drawn once for all replicates anyway.
 
     Args:
-        groups: how many groups of equal size, in order, the replicates are.
-        replicates: their number, of all groups.
+        groups: number of groups, of equal size and in order, into which replicates are divided.
+        replicates: number of replicates of all groups.
 
     Raises:
-        RuntimeError: inside, if something is drawn in which replicates cannot be told, or of which groups with
-            different parameters draw different amounts. They cannot be played as one then.
+        RuntimeError: inside, if the dimension of replicates is ambiguous, or groups with different parameters consume
+            different amounts of random numbers. Such arms cannot be played as one.
     """
 
     def __init__(self, groups: int, replicates: int) -> None:
@@ -72,7 +72,7 @@ class CommonNumbers(TorchFunctionMode):
         return made
 
     def _once(self, size: torch.Size, draw: Callable[[list[int]], Tensor]) -> Tensor:
-        """What `draw` gives for one group, repeated for the others."""
+        """Draw for one group, and repeat the result for the others."""
         dim = self._dim(size)
         if dim is None:
             return draw(list(size))
@@ -82,7 +82,7 @@ class CommonNumbers(TorchFunctionMode):
         return drawn.repeat([self.groups if each == dim else 1 for each in range(len(size))])
 
     def _of_parameters(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-        """Element by element."""
+        """Draw elementwise, once for each group."""
         if not args or not isinstance(args[0], Tensor):
             raise RuntimeError(f"{func.__name__}: got no tensor first, expected one, which shows the replicates")
         size = np.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, Tensor)))
@@ -92,7 +92,7 @@ class CommonNumbers(TorchFunctionMode):
         return torch.cat(self._each(func, zip(*parts, strict=False), kwargs), dim)
 
     def _multinomial(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-        """Row by row."""
+        """Draw row by row, once for each group."""
         probs, *others = args
         batch = getattr(probs, BATCH, probs.shape[:-1])
         if (dim := self._dim(batch)) is None:
@@ -105,7 +105,7 @@ class CommonNumbers(TorchFunctionMode):
     def _each(
         self, func: Callable[..., Tensor], groups: Iterable[Sequence[Any]], kwargs: Mapping[str, Any]
     ) -> list[Tensor]:
-        """What each group draws with its arguments, from the same state of the generator."""
+        """Draw for each group with its arguments, from the same state of the generator."""
         before, after, drawn = None, None, []
         for args in groups:
             device = args[0].device
@@ -119,7 +119,7 @@ class CommonNumbers(TorchFunctionMode):
         return drawn
 
     def _dim(self, size: Sequence[int]) -> int | None:
-        """Which dimension is the replicates', if any."""
+        """The dimension of replicates, if any."""
         replicates = self.replicates * rows_of_each()
         found = [dim for dim, length in enumerate(size) if length == replicates]
         if found[:1] == [0] or len(found) == 1:
@@ -143,12 +143,12 @@ _DRAWS: dict[Callable[..., Any], Draw] = {
     torch.multinomial: CommonNumbers._multinomial,
     Tensor.multinomial: CommonNumbers._multinomial,
     Tensor.bernoulli: CommonNumbers._of_parameters,
-    # Written in Python: what they draw inside is not seen here.
+    # Written in Python: the numbers that they draw inside are not intercepted.
     **dict.fromkeys([functional.gumbel_softmax, functional.dropout], CommonNumbers._of_parameters),
     **dict.fromkeys([functional.alpha_dropout, functional.feature_alpha_dropout], CommonNumbers._of_parameters),
     Tensor.reshape: CommonNumbers._reshape,
 }
-"""Functions that draw random numbers, and how to call them for groups."""
+"""Functions that draw random numbers, and the methods that call them for groups."""
 
 
 def _state(device: torch.device) -> Tensor:

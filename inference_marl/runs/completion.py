@@ -1,4 +1,4 @@
-"""What is missing of runs is played, and their results are written."""
+"""Completes runs: plays the arms that are missing, and writes the results."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from inference_marl.runs.versions import versions
 def complete(
     runs: Mapping[Path, Experiment], progress: bool = True, jobs: int | Executor = 1, other_versions: bool = False
 ) -> dict[Path, ArmError]:
-    """Play what is missing of several runs, and write each one's results as soon as its last arm is done.
+    """Play the missing arms of several runs, and write the results of each run as soon as its last arm is done.
 
-    Finished runs are left as they are; failed arms are tried again.
+    Finished runs are left unchanged; failed arms are tried again.
 
     Args:
-        runs: the experiments by their folders, as in each one's `spec.yaml`.
-        progress: show one bar for all, with the time left.
-        jobs: how many are played at once, of whichever run, each in a process of its own if there is more than one; or
-            who plays them.
-        other_versions: whether checkpoints may be resumed that were written under other versions.
+        runs: the experiments by run folder, as in each one's `spec.yaml`.
+        progress: whether to show a progress bar for all runs, with the time left.
+        jobs: number of jobs of all runs to play in parallel, each in a separate process if it is more than one; or an
+            executor.
+        other_versions: whether to resume checkpoints that were written under other versions.
 
     Returns:
-        What became of the runs whose arms could not all be played to their end.
+        An error for each run with arms that could not be played to their end.
 
     Raises:
-        RunError: if what is in a checkpoint's place is none, a file is damaged, or another process is at work on a run.
+        RunError: if a checkpoint is invalid, a file is damaged, or another process is working on a run.
     """
     check_jobs(jobs)
     todo = {}
     for folder, experiment in runs.items():
         checksums.check(folder, [SPEC])
         if is_finished(folder, experiment.steps):
-            remove(folder)  # in case the run was cut off just before
+            remove(folder)  # in case the process was stopped just before
         else:
             todo[folder] = experiment
     if not todo:
@@ -69,16 +69,17 @@ def complete(
 
 
 def begun_as(folder: Path, overrides: Overrides = (), other_versions: bool = False) -> Experiment:
-    """What a run was begun as, or what it is to be from now on, if it can be resumed as that; nothing is written.
+    """The experiment of a run, with overrides, checked to be resumable; nothing is written.
 
     Args:
-        folder: the run's.
+        folder: the folder of the run.
         overrides: see `inference_marl.runs.run.resume`.
         other_versions: see `inference_marl.runs.run.resume`.
 
     Raises:
-        RunError: if it is no run, a file is edited or damaged, or it cannot be resumed so.
-        SpecError: if it cannot be built.
+        RunError: if the folder is not a run's, a file has been edited or damaged, or the run cannot be resumed like
+            this.
+        SpecError: if the experiment cannot be built.
     """
     spec = folder / SPEC
     if not spec.is_file():
@@ -90,14 +91,14 @@ def begun_as(folder: Path, overrides: Overrides = (), other_versions: bool = Fal
         if edited or overrides:
             checksums.check(folder, sources.listed(folder))
             for job in jobs_of(experiment, folder, other_versions=other_versions):
-                job.check_resumable()  # which says what is another in its experiment
+                job.check_resumable()  # its message says what differs in the experiment
     except SpecError:
         if not edited:
             raise
     if edited:
         raise RunError(
             f"{spec}: got another content than was written there, expected it unchanged: undo the edit, or start a new "
-            f"run with: inference-marl run {spec}. What may change is changed by: inference-marl resume {folder} --KEY "
+            f"run with: inference-marl run {spec}. To change what may change: inference-marl resume {folder} --KEY "
             "VALUE"
         )
     checksums.check(folder)
@@ -107,15 +108,15 @@ def begun_as(folder: Path, overrides: Overrides = (), other_versions: bool = Fal
             if arm not in experiment.arms:
                 raise RunError(f"arms.{arm}: got null, expected every arm that the run was begun with")
         if is_finished(folder, before.steps) and experiment.steps == before.steps:
-            raise RunError(f"{folder}: got a finished run, expected one to play on, or more steps than {before.steps}")
+            raise RunError(f"{folder}: got a finished run, expected an unfinished one, or steps above {before.steps}")
     return experiment
 
 
 def revise_all(runs: Mapping[Path, Experiment]) -> None:
-    """Let the `spec.yaml` of runs say what they are from now on.
+    """Rewrite the `spec.yaml` of runs with revised experiments.
 
     Raises:
-        RunError: if another process is at work on one of them.
+        RunError: if another process is working on one of them.
     """
     with ExitStack() as held:
         for folder in runs:
@@ -125,10 +126,10 @@ def revise_all(runs: Mapping[Path, Experiment]) -> None:
 
 
 def check_jobs(jobs: int | Executor, *experiments: Experiment) -> None:
-    """Refuse numbers of jobs that are none and, if they are to be played on this machine, devices that it lacks.
+    """Check the number of jobs and, if they are to be played on this machine, the device.
 
     Raises:
-        RunError: if there is not at least one, or no such device.
+        RunError: if the number is not positive, or the machine lacks the device.
     """
     if isinstance(jobs, int):
         if jobs < 1:
@@ -160,7 +161,7 @@ def _complete(
         while todo := [job for job in every if job not in ended]:
             executor = _of_this_machine(min(jobs, len(todo))) if isinstance(jobs, int) else jobs
             for job in todo:
-                job.log.unlink(missing_ok=True)  # of another try
+                job.log.unlink(missing_ok=True)  # of an earlier attempt
             with closing(executor.submit(todo)) as playing:
                 for job, why in playing:
                     if why is not None and len(job.stands_for) > 1:
@@ -181,8 +182,8 @@ class _Run:
     """A run while its jobs are played.
 
     Attributes:
-        jobs: every one of its jobs.
-        failed: arms that could not be played to their end, with the reason.
+        jobs: all of its jobs.
+        failed: the reasons why arms could not be played to their end, by name.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, lease: Lease, other_versions: bool) -> None:
@@ -191,18 +192,18 @@ class _Run:
         self.failed: dict[str, str] = {}
 
     def take_apart(self, job: Job) -> list[Job]:
-        """Put jobs of single arms in the place of one that failed, since not every arm of it need fail."""
+        """Replace a failed job of several arms by jobs of single arms, since not all of them need fail."""
         alone = [replace(job, experiment=self.experiment, arm=arm, stands_for=(arm,)) for arm in job.stands_for]
         at = self.jobs.index(job)
         self.jobs[at : at + 1] = alone
         return alone
 
     def note(self, job: Job, why: str | None) -> None:
-        """Note how a job has ended."""
+        """Record how a job has ended."""
         self.failed |= {} if why is None else dict.fromkeys(job.stands_for, why)
 
     def conclude(self, started: float) -> ArmError | None:
-        """Write the results, of arms that failed as far as they came; returns what to say of those."""
+        """Write the results, those of failed arms up to their failure; return an error for failed arms, if any."""
         done = [job for job in self.jobs if _index(job)["counts"].get("metrics")]
         failed = {arm: self.failed[arm] for arm in self.experiment.arms if arm in self.failed}
         if done:
@@ -231,14 +232,14 @@ class _Run:
 
 
 def _index(job: Job) -> dict[str, Any]:
-    """What a job has recorded, in the end or until it failed."""
+    """The index of a job's records, to its end or until it failed."""
     said = job.said()
     index: dict[str, Any] = said.get("index") or said.get("until") or {"counts": {}}
     return index
 
 
 def _recorded(job: Job) -> Iterator[tuple[str, Records]]:
-    """The records of each arm that a job stands for."""
+    """The records of each of a job's arms."""
     each = job.experiment.replicates // len(job.stands_for)
     check_files(job.records, _index(job))
     for number, arm in enumerate(job.stands_for):
@@ -246,7 +247,7 @@ def _recorded(job: Job) -> Iterator[tuple[str, Records]]:
 
 
 def _failed_replicates(job: Job) -> Iterator[tuple[str, dict[str, str]]]:
-    """Why replicates have failed, by number, of each arm that a job stands for."""
+    """The reasons why replicates have failed, by number, for each of a job's arms."""
     each = job.experiment.replicates // len(job.stands_for)
     lost = {int(replicate): why for replicate, why in job.said().get("failed_replicates", {}).items()}
     for number, arm in enumerate(job.stands_for):

@@ -1,6 +1,6 @@
-"""The files of a finished run: datasets with named dimensions, and their summary.
+"""Writes the results of a finished run: datasets with named dimensions, and their summary.
 
-What was recorded is copied block by block, so memory does not grow with the length of a run.
+Records are copied block by block, so memory use does not grow with the length of a run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from inference_marl.statistics.summary import paired_differences, summarise, sum
 from inference_marl.types import ForeignGame, Game
 
 RESULTS = ("metrics.nc", "posterior.nc", "actions.nc", "surface.nc", "solution.nc", "summary.json")
-"""The files that are written, beside those of what evaluations keep (`runs.latents`)."""
+"""The result files, beside those of beliefs that evaluations keep (`runs.latents`)."""
 
 
 def write_results(
@@ -47,24 +47,24 @@ def write_results(
 ) -> None:
     """Write the run's datasets and, last, `summary.json`.
 
-    `metrics.nc` is always there, `posterior.nc` and `actions.nc` where beliefs and actions are recorded, `surface.nc`
-    for differential games, `solution.nc` where beliefs can be compared with exact ones, and `latent.nc` where an
-    evaluation keeps what is believed in it. All but `made` in the summary is the same however often a run was stopped
-    and resumed.
+    `metrics.nc` is always written, `posterior.nc` and `actions.nc` if beliefs and actions are recorded, `surface.nc`
+    for differential games, `solution.nc` if beliefs can be compared with exact ones, and `latent.nc` if an evaluation
+    keeps beliefs. Except for `made` in the summary, the results do not depend on how often a run was stopped and
+    resumed.
 
     Args:
-        experiment: what was run.
-        folder: the run's folder.
-        recorded: what the arms have recorded, of those that failed until then.
-        failed: why, by name, of the arms that were not played to their end.
-        lost: why replicates of arms have failed, by arm and number.
-        how: what `made` says of this time, beside when.
+        experiment: the experiment that was run.
+        folder: the folder of the run.
+        recorded: the records of the arms, up to their failure for arms that failed.
+        failed: reasons why arms were not played to their end, by name.
+        lost: reasons why replicates have failed, by arm and number.
+        how: entries of `made`, beside the time.
     """
-    (folder / "summary.json").unlink(missing_ok=True)  # which says that what is there belongs together
+    (folder / "summary.json").unlink(missing_ok=True)  # its existence says that the files belong together
     with checksums.listing(folder, [*RESULTS, *latent_files(experiment)]), ExitStack() as opened:
 
         def kept(name: str, written: xr.Dataset | None) -> xr.Dataset:
-            """What was written or, if that is too large for memory, its file, of which only what is needed is read."""
+            """The written dataset or, if it is too large for memory, its file, opened lazily."""
             if written is None:
                 written = opened.enter_context(xr.open_dataset(folder / name, engine="h5netcdf", cache=False))
             return written
@@ -74,7 +74,7 @@ def write_results(
         beliefs = None
         if experiment.beliefs_every:
             beliefs = kept("posterior.nc", write_beliefs(folder / "posterior.nc", experiment, recorded))
-            # So that who reads the run need not build its game again.
+            # So that readers of the run need not build its game.
             _write_dataset(folder / "solution.nc", distances(experiment, beliefs))
         if experiment.record_actions:
             _write_actions(folder / "actions.nc", experiment, recorded)
@@ -90,14 +90,14 @@ def write_results(
 
 
 def _write_dataset(path: Path, dataset: xr.Dataset | None) -> None:
-    """Write a dataset that is in memory, if there is one."""
+    """Write a dataset in memory, if there is one."""
     if dataset is not None:
         encoding = dict.fromkeys(dataset.data_vars, COMPRESSED)
         write_atomically(path, lambda beside: dataset.to_netcdf(beside, engine="h5netcdf", encoding=encoding))
 
 
 def _summary(experiment: Experiment, metrics: xr.Dataset, beliefs: xr.Dataset | None) -> dict[str, Any]:
-    """What was run, and tables of what the datasets say."""
+    """The experiment's settings, and tables of estimates from the datasets."""
     return {
         "experiment": metrics.attrs["experiment"],
         "game": metrics.attrs["game"],
@@ -112,7 +112,7 @@ def _summary(experiment: Experiment, metrics: xr.Dataset, beliefs: xr.Dataset | 
 
 
 def _attributes(experiment: Experiment) -> dict[str, Any]:
-    """What `metrics.nc` says of the experiment."""
+    """The experiment's attributes in `metrics.nc`."""
     game = experiment.game
     attributes = {
         "game": _title(game),
@@ -146,7 +146,7 @@ def _write_metrics(
 
 
 def _success(experiment: Experiment, recorded: Sequence[Records]) -> list[Part]:
-    """1 where a replicate succeeds: by mean reward if the game says from which, else by P(optimum) above 1/2."""
+    """Success of replicates, 0 or 1: by the game's `success_reward` if it has one, else by P(optimum) above 1/2."""
     threshold, window = experiment.game.success_reward, experiment.success_window
 
     def by_reward(records: Records, start: int, stop: int) -> Values:
@@ -171,7 +171,7 @@ def _success(experiment: Experiment, recorded: Sequence[Records]) -> list[Part]:
 
 
 def _write_actions(path: Path, experiment: Experiment, recorded: RecordsOf) -> None:
-    """What was played at every step: what is recorded of beliefs at step `t` was followed by the actions at `t + 1`."""
+    """Write the actions of every step; beliefs recorded at step `t` precede the actions of step `t + 1`."""
     spaces, dims = experiment.game.action_spaces, ("learner", "replicate", "environment", "step")
     parts = [
         Part.of(records, learner, "actions", f"action.{agent}", agent=agent)
@@ -192,7 +192,7 @@ def _write_actions(path: Path, experiment: Experiment, recorded: RecordsOf) -> N
 
 
 def _spaces(game: Game) -> dict[str, Any]:
-    """What who reads recorded actions needs to know of the game, where it is discrete."""
+    """Attributes of discrete games that readers of recorded actions need."""
     if not all(isinstance(space, Discrete) for space in (*game.action_spaces, *game.observations)):
         return {}
     names = {"action_names": game.action_names, "state_names": game.state_names}
@@ -204,7 +204,7 @@ def _spaces(game: Game) -> dict[str, Any]:
 
 
 def _title(described: Described) -> str:
-    """A game's class with its words, its parts, and the numbers that are not its defaults."""
+    """A game's class, with its string arguments, its parts, and numbers that differ from the defaults."""
     parameters, shown = inspect.signature(type(described)).parameters, []
     for name, value in arguments(described).items():
         if isinstance(value, str):
@@ -218,7 +218,7 @@ def _title(described: Described) -> str:
 
 
 def _surface(game: Game, points: int = 101) -> xr.Dataset | None:
-    """Rewards over a grid of joint actions, for stateless games of two agents with one-dimensional boxes."""
+    """Rewards on a grid of joint actions, for stateless games of two agents with one-dimensional boxes."""
     spaces = game.action_spaces
     stateless = set(game.observations) == {Discrete(1)} and not isinstance(game, ForeignGame)
     if (

@@ -1,4 +1,4 @@
-"""What keeps a run, or one arm of it, from going on."""
+"""Errors that stop a run, or one of its arms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class RunError(RuntimeError):
-    """A run cannot go on, or a folder is not one; the message says what to do."""
+    """A run cannot continue, or a folder is not a run; the message says what to do."""
 
 
 class UnsupportedSystemError(ImportError):
@@ -14,11 +14,11 @@ class UnsupportedSystemError(ImportError):
 
 
 class ArmError(RunError):
-    """An arm cannot go on; the others can.
+    """An arm cannot continue; the other arms of the run can.
 
     Attributes:
-        folder: of the run, if it has the results of the others.
-        traceback: of what a part of it raised, as text, wherever it was played; empty if that is not known.
+        folder: the folder of the run, if it has the results of the other arms.
+        traceback: the traceback of the original error, as text, in whichever process it was raised; empty if unknown.
     """
 
     folder: Path | None = None

@@ -1,4 +1,4 @@
-"""Who plays jobs: this process, one after another, or several processes side by side."""
+"""Executors, which play jobs: one after another in this process, or in parallel worker processes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from inference_marl.runs.execution import execute
 from inference_marl.runs.job import Job
 
 Ended = Generator[tuple[Job, str | None], None, None]
-"""Jobs when they have ended, each with why it could not be played to its end, `None` if it was."""
+"""Jobs as they end, each with the reason why it could not be played to its end; `None` if it was."""
 
 
 class Executor(Protocol):
-    """Plays jobs, wherever it likes: each by `execute`, on a machine that sees the job's folder."""
+    """Plays each job by calling `execute`, on any machine that can access the job's folder."""
 
     def submit(self, jobs: Sequence[Job]) -> Ended:
-        """Play jobs, and say when each has ended; whatever still plays ends when the iterator is closed."""
+        """Play jobs, and yield each when it has ended; closing the iterator stops the jobs that are still playing."""
 
 
 class Serial:
@@ -38,12 +38,12 @@ class Serial:
 
 
 class Processes:
-    """Plays jobs in processes of their own, some at once.
+    """Plays jobs in parallel worker processes.
 
-    Processes are started afresh ("spawn"), since torch's threads do not survive a fork. They end when this one does.
+    Workers are started by "spawn", since torch's threads do not survive a fork. They end when this process does.
 
     Args:
-        number: jobs that are played at once.
+        number: number of worker processes.
     """
 
     def __init__(self, number: int) -> None:
@@ -75,7 +75,7 @@ class Processes:
 
 @dataclass
 class _Worker:
-    """A process that plays the jobs it is given, and this end of the line to it."""
+    """A worker process, and this end of the connection to it."""
 
     process: BaseProcess
     connection: Connection
@@ -86,13 +86,13 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there,), daemon=True)
-        ensure_running()  # before signals are blocked, which its own start would undo
+        ensure_running()  # before signals are blocked, since starting it unblocks them
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()  # Ctrl-C reaches the whole group; whoever started us ends us
+            process.start()  # Ctrl-C reaches the whole process group; the parent ends its workers
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        there.close()  # so that this end notices when the process is gone
+        there.close()  # so that this end notices when the process has exited
         return cls(process, here)
 
     @property
@@ -105,13 +105,13 @@ class _Worker:
         self.connection.send(job)
 
     def hear(self) -> str | RunError | OSError | None:
-        """What `execute` returned or raised."""
+        """The value that `execute` returned, or the error that it raised."""
         try:
             heard: str | RunError | OSError | None = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
             status = self.process.exitcode or 0
-            # Below 0 it is the signal that ended the process, and the system ends those that take too much memory.
+            # A negative exit code is a signal: the system kills processes that use too much memory.
             hint = "if memory is short, use fewer jobs" if status < 0 else "see what it wrote, or use one job"
             return (
                 f"arms.{self.job.name}: got a process that ended by itself (exit status {status}), expected one that "
@@ -126,7 +126,7 @@ class _Worker:
 
 
 def _serve(connection: Connection) -> None:
-    """Play the jobs that come in on the line; answer each with what `execute` returns or raises."""
+    """Play the jobs received on the connection, and answer each with the result or the error of `execute`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -140,7 +140,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone: nobody would know what it plays."""
+    """End this process as soon as its parent has exited, since its results would be lost."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

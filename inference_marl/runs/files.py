@@ -1,4 +1,4 @@
-"""Files that are never seen half written."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a file beside `path`, then move it there, so that `path` is never half a file.
+    """Let `write` fill a temporary file beside `path`, then rename it, so that `path` is never a partial file.
 
-    The file beside it is this process's own, so of two that write at once the later one wins, with a whole file.
+    The temporary file is this process's own, so of two processes that write at the same time the later one wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -23,11 +23,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file, never half of it."""
+    """Write a file atomically."""
     write_atomically(path, lambda beside: beside.write_bytes(content))
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file, never half of it, and return where it is."""
+    """Write a text file atomically, and return its path."""
     write_atomically(path, lambda beside: beside.write_text(text))
     return path

@@ -1,4 +1,4 @@
-"""The folder of a run: how it is begun and found again."""
+"""The folder of a run: creates it, and finds it again."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from inference_marl.runs.files import write_bytes, write_text
 from inference_marl.types import ForeignGame
 
 SPEC = "spec.yaml"
-"""Name of the file that says what a run is: the resolved experiment."""
+"""Name of the file with a run's resolved experiment."""
 
 ADDED = {"record_actions": True, "collect": 1, "updates": 1}
-"""Keys that files of older versions lack, with what they then mean; others that they lack mean null."""
+"""Keys that files of older versions lack, with their values for those; other missing keys mean null."""
 
 
 def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
-    """A new run's folder, with `spec.yaml` in it and nothing played yet; a number is added to `name` if it exists.
+    """Create the folder of a new run, with its `spec.yaml`; a number is added to `name` if the folder exists.
 
     Raises:
-        RunError: if there is no folder to write to.
+        RunError: if the folder cannot be created.
     """
     described = dump(experiment)
     for _, part in parts([experiment.game, *experiment.arms.values()]):
@@ -58,13 +58,13 @@ def begin(experiment: Experiment, out: str | Path, name: str) -> Path:
 
 
 def revise(folder: Path, experiment: Experiment) -> None:
-    """Let a run's `spec.yaml` say what it is from now on."""
+    """Rewrite a run's `spec.yaml` with a revised experiment."""
     with checksums.listing(folder, [SPEC]):
         write_text(folder / SPEC, dump(experiment))
 
 
 def _is_of_a_script(cls: type) -> bool:
-    """Whether a class is defined in the file that was started; what notebooks define nobody expects to resume."""
+    """Whether a class is defined in the script being run, not in a notebook, whose runs no one expects to resume."""
     program = sys.modules["__main__"]
     named = cls.__module__ == "__main__" and getattr(program, cls.__qualname__, None) is cls
     return named and hasattr(program, "__file__")
@@ -73,8 +73,8 @@ def _is_of_a_script(cls: type) -> bool:
 def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
     """The newest folder of that name, with or without a number, in which this very experiment was begun, if any.
 
-    What the folders' `spec.yaml` mean is compared, not how they are written: older versions named classes otherwise.
-    Neither is where it is played: on which device, and with how many threads. One that was edited by hand is nobody's.
+    The content of each `spec.yaml` is compared, regardless of how it is written, since older versions used other names
+    of classes, and except for device and threads. Files edited by hand do not match.
     """
     described = _content(dump(experiment))
     for folder in reversed(_folders(Path(out), name)):
@@ -88,7 +88,7 @@ def begun(experiment: Experiment, out: str | Path, name: str) -> Path | None:
 
 
 def _content(text: str) -> Any:
-    """What a `spec.yaml` means: classes by their present names, and arms in their order, as tables have them."""
+    """The content of a `spec.yaml`, with present names of classes, and arms as a list, since their order matters."""
     content = _without_nulls(up_to_date(yaml.safe_load(text)))
     if isinstance(content, dict):
         content = {key: value for key, value in (ADDED | content).items() if key not in ("device", "threads")}
@@ -98,14 +98,14 @@ def _content(text: str) -> Any:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Plain data without the arguments that are null, which older versions of their classes may not have had."""
+    """Plain data without null arguments, which older versions of their classes may have lacked."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _folders(out: Path, name: str) -> list[Path]:
-    """The folders that runs of one name have, oldest first."""
+    """The folders of all runs of a name, oldest first."""
     numbered = re.compile(rf"{re.escape(name)}(?:-(\d+))?")
     found = [(int(match.group(1) or 1), path) for path in out.glob("*") if (match := numbered.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
@@ -125,10 +125,10 @@ def _new_folder(out: Path, name: str) -> Path:
 
 
 def is_finished(folder: Path, steps: int) -> bool:
-    """Whether a run's folder has the results of every arm, after so many steps.
+    """Whether a run's folder has the results of all arms after `steps` steps.
 
     Raises:
-        RunError: if its summary cannot be read, or is not what was written.
+        RunError: if its summary cannot be read, or has changed since it was written.
     """
     summary = folder / "summary.json"
     if not summary.is_file():
@@ -145,13 +145,13 @@ def is_finished(folder: Path, steps: int) -> bool:
 
 
 def failed_replicates_of(folder: Path) -> list[str]:
-    """What to say of a run's replicates that have failed, a line for each arm that has some."""
+    """Messages about a run's failed replicates, one for each arm that has any."""
     summary = json.loads((folder / "summary.json").read_text()) if (folder / "summary.json").is_file() else {}
     lost: dict[str, dict[str, str]] = summary.get("failed_replicates", {})
     return [f"{folder}: {of_replicates(arm, why, summary['replicates'])}" for arm, why in lost.items()]
 
 
 def of_replicates(arm: str, why: Mapping[str, str], count: int) -> str:
-    """What to say of an arm's replicates that have failed, of so many."""
+    """The message about an arm's failed replicates, out of `count`."""
     first, reason = next(iter(why.items()))
     return f"{len(why)} of {count} replicates of {arm} failed, the first: replicate {first}, {reason}"

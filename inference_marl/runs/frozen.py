@@ -1,4 +1,4 @@
-"""What another run has learned, as an actor."""
+"""Policies learned in other runs, as actors."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from inference_marl.types import Actor, Decision, Experience, Learner, Memory, S
 
 
 class Frozen(Actor):
-    """The policy that an agent has learned in another run, from its last checkpoint; it learns no more.
+    """The policy that an agent has learned in another run, loaded from its last checkpoint and fixed.
 
-    Replicate `r` plays as the other run's replicate `r`; where that one has fewer, as its first again after its last.
-    Which checkpoint is meant is kept by its digest in what describes this actor, `spec.yaml` included: a run is never
-    played or resumed with another.
+    Replicate `r` plays as replicate `r` of the other run; if that run has fewer, its replicates are reused in order.
+    The checkpoint's digest is part of this actor's description, including `spec.yaml`, so a run is never played or
+    resumed with another checkpoint.
 
     Args:
-        run: the folder of the other run, as seen from where this one is started.
-        arm: which of its arms; may be omitted if there is only one.
-        agent: whose policy there; if `None`, that of the agent in the seat in which it plays here.
-        explore: whether it acts as during learning; if `None`, as everybody around it. A policy that mixes is another
-            player without: say so, if it is to be the same one in training and evaluation.
-        digest: of the other run's `spec.yaml` and checkpoint, which they must have; theirs if `None`.
+        run: the folder of the other run, relative to the working directory.
+        arm: the arm in that run; may be omitted if there is only one.
+        agent: the agent in that run whose policy is used; if `None`, the one in the seat in which this actor plays.
+        explore: whether it acts as in training; if `None`, as the other actors do. Set it to play the same stochastic
+            policy in training and evaluation.
+        digest: the required digest of the other run's `spec.yaml` and checkpoint; their current one if `None`.
 
     Raises:
-        ValueError: if there is no such run, arm, agent or checkpoint, or the digest is another.
+        ValueError: if there is no such run, arm, agent or checkpoint, or the digest differs.
     """
 
     alone = True
@@ -75,10 +75,10 @@ class Frozen(Actor):
         settle(self, arm=self.arm, digest=self.digest)
 
     def setup(self) -> None:
-        """Take the policy from the checkpoint.
+        """Load the policy from the checkpoint.
 
         Raises:
-            IncompatibleError: if it is for other spaces, or what is in the checkpoint's place is none of this run.
+            IncompatibleError: if it has other spaces, or the checkpoint is invalid or belongs to another run.
         """
         job, agent = self._job, self.seat.index if self.agent is None else self.agent
         its = job.experiment.seats(device=self.seat.device)
@@ -93,7 +93,7 @@ class Frozen(Actor):
             )
         learned = _policies(job, self.seat.device)[agent]
         self.__dict__ |= {"learned": learned, "heeds_masks": learned.heeds_masks}
-        # Where its replicates are among those that were played together with it, and where they play here.
+        # Indices of its replicates among those of all arms that were played as one, for each replicate here.
         each = job.experiment.replicates // len(job.stands_for)
         first = each * job.stands_for.index(self.arm)
         self._its = slice(first, first + each)
@@ -107,12 +107,12 @@ class Frozen(Actor):
     _rows: Tensor
 
     def _there(self, value: Tensor) -> Tensor:
-        """What is `replicates x batch x ...` here, as its learner knows it: its replicates, each several times."""
+        """Map `replicates x batch x ...` to the replicates of its learner, each repeated several times."""
         value = value.to(self._dtype) if value.is_floating_point() else value
         return torch.cat([value[rows] for rows in self._rows], 1)
 
     def _here(self, value: Tensor) -> Tensor:
-        """The reverse."""
+        """Undo `_there`."""
         value = value.to(self.seat.dtype) if value.is_floating_point() else value
         return torch.cat([part[self._its] for part in value.chunk(self._times, 1)])[: self.seat.replicates]
 
@@ -130,7 +130,7 @@ class Frozen(Actor):
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """As its learner's, if that is categorical; else `None`."""
+        """The policy of its learner, if that is categorical; else `None`."""
         mask = None if mask is None else self._there(mask)
         found, after = self.learned.policy(self._there(obs), self._memory_there(memory), mask)
         if not isinstance(found, dist.Categorical):
@@ -155,22 +155,22 @@ class Frozen(Actor):
 
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """What its learner believes."""
+        """The beliefs of its learner."""
         found = self.learned.beliefs(self._there(obs), self._memory_there(memory), draws)
         return {name: self._here(value) for name, value in found.items() if is_belief(name)}
 
 
 @lru_cache(maxsize=32)
 def _experiment(spec: Path, content: bytes) -> Experiment:
-    """What a run's `spec.yaml` says, as long as that is its content."""
+    """The experiment of a `spec.yaml` with this content."""
     return load(spec)
 
 
 def _job(experiment: Experiment, arm: str, folder: Path) -> Job:
-    """The job whose checkpoint has the arm: that of all arms that were played together with it, or its own.
+    """The job whose checkpoint contains the arm: that of all arms that were played as one with it, or its own.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no checkpoint.
     """
     alone = Job.of(experiment, arm, folder)
     for job in [alone, *jobs_of(experiment, folder)]:
@@ -180,7 +180,7 @@ def _job(experiment: Experiment, arm: str, folder: Path) -> Job:
 
 
 def _digest(*paths: Path) -> str:
-    """Of the content of files."""
+    """The digest of the content of files."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.read_bytes())
@@ -188,10 +188,10 @@ def _digest(*paths: Path) -> str:
 
 
 def _policies(job: Job, device: torch.device) -> list[Actor]:
-    """Everybody's policy as the job's checkpoint has it.
+    """The policies of all agents in a job's checkpoint.
 
     Raises:
-        IncompatibleError: if it is none of this job.
+        IncompatibleError: if the checkpoint is invalid or belongs to another job.
     """
     try:
         checksums.check(job.folder, [SPEC])
@@ -199,7 +199,7 @@ def _policies(job: Job, device: torch.device) -> list[Actor]:
         saved = job.saved()
     except RunError as error:
         raise IncompatibleError(str(error)) from error
-    assert saved is not None  # since the job was found by it
+    assert saved is not None  # the job was found by its checkpoint
     actors = job.experiment.bind(job.arm, device=device)
     for actor, state in zip(actors, saved["actors"], strict=True):
         actor.load_state_dict(state)

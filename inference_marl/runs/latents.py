@@ -1,4 +1,4 @@
-"""The files of what evaluations keep of beliefs about who the opponents are, `latent.nc`."""
+"""Writes `latent.nc`: latent beliefs about the opponents that evaluations keep."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from inference_marl.types import Game
 
 
 def latent_files(experiment: Experiment) -> list[str]:
-    """Names of the files that a run of an experiment may have."""
+    """Names of the files of latent beliefs that a run of an experiment may have."""
     return [f"{LATENT}{suffix}.nc" for suffix in experiment.evaluations]
 
 
 def write_latents(folder: Path, experiment: Experiment, recorded: Mapping[str, Records]) -> None:
-    """Write what arms have recorded of their beliefs, a file for each evaluation that kept any."""
+    """Write the latent beliefs that arms have recorded, one file for each evaluation that kept any."""
     for (suffix, evaluation), name in zip(experiment.evaluations.items(), latent_files(experiment), strict=True):
         variables = _variables(recorded, LATENT + suffix)
         if not variables:
@@ -51,7 +51,7 @@ def _variables(recorded: Mapping[str, Records], stream: str) -> dict[str, Variab
 
 
 def _labels(game: Game, evaluation: Evaluation, variables: Mapping[str, Variable]) -> dict[str, list[int] | list[str]]:
-    """How many episodes came before, and what the numbers of a type are called."""
+    """Labels of coordinates: numbers of earlier episodes, and names of the components of a type."""
     found: dict[str, list[int] | list[str]] = {}
     if isinstance(evaluation, TrialEvaluation):
         found["episodes"] = list(evaluation.after)

@@ -1,7 +1,7 @@
-"""Who may work on a run's folder: one process at a time, on whichever host sees the folder.
+"""Leases, which let one process at a time work on a run's folder, on any host that can access it.
 
-A lease is a file that names host and process. Its holder renews it; on its own host it ends with the process, anywhere
-else after a silence of `SILENCE` seconds, by the file system's clock.
+A lease is a file that names host and process and is renewed by its holder. On the holder's host it expires with the
+process, on other hosts after `SILENCE` seconds without renewal, by the file system's clock.
 """
 
 from __future__ import annotations
@@ -44,41 +44,41 @@ class Lease:
 
     Attributes:
         path: the file.
-        token: tells this lease from every other.
+        token: unique identifier of the lease.
     """
 
     path: Path
     token: str
 
     def renew(self) -> None:
-        """Say that the holder is still there."""
-        with suppress(OSError):  # there will be a next time
+        """Renew the lease."""
+        with suppress(OSError):  # it is renewed again later
             if self.is_held():
                 os.utime(self.path)
 
     def is_held(self) -> bool:
-        """Whether nobody has taken it over."""
+        """Whether no other process has taken it over."""
         return _read(self.path).get("token") == self.token
 
     def check(self) -> None:
-        """Stop work on what is somebody else's by now.
+        """Check that the lease is still held.
 
         Raises:
-            RunError: if another process has taken over.
+            RunError: if another process has taken it over.
         """
         if not self.is_held():
             raise RunError(
-                f"{self.path.parent}: got a run that another process has taken over since this one was last heard of, "
-                "expected to be the only one at work on it; leave it to the other"
+                f"{self.path.parent}: got a run that another process has taken over since this one last renewed its "
+                "lease, expected to be the only one working on it; leave it to the other"
             )
 
 
 @contextmanager
 def leased(folder: Path) -> Iterator[Lease]:
-    """Keep others from working on a run.
+    """Hold the lease of a run's folder inside the context.
 
     Raises:
-        RunError: if another process is at work on it.
+        RunError: if another process is working on the run.
     """
     lease = Lease(folder / ".lock", uuid.uuid4().hex)
     _claim(lease)
@@ -99,8 +99,8 @@ def _claim(lease: Lease) -> None:
         holder = _holder(lease.path)
         if holder is not None:
             raise RunError(
-                f"{lease.path.parent}: got a run that another process is at work on ({holder}), expected one that "
-                f"nobody plays; wait until it is done, or delete {lease.path} if there is no such process"
+                f"{lease.path.parent}: got a run that another process is at work on ({holder}), expected one that no "
+                f"other process plays; wait until it is done, or delete {lease.path} if there is no such process"
             )
         lease.path.unlink(missing_ok=True)
         with lease.path.open("x") as file:
@@ -108,7 +108,7 @@ def _claim(lease: Lease) -> None:
 
 
 def _holder(path: Path) -> str | None:
-    """Who holds a lease, in words; `None` if there is none, or its holder is gone."""
+    """A description of the holder of a lease; `None` if there is no lease or it has expired."""
     try:
         silence = _now(path.parent) - path.stat().st_mtime
     except FileNotFoundError:
@@ -122,8 +122,8 @@ def _holder(path: Path) -> str | None:
 
 
 def _is_alive(process: Any, token: Any) -> bool:
-    """Whether a process of this host is still there."""
-    if process == os.getpid():  # numbers come again, in containers at once
+    """Whether a process of this host may still hold the lease."""
+    if process == os.getpid():  # process IDs are reused, immediately in containers
         return token in _HELD
     try:
         os.kill(process, 0)
@@ -135,7 +135,7 @@ def _is_alive(process: Any, token: Any) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a lease says; nothing while it is being written."""
+    """The content of a lease; empty while it is being written."""
     try:
         content = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _now(folder: Path) -> float:
-    """The file system's clock, which hosts share."""
+    """The time by the file system's clock, which all hosts share."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"1")
         file.flush()
@@ -153,7 +153,7 @@ def _now(folder: Path) -> float:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Of several processes that find a lease without a holder only one takes it, where the file system can lock."""
+    """Lock the folder inside the context, if the file system can, so that only one process takes an expired lease."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # where folders cannot be locked

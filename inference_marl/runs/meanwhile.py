@@ -1,4 +1,4 @@
-"""Work that goes on beside other work."""
+"""Periodic work in a background thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def meanwhile(work: Callable[[], object], every: float) -> Iterator[None]:
-    """Call `work` every so many seconds, in a thread, until the context is left."""
+    """Call `work` every `every` seconds, in a thread, inside the context."""
     over = threading.Event()
 
     def repeat() -> None:

@@ -1,4 +1,4 @@
-"""What is measured of a joint policy while it is played: its worth, the actors' own metrics, and their beliefs."""
+"""Measures of a joint policy during play: its value, the actors' own metrics, and their beliefs."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from inference_marl.types import (
 )
 
 MAX_STATES = 128
-"""Beliefs are recorded in every state of a game with at most this many that all agents observe. In other games they
-are recorded where the agents are, so that `state` counts environments."""
+"""Maximum number of shared, discrete observations for which beliefs are recorded in every state. In other games they
+are recorded in the current states only, so that the dimension `state` counts environments."""
 
 MOST_RECORDED = 64
-"""Joint actions of several opponents of which a table is recorded, beside what every one of them is believed to do."""
+"""Maximum number of opponents' joint actions for which beliefs are recorded jointly, beside the marginals."""
 
 
 class Measures:
     """Measures the actors of one arm.
 
-    Where all agents observe one of a few states and actions are discrete, the joint policy is judged exactly: by the
-    game's own `scores`, and, if the game has rules and a discount or terminates at once, by every agent's `return`
-    (normalised if discounted) and by `nash_conv`. What actors with a memory believe depends on more than the state:
-    with one of them, beliefs are those where the agents are.
+    If all agents observe one of a few states and actions are discrete, the joint policy is evaluated exactly: by the
+    game's own `scores` and, if the game gives its rules and has a discount factor or terminates after one step, by
+    every agent's `return` (normalised if discounted) and by `nash_conv`. Beliefs of actors with a memory depend on more
+    than the state: with such an actor, beliefs are recorded in the current states only.
 
     Args:
-        game: the game played.
+        game: the game.
         seats: one per agent.
-        draws: draws per belief and replicate, for continuous actions.
+        draws: samples per belief and replicate, for continuous actions.
 
     Attributes:
-        everywhere: whether beliefs are those in every state, and not where the agents are.
+        everywhere: whether beliefs are those in every state, rather than in the current states.
     """
 
     def __init__(self, game: Game, seats: Sequence[Seat], draws: int) -> None:
@@ -62,17 +62,17 @@ class Measures:
     def beliefs(
         self, obs: Sequence[Tensor], actors: Sequence[Actor], memories: Sequence[Memory]
     ) -> list[Mapping[str, Tensor]]:
-        """What `Actor.beliefs` says of every actor.
+        """The beliefs of every actor, see `Actor.beliefs`.
 
         Args:
             obs: each agent's current observation, `replicates x environments x event`.
             actors: one per seat.
-            memories: what each remembers, see `Actor.begin`.
+            memories: the actors' memories, see `Actor.begin`.
         """
         self.everywhere = self.everywhere and not any(memories)
         if self.everywhere:
             obs = [states.expand(seat.replicates, -1) for states, seat in zip(self._states, self.seats, strict=True)]
-        with kept_streams(self.seats[0].device):  # draws that only describe: play goes on as without them
+        with kept_streams(self.seats[0].device):  # so that play is not affected
             return [
                 actor.beliefs(seen, memory, self.draws)
                 for actor, seen, memory in zip(actors, obs, memories, strict=True)
@@ -82,9 +82,9 @@ class Measures:
     def metrics(
         self, beliefs: Sequence[Mapping[str, Tensor]], obs: Sequence[Tensor]
     ) -> Iterator[tuple[str, Tensor, int | None]]:
-        """What the policies are worth and what the actors report of themselves: name, value and agent.
+        """Iterate over the values of the policies and the actors' own metrics: name, value and agent.
 
-        `beliefs` and `obs` are those of the method `beliefs`; values are as `Recorder.note` takes them.
+        `beliefs` is the result of the method `beliefs` for `obs`; values are in the format of `Recorder.note`.
         """
         if all("policy" in belief for belief in beliefs):
             for name, value in self._worth([belief["policy"] for belief in beliefs], obs).items():
@@ -95,10 +95,10 @@ class Measures:
                     yield name, self._here(value, seen), agent
 
     def kept(self, beliefs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """What is recorded of beliefs, by name and, after a dot, agent; the policies of all agents among it.
+        """The beliefs to record, including the agents' policies, by name and, after a dot, agent.
 
-        Tables of opponents' joint actions only where these are at most `MOST_RECORDED`. Beliefs as a latent are left to
-        evaluations over trials, which know how much was seen of whom.
+        Joint beliefs about several opponents are recorded for at most `MOST_RECORDED` joint actions. Latent beliefs are
+        left to evaluations over trials, which know the number of earlier episodes.
         """
         found: dict[str, Tensor] = {}
         for seat, belief in zip(self.seats, beliefs, strict=True):
@@ -106,7 +106,7 @@ class Measures:
             tables = [name for name in OF_ALL_OPPONENTS.values() if name in kept]
             large = [name for name in tables if belief[name].shape[-1] > MOST_RECORDED]
             found |= {f"{name}.{seat.index}": belief[name] for name in kept if name not in large}
-            if "policy" not in belief:  # of one that can only draw
+            if "policy" not in belief:  # of an actor that can only sample
                 states = seat.observation.features if self.everywhere else seat.environments
                 drawn = () if isinstance(seat.action, Discrete) else (self.draws,)
                 shape = (seat.replicates, states, *drawn, seat.action.features)
@@ -114,21 +114,21 @@ class Measures:
         return found
 
     def _here(self, value: Tensor, obs: Tensor) -> Tensor:
-        """What is known in every state, where the agents are, `replicates x environments x ...`.
+        """Select values of every state in the current states, `replicates x environments x ...`.
 
-        In games of one state that is one place for all environments.
+        In games of one state the result has one entry for all environments.
         """
         return value[self.seats[0].rows, obs] if self.everywhere and value.shape[1] > 1 else value
 
     def _rules(self) -> Dynamics | None:
-        """The game's rules, on the device, where returns are defined."""
+        """The game's rules, on the device; `None` if returns are not defined."""
         rules, device = self.game.dynamics(), self.seats[0].device
         if rules is None or (self.game.discount is None and bool(rules.transition.any())):
             return None
         return Dynamics(rules.initial.to(device), rules.transition.to(device), rules.reward.to(device))
 
     def _worth(self, policies: Sequence[Tensor], obs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What a joint policy is worth; policies are `replicates x states x actions`, or draws."""
+        """Values of a joint policy, by metric; policies are `replicates x states x actions`, or samples."""
         here = [self._here(policy, seen) for policy, seen in zip(policies, obs, strict=True)]
         optimum = self._optimum_probability(here)
         found = {} if optimum is None else {OPTIMUM_PROBABILITY.name: optimum}
@@ -153,7 +153,7 @@ class Measures:
 
 
 def _one_shot(reward: Tensor, policies: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """`expected_return` and `nash_conv` of a game of one state that ends at once, several times faster.
+    """`expected_return` and `nash_conv` of a game of one state that ends after one step, several times faster.
 
     Args:
         reward: as in `Dynamics`, `agents x 1 x actions_1 x ... x actions_n`.
@@ -163,7 +163,7 @@ def _one_shot(reward: Tensor, policies: Sequence[Tensor]) -> tuple[Tensor, Tenso
         `replicates x agents` and `replicates`.
     """
     played = [policy.squeeze(1).double() for policy in policies]
-    own = []  # what each of an agent's actions pays: the others' are summed out, the last one's first
+    own = []  # mean reward of each of an agent's actions; the others' actions are summed out, the last agent's first
     for agent in range(len(played)):
         pays, *others = reward[agent, 0].movedim(agent, 0), *reversed(played[:agent] + played[agent + 1 :])
         pays = torch.tensordot(others[0], pays, ([1], [-1])) if others else pays.unsqueeze(0)
@@ -176,7 +176,7 @@ def _one_shot(reward: Tensor, policies: Sequence[Tensor]) -> tuple[Tensor, Tenso
 
 
 def _product(policies: Sequence[Tensor]) -> Tensor:
-    """Probabilities of joint actions, the last agent's action fastest: `... x (product of actions)`."""
+    """Probabilities of joint actions, `... x (product of actions)`; the last agent's action varies fastest."""
     joint = policies[0]
     for policy in policies[1:]:
         joint = (joint.unsqueeze(-1) * policy.unsqueeze(-2)).flatten(-2)
@@ -184,7 +184,7 @@ def _product(policies: Sequence[Tensor]) -> Tensor:
 
 
 def optimum_mask(game: Game, seat: Seat) -> Tensor | None:
-    """Which joint actions are optimal, bool `actions_1 x ... x actions_n`; `None` without a table or an optimum."""
+    """Mask of the optimal joint actions, bool `actions_1 x ... x actions_n`; `None` without a table or an optimum."""
     if not seat.has_table:
         return None
     sizes = [space.features for space in seat.action_spaces]

@@ -1,4 +1,4 @@
-"""Datasets that are written block by block, from records that need not fit into memory."""
+"""Writes datasets block by block, from records that need not fit into memory."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from inference_marl.runs.recorder import Values
 from inference_marl.runs.records import Records
 
 BLOCK = 2**20
-"""Bytes of a block, which is compressed by itself."""
+"""Size of a block in bytes; blocks are compressed separately."""
 
 IN_MEMORY = 2**27
-"""Bytes of a dataset that is not read again from its file to be summarised."""
+"""Size in bytes below which a dataset is also kept in memory, rather than read from its file to be summarised."""
 
 COMPRESSED = {"zlib": True, "complevel": 1, "shuffle": True}
 
 
 @dataclass(frozen=True)
 class Part:
-    """The records of one arm, or of one agent of it, or of what one agent believes of another.
+    """The records of one arm, of one of its agents, or of one agent's belief about another.
 
     Attributes:
-        learner: the arm's place.
-        records: their number.
-        shape: of each.
-        dtype: of its numbers.
-        read: gives those from one record to another, `records x shape`.
-        at: the place in dimensions that the records lack, such as that of the agent whose they are.
+        learner: index of the arm.
+        records: number of records.
+        shape: shape of a record.
+        dtype: dtype of a record.
+        read: reads records from a start to a stop, `records x shape`.
+        at: indices in dimensions that the records lack, such as the agent's.
     """
 
     learner: int
@@ -50,19 +50,19 @@ class Part:
 
     @classmethod
     def of(cls, records: Records, learner: int, stream: str, name: str, **at: int) -> Part:
-        """A quantity as it was recorded."""
+        """A recorded quantity, without changes."""
         _, shape, dtype = records.columns[stream][name]
         return cls(learner, records.counts[stream], shape, np.dtype(dtype), partial(records.rows, stream, name), at)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable with the dimensions `learner`, `step` and those in which its parts have a place.
+    """A variable of a dataset, assembled from parts.
 
     Attributes:
-        dims: its dimensions; without these, those of every part's records.
-        parts: its values, NaN where there are none.
-        attributes: of the stored variable.
+        dims: its dimensions: `learner`, `step`, those in which its parts have an index, and those of their records.
+        parts: its values; NaN elsewhere.
+        attributes: attributes of the stored variable.
     """
 
     dims: tuple[str, ...]
@@ -71,7 +71,7 @@ class Variable:
 
     @property
     def of_records(self) -> tuple[str, ...]:
-        """Dimensions of a part's record."""
+        """The dimensions of a part's record."""
         taken = ("learner", "step", *self.parts[0].at)
         return tuple(dim for dim in self.dims if dim not in taken)
 
@@ -83,11 +83,11 @@ class Variable:
 
     @property
     def block(self) -> int:
-        """The records of a block."""
+        """Number of records in a block."""
         return max(1, BLOCK // (math.prod(self.sizes.values()) * self.parts[0].dtype.itemsize))
 
     def create(self, file: h5netcdf.File, name: str, sizes: Mapping[str, int]) -> None:
-        """Add it to a file that has its dimensions, of these sizes, without any values."""
+        """Create it, without values, in a file that has its dimensions with these sizes."""
         dtype = self.parts[0].dtype
         chunks = {"learner": 1, "step": min(self.block, sizes["step"])}
         chunks |= dict.fromkeys(self.parts[0].at, 1)
@@ -106,17 +106,17 @@ class Variable:
             attributes[key] = value
 
     def bytes(self, sizes: Mapping[str, int]) -> int:
-        """Its size in memory."""
+        """Its size in bytes in memory."""
         return math.prod(sizes[dim] for dim in self.dims) * self.parts[0].dtype.itemsize
 
     def fill(self, stored: Any) -> None:
-        """Write its values to an array, in a file or in memory."""
+        """Write its values to an array in a file or in memory."""
         for part in self.parts:
             for start in range(0, part.records, self.block):
                 self._write_block(stored, part, start, min(start + self.block, part.records))
 
     def held(self, sizes: Mapping[str, int]) -> xr.Variable:
-        """The variable in memory."""
+        """Build the variable in memory."""
         dtype = self.parts[0].dtype
         values = np.full([sizes[dim] for dim in self.dims], np.nan if dtype.kind == "f" else 0, dtype)
         self.fill(values)
@@ -132,10 +132,10 @@ class Variable:
 
 
 def write_variables(path: Path, skeleton: xr.Dataset, variables: Mapping[str, Variable]) -> xr.Dataset | None:
-    """Write a dataset: attributes, coordinates and small variables from `skeleton`, the others block by block.
+    """Write a dataset: attributes, coordinates and small variables of `skeleton`, and `variables` block by block.
 
     Returns:
-        What was written, unless it takes `IN_MEMORY` bytes or more.
+        The dataset, unless it takes `IN_MEMORY` bytes or more.
     """
     sizes = {str(dim): size for dim, size in skeleton.sizes.items()}
     for variable in variables.values():
@@ -146,8 +146,8 @@ def write_variables(path: Path, skeleton: xr.Dataset, variables: Mapping[str, Va
         held = skeleton.assign({name: variable.held(sizes) for name, variable in variables.items()})
 
     def write(beside: Path) -> None:
-        # What is netCDF's is made by h5netcdf; the numbers need no more than HDF5.
-        with h5py.File(beside, "w", track_order=True) as hdf5:  # the order, as netCDF wants it
+        # h5netcdf creates the netCDF structure; plain HDF5 is enough for the numbers.
+        with h5py.File(beside, "w", track_order=True) as hdf5:  # netCDF requires the creation order
             with h5netcdf.File(hdf5, "w") as file:
                 skeleton.dump_to_store(H5NetCDFStore(file))
                 for dim, size in sizes.items():

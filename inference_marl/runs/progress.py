@@ -1,4 +1,4 @@
-"""The progress bar of runs, which reads what their jobs say, wherever these are played."""
+"""The progress bar of runs, which reads the logs of their jobs, wherever these are played."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from inference_marl.runs.meanwhile import meanwhile
 
 @contextmanager
 def progress_bar(jobs: Sequence[Job], ended: Sequence[Job], shown: bool) -> Iterator[None]:
-    """Show one bar for all jobs while they are played.
+    """Show one progress bar for all jobs inside the context.
 
     Args:
-        jobs: all that are played or were; may grow.
-        ended: those that have ended, which grows.
-        shown: whether there is a bar at all.
+        jobs: all jobs, ended or not; may grow.
+        ended: the jobs that have ended; grows.
+        shown: whether to show a bar at all.
     """
-    if not shown or sys.stderr is None or sys.stderr.closed:  # of a daemon, or a program without a console
+    if not shown or sys.stderr is None or sys.stderr.closed:  # in a daemon, or a program without a console
         yield
         return
     with tqdm(unit="step", dynamic_ncols=True, delay=1e-3) as bar:
@@ -38,15 +38,15 @@ def progress_bar(jobs: Sequence[Job], ended: Sequence[Job], shown: bool) -> Iter
 
 
 class _Watch:
-    """A bar and the jobs that it shows; steps count once for each arm that a job stands for."""
+    """A progress bar and its jobs; a step of a job counts once for each of its arms."""
 
     def __init__(self, bar: tqdm[Any], jobs: Sequence[Job], ended: Sequence[Job]) -> None:
         self.bar, self.jobs, self.ended, self.before = bar, jobs, ended, list(ended)
         self.said: dict[Job, dict[str, Any]] = {}
 
     def show(self) -> None:
-        """The time left is that of the steps to come: those that were found made are not among them."""
-        jobs, ended = list(self.jobs), list(self.ended)  # as they are now
+        """Update the bar; its rate, and so the time left, is that of steps made since the jobs were started."""
+        jobs, ended = list(self.jobs), list(self.ended)  # copies, since both grow
         done, total = 0, 0
         for job in jobs:
             if job in self.before:
@@ -61,9 +61,9 @@ class _Watch:
         self.bar.set_description(f"{which}{over} of {arms} arms done", refresh=False)
         self.bar.total, self.bar.n = total, done
         self.bar.refresh()
-        self.bar.last_print_t = time.time()  # without which it would not end its line when it is closed
+        self.bar.last_print_t = time.time()  # otherwise closing the bar would not end its line
 
 
 def _refresh() -> float:
-    """Seconds between updates of the progress bar: rare where they pile up, as in a log file."""
+    """Seconds between updates of the progress bar; more if standard error is not a terminal, such as a log file."""
     return LOG_EVERY if sys.stderr.isatty() else 10.0

@@ -1,4 +1,4 @@
-"""What an arm has recorded, read from its files once it has been played."""
+"""Reads the records of an arm that has been played."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from inference_marl.runs.recorder import Values
 
 
 class Records:
-    """An arm's records.
+    """The records of an arm.
 
     Args:
-        folder: where the files are.
-        index: what is in them, see `Recorder.index`.
-        replicates: which replicates of what was recorded are the arm's, such as `slice(0, 10)`.
+        folder: the folder of the files.
+        index: the content of the files, see `Recorder.index`.
+        replicates: the arm's replicates among those in the files, such as `slice(0, 10)`.
 
     Attributes:
-        everywhere: whether beliefs are recorded in every state, and not where the agents are.
-        counts: records made, by stream.
-        columns: by stream and name, the record that a quantity began with, its shape and its dtype.
+        everywhere: whether beliefs are recorded in every state, rather than in the current states.
+        counts: number of records, by stream.
+        columns: by stream and name, the first record of a quantity, its shape and its dtype.
     """
 
     def __init__(self, folder: Path, index: Mapping[str, Any], replicates: slice) -> None:
@@ -40,7 +40,7 @@ class Records:
         }
 
     def rows(self, stream: str, name: str, start: int, stop: int) -> Values:
-        """Records `start` to `stop` of a quantity, NaN before its first one."""
+        """Records `start` to `stop` of a quantity; NaN before its first one."""
         first, shape, dtype = self._recorded[stream][name]
         missing, size = min(max(first - start, 0), stop - start), math.prod(shape)
         found: Values = np.fromfile(
@@ -54,15 +54,15 @@ class Records:
 
 
 RecordsOf = Mapping[str, Records]
-"""By name of the arm."""
+"""Records by name of the arm."""
 
 
 def coordinates_of(recorded: RecordsOf, agents: int, stream: str, every: int) -> dict[str, Any]:
-    """Labels of the dimensions `learner`, `step` and `agent` of what arms have recorded in a stream."""
+    """Coordinates of the dimensions `learner`, `step` and `agent` for the records of a stream."""
     steps = np.arange(1, max(records.counts[stream] for records in recorded.values()) + 1) * every
     return {"learner": list(recorded), "step": steps, "agent": np.arange(agents)}
 
 
 def remove(folder: Path) -> None:
-    """Delete what the jobs of a run have recorded, once the results hold it."""
+    """Delete the records of a run's jobs, once the results have been written."""
     shutil.rmtree(folder / "records", ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Records of a finished run, made again from its results, so that it can be played on.
+"""Restores the records of a finished run from its results, so that it can be continued.
 
-The inverse of `inference_marl.runs.datasets.write_results`, for what results hold.
+This inverts `inference_marl.runs.datasets.write_results`, for quantities that results contain.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from inference_marl.runs.netcdf import BLOCK
 from inference_marl.runs.recorder import Values
 
 FILES = {"metrics": "metrics.nc", "beliefs": "posterior.nc", "actions": "actions.nc"}
-"""Where each stream's records are, once a run is finished; those of others are in a file of their name."""
+"""The result file of each stream of records; other streams have a file of their name."""
 
 
 def restore(folder: Path, arms: Sequence[str], records: Path, state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Write the files of an arm's records, or of several arms' that are played as one.
+    """Restore the record files of an arm, or of several arms that are played as one.
 
     Args:
-        folder: the run's, with its results.
-        arms: their names, in the order of their replicates.
-        records: the folder of the files, which appears when they are complete.
-        state: of the recorder, as the checkpoint has it.
+        folder: the folder of the run, with its results.
+        arms: names of the arms, in the order of their replicates.
+        records: the folder of the files, which is created when they are complete.
+        state: the recorder's state in the checkpoint.
 
     Returns:
-        `state`, without quantities that no result holds.
+        `state`, without quantities that no result contains.
 
     Raises:
-        RunError: if the results are damaged, or not those that the checkpoint belongs to.
+        RunError: if the results are damaged, or do not belong to the checkpoint.
     """
     checksums.check(folder, {*FILES.values(), *map(_file, state["columns"])})
     beside = records.with_name(f".{records.name}.partial")
@@ -73,7 +73,7 @@ def _file(stream: str) -> str:
 
 
 def _variable(results: Any, stream: str, name: str) -> xr.DataArray | None:
-    """What the results hold of a quantity, with the dimension of agents only if it is everybody's."""
+    """A quantity in the results, with the dimension `agent` only if it is one quantity of all agents."""
     stem, _, agent = name.rpartition(".")
     of_all = stream == "metrics" or not stem
     found: xr.DataArray | None = results.get(name if of_all else "actions" if stream == "actions" else stem)
@@ -83,7 +83,7 @@ def _variable(results: Any, stream: str, name: str) -> xr.DataArray | None:
 def _write(
     path: Path, values: xr.DataArray, arms: Sequence[str], count: int, first: int, shape: Sequence[int], dtype: str
 ) -> int:
-    """Write records from the `first` one; returns their CRC-32."""
+    """Write records from the `first` one, and return their CRC-32."""
     path.parent.mkdir(parents=True, exist_ok=True)
     checksum = 0
     with path.open("wb") as file:
@@ -97,7 +97,7 @@ def _write(
 def _blocks(
     values: xr.DataArray, arms: Sequence[str], count: int, first: int, shape: Sequence[int]
 ) -> Iterator[Values]:
-    """Some records at a time, as the recorder had them: `records x shape`."""
+    """Iterate over blocks of records in the recorder's format, `records x shape`."""
     values = values.sel(learner=list(arms)).transpose("step", "learner", "replicate", ...)
     several = max(1, BLOCK // max(1, 8 * math.prod(shape)))
     own = (slice(None), slice(None), *map(slice, shape[1:]))

@@ -1,4 +1,4 @@
-"""Running an experiment or a suite, and going on with what was stopped."""
+"""Runs experiments and suites, and resumes them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ def run(
     progress: bool = True,
     jobs: int | Executor = 1,
 ) -> Path:
-    """Run every arm of an experiment, or what is missing of a suite, and write its folder.
+    """Run all arms of an experiment, or the missing runs of a suite, and write the results to a folder.
 
     Args:
-        experiment: what is run. A suite's runs are folders within its own: each goes on in the newest one in which that
-            very experiment was begun, so a suite that was stopped, or changed in some of its runs, plays nothing twice.
-        out: where run folders go.
-        name: of the folder. If it exists, a number is added for an experiment; a suite goes on there.
-        progress: show a bar with the time left.
-        jobs: arms that are played at once, each in a process of its own if there is more than one. A script must
-            then guard what it does with `if __name__ == "__main__":`, since processes import it. Or who plays them,
-            such as a cluster's queue: an `Executor`.
+        experiment: the experiment or suite. The runs of a suite are subfolders; each continues in the newest folder in
+            which that very experiment was begun, so a suite that was stopped, or changed in some of its runs, plays
+            nothing twice.
+        out: the parent of run folders.
+        name: name of the folder. If it exists, a number is added for an experiment, and a suite continues there.
+        progress: whether to show a progress bar with the time left.
+        jobs: number of arms to play in parallel, each in a separate process if it is more than one. A script then needs
+            the guard `if __name__ == "__main__":`, since the processes import it. Or an `Executor`, such as the queue
+            of a cluster.
 
     Returns:
         The folder.
 
     Raises:
-        ArmError: if arms could not be played to their end; the results of the others are written then.
-        RunError: if the folder cannot be written to or is another's, or a run cannot go on.
-        ValueError: if an experiment cannot be played, of a suite naming the run; nothing is played then.
+        ArmError: if some arms could not be played to their end; the results of the others have been written.
+        RunError: if the folder cannot be written to or belongs to something else, or a run cannot continue.
+        ValueError: if an experiment cannot be played; nothing has been played. For a suite, the message names the run.
     """
     check_jobs(jobs, *(experiment.runs.values() if isinstance(experiment, Suite) else [experiment]))
     if isinstance(experiment, Suite):
@@ -53,10 +54,10 @@ def run(
 def run_or_resume(
     experiment: Experiment, out: str | Path, name: str, progress: bool = True, jobs: int | Executor = 1
 ) -> tuple[Path, bool]:
-    """As `run`, but in the newest folder of that name in which this very experiment was begun, if there is one.
+    """As `run`, but continue in the newest folder of that name in which this very experiment was begun, if any.
 
     Returns:
-        The folder, and whether it was finished before.
+        The folder, and whether it was finished already.
 
     Raises:
         ArmError, RunError, ValueError: as for `run`.
@@ -75,29 +76,28 @@ def resume(
     overrides: Overrides | Mapping[str, Any] = (),
     other_versions: bool = False,
 ) -> Path:
-    """Go on with a run, or all runs of a suite, from the last checkpoints.
+    """Resume a run, or all runs of a suite, from the last checkpoints.
 
-    Finished runs are left as they are. Failed arms are tried again, with the same classes: one whose class was mended
-    needs a new run. A checkpoint is never resumed as something else: not as another experiment, with other classes, or
-    under other versions.
+    Finished runs are left unchanged. Failed arms are tried again with the same classes; after a class has changed, a
+    new run is needed. A checkpoint is never resumed with another experiment, other classes or other versions.
 
     Args:
-        folder: of a run or of a suite.
-        progress: show a bar with the time left.
+        folder: the folder of a run or a suite.
+        progress: whether to show a progress bar with the time left.
         jobs: as for `run`.
-        overrides: what changes from now on, values by dotted key. With more `steps`, a run ends as if it had been begun
-            with so many, also one that was finished. Otherwise only what no result depends on, such as
-            `checkpoint_every`, or what concerns arms without a checkpoint.
-        other_versions: go on also if this package, torch, Pyro or numpy are of other versions than before. The results
-            then say so.
+        overrides: changes from now on, values by dotted key. With more `steps`, a run, even a finished one, gives the
+            same results as if it had been begun with that number. Otherwise only settings that do not affect results,
+            such as `checkpoint_every`, and arms without a checkpoint may change.
+        other_versions: whether to resume even if the versions of this package, torch, Pyro or NumPy have changed; the
+            results then say so.
 
     Returns:
         `folder`.
 
     Raises:
         ArmError: as for `run`.
-        RunError: if the folder is neither a run's nor a suite's, a file is damaged or edited, or a run cannot go on.
-        SpecError: if a `spec.yaml` cannot be read, or an override is wrong.
+        RunError: if the folder is neither a run's nor a suite's, a file is damaged or edited, or a run cannot continue.
+        SpecError: if a `spec.yaml` cannot be read, or an override is invalid.
     """
     folder, overrides = Path(folder), as_pairs(overrides)
     if suite.is_suite(folder):
@@ -111,7 +111,7 @@ def resume(
 def _complete(
     experiment: Experiment, folder: Path, progress: bool, jobs: int | Executor, other_versions: bool = False
 ) -> Path:
-    """Play what is missing of one run; returns its folder."""
+    """Play the missing arms of one run, and return its folder."""
     try:
         failed = complete({folder: experiment}, progress, jobs, other_versions)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Distance of a run's beliefs from the exact solution of its game, for games whose rules are tables."""
+"""Distances of a run's beliefs from the exact solution of its game, for games with rules as tables."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from inference_marl.statistics.beliefs import Numbers, jointly
 from inference_marl.types import Actor
 
 MAX_ENTRIES = 5_000_000
-"""Entries of the largest table; replicates beyond that are left out."""
+"""Maximum number of entries of a table; replicates beyond it are left out."""
 
 BELIEFS = {"opponent_prior": "opponent_action", "opponent_model": "opponent_action", "policy": "action"}
-"""What is compared or solved with, and over which dimension."""
+"""The beliefs that are compared or used for the solution, with their last dimension."""
 
 
 def distances(experiment: Experiment, posterior: xr.Dataset) -> xr.Dataset | None:
-    """Total variation between what modelling agents have learned and Eq. 9-13 of Tian et al. (2019), solved exactly.
+    """Total variation between learned beliefs and the exact solution of Eq. 9-13 of Tian et al. (2019).
 
     The solution is that of an agent that knows the game's rules and whose opponents follow its own prior at the last
-    record, with the current temperature, KL weight and discount (or planning horizon and treatment of the dynamics).
-    So it measures not how well an agent plays, but how close learning has come to its target.
+    record, with the current temperature, KL weight and discount factor (or planning horizon and treatment of the
+    dynamics). So the distance does not measure how well an agent plays, but how close learning has come to its target.
 
     Args:
-        experiment: what was run.
+        experiment: the experiment that was run.
         posterior: its recorded beliefs.
 
     Returns:
-        `opponent_model` (of rho) and `policy` (of the marginal policy), means over states, with the dimensions
-        `learner`, `agent` and `replicate`. NaN for learners with another target: those whose opponent model is given
-        (rho := P, or a fixed one) or whose guide samples the policy first. `None` if there is no distance at all, as
-        for games without tables, and beliefs that were not recorded in every state or, about several opponents, not as
-        a table of their joint actions.
+        `opponent_model` (for rho) and `policy` (for the marginal policy), means over states, with the dimensions
+        `learner`, `agent` and `replicate`. NaN for learners with another target: those with a given opponent model
+        (rho := P, or a fixed one), and those whose guide samples the policy first. `None` if there are no distances, as
+        for games without tables, for beliefs not recorded in every state, and for beliefs about several opponents not
+        recorded as a table of their joint actions.
     """
     rules = experiment.game.dynamics()
     if rules is None or posterior.sizes.get("state") != len(rules.initial):
@@ -87,7 +87,7 @@ def _beliefs(here: xr.Dataset, reward: Tensor, transition: Tensor) -> list[Tenso
 
 
 def _solve(learner: Actor, step: int, reward: Tensor, transition: Tensor, log_prior: Tensor) -> Solution | None:
-    """The target of a learner after `step` updates; `None` for learners that do not aim at a soft value."""
+    """The target of a learner after `step` updates; `None` for learners that do not learn a soft value."""
     if not isinstance(learner, Rommeo | Planner) or isinstance(learner.guide, PolicyFirst):
         return None
     if isinstance(learner.guide.opponent_model, Empirical | OpponentPrior):
@@ -108,14 +108,14 @@ def _solve(learner: Actor, step: int, reward: Tensor, transition: Tensor, log_pr
 
 
 def _weight(number: float | Schedule | OfRange | None, step: int, reward: Tensor) -> Number:
-    """A weight at `step`; a fraction is of the range of mean rewards, which a learner that saw noise does not know."""
+    """A weight at `step`; for `OfRange`, in units of the range of mean rewards, which learners know with noise only."""
     if not isinstance(number, OfRange):
-        return current(0.0 if number is None else number, step)  # learners have settled what was `None`
+        return current(0.0 if number is None else number, step)  # learners have replaced `None`
     size = float(reward.max() - reward.min())
     return current(number.fraction, step) * (size or 1.0)
 
 
 def _total_variation(p: Tensor, q: Tensor) -> Numbers:
-    """Half the absolute difference, `replicates`, of probabilities `replicates x states x values`."""
+    """Mean total variation over states, `replicates`, of probabilities `replicates x states x values`."""
     distance: Numbers = np.asarray(((p - q).abs().sum(-1) / 2).mean(-1))
     return distance

@@ -1,4 +1,4 @@
-"""Source files of users' own classes: a run keeps them, so that it can be rebuilt, and is resumed with no others."""
+"""Copies of the source files of users' own classes, from which a run can be rebuilt, and which resuming checks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from inference_marl.types import ForeignGame
 PACKAGE = __name__.partition(".")[0]
 
 FOLDER = "sources"
-"""Where a run keeps them, each as its module is called."""
+"""The subfolder of a run that has the copies, named after their modules."""
 
 OF_PYTHON = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-"""Folders of Python, and of what is installed with it."""
+"""Folders of Python's standard library and installed packages."""
 
 
 def own_sources(experiment: Experiment) -> dict[str, Path]:
-    """The files that define an experiment's classes, and what these files import, unless it is installed.
+    """The files that define an experiment's classes, and the modules that these import, unless they are installed.
 
     Args:
-        experiment: its parts and their base classes are looked at, with what their files import anywhere, also in a
-            function, but not by a computed name.
+        experiment: the experiment. Its parts and their base classes are followed, with imports anywhere in their files,
+            including in functions, but not by computed names.
 
     Returns:
-        Files by the path under which a run keeps them, such as `my_priors.py`.
+        Files by the path of their copy in a run, such as `my_priors.py`.
     """
     described = [experiment.game, *experiment.arms.values(), experiment.evaluation, experiment.tasks]
     todo = {cls.__module__ for _, part in parts(described) for cls in type(part).__mro__}
@@ -53,26 +53,26 @@ def own_sources(experiment: Experiment) -> dict[str, Path]:
 
 
 def contents(experiment: Experiment) -> dict[str, bytes]:
-    """What `own_sources` are, by the path under which a run keeps them in its folder."""
+    """The contents of `own_sources`, by the path of their copy in a run's folder."""
     return {f"{FOLDER}/{name}": path.read_bytes() for name, path in sorted(own_sources(experiment).items())}
 
 
 def listed(folder: Path) -> list[str]:
-    """Paths of what a run keeps, in its folder."""
+    """The paths of a run's copies, relative to its folder."""
     return [str(path.relative_to(folder)) for path in sorted((folder / FOLDER).rglob("*.py"))]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that a run keeps."""
+    """The SHA-256 digest of every copy in a run's folder."""
     kept = folder / FOLDER
     return {str(path.relative_to(kept)): digest_of(path) for path in sorted(kept.rglob("*.py"))}
 
 
 def check(experiment: Experiment, folder: Path) -> None:
-    """Refuse to go on with classes that are not those with which the run was begun.
+    """Check that the experiment's classes are those with which the run was begun.
 
     Raises:
-        RunError: naming a file that has changed.
+        RunError: if a file has changed; the message names it.
     """
     kept = folder / FOLDER
     for name, changed in _differing(experiment, folder).items():
@@ -83,12 +83,12 @@ def check(experiment: Experiment, folder: Path) -> None:
 
 
 def are_those(experiment: Experiment, folder: Path) -> bool:
-    """Whether a run was begun with these very classes."""
+    """Whether a run was begun with the experiment's current classes."""
     return not _differing(experiment, folder)
 
 
 def _differing(experiment: Experiment, folder: Path) -> Mapping[str, Path]:
-    """Files that a run keeps in another form; none where it keeps none, as before version 0.2.0."""
+    """Files that differ from the run's copies; empty for runs without copies, as before version 0.2.0."""
     kept = folder / FOLDER
     if not kept.is_dir():
         return {}
@@ -100,17 +100,17 @@ def _differing(experiment: Experiment, folder: Path) -> Mapping[str, Path]:
 
 
 def _own_file(name: str) -> Path | None:
-    """The file of a module, unless it is installed or has none, as in a notebook."""
+    """The file of a module; `None` if it is installed or has no file, as in a notebook."""
     path = _file_of(name)
     if path is None or not path.is_file() or path.suffix != ".py":
         return None
     up = name.count(".") + (path.name == "__init__.py")
-    folder = path.parents[min(up, len(path.parents) - 1)]  # a name need not say where a file is
+    folder = path.parents[min(up, len(path.parents) - 1)]  # a module's name need not match its path
     return None if _is_installed(folder) else path
 
 
 def _file_of(name: str) -> Path | None:
-    """The file of a module, also of one that is imported later, such as in a function; nothing is imported here."""
+    """The file of a module, found without importing it."""
     above, _, last = name.rpartition(".")
     if (module := sys.modules.get(name)) is not None:
         found = getattr(module, "__file__", None)
@@ -130,10 +130,10 @@ def _file_of(name: str) -> Path | None:
 
 @cache
 def _is_installed(folder: Path) -> bool:
-    """Whether what a folder of modules has is nobody's own: it is Python's, or packages were installed there.
+    """Whether a folder of modules belongs to Python or to installed packages, rather than to the user.
 
-    That is where the environment says, in other environments that this one sees, and wherever `pip install --target`
-    was told to.
+    Packages are installed in the environment's folders, in those of other environments that this one includes, and in
+    any target of `pip install --target`.
     """
     if any(folder.is_relative_to(known) for known in OF_PYTHON) or {"site-packages", "dist-packages"} & {*folder.parts}:
         return True
@@ -141,7 +141,7 @@ def _is_installed(folder: Path) -> bool:
 
 
 def _imported(package: str, path: Path) -> Iterator[str]:
-    """Names of modules that a file of a package may import; those that are no modules are nobody's."""
+    """Names that a file of a package imports, which may be modules or not."""
     yield from (package.rsplit(".", up)[0] for up in range(package.count(".") + 1))
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

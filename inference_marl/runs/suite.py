@@ -1,7 +1,6 @@
-"""Suites: several experiments under one name, such as the same learners on several games.
+"""Runs and resumes suites: several experiments under one name, such as the same learners on several games.
 
-A suite's folder has a folder for each of its runs, which is like any other run's, and `suite.json`, which says which
-they are.
+A suite's folder has an ordinary run folder for each of its runs, and `suite.json`, which lists them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from inference_marl.runs.files import write_text
 from inference_marl.runs.folder import begin, begun, failed_replicates_of, is_finished
 
 INDEX = "suite.json"
-"""Name of the file that says which runs a suite's folder has."""
+"""Name of the file that lists the runs of a suite."""
 
 
 def run(suite: Suite, out: str | Path, name: str, progress: bool, jobs: int | Executor) -> Path:
@@ -58,10 +57,10 @@ def resume(
 
 
 def _of_run(run: str, overrides: Overrides, known: Iterable[str]) -> list[tuple[str, Any]]:
-    """The overrides of one run of a suite: those of all, and those that begin with its name.
+    """The overrides for one run of a suite: those for all runs, and those with its name as prefix.
 
     Raises:
-        RunError: for those of a run that there is not.
+        RunError: if an override names an unknown run.
     """
     found = []
     for key, value in overrides:
@@ -77,7 +76,7 @@ def _of_run(run: str, overrides: Overrides, known: Iterable[str]) -> list[tuple[
 
 
 def finished(suite: Suite, out: str | Path, name: str) -> list[str]:
-    """Names of the runs that were played to their end before, in a folder that `run` would go on with."""
+    """Names of the runs that are finished already, in the folder in which `run` would continue."""
     folder = Path(out) / name
     found = {run: begun(experiment, folder, run) for run, experiment in suite.runs.items()}
     return [run for run, where in found.items() if where is not None and is_finished(where, suite.runs[run].steps)]
@@ -91,7 +90,7 @@ def _complete(
     jobs: int | Executor,
     other_versions: bool = False,
 ) -> Path:
-    """Play what is missing of a suite's runs, given their folders and experiments by name; returns the suite's."""
+    """Play the missing runs of a suite, given their folders and experiments by name, and return the suite's folder."""
     try:
         played = {folders[run]: experiment for run, experiment in runs.items()}
         failed = complete(played, progress, jobs, other_versions)
@@ -112,22 +111,22 @@ def is_suite(folder: Path | str) -> bool:
 
 
 def check_none(folders: Iterable[Path | str]) -> None:
-    """Refuse suites where runs are compared with each other.
+    """Check that no folder is a suite's, where runs are compared with each other.
 
     Raises:
-        RunError: if one of the folders is a suite's.
+        RunError: if one is.
     """
     for folder in folders:
         if is_suite(folder):
             one = next(iter(read_index(Path(folder))["runs"].values()))["folder"]
             raise RunError(
-                f"{folder}: got a suite among several folders, expected those of runs, such as {Path(folder) / one}; a "
-                "suite is looked at by itself"
+                f"{folder}: got a suite among several folders, expected those of runs, such as {Path(folder) / one}; "
+                "inspect a suite by itself"
             )
 
 
 def failed_replicates(folder: Path) -> list[str]:
-    """What to say of replicates that have failed in a run, or in the runs that a suite now has, a line for each arm."""
+    """Messages about the failed replicates of a run, or of a suite's current runs, one for each arm that has any."""
     if not is_suite(folder):
         return failed_replicates_of(folder)
     runs = read_index(folder)["runs"].values()
@@ -135,10 +134,10 @@ def failed_replicates(folder: Path) -> list[str]:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """What `suite.json` says: `runs`, with the `folder` and the `arms` of each by its name, and `show`.
+    """Read `suite.json`: `runs`, with the `folder` and the `arms` of each by name, and `show`.
 
     Raises:
-        RunError: if the folder is not that of a suite, or the file cannot be read.
+        RunError: if the folder is not a suite's, or the file cannot be read.
     """
     path = folder / INDEX
     if not path.is_file():

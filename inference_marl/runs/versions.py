@@ -1,4 +1,4 @@
-"""Versions of this package and of what the numbers of a run depend on."""
+"""Versions of this package and of the packages that affect the results of a run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = {"inference_marl": "inference-marl", "torch": "torch", "pyro": "pyro-ppl", "numpy": "numpy"}
-"""What the numbers of a run depend on: names in `summary.json`, and those of the distributions."""
+"""Packages that affect results: their names in `summary.json`, and those of their distributions."""
 
 
 def installed_version(distribution: str) -> str:
-    """The version of an installed distribution; `not installed` if there is none, as in a mere source tree."""
+    """The version of an installed distribution; `not installed` if there is none, as in a bare source tree."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -18,7 +18,7 @@ def installed_version(distribution: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what the numbers of a run depend on, as they are now."""
+    """Current versions of Python and of the packages that affect results."""
     return {"python": platform.python_version()} | {name: installed_version(of) for name, of in PACKAGES.items()}
 
 

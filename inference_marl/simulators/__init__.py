@@ -1,6 +1,6 @@
-"""Other people's environments as games: descriptions that an experiment file may name in the place of a game.
+"""Third-party environments as games, which experiment files can name like any other game.
 
-They are imported when they are first asked for, so that a process that plays environments needs neither torch nor Pyro.
+They are imported on first access, so that worker processes of environments need neither torch nor Pyro.
 """
 
 from __future__ import annotations

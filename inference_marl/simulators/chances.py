@@ -1,4 +1,4 @@
-"""Global random numbers that one environment has for itself."""
+"""Separate global random states for environments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 
 class Chances:
-    """Python's, numpy's and torch's global random numbers as one environment has them, apart from everybody else's.
+    """The global random states of Python, NumPy and torch for one environment.
 
-    So an environment that draws from them repeats what it did, draws nothing from a learner's, and does not depend on
-    how many others there are. Torch's are those of the CPU, once something has imported torch.
+    With them, an environment that uses global random numbers is reproducible, does not affect those of learners, and
+    does not depend on the number of environments. The state of torch is that of the CPU, if torch has been imported.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Chances:
 
     @contextmanager
     def used(self, seed: int | None = None) -> Iterator[None]:
-        """What is drawn inside is the environment's, from the seed on if there is one."""
+        """Use the environment's random states inside the context, seeded first if a seed is given."""
         before = _chances()
         if seed is not None:
             random.seed(seed)

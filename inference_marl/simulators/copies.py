@@ -1,4 +1,4 @@
-"""Several environments, played together."""
+"""Several copies of an environment, played together."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from inference_marl.simulators.recipe import RAISED, FaultError, Recipe
 
 
 class Copies:
-    """Several environments made alike: what a process plays.
+    """Several copies of an environment in one process.
 
     Args:
-        recipe: how they are made.
-        names: which ones they are, for messages.
+        recipe: how to make them.
+        names: their names in messages.
         masked: see `Environment`.
     """
 
@@ -25,32 +25,32 @@ class Copies:
         self._seen: list[Seen | None] = [None] * len(self.all)
 
     def layout(self) -> Layout:
-        """See `Environment.layout`, of the first."""
+        """The layout of the first copy, see `Environment.layout`."""
         return self.all[0].layout()
 
     def begin(self, seeds: Mapping[int, int]) -> Seen:
-        """Begin episodes with these seeds, by number of the environment; what is seen in all."""
+        """Begin episodes with these seeds, by index of the copy, and return the observations of all copies."""
         for number, seed in seeds.items():
             self._seen[number] = self.all[number].begin(seed)
         return self._batch()
 
     def step(self, actions: Sequence[Array]) -> Played:
-        """Play a step in all, with one array of actions per agent, `copies x event`."""
+        """Play a step in all copies, with one array of actions per agent, `copies x event`."""
         played = [env.step([action[number] for action in actions]) for number, env in enumerate(self.all)]
         self._seen = [each.seen for each in played]
         _, rewards, terminated, ended = zip(*played, strict=True)
         return Played(self._batch(), np.stack(rewards), np.array(terminated), np.array(ended))
 
     def again(self, seeds: Sequence[int], steps: Sequence[int], actions: Sequence[Array]) -> tuple[Seen, Array]:
-        """Play episodes again up to where they were.
+        """Replay episodes up to their current step.
 
         Args:
-            seeds: those of the episodes, `copies`.
-            steps: how many steps each has had, `copies`.
-            actions: one array per agent, `time x copies x event`, of which each episode has had the last ones.
+            seeds: seeds of the episodes, `copies`.
+            steps: number of steps of each episode, `copies`.
+            actions: one array per agent, `time x copies x event`; the last `steps` entries belong to the episode.
 
         Returns:
-            What is seen then, and where that could be done, `copies`.
+            The observations, and whether each copy could be restored, `copies`.
         """
         done = np.ones(len(self.all), dtype=bool)
         for number, (env, seed, count) in enumerate(zip(self.all, seeds, steps, strict=True)):
@@ -58,15 +58,15 @@ class Copies:
             try:
                 for time in range(len(actions[0]) - count, len(actions[0])):
                     seen = env.step([action[time, number] for action in actions]).seen
-            except FaultError:  # since it is another episode
+            except FaultError:  # the replay has led to another episode
                 done[number] = False
             self._seen[number] = seen
         return self._batch(), done
 
     def close(self) -> None:
-        """Give back what they hold."""
+        """Close all copies."""
         for env in self.all:
-            with suppress(*RAISED):  # what matters has been said, or is on its way
+            with suppress(*RAISED):  # the error that matters has been raised, or is being raised
                 env.close()
 
     def _batch(self) -> Seen:
@@ -74,7 +74,7 @@ class Copies:
 
 
 def combined(combine: Callable[[Sequence[Array]], Array], several: Sequence[Seen]) -> Seen:
-    """What is seen in several environments, or in several times several, by `np.stack` or `np.concatenate`."""
+    """Combine observations of several environments, or of several groups, by `np.stack` or `np.concatenate`."""
     obs, alive, masks = zip(*several, strict=True)
     return Seen(
         [combine(values) for values in zip(*obs, strict=True)],

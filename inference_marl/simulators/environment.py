@@ -1,6 +1,6 @@
-"""PettingZoo environments as arrays, looked at closely: every agent's values at every step, by seat.
+"""PettingZoo environments as arrays by seat, with checks of everything that they return at every step.
 
-Imports nothing of torch's, so that a process that plays environments starts quickly.
+This module does not import torch, so that worker processes start quickly.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from inference_marl.simulators.recipe import RAISED, FaultError, Recipe
 Array = NDArray[Any]
 
 LARGEST = float(np.finfo(np.float32).max)
-"""The largest reward or number in an observation."""
+"""Maximum absolute value of rewards and of numbers in observations."""
 LOOKED_AT = 3
-"""Steps in which an environment is tried out before a run."""
+"""Number of steps for which an environment is tried before a run."""
 MASK = "action_mask"
-"""What PettingZoo calls legal actions, in an observation or in what it says besides."""
+"""PettingZoo's name of the mask of legal actions, in observations and in `infos`."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What an environment is made of.
+    """The agents and spaces of an environment.
 
     Attributes:
-        agents: their names, in the order of seats.
-        observations, action_spaces: gymnasium's spaces, one per agent.
-        masked: which agents are told what is legal.
-        repeats: whether the same seed and actions lead to the same, as far as that was tried.
+        agents: names of the agents, in the order of seats.
+        observations, action_spaces: Gymnasium spaces, one per agent.
+        masked: whether each agent receives a mask of legal actions.
+        repeats: whether the same seed and actions gave the same results, when it was tried.
     """
 
     agents: tuple[Any, ...]
@@ -48,12 +48,12 @@ class Layout:
 
 
 class Seen(NamedTuple):
-    """What all agents see, in one environment or in several: then every array has one row more for each, `copies x`.
+    """The observations of all agents, in one environment or in several, with a leading dimension `copies`.
 
     Attributes:
-        obs: one array per agent, `event`; zeros for an agent that is out.
-        alive: which agents go on, `agents`.
-        masks: one per agent, `actions`, or `None` for those who are never told.
+        obs: one array per agent, `event`; zeros for an agent that has left.
+        alive: whether each agent goes on, `agents`.
+        masks: legal actions per agent, `actions`; `None` for agents without masks.
     """
 
     obs: list[Array]
@@ -62,12 +62,12 @@ class Seen(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What a step brings, in one environment or in several, as `Seen`.
+    """The result of a step, in one environment or in several, as `Seen`.
 
     Attributes:
-        seen: after it.
+        seen: the observations after the step.
         rewards: `agents`.
-        terminated, ended: whether the game is over, and whether the episode is.
+        terminated, ended: whether the game has terminated, and whether the episode has ended.
     """
 
     seen: Seen
@@ -77,12 +77,12 @@ class Played(NamedTuple):
 
 
 class Environment:
-    """One environment, whose agents have the numbers of their seats.
+    """One environment, with agents identified by their seats.
 
     Args:
-        recipe: how it is made.
-        name: which of several it is, for messages.
-        masked: which agents are told what is legal; found out in the first observation if `None`.
+        recipe: how to make it.
+        name: its name in messages.
+        masked: whether each agent receives masks of legal actions; inferred from the first observation if `None`.
     """
 
     def __init__(self, recipe: Recipe, name: str = "", masked: Sequence[bool] | None = None) -> None:
@@ -99,10 +99,10 @@ class Environment:
         self.clock = 0
 
     def layout(self) -> Layout:
-        """What it is made of, and whether its seed says all; plays a few steps, twice.
+        """The layout; plays a few steps, twice, to find out whether the environment is reproducible.
 
         Raises:
-            FaultError: if something cannot be used.
+            FaultError: if the environment returns something invalid.
         """
         first, second = (self._tried() for _ in range(2))
         assert self.masked is not None
@@ -110,7 +110,7 @@ class Environment:
         return Layout(self.agents, self.observations, self.action_spaces, tuple(self.masked), repeats)
 
     def _tried(self) -> list[Array]:
-        """What the first steps bring, with actions that are always the same; copied, since arrays may be used again."""
+        """The results of the first steps, with always the same actions; copied, since arrays may be reused."""
         seen = self.begin(0)
         found = [*map(np.array, seen.obs), seen.alive]
         chances = np.random.default_rng(0)
@@ -123,7 +123,7 @@ class Environment:
         return found
 
     def begin(self, seed: int) -> Seen:
-        """Begin an episode, in which all that is random follows from the seed."""
+        """Begin an episode, whose randomness is determined by the seed."""
         self.clock = 0
         with self._asked("observations", " from reset"), self.chances.used(seed):
             obs, infos = self.env.reset(seed=seed)
@@ -135,7 +135,7 @@ class Environment:
         return self._seen(obs, infos, self.alive, self.alive)
 
     def step(self, actions: Sequence[Array]) -> Played:
-        """Play one joint action, of which those of agents that are out are ignored."""
+        """Play a joint action; the actions of agents that have left are ignored."""
         acted = self.alive
         said = {
             agent: _said(space, action)
@@ -155,14 +155,14 @@ class Environment:
         going = acted & ~over & ~cut
         self._check_leaving(acted, going, over, there)
         ended = not going.any()
-        # Whoever is cut off together with the last ones may be bootstrapped, so counts as going on.
+        # Agents truncated together with the last ones may be bootstrapped, so they count as going on.
         self.alive = acted & ~over if ended else going
         seen = self._seen(obs, infos, acted, self.alive, going)
         limit = self.recipe.horizon is not None and self.clock >= self.recipe.horizon
         return Played(seen, paid, bool(ended and over[acted].all()), bool(ended or limit))
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close the environment."""
         self.env.close()
 
     def _space(self, what: str, agent: Any) -> gymnasium.Space[Any]:
@@ -188,14 +188,14 @@ class Environment:
 
     @contextmanager
     def _asked(self, expected: str, where: str = "") -> Iterator[None]:
-        """What somebody else's code raises inside is a fault."""
+        """Convert errors of third-party code inside the context to `FaultError`."""
         try:
             yield
         except RAISED as error:
             self._refuse(f"{type(error).__name__} ({first_line(error)}){where}", expected, error=error)
 
     def _there(self) -> set[Any]:
-        """The agents that are there now, according to the environment."""
+        """The agents that the environment currently has."""
         with self._asked("agents"):
             there = set(self.env.agents)
         if not there <= set(self.agents):
@@ -205,7 +205,7 @@ class Environment:
         return there
 
     def _check_leaving(self, acted: Array, going: Array, over: Array, there: set[Any]) -> None:
-        """Refuse agents that come, or go without an end, or do not all end alike, unless that is expected."""
+        """Check that no agents appear, leave without an end or, unless `agents_leave`, end before the others."""
         for seat, agent in enumerate(self.agents):
             if agent in there and not acted[seat]:
                 self._refuse("an agent that was not there before", "none to join or to come back", agent)
@@ -250,7 +250,7 @@ class Environment:
         return float(reward.item())
 
     def _seen(self, obs: Any, infos: Any, acted: Array, wanted: Array, choosing: Array | None = None) -> Seen:
-        """What agents see: of those that are `wanted` it must be there; those that are `choosing` may be masked."""
+        """The agents' observations, required for the agents in `wanted`; agents in `choosing` may have masks."""
         choosing = wanted if choosing is None else choosing
         seen: list[Array] = []
         masks: list[Array | None] = []
@@ -293,7 +293,7 @@ class Environment:
         )
 
     def _mask(self, given: Any, infos: Any, seat: int, chooses: bool) -> Array:
-        """What is legal for an agent; everything for one that does not choose any more."""
+        """The mask of an agent's legal actions; all actions for an agent that no longer acts."""
         agent, count = self.agents[seat], int(self.action_spaces[seat].n)  # type: ignore[attr-defined]
         if not chooses:
             return np.ones(count, dtype=bool)
@@ -317,7 +317,7 @@ class Environment:
 
 
 def _said(space: gymnasium.Space[Any], action: Array) -> Any:
-    """An action as the environment takes it, inside of its space also if rounding has moved it."""
+    """An action in the environment's format, clipped to its space, in case rounding has moved it outside."""
     if isinstance(space, spaces.Discrete):
         return np.int64(int(action) + int(space.start))
     assert isinstance(space, spaces.Box)

@@ -1,4 +1,4 @@
-"""Plays separate copies of a parallel environment, here or in processes."""
+"""Simulates separate copies of a parallel environment, in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Observed, Outcome, Simulator
 
 LONGEST = 10_000
-"""Steps of an episode that are kept to play it again when a run is resumed."""
+"""Maximum number of an episode's steps that are kept, to replay it when a run is resumed."""
 BOUND = 1e30
-"""Bounds beyond this stand for none, as the largest number of single precision does."""
+"""Bounds beyond this count as infinite, such as the largest number of single precision."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How copies of an environment are made, where they are, and what they are made of.
+    """How to make copies of an environment, where to play them, and their spaces.
 
     Attributes:
-        recipe: how each is made.
-        processes: how many share them; 0 for this one.
-        timeout: seconds that one may take for an answer.
-        layout: what an environment is made of.
-        observations, action_spaces: one space of ours per agent.
+        recipe: how to make a copy.
+        processes: number of worker processes that share the copies; 0 for this process.
+        timeout: seconds that a worker may take to answer.
+        layout: the agents and spaces of the environment.
+        observations, action_spaces: one of this package's spaces per agent.
     """
 
     recipe: Recipe
@@ -58,7 +58,7 @@ class Plan:
         processes: int,
         timeout: float,
     ) -> Plan:
-        """Make an environment and try it; arguments are those of `PettingZoo`, errors as well."""
+        """Make an environment and try it; arguments and errors are those of `PettingZoo`."""
         recipe = Recipe(path, dict(arguments), agents_leave, horizon)
         host = _host(recipe, processes, timeout, ["tried before a run"])
         try:
@@ -77,7 +77,7 @@ class Plan:
         return cls(recipe, processes, timeout, layout, observations, action_spaces)
 
     def host(self, names: Sequence[str]) -> Host:
-        """Copies of these names, which are there once it is heard."""
+        """Start a host of copies with these names; they exist once it has answered."""
         return _host(self.recipe, self.processes, self.timeout, names, self.layout.masked)
 
 
@@ -88,7 +88,7 @@ def _host(
 
 
 class PettingZooSimulator(Simulator):
-    """Plays `replicates x environments` separate copies of an environment; see `PettingZoo`."""
+    """Simulates `replicates x environments` separate copies of an environment; see `PettingZoo`."""
 
     checks_itself = True
 
@@ -106,13 +106,13 @@ class PettingZooSimulator(Simulator):
             self._hosts += [plan.host([self._name(n) for n in each]) for each in self._ranges]
             for host in self._hosts:
                 host.hear()
-        self._episodes = np.zeros(copies, dtype=np.int64)  # begun in each copy
-        self._since = np.zeros(copies, dtype=np.int64)  # steps of the current one
-        self._log: list[list[Array]] = []  # actions of the last steps, as long as an episode needs them
+        self._episodes = np.zeros(copies, dtype=np.int64)  # episodes begun in each copy
+        self._since = np.zeros(copies, dtype=np.int64)  # steps of the current episode
+        self._log: list[list[Array]] = []  # actions of the last steps, as many as the longest episode needs
         self._seen: Seen | None = None
 
     def reset(self, where: Tensor | None = None, task: Tensor | None = None) -> None:
-        """Begin episodes, see `Simulator.reset`; a task is for actors only."""
+        """Begin episodes, see `Simulator.reset`; the task is ignored, as it is for actors only."""
         begun = np.ones(self._episodes.size, dtype=bool)
         if where is not None and self._seen is not None:
             begun = where.cpu().numpy().reshape(-1)
@@ -132,11 +132,11 @@ class PettingZooSimulator(Simulator):
         return Observed(obs, self._flags(self._seen.alive) if self.plan.recipe.agents_leave else None, masks)
 
     def step(self, actions: Sequence[Tensor]) -> Outcome:
-        """Play one joint action, see `Simulator.step`.
+        """Play a joint action, see `Simulator.step`.
 
         Raises:
-            ValueError: in one line, if an environment does or says something that cannot be used, naming environment,
-                replicate, agent and step.
+            ValueError: if an environment fails or returns something invalid; the message, in one line, names
+                environment, replicate, agent and step.
         """
         played = [action.detach().cpu().flatten(0, 1).numpy() for action in finite_actions(self.action_spaces, actions)]
         self._since += 1
@@ -153,9 +153,9 @@ class PettingZooSimulator(Simulator):
             host.close(GRACE)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many episodes have begun in each copy, and what was done in the current one.
+        """The number of episodes begun in each copy, and the actions of the current one.
 
-        Of an environment, which is no plain data, there is nothing: it is brought to where it was by playing again.
+        The state of an environment is not plain data, so it is restored by replaying the episode.
         """
         seen = [] if self._seen is None else [torch.from_numpy(obs.copy()) for obs in self._seen.obs]
         actions = [torch.from_numpy(np.stack(each)) for each in zip(*self._log, strict=True)]
@@ -163,7 +163,7 @@ class PettingZooSimulator(Simulator):
         return {**numbers, "actions": actions, "seen": seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Tensor | None:
-        """Restore from `state_dict`; says where episodes could not be played again, see `Simulator.load_state_dict`."""
+        """Restore from `state_dict`; return where episodes could not be replayed, see `Simulator.load_state_dict`."""
         self._episodes, self._since = (state[name].cpu().numpy().copy() for name in ("episodes", "since"))
         if not state["seen"]:
             self._seen = None
@@ -184,7 +184,7 @@ class PettingZooSimulator(Simulator):
         return self._flags(~there)
 
     def _again(self) -> tuple[Seen, Array]:
-        """Play the current episodes again; what is seen then, and in which copies that could be done."""
+        """Replay the current episodes; return the observations, and whether each copy could be restored."""
         none = [np.zeros((0, self._episodes.size))] * len(self.action_spaces)
         log = [np.stack(each) for each in zip(*self._log, strict=True)] or none
         steps = np.where(self._since <= len(self._log), self._since, 0)
@@ -201,13 +201,13 @@ class PettingZooSimulator(Simulator):
         return f"copy {copy} (replicate {replicate}, environment {environment})"
 
     def _seed(self, copy: int) -> int:
-        """That of a copy's current episode."""
+        """The seed of a copy's current episode."""
         replicate, environment = divmod(copy, self.shape[1])
         said = [self.seed, replicate, environment, int(self._episodes[copy])]
         return int(np.random.SeedSequence(said).generate_state(1)[0] >> 1)
 
     def _ask(self, what: str, arguments: Callable[[range], list[Any]], patience: float = 1.0) -> list[Any]:
-        """The answers of all hosts, of whom each is asked with the arguments for its copies."""
+        """Call a method on all hosts, each with the arguments for its copies, and return the answers."""
         with self._closed_if_it_fails():
             for host, its in zip(self._hosts, self._ranges, strict=True):
                 host.ask(what, *arguments(its), patience=patience)
@@ -215,7 +215,7 @@ class PettingZooSimulator(Simulator):
 
     @contextmanager
     def _closed_if_it_fails(self) -> Iterator[None]:
-        """Whatever happens inside, no process is left."""
+        """Close the simulator if anything fails inside the context, so that no worker process is left."""
         try:
             yield
         except BaseException:
@@ -232,7 +232,7 @@ class PettingZooSimulator(Simulator):
 
 
 def _space(space: gymnasium.Space[Any], loose: bool = False) -> Space:
-    """One of ours; of a `loose` box, bounds that no number can be between are none."""
+    """Convert a space to one of this package's; in a `loose` box, bounds without a number between them are dropped."""
     if isinstance(space, spaces.Discrete):
         return Discrete(int(space.n))
     assert isinstance(space, spaces.Box)

@@ -1,4 +1,4 @@
-"""Environments in this process or in one of their own, behind the same two calls: ask, and hear the answer."""
+"""Hosts of environments, in this process or in a worker process, with the same two calls: `ask` and `hear`."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from inference_marl.simulators.copies import Copies
 from inference_marl.simulators.recipe import FaultError, Recipe
 
 GRACE = 2.0
-"""Seconds that a process has to close its environments before it is ended."""
+"""Seconds that a worker process has to close its environments before it is killed."""
 START = 60.0
-"""Seconds, beside the timeout, that a process has to start and make its environments."""
+"""Seconds, in addition to the timeout, that a worker process has to start and make its environments."""
 LOOK_EVERY = 0.5
-"""Seconds between the looks of a process at whether who started it is still there."""
+"""Seconds between a worker process's checks that its parent is alive."""
 
 
 class Host(Protocol):
-    """Where some environments are. A question is answered before the next one is asked; the first is to make them."""
+    """A host of environments. Each call must be answered before the next; the first answer is to their creation."""
 
     def ask(self, what: str, *arguments: Any, patience: float = 1.0) -> None:
-        """Call a method of the `Copies` there, which may take so many times longer than usual."""
+        """Call the method `what` of the `Copies` there; `patience` is a factor of the timeout."""
 
     def hear(self) -> Any:
-        """What it returned.
+        """Wait for the result of the call.
 
         Raises:
-            FaultError: in one line, if it could not be answered.
+            FaultError: if the call failed; the message is one line.
         """
 
     def close(self, grace: float) -> None:
-        """Close the environments, within so many seconds if they are in a process, which ends in any case."""
+        """Close the environments; a worker process has `grace` seconds for that, and is then killed."""
 
 
 class Here:
@@ -65,10 +65,10 @@ class Here:
 
 
 class Elsewhere:
-    """Environments in a process of their own, which ends with this one, whatever becomes of it.
+    """Environments in a worker process, which ends with this process in any case.
 
-    It is started afresh by its command line, not by `multiprocessing`: that would import the program again, and lets no
-    process that is to end with another have processes of its own. Ctrl-C does not reach it: who started it ends it.
+    It is started by a command line rather than by `multiprocessing`, which would import the main program again, and
+    does not let daemonic processes have children. Ctrl-C does not reach it; its parent ends it.
 
     Args:
         recipe, names, masked: see `Copies`.
@@ -91,7 +91,7 @@ class Elsewhere:
             start_new_session=True,
             stdin=subprocess.DEVNULL,
         )
-        there.close()  # so that this end notices when the process is gone
+        there.close()  # so that this end notices when the process has exited
         self._end = weakref.finalize(self, _end, self._process, self._connection)
         self._until = 0.0
         self._send(START + timeout, "make", recipe, list(names), masked)
@@ -144,9 +144,9 @@ class Elsewhere:
 
 
 def _end(process: subprocess.Popen[bytes], connection: Connection) -> None:
-    """End a process at once, with those that its environments have started, and wait until it is gone."""
+    """Kill a process, with all processes that its environments have started, and wait until it has exited."""
     connection.close()
-    if process.poll() is None:  # else its environments are closed
+    if process.poll() is None:  # otherwise its environments are closed
         os.killpg(process.pid, signal.SIGKILL)  # it leads a group of its own
     process.wait()
 
@@ -156,11 +156,11 @@ def _warnings() -> list[str]:
 
 
 def serve(number: int, parent: int) -> None:
-    """Play the environments that are asked for on a line, until that is closed.
+    """Play environments as requested on a connection, until it is closed.
 
     Args:
-        number: the line's file descriptor.
-        parent: the process that has started this one.
+        number: file descriptor of the connection.
+        parent: ID of the parent process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -189,7 +189,7 @@ def serve(number: int, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process as soon as the one that started it is gone, also while an environment is busy."""
+    """End this process as soon as its parent has exited, even while an environment is busy."""
     while os.getppid() == parent:
         time.sleep(LOOK_EVERY)
-    os.killpg(os.getpid(), signal.SIGKILL)  # also what environments have started
+    os.killpg(os.getpid(), signal.SIGKILL)  # includes processes started by environments

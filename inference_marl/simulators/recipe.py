@@ -1,4 +1,4 @@
-"""How a parallel environment is made, by somebody else's code: what may be called, and what that may be."""
+"""Recipes for making a parallel environment, with checks of what may be called."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pettingzoo import ParallelEnv  # type: ignore[import-untyped, unused-ignore
 from inference_marl.described import first_line
 
 RAISED = (Exception, SystemExit)
-"""What somebody else's code may raise: leaving the program is none of its business."""
+"""Errors of third-party code that are caught, including attempts to exit the program."""
 
 
 class FaultError(ValueError):
-    """Something that an environment does or says and that cannot be used; one line."""
+    """An environment fails or returns something invalid; the message is one line."""
 
 
 class Recipe(NamedTuple):
-    """How an environment is made and understood; plain data.
+    """How to make an environment; plain data.
 
     Attributes:
-        path: import path of what makes it.
-        arguments: what that is called with.
+        path: import path of the class or function that makes it.
+        arguments: keyword arguments of that.
         agents_leave: whether agents may leave before the others.
-        horizon: steps after which an episode is cut off, beside the environment's own limits.
+        horizon: steps after which episodes are truncated, in addition to the environment's own limits.
     """
 
     path: str
@@ -36,10 +36,10 @@ class Recipe(NamedTuple):
     horizon: int | None = None
 
     def make(self) -> ParallelEnv[Any, Any, Any]:
-        """Import and call what makes it.
+        """Import the class or function, and call it.
 
         Raises:
-            FaultError: if that cannot be done, or gives anything but a parallel environment; begins with the argument.
+            FaultError: if that fails, or does not return a parallel environment; the message begins with the argument.
         """
         factory = self._factory()
         try:
@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
         return made
 
     def _factory(self) -> Callable[..., Any]:
-        """What makes it, imported, which has to do with PettingZoo."""
+        """Import the class or function, and check that it uses PettingZoo."""
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # pygame greets on standard output
         module, _, name = self.path.rpartition(".")
         try:
@@ -81,12 +81,12 @@ class Recipe(NamedTuple):
 
 
 def _uses_pettingzoo(module: ModuleType, deep: bool = True) -> bool:
-    """Whether a module has something of PettingZoo's, or below it, among its names, or a module that has.
+    """Whether a module has PettingZoo, one of its classes or a subclass among its names, or a module that has.
 
-    What has not, such as `os.system`, is never called: a file would need no code of anybody's to do whatever it likes.
+    Functions of other modules, such as `os.system`, are never called, so that a file cannot run arbitrary commands.
     """
     for value in list(vars(module).values()):
-        kind = type(value)  # not `isinstance`, which asks the value
+        kind = type(value)  # not `isinstance`, which may call code of the value
         if issubclass(kind, ModuleType):
             if value.__name__.partition(".")[0] == "pettingzoo" or (deep and _uses_pettingzoo(value, deep=False)):
                 return True

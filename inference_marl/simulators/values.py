@@ -1,4 +1,4 @@
-"""Actions as environments can take them."""
+"""Checks of actions for environments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from inference_marl.spaces import Box, Space
 
 
 def finite_actions(spaces: Sequence[Space], actions: Sequence[Tensor]) -> list[Tensor]:
-    """These actions, with something in the place of those that are not finite: what a replicate that has failed plays.
+    """Replace actions that are not finite, for replicates that have failed.
 
-    Its records do not count, but its environments are played on with the others, and raise at what is no number.
+    Their records do not count, but their environments continue to be played with the others, and would raise on NaN.
 
     Raises:
-        NonFiniteError: if they are finite in no replicate.
-        ValueError: if some are not finite and nobody heeds failures.
+        NonFiniteError: if no replicate has finite actions.
+        ValueError: if some actions are not finite and failures are not handled.
     """
     return [_finite(agent, space, action) for agent, (space, action) in enumerate(zip(spaces, actions, strict=True))]
 

@@ -1,4 +1,4 @@
-"""VMAS: vectorised scenarios as games."""
+"""Scenarios of VMAS as games."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from inference_marl.types import ForeignGame, Observed, Outcome, Simulator
 class Vmas(ForeignGame):
     """A scenario of VMAS, the vectorised multi-agent simulator (Bettini et al., 2022), which the extra `vmas` installs.
 
-    All `replicates x environments` are one environment of VMAS's, on the run's device and in single precision; what is
-    random in them comes from one stream, which the seed begins, and so depends on their number. A scenario's `done` is
-    termination, `horizon` a time limit. Observations have no bounds; actions are forces in the agents' ranges, or one
-    number for each combination of discrete ones.
+    All `replicates x environments` copies are one VMAS environment, on the run's device and in single precision. Its
+    random numbers come from one seeded stream, so they depend on the number of copies. A scenario's `done` is
+    termination, `horizon` is a time limit. Observations are unbounded; actions are forces in the agents' ranges, or one
+    index for all combinations of discrete actions.
 
-    A checkpoint holds the numbers of the world, its entities and the scenario. Where these are all that there is, which
-    is tried before a run, it is resumed to the bit; elsewhere the next episodes begin, and a run says so at its start.
+    Checkpoints contain the numbers of the world, its entities and the scenario. If these are the complete state, which
+    is tested before a run, the run is resumed bit by bit; otherwise new episodes begin, and a run warns at its start.
 
-    VMAS is under the GPL-3.0 and is imported only if it is asked for.
+    VMAS is licensed under the GPL-3.0 and is imported only if it is used.
 
     Args:
-        scenario: name of one of VMAS's, such as `navigation`.
-        arguments: what the scenario is made with, such as `n_agents`.
-        horizon: steps per episode; `None` if only the scenario ends it.
+        scenario: name of a scenario, such as `navigation`.
+        arguments: keyword arguments of the scenario, such as `n_agents`.
+        horizon: steps per episode; `None` if only the scenario ends episodes.
         actions: `continuous` or `discrete`.
         success_reward: mean reward per step and agent from which a replicate counts as successful.
 
@@ -63,10 +63,10 @@ class Vmas(ForeignGame):
         self.resumable = self._is_resumable()
 
     def make(self, copies: int, device: torch.device) -> Any:
-        """So many copies, as one environment of VMAS's.
+        """Make one VMAS environment with `copies` copies.
 
         Raises:
-            ValueError: if that cannot be done; begins with the argument.
+            ValueError: if that fails; the message begins with the argument.
         """
         try:
             import vmas  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -113,7 +113,7 @@ class Vmas(ForeignGame):
         return Box(space.low.tolist(), space.high.tolist(), space.shape)
 
     def _is_resumable(self) -> bool:
-        """Whether a state that is written into another copy leads to the same."""
+        """Whether play continues in the same way after the state has been copied to another environment."""
         cpu, dtype, steps = torch.device("cpu"), torch.float32, 3
         one, other = (VmasSimulator(self, 1, 2, cpu, dtype, seed) for seed in (0, 1))
         for simulator in (one, other):
@@ -138,7 +138,7 @@ class Vmas(ForeignGame):
 
 
 class VmasSimulator(Simulator):
-    """Plays one environment of VMAS's with `replicates x environments` copies; see `Vmas`."""
+    """Simulates one VMAS environment with `replicates x environments` copies; see `Vmas`."""
 
     checks_itself = True
 
@@ -163,7 +163,7 @@ class VmasSimulator(Simulator):
             self._cuda = torch.Generator(device).manual_seed(number).get_state()
 
     def reset(self, where: Tensor | None = None, task: Tensor | None = None) -> None:
-        """Begin episodes, see `Simulator.reset`; a task is for actors only."""
+        """Begin episodes, see `Simulator.reset`; the task is ignored, as it is for actors only."""
         with self._own_random_numbers():
             if where is None or bool(where.all()) or not self._obs:
                 obs = self.env.reset()
@@ -180,10 +180,11 @@ class VmasSimulator(Simulator):
         return Observed(self._obs)
 
     def step(self, actions: Sequence[Tensor]) -> Outcome:
-        """Play one joint action, see `Simulator.step`.
+        """Play a joint action, see `Simulator.step`.
 
         Raises:
-            ValueError: in one line, if VMAS raises, or what it says is not finite, naming scenario, agent and step.
+            ValueError: if VMAS raises an error or returns numbers that are not finite; the message, in one line, names
+                scenario, agent and step.
         """
         taken = [
             self._within(space, action).flatten(0, 1).clone()
@@ -206,7 +207,7 @@ class VmasSimulator(Simulator):
         return Outcome(paid.to(self.dtype), over, ended)
 
     def state_dict(self) -> dict[str, Any]:
-        """All numbers of VMAS's objects by where they are, the elapsed steps of each episode, and random states."""
+        """All numbers in VMAS's objects by their path, the elapsed steps of each episode, and random states."""
         torchs, numpys, pythons = self._random
         kind, keys, *numbers = numpys
         return {
@@ -222,7 +223,7 @@ class VmasSimulator(Simulator):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Tensor | None:
-        """Restore from `state_dict`, see `Simulator.load_state_dict`; nothing is restored of what cannot be."""
+        """Restore from `state_dict`, if the scenario is resumable; see `Simulator.load_state_dict`."""
         chances = state["random"]
         kind, keys, *numbers = chances["numpy"]
         version, inner, gauss = chances["python"]
@@ -246,7 +247,7 @@ class VmasSimulator(Simulator):
         self._obs = tuple(each.to(self.dtype) for each in seen)
 
     def _finite(self, what: str, agent: int, values: Tensor) -> Tensor:
-        """Values of an agent, `replicates x environments x event`.
+        """Reshape values of an agent to `replicates x environments x event`.
 
         Raises:
             ValueError: if they are not finite.
@@ -265,7 +266,7 @@ class VmasSimulator(Simulator):
         return values
 
     def _within(self, space: Space, action: Tensor) -> Tensor:
-        """An action that rounding has not moved out of its space."""
+        """Clip an action to its space, in case rounding has moved it outside."""
         if isinstance(space, Discrete):
             return action
         low, high = space.edges(torch.float32, self.device)
@@ -273,7 +274,7 @@ class VmasSimulator(Simulator):
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
-        """Where VMAS, which all its environments let share one random state, has this one's."""
+        """Use this environment's random state inside the context, since all VMAS environments share a global one."""
         shared = type(self.env).vmas_random_state
         before = list(shared)
         cuda = None if self._cuda is None else torch.cuda.get_rng_state(self.device)
@@ -291,7 +292,7 @@ class VmasSimulator(Simulator):
 
 
 def _owners(env: Any) -> Iterator[tuple[str, Any]]:
-    """Everything of VMAS's that may hold numbers, by where it is: its objects, and lists and mappings in them."""
+    """Iterate over VMAS's objects, and lists and mappings in them, that may contain numbers, with their paths."""
     seen: set[int] = set()
     todo = [("env", env)]
     while todo:
@@ -320,7 +321,7 @@ def _may_hold(value: Any) -> bool:
 
 
 def _plain(owner: Any) -> dict[Any, Any]:
-    """The numbers and tensors that it holds itself."""
+    """The numbers and tensors that an object contains itself."""
     items = vars(owner).items() if hasattr(owner, "__dict__") else _items(owner)
     kinds = Tensor | bool | int | float | None
     return {

@@ -1,7 +1,7 @@
-"""Metrics by how many episodes the opponents were met before: do learners adapt, and do they know what they know?
+"""Metrics of adaptation and calibration, by the number of earlier episodes against the same opponents.
 
-`TrialEvaluation` (`play/trials.py`) measures them. That of an evaluation called `held_out` is `return_after_2_held_out`
-in a run's results, `return_after_2` if it is the only one and has no name.
+`TrialEvaluation` (`play/trials.py`) measures them. In a run's results, a metric of an evaluation named `held_out` is
+called `return_after_2_held_out`, and that of the only, unnamed evaluation `return_after_2`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from inference_marl.statistics.metrics import per_replicate
 from inference_marl.types import POSITIVE, PROBABILITY, Metric
 
 RETURN, SCORE, COVERAGE, WIDTH = "return", "forecast_score", "forecast_coverage", "posterior_sd"
-"""First parts of the names: of returns, of how good forecasts are, and of how wide beliefs are."""
+"""Prefixes of names: of returns, scores of forecasts, their coverage, and widths of beliefs."""
 
 WHAT = (RETURN, SCORE, COVERAGE, WIDTH)
 
 DRAWS, TAIL = 39, 2
-"""Draws of a forecast, and how many of them lie beyond either end of its central interval or are it."""
+"""Number of samples of a forecast, and the rank of the samples that are the ends of its central interval."""
 
 NOMINAL = (DRAWS + 1 - 2 * TAIL) / (DRAWS + 1)
-"""How often that interval contains what a calibrated belief forecasts: 0.9 (see `calibration`)."""
+"""Coverage of that interval for a calibrated belief: 0.9 (see `calibration`)."""
 
 
 def return_after(number: int) -> Metric:
-    """The return of an episode after so many with the same opponent."""
+    """The metric of an episode's return after `number` episodes against the same opponent."""
     return Metric(
         f"{RETURN}_after_{number}",
         f"return after {episodes(number)}",
@@ -42,7 +42,7 @@ def return_after(number: int) -> Metric:
 
 
 def forecasts_after(number: int, discrete: bool) -> tuple[Metric, ...]:
-    """How good a learner's forecasts are in that episode, of what opponents with such actions do; see `crps`."""
+    """The metrics of forecasts of discrete or continuous opponents' actions in that episode; see `crps`."""
     found = [_score_after(number, discrete)]
     if not discrete:
         found.append(
@@ -93,7 +93,7 @@ def _when(number: int) -> str:
 
 
 def episodes(number: int) -> str:
-    """So many episodes, in words."""
+    """A number of episodes in words."""
     return "an episode" if number == 1 else f"{number} episodes"
 
 
@@ -103,7 +103,7 @@ def of_trials(name: str) -> bool:
 
 
 def _parts(what: str, name: str) -> re.Match[str] | None:
-    """The number and the evaluation in the name of a metric."""
+    """Match the number and the evaluation in the name of a metric."""
     return re.fullmatch(rf"{what}_after_(\d+)(?:_(\w+))?", name)
 
 
@@ -111,11 +111,11 @@ def by_evaluation(metrics: xr.Dataset, what: str) -> dict[str, dict[int, str]]:
     """Names of the metrics `<what>_after_<number>` that were measured at the last record.
 
     Args:
-        metrics: as in `metrics.nc`.
-        what: the first part of their names, such as `return`.
+        metrics: the dataset of `metrics.nc`.
+        what: the prefix of their names, such as `return`.
 
     Returns:
-        By the evaluation's name, which is empty of one without, and by number, in ascending order.
+        The names by evaluation (empty for the unnamed one) and by number, in ascending order.
     """
     found: dict[str, dict[int, str]] = {}
     for name in map(str, metrics):

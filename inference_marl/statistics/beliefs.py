@@ -1,9 +1,9 @@
-"""Recorded beliefs about opponents: which learners have them, what they say about the optimum, and their accuracy.
+"""Recorded beliefs about opponents: which learners have them, and the probability that they assign to the optimum.
 
 `posterior` is the dataset of `posterior.nc`, dims `learner, replicate, step, agent, state`, then `opponent_action`
-(probabilities) for discrete actions or `draw, opponent_dim` (draws) for continuous ones. In games of three and more
-agents `other`, after `agent`, says whom a belief is about; it is NaN where both are the same. What `state` counts is in
-the attribute `state_counts`, see `places`.
+(probabilities) for discrete actions or `draw, opponent_dim` (samples) for continuous ones. In games of three or more
+agents the dimension `other`, after `agent`, is the agent that a belief is about; values are NaN where both are the
+same. The attribute `state_counts` says what `state` counts, see `places`.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from inference_marl.types import OF_ALL_OPPONENTS
 Numbers = npt.NDArray[np.float64]
 
 PROBABILITY_FLOOR = 1e-6
-"""Smaller probabilities are raised to this, so that a single belief of exactly 0 does not make a mean infinite."""
+"""Lower bound of probabilities, so that a single belief of exactly 0 does not make a mean infinite."""
 
 BELIEFS = ("opponent_model", "opponent_prior", "opponent_policy")
 """An agent's model of its opponents, its prior, and the opponents' actual policy."""
 
 SPREAD_FLOOR = 1e-3
-"""Smaller standard deviations of draws are raised to this fraction of the action range, for the same reason."""
+"""Lower bound of standard deviations of samples, as a fraction of the action range, for the same reason."""
 
 ROUNDING = 1e-5
 """Tolerance for equal probabilities, and for equal actions as a fraction of their range, due to float32 rounding."""
 
 
 def as_array(values: xr.DataArray, *dims: str | EllipsisType) -> Numbers:
-    """Values with these dimensions in this order; the others where `...` is, and otherwise last."""
+    """Values with dimensions in this order; dimensions not named are at `...`, or else last."""
     array: Numbers = values.transpose(*dims, *([] if ... in dims else [...])).to_numpy().astype(np.float64)
     return array
 
 
 EVERY_STATE, WHERE_AGENTS_ARE = "states", "environments"
-"""What the dimension `state` counts: states in which beliefs are known, or environments in which agents were."""
+"""What the dimension `state` counts: states, or environments, for beliefs in the current states."""
 
 
 def places(posterior: xr.Dataset) -> str:
-    """What beliefs are averaged over: states, environments or, where learners differ, both; older files do not say."""
+    """What beliefs are averaged over: states, environments or, if learners differ, both; guessed for older files."""
     return str(posterior.attrs.get("state_counts", EVERY_STATE))
 
 
@@ -58,7 +58,7 @@ def modelling(posterior: xr.Dataset) -> list[str]:
 def favourites(belief: Numbers) -> npt.NDArray[np.bool_]:
     """The most probable actions, `... x actions`: all within `ROUNDING` of the largest probability.
 
-    All actions are favourites of a uniform belief. NaN is padding and never a favourite.
+    For a uniform belief these are all actions. NaN is padding and never a favourite.
     """
     filled = np.where(np.isnan(belief), -np.inf, belief)
     likeliest: npt.NDArray[np.bool_] = (filled >= filled.max(-1, keepdims=True) - ROUNDING) & ~np.isnan(belief)
@@ -76,15 +76,15 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
     """Probability that a belief assigns to an opponent's part of the game's optimum.
 
     Args:
-        posterior: as in `posterior.nc`.
+        posterior: the dataset of `posterior.nc`.
         name: one of `BELIEFS`.
 
     Returns:
-        `learner x replicate x step x agent [x other]`, averaged over states; for discrete actions the sum over optimal
-        ones. For continuous actions 1 where the belief's mean is within `optimum_radius` (Euclidean) of the
-        optimum, else 0: Fig. 2c of Tian et al. (2019) compares means, and a wide belief may be centred on the optimum
-        without having most of its mass there. NaN for learners without the belief; `None` if no learner has it, or the
-        game has no known optimum.
+        `learner x replicate x step x agent [x other]`, averaged over states. For discrete actions the sum over optimal
+        ones. For continuous actions 1 where the belief's mean is within `optimum_radius` (Euclidean) of the optimum,
+        else 0: Fig. 2c of Tian et al. (2019) compares means, and a wide belief may be centred on the optimum without
+        having most of its mass there. NaN for learners without the belief; `None` if no learner has it, or the game has
+        no known optimum.
     """
     if name not in posterior or "optimal_opponent_action" not in posterior:
         return None
@@ -103,7 +103,7 @@ def optimum_probability(posterior: xr.Dataset, name: str) -> xr.DataArray | None
 
 
 def action_sizes(posterior: xr.Dataset) -> list[int]:
-    """How many actions, or dimensions of its action, each agent has: as many as its recorded policy."""
+    """Number of actions, or of dimensions of the action, of each agent, from its recorded policy."""
     real, own = posterior["policy"].notnull(), "action" if posterior.attrs["kind"] == "discrete" else "action_dim"
     sizes: list[int] = real.any([dim for dim in real.dims if dim not in ("agent", own)]).sum(own).to_numpy().tolist()
     return sizes
@@ -113,9 +113,9 @@ def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
     """One agent's beliefs about one of its opponents, in the format of the whole dataset of a game of two agents.
 
     Args:
-        posterior: as in `posterior.nc`.
+        posterior: the dataset of `posterior.nc`.
         agent: the agent whose beliefs are selected.
-        opponent: the opponent they are about.
+        opponent: the opponent that they are about.
 
     Returns:
         The dataset with one entry along `agent`.
@@ -125,13 +125,13 @@ def about(posterior: xr.Dataset, agent: int, opponent: int) -> xr.Dataset:
 
 
 def jointly(posterior: xr.Dataset) -> xr.Dataset:
-    """Beliefs about all opponents at once, in the format of the whole dataset of a game of two agents.
+    """Beliefs about the opponents' joint action, in the format of the whole dataset of a game of two agents.
 
-    Without those that were not recorded, as of many joint actions.
+    Beliefs that were not recorded, such as those over many joint actions, are left out.
     """
     if "other" not in posterior.sizes:
         return posterior
-    # Names of actions are dropped, as they would be taken for those of a dimension that is not there any more.
+    # Names of actions are dropped, since they belong to a dimension that has been replaced.
     here = posterior.drop_dims(["other", "opponent_action"], errors="ignore")
     names = {joint: name for name, joint in OF_ALL_OPPONENTS.items()} | {"joint_opponent_action": "opponent_action"}
     return here.rename({joint: name for joint, name in names.items() if joint in (*here.variables, *here.sizes)})

@@ -1,7 +1,7 @@
 """Calibration of beliefs: do events with believed probability 0.7 happen 7 times in 10?
 
-The truth is not sampled: runs record the opponents' actual policy beside every belief about them, so forecasts are
-compared with the probabilities of their events, without sampling noise.
+Outcomes are not sampled: runs record the opponents' actual policy beside every belief about them, so forecasts are
+compared with the true probabilities of events, without sampling noise.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) 
     probability of the favourite action minus the frequency with which the opponents play it, averaged over tied
     favourites: a uniform belief is never overconfident.
 
-    Continuous: the forecasts are central intervals of rho, from the k-th lowest to the k-th highest draw for every k. A
-    calibrated belief of n draws has coverage `(n + 1 - 2 k) / (n + 1)` exactly, since the opponents' action is then
-    equally likely to have any rank among the draws (probability integral transform). Each dimension of the action
+    Continuous: the forecasts are central intervals of rho, from the k-th lowest to the k-th highest sample for every k.
+    A calibrated belief of n samples has coverage `(n + 1 - 2 k) / (n + 1)` exactly, since the opponents' action is then
+    equally likely to have any rank among the samples (probability integral transform). Each dimension of the action
     counts separately. Overconfidence is nominal minus actual coverage, averaged over k.
 
-    Intervals are from the bootstrap over replicates (percentiles, widened to contain the estimate, since the error is
-    nonnegative and resampling increases it); none for a single replicate.
+    Intervals are from the percentile bootstrap over replicates (widened to contain the estimate, since the error is
+    nonnegative and resampling increases it); there is none for a single replicate.
 
     Args:
-        posterior: as in `posterior.nc`.
-        learner: its name.
-        record: index of the record; all if `None`.
+        posterior: the dataset of `posterior.nc`.
+        learner: name of the learner.
+        record: index of the record; all records if `None`.
 
     Returns:
-        `None` if the learner has no opponent model, or the truth is not known.
+        `None` if the learner has no opponent model, or the opponents' policy is not known.
     """
     if learner not in modelling(posterior) or "opponent_policy" not in posterior:
         return None
@@ -82,10 +82,10 @@ def calibration(posterior: xr.Dataset, learner: str, record: int | None = None) 
 
 
 def ranks(posterior: xr.Dataset, learner: str, record: int = -1) -> Numbers | None:
-    """Probability integral transform: ranks of the opponents' actions among the draws of rho, scaled to [0, 1].
+    """Probability integral transform: ranks of the opponents' actions among the samples of rho, scaled to [0, 1].
 
-    One number per draw of the opponents' actual policy and dimension, with replicates, agents and states pooled;
-    uniform if the belief is calibrated. `None` without draws.
+    One number per sample of the opponents' actual policy and dimension, with replicates, agents and states pooled;
+    uniform if the belief is calibrated. `None` without samples.
     """
     if posterior.attrs["kind"] == "discrete" or learner not in modelling(posterior):
         return None
@@ -100,16 +100,16 @@ def ranks(posterior: xr.Dataset, learner: str, record: int = -1) -> Numbers | No
 
 
 def in_central_interval(draws: Numbers, actual: Numbers, level: int) -> Numbers:
-    """Whether the interval from the `level`-th lowest to the `level`-th highest draw contains what happened.
+    """Whether the interval from the `level`-th lowest to the `level`-th highest sample contains the outcome.
 
     Args:
-        draws: `... x draws`.
-        actual: `...`.
-        level: from 1 to half the number of draws; the smaller, the wider the interval.
+        draws: samples of the forecast, `... x draws`.
+        actual: the outcomes, `...`.
+        level: from 1 to half the number of samples; the smaller, the wider the interval.
 
     Returns:
-        1 or 0, of the shape of `actual`; NaN where a number is missing. Of a calibrated belief the mean is expected to
-        be `(draws + 1 - 2 level) / (draws + 1)`.
+        1 or 0, in the shape of `actual`; NaN where a number is missing. For a calibrated belief the expected value is
+        `(draws + 1 - 2 level) / (draws + 1)`.
     """
     rank = _rank(draws, actual[..., None])[..., 0]
     depth = np.minimum(rank, draws.shape[-1] + 1 - rank)
@@ -118,7 +118,7 @@ def in_central_interval(draws: Numbers, actual: Numbers, level: int) -> Numbers:
 
 
 def _rank(model: Numbers, truth: Numbers) -> Numbers:
-    """Rank of each true draw among the model's, from 0.5 to `draws + 0.5`; ties count half. NaN where either is."""
+    """Rank of each true sample among the model's, from 0.5 to `draws + 0.5`; ties count half. NaN if either is NaN."""
     below = (model[..., None, :] < truth[..., :, None]).sum(-1) + (model[..., None, :] == truth[..., :, None]).sum(
         -1
     ) / 2
@@ -154,11 +154,11 @@ def _continuous(model: Numbers, truth: Numbers) -> tuple[tuple[Numbers, Numbers,
     levels = np.arange(draws // 2, 0, -1)
     nominal = (draws + 1 - 2 * levels) / (draws + 1)
     covered = np.empty((len(model), len(levels)))
-    for row, (believed, actual) in enumerate(zip(model, truth, strict=True)):  # one at a time, for memory's sake
+    for row, (believed, actual) in enumerate(zip(model, truth, strict=True)):  # one at a time, to save memory
         rank = _rank(believed, actual)
         depth = np.minimum(rank, draws + 1 - rank)[np.isfinite(rank)]
         covered[row] = (depth[:, None] > levels).mean(0) if len(depth) else np.nan
-    known = ~np.isnan(covered)  # not of replicates that have failed
+    known = ~np.isnan(covered)  # excludes failed replicates
     sums = (known.astype(np.float64), known * nominal, np.nan_to_num(covered))
     return sums, (nominal - covered).mean(1)
 
@@ -167,7 +167,7 @@ def _pooled(weight: Numbers, forecast: Numbers, outcome: Numbers, overconfidence
     """Calibration of all replicates pooled; arguments are sums, `replicates x bins`."""
 
     def curve(times: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Of replicates that are drawn `times`, `resamples x replicates`."""
+        """The curve of resampled replicates, each drawn `times` times, `resamples x replicates`."""
         count = times @ weight
         every = count.sum(-1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):

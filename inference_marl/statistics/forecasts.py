@@ -1,7 +1,7 @@
-"""Beliefs as forecasts: how probable they made what the opponents did next.
+"""Scores of beliefs as forecasts of the opponents' next actions.
 
-A belief that is recorded at step t is scored by the actions of step t + 1, which it could not know: leave-future-out,
-one step ahead. Replicates are independent, steps of one replicate are not, so intervals are over replicates.
+A belief recorded at step t is scored by the actions of step t + 1, which it could not know: one-step-ahead
+leave-future-out. Replicates are independent, steps of one replicate are not, so intervals are over replicates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORECASTERS = {"rho": "opponent_model", "P": "opponent_prior"}
 """Beliefs that are scored, by their symbols."""
 
 UNIFORM = "uniform"
-"""The forecast of someone who knows nothing: all actions alike."""
+"""The uninformed forecast: uniform over actions."""
 
 FORECAST_SCORE = Metric(
     "forecast_score",
@@ -35,18 +35,18 @@ FORECAST_SCORE = Metric(
 def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray | None:
     """One-step-ahead log scores of rho, P and a uniform guess, in nats.
 
-    Probabilities below `PROBABILITY_FLOOR` count as that; draws are approximated by a normal in every dimension, with a
-    standard deviation of at least `SPREAD_FLOOR` of the range. Several opponents' actions
-    are scored one by one and the scores added up, so how these are believed to be correlated does not count.
+    Probabilities are at least `PROBABILITY_FLOOR`; samples are approximated by a normal in every dimension, with a
+    standard deviation of at least `SPREAD_FLOOR` of the range. With several opponents, each one's actions are scored
+    separately and the scores are summed, so correlations in a belief do not count.
 
     Args:
-        posterior: as in `posterior.nc`.
-        actions: as in `actions.nc`.
+        posterior: the dataset of `posterior.nc`.
+        actions: the dataset of `actions.nc`.
 
     Returns:
         `forecaster x learner x replicate x agent x step`, where `step` is that of the belief; means over environments.
-        NaN where a belief is missing or is no number. `uniform` has a number wherever an agent that models its
-        opponents could have been scored. `None` if no belief is followed by recorded actions.
+        NaN where a belief is missing or NaN. `uniform` has a value wherever an agent that models its opponents could
+        have been scored. `None` if no belief is followed by recorded actions.
     """
     steps = [step for step in posterior["step"].to_numpy().tolist() if step + 1 in actions["step"].to_numpy()]
     known = {symbol: name for symbol, name in FORECASTERS.items() if name in posterior}
@@ -55,7 +55,7 @@ def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray 
     played = actions.sel(step=[step + 1 for step in steps]).assign_coords(step=steps)
     played["scored"] = xr.ones_like(played["ended"], dtype=bool)
     if "state" not in played and posterior.sizes["state"] > 1:
-        # Beliefs are those where the agents were; after the end of an episode they act somewhere else.
+        # Beliefs are those in the states of the record; after the end of an episode agents act in other states.
         played["scored"] = ~actions["ended"].sel(step=steps).astype(bool)
     score, sizes = _of_probabilities if posterior.attrs["kind"] == "discrete" else _of_draws, action_sizes(posterior)
     of_agents = []
@@ -76,18 +76,18 @@ def forecast_scores(posterior: xr.Dataset, actions: xr.Dataset) -> xr.DataArray 
 
 
 def total_scores(scores: xr.DataArray, learner: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """A learner's scores, added up over its agents that have a model and over records.
+    """A learner's scores, summed over records and over its agents that have an opponent model.
 
-    A belief that is missing or no number where it could have been scored makes its replicate's sum NaN: a forecaster
-    never gains by falling silent.
+    A belief that is missing or NaN where it could have been scored makes its replicate's sum NaN: a forecaster never
+    gains by abstaining.
 
     Args:
         scores: see `forecast_scores`.
-        learner: its name.
+        learner: name of the learner.
 
     Returns:
-        Sums in nats, `forecaster x replicate`, without forecasters that the learner lacks; and over how many scores,
-        `replicate`.
+        Sums in nats, `forecaster x replicate`, without forecasters that the learner lacks; and the number of scores in
+        each sum, `replicate`.
     """
     here = scores.sel(learner=learner, drop=True)
     possible = here.sel(forecaster=UNIFORM, drop=True).notnull()
@@ -96,11 +96,11 @@ def total_scores(scores: xr.DataArray, learner: str) -> tuple[xr.DataArray, xr.D
 
 
 def log_score(probabilities: Numbers, taken: npt.NDArray[np.int64]) -> Numbers:
-    """Log-probability of what happened, in nats; probabilities below `PROBABILITY_FLOOR` count as that.
+    """Log-probability of the outcomes, in nats; probabilities are at least `PROBABILITY_FLOOR`.
 
     Args:
         probabilities: `... x actions`.
-        taken: numbers of actions, `...`.
+        taken: indices of the actions taken, `...`.
     """
     chosen = np.take_along_axis(probabilities, taken[..., None], -1)[..., 0]
     found: Numbers = np.log(chosen.clip(PROBABILITY_FLOOR))
@@ -108,18 +108,18 @@ def log_score(probabilities: Numbers, taken: npt.NDArray[np.int64]) -> Numbers:
 
 
 def crps(draws: Numbers, actual: Numbers) -> Numbers:
-    """Continuous ranked probability score of a forecast of which there are draws, lower is better.
+    """Continuous ranked probability score of a forecast given by samples; lower is better.
 
     `E|X - y| - E|X - X'| / 2` for independent X, X' of the forecast (Gneiting and Raftery 2007, Eq. 21), where the
-    second mean is over pairs of different draws, so that its expectation does not depend on their number (Ferro 2014,
-    'Fair scores for ensemble forecasts'). So it may fall below 0.
+    second mean is over pairs of different samples, so that its expectation does not depend on their number (Ferro 2014,
+    'Fair scores for ensemble forecasts'). So it may be negative.
 
     Args:
-        draws: `... x draws`, at least two.
-        actual: `...`.
+        draws: samples of the forecast, `... x draws`, at least two.
+        actual: the outcomes, `...`.
     """
     count = draws.shape[-1]
-    weights = 2 * np.arange(1, count + 1) - count - 1  # of sorted draws, whose sum is that over pairs
+    weights = 2 * np.arange(1, count + 1) - count - 1  # of sorted samples; the weighted sum is that over pairs
     spread = (np.sort(draws, -1) * weights).sum(-1) / (count * (count - 1))
     found: Numbers = np.abs(draws - actual[..., None]).mean(-1) - spread
     return found
@@ -149,14 +149,14 @@ def _of_draws(
 
 
 def _over_environments(score: xr.DataArray, played: xr.Dataset) -> xr.DataArray:
-    """Mean over the environments that are scored; NaN if there is none, or one of them has no number."""
+    """Mean over the environments that are scored; NaN if there is none, or one of them is NaN."""
     scored = played["scored"].sel(learner=score["learner"])
     mean: xr.DataArray = score.where(scored, 0.0).sum("environment", skipna=False) / scored.sum("environment")
     return mean.where(scored.any("environment"))
 
 
 def _where_played(belief: xr.DataArray, played: xr.Dataset) -> xr.DataArray:
-    """A belief in the states in which actions were taken: `environment` in the place of `state`."""
+    """A belief in the states in which actions were taken: `environment` replaces `state`."""
     belief = belief.drop_vars("state", errors="ignore")
     if "state" in played:
         return belief.isel(state=played["state"].astype(np.int64).sel(learner=belief["learner"]))

@@ -58,9 +58,9 @@ class Band:
 def mean_band(values: npt.ArrayLike, level: float = 0.95, bounds: tuple[float, float] = UNBOUNDED) -> Band:
     """Student-t interval of the mean over the first dimension.
 
-    The interval is NaN, not of zero width, where the sample does not show its spread: for one replicate, and for any
-    number of identical ones, which are no evidence that the next would be identical too. A NaN among the replicates
-    makes the entry NaN: a diverged seed is never dropped silently.
+    The interval is NaN, rather than of zero width, where the sample has no spread: for one replicate, and for any
+    number of identical ones, which are no evidence that the next would be identical. A NaN among the replicates makes
+    the entry NaN: a diverged seed is never dropped silently.
 
     Args:
         values: `replicates x ...`.
@@ -121,7 +121,7 @@ def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Int
 def proportion_band(successes: npt.ArrayLike, level: float = 0.95) -> Band:
     """Wilson interval of the rate over the first dimension of `successes`, 0 or 1, `replicates x steps`.
 
-    NaN among the replicates makes it NaN.
+    A NaN among the replicates makes it NaN.
     """
     data = np.asarray(successes, dtype=np.float64)
     counts, where = np.unique(data.sum(0), return_inverse=True)
@@ -141,13 +141,13 @@ def difference_interval(
     """Interval of the mean of the second sample minus that of the first, by Student's t.
 
     For pairs it is `mean_band` of their differences: the more correlated the pairs, the narrower. For independent
-    samples it is Welch's (1947, Biometrika 34). Both are exact (Welch's nearly) for normal numbers and approximate for
-    others. There is no interval where the differences of pairs, or both independent samples, show no spread (see
+    samples it is Welch's (1947, Biometrika 34). Both are exact (Welch's nearly) for normal data and approximate for
+    other data. There is no interval where the differences of pairs, or both independent samples, have no spread (see
     `mean_band`).
 
     Args:
         first: one number per replicate.
-        second: the same; if `paired`, of the same replicates in the same order.
+        second: likewise; if `paired`, for the same replicates in the same order.
         paired: whether replicate `r` of both samples used the same random numbers.
         level: coverage.
         bounds: range of the difference; the interval is clipped to it.
@@ -161,12 +161,12 @@ def difference_interval(
     if paired:
         return _student((other - one)[:, None], np.array([size]), level, bounds).intervals()[0]
     gap = float(other.mean() - one.mean()) if len(one) and len(other) else math.nan
-    from scipy import stats  # takes long to import, and pairs need none of it
+    from scipy import stats  # slow to import, and not needed for pairs
 
     errors = [stats.sem(values) if len(values) > 1 else math.nan for values in (one, other)]
     if not math.hypot(*errors) > ROUNDING * max(size, float(bounds != UNBOUNDED)):
         return Interval(gap, math.nan, math.nan)
-    with warnings.catch_warnings():  # of samples of which one hardly varies
+    with warnings.catch_warnings():  # for samples that hardly vary
         warnings.simplefilter("ignore", RuntimeWarning)
         ends = stats.ttest_ind(other, one, equal_var=False).confidence_interval(level)
     return Interval(gap, max(float(ends.low), bounds[0]), min(float(ends.high), bounds[1]))
@@ -198,7 +198,7 @@ def proportion_difference(first: npt.ArrayLike, second: npt.ArrayLike, paired: b
 def _correlation(one: FloatArray, other: FloatArray) -> float:
     """Phi coefficient of binary pairs, with continuity correction if positive; 0 if a sample does not vary."""
     pairs = len(one)
-    crossed = float(pairs * (one * other).sum() - one.sum() * other.sum())  # the fourfold table's determinant
+    crossed = float(pairs * (one * other).sum() - one.sum() * other.sum())  # determinant of the 2 x 2 table
     spread = math.prod(float(values.sum() * (pairs - values.sum())) for values in (one, other))
     if crossed > 0:
         crossed = max(crossed - pairs / 2, 0.0)
@@ -215,15 +215,15 @@ def _samples(first: npt.ArrayLike, second: npt.ArrayLike, paired: bool) -> tuple
 def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     """Median with its distribution-free interval from order statistics; `inf` means censored.
 
-    Coverage is at least `level` whatever the distribution; `high` is `inf` when too many replicates are censored to
-    bound the median. With up to 5 replicates there is no 95 % interval: NaN.
+    Coverage is at least `level` for any distribution; `high` is `inf` if too many replicates are censored to bound the
+    median. With up to 5 replicates there is no 95 % interval, and its ends are NaN.
 
     Args:
         values: one number per replicate, `inf` where the event had not happened by the end.
         level: coverage.
 
     Raises:
-        ValueError: for NaN, which has no rank.
+        ValueError: if a number is NaN, which has no rank.
     """
     check_level(level)
     ordered = np.sort(np.ravel(np.asarray(values, dtype=np.float64)))
@@ -233,7 +233,7 @@ def median_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
     median = float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2)  # of infinities too
-    # The fewest that more than (1 - level) / 2 of samples have below the median, and as few above it.
+    # Order statistics such that each end misses the median with probability of at most (1 - level) / 2.
     fewest = int(np.searchsorted(special.bdtr(np.arange(n), n, 0.5), (1 - level) / 2))
     low, high = (ordered[fewest - 1], ordered[n - fewest]) if fewest else (math.nan, math.nan)
     return Interval(median, float(low), float(high))
@@ -248,7 +248,7 @@ def iqm_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
         values: one number per replicate.
         level: coverage, approximate.
     """
-    from scipy import stats  # takes long to import, and most runs report no such mean
+    from scipy import stats  # slow to import, and most runs report no such mean
 
     check_level(level)
     data = np.ravel(np.asarray(values, dtype=np.float64))
@@ -267,19 +267,19 @@ def iqm_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
 
 
 def deviation_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """Standard deviation over replicates of each agent's number, pooled over agents as root mean square.
+    """Standard deviation over replicates of each agent's value, pooled over agents as root mean square.
 
     It assumes neither a distribution nor independent agents: each replicate has one mean squared deviation, whose mean
-    has Student's interval, transformed to the logarithm (delta method), since a variance is positive and skewed. Like
-    every interval of a variance it undercovers for few replicates with heavy tails; the percentile bootstrap does so
-    more, and the chi-square interval, which assumes normal numbers, for any number of replicates.
+    has Student's interval, on a logarithmic scale (delta method), since a variance is positive and skewed. Like every
+    interval of a variance it undercovers for few replicates with heavy tails; the percentile bootstrap more so, and the
+    chi-square interval, which assumes normal data, for any number of replicates.
 
     Args:
         values: `replicates x agents`.
         level: coverage, approximate.
 
     Returns:
-        All NaN for fewer than two replicates; no ends where all deviate equally, as two always do.
+        All NaN for fewer than two replicates; ends are NaN where all deviate equally, as two replicates always do.
     """
     data = np.asarray(values, dtype=np.float64)
     replicates = len(data)
@@ -296,6 +296,6 @@ def deviation_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
 
 
 def check_level(level: float) -> None:
-    """Refuse invalid coverage (`ValueError`)."""
+    """Raise `ValueError` unless the coverage is in (0, 1)."""
     if not 0 < level < 1:
         raise ValueError(f"level: got {level}, expected a probability between 0 and 1, such as 0.95")

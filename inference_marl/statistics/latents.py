@@ -1,12 +1,12 @@
-"""Beliefs about who the opponents are, as evaluations over trials record them: the datasets of `latent.nc`.
+"""Latent beliefs about the opponents, as recorded by evaluations over trials: the datasets of `latent.nc`.
 
-Those of an evaluation called `held_out` are in `latent_held_out.nc`. A dataset has the variables
+Those of an evaluation named `held_out` are in `latent_held_out.nc`. A dataset has the variables
 
-* `mean`, `sd`: of every coordinate of the belief z, `learner, replicate, step, opponent, episodes, latent`, where an
-  episode begins before which the opponents were met for `episodes` others; a belief that is a point has no `sd`;
-* `type`: what is hidden in them, `learner, replicate, step, opponent, ability`, if the game tells.
+* `mean`, `sd`: mean and standard deviation of every coordinate of z at the start of an episode, after `episodes` others
+  against the same opponents, `learner, replicate, step, opponent, episodes, latent`; a point belief has no `sd`;
+* `type`: the opponents' hidden type, `learner, replicate, step, opponent, ability`, if the game gives it.
 
-Learners with fewer coordinates than others are padded, and those without a belief filled, with NaN.
+Learners with fewer coordinates than others are padded with NaN, and learners without a belief are NaN throughout.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import xarray as xr
 
 LATENT = "latent"
-"""Beginning of the files' names."""
+"""Prefix of the files' names."""
 
 MEAN, SD, TYPE = "mean", "sd", "type"
 
@@ -25,7 +25,7 @@ DIMS = {
     SD: ("opponent", "episodes", "latent"),
     TYPE: ("opponent", "ability"),
 }
-"""What is recorded, with its dimensions besides those of all records."""
+"""The recorded variables, with their dimensions besides those of all records."""
 
 ATTRIBUTES = {
     MEAN: {"long_name": "mean of z"},
@@ -35,10 +35,10 @@ ATTRIBUTES = {
 
 
 def check_kept(names: Iterable[str]) -> None:
-    """Refuse names of what an evaluation keeps, as returned by `Evaluation.kept`, that are none of `DIMS`.
+    """Check that the names returned by `Evaluation.kept` are in `DIMS`.
 
     Raises:
-        ValueError: if there is one.
+        ValueError: if one is not.
     """
     for name in names:
         if name not in DIMS:
@@ -49,15 +49,15 @@ def check_kept(names: Iterable[str]) -> None:
 
 
 def believing(latents: xr.Dataset) -> list[str]:
-    """The learners with a belief at the last record."""
+    """The learners with a latent belief at the last record."""
     known = latents[MEAN].isel(step=-1).notnull().any(["replicate", *DIMS[MEAN]])
     return [str(name) for name in latents["learner"].to_numpy()[known.to_numpy()]]
 
 
 def at_the_end(latents: xr.Dataset, learner: str) -> xr.Dataset:
-    """What a learner believed at the last record, in the order of `episodes`.
+    """A learner's beliefs at the last record, in the order of `episodes`.
 
-    Without coordinates that only others have, and without `sd` of a point.
+    Coordinates that only other learners have are left out, and so is the `sd` of a point belief.
     """
     here = latents.sel(learner=learner).isel(step=-1).sortby("episodes").dropna("latent", how="all", subset=[MEAN])
     return here.drop_vars([name for name in (SD, TYPE) if name in here and not bool(here[name].notnull().any())])

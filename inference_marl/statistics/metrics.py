@@ -1,7 +1,7 @@
-"""What every run measures of play, and suitable intervals of any metric.
+"""The metrics of play that every run records, and intervals for any metric.
 
-`metrics` is the dataset of `metrics.nc`, dims `learner, replicate, step` and mostly `agent`; each variable carries its
-declaration in its attributes.
+`metrics` is the dataset of `metrics.nc`, dims `learner, replicate, step` and mostly `agent`; the attributes of each
+variable are its declaration.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ EVALUATION_SUCCESS = Metric(
     "that `evaluation` says.",
 )
 PREFIX = "evaluation_"
-"""Of the names of what is measured in evaluations."""
+"""Prefix of the names of metrics of evaluations."""
 RETURN = Metric(
     "return",
     "exact return, no time limit",
@@ -98,22 +98,22 @@ OF_PLAY = (
     *(REWARD, EVALUATION_REWARD, EVALUATION_RETURN, EVALUATION_SUCCESS),
     *(RETURN, OPTIMUM_PROBABILITY, SUCCESS_RATE, NASH_CONV),
 )
-"""Metrics of any run, where the game has them."""
+"""The metrics of any run, if they are defined for the game."""
 
 
 OF_AGENTS = ("reward", "return")
-"""Metrics whose means over agents say nothing in zero-sum games; single agents' are called `reward_0` and so on."""
+"""Metrics whose means over agents are meaningless in zero-sum games; those of one agent are `reward_0` and so on."""
 
 
 def evaluated(metric: Metric) -> Metric:
-    """The same number, as evaluations measure it."""
+    """The metric as measured in evaluations."""
     meaning = f"In the newest evaluation. {metric.meaning}" if metric.meaning else ""
     label = f"{metric.label}, evaluated"
     return replace(metric, name=PREFIX + metric.name, label=label, over="last", meaning=meaning)
 
 
 def in_dataset(metrics: xr.Dataset) -> dict[str, Metric]:
-    """The declarations of a dataset's variables, by name, those of play first."""
+    """The declarations of a dataset's variables, by name; the metrics of play come first."""
     found = {str(name): Metric.from_attributes(values.attrs) for name, values in metrics.items()}
     return {metric.name: metric for metric in OF_PLAY if metric.name in found} | found
 
@@ -136,16 +136,16 @@ def per_replicate(metrics: xr.Dataset, name: str, learner: str) -> Numbers | Non
 
 
 def of_learner(metrics: xr.Dataset, name: str, learner: str) -> xr.Variable:
-    """One metric of one learner, without coordinates: looking those up takes longer than the numbers."""
+    """One metric of one learner, without coordinates, whose lookup would take longer than the computation."""
     learners = metrics.variables["learner"].to_numpy().tolist()
     return metrics.variables[name].isel(learner=learners.index(learner))
 
 
 def measured(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """At which records something was measured, bool `steps`, of `replicates x steps`.
+    """The records at which a metric was measured, bool `steps`, from values `replicates x steps`.
 
-    Where no replicate has a number though one has a number later, nothing was: evaluations may be rarer than records,
-    and learners wait before they learn. What has failed has no number ever after, so its NaN counts as measured.
+    It was not measured at records where all replicates are NaN but one has a value later: evaluations may be rarer than
+    records, and learners may wait before they learn. Failed replicates stay NaN, so that counts as measured.
     """
     known = np.any(~np.isnan(np.asarray(values, dtype=np.float64)), axis=0)
     before_the_last = np.logical_or.accumulate(known[::-1])[::-1]
@@ -161,18 +161,18 @@ def is_zero_sum(metrics: xr.Dataset) -> bool:
 
 
 def estimate(metric: Metric, values: npt.ArrayLike | Interval) -> Interval:
-    """What is reported of one number per replicate, as the metric's `estimate` says, with a 95 % interval.
+    """The estimate of one number per replicate, by the metric's `estimate`, with a 95 % interval.
 
-    What has been estimated already is returned as it is.
+    An `Interval` is returned unchanged.
     """
     return values if isinstance(values, Interval) else band(metric, np.reshape(values, (-1, 1))).intervals()[0]
 
 
 def band(metric: Metric, values: npt.ArrayLike) -> Band:
-    """`estimate` at each record, of `replicates x steps`.
+    """`estimate` at each record, for values `replicates x steps`.
 
-    NaN among the replicates makes it NaN: a diverged seed is never dropped silently. A rate of numbers that are not all
-    0 or 1, such as means over agents, is a mean.
+    A NaN among the replicates makes it NaN: a diverged seed is never dropped silently. A rate of numbers that are not
+    all 0 or 1, such as means over agents, is treated as a mean.
     """
     data = np.asarray(values, dtype=np.float64)
     if metric.estimate == "rate" and np.isin(data[~np.isnan(data)], (0, 1)).all():
@@ -188,9 +188,9 @@ def difference(metric: Metric, first: npt.ArrayLike, second: npt.ArrayLike, pair
     """95 % interval of the second minus the first sample: Newcombe's for rates of 0 and 1, else Student's or Welch's.
 
     Args:
-        metric: what the numbers are.
+        metric: the metric of the numbers.
         first: one number per replicate.
-        second: the same.
+        second: likewise.
         paired: whether replicate `r` of both samples used the same random numbers.
     """
     if metric.estimate == "rate" and np.isin(np.concatenate([np.ravel(first), np.ravel(second)]), (0, 1)).all():

@@ -1,8 +1,8 @@
-"""Linear probes: what a belief about opponents says of each number that is hidden in them (Alain and Bengio 2017).
+"""Linear probes of latent beliefs: how well they predict each component of the opponents' hidden type.
 
-A probe is a linear function of the mean of z, fitted to one number of the hidden type (ridge regression, whose penalty
-has the least error on opponents that are left out one by one). It is scored on opponents that it was not fitted to, so
-it tells what can be read off the belief, and not what so many coefficients find by chance.
+A probe (Alain and Bengio 2017) is a linear function of the mean of z, fitted to one component of the type by ridge
+regression, with the penalty chosen by leave-one-out error over opponents. It is scored on opponents that it was not
+fitted to, so the score is not due to overfitting.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from inference_marl.statistics.latents import MEAN, SD, TYPE, at_the_end, believ
 from inference_marl.types import PROBABILITY, Metric
 
 Chosen = npt.NDArray[np.bool_]
-"""Which opponents, one bool each."""
+"""Mask of opponents, one bool each."""
 
 PENALTIES = np.geomspace(1e-5, 1e3, 17)
-"""Of which one is chosen, in units of the largest squared singular value."""
+"""Candidate penalties, in units of the largest squared singular value."""
 
 HALF = float(special.ndtri((1 + NOMINAL) / 2))
-"""Standard deviations of a normal in half of its central interval."""
+"""Half-width of a normal's central interval of coverage `NOMINAL`, in standard deviations."""
 
 KNOWN = 0.8
-"""R2 of what is read off draws, from which a number counts as known, so that it is worth asking how sure one is of it.
+"""R2 of predictions from samples of z from which a component counts as known, so that its uncertainty is meaningful.
 
-What is read off draws is flatter than it should be where beliefs are wide. With this R2 a calibrated belief is covered
-in 0.8 of cases, with more in up to `NOMINAL`.
+Predictions from samples are shrunk where beliefs are wide. At this R2 the intervals of a calibrated belief have
+coverage 0.8, at higher ones up to `NOMINAL`.
 """
 
 R2 = Metric(
@@ -72,14 +72,14 @@ class Probe(NamedTuple):
 
 
 def fit(mean: Numbers, truth: Numbers) -> Probe:
-    """The probe of some opponents, a ridge regression of each ability.
+    """Fit a probe, by ridge regression of each component of the type.
 
     Args:
-        mean: of z, `opponents x latent`.
-        truth: `opponents x abilities`.
+        mean: the means of z, `opponents x latent`.
+        truth: the types, `opponents x abilities`.
 
     Returns:
-        A constant where z does not vary; not numbers without opponents.
+        The probe; constant if z does not vary, and NaN without opponents.
     """
     if not len(mean):
         return Probe(np.full((mean.shape[1], truth.shape[1]), np.nan), np.full(truth.shape[1], np.nan))
@@ -91,25 +91,25 @@ def fit(mean: Numbers, truth: Numbers) -> Probe:
     shrunk = sizes**2 / (sizes**2 + PENALTIES[:, None] * sizes[0] ** 2)  # penalties x directions
     errors = truth - level - np.einsum("od,pd,da->poa", left, shrunk, along)
     leverage = 1 / len(mean) + np.einsum("od,pd->po", left**2, shrunk)
-    best = np.square(errors / (1 - leverage).clip(1e-9)[..., None]).mean(1).argmin(0)  # of each ability
+    best = np.square(errors / (1 - leverage).clip(1e-9)[..., None]).mean(1).argmin(0)  # for each ability
     weights = right.T @ (shrunk[best].T / sizes.clip(1e-300)[:, None] * along)
     return Probe(weights, level - centre @ weights)
 
 
 def fit_draws(mean: Numbers, sd: Numbers, truth: Numbers) -> Probe:
-    """The linear functions of z itself with the least squared error that is expected over z and opponents.
+    """Fit the linear functions of z itself that minimise the expected squared error over z and opponents.
 
-    The expected error is that of the mean plus `(w * sd)^2`. So this is a ridge regression, too, whose penalty is the
-    belief's own variance, and weighs no coordinate by chance that the belief leaves open. Where beliefs are wide it is
-    flatter than what their means say.
+    The expected error is that of the mean plus `(w * sd)^2`. So this is also a ridge regression, with the belief's own
+    variance as the penalty, and uncertain coordinates get small weights. Where beliefs are wide, predictions are shrunk
+    compared with those from means.
 
     Args:
-        mean: of z, `opponents x latent`.
-        sd: likewise.
-        truth: `opponents x abilities`.
+        mean: the means of z, `opponents x latent`.
+        sd: the standard deviations of z, likewise.
+        truth: the types, `opponents x abilities`.
 
     Returns:
-        Not numbers without opponents.
+        The probe; NaN without opponents.
     """
     if not len(mean):
         return fit(mean, truth)
@@ -119,28 +119,28 @@ def fit_draws(mean: Numbers, sd: Numbers, truth: Numbers) -> Probe:
 
 
 def probed(known: xr.Dataset, tested: xr.Dataset) -> xr.Dataset | None:
-    """What probes fitted to some opponents say of others, replicate by replicate.
+    """Fit probes to some opponents and test them on others, for each replicate.
 
-    Where opponents of the two are the same, probes are fitted to one half of them and tested on the other, and the
-    other way round. In any case none is fitted to an opponent that it is tested on, nor to one of the same type.
+    If both sets contain the same opponents, probes are fitted to one half of these and tested on the other, and vice
+    versa. No probe is fitted to an opponent that it is tested on, or to one of the same type.
 
     Args:
-        known: what a learner believes of the opponents that probes are fitted to, see `latents.at_the_end`.
-        tested: likewise of those that they are scored on.
+        known: a learner's beliefs about the opponents to fit probes to, see `latents.at_the_end`.
+        tested: its beliefs about the opponents to test them on.
 
     Returns:
-        * `predicted`: `replicate, opponent, episodes, ability`, by probes of beliefs after as many episodes;
-        * `r2`: `replicate, episodes, ability`, of these predictions; it may be negative;
-        * `interval_mean`, `interval_sd`: of the normal that a linear function of z has, `w . mean` plus a constant and
-          `|w * sd|`: the function that is best for draws of z after the most episodes (`fit_draws`), since what z means
-          should not depend on how many there were. The function's own error is not part of it;
-        * `interval_r2`: `replicate, episodes, ability`, of these means;
-        * `coverage`: likewise, how often central intervals contain the true number;
-        * `type`: the true numbers.
+        * `predicted`: predictions, `replicate, opponent, episodes, ability`, by probes fitted to beliefs after the same
+          number of episodes;
+        * `r2`: R2 of these predictions, `replicate, episodes, ability`; it may be negative;
+        * `interval_mean`, `interval_sd`: mean and standard deviation of a linear function of z, a normal: `w . mean`
+          plus a constant, and `|w * sd|`. The function is the best one for samples of z after the most episodes
+          (`fit_draws`), since the meaning of z should not depend on their number. Its own error is not included;
+        * `interval_r2`: R2 of these means, `replicate, episodes, ability`;
+        * `coverage`: share of central intervals that contain the true value, likewise;
+        * `type`: the true values.
 
-        `interval_...` and `coverage` are missing if beliefs are points, and all of it (`None`) if no types are known,
-        types of the two do not consist of the same numbers, as in different games, or no number of episodes is that of
-        both.
+        `interval_...` and `coverage` are missing if beliefs are points. `None` if no types are known, the types of both
+        sets have different components, as in different games, or there is no common number of episodes.
     """
     numbers = sorted(set(tested["episodes"].to_numpy().tolist()) & set(known["episodes"].to_numpy().tolist()))
     if TYPE not in known or TYPE not in tested or not numbers:
@@ -158,15 +158,15 @@ def probed(known: xr.Dataset, tested: xr.Dataset) -> xr.Dataset | None:
 
 
 def probed_everywhere(latents: Mapping[str, xr.Dataset], learner: str) -> dict[str, xr.Dataset]:
-    """`probed` of a learner in each evaluation, by probes that are fitted to opponents of the first one.
+    """`probed` for a learner in each evaluation, with probes fitted to the opponents of the first one.
 
     Args:
-        latents: by evaluation, as in `latent.nc`.
-        learner: its name.
+        latents: the datasets of `latent.nc` by evaluation.
+        learner: name of the learner.
 
     Returns:
-        By evaluation; without those in which it has no belief, or no types are known, or types consist of other numbers
-        than those of the first one.
+        Results by evaluation, without those in which it has no belief, types are not known, or types have other
+        components than in the first evaluation.
     """
     believed = {name: at_the_end(each, learner) for name, each in latents.items() if learner in believing(each)}
     known = next((each for each in believed.values() if TYPE in each), None)
@@ -175,13 +175,13 @@ def probed_everywhere(latents: Mapping[str, xr.Dataset], learner: str) -> dict[s
 
 
 def known(by_evaluation: Mapping[str, xr.Dataset]) -> list[str]:
-    """The numbers that a learner knows, after the most episodes, of opponents like those that probes are fitted to.
+    """The components of types that a learner knows after the most episodes, in the first evaluation.
 
     Args:
-        by_evaluation: what `probed_everywhere` found.
+        by_evaluation: the result of `probed_everywhere`.
 
     Returns:
-        Those with an `interval_r2` of `KNOWN` or more; none if beliefs are points.
+        Names of components with an `interval_r2` of at least `KNOWN`; empty if beliefs are points.
     """
     first = next(iter(by_evaluation.values()))
     if "interval_r2" not in first:
@@ -209,11 +209,11 @@ def _arrays(data: xr.Dataset, replicate: int) -> _Arrays:
 
 
 def _parts(known: Numbers, tested: Numbers) -> Iterator[tuple[Chosen, Chosen]]:
-    """Which opponents a probe is fitted to, and which it is tested on, by their types: one or two pairs of masks."""
+    """Masks of the opponents to fit probes to and to test them on, given their types: one or two pairs."""
     names = np.unique(np.concatenate([known, tested]), axis=0, return_inverse=True)[1].reshape(-1)
     theirs, others = names[: len(known)], names[len(known) :]
     shared = np.intersect1d(theirs, others)
-    # In the order in which they were met, since a population may be sorted by type.
+    # Halves are by order of play, since a population may be sorted by type.
     order = {name: place for place, name in enumerate(dict.fromkeys(others.tolist()))}
     half = np.array([order[name] % 2 for name in others.tolist()]) if len(shared) else np.zeros(len(others), np.int64)
     for number in np.unique(half):
@@ -222,7 +222,7 @@ def _parts(known: Numbers, tested: Numbers) -> Iterator[tuple[Chosen, Chosen]]:
 
 
 def _of_replicate(known: _Arrays, tested: _Arrays) -> dict[str, Numbers]:
-    """What `probed` returns of a replicate, with its dimensions."""
+    """The variables of `probed` for one replicate."""
     predicted = np.full((len(tested.mean), *tested.truth.shape), np.nan)
     centre, width = predicted.copy(), predicted.copy()
     if all(np.isfinite(each).all() for data in (known, tested) for each in (data.mean, data.truth)):
@@ -247,7 +247,7 @@ def _of_replicate(known: _Arrays, tested: _Arrays) -> dict[str, Numbers]:
 
 
 def _r2(predicted: Numbers, truth: Numbers) -> Numbers:
-    """`episodes x abilities`, of predictions `episodes x opponents x abilities`."""
+    """R2, `episodes x abilities`, of predictions `episodes x opponents x abilities`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Numbers = 1 - np.square(predicted - truth).sum(1) / np.square(truth - truth.mean(0)).sum(0)
     return found

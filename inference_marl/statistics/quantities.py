@@ -1,9 +1,9 @@
-"""What is measured of a learner's opponent model at the end of a run: every quantity with its declaration.
+"""Quantities that describe a learner's opponent model at the end of a run, with their declarations.
 
-Beliefs are averaged over states, over opponents, and over agents that have them. Discrete ones are exact, with
-probabilities floored at `PROBABILITY_FLOOR`. Continuous ones are recorded as draws and approximated by a normal with
-the draws' mean and standard deviation in every dimension, which is crude for multimodal beliefs; their entropies and
-log scores have no bounds.
+They are averaged over states, over opponents, and over the agents that have a model. Discrete beliefs are exact, with
+probabilities floored at `PROBABILITY_FLOOR`. Continuous ones are recorded as samples and approximated by a normal with
+their mean and standard deviation in every dimension, which is crude for multimodal beliefs; their entropies and log
+scores are unbounded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from inference_marl.statistics.time_to_threshold import first_lasting_step, lear
 from inference_marl.types import POSITIVE, PROBABILITY, SEEDS, STEPS, UNBOUNDED, Metric
 
 Measured = Mapping[str, Numbers | Interval]
-"""Quantities by name: one number per replicate, or what has been estimated of all together."""
+"""Quantities by name: one number per replicate, or an estimate for all replicates together."""
 
 SETTLED = 0.1
-"""A belief has settled once this close to its final value: total variation, or fraction of the action range."""
+"""Distance to its final value within which a belief has settled: total variation, or fraction of the action range."""
 
 CHANCE_DRAWS = 10_000
 """Simulated votes used to compute the agreement expected by chance."""
@@ -81,25 +81,25 @@ _DECLARED = (
     Metric("gap", bounds=(-1.0, 1.0), meaning="rho's probability of the optimum minus the truth's, over the run."),
 )
 OF_BELIEFS: Mapping[str, Metric] = {metric.name: metric for metric in _DECLARED}
-"""All of them, by name."""
+"""The declarations of all quantities, by name."""
 
 
 def declaration(name: str, posterior: xr.Dataset) -> Metric:
-    """A quantity as it is of these beliefs."""
+    """The declaration of a quantity, adapted to these beliefs."""
     unbounded = name.startswith("entropy") or name.endswith("log_score")
     bounds = UNBOUNDED if unbounded and posterior.attrs["kind"] == "continuous" else OF_BELIEFS[name].bounds
     return replace(OF_BELIEFS[name], bounds=bounds)
 
 
 def cross_entropy(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, float | str]) -> xr.DataArray:
-    """`-E_p[log q]` in nats, of probabilities or of normals fitted to draws; NaN in both is padding.
+    """Cross-entropy `-E_p[log q]` in nats, of probabilities or of normals fitted to samples; NaN in both is padding.
 
-    With itself it is the entropy, minus that of `p` the divergence `KL(p || q)`, negated the log score of `q`.
+    For `q = p` it is the entropy; minus the entropy of `p` it is `KL(p || q)`; negated it is the log score of `q`.
 
     Args:
-        p: what happens, with the beliefs' last dimensions.
-        q: what is believed, likewise.
-        attrs: of the dataset of beliefs: `kind` and, for draws, `low` and `high`.
+        p: the true distribution, with the beliefs' last dimensions.
+        q: the belief, likewise.
+        attrs: attributes of the dataset of beliefs: `kind` and, for samples, `low` and `high`.
     """
     last = str(p.dims[-1])
     if attrs["kind"] == "discrete":
@@ -114,7 +114,7 @@ def cross_entropy(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, float | 
 
 
 def sureness(posterior: xr.Dataset, learner: str) -> Measured:
-    """How certain rho is, and the truth."""
+    """Certainty of rho and of the opponents' policies: entropy, and probability of the favourite action or spread."""
     found: dict[str, Numbers] = {}
     for suffix, name in {"": "opponent_model", "_of_truth": "opponent_policy"}.items():
         belief = _at_the_end(posterior, learner, name)
@@ -129,7 +129,7 @@ def sureness(posterior: xr.Dataset, learner: str) -> Measured:
 
 
 def distances(posterior: xr.Dataset, learner: str) -> Measured:
-    """How far rho is from the prior and the truth, over the agents that have a model; NaN where one is not known."""
+    """Distances of rho from the prior and the opponents' policies; NaN where one is not known."""
     rho, *others = (
         _at_the_end(posterior, learner, name) for name in ("opponent_model", "opponent_prior", "opponent_policy")
     )
@@ -163,9 +163,9 @@ def calibrated(posterior: xr.Dataset, learner: str) -> Measured:
 
 
 def agreed(posterior: xr.Dataset, learner: str) -> Measured:
-    """Whether the seeds agree on rho: on its favourite action, and how far each is from the mean of all.
+    """Agreement of seeds on rho: on its most probable action, and the distance of each seed from the mean of all.
 
-    Tied favourites share a seed's vote. Distances are total variation or, for draws, those of means in units of
+    Tied favourites share a seed's vote. Distances are total variation or, for samples, those of means in units of
     actions.
     """
     belief = _at_the_end(posterior, learner, "opponent_model")
@@ -197,16 +197,16 @@ def _chance(voters: int, actions: int) -> float:
 
 
 def movement(posterior: xr.Dataset, learner: str) -> xr.Dataset | None:
-    """How far rho moves from record to record, and when it has arrived.
+    """Changes of rho between records, and the step at which it settles.
 
     Discrete beliefs are compared by total variation, in [0, 1]; continuous ones by the 1-Wasserstein distance of their
-    draws (the mean distance of sorted draws, dimension by dimension), in units of actions. As draws are random, the
+    samples (the mean distance of sorted samples, for each dimension), in units of actions. As samples are random, the
     latter is never exactly 0.
 
     Returns:
-        `change` (`replicate x step`, since the record before), `size` of the largest change, `at`, the step at which it
-        came (infinite if rho never moved), and `settled`, the first step from which rho stays within `SETTLED` of its
-        last. `None` if the learner has no opponent model, or the run has only one record.
+        `change` (`replicate x step`, since the previous record), `size` of the largest change, `at`, its step (infinite
+        if rho never changed), and `settled`, the first step from which rho stays within `SETTLED` of its final value.
+        `None` if the learner has no opponent model, or the run has only one record.
     """
     if learner not in modelling(posterior) or posterior.sizes["step"] < 2:
         return None
@@ -231,18 +231,18 @@ def movement(posterior: xr.Dataset, learner: str) -> xr.Dataset | None:
 
 
 def _apart(new: Numbers, old: Numbers, discrete: bool) -> Numbers:
-    """Distance of two records, `replicates x agents x states x ...`, averaged over all that exists but replicates."""
+    """Distance of two records, `replicates x agents x states x ...`, averaged over all dimensions but the first."""
     gap = np.abs(new.astype(np.float64) - old)
     total = np.where(np.isnan(gap).all(-1), np.nan, np.nansum(gap, -1) / (2 if discrete else gap.shape[-1]))
     flat = total.reshape(len(gap), -1)
     known = ~np.isnan(flat)
-    with np.errstate(invalid="ignore"):  # a replicate without any belief has no distance
+    with np.errstate(invalid="ignore"):  # replicates without any belief are NaN
         mean: Numbers = np.where(known, flat, 0.0).sum(1) / known.sum(1)
     return mean
 
 
 def changed(posterior: xr.Dataset, learner: str) -> Measured:
-    """When rho changed most, by how much, and since when it has settled, see `movement`."""
+    """Step and size of the largest change of rho, and the step at which it settles; see `movement`."""
     found = movement(posterior, learner)
     if found is None or not np.isfinite(found["size"]).all():
         return {}
@@ -250,7 +250,7 @@ def changed(posterior: xr.Dataset, learner: str) -> Measured:
 
 
 def ahead(posterior: xr.Dataset, learner: str) -> Measured:
-    """Whether rho finds the optimum before the opponents do, see `lead`."""
+    """The lead of rho over the opponents' policies in finding the optimum, see `lead`."""
     found = learner_lead(posterior, learner)
     if found is None:
         return {}
@@ -259,7 +259,7 @@ def ahead(posterior: xr.Dataset, learner: str) -> Measured:
 
 
 MEASURES: tuple[Callable[[xr.Dataset, str], Measured], ...] = (sureness, distances, calibrated, agreed, changed, ahead)
-"""Everything that is measured, of a learner with an opponent model."""
+"""Functions that measure a learner with an opponent model."""
 
 
 def _at_the_end(posterior: xr.Dataset, learner: str, name: str) -> xr.DataArray | None:
@@ -271,6 +271,6 @@ def _at_the_end(posterior: xr.Dataset, learner: str, name: str) -> xr.DataArray 
 
 
 def _mean(values: xr.DataArray) -> Numbers:
-    """Average over all dimensions but the replicates."""
+    """Average over all dimensions but `replicate`."""
     array: Numbers = values.mean([dim for dim in values.dims if dim != "replicate"]).to_numpy()
     return array

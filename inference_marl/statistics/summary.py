@@ -80,10 +80,10 @@ DERIVED = {
     OPTIMUM_PROBABILITY.name: (STEPS_TO_98,),
     SUCCESS_RATE.name: (STEPS_TO_SUCCESS,),
 }
-"""What is read off a whole curve, by the metric it is read from."""
+"""Metrics derived from a whole curve, by the metric of the curve."""
 
 PUBLISHABLE = (*OF_PLAY, *(metric for each in DERIVED.values() for metric in each), OPPONENT_MODEL_LEAD)
-"""What any run may report, so what `published` may name."""
+"""Metrics that any run may report, and `published` may name."""
 
 CHECKPOINTS = 12
 """Number of steps at which `summarise` reports, including the last."""
@@ -92,7 +92,7 @@ Row = dict[str, Any]
 
 
 def declared(metrics: xr.Dataset) -> dict[str, Metric]:
-    """Everything that the results of a run may hold, in the order of its table."""
+    """The metrics that the results of a run may contain, in the order of its table."""
     found: dict[str, Metric] = {}
     for name, metric in in_dataset(metrics).items():
         found |= {name: metric} | {derived.name: derived for derived in DERIVED.get(name, ())}
@@ -103,17 +103,17 @@ def summarise(metrics: xr.Dataset, posterior: xr.Dataset | None = None) -> list[
     """The rows of a run's results table.
 
     Args:
-        metrics: as in `metrics.nc`.
-        posterior: as in `posterior.nc`, for the opponent model's lead.
+        metrics: the dataset of `metrics.nc`.
+        posterior: the dataset of `posterior.nc`, for the opponent model's lead.
 
     Returns:
         Rows `{"learner", "metric", "step", "mean", "low", "high", "replicates"}` with 95 % intervals, as JSON: numbers
-        that are not finite are `None`. Quantities that a learner or its game lacks have no row.
+        that are not finite are `None`. Metrics that a learner or its game lacks have no row.
 
-        At up to `CHECKPOINTS` evenly spaced records, including the last: every tabulated metric, averaged over agents,
-        where it was `measured`. A mean that is `None` there is that of replicates of which one has failed.
-        The last record also has what is `DERIVED` from whole curves, and `opponent_model_lead`, with
-        `replicates` counting those that are not excluded: of `relapse_rate`, those that had succeeded.
+        There are rows at up to `CHECKPOINTS` evenly spaced records, including the last, for every tabulated metric,
+        averaged over agents, where it was `measured`. A mean is `None` if one of the replicates has failed. The last
+        record also has the metrics `DERIVED` from whole curves and `opponent_model_lead`; their `replicates` are those
+        not excluded, e.g. for `relapse_rate` those that had succeeded.
     """
     return [each for learner in metrics["learner"].to_numpy().tolist() for each in _of(metrics, posterior, learner)]
 
@@ -129,7 +129,7 @@ def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iter
         there = [record for record in records if at[record]]
         for record, interval in zip(there, band(metric, values[:, there]).intervals(), strict=True):
             yield row(interval, len(values), learner=learner, metric=name, step=int(steps[record]))
-        for derived in DERIVED.get(name, ()) if at[-1] else ():  # an arm that failed was not watched to the end
+        for derived in DERIVED.get(name, ()) if at[-1] else ():  # an arm that failed has no values at the end
             found = _derived(derived, metrics, values, learner)
             if found is not None:
                 interval, replicates = found
@@ -141,9 +141,9 @@ def _of(metrics: xr.Dataset, posterior: xr.Dataset | None, learner: str) -> Iter
 
 
 def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str) -> tuple[Interval, int] | None:
-    """What is read off the curves `values`, `replicates x steps`, from which `metric` is derived, and of how many.
+    """The estimate of a `DERIVED` metric from curves `replicates x steps`, and its number of replicates.
 
-    `None` if it cannot be.
+    `None` if it is not defined.
     """
     steps = metrics["step"].to_numpy()
     if metric is RETURN_DEVIATION:
@@ -155,19 +155,19 @@ def _derived(metric: Metric, metrics: xr.Dataset, values: Numbers, learner: str)
         if threshold is None:
             return None
         fell = relapses(values >= threshold).astype(np.float64)
-        if np.isnan(values).any():  # of a replicate that has failed it is not known
+        if np.isnan(values).any():  # not known for failed replicates
             fell[:] = np.nan
         return (estimate(metric, fell), len(fell)) if len(fell) else None
-    # Judged record by record: the moving average of the success rate would add its window.
+    # Judged at each record by itself: the moving average of the success rate would add its window.
     held = values > 0.5 if threshold is None or reward is None else reward >= threshold
     return median_interval(first_lasting_step(held, steps)), len(values)
 
 
 def summarise_agents(metrics: xr.Dataset) -> list[Row]:
-    """Each agent's own numbers at the last record, which averages over agents hide.
+    """The rows of single agents at the last record, which averages over agents hide.
 
-    Rows `{"learner", "agent", "metric", "step", "mean", "low", "high", "replicates"}` of every tabulated metric that
-    agents have one by one.
+    Rows are `{"learner", "agent", "metric", "step", "mean", "low", "high", "replicates"}`, for every tabulated metric
+    with the dimension `agent`.
     """
     step = int(metrics["step"][-1])
     return [
@@ -187,18 +187,18 @@ def _of_agents(metrics: xr.Dataset, name: str, learner: str) -> Numbers:
 
 
 def paired_differences(metrics: xr.Dataset, reference: str, names: Sequence[str] = ()) -> list[Row]:
-    """Improvement of each learner over a reference at the last record, replicate by replicate.
+    """Differences between each learner and a reference at the last record, paired by replicate.
 
-    Arms of a run start from the same random numbers, so replicate `r` of one is paired with replicate `r` of the other
-    and intervals are those of pairs, narrower the more the pairs correlate: Newcombe's for the success rate, else
-    Student's for the mean difference, which is exact for normal differences. For few replicates, of which few pairs
-    differ, it undercovers; if none differ, there is no interval.
+    Arms of a run start from the same random numbers, so replicates `r` of two arms are paired, and the intervals are
+    those of pairs, narrower the more the pairs correlate: Newcombe's for the success rate, otherwise Student's for the
+    mean difference, which is exact for normal differences. For few replicates, of which few pairs differ, it
+    undercovers; if none differ, there is no interval.
 
     Args:
-        metrics: as in `metrics.nc`.
+        metrics: the dataset of `metrics.nc`.
         reference: the learner that the others are compared with.
-        names: of metrics in the dataset; if none, `reward` and `joint_optimum_probability` (where the game has none,
-            `success_rate`).
+        names: metrics to compare; if empty, `reward` and `joint_optimum_probability` (or `success_rate` if the game has
+            no optimum).
 
     Returns:
         Rows `{"learner", "reference", "metric", "step", "mean", "low", "high", "replicates"}` for every other learner

@@ -35,13 +35,13 @@ def first_lasting_step(condition: npt.ArrayLike, steps: npt.ArrayLike) -> Number
 
 
 def relapses(condition: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Of rows in which a condition holds at two successive records, whether it fails at two successive later ones.
+    """Whether rows relapse: a condition holds at two successive records, and fails at two successive later ones.
 
     Args:
         condition: bool, `rows x steps`.
 
     Returns:
-        Bool, one for each such row.
+        Bool, one for each row in which the condition holds at two successive records.
     """
     held = np.asarray(condition, dtype=np.bool_)
     twice, never = held[..., 1:] & held[..., :-1], ~held[..., 1:] & ~held[..., :-1]
@@ -55,17 +55,17 @@ def lasting_step_of_mean(
 ) -> Interval:
     """First recorded step from which the mean over replicates stays at or above a threshold, to the last record.
 
-    The interval is from the percentile bootstrap with `RESAMPLES` resamples of the replicates, with a fixed seed: equal
-    numbers have equal intervals.
+    The interval is from the percentile bootstrap with `RESAMPLES` resamples of the replicates, with a fixed seed, so
+    that equal data have equal intervals.
 
     Args:
         values: `replicates x steps`.
-        threshold: what the mean must reach.
+        threshold: the threshold that the mean must reach.
         steps: environment steps of the records, increasing, `steps`.
         level: coverage, in (0, 1), approximate.
 
     Returns:
-        `inf` where the mean is below the threshold at the last record; no ends for fewer than two replicates, or
+        `inf` if the mean is below the threshold at the last record; ends are NaN for fewer than two replicates, or
         identical ones.
     """
     check_level(level)
@@ -91,8 +91,8 @@ class Lead:
         steps: environment steps, `replicates`; positive where the model is first, NaN where excluded.
         interval: mean over the replicates that are not excluded.
         excluded: number of replicates in which the model or the truth never passes the threshold for good.
-        gap: the model's probability minus the truth's, over all replicates, at each record.
-        mean_gap: the same, averaged over records too.
+        gap: the model's probability minus the true one, over all replicates, at each record.
+        mean_gap: the gap averaged over records.
     """
 
     steps: Numbers
@@ -105,15 +105,15 @@ class Lead:
 def lead(
     model: npt.ArrayLike, truth: npt.ArrayLike, steps: npt.ArrayLike, threshold: float = 0.5, level: float = 0.95
 ) -> Lead:
-    """By how many steps the opponent model finds the optimum before the opponents' policy does.
+    """Number of steps by which the opponent model finds the optimum before the opponents' policy does.
 
-    A replicate's lead is the truth's `first_lasting_step` above the threshold minus the model's, averaged over its
-    agents. Where any of these never passes for good, the lead is censored: the replicate is excluded and counted. This
-    selects the seeds in which both succeed, so see `gap` too, which uses all seeds.
+    A replicate's lead is the `first_lasting_step` above the threshold of the truth minus that of the model, averaged
+    over its agents. If any of these never passes for good, the lead is censored: the replicate is excluded and counted.
+    This selects the seeds in which both succeed, so see also `gap`, which uses all seeds.
 
     Args:
         model: the opponent model's probability of the optimum, `replicates x [agents x] steps`.
-        truth: its probability under the opponents' actual policy, same shape.
+        truth: its probability under the opponents' actual policy, in the same shape.
         steps: environment steps of the records, `steps`.
         threshold: probability to pass, in (0, 1).
         level: coverage of the intervals.
@@ -146,12 +146,12 @@ def lead(
 
 
 def learner_lead(posterior: xr.Dataset, learner: str, threshold: float = 0.5) -> Lead | None:
-    """`lead` of one learner, over what its agents believe of every opponent; `None` if it cannot be measured."""
+    """`lead` of one learner, over its agents' beliefs about every opponent; `None` if it cannot be measured."""
     here = posterior.sel(learner=[learner])
     model, truth = (optimum_probability(here, name) for name in ("opponent_model", "opponent_policy"))
     if model is None or truth is None:
         return None
-    # A belief is one agent's about one opponent.
+    # One belief for each pair of an agent and an opponent.
     beliefs = [dim for dim in model.dims if dim in ("agent", "other")]
     model, truth = (each[0].stack(belief=beliefs).transpose("replicate", "belief", "step") for each in (model, truth))
     having = model.notnull().all(["replicate", "step"]).to_numpy()

@@ -1,7 +1,7 @@
-"""The data that the packages exchange, and the interfaces they implement; no algorithms.
+"""Data types that the subpackages exchange, and the interfaces that they implement; no algorithms.
 
-Shapes: `[time x] replicates x environments x event` in play, `replicates x batch x event` in learning. Extra dimensions
-(particles, enumerated sites) appear on the left only.
+Shapes are `[time x] replicates x environments x event` in play and `replicates x batch x event` in learning. Extra
+dimensions (particles, enumerated sites) are added on the left only.
 """
 
 from inference_marl.types.actor import Actor, Learner, most_probable

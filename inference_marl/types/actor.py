@@ -1,4 +1,4 @@
-"""Actors, which play, and learners, which are actors that change."""
+"""Actors, which play a game, and learners, which are actors that also learn from it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from inference_marl.types.transition import Decision, Experience, Memory, Start,
 class Actor(Part):
     """Controls one seat of a game, for all replicates at once.
 
-    Scripted players, frozen policies, policies at hypothetical parameters and learners are all actors, so one collector
-    plays any of them. A subclass usually defines `policy`, and `setup` if it has parameters or buffers. Anything it has
-    to remember within an episode belongs in its memory, never in its attributes.
+    Scripts, frozen policies, policies at hypothetical parameters and learners are all actors, so one collector plays
+    any of them. A subclass usually defines `policy`, and `setup` if it has parameters or buffers. State that lasts for
+    an episode belongs in its memory, never in its attributes.
 
     Attributes:
         seat: its place in the game, once bound.
-        heeds_masks: whether it restricts itself to legal actions in games with masks.
-        reads_task: whether `begin` is told the task. For what is part of the game, such as a population of opponents;
-            a learner that sets it is an oracle.
-        metrics: what its `beliefs`, and a learner's `learn`, report by name besides beliefs.
-        transient: names of attributes that change and need not be in `state_dict`, such as a cache. Those that do need
-            to are parameters, buffers, submodules (`inference.optimise.Optimiser`, `inference.replay.Replay`) or
-            counters (`Counting`).
+        heeds_masks: whether it takes only legal actions in games with action masks.
+        reads_task: whether `begin` receives the task, for actors that are part of the game, such as a population of
+            opponents; a learner that sets it is an oracle.
+        metrics: the metrics that `beliefs`, and a learner's `learn`, may return.
+        transient: names of attributes that change but need not be in `state_dict`, such as a cache. State that must be
+            saved belongs in parameters, buffers, submodules (`inference.optimise.Optimiser`, `inference.replay.Replay`)
+            or counters (`Counting`).
     """
 
     heeds_masks: ClassVar[bool] = False
@@ -41,14 +41,14 @@ class Actor(Part):
     metrics: ClassVar[tuple[Metric, ...]] = ()
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """The memory at the start of an episode, leading with `replicates x environments`; empty by default."""
+        """The memory at the start of an episode, tensors `replicates x environments x ...`; empty by default."""
         return {}
 
     def begin(self, start: Start, memory: Memory | None) -> Memory:
-        """The memory at the start of an episode or task; reset where an episode begins, unless overridden.
+        """The memory at the start of an episode or task; by default it is reset where an episode begins.
 
         Args:
-            start: where episodes and tasks begin; its `task` is `None` for actors that do not set `reads_task`.
+            start: where episodes and tasks begin; `start.task` is `None` for actors that do not set `reads_task`.
             memory: the current memory; `None` before the first episode.
         """
         if memory is not None and not memory:
@@ -64,15 +64,16 @@ class Actor(Part):
         Args:
             obs: `replicates x environments x event`.
             memory: see `begin`.
-            mask: legal actions, `replicates x environments x actions`; only for actors that heed masks.
+            mask: legal actions, `replicates x environments x actions`; only for actors that set `heeds_masks`.
 
         Returns:
-            A distribution with batch shape `replicates x environments`; `None` for actors that can only sample.
+            A distribution with batch shape `replicates x environments`, or `None` for actors that can only sample; and
+            the memory.
         """
         raise NotImplementedError(f"{type(self).__name__}.policy is not defined")
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the policy, or its mode without `explore`; arguments as for `policy`."""
+        """Sample an action from the policy, or take its mode without `explore`; arguments as for `policy`."""
         distribution, memory = self.policy(obs, memory, mask)
         if distribution is None:
             raise NotImplementedError(f"{type(self).__name__}.act is not defined, and its policy has no density")
@@ -85,7 +86,7 @@ class Actor(Part):
 
         Args:
             memory: as returned by `act`.
-            step: this agent's view of the step, `replicates x environments`.
+            step: the step as this agent observed it, `replicates x environments`.
         """
         return memory
 
@@ -95,20 +96,21 @@ class Actor(Part):
 
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy and beliefs at `obs`, by name.
+        """The policy and the beliefs at `obs`, by name.
 
-        `policy`, and with an opponent model also `opponent_model`, `opponent_prior` and `opponent_type`: probabilities
-        for discrete actions, `replicates x batch x values`; draws for continuous ones, `replicates x batch x draws x
-        dim`; each marginal over everything else. Of several opponents, every one's has a number, its place among
-        `Seat.opponents`: `opponent_model_0` and so on; where all their joint actions are in a table, there are
-        `joint_opponent_model` and `joint_opponent_prior` too (`types.beliefs`). Of a latent belief about who they are
-        `latent_mean` and, unless it is a point, `latent_sd`, `replicates x batch x features`, which evaluations over
-        trials may record. And the declared `metrics` that are known at `obs`, `replicates x batch`, such as the ELBO.
+        The names are `policy` and, with an opponent model, `opponent_model`, `opponent_prior` and `opponent_type`. Each
+        is a marginal distribution: probabilities `replicates x batch x values` for discrete actions, samples
+        `replicates x batch x draws x dim` for continuous ones. With several opponents the names end in the opponent's
+        position in `Seat.opponents`: `opponent_model_0` and so on; where their joint actions are in a table,
+        `joint_opponent_model` and `joint_opponent_prior` are returned as well (`types.beliefs`). A latent belief about
+        the opponents is `latent_mean` and, unless it is a point, `latent_sd`, `replicates x batch x features`;
+        evaluations over trials may record it. The result also has the declared `metrics` that are known at `obs`, such
+        as the ELBO, `replicates x batch`.
 
         Args:
             obs: `replicates x batch x event`.
-            memory: see `begin`; if it is empty, `obs` may be any observations.
-            draws: number of draws, where beliefs are sampled.
+            memory: see `begin`; if it is empty, `obs` may be arbitrary observations.
+            draws: number of samples, where beliefs are sampled.
         """
         distribution, _ = self.policy(obs, memory)
         if distribution is None:
@@ -120,10 +122,10 @@ class Actor(Part):
 
 
 class Learner(Actor):
-    """An actor that learns from play.
+    """An actor that learns from trajectories.
 
-    After every trajectory each learner first stores it, then learns as often as the experiment specifies. Its
-    `state_dict()` must hold everything it needs to resume; see `transient`.
+    Every learner first stores each trajectory, then makes as many updates as the experiment specifies. Its
+    `state_dict()` must hold everything that it needs to resume; see `transient`.
 
     Attributes:
         reads_peers: whether `learn` reads the other agents' policies.
@@ -132,27 +134,27 @@ class Learner(Actor):
     reads_peers: ClassVar[bool] = False
 
     def store(self, newest: Trajectory) -> None:
-        """Record the newest trajectory once, e.g. in replay or counts; draws no random numbers. Nothing by default."""
+        """Store the newest trajectory, e.g. in a replay buffer or counts; must not draw random numbers."""
 
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Perform one update and return some of the declared `metrics` by name, `replicates` each.
+        """Make one update and return any of the declared `metrics` by name, `replicates` each.
 
         Args:
             newest: the newest trajectory of all agents.
-            peers: every seat's policy before this round of updates. Read-only, and empty unless some learner sets
+            peers: the policy of every seat before this round of updates. Read-only, and empty unless some learner sets
                 `reads_peers`, as centralised and opponent-aware learners do.
 
         Raises:
-            NonFiniteError: if a loss is not finite; the learner is left as before the gradient step.
+            NonFiniteError: if a loss is not finite; the learner is then in its state before the gradient step.
         """
         raise NotImplementedError(f"{type(self).__name__}.learn is not defined")
 
     def snapshot(self) -> Actor:
         """The current policy, unaffected by further learning.
 
-        By default a copy without submodules that are `only_for_learning`, such as replay and optimisers. Learners whose
-        policy is differentiable in its parameters return a `play.Functional`, so that others can differentiate through
-        their updates.
+        By default it is a copy without the submodules marked `only_for_learning`, such as replay buffer and optimisers.
+        Learners whose policy is differentiable in its parameters return a `play.Functional`, so that others can
+        differentiate through their updates.
         """
         left_out: dict[int, Any] = {
             id(module): None for module in self.modules() if getattr(module, "only_for_learning", False)
@@ -178,7 +180,7 @@ def most_probable(distribution: dist.TorchDistribution) -> Tensor:
         mode: Tensor = distribution.mode
     except NotImplementedError as error:
         raise IncompatibleError(
-            f"{type(distribution).__name__}: got a distribution without a mode, expected one with, or an actor that "
-            "defines what it does without exploring"
+            f"{type(distribution).__name__}: got a distribution without a mode, expected one with a mode, or an actor "
+            "that defines `act` without exploration"
         ) from error
     return mode

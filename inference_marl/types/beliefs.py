@@ -1,4 +1,4 @@
-"""Names of what actors believe, one for each opponent."""
+"""Names of actors' beliefs, one for each opponent."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from torch import Tensor
 from inference_marl.spaces import Space
 
 OF_OPPONENTS = ("opponent_model", "opponent_prior")
-"""Beliefs about what opponents do."""
+"""Beliefs about one opponent's actions."""
 
 OF_ALL_OPPONENTS = {name: f"joint_{name}" for name in OF_OPPONENTS}
-"""Beliefs about what several opponents do at once, if their actions are discrete."""
+"""Beliefs about the joint action of several opponents, if it is discrete."""
 
 LATENT_MEAN, LATENT_SD = OF_LATENT = ("latent_mean", "latent_sd")
-"""Beliefs about who the opponents are, as a latent z: its mean and, unless it is a point, its standard deviation."""
+"""Belief about the opponents as a latent variable z: its mean and, unless it is a point, its standard deviation."""
 
 BELIEFS = ("policy", "opponent_type", *OF_OPPONENTS, *OF_ALL_OPPONENTS.values(), *OF_LATENT)
-"""What `Actor.beliefs` returns beside metrics; of several opponents, with their numbers (`numbered`)."""
+"""Names that `Actor.beliefs` returns beside metrics; with several opponents, numbered (`numbered`)."""
 
 
 def numbered(name: str, count: int) -> tuple[str, ...]:
-    """Names of what there is of each opponent, in the order of `Seat.opponents`: of the only one, `name` itself."""
+    """One name per opponent, in the order of `Seat.opponents`; `name` itself if there is only one."""
     return (name,) if count == 1 else tuple(f"{name}_{number}" for number in range(count))
 
 
 def is_belief(name: str) -> bool:
-    """Whether this is the name of a belief, and not of a metric."""
+    """Whether this is the name of a belief, rather than of a metric."""
     stem, _, number = name.rpartition("_")
     return name in BELIEFS or (stem in OF_OPPONENTS and number.isdecimal())
 
 
 def check_belief_names(found: Iterable[str], opponents: int) -> None:
-    """Refuse beliefs about opponents under names that so many opponents do not have.
+    """Check that the names of beliefs about opponents fit the number of opponents.
 
     Raises:
-        ValueError: naming the belief and what is expected.
+        ValueError: if they do not; the message says which names are expected.
     """
     for name in OF_OPPONENTS:
         expected = numbered(name, opponents)
@@ -52,18 +52,18 @@ def about_each(name: str, beliefs: Sequence[Tensor]) -> dict[str, Tensor]:
 
     Args:
         name: one of `OF_OPPONENTS`.
-        beliefs: in the order of `Seat.opponents`, probabilities `... x actions` or draws `... x draws x dim`.
+        beliefs: in the order of `Seat.opponents`, probabilities `... x actions` or samples `... x draws x dim`.
     """
     return dict(zip(numbered(name, len(beliefs)), beliefs, strict=True))
 
 
 def about_all(name: str, joint: Tensor, spaces: Sequence[Space]) -> dict[str, Tensor]:
-    """Beliefs about every opponent, by name, and about all of them.
+    """The belief about the opponents' joint action, and its marginal for every opponent, by name.
 
     Args:
         name: one of `OF_OPPONENTS`.
-        joint: probabilities of joint actions, the last opponent's running fastest, `... x joint`.
-        spaces: of the opponents' actions, `Discrete`.
+        joint: probabilities of joint actions, `... x joint`; the last opponent's action varies fastest.
+        spaces: the opponents' action spaces, all `Discrete`.
     """
     if len(spaces) == 1:
         return {name: joint}

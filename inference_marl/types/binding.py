@@ -1,4 +1,4 @@
-"""How descriptions become working parts: one `bind` for actors, conditionals, critics and guides."""
+"""Binding, which turns descriptions into working parts: one `bind` for actors, conditionals, critics and guides."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from inference_marl.types.seat import Seat
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Draw from a separate random stream, split off torch's; `device` is where tensors live.
+    """Use a separate random stream, split off torch's, on the CPU and on `device`.
 
-    Torch's stream advances by one draw, however much is drawn inside. Every part of a learner is initialised from its
-    own stream, so two arms that differ in one part initialise all the others identically. (An arm with an additional
-    part advances by one more draw, which affects the parts made after it.)
+    Torch's stream advances by one draw, regardless of how much is drawn inside. Every part of a learner is initialised
+    from its own stream, so two arms that differ in one part initialise all others identically. (An additional part
+    advances torch's stream by one more draw, which affects the parts made after it.)
     """
     seed = int(torch.randint(2**62, ()))
     with kept_streams(device):
@@ -28,7 +28,7 @@ def own_stream(device: torch.device) -> Iterator[None]:
 
 
 def kept_streams(device: torch.device) -> AbstractContextManager[None]:
-    """Leave torch's random numbers, on the CPU and on `device`, as they were before."""
+    """Restore torch's random state, on the CPU and on `device`, on exit."""
     kept: AbstractContextManager[None] = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     return kept
 
@@ -36,7 +36,7 @@ def kept_streams(device: torch.device) -> AbstractContextManager[None]:
 def seed_streams(seed: int, device: torch.device) -> None:
     """Seed torch on the CPU and on `device`.
 
-    Same streams as `torch.manual_seed`, which records the call stack and so takes longer than a small step of play.
+    The streams are those of `torch.manual_seed`, which records the call stack and so takes longer than a small step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -44,11 +44,11 @@ def seed_streams(seed: int, device: torch.device) -> None:
 
 
 class Counting:
-    """Mixin of modules that count, so that `state_dict` holds what they have counted.
+    """Mixin that saves a module's counters in `state_dict`.
 
     Attributes:
         counters: names of the attributes that are counters.
-        updates: number of updates made.
+        updates: number of updates made so far.
     """
 
     counters: ClassVar[tuple[str, ...]] = ("updates",)
@@ -68,11 +68,11 @@ class Bindable(Described):
     """A description that becomes a working part once shapes are known, bound to its `seat`.
 
     Constructors take hyperparameters only. `bind` copies the description, so that arms and seats can share it, and
-    calls `setup` on the copy to create parameters and buffers. By then, numbers that differ by replicate know the seat,
-    and schedules the range in which they must stay.
+    calls `setup` on the copy to create parameters and buffers. Before `setup`, hyperparameters that differ by replicate
+    are bound to the seat, and schedules to the range of their values.
 
     Attributes:
-        type_names: what the opponents' types are called of which it has a posterior, the belief `opponent_type`.
+        type_names: names of the opponents' types, if it has a posterior over them (the belief `opponent_type`).
     """
 
     seat: Seat
@@ -83,14 +83,14 @@ class Bindable(Described):
         return ()
 
     def setup(self) -> None:
-        """Create parameters and buffers, given `self.seat`. Does nothing by default.
+        """Create parameters and buffers, given `self.seat`; does nothing by default.
 
         Raises:
-            IncompatibleError: if a part does not fit the seat or the others.
+            IncompatibleError: if a part does not fit the seat or another part.
         """
 
     def _bound(self, **context: Any) -> Self:
-        """A copy with these attributes, set up under its own random stream."""
+        """A copy with these attributes, set up from its own random stream."""
         if "seat" in self.__dict__:
             raise ValueError(f"got a {type(self).__name__} that is bound already, expected its description")
         bound = copy.deepcopy(self)
@@ -107,18 +107,22 @@ class Bindable(Described):
 
 
 class Part(Bindable, torch.nn.Module):
-    """A description that becomes a torch module once bound: a learner's networks, or anything else with parameters.
+    """A description that becomes a torch module once bound: a learner's network, or anything else with parameters.
 
-    Its owner binds it in its own `setup`: `self.network = self.network.bind(self.seat)`. Parts that Pyro samples, or
-    that are conditional distributions, have a base of their own, `inference.conditional.Conditional`.
+    The owner binds it in its own `setup`: `self.network = self.network.bind(self.seat)`. Conditional distributions,
+    which Pyro samples from, have another base class, `inference.conditional.Conditional`.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Initialise the module before any constructor runs, so that a class made of fields may assign submodules."""
+        """Initialise the module before the constructor, so that classes declared by fields can assign submodules."""
         made = super().__new__(cls, *args, **kwargs)
         torch.nn.Module.__init__(made)
         return made
 
     def bind(self, seat: Seat) -> Self:
-        """Return a working copy in `seat`; raises `IncompatibleError`, with the part's key, if a part does not fit."""
+        """Return a working copy in `seat`.
+
+        Raises:
+            IncompatibleError: if a part does not fit; the message names its key.
+        """
         return self._bound(seat=seat)

@@ -1,4 +1,4 @@
-"""Pure games, their rules as tables, and stateful simulators."""
+"""Games as pure functions, their rules as tables, and stateful simulators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inference_marl.spaces import Space
 from inference_marl.types.metric import Metric
 
 State = dict[str, Tensor]
-"""The complete state of a game: named tensors that lead with `replicates x environments`."""
+"""The complete state of a game: named tensors `replicates x environments x ...`."""
 
 
 class Observed(NamedTuple):
@@ -23,8 +23,8 @@ class Observed(NamedTuple):
 
     Attributes:
         obs: one tensor per agent, `replicates x environments x event`.
-        alive: bool, `replicates x environments x agents`; false for an agent that is out, whose action is ignored.
-            `None` if all are in.
+        alive: bool, `replicates x environments x agents`; false for an agent that has left the episode, whose action is
+            ignored. `None` if all take part.
         masks: legal actions of each agent, bool, `replicates x environments x actions`, or `None` if all are legal.
     """
 
@@ -40,8 +40,8 @@ class Step(NamedTuple):
         state: the next state, before any reset.
         rewards: `replicates x environments x agents`.
         terminated: bool, `replicates x environments`; true in terminal states.
-        truncated: bool, the same shape; true where a limit of the game cuts the episode off. `None` if its horizon is
-            the only limit.
+        truncated: bool, the same shape; true where the game itself truncates the episode. `None` if the horizon is the
+            only limit.
     """
 
     state: State
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
         rewards: `replicates x environments x agents`.
         terminated: bool, `replicates x environments`; true in terminal states, where values are not bootstrapped.
         ended: bool, the same shape; true where the episode is over, terminated or truncated.
-        judged: what `Game.judge` says of the episodes, if all end with this step; else `None`.
+        judged: the result of `Game.judge`, if all episodes end with this step; else `None`.
     """
 
     rewards: Tensor
@@ -68,12 +68,12 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Dynamics:
-    """The rules of a tabular game whose state all agents observe; float64, on the CPU.
+    """The rules of a tabular game with fully observed state; float64, on the CPU.
 
     Attributes:
         initial: probabilities of the initial state, `states`.
-        transition: probabilities of the next state, `states x actions_1 x ... x actions_n x states`. The probability
-            missing from a row is that of termination.
+        transition: probabilities of the next state, `states x actions_1 x ... x actions_n x states`. If a row sums to
+            less than 1, the rest is the probability of termination.
         reward: mean rewards, `agents x states x actions_1 x ... x actions_n`.
     """
 
@@ -82,15 +82,15 @@ class Dynamics:
     reward: Tensor
 
     def to(self, device: torch.device) -> Dynamics:
-        """The same on another device."""
+        """Copy the tables to a device."""
         return Dynamics(self.initial.to(device), self.transition.to(device), self.reward.to(device))
 
     def seen_by(self, agent: int) -> tuple[Tensor, Tensor]:
-        """One agent's view, with its opponents' joint action as one index (the last opponent's varies fastest).
+        """The tables for one agent, with its opponents' joint action as one index (the last opponent's varies fastest).
 
         Returns:
-            Transition, `states x actions x opponent_actions x states`, and the agent's reward, `states x actions x
-            opponent_actions`.
+            Transition probabilities, `states x actions x opponent_actions x states`, and the agent's mean rewards,
+            `states x actions x opponent_actions`.
         """
         transition = self.transition.movedim(1 + agent, 1).flatten(2, -2)
         return transition, self.reward[agent].movedim(1 + agent, 1).flatten(2)
@@ -99,30 +99,30 @@ class Dynamics:
 class Game(Described, ABC):
     """A stochastic game, batched over replicates and environments.
 
-    A game is a pure description: `reset` creates a state and `step` maps a state to the next. Nothing is stored, so a
-    checkpoint is a dictionary of tensors and a learner may look ahead. Randomness comes from torch's global generator.
+    A game is stateless: `reset` creates a state and `step` maps a state to the next one. So a checkpoint is a
+    dictionary of tensors, and a learner may look ahead. Random numbers come from torch's global generator.
 
     Attributes:
         observations, action_spaces: one space per agent.
-        horizon: steps per episode, `None` if unlimited. A time limit, not termination.
+        horizon: steps per episode, `None` if unlimited. It is a time limit, not termination.
         terminates: whether an episode may end before the horizon. If not, all episodes run in lockstep and need not be
             checked for their end.
         success_reward: mean reward per step and agent from which a replicate counts as successful; if `None`, success
             is judged by the joint policy's probability of the optimum.
-        shared_observation: whether all agents always observe the same, so that their beliefs can be compared in every
-            state and not only where they are.
+        shared_observation: whether all agents always have the same observation, so that their beliefs can be recorded
+            in every state, and not only in those that occur.
         state_names: names of the values of a `Discrete` observation shared by all agents; `None` for numbers.
         action_names: names of the actions in games where all agents have the same ones; `None` for letters.
-        discount: gamma in [0, 1) for exact values of the game: the recorded returns, and the objective of learners that
-            know the rules. If `None`, such values exist only for games that always terminate. Learners from experience
-            have their own discounts.
+        discount: discount factor in [0, 1) for exact values of the game: the recorded returns, and the objective of
+            learners that know the rules. If `None`, such values exist only for games that always terminate. Learners
+            from experience have their own discount factors.
         symmetric: whether exchanging any two seats changes nothing but the names of states. `False` also where this is
             unknown.
-        metrics: what `scores` returns.
-        episode_metrics: what `judge` returns. Runs record it of training and, as `evaluation_<name>`, of evaluations;
-            records during which no episode has ended lack it.
-        tasks: how many variants `reset` knows, the tasks `0, 1, ...`; `None` for games without variants.
-        populations: which of the tasks belong together, by name, such as a training and a held-out set.
+        metrics: the metrics that `scores` returns.
+        episode_metrics: the metrics that `judge` returns. Runs record them in training and, as `evaluation_<name>`, in
+            evaluations; they are missing from records during which no episode has ended.
+        tasks: number of variants that `reset` accepts as tasks `0, 1, ...`; `None` for games without variants.
+        populations: sets of tasks by name, such as a training and a held-out set.
     """
 
     observations: tuple[Space, ...]
@@ -151,19 +151,19 @@ class Game(Described, ABC):
     ) -> State:
         """The initial state of an episode in each of `replicates x environments` copies of the game.
 
-        `task`, for games with several variants, is the one each environment plays, `replicates x environments`. It is
-        part of the state, never of an observation; other games ignore it.
+        `task` is the variant that each environment plays, `replicates x environments`. It is part of the state, never
+        of an observation; games without variants ignore it.
         """
 
     def observe(self, state: State) -> Observed:
-        """What each agent observes in a state: its entry `obs`, in games with `shared_observation`."""
+        """The observations of all agents in a state; by default the entry `obs`, with `shared_observation`."""
         if not self.shared_observation:
             raise NotImplementedError(f"{type(self).__name__}.observe is not defined")
         return Observed((state["obs"],) * self.agents)
 
     @abstractmethod
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Play one joint action: one tensor per agent, `replicates x environments x event`.
+        """Play a joint action: one tensor per agent, `replicates x environments x event`.
 
         Raises:
             ValueError: if the number or the shapes of the actions do not fit.
@@ -171,7 +171,7 @@ class Game(Described, ABC):
         """
 
     def is_optimal(self, actions: Sequence[Tensor]) -> Tensor | None:
-        """Which joint actions are best for every agent at once, bool `...`; `None` if none are, or this is unknown.
+        """Whether joint actions are best for every agent at once, bool `...`; `None` if none is, or this is unknown.
 
         Args:
             actions: one tensor per agent, `... x event`; leading shapes broadcast.
@@ -182,7 +182,7 @@ class Game(Described, ABC):
         """Mean rewards, `... x agents`, differentiable where the game is; `None` if unknown.
 
         Args:
-            obs: what all agents observe, `... x event`.
+            obs: the shared observation of all agents, `... x event`.
             actions: one tensor per agent, `... x event`; leading shapes broadcast.
         """
         return None
@@ -190,27 +190,27 @@ class Game(Described, ABC):
     def dynamics(self) -> Dynamics | None:
         """The rules as tables, for exact solutions and known dynamics; `None` if unavailable.
 
-        Only for games in which every agent observes the `Discrete` state itself. Excludes the time limit `horizon`.
+        Only for games in which every agent observes the `Discrete` state itself. The time limit `horizon` is excluded.
         """
         return None
 
     def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Numbers by which the game's literature judges joint policies, as `metrics` declares; none by default.
+        """Scores of joint policies that the game's literature reports, declared in `metrics`; none by default.
 
         Only for games in which every agent observes the `Discrete` state itself and has `Discrete` actions.
 
         Args:
-            policies: one per agent, in every state, `replicates x states x actions`.
+            policies: one per agent, `replicates x states x actions`.
 
         Returns:
-            One number per replicate, `replicates`, by the name of its metric.
+            Values by name of the metric, `replicates`.
         """
         return {}
 
     def hidden_type(self, task: Tensor) -> Tensor | None:
-        """What a task stands for, where that is a point, such as the private type of an opponent; `None` by default.
+        """The type that a task stands for, as a vector, such as the private type of an opponent; `None` by default.
 
-        For analysis, and for oracles: learners that set `reads_task`.
+        It is for analysis, and for oracles: learners that set `reads_task`.
 
         Args:
             task: int64, `replicates x environments`.
@@ -221,16 +221,16 @@ class Game(Described, ABC):
         return None
 
     def judge(self, state: State) -> Mapping[str, Tensor]:
-        """Numbers by which the game's literature judges episodes, as `episode_metrics` declares; none by default.
+        """Scores of episodes that the game's literature reports, declared in `episode_metrics`; none by default.
 
-        Asked when all episodes end at once, as they do in games with `terminates = False`.
+        Called when all episodes end at once, as they do in games with `terminates = False`.
 
         Args:
-            state: the last one of an episode, so what counts all of it, such as collisions, is part of the state.
+            state: the final state of the episodes; totals over an episode, such as collisions, have to be part of it.
 
         Returns:
-            `replicates x environments`, of a metric of agents followed by `agents`, by the name of its metric. Not a
-            number where the episode does not say.
+            Values by name of the metric, `replicates x environments`, followed by `agents` for metrics of agents. NaN
+            where the metric is undefined.
         """
         return {}
 
@@ -238,14 +238,14 @@ class Game(Described, ABC):
 class Simulator(ABC):
     """The stateful environments of all replicates, in which a collector plays.
 
-    `play.GameSimulator` plays pure games, and a `ForeignGame` has a simulator of its own; `play.simulate` makes either.
+    `play.GameSimulator` plays pure games, and a `ForeignGame` has its own simulator; `play.simulate` returns either.
 
     Attributes:
         observations, action_spaces: one space per agent.
-        shape: replicates and environments.
+        shape: numbers of replicates and environments.
         device: where tensors live.
-        checks_itself: whether it refuses observations that cannot be used, so that a collector need not. Those outside
-            of a box can be: a box of somebody else's may say what is usual rather than what is possible.
+        checks_itself: whether it rejects invalid observations itself, so that the collector need not. Observations
+            outside a box count as valid: the box of a third-party environment may give typical bounds only.
     """
 
     checks_itself: bool = False
@@ -257,7 +257,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def reset(self, where: Tensor | None = None, task: Tensor | None = None) -> None:
-        """Begin episodes where `where`, bool `replicates x environments`, holds, or everywhere; see `Game.reset`."""
+        """Begin episodes where `where`, bool `replicates x environments`, is true, or everywhere; see `Game.reset`."""
 
     @abstractmethod
     def observe(self) -> Observed:
@@ -265,7 +265,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def step(self, actions: Sequence[Tensor]) -> Outcome:
-        """Play one joint action, as `Game.step`; environments whose episode ends keep their state until `reset`."""
+        """Play a joint action, as `Game.step`; environments whose episode ends keep their state until `reset`."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -276,27 +276,27 @@ class Simulator(ABC):
         """Restore from `state_dict`.
 
         Returns:
-            Where episodes could not be restored, bool `replicates x environments`, so that the next ones begin there;
-            `None` if all could.
+            Environments whose episode could not be restored and in which a new one has to begin, bool `replicates x
+            environments`; `None` if there are none.
         """
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
-        """Give back what it holds, such as processes; it is not used after that. Nothing by default."""
+        """Release its resources, such as processes; it must not be used afterwards. Does nothing by default."""
 
 
 class ForeignGame(Game):
-    """A game whose rules are somebody else's program, which can be played but not asked.
+    """A game implemented by a third-party environment, which can be played but does not give its rules.
 
-    Learners find nothing in their `Seat.game`, so those that know the rules, or imagine play, refuse it by name. Its
-    spaces are known once it is made.
+    `Seat.game` is `None`, so learners that need the rules, or roll out imagined play, refuse the game. Its spaces are
+    known once it is constructed.
 
     Attributes:
-        resumable: whether a run goes on to the bit after it was stopped. If not, the next episodes begin then.
-        modules: names of the modules that define it, which a run keeps if they are a user's own.
-        aside: arguments on which nothing depends that happens in it, so that they may be others when a run is resumed.
+        resumable: whether a resumed run continues bit by bit. If not, new episodes begin on resuming.
+        modules: names of the modules that define it; a run keeps copies of those that are a user's own.
+        aside: arguments that do not affect play, so that they may change when a run is resumed.
     """
 
-    alone = True  # each environment has a seed that its replicate's number is part of
+    alone = True  # the seed of each environment depends on its replicate's number
     resumable: bool = True
     modules: tuple[str, ...] = ()
     aside: ClassVar[frozenset[str]] = frozenset()
@@ -305,24 +305,24 @@ class ForeignGame(Game):
     def simulator(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, seed: int
     ) -> Simulator:
-        """Its environments, of which none has begun an episode.
+        """Create its environments; no episode has begun yet.
 
         Args:
-            replicates: how many.
-            environments: how many for each of them.
+            replicates: number of replicates.
+            environments: number of environments per replicate.
             device: where tensors live.
-            dtype: their floating type.
-            seed: random seed, from which all that is random in them follows.
+            dtype: their floating-point type.
+            seed: random seed, which determines all randomness of the environments.
         """
 
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """Not defined: there is no state that could be handed around (`IncompatibleError`)."""
+        """Raise `IncompatibleError`: the game has no state that could be passed around."""
         raise self._unknown()
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Not defined, as `reset`."""
+        """Raise `IncompatibleError`, as `reset`."""
         raise self._unknown()
 
     def _unknown(self) -> IncompatibleError:

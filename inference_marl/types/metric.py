@@ -1,4 +1,4 @@
-"""A quantity that runs measure and report, declared once, where it is produced."""
+"""Declarations of the metrics that runs record and report; each is declared once, where it is produced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POSITIVE = (0.0, math.inf)
 PROBABILITY = (0.0, 1.0)
 
 STEPS = "environment steps"
-"""Unit of times."""
+"""Unit of durations."""
 
 SEEDS = "seeds"
 """Unit of numbers of replicates."""
@@ -21,26 +21,26 @@ SEEDS = "seeds"
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number is called, where it lies, and how it is summarised; tables, figures and files follow it.
+    """Name, range and summary of a metric, which files, tables and figures use.
 
     A learner or a game adds a metric by declaring it in its `metrics` and returning it by name.
 
     Attributes:
-        name: in files, letters, digits and `_`.
-        label: in tables and figures; the name, with spaces, if empty.
-        unit: of its values; empty if they have none, or the game's own.
+        name: name in files: letters, digits and `_`.
+        label: label in tables and figures; if empty, the name with spaces.
+        unit: unit of its values; empty if they have none, or the game's own.
         bounds: range of its values, to which intervals are clipped.
-        dims: dimensions besides `replicate` and `step`: `("agent",)`, or none for a number of the joint policy.
-        over: what becomes of the values between two records: their `mean`, or the `last`.
-        estimate: what is reported of the replicates: the `mean` (Student's interval), the `rate` of values 0 or
-            1 (Wilson's), the `median` (distribution-free), or the interquartile mean, `iqm` (bootstrap).
-        higher_is_better: which way improvement lies; `None` if neither.
-        meaning: what it is, in a sentence or two, for the glossary.
-        censored: whether a missing value means that the last step came first.
-        tabulated: whether it stands in tables of results; it is recorded and drawn either way.
+        dims: dimensions besides `replicate` and `step`: `("agent",)`, or none for a metric of the joint policy.
+        over: how values between two records are aggregated: their `mean`, or the `last`.
+        estimate: how replicates are summarised: by the `mean` (Student's interval), the `rate` of values 0 or 1
+            (Wilson's), the `median` (distribution-free), or the interquartile mean, `iqm` (bootstrap).
+        higher_is_better: whether higher values are better, or lower ones; `None` if neither.
+        meaning: definition in a sentence or two, for the glossary.
+        censored: whether a missing value means that the event had not happened by the last step.
+        tabulated: whether it appears in tables of results; it is recorded and plotted in any case.
 
     Raises:
-        ValueError: if the name is no name, or the bounds are empty.
+        ValueError: if the name is invalid, or the bounds are empty.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Metric:
         return low - high, high - low
 
     def attributes(self) -> dict[str, str]:
-        """The declaration as attributes of a stored variable, `from_attributes` reads it back."""
+        """The declaration as attributes of a stored variable; inverse of `from_attributes`."""
         content = asdict(self) | {"bounds": [end if math.isfinite(end) else None for end in self.bounds]}
         return {"long_name": self.label, "units": self.unit, "metric": json.dumps(content)}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Self:
-        """Undo `attributes`."""
+        """Read a declaration from the attributes of a stored variable."""
         content = json.loads(attributes["metric"])
         low, high = content["bounds"]
         bounds = (-math.inf if low is None else low, math.inf if high is None else high)
@@ -83,10 +83,10 @@ class Metric:
 
 
 def check_declared(names: Iterable[str], declared: Iterable[str]) -> None:
-    """Refuse values of metrics that nobody declares; `declared` are the names of those that somebody does.
+    """Check that all metrics in `names` are `declared`.
 
     Raises:
-        ValueError: if there is one.
+        ValueError: if one is not.
     """
     known = list(declared)
     for name in names:

@@ -15,21 +15,20 @@ from inference_marl.spaces import Box, Discrete, Space, joint_space
 from inference_marl.types.game import Dynamics, Game
 
 MOST_CELLS = 4096
-"""Joint actions of three and more agents of which there are tables."""
+"""Maximum number of joint actions of three or more agents for which there are tables."""
 
 
 @dataclass(frozen=True)
 class Seat:
-    """One agent's place in a game: everything a description needs to become a working part.
+    """One agent's place in a game: everything that a description needs to be bound.
 
     Attributes:
-        index: which agent.
-        observations, action_spaces: every agent's spaces.
-        replicates: independent seeds trained in parallel.
-        environments: copies of the game that each replicate plays at once.
-        device, dtype: where tensors live and their floating type.
-        game: for learners that know the rules (payoffs, dynamics). `None` if the rules belong to a third-party
-            simulator.
+        index: index of the agent.
+        observations, action_spaces: the spaces of all agents.
+        replicates: number of independent seeds, trained in parallel.
+        environments: copies of the game that each replicate plays in parallel.
+        device, dtype: where tensors live, and their floating-point type.
+        game: the game, for learners that know the rules (payoffs, dynamics). `None` for third-party environments.
     """
 
     index: int
@@ -42,7 +41,7 @@ class Seat:
     game: Game | None = None
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Itself, since nobody changes it or its game."""
+        """Return itself, since a seat and its game are immutable."""
         return self
 
     @property
@@ -62,15 +61,15 @@ class Seat:
 
     @cached_property
     def opponent_actions(self) -> tuple[Space, ...]:
-        """Every opponent's action space, in the order of `opponents`."""
+        """The opponents' action spaces, in the order of `opponents`."""
         return tuple(self.action_spaces[agent] for agent in self.opponents)
 
     @cached_property
     def opponent_action(self) -> Space:
-        """The space of the opponents' joint action as one variable: an index into tables, or boxes side by side.
+        """The space of the opponents' joint action as one variable: an index into tables, or concatenated boxes.
 
         Raises:
-            IncompatibleError: if there is none, see `has_joint_action`.
+            IncompatibleError: if there is none; see `has_joint_action`.
         """
         if not self.has_joint_action:
             raise IncompatibleError(
@@ -82,9 +81,9 @@ class Seat:
 
     @cached_property
     def has_joint_action(self) -> bool:
-        """Whether the opponents' joint action is one variable: the only opponent's, of boxes, or of a table.
+        """Whether the opponents' joint action is one variable: the only opponent's action, a box or a table index.
 
-        Of several opponents with discrete actions it is, if all agents have at most `MOST_CELLS` joint actions.
+        Several opponents with discrete actions have a table if all agents have at most `MOST_CELLS` joint actions.
         """
         others = self.opponent_actions
         if any(isinstance(space, Box) for space in others):
@@ -94,17 +93,17 @@ class Seat:
 
     @property
     def is_of_one_kind(self) -> bool:
-        """Whether everybody's actions are discrete, or everybody's continuous."""
+        """Whether all agents' actions are discrete, or all are continuous."""
         return len({type(space) for space in self.action_spaces}) == 1
 
     @property
     def has_table(self) -> bool:
-        """Whether everybody's actions are discrete, and few enough for tables."""
+        """Whether all agents' actions are discrete, and few enough for tables."""
         return all(isinstance(space, Discrete) for space in self.action_spaces) and self.has_joint_action
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """Those of the observation, the agent's own action and every opponent's."""
+        """The spaces of the observation, the agent's own action and every opponent's action."""
         return self.observation, self.action, *self.opponent_actions
 
     @property
@@ -114,18 +113,18 @@ class Seat:
 
     @property
     def rules(self) -> Dynamics | None:
-        """The game's rules as tables, where it gives them."""
+        """The game's rules as tables; `None` if it does not give them."""
         return None if self.game is None else self.game.dynamics()
 
     def known_rules(self, who: object, otherwise: str) -> tuple[Dynamics, float | None]:
-        """The game's rules as tables, and its discount, for a part that needs them.
+        """The game's rules as tables and its discount factor, for a part that needs them.
 
         Args:
             who: the part.
-            otherwise: what a message suggests in its place.
+            otherwise: the alternative that the error message suggests.
 
         Raises:
-            IncompatibleError: if the game does not give them.
+            IncompatibleError: if the game does not give its rules.
         """
         rules = self.rules
         if self.game is None or rules is None:

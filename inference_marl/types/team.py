@@ -1,4 +1,4 @@
-"""Learners of several seats at once, such as those with a critic over everybody's actions."""
+"""Learners that control several seats, such as those with a critic of all agents' actions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from inference_marl.types.transition import Decision, Memory, Trajectory
 
 @hyperparameters
 class Team(Learner):
-    """A learner of several seats: one replay, one update, and a policy for each seat.
+    """A learner of several seats, with one replay buffer, one update, and a policy for each seat.
 
-    An arm that names a team gives it every seat. In a list, the team's argument `seats` says which ones it takes, and
-    the other actors fill the rest in order. A subclass defines `setup`, `member_policy`, `learn_all` and usually
-    `store`; what plays in a seat is a `Member`.
+    A team that is an arm by itself takes all seats. In a list, its argument `seats` says which ones it takes, and the
+    other actors fill the rest in order. A subclass defines `setup`, `member_policy`, `learn_all` and usually `store`; a
+    `Member` plays in each seat.
 
     Args:
-        seats: in a list of actors, the seats that it takes; `None` for the one at its place in a list with one actor
-            per seat, and all if it is the only one.
+        seats: the seats that it takes in a list of actors; if `None`, the seat at its position in a list with one actor
+            per seat, or all seats if it is the only actor.
 
     Attributes:
         team: its seats, once bound; `seat` is the first of them.
@@ -39,106 +39,106 @@ class Team(Learner):
     said: list[Mapping[str, Tensor]] = field(init=False)
 
     def bind(self, seat: Seat) -> Self:
-        """Refuse a single seat (`IncompatibleError`); see `bind_all`."""
+        """Raise `IncompatibleError`: a team is bound by `bind_all`."""
         raise IncompatibleError(f"{type(self).__name__} got seat {seat.index} alone, expected to be bound by its team")
 
     def bind_all(self, seats: Sequence[Seat]) -> list[Actor]:
-        """A working copy that takes these seats; returns what plays in each of them."""
+        """Bind a copy of the team to these seats, and return the member that plays in each of them."""
         bound = self._bound(seat=seats[0], team=tuple(seats))
         return [Member(bound, number) for number in range(len(seats))]
 
     def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
-        """See `Actor.initial_memory`, of a member; empty by default."""
+        """The initial memory of a member, see `Actor.initial_memory`; empty by default."""
         return {}
 
     def member_policy(
         self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """See `Actor.policy`, of a member."""
+        """The policy of a member, see `Actor.policy`."""
         raise NotImplementedError(f"{type(self).__name__}.member_policy is not defined")
 
     def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
-        """See `Actor.act`; by default a draw from the member's policy, or its mode."""
+        """The decision of a member, see `Actor.act`; by default a sample from its policy, or the mode."""
         return Learner.act(member, obs, memory, explore, mask)
 
     def member_beliefs(self, member: Member, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """See `Actor.beliefs`; by default the member's policy."""
+        """The beliefs of a member, see `Actor.beliefs`; by default its policy."""
         return Learner.beliefs(member, obs, memory, draws)
 
     def member_snapshot(self, member: Member) -> Actor:
-        """See `Learner.snapshot`; by default a member of a copy of the whole team."""
+        """The snapshot of a member, see `Learner.snapshot`; by default a member of a copy of the whole team."""
         team = Learner.snapshot(self)
         assert isinstance(team, Team)
         return Member(team, member.number)
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
-        """As `Learner.learn`, for every member: their metrics in order."""
+        """Make one update of all members and return their metrics in order, see `Learner.learn`."""
         raise NotImplementedError(f"{type(self).__name__}.learn_all is not defined")
 
 
 class Member(Learner):
-    """A team's member, which plays in one seat; the first of them learns for all.
+    """A member of a team, which plays in one seat; the first member learns for all.
 
     Args:
-        of: the team, bound.
-        number: the place of its seat among the team's.
+        of: the bound team.
+        number: the index of its seat in `Team.team`.
 
     Attributes:
-        metrics, reads_peers, heeds_masks: the team's.
+        metrics, reads_peers, heeds_masks: those of the team.
     """
 
     of: Team
 
     def __init__(self, of: Team, number: int) -> None:
         if number == 0:
-            self.of = of  # whose parameters are in this member's state
+            self.of = of  # registered, so that the first member's state has the team's parameters
         else:
             self.__dict__["of"] = of
         self.number, self.seat = number, of.team[number]
-        # Of an object, and not of the class, since every team has its own.
+        # Attributes of the instance rather than the class, since teams differ.
         self.__dict__ |= {"metrics": of.metrics, "reads_peers": of.reads_peers, "heeds_masks": of.heeds_masks}
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """The member's."""
+        """See `Team.member_initial_memory`."""
         return self.of.member_initial_memory(self, replicates, environments)
 
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """The member's."""
+        """See `Team.member_policy`."""
         return self.of.member_policy(self, obs, memory, mask)
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """The member's."""
+        """See `Team.member_act`."""
         return self.of.member_act(self, obs, memory, explore, mask)
 
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The member's."""
+        """See `Team.member_beliefs`."""
         return self.of.member_beliefs(self, obs, memory, draws)
 
     def store(self, newest: Trajectory) -> None:
-        """Once for the whole team."""
+        """Store the trajectory once for the whole team."""
         if self.number == 0:
             self.of.store(newest)
 
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Once for the whole team, by its first member; each reports its own metrics."""
+        """Make the team's update if this is its first member, and return this member's metrics."""
         if self.number == 0:
             self.of.said = self.of.learn_all(newest, peers)
         return self.of.said[self.number]
 
     def snapshot(self) -> Actor:
-        """The member's."""
+        """See `Team.member_snapshot`."""
         return self.of.member_snapshot(self)
 
 
 def seats_taken(actors: Sequence[Actor], agents: int) -> list[list[int]]:
-    """The seats that each of an arm's actors takes: teams those that they name, the others the rest, in order.
+    """The seats of each of an arm's actors: teams take those that they name, other actors the rest, in order.
 
-    In a list with an actor for each seat, a team that names none takes the one where it stands.
+    In a list with one actor per seat, a team that names none takes the seat at its position.
 
     Raises:
-        ValueError: if that is not every seat once.
+        ValueError: if not every seat is taken exactly once.
     """
     named = [actor.seats if isinstance(actor, Team) else [] for actor in actors]
     if len(actors) == agents:

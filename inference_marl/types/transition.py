@@ -1,4 +1,4 @@
-"""The data exchanged between games and actors: transitions, trajectories, decisions."""
+"""Data exchanged between games and actors: transitions, trajectories and decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference_marl.spaces import joint_action
 from inference_marl.types.seat import Seat
 
 Memory = dict[str, Tensor]
-"""An actor's memory: named tensors that lead with `replicates x environments`; empty for most actors."""
+"""An actor's memory: named tensors `replicates x environments x ...`; empty for most actors."""
 
 
 class Decision(NamedTuple):
@@ -23,9 +23,9 @@ class Decision(NamedTuple):
     Attributes:
         action: `replicates x environments x event`.
         memory: the actor's memory after deciding.
-        log_prob: log-probability of the action, `replicates x environments`; `None` without a density, or where it is
-            not needed.
-        info: anything else that learning from this step needs, each `replicates x environments x ...`.
+        log_prob: log-probability of the action, `replicates x environments`; `None` if the policy has no density or the
+            learner does not need it.
+        info: other tensors that learning from this step needs, `replicates x environments x ...`.
     """
 
     action: Tensor
@@ -39,8 +39,9 @@ class Start(NamedTuple):
 
     Attributes:
         episode: bool; true where an episode begins.
-        new_task: bool; true where a task begins, which implies a new episode. Without tasks every episode is one.
-        task: the task played, or `None` if there are none.
+        new_task: bool; true where a task begins, which implies a new episode. Without tasks, every episode counts as
+            one.
+        task: the current task, or `None` without tasks.
     """
 
     episode: Tensor
@@ -56,10 +57,10 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """A transition as one agent sees it: its own observation and reward, and what everybody did.
+    """A transition as one agent observes it: its own observation and reward, and all agents' actions.
 
     Attributes:
-        seat: whose view it is.
+        seat: the agent's seat.
         obs, action, next_obs: `replicates x batch x event`.
         opponent_actions: one tensor per opponent, `replicates x batch x event`.
         reward, terminated, ended: `replicates x batch`.
@@ -82,15 +83,15 @@ class Experience:
         return joint_action(self.seat.opponent_actions, self.opponent_actions)
 
     def of_environment(self, environment: int) -> Experience:
-        """The same of one environment, `replicates x 1`."""
+        """The experience of one environment, `replicates x 1`."""
         return self.mapped(lambda value: value[:, environment : environment + 1])
 
     def first(self, count: int | None) -> Experience:
-        """The first so many transitions, or all."""
+        """The first `count` transitions, or all if `None`."""
         return self if count is None else self.mapped(lambda value: value[:, :count])
 
     def mapped(self, how: Callable[[Tensor], Tensor]) -> Experience:
-        """The same with a function applied to every tensor."""
+        """The experience with a function applied to every tensor."""
         names = ("obs", "action", "reward", "next_obs", "terminated", "ended")
         changed: dict[str, Any] = {name: how(getattr(self, name)) for name in names}
         return replace(self, opponent_actions=tuple(map(how, self.opponent_actions)), **changed)
@@ -98,7 +99,7 @@ class Experience:
 
 @dataclass(slots=True)
 class Transition:
-    """One step of all agents: `replicates x environments`, with time in front where steps are stacked.
+    """One step of all agents, `replicates x environments`, with a leading time dimension where steps are stacked.
 
     Attributes:
         obs, actions, next_obs: one tensor per agent, `replicates x environments x event`. `next_obs` precedes any
@@ -106,17 +107,17 @@ class Transition:
         rewards: `replicates x environments x agents`.
         terminated: bool, `replicates x environments`; true in terminal states, where values are not bootstrapped. A
             time limit is not termination.
-        ended: bool, the same shape; true where the episode is over for either reason, and the next transition belongs
-            to another.
+        ended: bool, the same shape; true where the episode is over for either reason, so that the next transition
+            belongs to another episode.
         log_probs: per agent, `replicates x environments`, or `None`; see `Decision`.
         infos: per agent, see `Decision`.
-        alive, next_alive: bool, `replicates x environments x agents`; which agents acted, and which go on. `None` for
-            all.
-        masks, next_masks: per agent, legal actions before and after; see `Observed`.
-        task: the task played, `replicates x environments`.
-        judged: what the game says of the episodes, if all end with this step; see `Outcome`. It is never stacked.
-        task_ended: bool, `replicates x environments`; true where the last episode of the task ends, and the next
-            transition belongs to another trial. `None` if there are no tasks.
+        alive, next_alive: bool, `replicates x environments x agents`; whether an agent acted, and whether it goes on.
+            `None` if all do.
+        masks, next_masks: legal actions per agent before and after the step; see `Observed`.
+        task: the current task, `replicates x environments`.
+        judged: the game's scores of the episodes, if all end with this step; see `Outcome`. It is never stacked.
+        task_ended: bool, `replicates x environments`; true where the last episode of the task ends, so that the next
+            transition belongs to another trial. `None` without tasks.
     """
 
     obs: tuple[Tensor, ...]
@@ -137,15 +138,15 @@ class Transition:
 
     @property
     def truncated(self) -> Tensor:
-        """Where the episode was cut off: it has ended, but values are bootstrapped."""
+        """Where the episode was truncated: it has ended, but values are bootstrapped."""
         return self.ended & ~self.terminated
 
     def terminated_for(self, agent: int) -> Tensor:
-        """Where this agent's episode terminates: the game has terminated, or the agent is out."""
+        """Where this agent's episode terminates: the game has terminated, or the agent has left it."""
         return self.terminated if self.next_alive is None else self.terminated | ~self.next_alive[..., agent]
 
     def seen_by(self, seat: Seat) -> Experience:
-        """One agent's view."""
+        """The transition as one agent observes it."""
         index = seat.index
         return Experience(
             seat,
@@ -181,14 +182,14 @@ class Trajectory:
         return self._stacked
 
     def seen_by(self, seat: Seat) -> Iterator[Experience]:
-        """One agent's view of each step in turn."""
+        """Each step in turn as one agent observes it."""
         return (step.seen_by(seat) for step in self.steps)
 
     def check_all_act(self, who: str) -> None:
-        """Refuse trajectories in which agents may be out, for learners that would learn from their meaningless actions.
+        """Check that all agents act until the end, for learners that would learn from meaningless actions otherwise.
 
         Raises:
-            IncompatibleError: if agents may be out; `who` names the learner.
+            IncompatibleError: if agents may leave an episode early; `who` names the learner.
         """
         if any(step.alive is not None for step in self.steps):
             raise IncompatibleError(
@@ -198,7 +199,7 @@ class Trajectory:
 
     @property
     def flat(self) -> Transition:
-        """All steps concatenated, `replicates x (time environments) x event`, as replay and likelihoods read them."""
+        """All steps concatenated, `replicates x (time environments) x event`, for replay buffers and likelihoods."""
         if len(self.steps) == 1:
             return self.steps[0]
         return _merged(self.steps, lambda values: torch.cat(values, 1))
@@ -222,12 +223,12 @@ def _merged(steps: Sequence[Transition], how: Callable[[list[Tensor]], Tensor]) 
 
 
 def choose(where: Tensor, yes: Mapping[str, Tensor], no: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select from named tensors `replicates x environments x ...`: `yes` where `where` holds, `no` elsewhere."""
+    """Select from named tensors `replicates x environments x ...`: `yes` where `where` is true, `no` elsewhere."""
     return {key: select(where, [value, yes[key]]) for key, value in no.items()}
 
 
 def select(which: Tensor, values: Sequence[Tensor]) -> Tensor:
-    """The value that each environment's number says, from several alike, `replicates x environments x ...`."""
+    """Select one of several tensors `replicates x environments x ...` per environment, by the indices `which`."""
     selected = values[0]
     for number, value in enumerate(values[1:], start=1):
         here = which if which.dtype == torch.bool else which == number

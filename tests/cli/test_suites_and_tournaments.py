@@ -63,7 +63,7 @@ def test_suites_are_not_compared(several: Path, capsys: pytest.CaptureFixture[st
     for command in ("inspect", "report"):
         assert failure(capsys, command, "runs/several/short", "runs/several") == (
             "runs/several: got a suite among several folders, expected those of runs, such as runs/several/climbing; "
-            "a suite is looked at by itself"
+            "inspect a suite by itself"
         )
 
 

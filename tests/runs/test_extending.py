@@ -105,7 +105,7 @@ def test_what_was_played_is_not_taken_back(finished: Path, tmp_path: Path) -> No
         ([("steps", 5)], r"^steps: got 5, expected at least 6, which were played before"),
         ([("seed", 1)], r"got a checkpoint of another experiment \(seed is 1, and was 0\)"),
         ([("arms.a.discount", 0.5)], r"another experiment \(arms\.a\.discount is 0\.5, and was 0\.9\)"),
-        ([("checkpoint_every", 3)], r"got a finished run, expected one to play on, or more steps than 6"),
+        ([("checkpoint_every", 3)], r"got a finished run, expected an unfinished one, or steps above 6"),
     ):
         before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
         with pytest.raises(RunError, match=complaint):

@@ -128,6 +128,6 @@ def test_an_unfinished_run_of_another_layout_is_refused_in_one_line(
         with pytest.raises(RunError) as caught:
             resume(where.parents[1], progress=False)
         assert str(caught.value) == (
-            f"{where}: got a checkpoint written by inference-marl {what}, expected one of this version: go on with "
+            f"{where}: got a checkpoint written by inference-marl {what}, expected one of this version: resume with "
             "that version, or delete it to start the arm anew"
         )
