@@ -65,7 +65,7 @@ class Collector:
         ]
 
     def observe(self) -> Observed:
-        """The current observations of all agents; begins the episodes that are due.
+        """The current observations of all agents; begins new episodes where the last ones have ended.
 
         Raises:
             ValueError: if they do not have the shapes and types that the simulator declares.
@@ -147,7 +147,7 @@ class Collector:
         ]
 
     def _act(self, agent: int, actor: Actor, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> Decision:
-        """An actor's decision; a uniform one in replicates that fail because its probabilities are not numbers."""
+        """An actor's decision; uniform in replicates that fail because its probabilities are NaN."""
         try:
             return actor.act(obs, memory, self.explore, mask)
         except Exception:
@@ -206,7 +206,7 @@ class Collector:
         ]
 
     def _begin_tasks(self, begins: Tensor) -> Tensor:
-        """Draw the tasks that are due where episodes begin; returns where that is, without tasks everywhere."""
+        """Draw new tasks where the last ones have ended; returns where, which is `begins` without tasks."""
         if self.tasks is None:
             return begins
         if self._left is None:
@@ -230,7 +230,7 @@ class Collector:
     def _check(
         self, what: str, shapes: Sequence[tuple[int, ...]], spaces: Sequence[Space], values: Sequence[Tensor]
     ) -> None:
-        """Refuse wrong shapes at every step, and other invalid values at first always, later periodically.
+        """Check shapes at every step, and values at the first steps and then every `LOOKED_AT` steps.
 
         Checking every value of every step would take as long as playing a small game.
         """

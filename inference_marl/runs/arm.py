@@ -34,12 +34,12 @@ def keep_freed_memory() -> None:
 
 @dataclass
 class Arm:
-    """One arm while it runs; everything that changes is here.
+    """The state of one arm while it is played.
 
     Attributes:
-        watched: who is watched in each evaluation, named as in `Experiment.evaluations`.
-        failures: the replicates that have failed; their records are not numbers from then on.
-        dtypes: those in which play is recorded, see `_played`; empty if it is not.
+        watched: the actors of each evaluation, named as in `Experiment.evaluations`.
+        failures: the replicates that have failed; their later records are NaN.
+        dtypes: dtypes of the recorded play, see `_played`; empty if play is not recorded.
     """
 
     experiment: Experiment
@@ -65,13 +65,13 @@ class Arm:
         device: torch.device = torch.device("cpu"),
         before_writing: Callable[[], object] | None = None,
     ) -> Arm:
-        """Seed the random numbers, the same for every arm, and make the arm's actors.
+        """Seed the random streams, equally for every arm, and create the arm's actors.
 
         Args:
-            experiment: what is run.
-            name: the arm's.
-            replicates: their number, if not the experiment's.
-            records: the folder of its records; `None` records nothing.
+            experiment: the experiment.
+            name: name of the arm.
+            replicates: number of replicates, if not the experiment's.
+            records: folder of the records; `None` records nothing.
             device: where tensors live.
             before_writing: see `Recorder`.
         """
@@ -96,10 +96,10 @@ class Arm:
         )
 
     def advance(self) -> None:
-        """Play as many joint actions as are collected at once in every environment, and learn from them.
+        """Collect one trajectory, `collect` joint actions in every environment, and learn from it.
 
         Raises:
-            ArmError: if numbers are finite in no replicate, naming arm, agent and step.
+            ArmError: if all replicates have failed, naming arm, agent and step.
         """
         try:
             self.failures.step = self.step + 1
@@ -108,7 +108,7 @@ class Arm:
                 for number, step in enumerate(newest.steps, start=self.step + 1):
                     self.failures.step = number
                     self.failures.look("reward", step.rewards)
-                    if self.failures.why:  # learners get no rewards of who has failed
+                    if self.failures.why:  # learners see no rewards of failed replicates
                         failed = torch.tensor(list(self.failures.why), device=self.device)
                         step.rewards = step.rewards.index_fill(0, failed, 0.0)
                 said = update(self.actors, newest, self.experiment.updates)
@@ -144,7 +144,7 @@ class Arm:
         self.record()
 
     def _played(self, step: Transition) -> dict[str, Tensor]:
-        """What was played, as it is recorded: each agent's actions, in which state, and where the episode ended."""
+        """A record of one step: each agent's action, the state if agents observe it, and where episodes ended."""
         found = {"ended": step.ended}
         if "state" in self.dtypes:
             found["state"] = step.obs[0]
@@ -154,7 +154,7 @@ class Arm:
         return found
 
     def record(self) -> None:
-        """Make the records that are due at this step: the metrics since the last one, and the current beliefs."""
+        """Make the records due at this step: metrics since the last record, and current beliefs."""
         every = self.experiment.beliefs_every
         metrics, beliefs = self.step % self.experiment.record_every == 0, bool(every) and self.step % every == 0
         if not (metrics or beliefs):
@@ -175,11 +175,11 @@ class Arm:
             self.recorder.append("beliefs", {name: as_numbers(value) for name, value in kept.items()})
 
     def close(self) -> None:
-        """Give back what its environments hold."""
+        """Close the environments."""
         self.collector.simulator.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds: tensors, numbers and strings only."""
+        """The content of a checkpoint: tensors, numbers and strings only."""
         return {
             "step": self.step,
             "device": self.device.type,
@@ -192,11 +192,11 @@ class Arm:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo `state_dict`.
+        """Restore from `state_dict`.
 
         Raises:
-            RunError: if there are fewer records than it says.
-            Exception: if it is another arm's.
+            RunError: if records are missing.
+            Exception: if it is the state of another arm.
         """
         for actor, saved in zip(self.actors, state["actors"], strict=True):
             actor.load_state_dict(saved)
@@ -210,7 +210,7 @@ class Arm:
 
 
 def _dtypes(game: Game | ForeignGame) -> dict[str, np.dtype[Any]]:
-    """The dtypes in which play is recorded, by name: the actions', the state's if all see it, and `ended`."""
+    """Dtypes of the recorded play, by name: actions, the state if all agents observe it, and `ended`."""
     dtypes = {f"action.{agent}": compact(game.action_spaces) for agent in range(len(game.action_spaces))}
     state = game.observations[0]
     if game.shared_observation and isinstance(state, Discrete) and state.n > 1:

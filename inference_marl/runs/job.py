@@ -27,7 +27,7 @@ from inference_marl.runs.versions import PACKAGES, versions
 from inference_marl.types import ForeignGame
 
 ASIDE = {"arms", "checkpoint_every", "device", "levels", "published", "source", "steps", "success_window", "threads"}
-"""Keys of an experiment on which what one of its arms has played so far does not depend."""
+"""Keys of an experiment on which the play of an arm up to a checkpoint does not depend."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Job:
     """One arm of a run, or several that are played as one.
 
     Attributes:
-        experiment: has the arm.
-        arm: its name there.
-        folder: the run's.
-        stands_for: names of the run's arms. Of several, each has as many of the experiment's replicates, in order.
-        lease: what its player holds on the folder; `None` if nobody else could want to play it.
-        other_versions: whether it may be resumed under other versions of what its numbers depend on.
+        experiment: the experiment with the arm.
+        arm: name of the arm in it.
+        folder: folder of the run.
+        stands_for: names of the run's arms that it plays, each with an equal share of the replicates, in order.
+        lease: the lease held on the folder; `None` if no other process can play the run.
+        other_versions: whether it may be resumed under other versions of the packages on which its numbers depend.
     """
 
     experiment: Experiment
@@ -59,28 +59,28 @@ class Job:
 
     @property
     def name(self) -> str:
-        """That of its files: the arm's, or the first one's and how many more there are."""
+        """Name of its files: that of its arm, or of the first one and the number of others."""
         first, *others = self.stands_for
         return f"{first}+{len(others)}" if others else first
 
     @property
     def checkpoint(self) -> Path:
-        """Where its checkpoint is."""
+        """Path of its checkpoint."""
         return checkpoint.checkpoint_of(self.folder, self.name)
 
     @property
     def records(self) -> Path:
-        """The folder of its records, until the run's results are written."""
+        """Folder of its records, until the run's results are written."""
         return self.folder / "records" / self.name
 
     @property
     def log(self) -> Path:
-        """The file that says how far it is, and how it ended."""
+        """Path of its log, which says how far it is and how it ended."""
         return self.folder / "records" / f"{self.name}.json"
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """All that its results depend on but for versions, as plain data."""
+        """Everything that its results depend on except versions, as plain data."""
         described = self.experiment.describe()["init_args"]
         content = {key: value for key, value in described.items() if key not in ASIDE}
         if isinstance(game := self.experiment.game, ForeignGame):
@@ -92,7 +92,7 @@ class Job:
 
     @cached_property
     def identity(self) -> str:
-        """Tells it from jobs whose results would be others."""
+        """A hash of its content; jobs with other results have another."""
         return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
     def saved(self) -> dict[str, Any] | None:
@@ -117,7 +117,7 @@ class Job:
         return saved
 
     def check_resumable(self) -> None:
-        """Refuse what `execute` would refuse (`RunError`)."""
+        """Raise the `RunError` that `execute` would raise, if any."""
         saved = self.saved()
         sources.check(self.experiment, self.folder)
         self.versions(saved)
@@ -145,11 +145,11 @@ class Job:
 
     @property
     def is_to_be_restored(self) -> bool:
-        """Whether its records are in the results only, since the run was finished before."""
+        """Whether its records are only in the results of the run, which was finished before."""
         return not self.records.exists() and (self.folder / "metrics.nc").exists()
 
     def check(self) -> None:
-        """Stop if the folder is somebody else's by now (`RunError`)."""
+        """Raise `RunError` if another process has taken over the folder."""
         if self.lease is not None:
             self.lease.check()
 
@@ -158,7 +158,7 @@ class Job:
         return "index" in self.said()
 
     def said(self) -> dict[str, Any]:
-        """What its log says, nothing if there is none of this very job, or a damaged one: see `execute`."""
+        """The content of its log, see `execute`; empty if it is missing, damaged, or of another job."""
         try:
             content: dict[str, Any] = json.loads(self.log.read_text())
             said: dict[str, Any] = content["said"]
@@ -176,7 +176,7 @@ class Job:
 def jobs_of(
     experiment: Experiment, folder: Path, lease: Lease | None = None, other_versions: bool = False
 ) -> list[Job]:
-    """The jobs of a run: its arms, of which some are played as one."""
+    """The jobs of a run; arms that differ in numbers only may share one."""
     return [
         Job(group.experiment, group.arms[0], folder, group.arms, lease, other_versions)
         for group in together(experiment)
@@ -184,7 +184,7 @@ def jobs_of(
 
 
 def resolved(device: str, before: str | None = None) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here.
+    """Resolve `auto`, `cpu` or `cuda` on this machine.
 
     Args:
         device: what an experiment says.
@@ -203,7 +203,7 @@ def resolved(device: str, before: str | None = None) -> torch.device:
 
 
 def _differences(content: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
-    """What is another in a checkpoint than in the experiment, key by key."""
+    """Describe how the experiment of a checkpoint differs, key by key."""
     here, there = _flat(content), _flat(json.loads(saved.get("content", "{}")))
     keys = [key for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)]
     shown = [f"{key} is {here.get(key, 'not there')}, and was {there.get(key, 'not there')}" for key in keys[:3]]
@@ -211,7 +211,7 @@ def _differences(content: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Plain data by dotted keys, as overrides have them."""
+    """Flatten plain data to dotted keys, as in overrides."""
     if isinstance(value, Mapping):
         items = [(name if name != "init_args" else "", each) for name, each in value.items()]
     elif isinstance(value, list):
@@ -226,7 +226,7 @@ def _checksum(said: Mapping[str, Any]) -> int:
 
 
 def _normal(value: Any) -> Any:
-    """Plain data with one form for each number: files may say 1 where Python says 1.0."""
+    """Normalise numbers in plain data: files may say 1 where Python says 1.0."""
     if isinstance(value, Mapping):
         return {key: _normal(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""What one arm records, appended to files of its own; memory and checkpoints do not grow with the run.
+"""Recording of one arm, in files that are appended to; memory and checkpoints do not grow with the run.
 
-A file holds one quantity, record after record, as plain numbers. It may be longer than the last checkpoint says, by
-what was played after it: resuming cuts that off. Once a run's results are written, `remove` deletes its files.
+A file holds one quantity, record after record, as plain numbers. After an interruption it may hold more than the last
+checkpoint counts; resuming truncates it. The files are deleted once a run's results are written.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from inference_marl.spaces import Box, Space
 from inference_marl.types import Metric, check_declared
 
 CHUNK = 2**22
-"""Bytes of records that are held in memory."""
+"""Bytes of records held in memory before they are written."""
 
 TOGETHER = 128
-"""Records whose tensors are converted to bytes at once, so that a GPU is waited for, and memory held, that seldom."""
+"""Records whose tensors are converted to bytes at once; a GPU is synchronised only then."""
 
 Values = npt.NDArray[Any]
 
 
 class Recorder:
-    """Notes an arm's metrics between records, and appends records to the arm's files, a chunk at a time.
+    """Accumulates an arm's metrics between records, and appends records to the arm's files, a chunk at a time.
 
-    There are several streams of records, each with a rhythm of its own: `metrics`, `beliefs` and `actions`. Not every
-    record need have every quantity of its stream; floating-point quantities are NaN where they are missing.
+    There are several streams of records, each made at its own steps: `metrics`, `beliefs`, `actions` and those of
+    evaluations. A record may lack quantities of its stream; floating-point ones are then NaN.
 
     Args:
-        folder: where the files are; `None` keeps nothing, for play that nobody records.
+        folder: folder of the files; `None` to record nothing.
         declared: the metrics that may be noted, by name.
-        replicates: their number.
-        agents: their number.
-        chunk: bytes held before they are appended.
-        before_writing: is called first, and raises if the files are no longer this recorder's.
+        replicates: number of replicates.
+        agents: number of agents.
+        chunk: bytes held before they are written.
+        before_writing: called before each write; raises if the files belong to another process.
 
     Attributes:
-        everywhere: whether beliefs are recorded in every state, and not where the agents are.
-        failed: replicates whose records are not numbers.
-        counts: records made, by stream.
-        columns: by stream and name, the record that a quantity began with, its shape and its dtype.
-        checksums: CRC-32 of what is in each file, by stream and name.
-        sums: sums of what was noted since the last record, by metric and, after `/`, agent.
-        times: how often each was noted.
+        everywhere: whether beliefs are recorded in every state, rather than where the agents are.
+        failed: failed replicates, whose records are NaN.
+        counts: number of records, by stream.
+        columns: first record, shape and dtype of every quantity, by stream and name.
+        checksums: CRC-32 of each file, by stream and name.
+        sums: sums of the values noted since the last record, by metric and, after `/`, agent.
+        times: number of values noted since the last record, likewise.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class Recorder:
         self._size = 0
 
     def note(self, name: str, value: Tensor, agent: int | None = None) -> None:
-        """Note a metric's value at this step; the next record has the mean or the last one, as the metric declares.
+        """Note the value of a metric at this step; the next record has the mean or the last value, see `Metric.over`.
 
         Args:
-            name: of a declared metric.
-            value: `replicates [x environments]`, of a metric of agents followed by `agents`.
-            agent: whose it is, if it is one agent's, `replicates`.
+            name: name of a declared metric.
+            value: `replicates [x environments]`, followed by `agents` for metrics of agents.
+            agent: the agent, if the value, `replicates`, is of one agent only.
 
         Raises:
-            ValueError: if nobody declares the metric, or the value has another shape.
+            ValueError: if the metric is not declared, or the value has another shape.
         """
         key = name if agent is None else f"{name}/{agent}"
         if self._shapes.get(key) != value.shape:
@@ -108,7 +108,7 @@ class Recorder:
             raise ValueError(f"metrics: got {name} of shape {tuple(shape)}, expected {expected}")
 
     def commit(self) -> None:
-        """Make a record of the metrics noted since the last one."""
+        """Record the metrics noted since the last record."""
         record: dict[str, Values] = {}
         for key, total in self.sums.items():
             name, _, agent = key.partition("/")
@@ -127,13 +127,13 @@ class Recorder:
     def append(
         self, stream: str, record: Mapping[str, Values | Tensor], dtypes: Mapping[str, np.dtype[Any]] = {}
     ) -> None:
-        """Make a record of a stream.
+        """Append a record to a stream.
 
         Args:
-            stream: its name.
-            record: quantities by name, each always of the same shape. Tensors are converted when they are written, many
-                at once, and must not be modified after.
-            dtypes: those of tensors.
+            stream: name of the stream.
+            record: quantities by name, each always of the same shape. Tensors are converted later, many at once, and
+                must not be modified in place meanwhile.
+            dtypes: dtypes in which tensors are recorded, by name.
 
         Raises:
             ValueError: if one has another shape than before.
@@ -170,7 +170,7 @@ class Recorder:
         self._size += value.nbytes
 
     def _convert(self, stream: str, name: str) -> bytes:
-        """Convert what is held of a quantity to bytes, all tensors at once."""
+        """Convert the records of a quantity that are held in memory to bytes, all tensors at once."""
         parts = self._held[stream, name]
         tensors = [part for part in parts if isinstance(part, Tensor)]
         values = iter(torch.stack(tensors).cpu().numpy().astype(self.columns[stream][name][2]) if tensors else ())
@@ -179,7 +179,7 @@ class Recorder:
         return content
 
     def flush(self) -> None:
-        """Append what is held to the files."""
+        """Write the records that are held in memory."""
         if self.folder is not None and self._held:
             if self.before_writing is not None:
                 self.before_writing()
@@ -193,11 +193,11 @@ class Recorder:
         self._held, self._size = {}, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """How much is in the files, all of it by now, and what was noted since the last record."""
+        """The content of the files, which are up to date then, and the values noted since the last record."""
         return {**self.index(), "sums": dict(self.sums), "times": dict(self.times)}
 
     def index(self) -> dict[str, Any]:
-        """What is in the files, all of it by now, as `Records` reads it."""
+        """The content of the files, which are up to date then, as `Records` reads it."""
         self.flush()
         columns = {stream: dict(columns) for stream, columns in self.columns.items()}
         checksums = {stream: dict(each) for stream, each in self.checksums.items()}
@@ -209,10 +209,10 @@ class Recorder:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: Any = None) -> None:
-        """Undo `state_dict`, and cut the files back to what they held then.
+        """Restore from `state_dict`, and truncate the files accordingly.
 
         Raises:
-            RunError: if they hold less, or something else.
+            RunError: if records are missing or damaged.
         """
         self.everywhere, self.counts, self.times = state["everywhere"], dict(state["counts"]), dict(state["times"])
         self.columns = {
@@ -224,10 +224,10 @@ class Recorder:
         self.cut()
 
     def cut(self) -> None:
-        """Cut the files back to the records counted.
+        """Truncate the files to the records counted.
 
         Raises:
-            RunError: if there are fewer, or others.
+            RunError: if records are missing or damaged.
         """
         if self.folder is None:
             return
@@ -242,7 +242,7 @@ class Recorder:
 
 
 def files_of(folder: Path, index: Mapping[str, Any]) -> dict[Path, tuple[int, int]]:
-    """The files of records, with the bytes that are counted and their CRC-32, as `Recorder.index` says."""
+    """The files of records, with the number of bytes and the CRC-32 given by `Recorder.index`."""
     return {
         folder / stream / name: (
             (index["counts"][stream] - first) * math.prod(shape) * np.dtype(dtype).itemsize,
@@ -254,7 +254,7 @@ def files_of(folder: Path, index: Mapping[str, Any]) -> dict[Path, tuple[int, in
 
 
 def check_files(folder: Path, index: Mapping[str, Any]) -> None:
-    """Refuse records that are fewer than were made, or others.
+    """Check that no records are missing or damaged.
 
     Raises:
         RunError: naming the file.
@@ -274,7 +274,7 @@ def check_files(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def as_numbers(value: Tensor) -> Values:
-    """A tensor as it is recorded: single precision, on the CPU."""
+    """Convert a tensor to a single-precision array on the CPU."""
     return value.detach().cpu().float().numpy()
 
 
