@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,23 +52,26 @@ def module_of(path: Path, package: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(source: str) -> Iterator[tuple[int, str]]:
+@cache
+def imported(source: str) -> Sequence[tuple[int, str]]:
     """Line and dotted target of every import in `source`, wherever it stands.
 
     `from a import b` gives `a.b`, since b may be a module; relative targets keep their leading dots. What is imported
     by a string, `importlib.import_module("a")`, gives its text, or `?` where that is computed.
     """
+    found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found += ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (f"{node.module}." if node.module else "")
-            yield from ((node.lineno, base + alias.name) for alias in node.names)
+            found += ((node.lineno, base + alias.name) for alias in node.names)
         elif isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in ("import_module", "__import__"):
                 first = node.args[0] if node.args else None
-                yield node.lineno, first.value if isinstance(first, ast.Constant) else "?"
+                found.append((node.lineno, str(first.value) if isinstance(first, ast.Constant) else "?"))
+    return found
 
 
 MAY_COMPUTE = {"config.build", "config.moved", "learners", "simulators.recipe"}

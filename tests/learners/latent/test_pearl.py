@@ -125,6 +125,7 @@ def returns(learner: Any, other: Any) -> Tensor:
     return rewards.view(EPISODES, HORIZON, R, 60).sum(1).mean(-1)
 
 
+@pytest.mark.slow
 def test_a_context_helps_from_the_second_episode_on_and_an_oracle_from_the_first() -> None:
     """Who knows nothing stays in the middle, for 0; who knows all is at home, for 3."""
     found = {}
