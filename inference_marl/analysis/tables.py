@@ -22,6 +22,9 @@ LATEX = str.maketrans({letter: f"\\{letter}" for letter in "&%$#_{}"})
 """Letters of captions that LaTeX would read as commands."""
 
 NO_INTERVAL = "An estimate without an interval: the replicates are too few, or too much alike, to give one."
+NO_ESTIMATE = (
+    "No estimate (-) where a replicate has failed: it has no value, and a mean over the others alone would be biased."
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from inference_marl.analysis.estimates import at_the_end, interval, pivot, recor
 from inference_marl.analysis.levels import names_of
 from inference_marl.analysis.recorded import Recorded
 from inference_marl.analysis.report.findings import predictions
-from inference_marl.analysis.tables import NO_INTERVAL, Section, as_text, decimals, ends, failures, number
+from inference_marl.analysis.tables import NO_ESTIMATE, NO_INTERVAL, Section, as_text, decimals, ends, failures, number
 from inference_marl.runs.files import write_text
 from inference_marl.statistics.metrics import (
     EVALUATION_REWARD,
@@ -115,7 +115,10 @@ def results(recorded: Recorded, found: pd.DataFrame) -> Section:
         lines.append((metric.label, row.name, *numbers, published))
     columns = ["", "learner", "mean", "95 % interval", "replicates", "published"]
     table = pd.DataFrame(lines, columns=columns).set_index(["", "learner"])
-    notes = [NO_INTERVAL] if (table["95 % interval"] == "").any() else []
+    known = table["mean"] != "-"
+    notes = [NO_INTERVAL] if (known & (table["95 % interval"] == "")).any() else []
+    if recorded.failed_replicates and not known.all():
+        notes.append(NO_ESTIMATE)
     if recorded.summary.get("published"):
         source = recorded.summary.get("source") or "source not given"
         notes.append(f"published: at the last step of the published experiment, which may not be this one's; {source}")
