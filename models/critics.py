@@ -66,7 +66,7 @@ class Critic(PyroPart):
         return copy.deepcopy(self) if self.has_target else self
 
     def move(self, target: Self, updates: int) -> None:
-        """Move the target critic towards this one, every `target_interval` updates of `updates` so far."""
+        """Move the target critic towards this one if that is due after `updates` updates."""
         if self.has_target and updates % self.target_interval == 0:
             track(target, self, self.target_rate)
 
