@@ -84,11 +84,11 @@ class CoinGame(Game):
       and who took the last coin of each colour: nobody yet, its owner alone, or the other agent, with or without its
       owner. There are `18 size^4` values, 1458 for size 3. Without this history, a memoryless policy cannot detect
       defection;
-    ** `index`: the same without the history, `2 size^4` values;
-    * `relative`: `3 size^2` numbers, of which two are 1, the rest 0: where the other one is, then, relative to oneself,
-      where one's own coin is, or the other's;
-    * `absolute`: `4 size^2` numbers, of which three are 1: where one is, the other one, one's own coin, the other's, as
-      in the papers.
+    * `index`: the same without the history, `2 size^4` values;
+    * `relative`: `3 size^2` numbers, of which two are 1 and the others 0: positions, relative to the own one, of the
+      other agent, of the coin if it is the own one, and of the coin if it is the other's;
+    * `absolute`: `4 size^2` numbers, of which three are 1: positions of the agent itself, of the other agent, and of
+      the own or the other's coin, as in the papers.
 
     Args:
         size: number of rows and of columns of the torus.

@@ -7,8 +7,8 @@ the first player may have to respond to a bet after it has checked.
 
 A strategy is six probabilities of putting in a coin, `... x 6`, by card J, Q, K:
 
-** the first player's, to bet, and to call after a check and a bet; ** the second player's, to bet after a check, and to
-call a bet.
+* of the first player, to bet, and to call after a check and a bet;
+* of the second player, to bet after a check, and to call a bet.
 
 Leading shapes of two strategies, such as replicates, broadcast.
 """

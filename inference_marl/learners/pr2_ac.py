@@ -26,9 +26,9 @@ from inference_marl.types import Decision, Experience, Memory, about_each
 class Pr2Ac(SteinLearner):
     """PR2-AC: an actor-critic that models the opponents' responses to each of its own actions::
 
-        b ~ rho(b | s, a), fitted to the density proportional to exp(Q(s, a, b) / alpha), at replayed s and a mu(s)
-        ascends E_{b ~ rho(b | s, mu(s))} Q(s, mu(s), b) target = r + gamma E_{b ~ rho(b | s', a')} Q'(s', a', b),   a'
-        = mu'(s')
+        b ~ rho(b | s, a), fitted to the density proportional to exp(Q(s, a, b) / alpha), at replayed s and a
+        mu(s) ascends E_{b ~ rho(b | s, mu(s))} Q(s, mu(s), b)
+        target = r + gamma E_{b ~ rho(b | s', a')} Q'(s', a', b),   a' = mu'(s')
 
     with targets `'` that are updated slowly, at the critic's rate. The gradient of mu is the total derivative,
     including the dependence of the responses on a. Means are over `value_particles` draws. With `value="soft"` the

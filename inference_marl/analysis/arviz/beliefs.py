@@ -28,8 +28,8 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
 
     * `posterior`: `opponent_model` (rho), `policy` and, for priors with latent types, `opponent_type`;
     * `prior`: `opponent_prior` (P);
-    * both with a dimension `other`, whom the belief is about, if there are several opponents; then also
-      `joint_opponent_model` and `joint_opponent_prior`, tables of these' joint actions, where they are small;
+    * both have a dimension `other`, the opponent that a belief is about, if there are several; then also
+      `joint_opponent_model` and `joint_opponent_prior`, tables over their joint actions, if these are small;
     * `posterior_predictive`, `prior_predictive`: draws of `opponent_action` from rho and P. Continuous ones are those
       recorded; discrete ones are `PREDICTED` seeded draws, as indices of the labels of `opponent_model`;
     * `observed_data`: `opponent_action`, one draw in each replicate from the opponents' actual policy;

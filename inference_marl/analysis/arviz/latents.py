@@ -27,8 +27,8 @@ def latent_posterior(
     * `posterior`: `z`, `chain x draw x replicate x opponent x episodes x latent`, independent draws, hence one chain,
       from the normal beliefs at the start of an episode, after `episodes` earlier ones with the same opponents; a point
       has a single draw;
-    * `constant_data`: `mean` and, unless it is a point, `sd` of these normals, `type`, what is hidden in the opponents,
-      and what probes read off the mean, `probe_predicted`, `probe_r2` and so on (`statistics.probes.probed`).
+    * `constant_data`: `mean` and, except for points, `sd` of these normals, the opponents' hidden `type`, and the
+      results of probes, `probe_predicted`, `probe_r2` and so on (`statistics.probes.probed`).
 
     There are many beliefs, so select some: `arviz.summary(data, coords={"replicate": [0], "opponent": [0]})`.
 

@@ -23,8 +23,8 @@ class Crypto(ParticleWorld):
     `words` numbers. Secret and key are one-hot, each drawn uniformly from the first `secrets` values. With Eve's and
     Bob's messages e and b, and the secret m::
 
-        r = -|e - m|^2                 Eve r = |e - m|^2 - |b - m|^2      Bob and Alice, whose own message is not
-        rewarded
+        r = -|e - m|^2                 Eve
+        r = |e - m|^2 - |b - m|^2      Bob and Alice, whose own message is not rewarded
 
     where terms with an all-zero message are 0. Eve, agent 0, observes Alice's last message; Bob, agent 1, the key and
     the message; Alice, agent 2, the secret and the key.

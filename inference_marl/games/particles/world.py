@@ -60,9 +60,9 @@ class ParticleWorld(Game):
     See 'Multi-agent actor-critic for mixed cooperative-competitive environments'. With positions x, velocities v,
     forces a in `[-1, 1] ** 2` and contacts c, a step of time dt = 0.1 is::
 
-        x <- x + v dt                                                      with the old velocity v <- (1 - 0.25) v +
-        (acceleration a + c) dt,                       clipped to the top speed c  = sum over overlapping bodies of 100
-        softplus_k(overlap) (x - x') / |x - x'|,  k = 0.001
+        x <- x + v dt                                                      with the old velocity
+        v <- (1 - 0.25) v + (acceleration a + c) dt,                       clipped to the top speed
+        c  = sum over overlapping bodies of 100 softplus_k(overlap) (x - x') / |x - x'|,  k = 0.001
 
     and rewards depend on the new positions. These are the rules of the package `mpe2`, 1.1.1, whose numbers these
     worlds reproduce; with `rules="openai"`, OpenAI's code for the paper, positions move with the new velocity. Bodies

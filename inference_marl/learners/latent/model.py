@@ -40,10 +40,10 @@ def reading(how: str, believed: Posterior, z: Tensor) -> Tensor:
 class TrialModel:
     """The model of trials of several tasks, given z, which represents the opponents of a task::
 
-        z   ~ N(0, I)                          in plates replicate, task; the site `context` y_k ~ N(Q_k(s, a, z), 1/2),
-        k = 0, 1    and batch: TD targets of two critics, the sites `target_k` b_j ~ P(b_j | s, z)
-        likewise, every opponent's action, if there is an opponent model r ~ P(r | s, a, b, z), s' ~ P(s' | s, a, b, z)
-        and the sites `reward` and `next_obs`, if z explains these
+        z   ~ N(0, I)                          in plates replicate, task; the site `context`
+        y_k ~ N(Q_k(s, a, z), 1/2), k = 0, 1    and batch: TD targets of two critics, the sites `target_k`
+        b_j ~ P(b_j | s, z)                    likewise, every opponent's action, if there is an opponent model
+        r ~ P(r | s, a, b, z), s' ~ P(s' | s, a, b, z)      and the sites `reward` and `next_obs`, if z explains these
 
         guide:  z ~ q(z | c)
 

@@ -63,9 +63,10 @@ ENCODED_STEPS = Metric(
 class Pearl(LatentPolicy):
     """PEARL: soft actor-critic whose policy and critics take a belief about the opponents, given the trial so far::
 
-        model:  z ~ N(0, I),   y ~ N(Q(s, a, z), 1/2),   b ~ P(b | s, z)        (see `TrialModel`) guide:  z ~ q(z | c),
-        c = the transitions of the trial so far y = r + gamma (min_k Q'_k(s', a', z) - alpha log pi(a' | s', z)),   a' ~
-        pi(. | s', z) pi ascends E[min_k Q_k(s, a, z) - alpha log pi(a | s, z)]
+        model:  z ~ N(0, I),   y ~ N(Q(s, a, z), 1/2),   b ~ P(b | s, z)        (see `TrialModel`)
+        guide:  z ~ q(z | c),  c = the transitions of the trial so far
+        y = r + gamma (min_k Q'_k(s', a', z) - alpha log pi(a' | s', z)),   a' ~ pi(. | s', z)
+        pi ascends E[min_k Q_k(s, a, z) - alpha log pi(a | s, z)]
 
     A trial is a number of episodes against the same opponents, those of a task (the experiment's key `tasks`). The
     memory keeps the belief from one episode to the next and is reset where a task begins. So the agent adapts to

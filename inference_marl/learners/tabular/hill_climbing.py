@@ -22,8 +22,9 @@ from inference_marl.types import Experience
 class PHC(IndependentQ):
     """PHC, policy hill climbing: Q-learning whose policy moves towards the best action (Bowling and Veloso 2002)::
 
-        d(a) = min(pi(s, a), delta / (actions - 1))                 delta: policy_rate pi(s, a) <- pi(s, a) - d(a)
-        if a is not the best action pi(s, a) <- pi(s, a) + sum of d over the other actions      if a is the best action
+        d(a) = min(pi(s, a), delta / (actions - 1))                 delta: policy_rate
+        pi(s, a) <- pi(s, a) - d(a)                                 if a is not the best action
+        pi(s, a) <- pi(s, a) + sum of d over the other actions      if it is
 
     so the policy stays on the simplex. Values bootstrap from `max_a' Q(s', a')`, independently of the policy. Tied best
     actions share the sum, which the paper leaves open: choosing the first would favour actions by their number. A state

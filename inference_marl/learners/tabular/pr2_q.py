@@ -24,8 +24,8 @@ class PR2Q(JointValueLearner):
 
     where the opponent model conditions on the agent's own action and is one of
 
-    ** `counts`: the frequency of `b` when `a` was played in `s`; uniform until `a` was played there; ** `soft`: the
-    agent's own preference, `rho(b | s, a) = exp(Q(s, a, b) / alpha) / sum_b' exp(Q(s, a, b') / alpha)`,
+    * `counts`: the frequency of `b` when `a` was played in `s`; uniform until `a` was played there;
+    * `soft`: the agent's own preference, `rho(b | s, a) = exp(Q(s, a, b) / alpha) / sum_b' exp(Q(s, a, b') / alpha)`,
       the paper's optimal opponent model (its `exp(Q(s, a, b) - Q(s, a))`, normalised, with alpha = 1);
     * `counts_over_pairs`: the counts as in the public code of the ROMMEO comparison, which sum to about 1 over all
       played pairs `(a, b)` and not for each `a`: `rho = f / (sum_ab f + 0.1)` with `f = count(a, b) / (count(a) +
