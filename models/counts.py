@@ -66,10 +66,10 @@ class TabularCounts(Counting, OpponentPrior):
 
 
 class EmpiricalFrequency(TabularCounts):
-    """`P(b | s)` is the frequency of `b` among the opponents' actions seen in `s` (Tian et al. 2019, Section 2.2).
+    """The frequencies of the opponents' past actions in each state (Tian et al. 2019, Section 2.2).
 
-    `f(b | s) = (count + smoothing) / (total + smoothing |B|)`, and `P(b | s) ∝ f(b | s)^exponent`. Before the first
-    observation in a state `f` is the initial distribution, which the paper leaves arbitrary. Discrete states and
+    They are `f(b | s) = (count + smoothing) / (total + smoothing |B|)`, and `P(b | s) ∝ f(b | s)^exponent`. Before the
+    first observation in a state `f` is the initial distribution, which the paper leaves arbitrary. Discrete states and
     actions.
 
     The exponent encodes how the opponents' habits are expected to change. For an integer exponent, `P` is the policy of

@@ -22,7 +22,7 @@ class Types(Described, ABC):
     """Base: a finite population of opponents, with types drawn from a distribution.
 
     Attributes:
-        count: number of number of number of number of opponents in each replicate.
+        count: number of opponents in each replicate.
         seed: random seed. An opponent's type depends only on it, the population's name, the replicate and the
             opponent's number, so no population changes with the size of another.
     """
@@ -68,7 +68,7 @@ class UniformTypes(Types):
     Args:
         low: lower bound of each coordinate, or one for all.
         high: upper bounds, likewise.
-        count: opponents in each replicate.
+        count: number of opponents in each replicate.
         seed: see `Types`.
 
     Raises:
@@ -95,7 +95,7 @@ class ShellTypes(Types):
     Args:
         inner: lower bound of absolute values.
         outer: upper bound of absolute values.
-        count: opponents in each replicate.
+        count: number of opponents in each replicate.
         seed: see `Types`.
 
     Raises:
@@ -119,7 +119,7 @@ class DirichletTypes(Types):
     Args:
         concentration: parameter for each probability, or one for all; 1 is uniform over the simplex, and smaller ones
             prefer its corners.
-        count: opponents in each replicate.
+        count: number of opponents in each replicate.
         seed: see `Types`.
     """
 

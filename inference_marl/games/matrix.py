@@ -27,16 +27,16 @@ TIT_FOR_TAT_SHARE = Metric(
     "share of states with tit-for-tat",
     bounds=PROBABILITY,
     dims=(),
-    meaning="Fraction of states in which both agents' probability of their first action is within 0.5 of that of "
-    "tit-for-tat; %TFT of Foerster et al. (2018), table 3.",
+    meaning="Fraction of states in which both agents' probability of their first action differs by less than 0.5 from "
+    "that of tit-for-tat; %TFT of Foerster et al. (2018), table 3.",
 )
 NEAR_UNIFORM = Metric(
     "near_uniform",
     "share of states with near uniform play",
     bounds=PROBABILITY,
     dims=(),
-    meaning="Fraction of states in which both agents' probability of their first action is within 0.25 of 1/2; "
-    "%Nash of Foerster et al. (2018), table 3, for matching pennies.",
+    meaning="Fraction of states in which both agents' probability of their first action differs by less than 0.25 from "
+    "1/2; %Nash of Foerster et al. (2018), table 3, for matching pennies.",
 )
 
 
@@ -102,8 +102,8 @@ class MatrixGame(Game):
             raise ValueError(f"memory: got {memory}, expected 0 or 1; longer memories are not supported")
         if memory == 1 and horizon == 1:
             raise ValueError(
-                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before agents could see "
-                "what they remember, so set memory to 0, or horizon to more than 1 or to None"
+                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before agents observe "
+                "any action, so set memory to 0, or horizon to more than 1 or to None"
             )
         if isinstance(payoff, str):
             self.outcomes = named_outcomes(payoff, k, actions, common, stochastic)
@@ -185,9 +185,9 @@ class MatrixGame(Game):
     def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
         """Closeness of memory-one policies of two agents with two actions each to tit-for-tat and to one half.
 
-        These are the fractions of the five states in which both agents' probability of action 0 is within 0.5 of that
-        of tit-for-tat (`tit_for_tat`), and within 0.25 of 1/2 (`near_uniform`). Averaged over replicates they are the
-        %TFT and %Nash of Foerster et al. (2018), table 3. Other games have no scores.
+        These are the fractions of the five states in which both agents' probability of action 0 differs by less than
+        0.5 from that of tit-for-tat (`tit_for_tat`), and by less than 0.25 from 1/2 (`near_uniform`). Averaged over
+        replicates they are the %TFT and %Nash of Foerster et al. (2018), table 3. Other games have no scores.
 
         Args:
             policies: policy of each agent, `replicates x 5 x 2`.

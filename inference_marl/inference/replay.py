@@ -35,7 +35,7 @@ class Ring(nn.Module):
     """
 
     only_for_learning: ClassVar[bool] = True
-    """Snapshots of learners omit it."""
+    """Learners' snapshots omit this module."""
 
     def __init__(self, seat: Seat, capacity: int, entries: Entries, keys: int = 1) -> None:
         super().__init__()

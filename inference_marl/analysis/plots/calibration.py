@@ -43,7 +43,7 @@ def reliability(posterior: xr.Dataset, learners: list[str] | None = None) -> Fig
     for above, below, learner in zip(upper, lower, shown, strict=True):
         found = calibration(posterior, learner)
         if found is None:
-            raise InspectError("posterior: got no opponent_policy, expected what the opponents do beside the beliefs")
+            raise InspectError("posterior: got no opponent_policy, expected the opponents' actual policy")
         _diagonal(above, found)
         overconfidence = number(mean_interval(found.overconfidence).mean)
         notes.append(f"error {number(found.error.mean)}, overconfidence {overconfidence}")

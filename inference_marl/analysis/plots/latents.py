@@ -81,7 +81,7 @@ def probes(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset, learners: lis
     if not found or not set(learners or found) <= set(found):
         raise InspectError(
             f"latents: got no beliefs of {', '.join(learners or every)} about opponents whose types are known, "
-            "expected a TrialEvaluation with posteriors, in a game that tells them"
+            "expected a TrialEvaluation with posteriors, in a game that gives them"
         )
     shown, note = drawing.some_of(list(found), learners)
     names = next(iter(found[shown[0]].values()))["ability"].to_numpy().tolist()

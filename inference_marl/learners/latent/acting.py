@@ -117,17 +117,17 @@ class LatentPolicy(Counting, Learner):
         self.__dict__["reads_task"] = self.context is not None and self.context.is_told
         if self.actor_reads == "forecasts" and self.trained_by == "critic":
             raise ValueError(
-                "actor_reads: got forecasts with trained_by critic, by which nobody learns what opponents do, expected "
+                "actor_reads: got forecasts with trained_by critic, which does not train an opponent model, expected "
                 "another trained_by, or a draw or moments"
             )
         if self.critic_reads == "actions" and self.trained_by in ("critic", "both"):
             raise ValueError(
                 f"critic_reads: got actions with trained_by {self.trained_by}, expected trained_by opponents or "
-                "transitions: a critic of actions is given no z that it could train"
+                "transitions: a critic of actions takes no z that it could train"
             )
         if self.critic_reads == "actions" and self.bootstrap == "value":
             raise ValueError(
-                "bootstrap: got value with critic_reads actions, expected critics: a value is known before anybody acts"
+                "bootstrap: got value with critic_reads actions, expected critics: a state value takes no actions"
             )
 
     def setup(self) -> None:
@@ -184,8 +184,8 @@ class LatentPolicy(Counting, Learner):
         who, action, observation = type(self).__name__, self.seat.action, self.seat.observation
         if self.trained_by == "transitions" and isinstance(observation, Box) and not observation.bounded:
             raise IncompatibleError(
-                f"got transitions with observations {observation}, expected Discrete or a Box with finite edges, which "
-                "say how large an error is; or another trained_by",
+                f"got transitions with observations {observation}, expected Discrete or a Box with finite edges, whose "
+                "size is the unit of errors; or another trained_by",
                 key="trained_by",
             )
         if isinstance(action, Box) and (not action.bounded or len(action.shape) != 1):

@@ -133,13 +133,13 @@ class Told(Context):
         """The hidden types of tasks, `replicates x tasks` to `... x features`.
 
         Raises:
-            IncompatibleError: if the game does not say.
+            IncompatibleError: if the game has no hidden type.
         """
         game = self.seat.game
         found = None if game is None else game.hidden_type(task.to(self.seat.device))
         if found is None:
             name = "rules that are not this package's" if game is None else type(game).__name__
-            raise IncompatibleError(f"Told got {name}, without hidden_type, expected a game that tells what is hidden")
+            raise IncompatibleError(f"Told got {name}, without hidden_type, expected a game that gives it")
         return found.to(dtype=self.seat.dtype, device=self.seat.device)
 
     def initial_evidence(self, replicates: int, environments: int) -> Memory:

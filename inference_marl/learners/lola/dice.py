@@ -90,10 +90,10 @@ class LolaDice(GradientLearner):
         super().setup()
         game, name = self.seat.game, type(self).__name__
         if game is None or not game.shared_observation:
-            what = "no game" if game is None else f"{type(game).__name__}, in which agents may see different things"
+            what = "no game" if game is None else f"{type(game).__name__}, whose agents may observe different things"
             raise IncompatibleError(
                 f"{name} got {what}, expected a pure game in which all agents observe the same, such as MatrixGame or "
-                "StochasticGame: it imagines how both of them play"
+                "StochasticGame: it simulates both of them"
             )
         if game.discount is None and game.horizon != 1:
             raise IncompatibleError(

@@ -184,14 +184,14 @@ class GradientLearner(TabularLearner):
         if opponent.initial_memory(replicates, 1):
             raise IncompatibleError(
                 f"{type(self).__name__} got a {type(opponent.module).__name__} for an opponent, which has a memory, "
-                "expected a policy of what is observed; or give it an opponent_model"
+                "expected a policy of the observation alone; or set an opponent_model"
             )
         for name, parameter in given.items():
             if parameter.shape[:1] != (replicates,):
                 raise IncompatibleError(
                     f"{type(self).__name__} got a {type(opponent.module).__name__} for an opponent whose parameter "
                     f"{name} has shape {tuple(parameter.shape)}, expected the {replicates} replicates first: "
-                    "it looks at the learning of every replicate by itself"
+                    "replicates are independent"
                 )
         flat = [parameter.reshape(replicates, -1) for parameter in given.values()]
         states = torch.arange(self.states, device=self.seat.device).expand(replicates, -1)

@@ -26,7 +26,7 @@ class Raiders(Actor):
     noise: NotNegative = 0.1
 
     def setup(self) -> None:
-        """Look at the seat.
+        """Check the seat.
 
         Raises:
             IncompatibleError: if it is not seat 1 of `Guard`.

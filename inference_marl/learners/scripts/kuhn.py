@@ -21,7 +21,7 @@ class KuhnPlayer(Script):
     heeds_masks: ClassVar[bool] = True
 
     def setup(self) -> None:
-        """Look at the seat.
+        """Check the seat.
 
         Raises:
             IncompatibleError: if it is not seat 1 of `KuhnPoker`.

@@ -18,7 +18,7 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class DistributedQ(ValueLearner):
-    """Optimistic Q-learning over the agent's own actions, with a social convention (Lauer and Riedmiller 2000)::
+    """Distributed Q-learning: optimistic, over own actions, with a social convention (Lauer and Riedmiller 2000)::
 
         Q(s, a) <- max(Q(s, a), r + gamma max_a' Q(s', a'))
         choice(s) <- a    if that raised max_a Q(s, a), else unchanged

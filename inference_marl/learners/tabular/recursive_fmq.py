@@ -19,7 +19,7 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class RecursiveFMQ(IndependentQ):
-    """Recursive FMQ (Matignon, Laurent and Le Fort-Piat 2012, first published in 2008)::
+    """Recursive FMQ: values between mean and maximum (Matignon, Laurent and Le Fort-Piat 2012, first in 2008)::
 
         E(s, a) = (1 - F(s, a)) Q(s, a) + F(s, a) Qmax(s, a)
 
