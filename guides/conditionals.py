@@ -106,7 +106,7 @@ def squashed(
     if not isinstance(box, Box):
         raise TypeError(f"{type(conditional).__name__}: got target {box}, expected a Box")
     if not box.bounded:
-        raise ValueError(f"got {box}, expected a box with finite edges: nothing is squashed into another")
+        raise ValueError(f"got {box}, expected a box with finite edges to squash into")
     centre: float | Tensor
     half_width: float | Tensor
     if isinstance(box.low, tuple) or isinstance(box.high, tuple):

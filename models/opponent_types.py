@@ -31,8 +31,8 @@ class OpponentTypes(OpponentPrior):
         P(b | s) = sum_z q(z) P_z(b | s)
 
     The control model uses `P`, with the type marginalised. At KL weight 1 this equals enumerating `z` in the model
-    alone; a guide with a separate factor for `z` beside `rho(b | s)` would have an ELBO lower by the expected KL
-    divergence of that factor from `p(z | b)`.
+    alone; a guide with a separate factor for `z` in addition to `rho(b | s)` would have an ELBO lower by the expected
+    KL divergence of that factor from `p(z | b)`.
 
     Types may learn. Each is scored by the probability it gave to the opponents' actions before learning from them, so
     the evidence is prequential (Dawid 1984), and for one observation at a time and a Bayesian type it is the exact

@@ -91,7 +91,7 @@ class Recorded:
         return found
 
     def _published(self, row: Any) -> float:
-        """The published number that belongs beside a row of the frame, or NaN.
+        """The published number for a row of the frame, or NaN.
 
         For agent 0 of a zero-sum game it is that of `return_0`, or else of `return`, which cannot be a mean there. For
         a mean over agents without their own rows, it may be the mean of published numbers of single agents.

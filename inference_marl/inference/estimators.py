@@ -92,7 +92,7 @@ class Local(ElboEstimator):
             held = others | fitted_once if place else others
             try:
                 losses.append(elbo_loss(elbo, model, Held(held)(drawing(guide, others)), obs.shape[1], obs))
-            except ValueError as error:  # Pyro's, where nothing is fitted: such as the opponent model, in closed form
+            except ValueError as error:  # from Pyro, if nothing is fitted, as for closed-form opponent models
                 if "cannot be differentiated" not in str(error) or (place == len(names) - 1 and not losses):
                     raise
         return sum(losses[1:], losses[0])

@@ -44,8 +44,8 @@ def discount_factor(transition: Tensor, discount: float | None) -> float:
     if discount is not None:
         expect("a number in [0, 1)", discount=discount)
         return discount
-    # If from every state the game ends within as many steps as there are states with positive probability, whatever
-    # the agents do, then it ends with probability 1 (Bertsekas and Tsitsiklis 1991).
+    # If from every state, for all actions, the game ends with positive probability within as many steps as there are
+    # states, then it ends with probability 1 (Bertsekas and Tsitsiklis 1991).
     going_on = transition.new_ones(len(transition))
     for _ in going_on:
         going_on = (transition @ going_on).flatten(1).amax(1)

@@ -21,7 +21,7 @@ MAX_ROWS, MAX_TYPES = 6, len(drawing.PALETTE)
 says how many it omits."""
 
 MAX_STACKED = 2
-"""Maximum number of learners in the figure of who believes what of whom, unless they are named."""
+"""Maximum number of learners in the figure of all agents' beliefs about each other, unless they are named."""
 
 
 @drawing.styled

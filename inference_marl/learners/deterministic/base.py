@@ -46,11 +46,11 @@ class DeterministicActorCritic(DeterministicPolicies):
     explore by `noise`; policies over discrete actions are categorical, with gradients by `estimator`. The networks of
     agents with equal spaces are one batch of matrices, `(replicates agents) x in x out`.
 
-    Critics that take other agents' inputs also take those outside the team; in targets, these repeat their actions.
-    Agents that have left an episode are masked: critics get zeros for their observations and actions, an agent's own
-    targets terminate when it leaves, and its losses are means over transitions that begin before it leaves. If a
-    minibatch has none, the gradient is 0 and Adam's momentum continues. Illegal actions are neither taken nor used in
-    bootstrapped values.
+    Critics that take other agents' observations and actions also take those of agents outside the team, which in
+    targets repeat their actions. Agents that have left an episode are masked: critics get zeros for their observations
+    and actions, an agent's own targets terminate when it leaves, and its losses are means over transitions that begin
+    before it leaves. If a minibatch has none, the gradient is 0 and Adam's momentum continues. Illegal actions are
+    neither taken nor used in bootstrapped values.
 
     Args:
         hidden: widths of the hidden layers of actors and critics.
