@@ -18,13 +18,13 @@ from inference_marl.spaces import Discrete, joint_action, separate_actions
 
 
 class ClosedForm(Conditional):
-    """A guide factor computed from the model and, if sampled first, from the guide's other factor.
+    """Base: a guide factor computed from the model and, if sampled first, from the guide's other factor.
 
     `forward(obs, *earlier, model, other)` receives both as arguments.
 
     Attributes:
-        site: the factor whose place it has, `action` or `opponent_action`, of all opponents.
-        is_first: whether that comes first in the guide's order.
+        site: the site of this factor: `action`, or `opponent_action` for those of all opponents.
+        is_first: whether this factor is sampled first.
     """
 
     reads_model = True
@@ -34,12 +34,12 @@ class ClosedForm(Conditional):
     is_first: bool
 
     def take_place(self, site: str, order: tuple[str, str]) -> None:
-        """Set the place in a guide that this factor has, given both in sampling order."""
+        """Set the site of this factor in a guide, given both sites in sampling order."""
         self.site, self.is_first = site, site == order[0]
 
 
 class Empirical(ClosedForm):
-    """`rho := P`: the opponents follow the prior, whatever optimality implies about their actions.
+    """The opponent model `rho := P`: the opponents follow the prior, whatever optimality implies about their actions.
 
     With `EmpiricalFrequency` as the prior this is the ablation ROMMEO-Q-EMP (Tian et al. 2019, Section 5.1). It fits
     either order; after the policy, it ignores the agent's own action.
@@ -72,11 +72,11 @@ class Optimal(ClosedForm):
     conditions = (Discrete,)
 
     def setup(self) -> None:
-        """Refuse more joint actions than a table has, and mixed ones (`IncompatibleError`)."""
+        """Raise `IncompatibleError` if the opponents' joint actions are too many for a table, or not all discrete."""
         need_discrete([self.seat.opponent_action])
 
     def forward(self, obs: Tensor, *others: Tensor, model: Reads, other: Conditional) -> dist.TorchDistribution:
-        """A categorical with batch shape `[extra x] replicates x batch`; of the opponents' joint action."""
+        """A categorical with batch shape `[extra x] replicates x batch`; for opponents, over their joint action."""
         if self.is_first:
             reference, weight = self._reference(self.site, obs, model)
             value = self._remaining_value(obs, self._values(obs, model), model, other)
@@ -86,10 +86,10 @@ class Optimal(ClosedForm):
         return dist.Categorical(logits=Vindex(self._scores(obs, model))[self.seat.rows, columns, :, earlier])
 
     def both(self, obs: Tensor, model: Reads, second: Optimal) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities of this site, sampled first, and of the second, optimal too, given all its values.
+        """Log-probabilities of this site, sampled first, and of the second, also optimal, given the first.
 
-        `replicates x batch x first` and `replicates x batch x first x second`; and the second's value for each of the
-        first, `replicates x batch x first`.
+        `replicates x batch x first` and `replicates x batch x first x second`; and the soft value of the second for
+        each value of the first, `replicates x batch x first`.
         """
         reference, weight = self._reference(self.site, obs, model)
         scores = second._scores(obs, model)

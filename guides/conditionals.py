@@ -1,4 +1,4 @@
-"""Parametric conditionals: policies `pi(a | s, b)`, opponent models `rho(b | s)`, learned priors."""
+"""Parametric conditionals for policies `pi(a | s, b)`, opponent models `rho(b | s)` and learned priors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference_marl.spaces import Box, Discrete, encode
 
 
 class Tabular(Conditional):
-    """One logit per replicate, parent values and action: full capacity for discrete games.
+    """A table of logits, one per replicate, parent values and action: full capacity for discrete games.
 
     Parents are `[extra x] replicates x batch`; the distribution is categorical over the target.
 
@@ -45,7 +45,7 @@ class Tabular(Conditional):
 
 
 class NetworkConditional(Conditional):
-    """Base: the distribution's parameters come from a multilayer perceptron over the parents' features.
+    """Base: the distribution's parameters are outputs of a multilayer perceptron over the parents' features.
 
     Args:
         hidden: widths of the hidden layers.
@@ -60,13 +60,13 @@ class NetworkConditional(Conditional):
         self.network = MLP(self.seat, sum(parent.features for parent in self.parents), outputs, self.hidden)
 
     def outputs(self, parents: Sequence[Tensor]) -> Tensor:
-        """The network's, `[extra x] replicates x batch x outputs`."""
+        """The network's outputs, `[extra x] replicates x batch x outputs`."""
         outputs: Tensor = self.network(encode(self.parents, parents, self.seat.dtype))
         return outputs
 
 
 class CategoricalNetwork(NetworkConditional):
-    """Logits from a multilayer perceptron over the parents' features.
+    """A categorical with logits from a multilayer perceptron over the parents' features.
 
     Args:
         hidden: widths of the hidden layers.
@@ -94,19 +94,19 @@ class _ClampedTanh(TanhTransform):
 def squashed(
     conditional: Conditional, base: dist.TorchDistribution, *first: torch.distributions.Transform
 ) -> dist.TorchDistribution:
-    """A distribution over the reals, transformed and then squashed into the box that a conditional is over.
+    """Squash a distribution over the reals, transformed by `first`, into the box of a conditional's target.
 
-    Transforms cache values, so that sampling and scoring agree exactly.
+    Transforms cache values, so that sampled values are scored exactly.
 
     Raises:
-        TypeError: if the target is no box, which `bind` refuses for classes that declare their targets.
+        TypeError: if the target is not a box; `bind` raises earlier for classes that declare their targets.
         ValueError: if the box is unbounded.
     """
     box, seat = conditional.target, conditional.seat
     if not isinstance(box, Box):
         raise TypeError(f"{type(conditional).__name__}: got target {box}, expected a Box")
     if not box.bounded:
-        raise ValueError(f"got {box}, expected a box with finite edges: nothing is squashed into another")
+        raise ValueError(f"got {box}, expected a box with finite edges to squash into")
     centre: float | Tensor
     half_width: float | Tensor
     if isinstance(box.low, tuple) or isinstance(box.high, tuple):
@@ -119,7 +119,7 @@ def squashed(
 
 
 class TanhNormalNetwork(NetworkConditional):
-    """A normal squashed into the box, with mean and scale from a multilayer perceptron::
+    """A normal squashed into the box by tanh, with mean and scale from a multilayer perceptron::
 
         u ~ Normal(mean(parents), exp(log_std(parents)));  target = centre + half_width tanh(u)
 
@@ -152,7 +152,7 @@ class TanhNormalNetwork(NetworkConditional):
 
 
 class SplineFlow(NetworkConditional):
-    """A conditional rational-spline flow, squashed into the box: multimodal densities::
+    """A conditional rational-spline flow squashed into the box, for multimodal densities::
 
         u ~ Normal(0, 1);  target = centre + half_width tanh(spline(u; parents))
 
@@ -177,7 +177,7 @@ class SplineFlow(NetworkConditional):
         dim = self.target.features
         self.widths = [dim * self.bins, dim * self.bins, dim * (self.bins - 1), dim * self.bins]
         self.make_network(sum(self.widths))
-        # The network is applied before the spline, whose own hypernetwork is then a split of its output.
+        # The network is applied before the spline, whose own hypernetwork only splits the network's output.
         self.spline = ConditionalSpline(lambda context: context.split(self.widths, -1), dim, self.bins, self.bound)
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:

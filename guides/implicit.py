@@ -1,4 +1,4 @@
-"""Conditionals that can only be sampled: what comes out of a network into which noise is fed."""
+"""Implicit conditionals: networks that map noise to samples, without a density."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from inference_marl.spaces import Box, encode
 
 
 class Implicit(Conditional):
-    """Base: a conditional over a box that can be sampled, with pathwise gradients, and has no density.
+    """Base: a conditional over a box that can be sampled with pathwise gradients but has no density.
 
-    A subclass defines `unbounded`, draws of real numbers, which `tanh` moves into the box. Who fits it (`Stein`) sees
-    the real numbers, whose density, whatever it is, vanishes at infinity. Who would fit it by its density refuses it,
-    see `has_density`.
+    A subclass defines `unbounded`, draws of real numbers, which `tanh` squashes into the box. The objective `Stein`
+    uses the real numbers, whose density vanishes at infinity. Objectives that need a density raise, see `has_density`.
     """
 
     has_density = False
@@ -34,7 +33,7 @@ class Implicit(Conditional):
 
     @abstractmethod
     def unbounded(self, *parents: Tensor, count: int) -> Tensor:
-        """Draws before they are moved into the box, differentiable in parameters and parents.
+        """Draw values before they are squashed into the box, differentiable in parameters and parents.
 
         Args:
             parents: `[extra x] replicates x batch x event`.
@@ -45,16 +44,16 @@ class Implicit(Conditional):
         """
 
     def particles(self, *parents: Tensor, count: int) -> Tensor:
-        """Draws in the box; arguments and shape as for `unbounded`."""
+        """Draw values in the box; arguments and shape as for `unbounded`."""
         return self.target.decode(torch.tanh(self.unbounded(*parents, count=count)))
 
     def forward(self, *parents: Tensor) -> dist.TorchDistribution:
-        """What can be sampled, with batch shape `[extra x] replicates x batch`, but not scored."""
+        """A distribution that can be sampled but not scored, batch shape `[extra x] replicates x batch`."""
         return _Sampled(self, parents)
 
 
 class SamplerNetwork(Implicit):
-    """Draws from a multilayer perceptron over the parents' features and noise::
+    """A multilayer perceptron that maps the parents' features and noise to samples::
 
         e ~ Normal(0, I);  target = centre + half_width tanh(network(parents, e))
 
@@ -63,10 +62,10 @@ class SamplerNetwork(Implicit):
 
     Args:
         hidden: widths of the hidden layers.
-        noise: dimensions of the noise; as many as the target's if `None`, as in the authors' code.
-        spread: factor on the initial weights of the last layer. With 1, as there, the first draws lie close to the
-            middle of the box, from where Stein variational gradients may find one of two modes only; with 4 they are
-            spread over it.
+        noise: dimensions of the noise; `None` for as many as the target has, as in the authors' code.
+        spread: factor on the initial weights of the last layer. With 1, as in the authors' code, initial samples lie
+            close to the middle of the box, from where Stein variational gradients may find only one of two modes; with
+            4 they spread over the box.
     """
 
     def __init__(
@@ -90,9 +89,9 @@ class SamplerNetwork(Implicit):
         """See `Implicit`."""
         seat = self.seat
         features = encode(self.parents, parents, seat.dtype)
-        *extra, _, batch, _ = features.shape  # of enumerated values, which all replicates share, there is one
+        *extra, _, batch, _ = features.shape  # replicates share enumerated values, in a dimension of size 1
         size = (seat.replicates, count, *extra, batch, self.noises)
-        # Replicates lead where random numbers are drawn, so that arms which are played as one can tell them.
+        # Random numbers are drawn with replicates first, so that arms that are played together can separate theirs.
         noise = torch.randn(size, dtype=seat.dtype, device=seat.device).movedim(0, 1 + len(extra))
         outputs: Tensor = self.network(torch.cat([features.expand(*noise.shape[:-1], -1), noise], -1))
         return outputs
@@ -102,9 +101,9 @@ class _Sampled(dist.TorchDistribution):
     """The distribution of an `Implicit` at its parents.
 
     Args:
-        implicit: whose.
+        implicit: the conditional.
         parents: `[extra x] replicates x batch x event`; their batch shapes broadcast.
-        batch_shape: if it is larger than theirs.
+        batch_shape: to expand the parents' to.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (an instance attribute in torch's stubs)
@@ -138,10 +137,10 @@ class _Sampled(dist.TorchDistribution):
         return drawn.reshape(*sample_shape, *drawn.shape[1:])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """There is none.
+        """Raise: there is no density.
 
         Raises:
-            NotImplementedError: always, in one line; Pyro would wrap a `ValueError`.
+            NotImplementedError: always, and not `ValueError`, which Pyro would wrap.
         """
         raise NotImplementedError(
             f"{type(self.implicit).__name__} has no density: it can be sampled, and fitted by Stein, but not scored"

@@ -15,13 +15,13 @@ from inference_marl.spaces import Box
 
 
 class TanhNormalMixture(NetworkConditional):
-    """A mixture of diagonal normals squashed into the box: several modes, correlated dimensions::
+    """A mixture of diagonal normals squashed into the box, for several modes and correlated dimensions::
 
         k ~ Categorical(weights(parents));  u ~ Normal(mean_k(parents), exp(log_std_k(parents)))
         target = centre + half_width tanh(u)
 
     Weights, means and scales come from one multilayer perceptron. `k` is marginalised and gradients are pathwise, so it
-    can be fitted wherever `TanhNormalNetwork` can. Components start narrow and apart, since the ELBO does not separate
+    can be used wherever `TanhNormalNetwork` can. Components start narrow and apart, since the ELBO does not separate
     components that have collapsed onto one mode.
 
     Args:

@@ -1,4 +1,4 @@
-"""One-step guides: the two orders in which the two sites can be factorised."""
+"""Guides of one step of play, in the two orders in which its two sites can be factorised."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from inference_marl.spaces import Discrete, Space, separate_actions
 from inference_marl.types import Seat
 
 FACTORS = {"action": "policy", "opponent_action": "opponent_model"}
-"""The attribute of a guide that holds the factor of the agent's own action, and of all opponents' together."""
+"""The attribute of a guide that holds the factor of each site; that of `opponent_action` covers all opponents."""
 
 
 class Guide(PyroPart):
-    """A variational posterior over the agent's own action and the opponents', sampled in `order`.
+    """Base: a variational posterior over the agent's own action and the opponents', sampled in `order`.
 
-    The own action has the site `action`, and every opponent's one of its own, see `opponent_sites`. Discrete sites are
-    marked for parallel enumeration, so Pyro sums over them exactly. The model's weights (temperature on the own action,
-    KL weight on the opponents') scale the same sites here.
+    The agent's own action is the site `action`; every opponent's action has its own site, see `opponent_sites`.
+    Discrete sites are marked for parallel enumeration, so Pyro sums over them exactly. The model's weights (temperature
+    on the own action, KL weight on the opponents') scale the same sites here.
 
     A guide is called with the model that it approximates, which provides the weights and the inputs of closed-form
     factors. For Pyro's own inference, `functools.partial(guide, model=model)` is the guide of `model`.
@@ -35,7 +35,7 @@ class Guide(PyroPart):
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`.
 
     Args:
-        opponent_model: rho. A network is a template for every one of several opponents, see `Autoregressive`.
+        opponent_model: rho. With several opponents a network is copied for each of them, see `Autoregressive`.
         policy: pi.
     """
 
@@ -47,11 +47,11 @@ class Guide(PyroPart):
         self.policy = policy
 
     def bind(self, seat: Seat) -> Self:
-        """Return a working copy in `seat`; raises `IncompatibleError` if a factor does not fit its place."""
+        """Return a working copy in `seat`; raises `IncompatibleError` if a factor does not fit its site."""
         return self._bound(seat=seat)
 
     def setup(self) -> None:
-        """Bind both factors to the spaces given by their place in the order."""
+        """Bind both factors to their targets and, by their order, to their parents."""
         parents = [self.seat.observation]
         for site in self.order:
             with within(FACTORS[site]):
@@ -73,17 +73,17 @@ class Guide(PyroPart):
             parents = [*parents, *self.spaces(site)]
 
     def spaces(self, site: str) -> tuple[Space, ...]:
-        """Of the own action, `action`, or of every opponent's, `opponent_action`."""
+        """The spaces of a site: of the agent's own action (`action`), or of every opponent's (`opponent_action`)."""
         return (self.seat.action,) if site == "action" else self.seat.opponent_actions
 
     def factor(self, site: str, model: Reads, obs: Tensor, *earlier: Tensor) -> Factored:
-        """The distribution of the own action, `action`, or of the opponents' together, `opponent_action`.
+        """The distribution of the agent's own action (`action`), or of all opponents' actions (`opponent_action`).
 
         Args:
-            site: which.
+            site: `action` or `opponent_action`.
             model: the model that the guide approximates.
             obs: `[extra x] replicates x batch x event`.
-            earlier: values of the other, if it comes first.
+            earlier: values of the other site, if that is sampled first.
         """
         factor: Conditional = getattr(self, FACTORS[site])
         if not factor.reads_model:
@@ -93,12 +93,12 @@ class Guide(PyroPart):
             return as_factored(factor(obs, *earlier, model=model, other=other), self.spaces(site))
 
     def believed(self, model: Reads, obs: Tensor, action: Tensor) -> Factored:
-        """The opponents' actions as believed where the agent does `action`, `[extra x] replicates x batch x event`."""
+        """The opponents' actions, as believed if the agent plays `action`, `[extra x] replicates x batch x event`."""
         given = [action] if self.order[0] == "action" else []
         return self.factor("opponent_action", model, obs, *given)
 
     def forward(self, obs: Tensor, model: Reads) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Sample all sites and return the own action and the opponents'.
+        """Sample all sites; returns the agent's own action and the opponents'.
 
         Raises:
             ValueError: if `obs` is not `replicates x batch x event`.
@@ -118,8 +118,8 @@ class Guide(PyroPart):
     def tables(self, obs: Tensor, model: Reads) -> tuple[Tensor, Tensor, Tensor | None]:
         """`log pi` and `log rho`, which broadcast to `replicates x batch x actions x (opponents' joint actions)`.
 
-        Only for discrete sites; `obs` is `replicates x batch x event`. And the best value of the second factor for each
-        value of the first, where that is known, as `optimal_value` takes it.
+        The third is the optimal value of the second factor for each value of the first, as `optimal_value` takes it, or
+        `None` if it is not known. Discrete sites only; `obs` is `replicates x batch x event`.
         """
         first, second = self.order
         one, other = getattr(self, FACTORS[first]), getattr(self, FACTORS[second])
@@ -135,12 +135,12 @@ class Guide(PyroPart):
 
 
 def summed_out(space: Space) -> InferDict | None:
-    """How Pyro sums a site of discrete values out; `None` for others."""
+    """How Pyro enumerates a site over `space`; `None` if the space is not discrete."""
     return InferDict(enumerate="parallel") if isinstance(space, Discrete) else None
 
 
 class OpponentFirst(Guide):
-    """ROMMEO's order (Tian et al. 2019, Eq. 25)::
+    """A guide in ROMMEO's order, opponents first (Tian et al. 2019, Eq. 25)::
 
         b ~ rho(b | s)          # opponent_model
         a ~ pi(a | s, b)        # policy
@@ -154,7 +154,7 @@ class OpponentFirst(Guide):
 
 
 class PolicyFirst(Guide):
-    """The reverse order, as in PR2 (Wen et al. 2019)::
+    """A guide in the order of PR2, policy first (Wen et al. 2019)::
 
         a ~ pi(a | s)           # policy
         b ~ rho(b | s, a)       # opponent_model

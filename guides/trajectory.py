@@ -1,4 +1,4 @@
-"""Guides over whole trajectories, fitted or exact."""
+"""Guides of whole trajectories, fitted or exact."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from inference_marl.types import Seat
 
 
 class ReadsTrajectory(Reads, Protocol):
-    """What a trajectory guide may read of the model it approximates."""
+    """The part of a trajectory model that its guide may read."""
 
     @property
     def horizon(self) -> int:
@@ -35,14 +35,14 @@ class ReadsTrajectory(Reads, Protocol):
 
     @property
     def initial(self) -> Conditional | None:
-        """`P(s_0)`, or `None` if the start is given."""
+        """`P(s_0)`, or `None` if the initial state is given."""
 
     @property
     def transition(self) -> Conditional | None:
         """`T(s' | s, a, b)`, or `None` for one step."""
 
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward, transition and log-prior, as in `inference_marl.inference.exact`, all leading with `replicates`."""
+        """Reward, transition and log-prior, as in `inference_marl.inference.exact`, with `replicates` first."""
 
 
 class TrajectoryGuide(PyroPart):
@@ -54,20 +54,20 @@ class TrajectoryGuide(PyroPart):
             s_{t+1} ~ T(s' | s_t, a_t, b_t)       # site `state_{t+1}`, dynamics kept
                   or q(s' | t, s_t, a_t, b_t)     #                     dynamics inferred
 
-    The factors also condition on the step, since less can be gained near the end. The initial state is the model's.
+    The factors also condition on the step, since less can be gained near the end. The initial state follows the model.
 
-    Kept dynamics are the paper's choice, and the sound one: the agent controls its actions and nothing else. Inferred
-    dynamics, `q` proportional to `T` times a fitted factor, maximise the same ELBO over more guides and reach the
-    evidence, but treat luck as controllable. Where a risk pays 10 with probability .1 and costs 2 otherwise, `E[r] =
-    -.8` but `log E[exp(r)] = 7.7`: such a guide takes the risk, because trajectories that are optimal throughout were
-    lucky. `experiments/risky_bridge.yaml` measures the cost (Levine 2018, Section 2.4).
+    Kept dynamics are the paper's choice and the sound one: the agent controls only its actions. Inferred dynamics, `q`
+    proportional to `T` times a fitted factor, maximise the same ELBO over more guides and reach the evidence, but treat
+    luck as controllable. Where a risk pays 10 with probability .1 and costs 2 otherwise, `E[r] = -.8` but `log
+    E[exp(r)] = 7.7`: such a guide takes the risk, because trajectories that are optimal throughout were lucky.
+    `experiments/risky_bridge.yaml` measures the cost (Levine 2018, Section 2.4).
 
     Args:
         opponent_model: rho, a conditional on step and state; `Empirical` for rho := P.
         policy: pi, a conditional on step, state and the opponents' action.
         dynamics: `kept` or `inferred`; the latter for discrete states.
-        enumerate: whether to sum over discrete sites exactly, by parallel enumeration; otherwise they are sampled, and
-            fitted with score-function gradients.
+        enumerate: whether to sum over discrete sites exactly, by parallel enumeration; otherwise they are sampled, with
+            score-function gradients.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TrajectoryGuide(PyroPart):
         """Return a working copy for models of `horizon` steps, in `seat`.
 
         Raises:
-            IncompatibleError: if a factor does not fit its place.
+            IncompatibleError: if a factor does not fit its site.
         """
         return self._bound(seat=seat, horizon=horizon)
 
@@ -157,7 +157,7 @@ class TrajectoryGuide(PyroPart):
         return torch.full((1, 1), step, device=self.seat.device)
 
     def forward(self, obs: Tensor, model: ReadsTrajectory) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Sample all sites from `obs`, `replicates x batch x event`; return the first own action and the opponents'."""
+        """Sample all sites from `obs`, `replicates x batch x event`; returns the first actions, own and opponents'."""
         seat = self.seat
         played: list[tuple[Tensor, tuple[Tensor, ...]]] = []
         with ONE_STEP.open(ONE_STEP.sizes(obs, seat.observation.event_shape)).within():
@@ -183,7 +183,7 @@ class TrajectoryGuide(PyroPart):
 
     @torch.no_grad()
     def tables(self, model: ReadsTrajectory) -> Factors:
-        """All factors at every step and state, for `exact.evaluate`. Discrete spaces only."""
+        """All factors at every step and state, as `exact.evaluate` takes them. Discrete spaces only."""
         seat, horizon = self.seat, self.horizon
         state, action, joint = seat.observation, seat.action, seat.opponent_action
         states = torch.arange(state.features, device=seat.device).expand(seat.replicates, -1)
@@ -199,10 +199,10 @@ class TrajectoryGuide(PyroPart):
 
 
 class ExactTrajectory(TrajectoryGuide):
-    """The optimal guide, by backward recursion (Tian et al. 2019, Eq. 9-11); it has no parameters.
+    """The optimal guide, computed by backward recursion (Tian et al. 2019, Eq. 9-11), without parameters.
 
-    With inferred dynamics it is the model's exact posterior (for weights of 1). For discrete games small enough for
-    tables of `horizon x states x actions x opponent_actions x states`.
+    With inferred dynamics it is the model's exact posterior (for weights of 1). Only for discrete games small enough
+    for tables of `horizon x states x actions x opponent_actions x states`.
 
     Args:
         dynamics: `kept` or `inferred`, see `TrajectoryGuide`.
@@ -248,7 +248,7 @@ class ExactTrajectory(TrajectoryGuide):
     def move(
         self, step: int, state: Tensor, action: Tensor, *opponent_actions: Tensor, model: ReadsTrajectory
     ) -> dist.TorchDistribution:
-        """The next state under the model or the posterior."""
+        """The distribution of the next state, under the model's dynamics or the inferred ones."""
         if self.dynamics == "kept":
             return super().move(step, state, action, *opponent_actions, model=model)
         joint = joint_action(self.seat.opponent_actions, opponent_actions)

@@ -1,4 +1,4 @@
-"""Opponent priors fitted by gradient descent: any conditional, to the opponents' recent actions."""
+"""An opponent prior fitted by gradient descent to the opponents' recent actions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from inference_marl.models.priors import OpponentPrior
 
 
 class Amortised(OpponentPrior):
-    """`P_psi(b | s)`: any conditional, fitted to the opponents' recent actions by maximum likelihood::
+    """`P_psi(b | s)`: a conditional fitted to the opponents' recent actions by maximum likelihood::
 
         b ~ P_psi(b | s)                 # site `opponent_action`, or one per opponent, observed at their actions
 
     This is the prior of ROMMEO-AC (Tian et al. 2019, Algorithm 2).
 
     Args:
-        conditional: the family, e.g. `TanhNormalNetwork` or `CategoricalNetwork`. A network is a template for every one
-            of several opponents, see `Independent`; `Tabular` is over their joint action.
+        conditional: the family, such as `TanhNormalNetwork` or `CategoricalNetwork`. With several opponents a network
+            is copied for each of them, see `Independent`, and `Tabular` models their joint action.
         window: observations remembered per replicate. The authors' code fits to the most recent batch; a short window
             lets the prior follow the policy into a local optimum and hold the opponent model there.
         batch_size: observations drawn from the window per step.
@@ -57,7 +57,7 @@ class Amortised(OpponentPrior):
         """Bind the conditional and create its optimiser and its buffer of observations.
 
         Raises:
-            IncompatibleError: if the conditional does not fit, or has no parameters.
+            IncompatibleError: if the conditional does not fit the opponents' action spaces, or has no parameters.
         """
         with within("conditional"):
             need_density(self.conditional)

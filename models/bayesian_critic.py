@@ -26,7 +26,7 @@ MEMORY = 0.05
 
 
 class BayesianCritic(Counting, NetworkCritic):
-    """`NetworkCritic` with a prior on its last layer, and a guide in place of the empty one::
+    """A `NetworkCritic` with a Bayesian last layer::
 
         model:  w ~ Normal(initial, prior_scale)             # site `critic_weight`, one vector per replicate
                 y ~ Normal(phi(s, a, b) . w, noise_scale)    # site `td_target`, observed at r + gamma V(s')
@@ -34,28 +34,28 @@ class BayesianCritic(Counting, NetworkCritic):
 
     where `phi` is the last layer's input with a constant 1 appended, so that `w` holds weights and bias; the prior mean
     is `initial` for the bias and 0 for the weights. Earlier layers are point estimates, fitted by the same ELBO. `mean`
-    is the last layer of the network itself: in expectation this is the `NetworkCritic` of that network. `scale` is not
-    fitted but set to the ELBO's optimum given the features: `scale^-2 = prior_scale^-2 + data E[phi^2] /
+    is the last layer of the network itself, so the expected value is that of the `NetworkCritic` with this network.
+    `scale` is not fitted but set to the ELBO's optimum given the features: `scale^-2 = prior_scale^-2 + data E[phi^2] /
     noise_scale^2`, with a running mean of `phi^2` over minibatches.
 
-    A minibatch represents all data: the KL divergence from the prior is weighted by `batch / data`, where `data` counts
+    A minibatch stands for all data: the KL divergence from the prior is weighted by `batch / data`, where `data` counts
     the transitions seen so far, one per update and environment, and at most `memory`. So the loss per datum is `E[-log
     p(y | w)] + KL / data`, and with all data as the batch it is minus the ELBO over `data`. With a moving target, an
     unlimited memory measures uncertainty about the bootstrapped value, not about the true one.
 
-    Exploration is Thompson sampling: values are those of one draw of `w` per replicate, redrawn every `resample_every`
-    updates, so that a policy pursues a possibly optimal action long enough to find out (randomised value functions:
-    Osband et al. 2016, "Deep Exploration via Bootstrapped DQN", for the motivation; Azizzadenesheli et al. 2018,
-    "Efficient Exploration through Bayesian Deep Q-Networks", for the last layer). Inside `expected()`, which bootstraps
-    and play without exploration use, values are posterior means.
+    Exploration is Thompson sampling: values are computed from one draw of `w` per replicate, redrawn every
+    `resample_every` updates, so that a policy pursues a possibly optimal action long enough to find out (randomised
+    value functions: Osband et al. 2016, "Deep Exploration via Bootstrapped DQN", for the motivation; Azizzadenesheli et
+    al. 2018, "Efficient Exploration through Bayesian Deep Q-Networks", for the last layer). Inside `expected()`, which
+    bootstrapping and play without exploration use, values are posterior means.
 
     Args:
         hidden, learning_rate, target_rate, initial, max_gradient_norm, target_interval: see `NetworkCritic`.
         prior_scale: prior standard deviation of the weights, positive.
         noise_scale: standard deviation of a target around its mean, in units of reward, positive.
         resample_every: updates between draws of the weights.
-        memory: maximum number of transitions that the posterior represents; `None` for all. Set it to the replay's
-            capacity if data are forgotten; a smaller number keeps the critic exploring.
+        memory: maximum number of transitions that the posterior represents; `None` for all. Set it to the capacity of
+            the replay buffer if that drops data; a smaller number keeps the critic exploring.
         particles: draws of the weights per gradient step.
     """
 
@@ -86,7 +86,7 @@ class BayesianCritic(Counting, NetworkCritic):
         self._expects = False
 
     def setup(self) -> None:
-        """Create the network, the first draw and the optimiser; before any data the scale is the prior's."""
+        """Create the network, the first draw and the optimiser; without data `scale` is the prior's."""
         super().setup()
         mean = self._mean()
         self.register_buffer("prior_mean", torch.zeros_like(mean[0, 0]))

@@ -1,4 +1,4 @@
-"""One step of play as a generative model."""
+"""The generative model of one step of play."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ControlModel:
     Section 3.1 on the entropy, minus the constant `alpha log|A|` because the uniform policy is normalised here. The
     weights are `poutine.scale` on the sites, in the model and in the guide.
 
-    It only combines bound parts and is cheap to create: `dataclasses.replace` gives the same model with another
+    The object only combines bound parts and is cheap to create: `dataclasses.replace` gives the same model with another
     temperature or a target critic.
 
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`.
@@ -56,7 +56,7 @@ class ControlModel:
         return as_factored(self.prior.given(self, obs), self.seat.opponent_actions)
 
     def at(self, obs: Tensor) -> AtOnce:
-        """This model at `obs` alone, where what guides read of it is computed once."""
+        """Return this model at the fixed observations `obs`, with the values that guides read computed once."""
         return AtOnce(self, self.opponent_prior(obs), self.q_table(obs))
 
     def q(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class ControlModel:
         return self.critic.table(obs)
 
     def __call__(self, obs: Tensor) -> None:
-        """The generative process.
+        """Run the generative process.
 
         Raises:
             ValueError: if `obs` is not `replicates x batch x event`.
@@ -84,7 +84,7 @@ class ControlModel:
 
 
 class AtOnce(NamedTuple):
-    """What guides read of a model at one place, of discrete spaces; it takes any `obs` for that place."""
+    """A `ControlModel` of discrete spaces at fixed observations, with its values cached; methods ignore their `obs`."""
 
     model: ControlModel
     prior: Factored
@@ -92,18 +92,18 @@ class AtOnce(NamedTuple):
 
     @property
     def temperature(self) -> Number:
-        """The model's."""
+        """See `ControlModel`."""
         return self.model.temperature
 
     @property
     def kl_weight(self) -> Number:
-        """The model's."""
+        """See `ControlModel`."""
         return self.model.kl_weight
 
     def opponent_prior(self, obs: Tensor) -> Factored:
-        """`P(b | s)`, already known."""
+        """`P(b | s)`at the fixed observations."""
         return self.prior
 
     def q_table(self, obs: Tensor) -> Tensor:
-        """`Q(s, ., .)`, already known."""
+        """`Q(s, ., .)`at the fixed observations."""
         return self.table

@@ -1,4 +1,4 @@
-"""Count-based opponent priors: how often the opponents played each action in each state."""
+"""Opponent priors from counts of the opponents' actions in each state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference_marl.spaces import Discrete
 from inference_marl.types import Counting
 
 Window = Annotated[int | None, In("a positive integer", ", or null to remember everything")]
-"""Observations remembered."""
+"""Number of observations remembered."""
 
 
 class TabularCounts(Counting, OpponentPrior):
@@ -66,26 +66,26 @@ class TabularCounts(Counting, OpponentPrior):
 
 
 class EmpiricalFrequency(TabularCounts):
-    """`P(b | s)` is the frequency of `b` among the opponents' actions seen in `s` (Tian et al. 2019, Section 2.2).
+    """The frequencies of the opponents' past actions in each state (Tian et al. 2019, Section 2.2).
 
-    `f(b | s) = (count + smoothing) / (total + smoothing |B|)`, and `P(b | s) ∝ f(b | s)^exponent`. Before the first
-    observation in a state `f` is the initial distribution, which the paper leaves arbitrary. Discrete states and
+    They are `f(b | s) = (count + smoothing) / (total + smoothing |B|)`, and `P(b | s) ∝ f(b | s)^exponent`. Before the
+    first observation in a state `f` is the initial distribution, which the paper leaves arbitrary. Discrete states and
     actions.
 
-    The exponent encodes how the opponents' habits are expected to change. Opponents that redraw `exponent` memories of
-    their past actions in `s` until all agree, and then play that action, play `P` (for integer exponents; others
-    interpolate). With 1, the paper's value, habits persist; above 1 they harden. In self-play this decides whether
-    agents settle on one of several equal optima. Let two agents (of small temperature) have two optima, and have played
-    the first in fractions `f1` and `f2` of their `n` actions. Each responds to what it saw of the other::
+    The exponent encodes how the opponents' habits are expected to change. For an integer exponent, `P` is the policy of
+    opponents that draw `exponent` of their past actions in `s` until all drawn are the same, and then play that action.
+    With 1, the paper's value, habits persist; above 1 they harden. In self-play this decides whether agents settle on
+    one of several equal optima. Let a game have two optima, and let two agents (of small temperature) have played the
+    first in fractions `f1` and `f2` of their `n` actions. Each responds to the other's observed actions::
 
         E[f1' - f1] = (F(f2) - f1) / (n + 1)        F(f) = f^exponent / (f^exponent + (1 - f)^exponent)
 
-    and likewise for `f2`, with `F'(1/2) = exponent`. So around (1/2, 1/2), where nothing is agreed, the convention `u =
-    f1 + f2 - 1` drifts by `(exponent - 1) u / (n + 1)` and the disagreement `v = f1 - f2` by `-(exponent + 1) v / (n +
-    1)`. At 1 the convention is a martingale, Polya's urn: it converges to a random limit, and agents keep
-    miscoordinating. Above 1 the middle is a saddle, only the two pure conventions are stable, and since the other
-    action then has a probability of order `n^-exponent`, whose sum is finite, it is played finitely often (for such
-    urns see Hill, Lane and Sudderth 1980; for saddles Pemantle 1990). Large exponents are slow to unlearn what was
+    and likewise for `f2`, with `F'(1/2) = exponent`. So around (1/2, 1/2), where there is no convention yet, the
+    convention `u = f1 + f2 - 1` drifts by `(exponent - 1) u / (n + 1)` and the disagreement `v = f1 - f2` by
+    `-(exponent + 1) v / (n + 1)`. At 1 the convention is a martingale, Polya's urn: it converges to a random limit, and
+    agents keep miscoordinating. Above 1 the middle is a saddle, only the two pure conventions are stable, and since the
+    other action then has a probability of order `n^-exponent`, whose sum is finite, it is played finitely often (for
+    such urns see Hill, Lane and Sudderth 1980; for saddles Pemantle 1990). Large exponents are slow to unlearn what was
     played during exploration. They make play more predictable, which helps in coordination and hurts in conflict, as in
     matching pennies.
 
@@ -94,10 +94,10 @@ class EmpiricalFrequency(TabularCounts):
 
     Args:
         window: as in `TabularCounts`; `None` in the paper's Algorithm 1, 50 in the authors' code.
-        smoothing: added to every count, not negative. 0 is the paper's; an action not seen within the window then has
-            probability 0, which only closed-form guides can follow.
+        smoothing: added to every count, not negative. 0 as in the paper; an action not seen within the window then has
+            probability 0, which only closed-form guides can represent.
         initial: `dirichlet` draws the initial distribution from Dirichlet(1, ..., 1), `uniform` takes its mean.
-        exponent: positive; 1 is the paper's.
+        exponent: power of the frequencies, positive; 1 as in the paper.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class EmpiricalFrequency(TabularCounts):
 
 
 class DirichletMultinomial(TabularCounts):
-    """Bayesian frequencies: the posterior predictive of a Dirichlet prior over each state's action probabilities::
+    """The posterior predictive under a Dirichlet prior on each state's action probabilities::
 
         theta_s ~ Dirichlet(concentration, ..., concentration)
         b ~ Categorical(theta_s)

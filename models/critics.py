@@ -1,4 +1,4 @@
-"""Critics `Q(s, a, b)`, and the likelihood by which they are fitted."""
+"""Critics `Q(s, a, b)` and the likelihood that they are fitted to."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ from inference_marl.types import Counting, Seat
 
 
 class Critic(PyroPart):
-    """The soft action value `Q(s, a, b)`, fitted as the mean of a likelihood::
+    """Base: the soft action value `Q(s, a, b)`, fitted as the mean of a likelihood::
 
         y ~ Normal(Q(s, a, b), unit)     # site `td_target`, observed at r + gamma V(s')
 
-    whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant, where the unit is 1.
+    whose negative log-density is Eq. 14 of Tian et al. (2019) up to a constant if `unit` is 1.
 
     Args:
         target_rate: Polyak averaging rate of the target critic, in (0, 1]; 1 copies the critic.
-        target_interval: updates from one step of the target to the next. With both 1 there is no separate target.
+        target_interval: updates between two steps of the target critic. If both are 1, there is no separate target
+            critic.
     """
 
     def __init__(
@@ -57,15 +58,15 @@ class Critic(PyroPart):
 
     @property
     def has_target(self) -> bool:
-        """Whether its target lags behind."""
+        """Whether there is a separate target critic."""
         return self.target_rate != 1 or self.target_interval != 1
 
     def target(self) -> Self:
-        """A target critic; itself, if that does not lag behind."""
+        """Return a copy of this critic as its target critic, or this critic itself if there is no separate one."""
         return copy.deepcopy(self) if self.has_target else self
 
     def move(self, target: Self, updates: int) -> None:
-        """Let the target follow, after so many updates."""
+        """Move the target critic towards this one if that is due after `updates` updates."""
         if self.has_target and updates % self.target_interval == 0:
             track(target, self, self.target_rate)
 
@@ -91,7 +92,7 @@ class Critic(PyroPart):
         return nullcontext()
 
     def observe(self, reward: Tensor) -> None:
-        """Take note of new rewards, `replicates x batch`, for values in units of their range. Nothing by default."""
+        """Update the range of rewards with new ones, `replicates x batch`. Nothing by default."""
 
     def fit(self, obs: Tensor, action: Tensor, *opponent_actions: Tensor, target: Tensor) -> None:
         """Move values towards `target`, `replicates x batch`, at the given data.
@@ -123,23 +124,24 @@ class Critic(PyroPart):
 
 
 class TabularCritic(Counting, Critic):
-    """One number per replicate, state, action and joint opponent action, moved towards the target's mean.
+    """A table with one value per replicate, state, action and joint opponent action, moved towards the mean target.
 
-    In every cell that the batch visits, the update is `Q <- Q + rate (mean target - Q)`: for one datum the gradient
-    step of size `rate` on the likelihood, and that of Q-learning (Tian et al. 2019, Eq. 13, with samples).
+    In every cell that the batch visits, the update is `Q <- Q + rate (mean target - Q)`. For one datum this is a
+    gradient step of size `rate` on the likelihood, and the update of Q-learning (Tian et al. 2019, Eq. 13, with
+    samples).
 
     Args:
         initial: initial values: a number, or `[low, high]` for uniform draws (`[0, 1]` in the authors' code). A number
-            above every reward is optimistic. `optimistic` is so whatever rewards are: what was not tried in a state is
-            worth the best of what was, plus half of the range of rewards seen, and in states where nothing was, the
-            best of all. A cell's first target then replaces what was hoped for. Values of bounded rewards are bounded,
-            by `(r_max + gamma range / 2) / (1 - gamma) + range / 2`.
+            above every reward is optimistic. `optimistic` adapts to the rewards: an untried action is worth the best
+            tried one of its state plus half of the range of rewards seen, or the best over all states where none was
+            tried. A cell's first target then replaces its initial value. With bounded rewards values are bounded, by
+            `(r_max + gamma range / 2) / (1 - gamma) + range / 2`.
         rate: learning rate in (0, 1]; a number or a schedule.
         target_rate, target_interval: see `Critic`.
-        rate_over: what the schedule counts: `updates` of the critic, or each cell's previous `visits` (updates that
+        rate_over: argument of the schedule: `updates` of the critic, or each cell's previous `visits` (updates that
             moved it). With `InverseTime(1, 1)` over visits, the rate `1 / (1 + visits)`, a value is the sample mean of
-            its targets, which averages out noise (if targets do not drift, as in one-shot games); unvisited cells keep
-            their initial, possibly optimistic value.
+            its targets, which averages out noise if targets do not drift, as in one-shot games. Unvisited cells keep
+            their initial value.
     """
 
     by_replicate = frozenset({"rate"})
@@ -184,12 +186,12 @@ class TabularCritic(Counting, Critic):
             self.rewards = RewardRange(self.seat)
 
     def observe(self, reward: Tensor) -> None:
-        """Take note of the range of rewards, if values are optimistic."""
+        """Update the range of rewards if initial values are `optimistic`."""
         if self.optimistic:
             self.rewards.observe(reward)
 
     def _hope(self) -> None:
-        """Value what was not tried, as the class says of optimistic values."""
+        """Set the values of untried cells, see `initial` of the class."""
         untried = self.visits == 0
         best = self.values.masked_fill(untried, -torch.inf).flatten(2).amax(2)
         hoped = torch.where(best > -torch.inf, best + self.rewards.size / 2, best.amax(1, keepdim=True))
@@ -219,7 +221,7 @@ class TabularCritic(Counting, Critic):
         self.updates += 1
 
     def _rate_at(self, cell: Tensor) -> Number:
-        """The current learning rate, `replicates x batch` if it is per cell; counts the visit."""
+        """The current learning rate, `replicates x batch` if it differs by cell; also counts the visit."""
         if self.rate_over == "updates" and not self.optimistic:
             return self.rate(self.updates)
         visits = self.visits.view(len(self.visits), -1)
@@ -237,12 +239,12 @@ class NetworkCritic(Critic):
         hidden: widths of the hidden layers.
         learning_rate: Adam's step size on the likelihood, positive.
         target_rate, target_interval: see `Critic`.
-        initial: added to every initial value; optimistic above every reward.
+        initial: added to every initial value; a number above every reward is optimistic.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
-        units: of the network's outputs, `initial` included: `reward`, or the `range` of rewards seen, which the scale
-            of the likelihood then is, too.
-        outputs: one `value`, with the own action as an input; or the values of all own `actions` at once, discrete
-            ones, which halves the cost of sums over them.
+        units: units of the network's outputs and of `initial`: `reward`, or the `range` of rewards seen, which is then
+            also the standard deviation of the likelihood.
+        outputs: one `value`, with the agent's own action as an input; or, for discrete actions, the values of all own
+            `actions` at once, which halves the cost of sums over them.
     """
 
     by_replicate = frozenset({"learning_rate", "initial"})
@@ -270,7 +272,7 @@ class NetworkCritic(Critic):
         """Create the network and its optimiser.
 
         Raises:
-            IncompatibleError: if there is no output for each own action.
+            IncompatibleError: if `outputs` is `actions` and the agent's own actions are not discrete.
         """
         seat = self.seat
         outputs = 1
@@ -299,7 +301,7 @@ class NetworkCritic(Critic):
         return chosen * self.unit
 
     def observe(self, reward: Tensor) -> None:
-        """Take note of the range of rewards, if values are in units of it."""
+        """Update the range of rewards if it is the unit of values."""
         if self.units == "range":
             self.rewards.observe(reward)
 

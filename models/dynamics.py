@@ -16,7 +16,7 @@ from inference_marl.spaces import Discrete, joint_action
 from inference_marl.types import Dynamics, Experience, Game
 
 LEARNED = "dynamics that are learned (DirichletTransition, GaussianEnsemble)"
-"""What there is for games that do not give their rules."""
+"""The alternative that error messages name for games that do not provide their rules."""
 
 
 class TransitionModel(Conditional):
@@ -26,14 +26,14 @@ class TransitionModel(Conditional):
     """
 
     def store(self, data: Experience) -> None:
-        """Take in new transitions, `replicates x batch`; draws no random numbers. Nothing by default."""
+        """Store new transitions, `replicates x batch`, without drawing random numbers. Nothing by default."""
 
     def fit(self) -> None:
-        """Take gradient steps on the stored transitions; `NonFiniteError` if the loss is not. Nothing by default."""
+        """Fit the stored transitions; raises `NonFiniteError` if the loss is not finite. Nothing by default."""
 
 
 class InitialState(Conditional):
-    """`s_0 ~ P(s_0)` from the game's rules, without parents. For games that provide their rules as tables."""
+    """The game's own distribution of initial states, for games that provide their rules as tables. No parents."""
 
     targets = (Discrete,)
 
@@ -48,7 +48,7 @@ class InitialState(Conditional):
 
 
 class KnownTransition(TransitionModel):
-    """The game's own transition probabilities. For games that provide their rules as tables."""
+    """The game's own transition probabilities, for games that provide their rules as tables."""
 
     targets = (Discrete,)
     conditions = (Discrete,)
@@ -67,7 +67,7 @@ class KnownTransition(TransitionModel):
         rules, _ = self.seat.known_rules(self, LEARNED)
         _check_goes_on(rules, type(self).__name__)
         transition, _ = rules.seen_by(self.seat.index)
-        # A one-shot game has no next state; any will do, since a horizon of 1 never uses it.
+        # A one-shot game has no next state; any distribution will do, since a horizon of 1 never uses it.
         one_shot = transition.sum(-1, keepdim=True) == 0
         return torch.where(one_shot, torch.full_like(transition, 1 / transition.shape[-1]), transition)
 
@@ -78,13 +78,13 @@ class KnownTransition(TransitionModel):
 
 
 class DeterministicTransition(KnownTransition):
-    """A deterministic transition function.
+    """A deterministic transition function, given as a table or taken from the game.
 
-    Deterministic dynamics leave nothing to infer: the best guide that keeps the dynamics reaches the evidence.
+    With deterministic dynamics the best guide that keeps the dynamics attains the log-evidence.
 
     Args:
-        successors: the next state, nested lists `states x actions x (opponents' joint actions)`; `None` takes those of
-            the game, which must be deterministic.
+        successors: the next state, nested lists `states x actions x (opponents' joint actions)`; `None` takes them from
+            the game, whose transitions must be deterministic.
 
     Raises:
         ValueError: if `successors` is not nested lists of integers.
@@ -107,10 +107,10 @@ class DeterministicTransition(KnownTransition):
                 )
 
     def table(self) -> Tensor:
-        """Zeros and ones, as `KnownTransition.table`.
+        """Transition probabilities, all 0 or 1, in the shape of `KnownTransition.table`.
 
         Raises:
-            IncompatibleError: if the game's dynamics are random, or `successors` does not fit the game.
+            IncompatibleError: if the game's transitions are random, or `successors` does not fit the game.
         """
         if self.successors is None:
             table = super().table()
@@ -132,7 +132,7 @@ class DeterministicTransition(KnownTransition):
 
 
 class DirichletTransition(TransitionModel):
-    """Bayesian tabular dynamics::
+    """Tabular dynamics under a Dirichlet prior::
 
         T_{s, a, b} ~ Dirichlet(concentration, ..., concentration)
         s' ~ Categorical(T_{s, a, b})
@@ -141,7 +141,7 @@ class DirichletTransition(TransitionModel):
     states and actions.
 
     Args:
-        concentration: of the symmetric Dirichlet, positive; small if each action leads to few states.
+        concentration: parameter of the symmetric Dirichlet, positive; small if each action leads to few states.
     """
 
     targets = (Discrete,)
@@ -184,7 +184,7 @@ class DirichletTransition(TransitionModel):
 
 
 class KnownReward(Critic):
-    """The game's own rewards as `Q(s, a, b)`, for planners that know them. Never fitted.
+    """The game's own rewards as `Q(s, a, b)`, for planners that know the rules. Never fitted.
 
     Discrete games provide them as tables (`Game.dynamics`), others as a differentiable function
     (`Game.expected_reward`).
@@ -199,7 +199,7 @@ class KnownReward(Critic):
         """Look up the table, if there is one.
 
         Raises:
-            IncompatibleError: if the game provides neither tables nor a function.
+            IncompatibleError: if the game provides neither tables nor `expected_reward`.
         """
         game = self.seat.game
         if game is not None and self.seat.rules is None and type(game).expected_reward is not Game.expected_reward:
@@ -226,7 +226,7 @@ class KnownReward(Critic):
 
 
 def _check_goes_on(rules: Dynamics, name: str) -> None:
-    """Refuse games that may end at some steps but not at every one: trajectories have no terminal state."""
+    """Raise for games that end at some steps but not at every one: modelled trajectories have no terminal state."""
     ends = 1 - rules.transition.sum(-1)
     if bool((ends > 1e-6).any()) and not bool((ends == 1).all()):
         raise IncompatibleError(

@@ -25,7 +25,7 @@ from inference_marl.types import Experience
 
 
 class GaussianEnsemble(TransitionModel):
-    """Gaussian networks that predict the change of state, each fitted to its own minibatches::
+    """An ensemble of Gaussian networks that predict the change of state, each fitted to its own minibatches::
 
         k ~ Uniform(members);  s' ~ Normal(s + change_k(s, a, b), exp(log_std_k(s, a, b)))
 

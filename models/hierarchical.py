@@ -1,4 +1,4 @@
-"""Hierarchical priors for similar opponents, where each one's actions inform the forecasts of the others."""
+"""A hierarchical prior for similar opponents: the actions of each inform the predictions of the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference_marl.models.counts import TabularCounts, Window
 
 
 class HierarchicalDirichlet(TabularCounts):
-    """In each state, opponents' strategies vary around a common one::
+    """A hierarchical Dirichlet prior: in each state, the opponents' strategies vary around a common one::
 
         mu_s ~ Dirichlet(1, ..., 1)                             # site `common_strategy`
         theta_sj ~ Dirichlet(strength mu_s)                     # of opponent j
@@ -27,13 +27,13 @@ class HierarchicalDirichlet(TabularCounts):
         P(b | s) = prod_j E_q[theta_sj | counts] = prod_j (count_sj + strength E_q[mu_s]) / (total_s + strength)
 
     The strategies are integrated out: given `mu` an opponent's counts are Dirichlet-multinomial. A new state starts
-    uniform; from the first observation on, each opponent's forecast is shrunk towards what the others did, less so the
-    more data there are on that opponent. The mean-field ELBO has the KL divergence of `q(mu)` in closed form, so an
-    unseen state stays exactly at its prior. Discrete states and actions.
+    uniform; from the first observation on, each opponent's prediction is shrunk towards the actions of the others, less
+    so the more data there are on that opponent. The mean-field ELBO has the KL divergence of `q(mu)` in closed form, so
+    an unseen state stays exactly at its prior. Discrete states and actions.
 
     Args:
-        strength: similarity of the opponents, in observations: the common strategy weighs as much as that many of an
-            opponent's own actions. Small values treat them separately, large ones as identical.
+        strength: similarity of the opponents, as a number of observations: the common strategy weighs as much as that
+            many of an opponent's own actions. Small values treat opponents separately, large ones as identical.
         window: joint observations remembered per replicate; `None` for all.
         steps: gradient steps per update.
         learning_rate: Adam's step size on the logarithm of the concentration, positive.

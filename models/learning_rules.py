@@ -1,4 +1,4 @@
-"""An opponent that learns by an unknown rule, inferred from play: a bank of Gaussian filters over its logits."""
+"""Filters that infer the logits and the learning rule of an opponent from its actions."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ from inference_marl.models.opponent_logits import OpponentLogits
 from inference_marl.types import Trajectory, own_stream
 
 Change = Callable[[Tensor], Tensor]
-"""From logits under every rule to what every rule adds to them, both `replicates x rules x states x (actions - 1)`."""
+"""Maps logits to their change in one update under each rule, both `replicates x rules x states x (actions - 1)`."""
 
 NEWTON_STEPS = 100
-"""The most steps to a mode. Of 8,000 cases, each took at most 10, and 22 where the counts contradict a mean of 20."""
+"""Maximum number of Newton steps to a mode. In 8,000 cases at most 10 were needed, 22 if counts contradict a mean of
+20."""
 
 PLATES = Plates(("replicate", "state"))
 
 
 @hyperparameters
 class LearningRuleFilter(OpponentLogits):
-    """A joint posterior over an opponent's learning rule z and its logits theta, from what it played between updates::
+    """A joint posterior over an opponent's learning rule z and its logits theta, given its actions between updates::
 
         z_0 ~ Uniform(rules)          z_t ~ (1 - switching) delta(z_(t-1)) + switching Uniform
         theta_0 ~ N(0, init_scale^2)  theta_t ~ N(theta_(t-1) + f_(z_t)(theta_(t-1)), tau^2)
         n_t(s) ~ Multinomial(softmax(theta_t(s), 0))             # actions seen in each state s at theta_t
 
-    There is one Gaussian filter per rule, of independent states::
+    There is one Gaussian filter per rule, with independent states::
 
         predict:  m_k <- m_k + f_k(m_k)    P_k <- P_k + tau^2 I
         observe:  N(m_k, P_k) <- Laplace's approximation of p(theta | n)    w_k <- w_k p(n | k), likewise, normalised
 
-    Predictions ignore how f depends on theta around the mean: what an extended Kalman filter would add to P. At a
-    switch, each filter is first mixed with the others, as by the interacting multiple model of Blom and Bar-Shalom
-    (1988): filter k starts from the mean and covariance of `sum_j P(z_(t-1) = j | z_t = k) N(m_j, P_j)`. So a rule
-    that has been wrong so far can become right. Without switching, filters are not mixed.
+    Predictions of P ignore the derivative of f, which an extended Kalman filter would include. Before a prediction,
+    each filter is mixed with the others, as in the interacting multiple model of Blom and Bar-Shalom (1988): filter k
+    starts from the mean and covariance of `sum_j P(z_(t-1) = j | z_t = k) N(m_j, P_j)`. So a rule that has been wrong
+    so far can become right. With `switching = 0` filters are not mixed.
 
     Args:
-        rules: their number.
-        init_scale: standard deviation of the opponent's first logits, of mean 0.
-        process_noise: tau, standard deviation of what rules leave unexplained of a logit's change in an update.
+        rules: number of rules.
+        init_scale: standard deviation of the opponent's initial logits, whose mean is 0.
+        process_noise: tau, standard deviation of the part of a logit's change in an update that rules do not explain.
         switching: probability that the rule is drawn anew at an update.
 
     Attributes:
         mean: m, `replicates x rules x states x (actions - 1)`; the last action's logit is 0.
-        covariance: P, with another dimension `actions - 1`.
+        covariance: P, as `mean` with another dimension `actions - 1`.
         log_weights: log w, `replicates x rules`.
     """
 
@@ -85,7 +86,7 @@ class LearningRuleFilter(OpponentLogits):
         return (self.weights[..., None, None] * self.mean).sum(1)
 
     def parameters_believed(self) -> tuple[Tensor, Tensor]:
-        """The posterior mean, as one draw."""
+        """The posterior mean, as a single draw of weight 1."""
         return self.logits.unsqueeze(0), self.mean.new_ones(1, len(self.mean))
 
     def policy(self) -> Tensor:
@@ -93,20 +94,20 @@ class LearningRuleFilter(OpponentLogits):
         return with_last(self.logits).softmax(-1)
 
     def observe(self, newest: Trajectory) -> None:
-        """Condition on what the opponent has done since the last update."""
+        """Condition on the opponent's actions since the last update."""
         self.condition(self.counted(newest))
 
     def condition(self, counts: Tensor) -> None:
-        """Condition on actions seen since the last update.
+        """Condition on counts of the opponent's actions since the last update.
 
         Args:
-            counts: how often the opponent played each action in each state, `replicates x states x actions`.
+            counts: number of times the opponent played each action in each state, `replicates x states x actions`.
         """
         self.mean, self.covariance, evidence = laplace(self.mean, self.covariance, counts.unsqueeze(1))
         self.log_weights = (self.log_weights + evidence.sum(-1)).log_softmax(-1)
 
     def predict(self, change: Change) -> None:
-        """Move every filter by an update of its rule."""
+        """Predict the logits after one update of the opponent, by the rule of each filter."""
         self._switch()
         self.mean = self.mean + change(self.mean)
         noise = self.process_noise**2 * torch.eye(self.mean.shape[-1], dtype=self.mean.dtype, device=self.mean.device)
@@ -118,7 +119,7 @@ class LearningRuleFilter(OpponentLogits):
         return (1 - self.switching) * stays + self.switching / self.rules
 
     def _switch(self) -> None:
-        """Mix the filters, and predict the rule."""
+        """Mix the filters and predict the weights of the rules."""
         joint = self.log_weights.unsqueeze(-1) + self.transition().log()
         self.log_weights = joint.logsumexp(1)
         share = (joint - self.log_weights.unsqueeze(1)).exp()  # of j in filter k, `replicates x j x k`
@@ -136,7 +137,7 @@ class LearningRuleFilter(OpponentLogits):
 
         Args:
             counts: as for `condition`, with a leading dimension for updates.
-            changes: of each update, from the second on, what `predict` was given.
+            changes: maps the index of an update, from 1 on, to the `change` that `predict` was given.
         """
         plates, states = PLATES.open(counts.shape[1:3]), torch.arange(counts.shape[2], device=counts.device)
         logits, rule, scale = torch.zeros_like(self.mean[:, 0]), None, self.init_scale
@@ -157,14 +158,14 @@ class LearningRuleFilter(OpponentLogits):
 
 @hyperparameters
 class FilteredOpponent(OpponentLogits):
-    """A Gaussian filter over an opponent's logits that drift: `LearningRuleFilter` without a rule::
+    """A Gaussian filter over the drifting logits of an opponent: `LearningRuleFilter` without a rule::
 
         theta_t ~ N(theta_(t-1), drift^2)    theta_0 ~ N(0, init_scale^2)
 
     Args:
-        init_scale: standard deviation of the first logits.
-        drift: standard deviation of their change from one trajectory to the next.
-        draws: from the posterior; with one it is the posterior mean.
+        init_scale: standard deviation of the initial logits.
+        drift: standard deviation of the change of logits from one trajectory to the next.
+        draws: number of draws from the posterior; 1 takes the posterior mean instead.
 
     Attributes:
         filter: the posterior.
@@ -182,12 +183,12 @@ class FilteredOpponent(OpponentLogits):
         self.filter = described.bind(self.seat)
 
     def observe(self, newest: Trajectory) -> None:
-        """Let the logits drift, the first ones too, and condition on what the opponent did."""
+        """Let the logits drift, the initial ones too, and condition on the opponent's actions."""
         self.filter.predict(torch.zeros_like)
         self.filter.observe(newest)
 
     def parameters_believed(self) -> tuple[Tensor, Tensor]:
-        """The posterior mean, or draws of equal weight."""
+        """The posterior mean, or draws from the posterior with equal weights."""
         if self.draws == 1:
             return self.filter.parameters_believed()
         mean, covariance = self.filter.mean[:, 0], self.filter.covariance[:, 0]
@@ -201,7 +202,7 @@ class FilteredOpponent(OpponentLogits):
 
 
 def with_last(logits: Tensor) -> Tensor:
-    """Append a 0 for the last action."""
+    """Append the last action's logit, 0."""
     return torch.nn.functional.pad(logits, (0, 1))
 
 
@@ -209,8 +210,8 @@ def laplace(mean: Tensor, covariance: Tensor, counts: Tensor) -> tuple[Tensor, T
     """Laplace's approximation of a Gaussian's posterior, given multinomial counts under softmax(theta, 0).
 
     The mode is found by Newton's method, damped for generalised self-concordant functions (Sun and Tran-Dinh 2019,
-    "Generalized self-concordant functions: a recipe for Newton-type methods", section 4): it converges from anywhere,
-    where plain Newton steps run off from a mean that the counts contradict.
+    "Generalized self-concordant functions: a recipe for Newton-type methods", section 4): it converges globally,
+    whereas plain Newton steps diverge from a mean that the counts contradict.
 
     Args:
         mean: `... x (actions - 1)`.
@@ -218,7 +219,7 @@ def laplace(mean: Tensor, covariance: Tensor, counts: Tensor) -> tuple[Tensor, T
         counts: `... x actions`.
 
     Returns:
-        The posterior's mean and covariance, and the log-evidence of the order of actions, `...`.
+        The posterior's mean and covariance, and the log-evidence of the sequence of actions, `...`.
     """
     precision, total, logits = torch.linalg.inv(covariance), counts.sum(-1, keepdim=True), mean
     moving, enough = torch.ones_like(total, dtype=torch.bool), torch.finfo(mean.dtype).eps ** 0.5
@@ -226,7 +227,7 @@ def laplace(mean: Tensor, covariance: Tensor, counts: Tensor) -> tuple[Tensor, T
         step = torch.linalg.solve(_curvature(logits, total, precision), _slope(logits, mean, precision, counts, total))
         length = 2 * step.norm(dim=-1, keepdim=True)
         logits = torch.where(moving, logits + step * torch.where(length > 0, length.log1p() / length, 1.0), logits)
-        moving = moving & (length > enough)  # where it is there, it stays, whatever others do
+        moving = moving & (length > enough)  # converged cases stay, independently of the others
         if not bool(moving.any()):
             break
     found, away = torch.linalg.inv(_curvature(logits, total, precision)), logits - mean

@@ -15,7 +15,7 @@ from inference_marl.spaces import Discrete
 
 
 class LevelK(OpponentPrior):
-    """Opponents that play soft best responses to the learner as they model it, `level` responses deep::
+    """Opponents that reason at level k: soft best responses to a learner of level k - 1::
 
         sigma_0(b | s) = 1 / |B|                    pi_0(a | s) = 1 / |A|
         sigma_k(b | s) ∝ exp(± E_{a ~ pi_{k-1}}[Q(s, a, b)] / temperature)
@@ -32,7 +32,7 @@ class LevelK(OpponentPrior):
 
     Args:
         level: number of responses; 0 is the uniform distribution.
-        temperature: of the responses, in units of reward, positive.
+        temperature: temperature of the responses, in units of reward, positive.
         interests: `common` if opponents share the learner's values (+ above), `opposed` for the opposite (-).
     """
 
@@ -45,7 +45,7 @@ class LevelK(OpponentPrior):
         self.level, self.temperature, self.interests = level, temperature, interests
 
     def forward(self, obs: Tensor, *others: Tensor) -> dist.TorchDistribution:
-        """Always raises `IncompatibleError`: without a model there are no values to reason with."""
+        """Always raises `IncompatibleError`: without a model there are no values to respond to."""
         raise IncompatibleError(
             "LevelK got no model to read values from, expected to be the opponent prior of a learner with a model, "
             "such as Rommeo"

@@ -1,4 +1,4 @@
-"""What a learner that looks at its opponent's logits believes they are, from what the opponent does."""
+"""Beliefs about an opponent's logits, for learners that use them, estimated from the opponent's actions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class OpponentLogits(Part):
     shape: tuple[int, int, int] = field(init=False)
 
     def setup(self) -> None:
-        """Note the sizes."""
+        """Set `shape`."""
         seat = self.seat
         self.shape = (seat.replicates, seat.observation.features, seat.opponent_action.features)
 
     def counted(self, newest: Trajectory) -> Tensor:
-        """How often the opponent did each action in each state, `replicates x states x opponent_actions`."""
+        """Count the opponent's actions in each state, `replicates x states x opponent_actions`."""
         seen = newest.flat.seen_by(self.seat)
         counts = torch.zeros(self.shape, dtype=self.seat.dtype, device=self.seat.device)
         cell = seen.obs * self.shape[-1] + seen.opponent_action
@@ -37,13 +37,13 @@ class OpponentLogits(Part):
 
     @abstractmethod
     def observe(self, newest: Trajectory) -> None:
-        """Learn from what the opponent did at each step, under one policy throughout."""
+        """Update the belief with a trajectory, throughout which the opponent's policy was fixed."""
 
     @abstractmethod
     def parameters_believed(self) -> tuple[Tensor, Tensor]:
-        """Logits, `draws x replicates x states x (opponent_actions - 1)`, and weights, `draws x replicates`, sum 1.
+        """Draws of the logits, `draws x replicates x states x (opponent_actions - 1)`, and their weights.
 
-        The last action's logit is 0.
+        The last action's logit is 0. The weights are `draws x replicates` and sum to 1 over draws.
         """
 
     @abstractmethod
@@ -53,15 +53,15 @@ class OpponentLogits(Part):
 
 @hyperparameters
 class CountedOpponent(OpponentLogits):
-    """Frequencies of the opponent's actions in every state, with pseudocounts, as logits.
+    """Logits of the smoothed frequencies of the opponent's actions in every state.
 
-    LOLA with opponent modelling (Foerster et al. 2018, section 4.3), which clones the opponent's policy by maximum
-    likelihood; here with as many pseudocounts as say that nothing is certain.
+    LOLA with opponent modelling (Foerster et al. 2018, section 4.3) clones the opponent's policy by maximum likelihood;
+    here pseudocounts keep every probability off 0 and 1.
 
     Args:
-        forget: fraction of a state's counts that is forgotten at every visit to the state, so that about its last
-            `1 / forget` visits count, in [0, 1); 0 weighs all equally.
-        pseudocount: of each action in every state.
+        forget: fraction of a state's counts that is forgotten at every visit to the state, in [0, 1), so that about its
+            last `1 / forget` visits count; 0 weighs all visits equally.
+        pseudocount: prior count of each action in every state.
 
     Attributes:
         counts: `replicates x states x opponent_actions`.
@@ -72,7 +72,7 @@ class CountedOpponent(OpponentLogits):
     counts: Tensor = field(init=False)
 
     def setup(self) -> None:
-        """Start without counts."""
+        """Start with counts of 0."""
         super().setup()
         self.register_buffer("counts", torch.zeros(self.shape, dtype=self.seat.dtype, device=self.seat.device))
 
@@ -83,13 +83,13 @@ class CountedOpponent(OpponentLogits):
             self.counts.mul_((1 - self.forget) ** once.sum(-1, keepdim=True)).add_(once)
 
     def parameters_believed(self) -> tuple[Tensor, Tensor]:
-        """Of the frequencies, one draw."""
+        """The logits of the frequencies, as a single draw of weight 1."""
         logarithms = (self.counts + self.pseudocount).log()
         logits = logarithms[..., :-1] - logarithms[..., -1:]
         return logits.unsqueeze(0), logits.new_ones(1, len(logits))
 
     def policy(self) -> Tensor | None:
-        """The frequencies."""
+        """The smoothed frequencies."""
         if not bool(self.counts.any()):
             return None
         smoothed = self.counts + self.pseudocount
@@ -98,11 +98,11 @@ class CountedOpponent(OpponentLogits):
 
 @hyperparameters
 class ClonedOpponent(CountedOpponent):
-    """Frequencies in the newest trajectory alone, which one policy played: the maximum-likelihood clone, smoothed.
+    """Logits of the smoothed frequencies in the newest trajectory alone: a clone of the policy that played it.
 
     Args:
-        pseudocount: of each action in every state; as it tends to 0 the clone does to the likelihood's maximum, whose
-            logits are infinite where an action was not seen.
+        pseudocount: prior count of each action in every state; as it tends to 0, the clone tends to the
+            maximum-likelihood one, whose logits are infinite where an action was not seen.
     """
 
     forget: BelowOne = field(default=0.0, init=False)

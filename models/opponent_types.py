@@ -1,4 +1,4 @@
-"""Opponents of an unknown type, inferred from play."""
+"""An opponent prior for opponents of an unknown type, inferred from their actions."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ class OpponentTypes(OpponentPrior):
         P(b | s) = sum_z q(z) P_z(b | s)
 
     The control model uses `P`, with the type marginalised. At KL weight 1 this equals enumerating `z` in the model
-    alone; a guide with a separate factor for `z` beside `rho(b | s)` would have an ELBO lower by the expected KL
-    divergence of that factor from `p(z | b)`.
+    alone; a guide with a separate factor for `z` in addition to `rho(b | s)` would have an ELBO lower by the expected
+    KL divergence of that factor from `p(z | b)`.
 
-    Types may learn. Each is judged by the probability it gave to the opponents' actions before learning from them, so
+    Types may learn. Each is scored by the probability it gave to the opponents' actions before learning from them, so
     the evidence is prequential (Dawid 1984), and for one observation at a time and a Bayesian type it is the exact
-    marginal likelihood. Observations that arrive together, from several environments, are all forecast first.
+    marginal likelihood. Observations that arrive together, from several environments, are all predicted before any is
+    learned from.
 
     A type that gave probability 0 to an observed action is excluded permanently, as long as another remains. In a
     replicate where none remains, the evidence contradicts every type and cannot discriminate between them: it is
     discarded, and q restarts from the weights. Discrete actions.
 
     Args:
-        types: the priors; each sees the opponents' actions, and the model, as if it were alone.
+        types: the priors; each observes the opponents' actions, and may read the model, as if it were the only one.
         weights: prior weights of the types, normalised; `None` for equal ones.
         forget: fraction of the log-evidence lost at each observation, in [0, 1), for opponents whose type may change; 0
             is Bayes' rule.
@@ -73,7 +74,7 @@ class OpponentTypes(OpponentPrior):
         """Bind every type; `log_evidence`, `replicates x types`, starts at 0.
 
         Raises:
-            IncompatibleError: if a type does not fit, with its key.
+            IncompatibleError: if a type does not fit the seat; names its key.
         """
         bound = []
         for i, prior in enumerate(self.priors):
@@ -86,12 +87,12 @@ class OpponentTypes(OpponentPrior):
 
     @property
     def type_names(self) -> tuple[str, ...]:
-        """The priors."""
+        """Names of the types: the classes of the priors."""
         return tuple(map(brief, self.priors))
 
     @property
     def full_support(self) -> bool:
-        """Whether any type has full support: such a type never leaves the mixture."""
+        """Whether any type has full support: such a type is never excluded."""
         return any(prior.full_support for prior in self.priors)
 
     @property
@@ -113,9 +114,9 @@ class OpponentTypes(OpponentPrior):
         return torch.stack([each.expand(*shape, -1) for each in logits], dim=-2)
 
     def likelihood(self, obs: Tensor, opponent_action: Tensor, model: Reads | None = None) -> None:
-        """The Pyro model of the class docstring for further observations, `replicates x batch`, given earlier ones.
+        """The Pyro model of the class docstring for new observations, `replicates x batch`, given earlier ones.
 
-        The enumerated posterior of `opponent_type` is the next `q(z)`, as `observe` updates it.
+        The enumerated posterior of `opponent_type` is the `q(z)` to which `observe` updates.
         """
         given = self._given_type(obs, model)
         columns = torch.arange(obs.shape[1], device=obs.device)
@@ -128,7 +129,7 @@ class OpponentTypes(OpponentPrior):
                 pyro.sample("opponent_action", dist.Categorical(logits=logits), obs=opponent_action)
 
     def observe(self, obs: Tensor, opponent_action: Tensor) -> None:
-        """Update the evidence for every type, then let the types observe."""
+        """Update the evidence for every type, then let every type observe."""
         self._judge(obs, opponent_action, None)
         opponent_actions = separate_actions(self.seat.opponent_actions, opponent_action)
         for prior in self.priors:
@@ -141,7 +142,7 @@ class OpponentTypes(OpponentPrior):
             prior.observe_given(model, obs, *opponent_actions)
 
     def fit(self) -> None:
-        """Fit every type to its observations."""
+        """Fit every type to the observations."""
         for prior in self.priors:
             prior.fit()
 

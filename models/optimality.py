@@ -1,4 +1,4 @@
-"""Likelihoods of optimality given a value: the observed site `optimality`."""
+"""Likelihoods of optimality given a value, the observed site `optimality`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Optimality(PyroPart):
     offset: float = 0.0
 
     def forward(self, q: Tensor, site: str = "optimality") -> None:
-        """Add the site under the name `site`; every subclass defines it."""
+        """Add the observed site under the name `site`; every subclass defines this."""
         raise NotImplementedError(f"{type(self).__name__}.forward is not defined")
 
     def log_prob(self, q: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class Optimality(PyroPart):
 
 
 class ExponentialOptimality(Optimality):
-    """`p(o = 1 | s, a, b)` proportional to `exp(Q)` (Tian et al. 2019, Eq. 4): a factor; rewards may be unbounded."""
+    """`p(o = 1 | s, a, b)` proportional to `exp(Q)` (Tian et al. 2019, Eq. 4): a factor, for rewards without bounds."""
 
     def forward(self, q: Tensor, site: str = "optimality") -> None:
         """Add `q` to the log-density."""
@@ -45,7 +45,7 @@ class ExponentialOptimality(Optimality):
 
 
 class BernoulliOptimality(Optimality):
-    """An explicit variable: `o ~ Bernoulli(exp(Q - upper))`, observed to be 1.
+    """An explicit binary variable `o ~ Bernoulli(exp(Q - upper))`, observed to be 1.
 
     For values bounded by `upper` this is a proper probability with the same posterior over actions as
     `ExponentialOptimality`; the ELBO bounds a true log-probability, lower by the constant `upper`. In games of several
@@ -61,7 +61,7 @@ class BernoulliOptimality(Optimality):
         self.offset = upper
 
     def forward(self, q: Tensor, site: str = "optimality") -> None:
-        """Observe the variable.
+        """Observe the variable to be 1.
 
         Raises:
             ValueError: if a value exceeds `upper`, since its probability would exceed 1.

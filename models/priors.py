@@ -1,4 +1,4 @@
-"""Opponent priors `P(b | s)`: the opponents' expected behaviour before conditioning on optimality."""
+"""Opponent priors `P(b | s)`: the opponents' policy before conditioning on optimality."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from inference_marl.spaces import Discrete, joint_action
 
 
 class OpponentPrior(Conditional):
-    """`b ~ P(b | s)` for the opponents' joint action `b`.
+    """Base: a prior `P(b | s)` over the opponents' actions `b`.
 
-    A subclass defines `forward(obs)`, the distribution of the only opponent's action, or of the joint action of several
-    as one discrete variable; one that learns from play also defines `observe(obs, opponent_action)`. With `over =
-    "each"` it gets and returns what each opponent does, see `Factored`. Priors are conditionals, so a guide may use one
-    that does not learn as its opponent model.
+    A subclass defines `forward(obs)`, the distribution of the opponent's action, or of the joint action of several
+    opponents as one discrete variable; one that learns from play also defines `observe(obs, opponent_action)`. With
+    `over = "each"` it handles each opponent's action separately, see `Factored`. Priors are conditionals, so a guide
+    may use one that does not learn as its opponent model.
     """
 
     over: ClassVar[Over] = "joint"
@@ -32,17 +32,17 @@ class OpponentPrior(Conditional):
         return distribution
 
     def observe_given(self, model: Reads, obs: Tensor, *opponent_actions: Tensor) -> None:
-        """As `observe`, for priors that read the model; always of every opponent's action."""
+        """As `observe`, for priors that read the model; takes every opponent's action."""
         self.observe(obs, *self.as_observed(opponent_actions))
 
     def as_observed(self, opponent_actions: Sequence[Tensor]) -> Sequence[Tensor]:
-        """What it is shown of the opponents' actions: their joint one, or all."""
+        """Return the actions as `observe` takes them: the joint action, or every opponent's."""
         if self.over == "each":
             return opponent_actions
         return [joint_action(self.seat.opponent_actions, opponent_actions)]
 
     def fit(self) -> None:
-        """Take gradient steps on the observations; `NonFiniteError` if the loss is not. Nothing by default."""
+        """Fit the observations; raises `NonFiniteError` if the loss is not finite. Nothing by default."""
 
     def types(self, obs: Tensor) -> Tensor | None:
         """Probabilities of the opponents' types, `replicates x batch x types`; `None` for a prior without types."""
@@ -50,7 +50,7 @@ class OpponentPrior(Conditional):
 
 
 class Uniform(OpponentPrior):
-    """`P(b | s)` uniform: no assumption about the opponents. Any action space."""
+    """The uniform prior, for any action space: no assumption about the opponents."""
 
     bounded = True
     over = "each"
@@ -63,10 +63,11 @@ class Uniform(OpponentPrior):
 
 
 class Fixed(OpponentPrior):
-    """A given `P(b | s)`, the same in every state. Discrete actions.
+    """A given distribution of the opponents' joint action, the same in every state. Discrete actions.
 
     Args:
-        probabilities: of the opponents' joint actions (the last opponent's varies fastest); normalised.
+        probabilities: probabilities of the opponents' joint actions, the last opponent's action varying fastest;
+            normalised.
 
     Raises:
         ValueError: if a probability is negative or all are 0.
@@ -83,7 +84,7 @@ class Fixed(OpponentPrior):
         self.probabilities = tuple(probabilities)
 
     def setup(self) -> None:
-        """Validate the length and store the log-probabilities."""
+        """Check the number of probabilities and store their logarithms."""
         if len(self.probabilities) != self.target.features:
             raise IncompatibleError(
                 f"got {len(self.probabilities)} numbers, expected one per value: {self.target.features}",

@@ -1,4 +1,4 @@
-"""A whole episode as a generative model."""
+"""The generative model of a whole episode."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class TrajectoryModel:
 
     This is Eq. 23 and 26 of Tian et al. (2019). With a guide that keeps the dynamics (Eq. 25) the transitions cancel
     and the ELBO is Eq. 32, whose maximum is the soft value of Eq. 9, 12 and 13; with inferred dynamics it can reach the
-    log-evidence `log P(o_{0:T} = 1)`, which relies on luck. `inference_marl.inference.exact` has all three in closed
-    form for tables.
+    log-evidence `log P(o_{0:T} = 1)`, which is optimistic about chance events. `inference_marl.inference.exact` has all
+    three in closed form for tables.
 
     Shapes: `obs` is `replicates x batch x event`; sites are `[extra x] replicates x batch | event`. Steps are
     `pyro.markov`, so enumerated sites reuse dimensions, and the cost of exact sums over enumerated states is linear in
@@ -72,14 +72,15 @@ class TrajectoryModel:
         return as_factored(self.prior.given(self, obs), self.seat.opponent_actions)
 
     def q_table(self, obs: Tensor) -> Tensor:
-        """One-step rewards, as `ControlModel.q_table`, as seen by a myopic opponent."""
+        """One-step rewards in the shape of `ControlModel.q_table`: the values of a myopic opponent."""
         return self.reward.table(obs)
 
     @torch.no_grad()
     def tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """Reward, transition and log-prior of every state and action, as inputs of `inference_marl.inference.exact`.
 
-        The reward is the log-probability of being optimal. All lead with `replicates`; discrete spaces only.
+        The reward is the log-probability of being optimal. `replicates` is the first dimension of all. Discrete spaces
+        only.
         """
         seat = self.seat
         states = torch.arange(seat.observation.features, device=seat.device).expand(seat.replicates, -1)
@@ -90,7 +91,7 @@ class TrajectoryModel:
         return reward, tabulate(self.transition, seat, seat.spaces).flatten(3, -2), log_prior
 
     def __call__(self, obs: Tensor) -> None:
-        """The generative process from `obs`, `replicates x batch x event`; with `initial`, only its shape matters."""
+        """Run the generative process from `obs`, `replicates x batch x event`; `initial` reads only its shape."""
         seat = self.seat
         sizes = ONE_STEP.sizes(obs, seat.observation.event_shape)
         with ONE_STEP.open(sizes).within():

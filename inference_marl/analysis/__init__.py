@@ -1,1 +1,1 @@
-"""What a run found: numbers, ArviZ, figures and reports, read from its folder."""
+"""Analysis of runs from their folders: estimates, exports to ArviZ, figures and reports."""

@@ -1,4 +1,4 @@
-"""Two runs side by side: the same quantities of both, their differences, and how far apart their beliefs are."""
+"""Comparison of two runs: their quantities, differences, and distances of their beliefs."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from inference_marl.statistics.quantities import MEASURES, cross_entropy, declar
 from inference_marl.types import POSITIVE, Metric
 
 MAX_PAIRS = 6
-"""Pairs of learners that are compared; the table says how many are left out."""
+"""Maximum number of pairs of learners that are compared; the table says how many are omitted."""
 
 RESAMPLES = 200
-"""Bootstrap resamples of the replicates of both runs."""
+"""Number of bootstrap resamples of the replicates of both runs."""
 
 MAX_DIFFERENCES = 20
-"""Keys of the specifications that are listed; the table says how many are left out."""
+"""Maximum number of keys of the specifications that are listed; the table says how many are omitted."""
 
 
 NOT_COMPARABLE = (
     "Not compared: beliefs were recorded where the agents were, and the environments of two runs are at different "
     "observations."
 )
-"""Of runs whose beliefs are not those in every state."""
+"""Explanation for runs whose beliefs are not recorded in every state."""
 
 
 def comparison(first: Recorded, second: Recorded) -> list[Section]:
-    """Quantities of two runs at their last records, and the distance of their beliefs.
+    """Compare two runs at their last records: quantities and distances of beliefs.
 
-    Learners of the same name are compared; if there are none, every learner of one run with every one of the other.
+    Learners with the same name are compared; if there are none, every learner of one run with every one of the other.
 
     Raises:
         InspectError: if the runs cannot be compared.
@@ -52,10 +52,10 @@ def comparison(first: Recorded, second: Recorded) -> list[Section]:
 
 
 def differences(first: Recorded, second: Recorded) -> Section:
-    """What differs in the runs' specifications, and which of their learners have no counterpart."""
+    """Differences of the runs' specifications, and learners without a counterpart."""
     names, specs = run_names(first, second), [_flat(run.spec) for run in (first, second)]
     keys = [key for key in dict.fromkeys([*specs[0], *specs[1]]) if specs[0].get(key) != specs[1].get(key)]
-    keys.sort(key=lambda key: not (key in specs[0] and key in specs[1]))  # what one run lacks may be long
+    keys.sort(key=lambda key: not (key in specs[0] and key in specs[1]))  # keys in one run only come last
     table = pd.DataFrame(
         {name: [str(spec.get(key, "-")) for key in keys] for name, spec in zip(names, specs, strict=True)}, index=keys
     )
@@ -74,7 +74,7 @@ def differences(first: Recorded, second: Recorded) -> Section:
 
 
 def belief_distances(first: Recorded, second: Recorded) -> Section:
-    """How far apart the beliefs of two runs are at their last records."""
+    """Distances between the beliefs of two runs at their last records."""
     names, every = run_names(first, second), learner_pairs(first, second)
     title = f"How far are the beliefs of {names[1]} from those of {names[0]}?"
     cut = f"{len(every) - MAX_PAIRS} more pairs of learners not shown" if len(every) > MAX_PAIRS else ""
@@ -92,19 +92,19 @@ def belief_distances(first: Recorded, second: Recorded) -> Section:
         if (found := belief_distance(first, second, pair, name)) is not None
     }
     explanation = (
-        "Beliefs averaged over the replicates of a run (draws: all together) and compared with those of the other, on "
-        "the states both have, averaged over agents; intervals from the bootstrap over replicates, of "
+        "Beliefs are averaged over the replicates of a run (draws: pooled) and compared with those of the other run in "
+        "the states that both have, averaged over agents; intervals are from the bootstrap over replicates, of "
         f"{'both runs together' if are_paired(first, second) else 'each run by itself'}. "
     ) + (
-        "Total variation runs from 0, the same, to 1, nothing in common; KL in nats."
+        "Total variation is 0 for equal and 1 for disjoint beliefs; KL is in nats."
         if discrete
-        else "1-Wasserstein is in units of actions; KL, in nats, is that of fitted normals."
+        else "1-Wasserstein is in units of actions; KL, in nats, is between fitted normals."
     )
     return Section(title, explanation, pd.DataFrame.from_dict(rows, orient="index") if rows else None, cut)
 
 
 def _flat(content: Any, key: str = "") -> dict[str, Any]:
-    """A specification by dotted key, without the constructor's `init_args`."""
+    """Flatten a specification to dotted keys, without `init_args`."""
     if not isinstance(content, dict | list):
         return {key: content}
     items = content.items() if isinstance(content, dict) else enumerate(content)
@@ -115,9 +115,9 @@ def _flat(content: Any, key: str = "") -> dict[str, Any]:
 
 
 def run_names(first: Recorded, second: Recorded) -> tuple[str, str]:
-    """Short names that tell two runs apart: their folders', with the parents' where these are the same.
+    """Short, distinct names of two runs: their folders' names, with the parents' if these are equal.
 
-    A run that is compared with itself is `..._again` the second time.
+    For a run compared with itself the second name is `..._again`.
     """
     folders = [recorded.folder.resolve() for recorded in (first, second)]
     if folders[0].name != folders[1].name:
@@ -129,13 +129,13 @@ def run_names(first: Recorded, second: Recorded) -> tuple[str, str]:
 
 
 def learner_pairs(first: Recorded, second: Recorded) -> list[tuple[str, str]]:
-    """Learners to compare: those of the same name, or else all with all."""
+    """The pairs of learners to compare: those with the same name, or else all pairs."""
     common = [(name, name) for name in first.learners if name in second.learners]
     return common or list(product(first.learners, second.learners))
 
 
 def check_comparable(first: Recorded, second: Recorded) -> None:
-    """Refuse runs whose beliefs are not about the same things.
+    """Raise for runs whose beliefs cannot be compared.
 
     Raises:
         InspectError: if action spaces or the numbers of agents differ, or a run has no beliefs.
@@ -169,7 +169,7 @@ def are_paired(first: Recorded, second: Recorded) -> bool:
 
 
 def quantities(recorded: Recorded, learner: str) -> dict[Metric, Numbers]:
-    """All of a learner's quantities at the last record that have one number per replicate."""
+    """A learner's quantities at the last record with one number per replicate."""
     found: dict[Metric, Numbers] = {}
     for name, metric in in_dataset(recorded.metrics).items():
         values = per_replicate(recorded.metrics, name, learner)
@@ -183,16 +183,16 @@ def quantities(recorded: Recorded, learner: str) -> dict[Metric, Numbers]:
 
 
 def _side_by_side(first: Recorded, second: Recorded, pair: tuple[str, str]) -> Section:
-    """One pair of learners, a row per quantity that both have."""
+    """Compare one pair of learners, with a row per quantity that both have."""
     names, paired = run_names(first, second), are_paired(first, second)
     one, other = (quantities(run, learner) for run, learner in zip((first, second), pair, strict=True))
     last, same = max(first.last_step, second.last_step), first.metrics.equals(second.metrics)
     header = [name if pair[0] == pair[1] else f"{name}: {learner}" for name, learner in zip(names, pair, strict=True)]
     theirs, rows = {metric.name: values for metric, values in other.items()}, {}
-    for metric in (metric for metric in one if metric.name in theirs):  # an older run may declare it differently
+    for metric in (metric for metric in one if metric.name in theirs):  # older runs may declare it differently
         samples = one[metric], theirs[metric.name]
         both = [estimate(metric, values) for values in samples]
-        if metric.estimate in ("median", "iqm"):  # whose differences have no such interval
+        if metric.estimate in ("median", "iqm"):  # their differences have no such interval
             known = all(math.isfinite(each.mean) for each in both)
             gap = Interval(both[1].mean - both[0].mean if known else math.nan, math.nan, math.nan)
         else:
@@ -202,36 +202,36 @@ def _side_by_side(first: Recorded, second: Recorded, pair: tuple[str, str]) -> S
         rows[metric.label] = dict(zip([*header, "difference"], cells, strict=True))
     title = f"{pair[0]} in both runs" if pair[0] == pair[1] else f"{pair[0]} and {pair[1]}"
     explanation = (
-        "Means over replicates at the last record of each run with 95 % intervals (steps: medians); the difference is "
+        "Means over replicates (steps: medians) at each run's last record, with 95 % intervals; the difference is "
         f"the second minus the first, {_how(paired, same)} {NO_INTERVAL}"
     )
-    return Section(f"{title}: the same readings", explanation, pd.DataFrame.from_dict(rows, orient="index"))
+    return Section(f"{title}: metrics side by side", explanation, pd.DataFrame.from_dict(rows, orient="index"))
 
 
 def _how(paired: bool, same: bool) -> str:
-    """How the intervals of differences are computed."""
+    """Describe how the intervals of differences are computed."""
     if same:
         return "without intervals, as both runs have the same results."
     if paired:
         return "replicate by replicate, as both runs have the same game, seed and number of replicates."
-    return "by Welch's t (success: Newcombe's score interval), as the runs' replicates do not pair."
+    return "by Welch's t (success: Newcombe's score interval), as the runs' replicates are not paired."
 
 
 def belief_distance(
     first: Recorded, second: Recorded, pair: tuple[str, str], name: str = "opponent_model"
 ) -> tuple[Interval, Interval] | None:
-    """How far apart a belief of two learners in two runs is at the last records.
+    """Distance between a belief of two learners in two runs at the last records.
 
     Args:
-        first: a run.
-        second: another one.
-        pair: a learner of each.
-        name: `opponent_model`, `opponent_prior`, `opponent_policy` or `policy`.
+        first: the first run.
+        second: the second run.
+        pair: names of a learner of each run.
+        name: the belief: `opponent_model`, `opponent_prior`, `opponent_policy` or `policy`.
 
     Returns:
-        Total variation (draws: 1-Wasserstein distance) and `KL(first || second)` of the means over replicates (draws:
-        of all replicates together), averaged over agents and common states, with intervals from the bootstrap over
-        replicates, in pairs where they pair, widened to contain the estimate. `None` if a learner lacks the belief.
+        Total variation (draws: 1-Wasserstein distance) and `KL(first || second)` between the means over replicates
+        (draws: pooled), averaged over agents and common states, with intervals from the bootstrap over replicates,
+        paired if possible, widened to contain the estimate. `None` if a learner lacks the belief.
     """
     stored = first.beliefs, second.beliefs
     if any(name not in each for each in stored):
@@ -255,7 +255,7 @@ def belief_distance(
 
 
 def _pooled(belief: xr.DataArray, chosen: Sequence[npt.NDArray[np.int64]]) -> xr.DataArray:
-    """The mean over chosen replicates or, of draws, those of all of them, with a new first dimension `resample`."""
+    """The mean over chosen replicates, or their pooled draws, with a new first dimension `resample`."""
     if "draw" not in belief.dims:
         times = np.stack([np.bincount(indices, minlength=belief.sizes["replicate"]) for indices in chosen])
         weights = xr.DataArray(times / belief.sizes["replicate"], dims=("resample", "replicate"))
@@ -279,7 +279,7 @@ def _distances(p: xr.DataArray, q: xr.DataArray, attrs: Mapping[str, Any]) -> tu
 
 
 def _interval(values: Numbers) -> Interval:
-    """The first value, with the percentile interval of the others, widened to contain it."""
+    """The first value with the percentile interval of the others, widened to contain it."""
     estimate, drawn = float(values[0]), values[1:]
     if not len(drawn):
         return Interval(estimate, math.nan, math.nan)

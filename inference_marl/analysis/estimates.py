@@ -1,4 +1,4 @@
-"""Rows of a run's tidy frame (`Recorded.frame`), and the tables that are pivots of it."""
+"""Selections of a run's tidy frame (`Recorded.frame`) and pivot tables of it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from inference_marl.types import Metric
 
 
 def records(found: pd.DataFrame) -> Iterator[Any]:
-    """The rows of a frame, with columns as attributes."""
+    """Iterate over the rows of a frame, with columns as attributes."""
     return iter(found.itertuples(index=False))
 
 
 def at_the_end(found: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last step that are no differences."""
+    """The rows of the last step that are not differences."""
     last: pd.DataFrame = found[(found["step"] == found["step"].max()) & found["reference"].isna()]
     return last
 
 
 def shown(recorded: Recorded, found: pd.DataFrame) -> pd.DataFrame:
-    """Means over agents and, where these say too little, the agents one by one, with a column `name` of who it is.
+    """Means over agents and, where needed, single agents, with a column `name` for the row.
 
-    They do where each seat has a learner of its own, unless they all got the same and nothing is published of them; in
-    zero-sum games the agents stand in the place of the mean.
+    Single agents are shown if each seat has its own learner, unless all agents have the same values and nothing is
+    published of them; in zero-sum games they replace the mean.
     """
     told = {(row.learner, row.metric) for row in records(found) if not (pd.isna(row.agent) or pd.isna(row.published))}
     pairs = zip(found["learner"], found["metric"], strict=True)
@@ -44,7 +44,7 @@ def shown(recorded: Recorded, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _alike(recorded: Recorded, learner: str, metric: str) -> bool:
-    """Whether all agents have the same number of a metric in every replicate at the last record."""
+    """Whether all agents have the same value of a metric in every replicate at the last record."""
     values = recorded.metrics.get(metric)
     if values is None or "agent" not in values.dims:
         return False
@@ -58,7 +58,7 @@ def interval(row: Any) -> Interval:
 
 
 def cells(found: pd.DataFrame, metrics: Mapping[str, Metric], intervals: bool = True) -> list[str]:
-    """Estimates as text, with published numbers in parentheses; without intervals if these are not wanted."""
+    """Format estimates, with published numbers in parentheses, and with or without intervals."""
     texts = []
     for row in records(found):
         metric, last = metrics[row.metric], int(row.step)
@@ -75,7 +75,7 @@ def pivot(
     metrics: Mapping[str, Metric],
     intervals: bool = True,
 ) -> pd.DataFrame:
-    """A table of text: one estimate per cell, rows and columns in the order in which they come."""
+    """A table of formatted estimates, with rows and columns in their order of appearance."""
     texts = found.assign(cell=cells(found, metrics, intervals))
     table: pd.DataFrame = texts.set_index([*index, columns])["cell"].unstack(sort=False)
     return table

@@ -1,4 +1,4 @@
-"""The design of an ablation: levels of its cells, in what they differ, and which cells share a panel of a figure."""
+"""The design of an ablation: levels of its cells, their differences, and groups of cells for figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from inference_marl.experiment import Levels
 
 
 def names_of(levels: Levels) -> tuple[list[str], list[list[str]]]:
-    """Header and first cells of a table with a row per arm: its levels or, if the design is no grid, what differs."""
+    """Header and first cells of a table with a row per arm: its levels or, if the design is not a grid, its changes."""
     if _is_grid(levels):
         return list(next(iter(levels.values()))), [list(at.values()) for at in levels.values()]
     changed = [_changes(levels, arm) for arm in levels]
@@ -17,10 +17,10 @@ def names_of(levels: Levels) -> tuple[list[str], list[list[str]]]:
 
 
 def groups(levels: Levels) -> dict[str, dict[str, str]]:
-    """Which arms share a panel, and what they are called there: `{title: {arm: label}}`.
+    """The arms of each panel and their labels there: `{title: {arm: label}}`.
 
-    In a grid, those that differ in the last factor only. In other designs there is a panel per factor with the first
-    arm and those that differ from it in that factor alone, and then one with the rest.
+    In a grid, a panel has the arms that differ in the last factor only. In other designs there is a panel per factor,
+    with the first arm and those that differ from it in that factor alone, and one with the remaining arms.
     """
     found: dict[str, dict[str, str]] = {}
     if _is_grid(levels):
@@ -37,12 +37,12 @@ def groups(levels: Levels) -> dict[str, dict[str, str]]:
 
 
 def _changes(levels: Levels, arm: str) -> dict[str, str]:
-    """The levels of an arm that are not those of the first."""
+    """The levels of an arm that differ from those of the first."""
     first = next(iter(levels.values()))
     return {factor: level for factor, level in levels[arm].items() if level != first[factor]}
 
 
 def _is_grid(levels: Levels) -> bool:
-    """Whether every combination of levels is there."""
+    """Whether the arms are all combinations of levels."""
     columns = zip(*(at.values() for at in levels.values()), strict=True)
     return prod(len(set(column)) for column in columns) == len(levels)

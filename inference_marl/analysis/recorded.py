@@ -1,4 +1,4 @@
-"""The folder of a finished run, read into memory."""
+"""Finished runs, read from their folders."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from inference_marl.statistics.summary import declared
 from inference_marl.types import Metric
 
 ESTIMATE = ["mean", "low", "high"]
-"""Columns of an estimate."""
+"""The columns of an estimate."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A finished run, in memory.
+    """A finished run in memory.
 
     Attributes:
-        folder: where it is.
-        spec: the resolved experiment, as in `spec.yaml`.
+        folder: folder of the run.
+        spec: the resolved experiment, the content of `spec.yaml`.
         metrics: `metrics.nc`.
         posterior: `posterior.nc`; `None` if the run has none.
         surface: `surface.nc`; `None` if the game has no reward surface.
-        solution: `solution.nc`; `None` if nothing can be compared with an exact solution.
+        solution: `solution.nc`; `None` if there is no exact solution to compare with.
         summary: `summary.json`.
     """
 
@@ -61,20 +61,20 @@ class Recorded:
         """`posterior`.
 
         Raises:
-            InspectError: if the run has none.
+            InspectError: if the run has no beliefs.
         """
         if self.posterior is None:
             raise InspectError(f"{self.folder}: got a run without posterior.nc, expected one that records beliefs")
         return self.posterior
 
     def frame(self) -> pd.DataFrame:
-        """Everything that `summary.json` reports as one tidy frame, a row per estimate, with full precision.
+        """All estimates of `summary.json` as one tidy frame, with a row per estimate, in full precision.
 
         Returns:
-            Columns `learner`, one per factor of a design (`..._level` if another column has its name), `agent`
-            (missing: the mean over agents), `reference` (of a paired difference: the learner it is from), `metric`,
-            `step`, `mean`, `low`, `high` (95 %; missing where the replicates allow no interval; infinite: later than
-            the last step), `replicates` and `published`.
+            Columns are `learner`, one per factor of a design (`..._level` if another column has its name), `agent`
+            (missing for the mean over agents), `reference` (for paired differences, the learner that is subtracted),
+            `metric`, `step`, `mean`, `low`, `high` (95 %; missing if the replicates give no interval; infinite if later
+            than the last step), `replicates` and `published`.
         """
         rows = [row for part in ("results", "agents", "differences") for row in self.summary.get(part) or []]
         keys = ["learner", "agent", "reference", "metric", "step"]
@@ -91,11 +91,10 @@ class Recorded:
         return found
 
     def _published(self, row: Any) -> float:
-        """The published number that belongs beside a row of the frame, or NaN.
+        """The published number for a row of the frame, or NaN.
 
-        Beside agent 0 of a zero-sum game it is that of `return_0`, else of `return`, which cannot be a mean there.
-        Beside a mean over agents that have no rows of their own, it may be the mean of what is published of single
-        agents.
+        For agent 0 of a zero-sum game it is that of `return_0`, or else of `return`, which cannot be a mean there. For
+        a mean over agents without their own rows, it may be the mean of published numbers of single agents.
         """
         numbers: dict[str, float] = (self.summary.get("published") or {}).get(row.learner, {})
         metric, agent = row.metric, row.agent
@@ -109,7 +108,7 @@ class Recorded:
         return numbers.get(metric, fmean(single) if single and not apart else math.nan)
 
     def _repr_html_(self) -> str:
-        """For notebooks: estimates at the last step, means over agents."""
+        """HTML for notebooks: estimates at the last step, as means over agents."""
         found = self.frame()
         last = found[(found["step"] == self.last_step) & found["agent"].isna() & found["reference"].isna()]
         table = last.set_index(["learner", "metric"])["mean"].unstack(sort=False)
@@ -118,50 +117,50 @@ class Recorded:
 
     @property
     def name(self) -> str:
-        """Of the experiment."""
+        """The name of the experiment."""
         return str(self.metrics.attrs.get("experiment", self.folder.name))
 
     @property
     def game(self) -> str:
-        """What was played."""
+        """The description of the game."""
         return str(self.metrics.attrs.get("game", "a game"))
 
     @property
     def made(self) -> dict[str, Any]:
-        """How long it took, and with which versions; what differs when the same is run again."""
+        """Durations and versions, which differ between repetitions of the same run."""
         return self.summary.get("made") or self.summary
 
     @property
     def title(self) -> str:
-        """What was run, in a line."""
+        """One line that describes the run."""
         line = f"{self.name}: {self.game}, {self.replicates}, at step {self.last_step}"
         failed = [f"{arm} failed, and is shown as far as it came" for arm in self.failed]
         return "\n".join([line, *failed, *self.failed_replicates, *self.several_versions])
 
     @property
     def replicates(self) -> str:
-        """Their number, in words."""
+        """The number of replicates, in words."""
         count = self.metrics.sizes["replicate"]
         return f"{count} replicate{'s' if count > 1 else ''}"
 
     @property
     def last_step(self) -> int:
-        """Environment step of the last record."""
+        """The environment step of the last record."""
         return int(self.metrics["step"][-1])
 
     @property
     def learners(self) -> list[str]:
-        """Names of the arms that have results."""
+        """The names of the arms that have results."""
         names: list[str] = self.metrics["learner"].to_numpy().tolist()
         return names
 
     @cached_property
     def declared(self) -> dict[str, Metric]:
-        """What its results may hold, in the order of its table."""
+        """The metrics that its results may contain, in the order of its table."""
         return declared(self.metrics)
 
     def metric(self, name: str) -> Metric:
-        """The declaration of a metric, also of a single agent's."""
+        """The declaration of a metric, including those of single agents."""
         stem, _, agent = name.rpartition("_")
         return self.declared.get(name) or self.declared.get(stem if agent.isdecimal() else name) or Metric(name)
 
@@ -171,12 +170,12 @@ class Recorded:
         return is_zero_sum(self.metrics)
 
     def has_own_learners(self, arm: str) -> bool:
-        """Whether an arm has one learner per seat."""
+        """Whether each seat of an arm has its own learner."""
         return isinstance((self.spec.get("arms") or {}).get(arm), list)
 
     @property
     def levels(self) -> Levels:
-        """The level of each factor, by arm; the arm's name is the only one where the run has no levels."""
+        """The level of each factor by arm; without a design, the only factor is the arm's name."""
         levels: Levels = self.spec.get("levels") or {arm: {"arm": arm} for arm in self.spec["arms"]}
         return levels
 
@@ -189,9 +188,9 @@ class Recorded:
 
     @cached_property
     def latents(self) -> dict[str, xr.Dataset]:
-        """What evaluations kept of beliefs about who the opponents are, by their names (`statistics.latents`).
+        """The latent beliefs about opponents recorded by evaluations, by evaluation (`statistics.latents`).
 
-        They are in the experiment's order; the name of the only one may be empty.
+        They are in the experiment's order; the name of a single evaluation may be empty.
         """
         said = self.spec.get("evaluation") or {}
         names = [""] if "class_path" in said else list(said)
@@ -206,18 +205,18 @@ class Recorded:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Why arms failed, by name."""
+        """The reasons of failed arms, by name."""
         return self.summary.get("failed") or {}
 
     @property
     def failed_replicates(self) -> list[str]:
-        """What to say of replicates that failed while the others went on, a line for each arm that has some."""
+        """A line for each arm with replicates that failed while the others continued."""
         lost: dict[str, dict[str, str]] = self.summary.get("failed_replicates") or {}
         return [of_replicates(arm, why, self.metrics.sizes["replicate"]) for arm, why in lost.items()]
 
     @property
     def several_versions(self) -> list[str]:
-        """A line if the run was resumed under other versions of what its numbers depend on, else none."""
+        """A line if the run was resumed under other versions of packages that its numbers depend on, else none."""
         each = [*(self.made.get("versions_before") or []), self.made.get("versions") or {}]
         named = {name: list(dict.fromkeys(at[name] for at in each if name in at)) for name in each[0]}
         differ = [f"{name} {' and then '.join(known)}" for name, known in named.items() if len(known) > 1]
@@ -225,10 +224,10 @@ class Recorded:
 
 
 def read(run: Path | str | Recorded) -> Recorded:
-    """Read a run's folder; what has been read already is returned as it is.
+    """Read a run's folder; a `Recorded` is returned unchanged.
 
     Raises:
-        InspectError: if it is not the folder of a run, the run has not finished, or a file is damaged.
+        InspectError: if the folder is not a run, the run has not finished, or a file is damaged.
     """
     if isinstance(run, Recorded):
         return run
@@ -255,13 +254,13 @@ def read(run: Path | str | Recorded) -> Recorded:
     if posterior is not None and posterior.sizes["agent"] > 2 and "other" not in posterior.sizes:
         posterior = _about_each(posterior)
     results = _mapping(folder / "summary.json", json.loads)
-    # Where older folders have what differs between two runs of one experiment.
+    # Older folders have these entries at the top level.
     results.setdefault("made", {key: results[key] for key in ("seconds", "versions") if key in results})
     return Recorded(folder, spec, metrics, posterior, surface, solution, results)
 
 
 def _check(folder: Path, *names: str) -> None:
-    """Refuse files that are not what they were when they were written (`InspectError`)."""
+    """Raise `InspectError` for files that have changed since they were written."""
     try:
         checksums.check(folder, names)
     except RunError as error:
@@ -269,7 +268,7 @@ def _check(folder: Path, *names: str) -> None:
 
 
 def _declare(metrics: xr.Dataset) -> xr.Dataset:
-    """Give variables the declarations that versions before 0.2.0 did not write."""
+    """Add the declarations of variables that versions before 0.2.0 did not write."""
     known = {metric.name: metric for metric in (*OF_PLAY, *ELBO_PARTS)}
     for name, values in metrics.items():
         if "metric" not in values.attrs:
@@ -279,7 +278,7 @@ def _declare(metrics: xr.Dataset) -> xr.Dataset:
 
 
 def _about_each(posterior: xr.Dataset) -> xr.Dataset:
-    """Beliefs about every opponent from those about their joint action, which is what 0.1.0 recorded."""
+    """Convert beliefs about joint actions, as recorded by 0.1.0, to beliefs about every opponent."""
     discrete, sizes = posterior.attrs["kind"] == "discrete", action_sizes(posterior)
     own, joint = ("action", "opponent_action") if discrete else ("action_dim", "opponent_dim")
     if joint not in posterior.sizes:
@@ -309,10 +308,10 @@ def _about_each(posterior: xr.Dataset) -> xr.Dataset:
 
 
 def _dataset(path: Path) -> xr.Dataset:
-    """The whole file, in memory.
+    """Load a netCDF file into memory.
 
     Raises:
-        InspectError: if it cannot be read.
+        InspectError: if the file cannot be read.
     """
     try:
         return xr.load_dataset(path, engine="h5netcdf")
@@ -321,10 +320,10 @@ def _dataset(path: Path) -> xr.Dataset:
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """The content of a text file.
+    """Parse a text file as a mapping.
 
     Raises:
-        InspectError: if it cannot be read, or is no mapping.
+        InspectError: if the file cannot be read or is not a mapping.
     """
     try:
         found = parse(path.read_text())

@@ -1,4 +1,4 @@
-"""Tables that answer a question, and how numbers, intervals and tables are written; pandas does the printing."""
+"""Tables that answer a question, and the formatting of numbers, intervals and tables, by pandas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from inference_marl.statistics.intervals import Interval
 from inference_marl.types import SEEDS, STEPS, UNBOUNDED, Metric
 
 WIDTH = 98
-"""Columns of printed prose."""
+"""Width of printed prose, in columns."""
 
 TABLE_WIDTH = 120
-"""Columns of a printed table, at most; names alone may be wider."""
+"""Maximum width of a printed table, in columns, unless names alone are wider."""
 
 LATEX = str.maketrans({letter: f"\\{letter}" for letter in "&%$#_{}"})
-"""Letters of captions that LaTeX would read as commands."""
+"""Escapes of letters in captions that LaTeX would read as commands."""
 
 NO_INTERVAL = "An estimate without an interval: the replicates are too few, or too much alike, to give one."
 NO_ESTIMATE = (
@@ -29,14 +29,14 @@ NO_ESTIMATE = (
 
 @dataclass(frozen=True)
 class Section:
-    """One question and its answer.
+    """A question and its answer.
 
     Attributes:
         title: the question.
-        explanation: what the numbers mean, in plain words.
-        table: cells as text; the index names the rows.
-        note: below the table: what was left out, and how to get it.
-        figures: names of the figures that belong here, without suffix.
+        explanation: the meaning of the numbers, in plain words.
+        table: cells as text, with names of rows as index.
+        note: note below the table, such as what was omitted and how to get it.
+        figures: names of the figures of this section, without suffix.
     """
 
     title: str
@@ -46,15 +46,15 @@ class Section:
     figures: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """For a terminal; tables wider than `TABLE_WIDTH` are printed in parts."""
+        """Format for a terminal; tables wider than `TABLE_WIDTH` are split."""
         parts = [self.title, textwrap.fill(self.explanation, WIDTH)]
         if self.table is not None:
             lines = self.table.to_string(na_rep="", line_width=TABLE_WIDTH).splitlines()
-            parts.append("\n" + "\n".join(line.rstrip(" \\") for line in lines))  # pandas marks lines that go on
+            parts.append("\n" + "\n".join(line.rstrip(" \\") for line in lines))  # pandas marks continued lines
         return "\n".join(part for part in (*parts, textwrap.fill(self.note, WIDTH)) if part)
 
     def markdown(self) -> str:
-        """Heading, paragraphs and table."""
+        """Format as Markdown: heading, paragraphs and table."""
         parts = [f"## {self.title}" if self.title else "", self.explanation]
         if self.table is not None:
             flat = _flat(self.table)
@@ -63,7 +63,7 @@ class Section:
         return "\n\n".join(part for part in (*parts, self.note) if part)
 
     def latex(self) -> str:
-        """The table, with its title as caption."""
+        """Format the table as LaTeX, with its title as caption."""
         if self.table is None:
             return textwrap.indent(self.title, "% ")
         caption = self.title.translate(LATEX)
@@ -71,20 +71,20 @@ class Section:
 
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with its index as first columns."""
+    """Move a table's index to its first columns."""
     named = table.rename_axis([name or "" for name in table.index.names], axis=0).rename_axis(None, axis=1)
     return named.reset_index().fillna("")
 
 
 def as_text(sections: Iterable[Section]) -> str:
-    """For a terminal."""
+    """Format sections for a terminal."""
     return "\n\n".join(text for section in sections if (text := section.text()))
 
 
 def number(value: float, digits: int = 3, last: int | None = None) -> str:
-    """A number with so many decimals, at most one if it is large.
+    """Format a number with `digits` decimals, at most one if it is large.
 
-    NaN is `-`; infinity is more than the `last` step, if that is given.
+    NaN is `-`; infinity means later than the `last` step, if that is given.
     """
     if math.isinf(value) and last is not None:
         return f"> {last}"
@@ -95,19 +95,19 @@ def number(value: float, digits: int = 3, last: int | None = None) -> str:
 
 
 def ends(interval: Interval, digits: int = 3, last: int | None = None) -> str:
-    """`[low, high]`; empty where the sample allows no interval."""
+    """Format an interval as `[low, high]`; empty if there is none."""
     if math.isnan(interval.low) or math.isnan(interval.high):
         return ""
     return f"[{number(interval.low, digits, last)}, {number(interval.high, digits, last)}]"
 
 
 def decimals(metric: Metric) -> int:
-    """How many decimals of a metric are printed."""
+    """The number of decimals of a metric."""
     return {STEPS: 1, SEEDS: 0}.get(metric.unit, 3)
 
 
 def cell(metric: Metric, interval: Interval, last: int | None = None) -> str:
-    """An estimate and its interval in one cell: ± half of it, or its ends where it need not be symmetric."""
+    """Format an estimate and its interval: ± half of it, or its ends if it may be asymmetric."""
     digits = decimals(metric)
     estimate, between = number(interval.mean, digits, last), ends(interval, digits, last)
     if not between:
@@ -118,6 +118,6 @@ def cell(metric: Metric, interval: Interval, last: int | None = None) -> str:
 
 
 def failures(failed: Mapping[str, str]) -> list[Section]:
-    """What failed, by name, and why; nothing if nothing did."""
+    """A section of failures by name and reason; empty if there are none."""
     lines = [f"failed  {name}: {why}" for name, why in failed.items()]
     return [Section("\n".join(lines))] if lines else []

@@ -1,4 +1,4 @@
-"""Validation of joint actions."""
+"""Checks of joint actions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from inference_marl.spaces import Space
 
 
 def check_actions(spaces: Sequence[Space], actions: Sequence[Tensor], batch: Sequence[int]) -> None:
-    """Refuse actions that are too few, too many or not shaped like the state.
+    """Check the number of actions and their shapes.
 
     Args:
-        spaces: one per agent.
-        actions: one tensor per agent.
+        spaces: action space of each agent.
+        actions: actions of each agent.
         batch: the state's `replicates x environments`.
 
     Raises:

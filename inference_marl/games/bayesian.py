@@ -1,4 +1,4 @@
-"""Games of incomplete information: an opponent has a private type, which only it observes."""
+"""Games of incomplete information, in which an opponent has a private type."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from inference_marl.games.tables import Kept
 from inference_marl.types import Game, State
 
 TYPE = "type"
-"""The name in the state of the opponent's type, floating, `replicates x environments x features`."""
+"""The key of the opponent's type in the state, floating, `replicates x environments x features`."""
 
 
 class BayesianGame(Game):
-    """Base of games in which an opponent has a private type (Harsanyi 1967, 'Games with incomplete information').
+    """Base: a game in which an opponent has a private type (Harsanyi 1967, 'Games with incomplete information').
 
-    A type is a point. It is part of the state; the opponent's own seat observes it, and no other does. A task stands
-    for an opponent: those of the first population are `0, 1, ...`, and those of the next one follow. An opponent stays
-    as long as the task does, which may be several episodes, so that one can adapt to it. From which population tasks
-    are drawn, an experiment and each of its evaluations say for themselves (`play.Tasks`).
+    A type is a vector. It is part of the state, and only the opponent's seat observes it. A task is an opponent: those
+    of the first population are `0, 1, ...`, and those of the next ones follow. An opponent stays for the whole task,
+    which may be several episodes, so that agents can adapt to it. An experiment and each of its evaluations choose the
+    population from which tasks are drawn (`play.Tasks`).
 
-    Replicates have opponents of their own, the same in all arms and at all times. Without tasks, every episode has a
-    new opponent of the first population.
+    Each replicate has its own opponents, the same in all arms and at all times. Without tasks, every episode has a new
+    opponent from the first population.
 
     Args:
-        populations: opponents by the names of their populations (letters, digits and `_`).
-        low: the least that a number of a type may be.
-        high: the largest.
-        features: numbers in a type.
+        populations: types of opponents by the name of their population (letters, digits and `_`).
+        low: lower bound of a type's coordinates.
+        high: upper bound of a type's coordinates.
+        features: number of coordinates of a type.
 
     Raises:
-        ValueError: if there are no populations, or types do not fit.
+        ValueError: if there are no populations, or types do not fit the game.
     """
 
-    alone = True  # the types depend on the replicate's number
+    alone = True  # types depend on the replicate's number
 
     def __init__(self, populations: Mapping[str, Types], low: float, high: float, features: int) -> None:
         if not populations:
@@ -56,7 +56,7 @@ class BayesianGame(Game):
         self._points(1)
 
     def check_types(self, points: Tensor) -> str | None:
-        """Why some types, `... x features`, are not for this game; `None` if all are."""
+        """Describe why some types, `... x features`, are not valid in this game; `None` if all are."""
         low, high = self._range
         inside = bool(((points >= low) & (points <= high)).all())
         return None if inside else f"numbers from {points.min():g} to {points.max():g}, expected {low:g} to {high:g}"
@@ -71,7 +71,7 @@ class BayesianGame(Game):
     def drawn_type(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None
     ) -> State:
-        """The type as part of an initial state; arguments are those of `reset`."""
+        """Draw the type as part of an initial state; arguments are those of `reset`."""
         if task is None:
             first = next(iter(self.populations.values()))
             task = torch.randint(len(first), (replicates, environments), device=device)

@@ -1,4 +1,4 @@
-"""Repeated matrix games against opponents who each have a mixed strategy of their own."""
+"""Repeated matrix games against opponents with hidden mixed strategies."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from inference_marl.types import Observed, State, Step
 
 
 class BayesianMatrixGame(BayesianGame):
-    """A matrix game of two, played again and again with an opponent whose type is a mixed strategy.
+    """A repeated matrix game against an opponent whose hidden type is a mixed strategy.
 
-    Seat 0 observes nothing but 0, so what it knows of the opponent it has to remember. Seat 1 observes its type, the
-    probabilities of its actions, by which `learners.scripts.PlaysItsType` plays.
+    Seat 0 always observes 0, so it has to remember the opponent's actions. Seat 1 observes its type, the probabilities
+    of its actions, which `learners.scripts.PlaysItsType` plays.
 
-    In rock, paper, scissors against Dirichlet(1), best responses to the posterior mean get 1/4 per round after one
-    round, .300 after 2, .357 after 5, .404 after 15 and .436 after 75 (`learners.scripts.BayesOracle`); who knows the
-    type gets 4/9.
+    In rock, paper, scissors against Dirichlet(1), best responses to the posterior mean earn 1/4 per round after one
+    round, .300 after 2, .357 after 5, .404 after 15 and .436 after 75 (`learners.scripts.BayesOracle`); an agent that
+    knows the type earns 4/9.
 
     Args:
-        payoff: see `MatrixGame`; of two agents.
-        populations: opponents by the names of their populations, such as `DirichletTypes`; see `BayesianGame`.
+        payoff: see `MatrixGame`; for two agents.
+        populations: types of opponents by population, such as `DirichletTypes`; see `BayesianGame`.
         horizon: rounds per episode. A time limit: no step terminates.
         stochastic: see `MatrixGame`.
 
@@ -62,7 +62,7 @@ class BayesianMatrixGame(BayesianGame):
         return self.rules.expected_payoff
 
     def check_types(self, points: Tensor) -> str | None:
-        """Why some types, `... x features`, are no mixed strategies."""
+        """See `BayesianGame`; types must be mixed strategies."""
         sums = points.sum(-1)
         if (sums - 1).abs().max() > 1e-9:
             return f"numbers whose sums are from {sums.min():g} to {sums.max():g}, expected probabilities"
@@ -71,25 +71,25 @@ class BayesianMatrixGame(BayesianGame):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """That of the matrix game, and the `type`."""
+        """The state of the matrix game and the `type`."""
         state = self.rules.reset(replicates, environments, device, dtype)
         return state | self.drawn_type(replicates, environments, device, dtype, task)
 
     def observe(self, state: State) -> Observed:
-        """What each seat observes, as the class says."""
+        """The observations of both seats, see the class."""
         return Observed((state["obs"], state[TYPE]))
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """A round, see `MatrixGame.step`."""
+        """Play one round, see `MatrixGame.step`."""
         step = self.rules.step(state, actions)
         return step._replace(state=step.state | {TYPE: state[TYPE]})
 
 
 def payoffs_of(game: object, agent: int, who: str) -> Tensor:
-    """An agent's mean rewards in a matrix game of two, float64, `own actions x opponent's actions`.
+    """An agent's mean rewards in a matrix game of two agents, float64, `own actions x opponent's actions`.
 
     Raises:
-        IncompatibleError: if the game is another one; `who` asks.
+        IncompatibleError: if it is another game; the message names `who`.
     """
     if not isinstance(game, MatrixGame | BayesianMatrixGame) or game.agents != 2:
         got = type(game).__name__

@@ -1,4 +1,4 @@
-"""The coin game: two agents who gain by taking each other's coins, and lose more by having theirs taken."""
+"""The coin game, a social dilemma on a grid."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ MOVES = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 """The actions, in order, as changes of (row, column)."""
 
 PENALTY = 2.0
-"""What a coin costs its owner that the other agent takes."""
+"""Cost to a coin's owner if the other agent takes it."""
 
 OWN_COINS = Metric(
     "own_coins",
     "share of own coins",
     bounds=PROBABILITY,
     higher_is_better=True,
-    meaning="Of the coins that an agent takes in an episode, in all of a replicate's environments together, the share "
-    "that is its own; not a number if it takes none.",
+    meaning="Share of an agent's own coins among those that it takes in an episode, over a replicate's environments; "
+    "NaN if it takes none.",
 )
 COINS = Metric(
     "coins",
     "coins per step",
     unit="coins per step",
     bounds=POSITIVE,
-    meaning="Coins that an agent takes per step, its own and the other's.",
+    meaning="Number of coins that an agent takes per step, its own and the other's.",
 )
 
 
 class Tables(NamedTuple):
-    """The rules as tables, on one device; an outcome is `4 owner + 2 (agent 0 takes the coin) + (agent 1 does)`.
+    """The rules as tables on one device; an outcome is `4 owner + 2 (agent 0 takes the coin) + (agent 1 does)`.
 
     Attributes:
         moved: the cell that an action leads to, `cells x actions`.
-        offset: where a cell is, seen from another, as the cell at that distance from 0, `from x to`.
+        offset: position of a cell relative to another, as the cell with the same offset from cell 0, `from x to`.
         rewards: `outcomes x agents`.
-        counted: coins taken, the taker's own ones and others, `outcomes x agents x 2`.
-        takers: who took the last coin of each colour after an outcome, `outcomes x takers`; see `CoinGame`.
-        turned: the same takers as agent 1 sees them, its own colour first, `takers`.
-        hot: rows of the unit matrix, `features x features`.
+        counted: numbers of coins taken, own and other's, `outcomes x agents x 2`.
+        takers: index of the takers of each colour's last coin after an outcome, `outcomes x takers`; see `CoinGame`.
+        turned: the same index from agent 1's perspective, with its own colour first, `takers`.
+        hot: the unit matrix, `features x features`.
     """
 
     moved: Tensor
@@ -59,45 +59,45 @@ class Tables(NamedTuple):
 
 
 class CoinGame(Game):
-    """Two agents on a torus and a coin that belongs to one of them, which both can take.
+    """The coin game: two agents on a torus, either of whom can take a coin that belongs to one of them.
 
-    Of Lerer and Peysakhovich (2017, 'Maintaining cooperation in complex social dilemmas using deep reinforcement
-    learning'), on the torus and with the alternating coins of Foerster et al. (2018, LOLA). Both agents move at once,
-    by one of `MOVES`; they may share a cell, and nobody can stay. Who is on the coin's cell then takes it::
+    It is due to Lerer and Peysakhovich (2017, 'Maintaining cooperation in complex social dilemmas using deep
+    reinforcement learning'), here on the torus and with the alternating coins of Foerster et al. (2018, LOLA). Both
+    agents move simultaneously, by one of `MOVES`; they may share a cell but cannot stay. An agent on the coin's cell
+    then takes it::
 
         r^i = [i takes the coin] - 2 [the coin is i's, and the other takes it]
 
-    If both take it at once, its owner gets 1 - 2 = -1, and the other one 1. A coin that is taken appears anew, as the
-    other agent's, on a cell drawn uniformly from those without agents. In the beginning both agents and the coin are on
-    three different cells, and the owner is drawn.
+    If both take it, its owner gets 1 - 2 = -1, and the other agent 1. A coin that was taken reappears as the other
+    agent's, on a uniformly drawn cell without agents. Initially both agents and the coin are on three different random
+    cells, and the owner is random.
 
-    These are the rules of the LOLA authors' DiCE code. In their older `lola/envs/coin_game.py` agent 0 alone gets a
-    coin that both take, which favours it.
+    These are the rules of the LOLA authors' DiCE code. In their older `lola/envs/coin_game.py` a coin that both take
+    goes to agent 0 alone, which favours it.
 
-    Mean reward per step and agent on the 3 x 3 torus: 0 if both take every coin or move at random. Who goes for own
-    coins only, and meets its like, gets about a third.
+    Mean reward per step and agent on the 3 x 3 torus: 0 if both take every coin or move at random, and about a third if
+    both go for their own coins only.
 
-    `observation` says what agents observe of the state, always as seen from themselves, so that both play the same
-    game:
+    `observation` is the agents' observation of the state, from their own perspective, so that the game is symmetric:
 
-    * `history`: an index of where the other one and the coin are, relative to oneself, whose the coin is, and who took
-      the last coin of each colour: nobody yet, its owner alone, or the other one, with or without its owner. These are
-      `18 size^4` values, 1458 for the size of 3. Without such a memory in it, a policy of the observation cannot tell
-      who defects;
-    * `index`: the same without who took what, `2 size^4` values;
-    * `relative`: `3 size^2` numbers, of which two are 1, the rest 0: where the other one is, then, relative to oneself,
-      where one's own coin is, or the other's;
-    * `absolute`: `4 size^2` numbers, of which three are 1: where one is, the other one, one's own coin, the other's, as
-      in the papers.
+    * `history`: an index of the positions of the other agent and the coin, relative to the own one, the coin's owner,
+      and who took the last coin of each colour: nobody yet, its owner alone, or the other agent, with or without its
+      owner. There are `18 size^4` values, 1458 for size 3. Without this history, a memoryless policy cannot detect
+      defection;
+    * `index`: the same without the history, `2 size^4` values;
+    * `relative`: `3 size^2` numbers, of which two are 1 and the others 0: positions, relative to the own one, of the
+      other agent, of the coin if it is the own one, and of the coin if it is the other's;
+    * `absolute`: `4 size^2` numbers, of which three are 1: positions of the agent itself, of the other agent, and of
+      the own or the other's coin, as in the papers.
 
     Args:
-        size: rows and columns of the torus.
+        size: number of rows and of columns of the torus.
         observation: see above.
-        horizon: steps per episode; `None` if unlimited. A time limit: no step terminates.
-        discount: gamma in [0, 1) of exact returns, see `Game`; learners have their own.
+        horizon: steps per episode; `None` for no limit. This is a time limit: no step terminates.
+        discount: gamma in [0, 1) for exact returns, see `Game`; learners have their own.
 
     Attributes:
-        cells: their number; cell `size * row + column`.
+        cells: number of cells; the index of a cell is `size * row + column`.
     """
 
     terminates = False
@@ -128,10 +128,11 @@ class CoinGame(Game):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """Place the agents and the coin on three cells, `task` is ignored; see `Game.reset`.
+        """Place the agents and the coin on three cells; `task` is ignored, see `Game.reset`.
 
         The state has the cells of `first`, `second` and `coin`, the `owner` and the `takers` of the last coins, int64,
-        `replicates x environments`, and how many coins were taken, `replicates x environments x agents x (own, other)`.
+        `replicates x environments`, and the numbers of coins taken, `replicates x environments x agents x (own,
+        other)`.
         """
         shape = (replicates, environments)
         first = torch.randint(self.cells, shape, device=device)
@@ -171,7 +172,7 @@ class CoinGame(Game):
         return Step(after, tables.rewards[outcome], torch.zeros_like(gone))
 
     def observe(self, state: State) -> Observed:
-        """What each agent observes, as the class says."""
+        """The observations of both agents, see the class."""
         tables = self._tables(state["taken"])
         places = (state["first"], state["second"])
         return Observed(tuple(self._seen(agent, places[agent], places[1 - agent], state, tables) for agent in (0, 1)))
@@ -184,11 +185,11 @@ class CoinGame(Game):
         return {"own_coins": (own / every).expand_as(coins), "coins": coins / state["steps"].unsqueeze(-1)}
 
     def coin_seen(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """What an observation, `... x event`, says of the coin.
+        """The coin's position and owner in an observation, `... x event`.
 
         Returns:
-            Where it is, as the number of the cell that is as far from cell 0, int64, and whether it is the observer's
-            own, bool; both `...`.
+            The coin's position relative to the observer, as the cell with the same offset from cell 0, int64, and
+            whether it is the observer's own, bool; both `...`.
         """
         if not obs.is_floating_point():
             index = obs // 9 if self.observation == "history" else obs
@@ -201,7 +202,7 @@ class CoinGame(Game):
 
     def _seen(self, agent: int, own: Tensor, other: Tensor, state: State, tables: Tables) -> Tensor:
         """One agent's observation, from its cell and the other's."""
-        others_coin = state["owner"] ^ agent  # 1 if it is
+        others_coin = state["owner"] ^ agent  # 1 for the other's
         coin = state["coin"]
         if self.observation == "absolute":
             hot = tables.hot
@@ -215,7 +216,7 @@ class CoinGame(Game):
         return 9 * index + (tables.turned[state["takers"]] if agent else state["takers"])
 
     def _free(self, first: Tensor, second: Tensor) -> Tensor:
-        """A cell without agents, drawn uniformly: a number among such cells, moved past the occupied ones before it."""
+        """Draw a cell without agents uniformly: an index among free cells, shifted past the occupied ones before it."""
         same = first == second
         drawn = (torch.rand(first.shape, device=first.device) * (self.cells - 2 + same.float())).long()
         drawn += drawn >= torch.minimum(first, second)
@@ -223,7 +224,7 @@ class CoinGame(Game):
         return drawn
 
     def _tables(self, like: Tensor) -> Tables:
-        """The tables for states whose numbers are like a tensor's."""
+        """The tables for states of the dtype and device of `like`."""
         key = (like.device, like.dtype)
         if key not in self._made:
             made = _tables(self.size, 4 if self.observation == "absolute" else 3)
@@ -232,7 +233,7 @@ class CoinGame(Game):
 
 
 def _tables(size: int, channels: int) -> Tables:
-    """The tables in double precision, with unit vectors for so many channels."""
+    """The tables in double precision, with unit vectors for the given number of channels."""
     cell = torch.arange(size**2)
     row, column = cell // size, cell % size
     moves = torch.tensor(list(MOVES.values()))

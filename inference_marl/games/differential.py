@@ -1,4 +1,4 @@
-"""Differential games: one number per agent, a smooth payoff, no state.
+"""Differential games: stateless games with one real action per agent and smooth payoffs.
 
 The games are those of the public code of PR2 (Wen et al. 2019), github.com/ml3705454/mapr2,
 maci/environments/differential_game.py, adopted by ROMMEO (github.com/Jarvis-K/rommeo) and malib
@@ -23,15 +23,16 @@ from inference_marl.types import Game, State, Step
 
 
 class DifferentialGame(Game, ABC):
-    """A stateless game on the cube `[low, high] ** agents`; a subclass defines `payoffs`.
+    """Base: a stateless game on the cube `[low, high] ** agents`; a subclass defines `payoffs`.
 
-    Every agent chooses one number and observes nothing (0 of `Discrete(1)`). No step terminates: `horizon` is a time
-    limit. Rewards have the actions' floating type. The state is `obs`, int64 zeros, `replicates x environments`.
+    Every agent's action is one number, and observations are constant (0 of `Discrete(1)`). No step terminates:
+    `horizon` is a time limit. Rewards have the floating type of the actions. The state is `obs`, int64 zeros,
+    `replicates x environments`.
 
     Args:
         agents: number of agents.
         low, high: bounds of the actions.
-        horizon: steps per episode; `None` if unlimited.
+        horizon: steps per episode; `None` for no limit.
     """
 
     shared_observation = True
@@ -55,11 +56,11 @@ class DifferentialGame(Game, ABC):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """The only state."""
+        """Return the only state."""
         return {"obs": torch.zeros(replicates, environments, dtype=torch.int64, device=device)}
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action, see `Game.step`; outside the action space the formula still applies."""
+        """Compute the rewards of a joint action, see `Game.step`; the formula also applies outside the action space."""
         obs = state["obs"]
         check_actions(self.action_spaces, actions, obs.shape)
         rewards = self.payoffs(torch.cat(list(actions), dim=-1))
@@ -67,7 +68,7 @@ class DifferentialGame(Game, ABC):
 
 
 class MaxOfTwoQuadratics(DifferentialGame):
-    """A wide, low hill that is easy to find and a narrow, higher one; all agents get the same reward.
+    """The max of two quadratics: a wide local hill and a narrow, higher one, with a reward common to all agents.
 
     With the local hill's centre c_1 and the global hill's c_2::
 
@@ -75,25 +76,25 @@ class MaxOfTwoQuadratics(DifferentialGame):
         f_2 = h_2 * (-sum_i ((a^i - c_2^i) / s_2)^2) + offset      c_2 = 5, s_2 = 1, h_2 = 1, offset = 10
         r^i = max(f_1, f_2)
 
-    The reward is `offset` on top of the global hill, and 0 on top of the local one (where the global hill is lower).
-    The game originates from Panait, Luke and Wiegand (2006), 'Biasing coevolutionary search for optimal multiagent
-    behaviors', with the values of Wei et al. (2018), 'Multiagent soft Q-learning'.
+    The maximum reward is `offset` on the global hill and 0 on the local one. The game originates from Panait, Luke and
+    Wiegand (2006), 'Biasing coevolutionary search for optimal multiagent behaviors', with the values of Wei et al.
+    (2018), 'Multiagent soft Q-learning'.
 
     `variant="text"` is the surface of the ROMMEO paper (section 5.2). The authors' code (`ma_softq` of the public code)
-    does not square the width, `(a^i - c^i)^2 / s`, which makes the local hill three times as steep: `variant="code"`.
-    For more than two agents the sum runs over all of them, as in the public ROMMEO code's three-agent version (there
-    with centres (-5, -5, 3) and (5, 5, -3)).
+    does not square the width, `(a^i - c^i)^2 / s`, which makes the local hill three times as steep; this is
+    `variant="code"`. For more than two agents the sum runs over all of them, as in the public ROMMEO code's three-agent
+    version (there with centres (-5, -5, 3) and (5, 5, -3)).
 
     Args:
         local_centre, global_centre: c_1 and c_2; one number for all agents, or a list with one for each.
         local_width, global_width: s_1 and s_2.
-        local_height, global_height: h_1 and h_2, the steepness of the hills; their tops stay at 0 and at `offset`.
-        offset: the reward on top of the global hill.
+        local_height, global_height: h_1 and h_2, the steepness of the hills; their maxima stay at 0 and at `offset`.
+        offset: maximum reward on the global hill.
         variant: `text` divides by the squared width, `code` by the width.
-        optimum_radius: Euclidean distance of the joint action from the global hill's centre that counts as optimal.
-        success_reward: mean reward per step from which a replicate has found the global hill. No point of the local
-            hill has a positive reward. The default requires a joint action within distance 1 of the global hill's
-            centre, in both variants, if s_2 = h_2 = 1 and `offset` is 10.
+        optimum_radius: Euclidean distance from the global hill's centre within which a joint action counts as optimal.
+        success_reward: minimum mean reward per step of a successful replicate. Rewards on the local hill are not
+            positive. The default requires a joint action within distance 1 of the global hill's centre, in both
+            variants, if s_2 = h_2 = 1 and `offset` is 10.
         agents, low, high, horizon: see `DifferentialGame`.
 
     Attributes:
@@ -168,7 +169,7 @@ def _squared_distance(coordinates: Sequence[Tensor], centre: Sequence[float]) ->
 
 @hyperparameters
 class TwoAgentGame(DifferentialGame, ABC):
-    """A differential game of two agents with actions `a` and `b`; a subclass defines `rewards`.
+    """Base: a differential game of two agents with actions `a` and `b`; a subclass defines `rewards`.
 
     Arguments and errors are those of `DifferentialGame`.
     """
@@ -190,7 +191,7 @@ class TwoAgentGame(DifferentialGame, ABC):
 
 
 class ZeroSum(TwoAgentGame):
-    """`r^1 = a b`, `r^2 = -a b`: a saddle at (0, 0), around which gradient play circles.
+    """A zero-sum game, `r^1 = a b`, `r^2 = -a b`, with a saddle at (0, 0) around which gradient play circles.
 
     Source: `zero_sum` of the public code.
     """
@@ -202,12 +203,13 @@ class ZeroSum(TwoAgentGame):
 
 @hyperparameters
 class MatchingPenniesContinuous(TwoAgentGame):
-    """`r^1 = (a - 1/2) (b - 1/2)`, `r^2 = -r^1`: the only pure equilibrium is (1/2, 1/2).
+    """Continuous matching pennies, `r^1 = (a - 1/2) (b - 1/2)`, `r^2 = -r^1`, with equilibrium (1/2, 1/2).
 
-    On [0, 1] this is a quarter of the payoff of matching pennies, with `a` and `b` the probabilities of heads.
+    It is the only pure equilibrium. On [0, 1] this is a quarter of the payoff of matching pennies, with `a` and `b` the
+    probabilities of heads.
 
-    Source: `mataching_pennies` (sic) of the public code, which pays `r^1` to both agents; that is a common-interest
-    game and no longer matching pennies: `variant="code"`.
+    Source: `mataching_pennies` (sic) of the public code, which pays `r^1` to both agents, so it is a common-interest
+    game and not matching pennies; this is `variant="code"`.
 
     Args:
         variant: `zero_sum`, or `code` to pay both agents the same.
@@ -223,7 +225,7 @@ class MatchingPenniesContinuous(TwoAgentGame):
 
 
 class Rotational(TwoAgentGame):
-    """`r^1 = a^2 / 2 + 10 a b`, `r^2 = b^2 / 2 - 10 a b`: gradients that mostly rotate around (0, 0).
+    """`r^1 = a^2 / 2 + 10 a b`, `r^2 = b^2 / 2 - 10 a b`, whose gradients mostly rotate around (0, 0).
 
     Source: `rotational` of the public code. Balduzzi et al. (2018), 'The mechanics of n-player differentiable games',
     use the same formulas as losses; here, as in the public code, they are rewards, so (0, 0) repels.
@@ -235,7 +237,7 @@ class Rotational(TwoAgentGame):
 
 
 class Trigonometric(TwoAgentGame):
-    """`r^1 = a cos b`, `r^2 = b sin a`: each agent's direction of ascent flips repeatedly as the other moves.
+    """`r^1 = a cos b`, `r^2 = b sin a`, where an agent's direction of ascent alternates as the other moves.
 
     Source: `trigonometric` of the public code.
     """
@@ -247,7 +249,7 @@ class Trigonometric(TwoAgentGame):
 
 @hyperparameters
 class Wolf(TwoAgentGame):
-    """Mixed strategies of a 2 x 2 game: `a` and `b` are the probabilities of the first row and column.
+    """The mixed extension of a 2 x 2 game; `a` and `b` are the probabilities of the first row and column.
 
     The expected payoffs are the bilinear forms::
 

@@ -1,4 +1,4 @@
-"""Two agents who must find each other on a grid."""
+"""A grid world in which two agents have to meet."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ MOVES = {"stay": (0, 0), "up": (-1, 0), "down": (1, 0), "left": (0, -1), "right"
 
 
 class MeetingGrid(StochasticGame):
-    """Two agents on a grid who are rewarded for being on the same cell.
+    """A grid world in which two agents are rewarded for being on the same cell.
 
-    Both choose among `MOVES` simultaneously. A move into a wall or off the grid leaves the agent where it is, and so
-    does any move with probability `slip`, independently for both. Agents may share a cell and pass through each other.
-    Both get the same reward, which depends on the state in which they act and on their actions::
+    Both choose among `MOVES` simultaneously. A move into a wall or off the grid leaves the agent in place, and so does
+    any move with probability `slip`, independently for both. Agents may share a cell and pass through each other. Both
+    get the same reward, which depends on the state in which they act and on their actions::
 
         r = goal(cell) if both are on one cell, else 0;  minus step_cost for each agent that does not stay
 
-    where every cell is a goal of value 1 unless `goals` is given. With several goals there are several equilibria, and
-    the agents have to agree on one without communication.
+    where every cell is a goal of value 1 unless `goals` is given. With several goals there are several equilibria, on
+    one of which the agents have to coordinate without communication.
 
-    After the 'meeting in a grid' problem of decentralised planning (2 x 2: Bernstein, Hansen and Zilberstein 2005,
-    'Bounded policy iteration for decentralized POMDPs'; 3 x 3: Amato, Dibangoye and Zilberstein 2009, 'Incremental
-    policy generation for finite-horizon DEC-POMDPs'), but both agents observe both positions, and a failed move leaves
-    the agent in place.
+    It is based on the 'meeting in a grid' problem of decentralised planning (2 x 2: Bernstein, Hansen and Zilberstein
+    2005, 'Bounded policy iteration for decentralized POMDPs'; 3 x 3: Amato, Dibangoye and Zilberstein 2009,
+    'Incremental policy generation for finite-horizon DEC-POMDPs'), but both agents observe both positions, and a failed
+    move leaves the agent in place.
 
     The state is the joint position: with C cells, `C * i + j` for the first agent on cell i and the second on cell j,
-    cells counted row by row without walls. `state_names` has them as "(row,column) (row,column)". The transition table
-    has 25 C^4 entries, so this is for grids up to about 5 x 5.
+    cells counted row by row without walls. `state_names` are "(row,column) (row,column)". The transition table has 25
+    C^4 entries, so this is for grids up to about 5 x 5.
 
     Args:
         width, height: numbers of columns and rows.
@@ -41,9 +41,9 @@ class MeetingGrid(StochasticGame):
         walls: `[row, column]` of the cells that cannot be entered.
         starts: `[row, column]` of each agent's initial cell; `None` draws both uniformly.
         slip: probability that a move fails.
-        step_cost: what each agent's step costs both.
-        horizon: steps per episode; `None` if unlimited. No step terminates.
-        discount: gamma in [0, 1) of exact returns; see `Game`.
+        step_cost: cost to both agents of each agent's move.
+        horizon: steps per episode; `None` for no limit. No step terminates.
+        discount: gamma in [0, 1) for exact returns; see `Game`.
 
     Attributes:
         cells: the (row, column) of every accessible cell, in order.

@@ -1,4 +1,4 @@
-"""Guard: defenders against raiders whose habits and abilities are hidden."""
+"""The game Guard: defenders against raiders with a hidden type."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from inference_marl.spaces import Box
 from inference_marl.types import Observed, State, Step
 
 REACH = 1.2
-"""How far from the middle a shot may land."""
+"""Bound of the positions of shots."""
 
 SPEED = 0.5
-"""How far a defender moves in a step at most, against raiders who do not change that."""
+"""Maximum distance that a defender moves in a step, if the type's `speed` is 0."""
 
 WIDTH = 0.25
-"""How far from a shot a defender still stops much of it."""
+"""Scale of the distance at which a defender stops a shot."""
 
 
 class Guard(BayesianGame):
-    """As many defenders as raiders on a line; what raiders do, and how much it costs, depends on a hidden type.
+    """A zero-sum game of defenders against raiders on a line, whose behaviour and strength depend on a hidden type.
 
-    Seat 0 has all `size` defenders, at `d` in [-1, 1]; seat 1 has all raiders. At every step each raider takes a stance
-    `x ~ U(-1, 1)` that everybody sees. Then, at once, defenders move by `a` in [-1, 1], and raiders shoot at `y` in
-    [-1.2, 1.2]::
+    Seat 0 has all `size` defenders, at `d` in [-1, 1]; seat 1 has all raiders. At every step each raider has a stance
+    `x ~ U(-1, 1)`, which both seats observe. Then, simultaneously, defenders move by `a` in [-1, 1], and raiders shoot
+    at `y` in [-1.2, 1.2]::
 
         d' = clip(d + .5 (1 - .6 speed) a, -1, 1)
         r  = mean_i (1 + .7 strength c_i) (2 exp(-(min_j |y_i - d'_j| / .25)^2) - 1)
 
-    Seat 0 gets `r` and seat 1 gets `-r`. `c` falls evenly from 1 for the first raider to -1 for the last, so strength
-    says which of them count for more; of two they are `1 ± .7 strength`. Episodes begin with the defenders spread
+    Seat 0 gets `r` and seat 1 gets `-r`. `c` falls evenly from 1 for the first raider to -1 for the last, so `strength`
+    determines their weights; for two raiders these are `1 ± .7 strength`. Episodes begin with the defenders spread
     evenly from -.5 to .5.
 
-    A type has `size + 4` numbers in [-1, 1], named by `feature_names`: `bluff`, how a raider's aim depends on its
-    stance; the `side` of each raider; `aggression`, how much they avoid the nearest defender; `strength` and `speed`,
-    see above. The first ones matter to `learners.scripts.Raiders`, who play by them; the last two to the rules, whoever
-    plays. Seat 0 observes `(d, x, t / horizon)`, and seat 1 the type after that.
+    A type has `size + 4` numbers in [-1, 1], named by `feature_names`: `bluff`, the dependence of a raider's aim on its
+    stance; the `side` of each raider; `aggression`, the degree to which they avoid the nearest defender; `strength` and
+    `speed`, see above. The script `learners.scripts.Raiders` plays according to the first ones; the last two are part
+    of the rules, for any opponent. Seat 0 observes `(d, x, t / horizon)`, and seat 1 also the type.
 
-    What is to be inferred is not a place that could be watched but a mapping, from what both see to what the other will
-    do. That is why a policy without a memory is far from one that knows the type.
+    What has to be inferred is a mapping, from observations to the opponent's actions, so a policy without a memory is
+    far from one that knows the type.
 
     Args:
-        populations: opponents by the names of their populations; see `BayesianGame`.
-        size: how many defenders, and raiders.
-        horizon: steps per episode. A time limit: no step terminates.
-        rewards: `dense` as above; `no_negative` for `max(r, 0)`, so that a bad defence is no worse than none;
-            `regardless` of who is responsible, where raiders stop each other too: the minimum of raider `i` is over the
-            defenders and over the shots `y_k` of all other raiders, so that much of `r` is not the defenders' doing.
+        populations: types of opponents by population, see `BayesianGame`.
+        size: number of defenders, and of raiders.
+        horizon: steps per episode. This is a time limit: no step terminates.
+        rewards: `dense` as above; `no_negative` for `max(r, 0)`, so that a bad defence is no worse than none; or
+            `regardless` of who stops a shot: raider `i`'s minimum is also over the shots `y_k` of all other raiders, so
+            that much of `r` does not depend on the defenders.
 
     Attributes:
-        feature_names: of the numbers in a type.
+        feature_names: names of a type's coordinates.
     """
 
     terminates = False
@@ -85,9 +85,9 @@ class Guard(BayesianGame):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """The defenders `d` in their places, and new stances `x`; see `Game.reset`.
+        """Place the defenders `d` and draw stances `x`, see `Game.reset`.
 
-        The state has both, `replicates x environments x size`, the `type`, and the `steps` that were played.
+        The state has both, `replicates x environments x size`, the `type`, and the number of `steps` played.
         """
         shape = (replicates, environments)
         places = torch.linspace(-0.5, 0.5, self.size, dtype=dtype, device=device)
@@ -99,7 +99,7 @@ class Guard(BayesianGame):
         }
 
     def observe(self, state: State) -> Observed:
-        """What each seat observes, as the class says."""
+        """The observations of both seats, see the class."""
         time = (state["steps"] / self.horizon).to(state["d"]).unsqueeze(-1)
         public = torch.cat([state["d"], state["x"], time], -1)
         return Observed((public, torch.cat([public, state[TYPE]], -1)))
@@ -129,7 +129,7 @@ def _stances(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> 
 
 
 def _nearest_other(shots: Tensor) -> Tensor:
-    """How far each shot is from the nearest one of another raider, `... x size`."""
+    """Distance of each shot from the nearest one of another raider, `... x size`."""
     itself = torch.eye(shots.shape[-1], dtype=torch.bool, device=shots.device)
     gaps = (shots.unsqueeze(-1) - shots.unsqueeze(-2)).abs()
     return gaps.masked_fill(itself, float("inf")).amin(-1)

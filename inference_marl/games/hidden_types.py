@@ -1,4 +1,4 @@
-"""Populations of opponents: distributions of the private types that tell one from another."""
+"""Populations of opponents, as distributions of their private types."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Table = npt.NDArray[np.float64]
 
 
 class Types(Described, ABC):
-    """So many opponents, and where their types are from.
+    """Base: a finite population of opponents, with types drawn from a distribution.
 
     Attributes:
-        count: how many opponents there are in each replicate.
-        seed: random seed. An opponent's type depends on it, the population's name, the replicate and the opponent's
-            number in the population alone, so no population changes with the size of another.
+        count: number of opponents in each replicate.
+        seed: random seed. An opponent's type depends only on it, the population's name, the replicate and the
+            opponent's number, so no population changes with the size of another.
     """
 
     count: int
@@ -34,12 +34,12 @@ class Types(Described, ABC):
         """All types, `replicates x count x features`.
 
         Args:
-            features: numbers in a type.
-            replicates: their number.
-            name: of the population.
+            features: number of coordinates of a type.
+            replicates: number of replicates.
+            name: name of the population.
 
         Raises:
-            ValueError: as `draw`.
+            ValueError: like `draw`.
         """
         words = list(name.encode())
 
@@ -50,29 +50,29 @@ class Types(Described, ABC):
 
     @abstractmethod
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
-        """The type of one opponent.
+        """Draw the type of one opponent.
 
         Args:
-            features: numbers in it.
-            number: which of the population's opponents it is, from 0.
-            random: random numbers of this opponent alone.
+            features: number of coordinates of the type.
+            number: the opponent's number in the population, from 0.
+            random: random generator of this opponent.
 
         Raises:
-            ValueError: if types do not have so many numbers. The message begins with the argument.
+            ValueError: if types have another number of coordinates. The message begins with the argument.
         """
 
 
 class UniformTypes(Types):
-    """Types that are drawn uniformly from a box.
+    """Types drawn uniformly from a box.
 
     Args:
-        low: the least of each number, or of all.
-        high: the largest.
-        count: opponents in each replicate.
+        low: lower bound of each coordinate, or one for all.
+        high: upper bounds, likewise.
+        count: number of opponents in each replicate.
         seed: see `Types`.
 
     Raises:
-        ValueError: if a number of `low` is above that of `high`.
+        ValueError: if a lower bound exceeds its upper bound.
     """
 
     def __init__(
@@ -84,22 +84,22 @@ class UniformTypes(Types):
             raise ValueError(f"low: got {low} with high = {high}, expected as many numbers, none above its high")
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
-        """A point of the box."""
+        """Draw a point of the box."""
         low, high = (_sized(name, getattr(self, name), features) for name in ("low", "high"))
         return random.uniform(low, high)
 
 
 class ShellTypes(Types):
-    """Types far from the middle on every axis: sizes are drawn uniformly from an interval, signs from both.
+    """Types with coordinates far from 0: absolute values uniform in an interval, and random signs.
 
     Args:
-        inner: the least absolute value of each number.
-        outer: the largest.
-        count: opponents in each replicate.
+        inner: lower bound of absolute values.
+        outer: upper bound of absolute values.
+        count: number of opponents in each replicate.
         seed: see `Types`.
 
     Raises:
-        ValueError: if `inner` is above `outer`.
+        ValueError: if `inner` exceeds `outer`.
     """
 
     def __init__(self, inner: NotNegative, outer: Positive, count: Count, seed: Whole = 0) -> None:
@@ -108,17 +108,18 @@ class ShellTypes(Types):
             raise ValueError(f"inner: got {inner}, expected at most outer = {outer}")
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
-        """A size and a sign for each number."""
+        """Draw an absolute value and a sign for each coordinate."""
         signs = 2.0 * random.integers(2, size=features) - 1.0
         return signs * random.uniform(self.inner, self.outer, features)
 
 
 class DirichletTypes(Types):
-    """Types that are probabilities, such as mixed strategies, from a Dirichlet distribution.
+    """Types drawn from a Dirichlet distribution, such as mixed strategies.
 
     Args:
-        concentration: of each probability, or of all; 1 is uniform over the simplex, less means nearer to its corners.
-        count: opponents in each replicate.
+        concentration: parameter for each probability, or one for all; 1 is uniform over the simplex, and smaller ones
+            prefer its corners.
+        count: number of opponents in each replicate.
         seed: see `Types`.
     """
 
@@ -126,18 +127,18 @@ class DirichletTypes(Types):
         self.concentration, self.count, self.seed = concentration, count, seed
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
-        """A point of the simplex."""
+        """Draw a point of the simplex."""
         return random.dirichlet(_sized("concentration", self.concentration, features))
 
 
 class ListedTypes(Types):
-    """Types that are given, the same in all replicates.
+    """Given types, the same in all replicates.
 
     Args:
-        points: one per opponent.
+        points: type of each opponent.
 
     Raises:
-        ValueError: if they are not equally long lists of numbers.
+        ValueError: if they are not lists of numbers of equal length.
     """
 
     def __init__(self, points: Sequence[Sequence[float]]) -> None:
@@ -147,20 +148,20 @@ class ListedTypes(Types):
         self.points, self.count = table.numpy(), len(table)
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
-        """The point of that number."""
+        """Return the type of that number."""
         return _sized("points", self.points[number], features)
 
 
 class MixedTypes(Types):
-    """Opponents of several kinds: those of the first part, then those of the next one.
+    """A mixture of populations: the opponents of the first part, then those of the next ones.
 
-    How many opponents each part has is its weight. A part's opponents stay the same if another one's `count` changes.
+    The weight of a part is its number of opponents. A part's opponents stay the same if another one's `count` changes.
 
     Args:
-        parts: populations of their own, with their own seeds.
+        parts: the populations, with their own seeds.
 
     Raises:
-        ValueError: if they are no list of populations, or there are none.
+        ValueError: if they are not a list of populations, or there are none.
     """
 
     def __init__(self, parts: Sequence[Types]) -> None:
@@ -182,7 +183,7 @@ class MixedTypes(Types):
         return np.concatenate(found, 1)
 
     def draw(self, features: int, number: int, random: np.random.Generator) -> Point:
-        """The type of the part that has that number."""
+        """Draw the type from the part that has that opponent."""
         for part in self.parts:
             if number < part.count:
                 break
@@ -191,10 +192,10 @@ class MixedTypes(Types):
 
 
 def _sized(name: str, value: float | Sequence[float] | Point, features: int) -> Point:
-    """One number per feature.
+    """Expand a value to one number per coordinate.
 
     Raises:
-        ValueError: if there are others than one, or one each.
+        ValueError: if there is neither one number nor one per coordinate.
     """
     found = np.asarray(value, dtype=np.float64)
     if found.ndim and found.shape != (features,):

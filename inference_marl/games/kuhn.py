@@ -1,9 +1,9 @@
-"""Kuhn's poker: what strategies are worth and what is best against one, exactly; and as a game to be played.
+"""Kuhn poker: exact values, best responses and equilibria of strategies, and the game itself.
 
-Of Kuhn (1950, 'A simplified two-person poker'). There are three cards, J < Q < K; both players put in a coin and get a
-card. The first one checks, or bets another coin. After a check the second one checks, and the higher card wins 1, or
-bets; after a bet one calls, and the higher card wins 2, or folds and loses 1. So the first player may have to answer a
-bet after it has checked.
+The game is due to Kuhn (1950, 'A simplified two-person poker'). There are three cards, J < Q < K; both players put in a
+coin and get a card. The first player checks, or bets another coin. After a check the second player checks, and the
+higher card wins 1, or bets. After a bet the other player calls, and the higher card wins 2, or folds and loses 1. So
+the first player may have to respond to a bet after it has checked.
 
 A strategy is six probabilities of putting in a coin, `... x 6`, by card J, Q, K:
 
@@ -30,29 +30,29 @@ from inference_marl.types import Observed, State, Step
 
 CARDS = 3
 VALUE = -1 / 18
-"""What the first player gets in equilibrium, per hand."""
+"""The first player's equilibrium value per hand."""
 
 Player = Literal["first", "second"]
 
 CHECKED, BET, ANSWER, FOLDED, SHOWN = range(1, 6)
-"""Situations after the first, 0: what the first player has done, its turn to answer a bet, and two ways to end."""
+"""Situations after the initial one, 0: after the first player's action, before its response to a bet, and two ends."""
 AFTER = ((CHECKED, BET), (SHOWN, ANSWER), (FOLDED, SHOWN), (FOLDED, SHOWN), (FOLDED, FOLDED), (SHOWN, SHOWN))
-"""The next situation, by situation and whether who has the turn puts in a coin."""
+"""The next situation, by situation and by whether the player to move puts in a coin."""
 COMPARED = ((0, 0), (1, 0), (0, 2), (0, 2), (0, 0), (0, 0))
-"""What the higher card wins then."""
+"""The amount that the higher card wins then."""
 FOLDS = ((0, 0), (0, 0), (1, 0), (-1, 0), (0, 0), (0, 0))
-"""What the first player wins then in any case."""
+"""The amount that the first player wins then with any cards."""
 
 
 def value(first: Tensor, second: Tensor) -> Tensor:
-    """What the first player gets per hand, `...`; the second one gets the negative.
+    """The first player's expected gain per hand, `...`; the second player's is the negative.
 
     Args:
-        first: its strategy, `... x 6`.
-        second: the other's, `... x 6`.
+        first: the first player's strategy, `... x 6`.
+        second: the second player's strategy, `... x 6`.
 
     Raises:
-        ValueError: if a strategy is not made of six numbers.
+        ValueError: if a strategy does not have six numbers.
     """
     bets, calls, answers, stays = *_by_card("first", first), *_by_card("second", second)
     wins, deals = _deals(first)
@@ -63,14 +63,14 @@ def value(first: Tensor, second: Tensor) -> Tensor:
 
 
 def best_response(strategy: Tensor, player: Player) -> tuple[Tensor, Tensor]:
-    """The best pure strategy of a player against the other's, by backward induction.
+    """A pure best response of a player to the other's strategy, by backward induction.
 
     Args:
-        strategy: the other's, `... x 6`; for the first player, the second one's.
-        player: who responds.
+        strategy: the other player's strategy, `... x 6`.
+        player: the player that responds.
 
     Returns:
-        The strategy, `... x 6`, passive where both are as good, and what this player gets per hand, `...`.
+        The strategy, `... x 6`, passive where both actions are equally good, and the player's value per hand, `...`.
     """
     wins, deals = _deals(strategy)
     if player == "second":
@@ -90,19 +90,19 @@ def best_response(strategy: Tensor, player: Player) -> tuple[Tensor, Tensor]:
 
 
 def regret(first: Tensor, second: Tensor) -> Tensor:
-    """What the first player loses per hand by not playing a best response, `...`; arguments as of `value`."""
+    """The first player's loss per hand relative to a best response, `...`; arguments as for `value`."""
     return best_response(second, "first")[1] - value(first, second)
 
 
 def equilibrium(alpha: float | Tensor, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """An equilibrium, of which there is one for each probability in [0, 1/3] of betting the jack.
+    """The equilibrium with the given probability of betting the jack, which may be any in [0, 1/3].
 
     Args:
         alpha: that probability, `...`.
-        like: a tensor of the wanted type and place; float64 on the CPU by default.
+        like: a tensor with the dtype and device of the result; float64 on the CPU by default.
 
     Returns:
-        The strategies of both, `... x 6` and `6`.
+        The strategies of both players, `... x 6` and `6`.
 
     Raises:
         ValueError: if the probability is out of range.
@@ -119,7 +119,7 @@ def equilibrium(alpha: float | Tensor, like: Tensor | None = None) -> tuple[Tens
 def two_parameters(xi: Tensor, eta: Tensor) -> Tensor:
     """The second player's strategies without dominated choices, `... x 6`.
 
-    Of Hoehn et al. (2005, 'Effective short-term opponent exploitation in simplified poker'); Fu et al. (2022, GSCU)
+    From Hoehn et al. (2005, 'Effective short-term opponent exploitation in simplified poker'); Fu et al. (2022, GSCU)
     draw opponents from them.
 
     Args:
@@ -131,40 +131,40 @@ def two_parameters(xi: Tensor, eta: Tensor) -> Tensor:
 
 
 def _by_card(name: str, strategy: Tensor) -> tuple[Tensor, Tensor]:
-    """Both halves of a strategy, `... x cards`."""
+    """Split a strategy into its two halves, `... x cards`."""
     if strategy.shape[-1:] != (2 * CARDS,):
         raise ValueError(f"{name}: got shape {tuple(strategy.shape)}, expected ... x 6, two numbers for each card")
     return strategy[..., :CARDS], strategy[..., CARDS:]
 
 
 def _deals(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Of two cards, own and other's, the probability of the deal, with the sign of who wins and without."""
+    """Probabilities of deals by own and other's card, once multiplied by the sign of the winner, and as they are."""
     card = torch.arange(CARDS, device=like.device)
     sign = (card.unsqueeze(1) - card).sign().to(like) / (CARDS * (CARDS - 1))
     return sign, sign.abs()
 
 
 def _pairs(others: Tensor, table: Tensor) -> Tensor:
-    """For each own card the sum over the other's, `... x cards`."""
+    """Sums over the other's card for each own card, `... x cards`."""
     return others @ table.T
 
 
 class KuhnPoker(BayesianGame):
-    """A hand of Kuhn's poker against an opponent whose type is its strategy; an episode is a hand.
+    """Kuhn poker against an opponent whose hidden type is its strategy; an episode is one hand.
 
-    Seat 0 is the first player, and seat 1 the second, whose type are its six probabilities, see the module;
-    `learners.scripts.KuhnPlayer` plays by them. Action 1 puts in a coin, and action 0 checks or folds. Players take
-    turns, so of whoever is not to move action 0 alone is legal.
+    Seat 0 is the first player and seat 1 the second, whose type is its six probabilities, see the module;
+    `learners.scripts.KuhnPlayer` plays them. Action 1 puts in a coin, and action 0 checks or folds. Players take turns:
+    for the player not to move only action 0 is legal.
 
-    Seat 0 observes `8 card + situation`: 0 in the beginning, 1 and 2 once it has checked or bet, 3 if it is to answer a
-    bet; after the hand 4 if somebody has folded, else 5, 6 or 7 if the other had J, Q or K. Seat 1 observes 12 numbers:
-    which of its six decisions it is to make, if any, one-hot, and its type.
+    Seat 0 observes `8 card + situation`: 0 initially, 1 and 2 after it has checked or bet, 3 if it has to respond to a
+    bet; after the hand 4 if a player has folded, and otherwise 5, 6 or 7 if the other's card was J, Q or K. Seat 1
+    observes 12 numbers: its current decision, if any, one-hot out of six, and its type.
 
-    Opponents of `two_parameters`, both of these drawn uniformly, are `UniformTypes` with `low: [0, 0, 1, 0, 0, 1]` and
+    Opponents of `two_parameters` with uniformly drawn parameters are `UniformTypes` with `low: [0, 0, 1, 0, 0, 1]` and
     `high: [1, 0, 1, 0, 1, 1]`.
 
     Args:
-        populations: opponents by the names of their populations; see `BayesianGame`.
+        populations: types of opponents by population, see `BayesianGame`.
     """
 
     horizon = CARDS
@@ -178,9 +178,9 @@ class KuhnPoker(BayesianGame):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """Deal; see `Game.reset`.
+        """Deal the cards, see `Game.reset`.
 
-        The state has the `cards` of both, int64, `replicates x environments x 2`, the `situation`, and the `type`.
+        The state has both players' `cards`, int64, `replicates x environments x 2`, the `situation`, and the `type`.
         """
         shape = (replicates, environments)
         first = torch.randint(CARDS, shape, device=device)
@@ -192,7 +192,7 @@ class KuhnPoker(BayesianGame):
         }
 
     def observe(self, state: State) -> Observed:
-        """What each seat observes, and may do, as the class says."""
+        """The observations and legal actions of both seats, see the class."""
         (first, second), situation, kind = state["cards"].unbind(-1), state["situation"], state[TYPE]
         seen = 8 * first + situation + torch.where(situation == SHOWN, second, 0)
         turn = self._turn(situation)
@@ -203,7 +203,7 @@ class KuhnPoker(BayesianGame):
         return Observed((seen, torch.cat([decision, kind], -1)), masks=masks)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Let who has the turn act, see `Game.step`; what the other does is ignored."""
+        """Play the action of the player to move, see `Game.step`; the other's is ignored."""
         (first, second), situation = state["cards"].unbind(-1), state["situation"]
         check_actions(self.action_spaces, actions, situation.shape)
         chosen = (situation, torch.where(self._turn(situation) == 1, actions[1], actions[0]))
@@ -214,5 +214,5 @@ class KuhnPoker(BayesianGame):
 
     @staticmethod
     def _turn(situation: Tensor) -> Tensor:
-        """Whose turn it is, 0 or 1; 2 once the hand is over."""
+        """The player to move, 0 or 1; 2 after the hand."""
         return (situation == CHECKED) + (situation == BET) + 2 * (situation >= FOLDED).long()

@@ -1,4 +1,4 @@
-"""Matrix games: finitely many actions and one payoff tensor, played once or repeatedly."""
+"""Matrix games, one-shot or repeated."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from inference_marl.spaces import Discrete, joint_action, joint_names
 from inference_marl.types import PROBABILITY, Dynamics, Game, Metric, State, Step
 
 TIT_FOR_TAT = ((1.0, 1.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0))
-"""Each agent's probability of action 0 under tit-for-tat, which starts with it and then copies the opponent.
+"""Each agent's probability of action 0 under tit-for-tat, which starts with action 0 and then copies the opponent.
 
-By state: the start, then after AA, AB, BA, BB with agent 0's action first.
+Rows are states: the start, then after AA, AB, BA and BB, with agent 0's action first.
 """
 
 TIT_FOR_TAT_SHARE = Metric(
@@ -27,49 +27,49 @@ TIT_FOR_TAT_SHARE = Metric(
     "share of states with tit-for-tat",
     bounds=PROBABILITY,
     dims=(),
-    meaning="Fraction of states in which both agents' probability of their first action is less than 0.5 from that of "
-    "tit-for-tat; %TFT of Foerster et al. (2018), table 3.",
+    meaning="Fraction of states in which both agents' probability of their first action differs by less than 0.5 from "
+    "that of tit-for-tat; %TFT of Foerster et al. (2018), table 3.",
 )
 NEAR_UNIFORM = Metric(
     "near_uniform",
     "share of states with near uniform play",
     bounds=PROBABILITY,
     dims=(),
-    meaning="Fraction of states in which both agents' probability of their first action is less than 0.25 from 1/2; "
-    "%Nash of Foerster et al. (2018), table 3, for matching pennies.",
+    meaning="Fraction of states in which both agents' probability of their first action differs by less than 0.25 from "
+    "1/2; %Nash of Foerster et al. (2018), table 3, for matching pennies.",
 )
 
 
 class MatrixGame(Game):
-    """A matrix game, stateless or with a memory of the last joint action.
+    """A matrix game, one-shot or repeated, optionally with observation of the last joint action.
 
-    Each step pays all agents according to one draw of the outcome::
+    The rewards of a step are those of one random outcome::
 
         outcome ~ Uniform(outcomes)        r^i = payoff[outcome, i, a^1, ..., a^n]
 
     Without memory every observation is 0. With memory all agents observe 0 at the start and `1 + joint index` of the
     last joint action afterwards; the joint index is row-major over agents (the last agent's action varies fastest). So
     for two agents with two actions each, the observations after (0, 0), (0, 1), (1, 0), (1, 1) are 1, 2, 3, 4. In
-    `MatrixGame("pure_coordination", memory=1, horizon=20)` agents can settle on their last successful actions.
+    `MatrixGame("pure_coordination", memory=1, horizon=20)` agents can repeat their last successful actions.
 
-    The state is `obs` (int64, `replicates x environments`) and `rewards`, the last step's (floating, `replicates x
-    environments x agents`, 0 at the start), which also sets the dtype of the next.
+    The state is `obs` (int64, `replicates x environments`) and the last step's `rewards` (floating, `replicates x
+    environments x agents`, 0 at the start), which also determine the dtype of the next ones.
 
     Args:
         payoff: name of a payoff in `PAYOFFS`, or nested lists of numbers: `A1 x ... x An` if all agents get the same,
             `n x A1 x ... x An` if every agent has its own (see `common`).
-        horizon: 1 is the one-shot game: every step terminates, so nothing is bootstrapped. More is a repeated game with
-            a time limit, `None` one without end; neither ever terminates.
+        horizon: 1 is the one-shot game: every step terminates, so nothing is bootstrapped. Larger values are repeated
+            games with a time limit, and `None` has no limit; these never terminate.
         memory: number of joint actions that the agents observe, 0 or 1.
-        k: payoff of miscoordination; for `penalty` only.
-        actions: number of actions; for `pure_coordination` only.
+        k: payoff of miscoordination, for `penalty` only.
+        actions: number of actions, for `pure_coordination` only.
         common: how nested lists are read: true if all agents share one tensor, false if the first dimension runs over
-            agents. Optional where only one reading exists; `n x A1 x ... x An` can also be read as a game of n + 1
+            agents. Optional if there is only one reading; `n x A1 x ... x An` can also be read as a game of n + 1
             agents, so it needs `common=False`.
         stochastic: nested lists have an additional leading dimension over equally likely outcomes.
-        discount: gamma in [0, 1) of exact returns, for repeated games; see `Game`.
-        success_reward: mean reward per step and agent from which a replicate counts as successful, where no joint
-            action is best for all; see `Game`.
+        discount: gamma in [0, 1) for exact returns of repeated games; see `Game`.
+        success_reward: minimum mean reward per step and agent of a successful replicate, if no joint action is best for
+            all agents; see `Game`.
 
     Attributes:
         outcomes: the payoff tensor, float64, `outcomes x agents x A1 x ... x An`.
@@ -102,8 +102,8 @@ class MatrixGame(Game):
             raise ValueError(f"memory: got {memory}, expected 0 or 1; longer memories are not supported")
         if memory == 1 and horizon == 1:
             raise ValueError(
-                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before agents could see "
-                "what they remember, so set memory to 0, or horizon to more than 1 or to None"
+                "memory: got 1 with horizon = 1, expected 0; a one-shot game ends before agents observe "
+                "any action, so set memory to 0, or horizon to more than 1 or to None"
             )
         if isinstance(payoff, str):
             self.outcomes = named_outcomes(payoff, k, actions, common, stochastic)
@@ -128,20 +128,20 @@ class MatrixGame(Game):
 
     @property
     def expected_payoff(self) -> Tensor:
-        """Mean payoff over outcomes, float64, `agents x A1 x ... x An`."""
+        """The mean payoff over outcomes, float64, `agents x A1 x ... x An`."""
         return self.outcomes.mean(0)
 
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """The start: observation 0 everywhere."""
+        """Return the start, with observation 0."""
         return {
             "obs": self._constant((replicates, environments), 0, torch.int64, device),
             "rewards": self._constant((replicates, environments, self.agents), 0, dtype, device),
         }
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action, see `Game.step`."""
+        """Play one joint action, see `Game.step`."""
         obs = state["obs"]
         shape = obs.shape
         check_actions(self.action_spaces, actions, shape)
@@ -157,9 +157,9 @@ class MatrixGame(Game):
         return Step({"obs": obs, "rewards": rewards}, rewards, terminated)
 
     def is_optimal(self, actions: Sequence[Tensor]) -> Tensor | None:
-        """Which joint actions maximise every agent's expected payoff at once, including ties.
+        """Whether joint actions maximise every agent's expected payoff at once, including ties.
 
-        `None` if there is none (prisoner's dilemma, chicken, battle of the sexes, matching pennies).
+        `None` if no joint action does (prisoner's dilemma, chicken, battle of the sexes, matching pennies).
         """
         if self._optimal is None:
             return None
@@ -183,14 +183,14 @@ class MatrixGame(Game):
         )
 
     def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
-        """How close memory-one policies of two agents with two actions each are to tit-for-tat and to one half.
+        """Closeness of memory-one policies of two agents with two actions each to tit-for-tat and to one half.
 
-        The fractions of the five states in which both agents' probability of action 0 is less than 0.5 from that of
-        tit-for-tat (`tit_for_tat`), and less than 0.25 from 1/2 (`near_uniform`). Averaged over replicates they are the
-        %TFT and %Nash of Foerster et al. (2018), table 3. Other games have no scores.
+        These are the fractions of the five states in which both agents' probability of action 0 differs by less than
+        0.5 from that of tit-for-tat (`tit_for_tat`), and by less than 0.25 from 1/2 (`near_uniform`). Averaged over
+        replicates they are the %TFT and %Nash of Foerster et al. (2018), table 3. Other games have no scores.
 
         Args:
-            policies: one per agent, `replicates x 5 x 2`.
+            policies: policy of each agent, `replicates x 5 x 2`.
         """
         if not self.metrics:
             return {}
@@ -205,14 +205,14 @@ class MatrixGame(Game):
         }
 
     def _table(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Payoffs with agents last, `outcomes x A1 x ... x An x agents`, cached per device and dtype."""
+        """The payoffs with agents last, `outcomes x A1 x ... x An x agents`, cached per device and dtype."""
         key = (device, dtype)
         if key not in self._tables:
             self._tables[key] = self.outcomes.movedim(1, -1).to(device, dtype).contiguous()
         return self._tables[key]
 
     def _constant(self, shape: Sequence[int], value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A constant tensor, which is shared by many states and so must never be written to."""
+        """A cached constant tensor, which states share, so it must not be written to."""
         key = (tuple(shape), value, dtype, device)
         if key not in self._constants:
             self._constants[key] = torch.full(tuple(shape), value, dtype=dtype, device=device)
@@ -220,9 +220,9 @@ class MatrixGame(Game):
 
 
 def _common_optimum(expected: Tensor) -> Tensor | None:
-    """Where every agent's expected payoff is maximal, bool `A1 x ... x An`; `None` if nowhere."""
+    """Whether every agent's expected payoff is maximal, bool `A1 x ... x An`; `None` if it never is."""
     best = expected.flatten(1).max(1).values.view(-1, *(1,) * (expected.dim() - 1))
-    tolerance = 1e-12 * float(expected.abs().max())  # means over outcomes carry rounding errors
+    tolerance = 1e-12 * float(expected.abs().max())  # means over outcomes have rounding errors
     optimal = (expected >= best - tolerance).all(0)
     return optimal if bool(optimal.any()) else None
 
@@ -232,6 +232,6 @@ def _is_symmetric(outcomes: Tensor) -> bool:
     for agent in range(outcomes.shape[1] - 1):
         exchanged = outcomes.transpose(2 + agent, 3 + agent).clone()
         exchanged[:, [agent, agent + 1]] = exchanged[:, [agent + 1, agent]]
-        if not torch.equal(exchanged, outcomes):  # also where the numbers of actions differ
+        if not torch.equal(exchanged, outcomes):  # also if the numbers of actions differ
             return False
     return True

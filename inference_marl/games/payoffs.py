@@ -1,4 +1,4 @@
-"""Payoffs of matrix games: named ones from the literature, and nested lists of numbers."""
+"""Payoffs of matrix games, from the literature or from nested lists."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from inference_marl.games.tables import numbers
 
 @dataclass(frozen=True)
 class NamedPayoff:
-    """A payoff from the literature.
+    """A payoff tensor from the literature.
 
     Attributes:
         source: origin of the values.
-        values: nested lists, laid out as `common` and `stochastic` say (see `MatrixGame`).
-        common: every agent gets the same payoff, so the agent dimension is omitted.
-        stochastic: the first dimension runs over equally likely outcomes.
+        values: nested lists, with the dimensions given by `common` and `stochastic` (see `MatrixGame`).
+        common: whether every agent gets the same payoff, so that the agent dimension is omitted.
+        stochastic: whether the first dimension is over equally likely outcomes.
     """
 
     source: str
@@ -46,13 +46,13 @@ PAYOFFS: dict[str, NamedPayoff] = {
     ),
     "partially_stochastic_climbing": NamedPayoff(
         "Kapetanakis and Kudenko (2002), 'Reinforcement learning of coordination in cooperative "
-        "multi-agent systems': the climbing game, but its middle cell pays 14 or 0.",
+        "multi-agent systems': the climbing game, but the middle cell pays 14 or 0.",
         [[[11, -30, 0], [-30, 14, 6], [0, 0, 5]], [[11, -30, 0], [-30, 0, 6], [0, 0, 5]]],
         stochastic=True,
     ),
     "fully_stochastic_climbing": NamedPayoff(
         "Matignon, Laurent and Le Fort-Piat (2012), 'Independent reinforcement learners in cooperative "
-        "Markov games'. Expected payoffs are those of the climbing game, but for 6 in place of 0 at (2, 1); "
+        "Markov games'. Expected payoffs are those of the climbing game, except for 6 in place of 0 at (2, 1); "
         "public codes without this exception have 5 | -5, 5 | -5, 10 | 0 in the last row.",
         [[[10, 5, 8], [5, 14, 12], [8, 12, 10]], [[12, -65, -8], [-65, 0, 0], [-8, 0, 0]]],
         stochastic=True,
@@ -79,7 +79,7 @@ PAYOFFS: dict[str, NamedPayoff] = {
         common=False,
     ),
     "battle_of_the_sexes": NamedPayoff(
-        "Luce and Raiffa (1957), 'Games and decisions', but 0 for both where they miss each other, as in "
+        "Luce and Raiffa (1957), 'Games and decisions', but 0 for both if they miscoordinate, as in "
         "mapr2, which calls it coordination_same_action_with_preference.",
         [[[2, 0], [0, 1]], [[1, 0], [0, 2]]],
         common=False,
@@ -91,7 +91,7 @@ PAYOFFS: dict[str, NamedPayoff] = {
         common=False,
     ),
     "rock_paper_scissors": NamedPayoff(
-        "Osborne and Rubinstein (1994), 'A course in game theory'; 1 for who wins, -1 for who loses.",
+        "Osborne and Rubinstein (1994), 'A course in game theory'; 1 for the winner, -1 for the loser.",
         [[[0, -1, 1], [1, 0, -1], [-1, 1, 0]], [[0, 1, -1], [-1, 0, 1], [1, -1, 0]]],
         common=False,
     ),
@@ -105,14 +105,14 @@ PAYOFFS: dict[str, NamedPayoff] = {
 
 
 def check_unused(payoff: str, **arguments: tuple[object, object]) -> None:
-    """Refuse arguments that are meaningless for a payoff and not at their defaults.
+    """Raise for arguments that have no meaning for a payoff and are not at their defaults.
 
     Args:
-        payoff: its name in the error.
-        arguments: given value and default, by name.
+        payoff: name of the payoff, for the message.
+        arguments: given value and default of each argument.
 
     Raises:
-        ValueError: naming the argument.
+        ValueError: names the argument.
     """
     for name, (got, default) in arguments.items():
         if got != default:
@@ -123,7 +123,7 @@ def check_unused(payoff: str, **arguments: tuple[object, object]) -> None:
 
 
 def named_outcomes(payoff: str, k: float, actions: int, common: bool | None, stochastic: bool) -> Tensor:
-    """Outcomes of a payoff in `PAYOFFS`, `outcomes x agents x A1 x ... x An`."""
+    """The outcomes of a payoff in `PAYOFFS`, `outcomes x agents x A1 x ... x An`."""
     if payoff not in PAYOFFS:
         raise ValueError(
             f"payoff: got {payoff!r}, expected nested lists of numbers, or one of {', '.join(PAYOFFS)}; "

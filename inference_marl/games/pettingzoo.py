@@ -1,4 +1,4 @@
-"""Any game as a PettingZoo parallel environment, for use with other libraries."""
+"""Games as PettingZoo parallel environments, for use with other libraries."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from inference_marl.types import Game, State
 
 
 class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-ignore]
-    """One copy of a game (1 replicate, 1 environment) behind PettingZoo's parallel API.
+    """A PettingZoo parallel environment of a game (1 replicate, 1 environment).
 
     Agents are called `agent_0`, `agent_1`, ...; all act at every step and leave together. The game's `terminated`
     becomes terminations; the time limit becomes truncations, unless the game terminated at that step. Discrete values
-    are `numpy.int64`, boxes `float32` arrays of shape of the space's shape; rewards are computed in float64.
+    are `numpy.int64`, boxes are `float32` arrays of the space's shape; rewards are computed in float64.
 
     The environment has its own random stream: calls leave torch's global generator unchanged, and `reset(seed)`
-    determines everything that follows.
+    determines all subsequent draws.
 
     Args:
-        game: what is played.
+        game: the game.
         max_steps: time limit; `None` takes the game's horizon. If both are given, the shorter one applies.
 
     Raises:
@@ -69,7 +69,7 @@ class PettingZooGame(ParallelEnv[str, Any, Any]):  # type: ignore[misc, unused-i
     def reset(
         self, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Begin an episode and return observations and (empty) infos by agent.
+        """Begin an episode; returns observations and (empty) infos by agent.
 
         Args:
             seed: restarts the environment's random stream, which otherwise continues.

@@ -1,4 +1,4 @@
-"""Two agents who meet in continuous space, for planners."""
+"""A continuous game for planners, in which two agents have to meet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference_marl.types import Game, State, Step
 
 
 class Rendezvous(Game):
-    """Two agents move on a line, a square or a cube, and are rewarded for being near each other.
+    """Two agents move in a cube of any dimension and are rewarded for being near each other.
 
     Positions x^1, x^2 lie in `[-1, 1] ** dim`; both agents observe both. With velocities a^i in `[-1, 1] ** dim`::
 
@@ -28,8 +28,8 @@ class Rendezvous(Game):
         dim: dimension of the space.
         speed: distance covered by a step at full velocity, in units of position, positive.
         noise: standard deviation of the disturbance per step and coordinate, in units of position.
-        cost: of squared velocity, in units of reward, not negative.
-        horizon: steps per episode; `None` if unlimited.
+        cost: cost of squared velocity, in units of reward, not negative.
+        horizon: steps per episode; `None` for no limit.
     """
 
     shared_observation = True
@@ -64,7 +64,7 @@ class Rendezvous(Game):
         return torch.stack([common, common], dim=-1)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action and move, see `Game.step`; outside the action space the formulas still apply."""
+        """Compute the rewards and move, see `Game.step`; the formulas also apply outside the action space."""
         obs = state["obs"]
         check_actions(self.action_spaces, actions, obs.shape[:-1])
         moved = obs + self.speed * torch.cat(list(actions), dim=-1) + self.noise * torch.randn_like(obs)

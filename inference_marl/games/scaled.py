@@ -1,4 +1,4 @@
-"""A game paid in other units."""
+"""Games with scaled and shifted rewards."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from inference_marl.types import Dynamics, Game, Observed, State, Step
 
 
 class Scaled(Game):
-    """Another game, in which all agents get `factor r + offset` where they get `r` there.
+    """Another game with its rewards `r` replaced by `factor r + offset`.
 
-    The offset is paid at every step, so in games that may terminate it changes what is worth doing; the factor never
+    The offset is paid at every step, so in games that may terminate it changes the optimal policies; the factor never
     does.
 
     Args:
         game: the other game.
-        factor: c > 0.
-        offset: d, in the new units.
+        factor: factor of rewards, positive.
+        offset: offset of rewards, in the new units.
     """
 
     def __init__(self, game: Game, factor: Positive = 1.0, offset: float = 0.0) -> None:
@@ -47,20 +47,20 @@ class Scaled(Game):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """That of the other game."""
+        """See `Game`; as in the other game."""
         return self.game.reset(replicates, environments, device, dtype, task)
 
     def observe(self, state: State) -> Observed:
-        """That of the other game."""
+        """See `Game`; as in the other game."""
         return self.game.observe(state)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """A step of the other game, with the rewards of this one."""
+        """Take a step of the other game, with scaled rewards."""
         step = self.game.step(state, actions)
         return step._replace(rewards=self._paid(step.rewards))
 
     def is_optimal(self, actions: Sequence[Tensor]) -> Tensor | None:
-        """That of the other game."""
+        """See `Game`; as in the other game."""
         return self.game.is_optimal(actions)
 
     def expected_reward(self, obs: Tensor, actions: Sequence[Tensor]) -> Tensor | None:
@@ -69,20 +69,20 @@ class Scaled(Game):
         return None if rewards is None else self._paid(rewards)
 
     def dynamics(self) -> Dynamics | None:
-        """The other game's rules with the rewards of this one."""
+        """The other game's rules, with scaled rewards."""
         rules = self.game.dynamics()
         return None if rules is None else replace(rules, reward=self._paid(rules.reward))
 
     def scores(self, policies: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Those of the other game."""
+        """See `Game`; as in the other game."""
         return self.game.scores(policies)
 
     def hidden_type(self, task: Tensor) -> Tensor | None:
-        """That of the other game."""
+        """See `Game`; as in the other game."""
         return self.game.hidden_type(task)
 
     def judge(self, state: State) -> Mapping[str, Tensor]:
-        """That of the other game."""
+        """See `Game`; as in the other game."""
         return self.game.judge(state)
 
     def _paid(self, rewards: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Tabular stochastic games with any number of states and agents, and one that tempts agents to optimism."""
+"""Tabular stochastic games with any number of states and agents, and the risky bridge."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ROUNDING = 1e-6
 
 
 class StochasticGame(Game):
-    """A stochastic game given by its tables; every agent observes the state.
+    """A stochastic game given by tables, in which every agent observes the state.
 
     A step from state s with the joint action (a^1, ..., a^n)::
 
         r^i = reward[i, s, a^1, ..., a^n]
         s'  ~ transition[s, a^1, ..., a^n]        missing mass: the game terminates
 
-    as in Shapley (1953), 'Stochastic games', where every row has missing mass; here rows may be complete, and a game of
-    complete rows ends by its time limit alone. On termination, the next observation is s again.
+    as in Shapley (1953), 'Stochastic games', where every row has missing mass; here rows may be complete, and a game
+    without missing mass ends only by its time limit. On termination, the next observation is s again.
 
     The state is as in `MatrixGame`. Structured games are subclasses whose constructors compute the tables.
 
@@ -37,13 +37,13 @@ class StochasticGame(Game):
             that sum to 1 within 1e-6 are normalised exactly.
         reward: `states x A1 x ... x An` if all agents get the same, `n x states x A1 x ... x An` if every agent has its
             own.
-        horizon: steps per episode; `None` if only missing mass ends one. A time limit, not termination.
-        state_names: names of the states; numbers if `None`.
-        discount: gamma in [0, 1) of exact returns; see `Game`.
+        horizon: steps per episode; `None` if episodes end only by termination. This is a time limit, not termination.
+        state_names: names of the states; `None` for their numbers.
+        discount: gamma in [0, 1) for exact returns; see `Game`.
 
     Raises:
         ValueError: if a number is out of range, or a table is ragged, not numeric, does not fit the others, or has an
-            invalid row; the message names the row.
+            invalid row; names the row.
     """
 
     shared_observation = True
@@ -92,7 +92,7 @@ class StochasticGame(Game):
         }
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Pay for one joint action and draw the next state, see `Game.step`."""
+        """Compute the rewards and draw the next state, see `Game.step`."""
         obs = state["obs"]
         check_actions(self.action_spaces, actions, obs.shape)
         _, transition, reward = self._on(obs.device, state["rewards"].dtype)
@@ -107,7 +107,7 @@ class StochasticGame(Game):
         return self._dynamics
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """The tables that a step reads, cached per device and dtype.
+        """The tables for steps, cached per device and dtype.
 
         Returns:
             Cumulative probabilities of the initial and of the next state (float64), and rewards with agents last,
@@ -125,31 +125,31 @@ class StochasticGame(Game):
 
 
 class RiskyBridge(StochasticGame):
-    """Two agents may walk around a river or jump it: the best choice on average against the best if one is lucky.
+    """The risky bridge: two agents walk around a river, the best in expectation, or jump it, the best with luck.
 
-    Both agents get the same reward and must agree: at the bank, nothing happens unless both do the same::
+    Both agents get the same reward and must coordinate: at the bank, nothing happens unless both do the same::
 
         action 0, walk:  bank -> path           certainly; a step on the path pays `safe`
         action 1, jump:  bank -> across         with `probability`; a step there pays `prize`
                          bank -> river          otherwise; a step there pays `loss`
-        path, across, river -> home             whatever they do; home pays nothing and is absorbing
+        path, across, river -> home             for all actions; home pays nothing and is absorbing
 
     Jumping has the value `probability prize + (1 - probability) loss`, by default -8, and walking has the value 1, so
     agents that do not treat luck as controllable walk. But an agent that conditions everything, including the dynamics,
-    on optimality asks which action explains success best: log E[exp(r)] is 1 for walking, and log(0.1 exp(10) + 0.9
-    exp(-10)) = 7.7 for jumping. Its posterior jumps and believes that it will land. This is the over-optimism of
+    on optimality chooses the action that best explains success: log E[exp(r)] is 1 for walking, and log(0.1 exp(10) +
+    0.9 exp(-10)) = 7.7 for jumping. Its posterior jumps and believes that it will land. This is the over-optimism of
     control as inference in stochastic games (Levine 2018, 'Reinforcement learning and control as probabilistic
     inference', sections 2.4 and 3). A guide that keeps the true dynamics, as in Eq. 7 of the ROMMEO paper (Tian et al.
     2019), avoids it.
 
-    The time limit leaves room for one failed attempt to agree. The game never terminates.
+    The time limit allows one failed attempt to coordinate. The game never terminates.
 
     Args:
-        probability: of landing on the other side, in [0, 1].
+        probability: probability of landing on the other side.
         prize: reward for landing there.
         loss: reward for landing in the river.
         safe: reward for walking around.
-        horizon: steps per episode; `None` if unlimited.
+        horizon: steps per episode; `None` for no limit.
     """
 
     action_names = ("walk", "jump")

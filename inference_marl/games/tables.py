@@ -1,4 +1,4 @@
-"""Tables of numbers: from nested lists, and kept where they are used."""
+"""Tables of numbers: conversion from nested lists, and caching."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from inference_marl.described import LARGEST
 
 
 class Kept(dict[Any, Any]):
-    """What is computed once, such as tables per device and floating type. Copies and pickles of it are empty."""
+    """A cache, for instance of tables per device and floating type. Copies and pickles of it are empty."""
 
     def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
         return Kept, ()
 
 
 def numbers(name: str, values: Any) -> Tensor:
-    """Convert nested lists to a new float64 tensor; `ValueError`, naming the entry, if they are not a finite table."""
+    """Convert nested lists to a float64 tensor; raises `ValueError` with the entry if they are not a finite table."""
     try:
         tensor = torch.as_tensor(values, dtype=torch.float64).cpu().clone()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -29,7 +29,7 @@ def numbers(name: str, values: Any) -> Tensor:
         ) from error
     if tensor.numel() == 0 or tensor.dim() == 0:
         raise ValueError(f"{name}: got {values!r}, expected nested lists of at least one number")
-    wrong = (tensor.abs() <= LARGEST).logical_not().nonzero()  # not a number among them
+    wrong = (tensor.abs() <= LARGEST).logical_not().nonzero()  # including NaN
     if len(wrong):
         at = wrong[0].tolist()
         raise ValueError(f"{name}: got {tensor[tuple(at)]} at {index(at)}, expected finite numbers up to {LARGEST:g}")
@@ -39,14 +39,14 @@ def numbers(name: str, values: Any) -> Tensor:
 
 
 def _boolean(values: Any, at: tuple[int, ...] = ()) -> tuple[int, ...] | None:
-    """Where the first boolean of nested lists is; `None` if there is none."""
+    """The position of the first boolean in nested lists; `None` if there is none."""
     if isinstance(values, list | tuple):
         return next((found for i, each in enumerate(values) if (found := _boolean(each, (*at, i))) is not None), None)
     return at if isinstance(values, bool) else None
 
 
 def index(at: Sequence[int]) -> str:
-    """Where an entry of nested lists is, as Python writes it: `[0][2]`."""
+    """Format the position of an entry of nested lists as in Python: `[0][2]`."""
     return "".join(f"[{i}]" for i in at)
 
 

@@ -1,4 +1,4 @@
-"""Several games as one, of which agents do not see which they play."""
+"""Several games as one, where agents do not observe which one they play."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from inference_marl.described import expect
 from inference_marl.types import Game, Observed, State, Step, select
 
 TASK = "task"
-"""The name in the state of the variant that is played, int64, `replicates x environments`."""
+"""The key in the state of the game that is played, int64, `replicates x environments`."""
 
 
 class Variants(Game):
-    """One of several games with the same spaces, as the task says, which nobody observes.
+    """One of several games with the same spaces, selected by the task, which agents do not observe.
 
-    Payoffs that are not known, other dynamics, or places of landmarks on which to learn and others on which to be
-    tested. The task is drawn by the collector, see `play.Tasks`; without tasks every episode is one of the games, all
-    alike. Each environment computes all of them, so the cost is that of all.
+    The games may differ in payoffs, in dynamics, or in positions of landmarks for training and for evaluation. The
+    collector draws the task, see `play.Tasks`; without tasks every episode is a uniformly drawn game. Each environment
+    simulates all games, so the costs add up.
 
     Args:
-        games: two or more with equal spaces, and the same time limit.
+        games: two or more games with equal spaces and the same time limit.
 
     Raises:
-        ValueError: if there are fewer, or spaces, horizons or rewards for success differ.
+        ValueError: if there are fewer than two, or spaces, horizons or rewards for success differ.
     """
 
     def __init__(self, games: Sequence[Game]) -> None:
@@ -48,7 +48,7 @@ class Variants(Game):
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """An initial state of every game, and which of them counts."""
+        """An initial state of every game, and the index of the one that is played."""
         if task is None:
             task = torch.randint(len(self.games), (replicates, environments), device=device)
         state = {TASK: task}
@@ -58,7 +58,7 @@ class Variants(Game):
         return state
 
     def observe(self, state: State) -> Observed:
-        """What is observed in the game that is played."""
+        """The observations in the game that is played."""
         every = [game.observe(its) for game, its in zip(self.games, self._apart(state), strict=True)]
         which, agents = state[TASK], range(self.agents)
         obs = tuple(select(which, [seen.obs[agent] for seen in every]) for agent in agents)
@@ -70,7 +70,7 @@ class Variants(Game):
         return Observed(obs, alive, masks if any(mask is not None for mask in masks) else None)
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Play the joint action in every game; the one that is played says what came of it."""
+        """Play the joint action in every game; rewards and ends are those of the game that is played."""
         after: State = {TASK: state[TASK]}
         made = [game.step(its, actions) for game, its in zip(self.games, self._apart(state), strict=True)]
         for number, step in enumerate(made):
@@ -83,13 +83,13 @@ class Variants(Game):
         )
 
     def judge(self, state: State) -> dict[str, Tensor]:
-        """What the game that is played says, if all judge by the same metrics."""
+        """The metrics of the game that is played, if all games have the same ones."""
         every = [game.judge(its) for game, its in zip(self.games, self._apart(state), strict=True)]
         names = [metric.name for metric in self.episode_metrics]
         return {name: select(state[TASK], [each[name] for each in every]) for name in names}
 
     def _apart(self, state: State) -> list[State]:
-        """Each game's state."""
+        """Split the state into each game's."""
         return [
             {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{number}.")}
             for number in range(len(self.games))
@@ -97,7 +97,7 @@ class Variants(Game):
 
 
 def _known(which: Tensor, values: Sequence[Tensor | None], otherwise: bool) -> Tensor | None:
-    """As `select`, where some games do not say and mean `otherwise` everywhere; `None` if no game says."""
+    """As `select`, with `otherwise` for games whose value is `None`; `None` if all are."""
     said = next((value for value in values if value is not None), None)
     if said is None:
         return None

@@ -12,21 +12,21 @@ from torch.nn.functional import gumbel_softmax
 from inference_marl.described import Count, Described, Positive
 
 Values = Callable[[Tensor], Tensor]
-"""Values, `...`, of actions as points of the simplex, `... x actions`."""
+"""Maps actions as points of the simplex, `... x actions`, to their values, `...`."""
 
 
 @torch.no_grad()
 def one_hot_draw(logits: Tensor) -> Tensor:
-    """Draws from categoricals, one-hot, `... x actions`; where logits are not numbers, neither are the draws."""
+    """One-hot draws from categoricals, `... x actions`; NaN where logits are."""
     return gumbel_softmax(logits, hard=True)
 
 
 class ActionGradient(Described, ABC):
-    """Estimates `grad E_{a ~ pi} Q(a)` for the logits of a categorical policy."""
+    """Base: an estimator of `grad E_{a ~ pi} Q(a)` for the logits of a categorical policy."""
 
     @abstractmethod
     def __call__(self, logits: Tensor, values: Values) -> tuple[Tensor, Tensor]:
-        """A surrogate, `...`, whose mean gradient is the estimate, and values of what was drawn, `...`, detached.
+        """A surrogate loss, `...`, whose mean gradient is the estimate, and the detached values of the draws, `...`.
 
         Args:
             logits: `... x actions`.
@@ -35,12 +35,13 @@ class ActionGradient(Described, ABC):
 
 
 class GumbelSoftmax(ActionGradient):
-    """Values of relaxed draws, with gradients through the critic (Jang et al. 2017, Maddison et al. 2017): biased.
+    """The gradient of the critic at relaxed (Gumbel-softmax) draws (Jang et al. 2017, Maddison et al. 2017): biased.
 
     Args:
-        temperature: of the relaxation.
-        hard: whether the critic sees one-hot draws, and the gradient is the relaxed one's (straight-through); if not,
-            it sees the relaxed ones, as in the authors' code of MADDPG, though replay holds one-hot actions.
+        temperature: temperature of the relaxation.
+        hard: whether the critic is given one-hot draws, with the gradient of the relaxed ones (straight-through);
+            otherwise it is given the relaxed draws, as in the authors' code of MADDPG, although the replay buffer holds
+            one-hot actions.
     """
 
     def __init__(self, temperature: Positive = 1.0, hard: bool = True) -> None:
@@ -53,13 +54,13 @@ class GumbelSoftmax(ActionGradient):
 
 
 class ScoreFunction(ActionGradient):
-    """`grad log pi(a) (Q(a) - baseline)`, the stochastic policy gradient (Lowe et al. 2017, Eq. 4): unbiased.
+    """The stochastic policy gradient `grad log pi(a) (Q(a) - baseline)` (Lowe et al. 2017, Eq. 4): unbiased.
 
-    The baseline of a draw is the mean value of the others. The critic need not be differentiable in the action, and is
-    only asked for values of one-hot ones.
+    The baseline of a draw is the mean value of the other draws. The critic need not be differentiable in the action,
+    and is evaluated at one-hot actions only.
 
     Args:
-        draws: per datum; with one there is no baseline.
+        draws: draws per datum; with 1 there is no baseline.
     """
 
     def __init__(self, draws: Count = 2) -> None:

@@ -1,4 +1,4 @@
-"""Conditional distributions: the common base of priors, policies, opponent models and transitions."""
+"""Conditional distributions, the common base of priors, policies, opponent models and transitions."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ class local_parameters(ContextDecorator):  # noqa: N801 (a context manager, call
     """Context in which parameters belong to their modules, and reading one is not a Pyro statement.
 
     By default Pyro registers every parameter that a module reads in a global store under its name, where those of two
-    agents would collide. Learners optimise their own parameters, so they work inside. Outside, models and guides are
-    ordinary Pyro modules, and can be trained by `pyro.infer.SVI`. Nesting it, or using it as a decorator, is cheap.
+    agents would collide. Learners optimise their own parameters, so they work inside this context. Outside of it,
+    models and guides are ordinary Pyro modules and can be trained by `pyro.infer.SVI`. Nesting it, or using it as a
+    decorator, is cheap.
     """
 
     depth: ClassVar[int] = 0
-    """How many times it was entered."""
+    """Number of nested contexts."""
 
     def __enter__(self) -> None:
         if local_parameters.depth == 0:
@@ -44,7 +45,7 @@ class local_parameters(ContextDecorator):  # noqa: N801 (a context manager, call
 
 
 class Reads(Protocol):
-    """What a guide may read of the model it approximates, and a prior of the model it belongs to."""
+    """The part of a model that its guide, or its opponent prior, may read."""
 
     @property
     def temperature(self) -> Number:
@@ -62,19 +63,19 @@ class Reads(Protocol):
 
 
 class PyroPart(Bindable, PyroModule):
-    """A description that becomes a Pyro module once bound."""
+    """Base: a description that becomes a Pyro module once bound."""
 
     _is_plain: bool | None
-    """Whether nothing in it is sampled or constrained, so that Pyro need not intervene in calls and attribute reads."""
+    """Whether no attribute is sampled or constrained, so that Pyro need not intervene in calls and attribute reads."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Initialise the module before any constructor runs, so that a class may be made of fields."""
+        """Initialise the module before any constructor runs, so that subclasses may be dataclasses."""
         made = super().__new__(cls, *args, **kwargs)
         PyroPart.__init__(made)
         return made
 
     def __init__(self) -> None:
-        with pyro.settings.context(module_local_params=True):  # so that it can be called in this mode and in Pyro's own
+        with pyro.settings.context(module_local_params=True):  # works in this mode and in Pyro's own
             super().__init__()
         self.__dict__["_is_plain"] = None
 
@@ -93,7 +94,7 @@ class PyroPart(Bindable, PyroModule):
         return super().__call__(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        """As in Pyro, but skips Pyro's statements inside `local_parameters`, likewise."""
+        """As in Pyro, but skips Pyro's statements inside `local_parameters`, too."""
         if local_parameters.depth and self.__dict__.get("_is_plain"):
             return nn.Module.__getattr__(self, name)
         return super().__getattr__(name)
@@ -107,21 +108,22 @@ def _is_of_pyro(module: nn.Module) -> bool:
 
 
 class Conditional(PyroPart):
-    """A conditional distribution `p(target | parents)`: a prior, a policy, an opponent model, a transition.
+    """Base: a conditional distribution `p(target | parents)`: a prior, policy, opponent model or transition.
 
     A subclass defines `forward(*parents)`, which takes the parents' values, `[extra x] replicates x batch x event`, and
     returns a Pyro distribution over `self.target` whose batch shape broadcasts with theirs. It may define `setup` to
-    create parameters, all leading with `replicates`.
+    create parameters, all with `replicates` as first dimension.
 
     The class attributes `targets` and `conditions` list the kinds of space accepted for the target and for every
-    parent, and `bounded` says whether a box must have finite edges, so that invalid combinations fail before anything
-    runs. So do those that need a density which a class does not have, see `need_density`.
+    parent, and `bounded` says whether a box must have finite edges, so that invalid combinations raise before anything
+    runs. So do uses that need a density which a class does not have, see `need_density`.
 
     Attributes:
-        has_density: whether its distributions have a `log_prob`; if not, they can only be sampled.
-        reads_model: whether it is computed from a model, and called with that.
-        over: what it is over where there are several opponents: any `one` of them, so that each has its own; their
-            `joint` action, one variable with a table; or `each` of them, see `Factored`.
+        has_density: whether the distributions have a `log_prob`; otherwise they can only be sampled.
+        reads_model: whether `forward` also takes the model, from which the distribution is computed.
+        over: the variable it describes where there are several opponents: the action of `one` of them, so that each
+            gets its own conditional; their `joint` action, one variable with a table; or the action of `each` of them,
+            see `Factored`.
     """
 
     has_density: ClassVar[bool] = True
@@ -131,9 +133,9 @@ class Conditional(PyroPart):
     targets: ClassVar[tuple[type, ...]] = (Discrete, Box)
     conditions: ClassVar[tuple[type, ...]] = (Discrete, Box)
 
-    target: Space  # of a conditional over each of several opponents a tuple of them
+    target: Space  # a tuple of spaces for a conditional over each of several opponents
     parents: tuple[Space, ...]
-    forward: Callable[..., Any]  # to a distribution or, over each opponent, to a `Factored`
+    forward: Callable[..., Any]  # returns a distribution or, over each opponent, a `Factored`
 
     def bind(self, seat: Seat, target: Space | tuple[Space, ...], parents: Sequence[Space]) -> Self:
         """Return a working copy over `target` given `parents`, in `seat`.
@@ -158,7 +160,7 @@ class Conditional(PyroPart):
         return self._bound(seat=seat, target=target, parents=tuple(parents))
 
     def observe(self, obs: Tensor, *values: Any, **named: Any) -> None:
-        """Observe realised values of the target, or of each, `replicates x environments x event`.
+        """Observe realised values of the target, or of each target, `replicates x environments x event`.
 
         For conditionals that learn directly from play, such as an empirical prior. Draws no random numbers. Nothing by
         default.
@@ -166,7 +168,7 @@ class Conditional(PyroPart):
 
     @property
     def learns_from_play(self) -> bool:
-        """Whether it observes anything."""
+        """Whether the class defines `observe`."""
         return type(self).observe is not Conditional.observe
 
     @property
@@ -176,10 +178,10 @@ class Conditional(PyroPart):
 
 
 def need_density(conditional: Conditional) -> None:
-    """Refuse a conditional that can only be sampled, where it would be fitted by its density.
+    """Raise for a conditional that has no density and would be fitted by it.
 
     Raises:
-        IncompatibleError: if it has none.
+        IncompatibleError: if the conditional can only be sampled.
     """
     if not conditional.has_density:
         raise IncompatibleError(

@@ -1,4 +1,4 @@
-"""Distributions missing from Pyro, and arithmetic of their logarithms."""
+"""Distributions that Pyro lacks, and a faster `logsumexp`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 class MixtureOfNormals(dist.MixtureSameFamily):  # type: ignore[misc]  # Pyro makes it at import, untyped
     """A mixture of diagonal normals with pathwise gradients, including those of the weights.
 
-    A draw moves with the parameters such that every coordinate keeps its conditional distribution function given the
-    coordinates before it, `F_i(z_i | z_1, ..., z_{i-1})` (implicit reparameterisation: Figurnov, Mohamed and Mnih 2018,
-    Eq. 5, coordinate by coordinate). So the gradient is unbiased for any dimension and needs no relaxation. Pyro's
-    `MixtureOfDiagNormals` is not used: it excludes one dimension, and its gradient of the weights is biased in general
-    (checked in version 1.9.2 against quadrature).
+    Draws follow the parameters such that every coordinate keeps the value of its conditional distribution function
+    given the coordinates before it, `F_i(z_i | z_1, ..., z_{i-1})` (implicit reparameterisation: Figurnov, Mohamed and
+    Mnih 2018, Eq. 5, coordinate by coordinate). So the gradient is unbiased for any dimension and needs no relaxation.
+    Pyro's `MixtureOfDiagNormals` is not used: it excludes one dimension, and its gradient of the weights is biased in
+    general (checked in version 1.9.2 against quadrature).
 
     Args:
-        logits: of the components, `batch_shape x components`.
-        mean, scale: `batch_shape x components x dim`.
+        logits: logits of the components, `batch_shape x components`.
+        mean, scale: parameters of the components, `batch_shape x components x dim`.
     """
 
     has_rsample = True
@@ -52,8 +52,8 @@ class MixtureOfNormals(dist.MixtureSameFamily):  # type: ignore[misc]  # Pyro ma
 def logsumexp(values: Tensor, dim: int, keepdim: bool = False) -> Tensor:
     """`torch.logsumexp` of a dimension that has a finite value, several times faster where terms underflow.
 
-    Processors are slow with subnormal numbers. Terms are kept at the square of the rounding error at least, relative to
-    the largest, which the sum cannot tell from 0.
+    Processors are slow with subnormal numbers. Terms are clamped to the square of the rounding error, relative to the
+    largest term, which makes no difference to the sum.
     """
     highest = values.detach().amax(dim, keepdim=True)
     terms = (values - highest).clamp_min(2 * math.log(torch.finfo(values.dtype).eps)).exp()

@@ -1,4 +1,4 @@
-"""How a guide's ELBO and its gradient are estimated where several opponents have discrete actions."""
+"""Estimators of a guide's ELBO and its gradient for several opponents with discrete actions."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ Program = Callable[..., Any]
 
 
 class ElboEstimator(Described, ABC):
-    """What is summed out of a guide's ELBO, and how parameters get their gradient.
+    """Base: which sites are summed out of a guide's ELBO, and how the gradient is estimated.
 
     Guides mark all discrete sites to be summed out, which takes as many values of the critic as there are joint
-    actions. The agent's own action always is; estimators differ in what they do with the opponents'. Continuous actions
-    are drawn, with pathwise gradients, by all of them.
+    actions. The agent's own action is always summed out; estimators differ in the treatment of the opponents' actions.
+    All estimators draw continuous actions, with pathwise gradients.
     """
 
     @abstractmethod
     def loss(self, elbo: Any, model: Program, guide: Program, seat: Seat, obs: Tensor) -> Tensor:
-        """What to descend: its mean gradient is that of `elbo_loss`, unless the class says otherwise.
+        """The loss to minimise; its mean gradient is that of `elbo_loss`, unless the class says otherwise.
 
         Args:
-            elbo: Pyro's estimator: `TraceEnum_ELBO`, or `Trace_ELBO` where nothing is discrete.
-            model: what is approximated, a program of `obs`.
-            guide: its approximation.
-            seat: whose opponents they are.
+            elbo: Pyro's estimator: `TraceEnum_ELBO`, or `Trace_ELBO` if no site is discrete.
+            model: the model, a program of `obs`.
+            guide: the guide, likewise.
+            seat: the seat of the agent.
             obs: `replicates x batch x event`.
         """
 
     def suits(self, seat: Seat, policy_first: bool) -> bool:
-        """Whether gradients are what the class says in this seat, for a guide of this order."""
+        """Whether the gradient has the properties that the class states, in this seat and for a guide of this order."""
         return True
 
     def drawn(self, guide: Program, seat: Seat) -> Program:
-        """The guide at which expectations are taken, such as the bootstrap's; with the opponents' actions drawn.
+        """The guide for expectations, such as the bootstrapped value; by default with the opponents' actions drawn.
 
-        The ELBO is a mean over them, so it stays unbiased at the given guide.
+        The ELBO is a mean over the draws, so it stays unbiased at the given guide.
         """
         names = discrete_sites(seat)
         return drawing(guide, names) if len(names) > 1 else guide
 
 
 class Enumerate(ElboEstimator):
-    """Sums over all joint actions: no variance. The cost is the product of the opponents' numbers of actions."""
+    """Sums over all joint actions: no variance, at the cost of the product of the opponents' numbers of actions."""
 
     def loss(self, elbo: Any, model: Program, guide: Program, seat: Seat, obs: Tensor) -> Tensor:
         """See `ElboEstimator`."""
@@ -68,12 +68,12 @@ class Enumerate(ElboEstimator):
 
 
 class Local(ElboEstimator):
-    """Sums over one opponent's actions at a time, and draws the others': the cost is the sum of their numbers.
+    """Sums over one opponent's actions at a time and draws the others', at the cost of the sum of their numbers.
 
-    For every opponent an ELBO in which it alone is summed out, and gets its gradient; the later ones are drawn for each
-    of its actions. The policy, and opponents with continuous actions, get theirs in the first. Unbiased, unless a
-    continuous own action is drawn before several discrete ones, whose draws follow it (`suits`). With one opponent it
-    is `Enumerate`.
+    There is one ELBO per opponent, in which only its actions are summed out and only its factor gets a gradient; later
+    opponents are drawn for each of its actions. The first ELBO also gives the gradients of the policy and of opponents
+    with continuous actions. Unbiased, unless the policy comes first and is continuous and several opponents have
+    discrete actions, whose draws depend on it (`suits`). With one opponent it is `Enumerate`.
     """
 
     def suits(self, seat: Seat, policy_first: bool) -> bool:
@@ -81,7 +81,7 @@ class Local(ElboEstimator):
         return not (policy_first and isinstance(seat.action, Box) and len(discrete_sites(seat)) > 1)
 
     def loss(self, elbo: Any, model: Program, guide: Program, seat: Seat, obs: Tensor) -> Tensor:
-        """See `ElboEstimator`; the value is the sum of as many estimates."""
+        """See `ElboEstimator`; the value is the sum of one estimate per opponent."""
         names = discrete_sites(seat)
         if len(names) < 2:
             return elbo_loss(elbo, model, guide, obs.shape[1], obs)
@@ -92,16 +92,16 @@ class Local(ElboEstimator):
             held = others | fitted_once if place else others
             try:
                 losses.append(elbo_loss(elbo, model, Held(held)(drawing(guide, others)), obs.shape[1], obs))
-            except ValueError as error:  # Pyro's, where nothing is fitted: such as the opponent model, in closed form
+            except ValueError as error:  # from Pyro, if nothing is fitted, as for closed-form opponent models
                 if "cannot be differentiated" not in str(error) or (place == len(names) - 1 and not losses):
                     raise
         return sum(losses[1:], losses[0])
 
 
 class Sample(ElboEstimator):
-    """Draws all opponents' actions, with score-function gradients; several times if the learner has `particles`.
+    """Draws all opponents' actions, with score-function gradients: unbiased and cheapest, but of high variance.
 
-    Unbiased; the cheapest, and of high variance.
+    The learner's `particles` are the number of draws.
     """
 
     def loss(self, elbo: Any, model: Program, guide: Program, seat: Seat, obs: Tensor) -> Tensor:
@@ -110,10 +110,10 @@ class Sample(ElboEstimator):
 
 
 class Relax(ElboEstimator):
-    """Draws one-hot actions and passes gradients straight through them to the probabilities (Bengio et al. 2013).
+    """Draws one-hot actions, with straight-through gradients for the probabilities (Bengio et al. 2013): biased.
 
-    Biased: what it follows are the slopes of critic and factors between actions, which data do not determine. For
-    networks, which see one-hot actions; tables have no values between theirs.
+    It follows the slopes of critic and factors between actions, which data do not determine. Only for networks, whose
+    inputs are one-hot actions: tables have no values in between.
     """
 
     def loss(self, elbo: Any, model: Program, guide: Program, seat: Seat, obs: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def discrete_sites(seat: Seat) -> list[str]:
 
 
 def drawing(guide: Program, names: Collection[str]) -> Program:
-    """A guide of which some sites are drawn, whatever they are marked for."""
+    """The guide with the named sites drawn, even if they are marked for enumeration."""
 
     def configure(site: Any) -> Any:
         return {"enumerate": None} if site["name"] in names else {}
@@ -140,10 +140,10 @@ def drawing(guide: Program, names: Collection[str]) -> Program:
 
 
 class Held(Messenger):
-    """Sites of a guide through which its parameters get no gradient.
+    """A handler that stops gradients of a guide's parameters through the named sites.
 
     Args:
-        names: of the sites.
+        names: names of the sites.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -156,10 +156,10 @@ class Held(Messenger):
 
 
 class Played(Messenger):
-    """A site of a guide whose value is what was played, scored as if the guide had drawn it, but a constant.
+    """A handler that fixes a site of a guide to a played value, with the score that the guide would give it.
 
     Args:
-        name: of the site.
+        name: name of the site.
         value: `replicates x batch x event`.
     """
 
@@ -172,16 +172,16 @@ class Played(Messenger):
             scores = msg["fn"].log_prob(self.value)
             event = len(msg["fn"].event_shape)
             value = self.value.expand(*scores.shape, *self.value.shape[self.value.dim() - event :])
-            # As a point it is neither one of all values nor a draw whose score would be followed.
+            # As a point mass it is neither enumerated nor a draw with a score-function gradient.
             msg["fn"] = dist.Delta(value, log_density=scores, event_dim=event)
             msg["infer"] = {**(msg["infer"] or {}), "enumerate": None}
 
 
 class StraightThrough(Messenger):
-    """Categorical sites whose values are one-hot, with gradients as if they were the probabilities.
+    """A handler that makes categorical sites one-hot, with straight-through gradients for the probabilities.
 
     Args:
-        names: of the sites.
+        names: names of the sites.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -194,7 +194,7 @@ class StraightThrough(Messenger):
 
 
 class _OneHot(dist.OneHotCategoricalStraightThrough):  # type: ignore[misc]
-    """As Pyro's, but its log-probability has a slope between one-hot values, as the critic has."""
+    """As Pyro's, but the log-probability has a slope between one-hot values, as the critic has."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Linear in `value`, `... x values`."""

@@ -1,6 +1,6 @@
-"""Exact solutions of tabular stochastic games: soft Q-iteration, the evidence and its posterior by backward recursion.
+"""Exact solutions of tabular stochastic games: soft Q-iteration, and the evidence and posterior by backward recursion.
 
-Everything is from one agent's perspective. Tables may lead with any batch dimensions (`replicates`), written `...`:
+All tables are from one agent's perspective and may begin with any batch dimensions (`replicates`), written `...`:
 
 * `reward`: `... x states x actions x opponent_actions`;
 * `transition`: `... x states x actions x opponent_actions x states`; the probability missing from a row is that of
@@ -8,14 +8,14 @@ Everything is from one agent's perspective. Tables may lead with any batch dimen
 * `log_prior`: log P(b | s), `... x states x opponent_actions`.
 
 Functions raise `ValueError` if a table's shape does not fit or a number is out of range (`temperature`, alpha > 0;
-`kl_weight`, beta > 0). Both weights are numbers, or one per replicate, `replicates x 1`, where tables lead with
+`kl_weight`, beta > 0). Both weights are numbers, or one per replicate, `replicates x 1`, if tables begin with
 `replicates`. `Dynamics.seen_by` gives the first two tables for any agent of a game. There are two ways to plan:
 
 * *kept* dynamics: the guide uses the game's dynamics, `Q = r + gamma E[V(s')]` (Tian et al. 2019, Eq. 12). The value is
   the largest ELBO of all such guides, which the agent can actually expect.
 * *inferred* dynamics: the guide may also change the dynamics, `Q = r + log E[exp V(s')]`. The value is the log-evidence
   of being optimal throughout. It is at least the first (Jensen), equal for deterministic dynamics, and over-optimistic
-  for stochastic ones: the posterior relies on luck (Levine 2018, Section 2.4).
+  for stochastic ones: the posterior is optimistic about chance events (Levine 2018, Section 2.4).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from inference_marl.inference.schedules import Number, over_events
 from inference_marl.types import Dynamics
 
 MAX_ITERATIONS = 100_000
-"""Limit of soft Q-iteration: enough for discounts up to about .9997."""
+"""Maximum number of soft Q-iterations: enough for discounts up to about .9997."""
 
 DynamicsOf = Literal["kept", "inferred"]
 """Whether a trajectory guide keeps the model's dynamics or infers them too."""
@@ -42,7 +42,7 @@ DynamicsOf = Literal["kept", "inferred"]
 
 @dataclass(frozen=True)
 class Factors:
-    """A guide. With a horizon, every field has the dimension `horizon` before `states`.
+    """The factors of a guide. With a horizon, every field has the dimension `horizon` before `states`.
 
     Attributes:
         policy: pi(a | s, b), `... x states x actions x opponent_actions`, summing to 1 over actions (Eq. 10).
@@ -59,7 +59,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Solution(Factors):
-    """The optimal factors, and values.
+    """The optimal factors and their values.
 
     Attributes:
         q: Q(s, a, b), `... x states x actions x opponent_actions`.
@@ -86,12 +86,12 @@ def soft_q_iteration(
     `Q(s, a, b) = r(s, a, b) + gamma sum_s' T(s' | s, a, b) V(s')` with
     `V(s) = beta log sum_b P(b | s) (sum_a exp(Q / alpha))^(alpha / beta)`. Tables and weights are as in the module.
 
-    `discount` is gamma in [0, 1], below 1 without a horizon, unless every path ends. Without `horizon` it iterates to
-    the fixed point, in about `log(tolerance) / log(gamma)` steps; `tolerance` is the largest change of V, relative to
-    its size, at which the fixed point counts as reached.
+    `discount` is gamma in [0, 1], below 1 without a horizon unless every path ends. Without `horizon` the iteration
+    runs to the fixed point, in about `log(tolerance) / log(gamma)` steps: until V changes by at most `tolerance`,
+    relative to its size.
 
     Raises:
-        ValueError: if a number is out of range, or there is no fixed point.
+        ValueError: if a number is out of range, or the iteration does not converge.
     """
     _check(reward, transition, log_prior, temperature, kl_weight)
     expect("a number in [0, 1]", discount=discount)
@@ -121,11 +121,11 @@ def smooth(
     temperature: Number = 1.0,
     kl_weight: Number = 1.0,
 ) -> Solution:
-    """The best trajectory guide and its ELBO, with Pyro's normalised uniform policy in the model.
+    """The optimal trajectory guide and its ELBO, with Pyro's normalised uniform policy in the model.
 
     With inferred dynamics and weights 1 this is exact smoothing: `v` at the first step is `log P(o_{1:T} = 1 | s_1)`
     and the factors are the posterior of `TrajectoryModel` (Tian et al. 2019, Eq. 26). With other weights `v` is the
-    largest ELBO of any guide. With kept dynamics it is the largest ELBO of those with the game's dynamics (Eq. 32).
+    largest ELBO of any guide. With kept dynamics it is the largest ELBO of guides with the game's dynamics (Eq. 32).
 
     Tables and weights are as in the module; `reward` is the log-probability of being optimal, up to a constant.
 
@@ -154,10 +154,10 @@ def evaluate(
 ) -> Parts:
     """The ELBO of any trajectory guide, from every initial state, by backward recursion (Eq. 32, by term).
 
-    Tables and weights are those of the model, as in the module. The guide's have a horizon.
+    Tables and weights are those of the model, as in the module. The guide's factors have a horizon.
 
     Returns:
-        Parts at the first step, `... x states`. The KL divergence of inferred dynamics is part of `kl`.
+        The terms at the first step, `... x states`. The KL divergence of inferred dynamics is part of `kl`.
     """
     _check(reward, transition, log_prior, temperature, kl_weight)
     horizon = guide.opponent_model.shape[-3]
@@ -249,7 +249,7 @@ def _bent(transition: Tensor, v: Tensor) -> Tensor:
 def _ends(transition: Tensor) -> Tensor:
     """Termination probability, `... x states x actions x opponent_actions`; termination has value 0."""
     missing = 1 - transition.sum(-1)
-    return torch.where(missing > 1e-6, missing, torch.zeros_like(missing))  # rounding is not termination
+    return torch.where(missing > 1e-6, missing, torch.zeros_like(missing))  # ignore rounding errors
 
 
 def _divergence(moves: Tensor, transition: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Distributions of several variables, one factor after the other: what opponents do at once."""
+"""Factorised distributions of several variables: the simultaneous actions of several opponents."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from inference_marl.spaces import Discrete, Space, joint_action, separate_action
 from inference_marl.types.beliefs import numbered
 
 Given = Callable[..., dist.TorchDistribution]
-"""A conditional, called with the values of its parents."""
+"""A conditional: maps the values of its parents to a distribution."""
 
 
 def opponent_sites(count: int, step: int | None = None) -> tuple[str, ...]:
-    """The names of the sites at which opponents act, in the order of `Seat.opponents`.
+    """The names of the sites of the opponents' actions, in the order of `Seat.opponents`.
 
-    Of the only opponent it is `opponent_action`, of several `opponent_action_0` and so on; in models of trajectories
-    each is followed by `_` and the step.
+    `opponent_action` for a single opponent, `opponent_action_0` and so on for several; in models of trajectories each
+    is followed by `_` and the step.
     """
     names = numbered("opponent_action", count)
     return names if step is None else tuple(f"{name}_{step}" for name in names)
 
 
 class Factored(ABC):
-    """The distribution of several variables at given parents: a factor for each, given the earlier ones in `order`.
+    """Base: a distribution of several variables, with a factor for each given the earlier ones in `order`.
 
     Args:
-        spaces: of the variables.
+        spaces: spaces of the variables.
     """
 
     def __init__(self, spaces: Sequence[Space]) -> None:
@@ -43,7 +43,7 @@ class Factored(ABC):
 
     @property
     def order(self) -> Sequence[int]:
-        """In which the variables are drawn."""
+        """The order in which the variables are drawn."""
         return range(len(self.spaces))
 
     @abstractmethod
@@ -51,18 +51,18 @@ class Factored(ABC):
         """The distribution of one variable, whose batch shape broadcasts with `[extra x] replicates x batch`.
 
         Args:
-            number: which.
-            earlier: values of those before it in `order`, `[extra x] replicates x batch x event`.
+            number: index of the variable.
+            earlier: values of the variables before it in `order`, `[extra x] replicates x batch x event`.
         """
 
     def sites(
         self, names: Sequence[str], infer: Callable[[Space], Any] | None = None, obs: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, ...]:
-        """A Pyro sample statement for each variable; returns their values in the order of `names`.
+        """Run a Pyro sample statement for each variable; returns the values in the order of `names`.
 
         Args:
-            names: of the sites, one per variable.
-            infer: configuration of a site, by space.
+            names: names of the sites, one per variable.
+            infer: maps a variable's space to Pyro's `infer` configuration of its site.
             obs: values to condition on.
         """
         values: dict[int, Tensor] = {}
@@ -81,10 +81,10 @@ class Factored(ABC):
         return tuple(values[number] for number in range(len(values)))
 
     def outlook(self, shape: Sequence[int]) -> tuple[Tensor, ...]:
-        """Of every variable, given draws of the earlier ones: its probabilities if it is discrete, and else a draw.
+        """For every variable, given draws of the earlier ones: its probabilities if it is discrete, otherwise a draw.
 
-        `shape x values` or `shape x event`. The mean of such probabilities estimates the marginal ones without
-        bias, and exactly if the variables are independent.
+        `shape x values` or `shape x event`. The mean of such probabilities is an unbiased estimate of the marginal
+        ones, and exact if the variables are independent.
         """
         values: dict[int, Tensor] = {}
         found: dict[int, Tensor] = {}
@@ -97,7 +97,7 @@ class Factored(ABC):
         return tuple(found[number] for number in range(len(found)))
 
     def log_prob(self, values: Sequence[Tensor]) -> Tensor:
-        """Log-density of values, `[extra x] replicates x batch x event` each."""
+        """The log-density of values, `[extra x] replicates x batch x event` each."""
         earlier: list[Tensor] = []
         total: Any = 0.0
         for number in self.order:
@@ -106,7 +106,7 @@ class Factored(ABC):
         return torch.as_tensor(total)
 
     def table(self) -> Tensor:
-        """Log-probabilities of joint values, the last variable's running fastest, in the last dimension.
+        """Log-probabilities of joint values in the last dimension, the last variable varying fastest.
 
         Raises:
             IncompatibleError: if a variable is not discrete.
@@ -127,7 +127,7 @@ class Separate(Factored):
     """Independent variables.
 
     Args:
-        factors: their distributions.
+        factors: distributions of the variables.
         spaces: see `Factored`.
     """
 
@@ -151,11 +151,11 @@ class Separate(Factored):
 
 
 class InTurn(Factored):
-    """Variables each of which has a conditional given the parents and the earlier ones.
+    """Variables that each have a conditional given the parents and the earlier variables.
 
     Args:
         conditionals: one per variable, on `(*parents, *earlier)`.
-        parents: what all condition on, `[extra x] replicates x batch x event`.
+        parents: values of the common parents, `[extra x] replicates x batch x event`.
         spaces: see `Factored`.
         order: see `Factored`.
     """
@@ -177,10 +177,10 @@ class InTurn(Factored):
 
 
 class OfTable(Factored):
-    """Discrete variables with a table of joint probabilities; a factor sums out the later ones.
+    """Discrete variables with a table of joint probabilities; a factor sums out the later variables.
 
     Args:
-        logits: normalised log-probabilities of joint values, the last variable's running fastest, `... x joint`.
+        logits: normalised log-probabilities of joint values, the last variable varying fastest, `... x joint`.
         spaces: see `Factored`.
     """
 
@@ -190,7 +190,7 @@ class OfTable(Factored):
         self.logits = logits
 
     def factor(self, number: int, *earlier: Tensor) -> dist.TorchDistribution:
-        """See `Factored`. Given what is impossible it is uniform."""
+        """See `Factored`. Uniform given earlier values of probability 0."""
         sizes = [space.features for space in self.spaces]
         logits = self.logits.unflatten(-1, (math.prod(sizes[:number]), sizes[number], -1)).logsumexp(-1)
         if not number:
@@ -205,7 +205,7 @@ class OfTable(Factored):
 
 
 def as_factored(found: Factored | dist.TorchDistribution, spaces: Sequence[Space]) -> Factored:
-    """A distribution of what is in `spaces`: of the only variable, or of discrete ones' joint value."""
+    """Return a distribution of the only variable, or of the joint value of discrete variables, as a `Factored`."""
     if isinstance(found, Factored):
         return found
     if len(spaces) == 1:
@@ -214,7 +214,7 @@ def as_factored(found: Factored | dist.TorchDistribution, spaces: Sequence[Space
 
 
 def log_probabilities(distribution: dist.TorchDistribution, size: int) -> Tensor:
-    """Of the values `0 .. size - 1`, in the last dimension."""
+    """Log-probabilities of the values `0 .. size - 1`, in the last dimension."""
     if isinstance(distribution, dist.Categorical):
         logits: Tensor = distribution.logits
         return logits
@@ -223,10 +223,10 @@ def log_probabilities(distribution: dist.TorchDistribution, size: int) -> Tensor
 
 
 def need_discrete(spaces: Sequence[Space]) -> None:
-    """Refuse spaces of which there is no table.
+    """Raise for spaces over which there is no table.
 
     Raises:
-        IncompatibleError: if one is not discrete.
+        IncompatibleError: if a space is not discrete.
     """
     for space in spaces:
         if not isinstance(space, Discrete):

@@ -1,4 +1,4 @@
-"""Replicates that fail while the others go on: numbers that are not finite."""
+"""Numbers that are not finite, and the replicates that have failed with them while the others continue."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or its gradient, or another number to learn from, is not finite; nothing was updated.
+    """Raised if a loss, its gradient or another number to learn from is not finite; nothing was updated.
 
     Attributes:
-        replicates: the seeds at fault, as far as their gradients show.
-        agent: the agent whose number it is, if known.
+        replicates: the replicates at fault, as far as their gradients show.
+        agent: the agent that the number belongs to, if known.
     """
 
     agent: int | None = None
@@ -32,17 +32,17 @@ class NonFiniteError(ArithmeticError):
 
 
 class Failures:
-    """The replicates that have failed, and why; in `heeded`, numbers that are not finite are noted here.
+    """The replicates that have failed, and why; inside `heeded`, numbers that are not finite are recorded here.
 
-    Replicates never touch each other, so the others need not notice.
+    Replicates are independent, so the others continue undisturbed.
 
     Args:
-        replicates: their number.
+        replicates: number of replicates.
 
     Attributes:
-        why: what each has failed of first, by replicate.
-        step: at which step they fail, for `why`.
-        agent: whose numbers are looked at, if anybody's.
+        why: the first failure of each failed replicate, by replicate.
+        step: the current step, for `why`.
+        agent: the agent whose numbers are being checked, if any.
     """
 
     def __init__(self, replicates: int) -> None:
@@ -52,10 +52,10 @@ class Failures:
         self.agent: int | None = None
 
     def note(self, what: str, replicates: Sequence[int]) -> None:
-        """Note that some have failed.
+        """Record that replicates have failed.
 
         Raises:
-            NonFiniteError: if that is all of them.
+            NonFiniteError: if no replicate is left.
         """
         agent = "" if self.agent is None else f", agent {self.agent}"
         for replicate in replicates:
@@ -64,10 +64,10 @@ class Failures:
             raise NonFiniteError(what, replicates)
 
     def look(self, what: str, numbers: Tensor, agent: int | None = None) -> None:
-        """Note the replicates in which numbers, `replicates x ...`, are not finite.
+        """Record the replicates in which `numbers`, `replicates x ...`, are not finite.
 
         Raises:
-            NonFiniteError: if that is all of them.
+            NonFiniteError: if no replicate is left.
         """
         if not math.isfinite(numbers.detach().sum()):
             (rows,) = (~torch.isfinite(numbers)).flatten(1).any(1).nonzero(as_tuple=True)
@@ -77,7 +77,7 @@ class Failures:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """Note failures here, in place of the errors that they would be elsewhere."""
+        """Context in which failures are recorded here instead of raising `NonFiniteError`."""
         token = _HEEDED.set(self)
         try:
             yield
@@ -89,12 +89,12 @@ _HEEDED: ContextVar[Failures | None] = ContextVar("heeded", default=None)
 
 
 def heeded() -> Failures | None:
-    """Where failures are noted, if anywhere."""
+    """The `Failures` that record failures in the current context, if any."""
     return _HEEDED.get()
 
 
 def failed_rows(of: int) -> list[int]:
-    """The rows of replicates that have failed, of so many rows, as for `fail`."""
+    """The rows, out of `of` as for `fail`, that belong to failed replicates."""
     there = _HEEDED.get()
     if there is None or not there.why:
         return []
@@ -103,15 +103,15 @@ def failed_rows(of: int) -> list[int]:
 
 
 def fail(what: str, rows: Sequence[int], of: int) -> None:
-    """Note that numbers of some rows are not finite; whoever calls goes on without them.
+    """Record that the numbers of some rows are not finite; the caller continues without them.
 
     Args:
-        what: the numbers, for messages.
-        rows: which.
-        of: the number of rows, a multiple of the replicates: each has as many, in order.
+        what: name of the numbers, for messages.
+        rows: indices of the rows.
+        of: the number of all rows, a multiple of the number of replicates; each replicate has equally many, in order.
 
     Raises:
-        NonFiniteError: if nobody heeds failures, or no replicate is left.
+        NonFiniteError: outside `Failures.heeded`, or if no replicate is left.
     """
     there = _HEEDED.get()
     if there is None or not rows:

@@ -1,4 +1,4 @@
-"""Networks batched over replicates: every weight leads with the replicate dimension."""
+"""Networks batched over replicates: the first dimension of every weight is `replicates`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _EACH: ContextVar[int] = ContextVar("rows of each replicate", default=1)
 
 @contextmanager
 def rows(each: int) -> Iterator[None]:
-    """Context in which what leads with replicates is `(replicates each)` rows, as where agents' networks are one batch.
+    """Context in which first dimensions are `(replicates each)`, as if the networks of several agents form one batch.
 
-    Random numbers that are drawn inside are told apart by it where arms are played as one.
+    Arms that are played together use it to separate the random numbers of their replicates.
     """
     token = _EACH.set(each)
     try:
@@ -32,12 +32,12 @@ def rows(each: int) -> Iterator[None]:
 
 
 def rows_of_each() -> int:
-    """How many rows there are of each replicate here; 1 outside `rows`."""
+    """Number of rows per replicate in the current context; 1 outside `rows`."""
     return _EACH.get()
 
 
 class BatchedLinear(nn.Module):
-    """One affine map per replicate: weights `replicates x in x out`, Xavier-uniform; biases start at 0."""
+    """One affine map per replicate: weights `replicates x in x out`, Xavier-uniform, and biases, initially 0."""
 
     def __init__(self, replicates: int, inputs: int, outputs: int, *, device: torch.device, dtype: torch.dtype):
         super().__init__()
@@ -52,12 +52,12 @@ class BatchedLinear(nn.Module):
 
 
 class BatchedGRU(nn.Module):
-    """One gated recurrent unit per replicate (Cho et al. 2014), with the reset gate after the product, as torch's.
+    """One gated recurrent unit per replicate (Cho et al. 2014), with the reset gate after the product, as in torch.
 
     Args:
-        replicates: how many.
-        inputs, hidden: numbers of features, and of units.
-        device, dtype: where the weights live, and their type.
+        replicates: number of replicates.
+        inputs, hidden: numbers of input features and of hidden units.
+        device, dtype: device and type of the weights.
     """
 
     def __init__(self, replicates: int, inputs: int, hidden: int, *, device: torch.device, dtype: torch.dtype) -> None:
@@ -66,7 +66,7 @@ class BatchedGRU(nn.Module):
         self.recall = BatchedLinear(replicates, hidden, 3 * hidden, device=device, dtype=dtype)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """The next hidden state of each row, `replicates x rows x hidden`, of inputs `replicates x rows x in`."""
+        """The next hidden states, `replicates x rows x hidden`, given inputs `replicates x rows x in`."""
         return self._next(self.read(x), hidden)
 
     def unrolled(self, x: Tensor, hidden: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -74,7 +74,7 @@ class BatchedGRU(nn.Module):
 
         Args:
             x: `time x replicates x rows x in`.
-            hidden: before the first step, `replicates x rows x hidden`.
+            hidden: hidden states before the first step, `replicates x rows x hidden`.
             kept: 0 where a step begins with a hidden state of 0, else 1, `time x replicates x rows`; `None` for all 1.
 
         Returns:
@@ -122,7 +122,7 @@ class MLP(nn.Module):
         return cast(BatchedLinear, self.layers[-1])
 
     def features(self, x: Tensor) -> Tensor:
-        """Input of the last layer, `[extra x] plates x (last hidden width, or inputs)`.
+        """Inputs of the last layer, `[extra x] plates x (last hidden width, or inputs)`.
 
         Raises:
             ValueError: if `x` is not `[extra x] plates x inputs`; enumerated values may have 1 for `replicates`.
@@ -130,18 +130,18 @@ class MLP(nn.Module):
         return self._unfolded(self._hidden(self._folded(x)), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[extra x] plates x inputs` to `[extra x] plates x outputs`; raises as `features`."""
+        """`[extra x] plates x inputs` to `[extra x] plates x outputs`; raises like `features`."""
         return self._unfolded(self.last(self._hidden(self._folded(x))), x)
 
     def _hidden(self, rows: Tensor) -> Tensor:
-        """Input of the last layer, `replicates x rows x width`."""
+        """Inputs of the last layer, `replicates x rows x width`."""
         *hidden, _ = self.layers
         for layer in hidden:
             rows = torch.relu_(layer(rows))
         return rows
 
     def _folded(self, x: Tensor) -> Tensor:
-        """`replicates x rows x inputs`: extra dimensions (particles, enumerated values) join the batch."""
+        """`replicates x rows x inputs`: extra dimensions (particles, enumerated values) are folded into the batch."""
         plates = len(self.plates)
         if x.dim() <= plates or x.shape[-1] != self.inputs or x.shape[-1 - plates] not in (1, self.replicates):
             names = " x ".join(self.plates.names)
@@ -149,7 +149,7 @@ class MLP(nn.Module):
                 f"a network got features of shape {tuple(x.shape)}, expected [extra x] {names} x {self.inputs} with "
                 f"{self.replicates} replicates"
             )
-        if x.shape[-1 - plates] != self.replicates:  # enumerated values are the same for all
+        if x.shape[-1 - plates] != self.replicates:  # replicates share enumerated values
             x = x.expand(*x.shape[: -1 - plates], self.replicates, *x.shape[-plates:])
         return x.movedim(-1 - plates, 0).flatten(1, -2)
 
@@ -169,7 +169,7 @@ def track(target: nn.Module, online: nn.Module, rate: float) -> None:
 
 @torch.no_grad()
 def track_each(target: Iterable[Tensor], online: Iterable[Tensor], rate: float) -> None:
-    """As `track`, of tensors, for who has them at hand: walking through small modules takes longer than moving them."""
+    """As `track`, for given tensors: collecting those of small modules takes longer than moving them."""
     for slow, fast in zip(target, online, strict=True):
         if slow.is_floating_point():
             slow.lerp_(fast, rate)

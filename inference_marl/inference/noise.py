@@ -14,23 +14,23 @@ from inference_marl.types import Memory, Seat
 
 
 class ActionNoise(Described, ABC):
-    """Adds `scale` times half the box's width times a standard noise to actions, and moves them back into the box.
+    """Base: adds standard noise times `scale` times half the box's width to actions, and clips them to the box.
 
     Args:
-        scale: in units of half the box's width, not negative; number or schedule over updates.
+        scale: scale of the noise in units of half the box's width, not negative; a number or a schedule over updates.
     """
 
     def __init__(self, scale: NotNegative | Schedule = 0.2) -> None:
         self.scale = scale
 
     def __call__(self, action: Tensor, space: Box, memory: Memory, step: int) -> tuple[Tensor, Memory]:
-        """The action with noise, and the memory afterwards.
+        """Return the action with noise and the next memory.
 
         Args:
             action: `replicates x environments x event`.
-            space: the actions, with finite edges.
-            memory: as begun by `initial_memory`, within its actor's; entries of other names are left alone.
-            step: updates made.
+            space: the action space, with finite edges.
+            memory: the actor's memory, which includes the entries of `initial_memory`; others are left unchanged.
+            step: number of updates made.
         """
         noise, memory = self.draw(action, memory)
         low, high = space.edges(action.dtype, action.device)
@@ -38,32 +38,32 @@ class ActionNoise(Described, ABC):
         return (action + spread * noise).clamp(low, high), memory
 
     def initial_memory(self, seat: Seat, replicates: int, environments: int) -> Memory:
-        """The memory at the start of an episode, for actions of that seat; empty by default."""
+        """The memory at the start of an episode, for actions in `seat`; empty by default."""
         return {}
 
     @abstractmethod
     def draw(self, like: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Noise of scale 1, like actions, and the memory afterwards."""
+        """Noise of scale 1 in the shape of `like`, and the next memory."""
 
 
 class NormalNoise(ActionNoise):
     """Independent normal noise of standard deviation `scale` at every step and coordinate."""
 
     def draw(self, like: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """A standard normal draw."""
+        """Draw standard normal noise."""
         return torch.randn_like(like), memory
 
 
 class OrnsteinUhlenbeckNoise(ActionNoise):
-    """Noise that is correlated over time, and starts at 0 in every episode: `x <- x - rate x + scale e, e ~ N(0, I)`.
+    """Temporally correlated noise that starts at 0 in every episode: `x <- x - rate x + scale e, e ~ N(0, I)`.
 
-    After Uhlenbeck and Ornstein (1930) in steps of time 1, as explores DDPG (Lillicrap et al. 2016, with `scale=0.2`
-    and `rate=0.15`). In the long run its standard deviation is `scale / sqrt(1 - (1 - rate)^2)`, 1.9 times the scale at
-    this rate. Where the scale changes, so do the past draws in `x`, which is remembered in units of it.
+    The process of Uhlenbeck and Ornstein (1930) in steps of time 1, the exploration noise of DDPG (Lillicrap et al.
+    2016, with `scale=0.2` and `rate=0.15`). Its stationary standard deviation is `scale / sqrt(1 - (1 - rate)^2)`, 1.9
+    times the scale at this rate. `x` is stored in units of the scale, so a changing scale also scales past draws.
 
     Args:
         scale: see `ActionNoise`.
-        rate: share of itself that the noise loses per step, in (0, 1]; with 1 it is `NormalNoise`.
+        rate: fraction of the noise that is lost per step, in (0, 1]; 1 is `NormalNoise`.
     """
 
     def __init__(self, scale: NotNegative | Schedule = 0.2, rate: Rate = 0.15) -> None:
@@ -71,11 +71,11 @@ class OrnsteinUhlenbeckNoise(ActionNoise):
         self.rate = rate
 
     def initial_memory(self, seat: Seat, replicates: int, environments: int) -> Memory:
-        """`noise`, which is 0."""
+        """The entry `noise`, which is 0."""
         shape = (replicates, environments, *seat.action.event_shape)
         return {"noise": torch.zeros(shape, dtype=seat.dtype, device=seat.device)}
 
     def draw(self, like: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """The process after another step."""
+        """Advance the process by one step."""
         noise = (1 - self.rate) * memory["noise"] + torch.randn_like(like)
         return noise, memory | {"noise": noise}

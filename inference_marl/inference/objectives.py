@@ -1,10 +1,12 @@
 """Pure functions, one per equation: expectations over one step of play, the soft value, the TD target.
 
-This is the only place that reads the single-step ELBO off Pyro traces: the critic's bootstrap and the beliefs of
-continuous games come from `one_step`, with the same sites, scales and plates as in Pyro's own ELBO when the guide is
-fitted. `table_step` gives the same of tables, several times faster, for what is recorded often.
+This is the only place that computes the single-step ELBO from Pyro traces: the critic's bootstrapped values and the
+beliefs of continuous games come from `one_step`, with the same sites, scales and plates as in Pyro's own ELBO when the
+guide is fitted. `table_step` computes the same from tables, several times faster, for quantities that are recorded
+often.
 
-Weights and discounts may be one number per replicate, `replicates x 1`; then all else leads with `replicates x batch`.
+Weights and discounts may be one number per replicate, `replicates x 1`; all other arguments then begin with `replicates
+x batch`.
 """
 
 from __future__ import annotations
@@ -28,12 +30,13 @@ from inference_marl.inference.schedules import Number, over_events
 
 @dataclass(frozen=True)
 class Parts:
-    """The terms of a guide's ELBO, `...`, such as per datum or from every state on.
+    """The terms of a guide's ELBO, `...`, for instance per datum or per initial state.
 
     Attributes:
         reward: `E[log p(o=1 | s, a, b)]`: the critic's value, or the sum of rewards.
         entropy: minus the weighted KL of the policy from the model's uniform policy, at most 0 in expectation.
-        kl: the weighted KL of the opponent model from the opponent prior, and of inferred dynamics from the model's.
+        kl: the weighted KL of the opponent model from the opponent prior, plus that of inferred dynamics from the
+            model's.
     """
 
     reward: Tensor
@@ -53,9 +56,9 @@ class OneStep(Parts):
     Enumerated sites are summed out exactly; others are represented by the trace's single draw.
 
     Attributes:
-        action: the own action. Of a site that was summed out its marginal probabilities, `replicates x batch x
-            actions`; of a discrete one that was drawn those given what was drawn before; of others the draw,
-            `replicates x batch x dim`, with a leading dimension for each site that was summed out before it.
+        action: the agent's own action. For a site that was summed out, its marginal probabilities, `replicates x batch
+            x actions`; for a discrete site that was drawn, its probabilities given the earlier draws; otherwise the
+            draw, `replicates x batch x dim`, with a leading dimension for each site that was summed out before it.
         opponent_actions: every opponent's, likewise.
     """
 
@@ -68,8 +71,8 @@ def one_step(model: Callable[..., Any], guide: Callable[..., Any], obs: Tensor) 
 
     Args:
         model: has the sites of `guide`, and `optimality`, in plates `replicate` and `batch`.
-        guide: has sites `action` and `opponent_action`, or one for each opponent; those marked for parallel enumeration
-            are summed out.
+        guide: has the sites `action` and `opponent_action`, or one for each opponent; those marked for parallel
+            enumeration are summed out.
         obs: `replicates x batch x event`.
 
     Source: Tian et al. 2019, Eq. 7 and 15, per datum.
@@ -105,7 +108,7 @@ def table_step(
     kl_weight: Number,
     log_size: float,
 ) -> OneStep:
-    """`one_step` for discrete sites, given tables instead of programs.
+    """Compute `one_step` for discrete sites, given tables instead of programs.
 
     Args:
         log_policy: `log pi`, which with the next three broadcasts to `replicates x batch x actions x opponent_actions`.
@@ -117,10 +120,10 @@ def table_step(
         log_size: `log |A|` of the agent's own action space.
 
     Returns:
-        With one tensor for all opponents: probabilities of their joint action.
+        Expectations, with a single tensor for all opponents: the probabilities of their joint action.
     """
-    # Smaller probabilities count as 0, with finite logarithms so that 0 log 0 = 0: near the smallest numbers there are,
-    # processors are many times slower.
+    # Smaller probabilities count as 0, with finite logarithms so that 0 log 0 = 0: processors are many times slower
+    # near the smallest representable numbers.
     least = 0.75 * math.log(torch.finfo(reward.dtype).tiny)
     log_policy, log_opponent_model = log_policy.clamp_min(least), log_opponent_model.clamp_min(least)
     log_prior = log_prior.clamp_min(torch.finfo(reward.dtype).min)
@@ -164,7 +167,7 @@ class _Sums:
         return product.sum(self.summed).expand(self.shape)
 
     def belief(self, name: str) -> Tensor:
-        """What `OneStep` says of a site."""
+        """The entry of a site in `OneStep`."""
         dim, node = self.dims[name], self.trace.nodes[name]
         if self.weight is None or dim is None:
             drawn: Tensor = node["fn"].probs if isinstance(node["fn"], dist.Categorical) else node["value"]  # type: ignore[assignment]
@@ -197,14 +200,14 @@ def sampled_value(model: Callable[..., Any], guide: Callable[..., Any], obs: Ten
 
         V(s) = log mean_k P(b_k | s) exp(Q(s, a_k, b_k)) / (pi(a_k | s, b_k) rho(b_k | s)),   b_k ~ rho, a_k ~ pi
 
-    Inside the logarithm it is an unbiased estimate of `sum_{a, b} P(b | s) exp(Q)`, which is exp of Eq. 9 for a
-    temperature of 1 only; and the logarithm of a mean of draws is biased downwards.
+    The mean inside the logarithm is an unbiased estimate of `sum_{a, b} P(b | s) exp(Q)`, which is exp of Eq. 9 for a
+    temperature of 1 only; its logarithm is biased downwards.
 
     Args:
         model: as for `one_step`.
         guide: as for `one_step`; all its sites are drawn.
         obs: `replicates x batch x event`.
-        draws: per datum.
+        draws: number of draws per datum.
     """
     wide = obs.repeat_interleave(draws, dim=1)
     guide_trace = poutine.trace(guide).get_trace(wide)
@@ -222,21 +225,21 @@ def sampled_value(model: Callable[..., Any], guide: Callable[..., Any], obs: Ten
 
 
 def td_target(reward: Tensor, discount: Number, terminated: Tensor, next_value: Tensor) -> Tensor:
-    """`r + gamma V(s')`, with `V = 0` where the game has terminated (Tian et al. 2019, Eq. 12 and 14)."""
+    """The TD target `r + gamma V(s')`, with `V = 0` where the game has terminated (Tian et al. 2019, Eq. 12 and 14)."""
     return reward + discount * torch.where(terminated, torch.zeros_like(next_value), next_value)
 
 
 def discounted(values: Tensor, onward: Tensor) -> Tensor:
-    """Sums over the future, `S_t = values_t + onward_t S_(t+1)`.
+    """Discounted sums over the future, `S_t = values_t + onward_t S_(t+1)`.
 
-    Of errors of temporal differences, weighed by gamma lambda, generalised advantages (Schulman et al. 2016, Eq. 16).
+    For TD errors and weights gamma lambda these are generalised advantage estimates (Schulman et al. 2016, Eq. 16).
 
     Args:
         values: `time x ...`.
-        onward: the weight of what comes after each step, of the same shape.
+        onward: the weight of the future after each step, in the same shape.
 
     Returns:
-        In the same shape.
+        The sums, in the same shape.
     """
     total, found = torch.zeros_like(values[0]), []
     for value, weight in zip(reversed(values), reversed(onward), strict=True):
@@ -253,7 +256,7 @@ def optimal_value(
     policy_first: bool = False,
     second: Tensor | None = None,
 ) -> Tensor:
-    """Closed-form soft value of a table, `...` (Tian et al. 2019, Eq. 9, here for any KL weight and both orders).
+    """The optimal soft value in closed form, `...` (Tian et al. 2019, Eq. 9, here for any KL weight and both orders).
 
     With `S(b) = alpha log sum_a exp(Q(a, b) / alpha)`: `V = beta log sum_b P(b) exp(S(b) / beta)`; for `beta = 1` this
     is Eq. 9. Guides that sample the policy first have `V = alpha log sum_a exp(beta / alpha log sum_b P(b) exp(Q(a, b)
@@ -264,8 +267,8 @@ def optimal_value(
         log_prior: `... x opponent_actions`.
         temperature: alpha, positive.
         kl_weight: beta, positive.
-        policy_first: the order of the guide's factors.
-        second: the inner sum, if it is known: S(b) or, with the policy first, that over b.
+        policy_first: whether the guide samples the policy first.
+        second: the inner term, if it is known: S(b) or, with the policy first, its counterpart for each a.
     """
     if policy_first:
         if second is None:
@@ -281,9 +284,9 @@ def drawn_value(q: Tensor, temperature: Number, log_size: float) -> Tensor:
 
         V = alpha (log mean_k exp(Q_k / alpha) + log |A|)
 
-    Its mean is below the integral's (Jensen), by much where few draws meet a narrow top: where Q differs over the box
-    by many times alpha, it tends to the mean of the largest of so many values. The authors' code of MASQL and PR2 has
-    `- log K + dim log 2` in place of `alpha (- log K + dim log 2)`, which is the same for alpha = 1 only.
+    Its expectation is below the integral's (Jensen), considerably so if few draws meet a narrow peak: if Q varies over
+    the box by many times alpha, it tends to the expected maximum of the drawn values. The authors' code of MASQL and
+    PR2 has `- log K + dim log 2` in place of `alpha (- log K + dim log 2)`, which is the same for alpha = 1 only.
 
     Args:
         q: values at independent uniform draws, `draws x replicates x batch`.

@@ -1,4 +1,4 @@
-"""Conditionals over what several opponents do: one factor, and one Pyro site, for each."""
+"""Conditionals over the actions of several opponents, with one factor and one Pyro site for each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ C = TypeVar("C", bound=Conditional)
 
 
 class Opponents(Conditional):
-    """Base: what all opponents do given an observation, and the agent's own action where the policy comes first.
+    """Base: a conditional over all opponents' actions, given an observation and perhaps the own action.
 
-    It stands where an opponent prior's conditional or a guide's opponent model does. A subclass defines
-    `forward(*parents)`, to a `Factored`. With one opponent that is the factor's distribution.
+    It serves as the conditional of an opponent prior or as the opponent model of a guide. A subclass defines
+    `forward(*parents)`, which returns a `Factored`; with one opponent that is the factor's distribution.
 
     Args:
         factor: template of the conditional over an opponent's action; or a list, one for each opponent.
@@ -30,7 +30,7 @@ class Opponents(Conditional):
 
     over: ClassVar[Over] = "each"
     takes_list: ClassVar[bool] = True
-    """Whether opponents may have templates of their own."""
+    """Whether `factor` may be a list."""
 
     factors: Any  # a PyroModuleList, which is not generic
     spaces: tuple[Space, ...]
@@ -43,7 +43,8 @@ class Opponents(Conditional):
         """Bind one factor per opponent.
 
         Raises:
-            IncompatibleError: if this is not over the opponents' actions, or a factor cannot be fitted or does not fit.
+            IncompatibleError: if the target is not the opponents' actions, or a factor cannot be fitted or does not fit
+                its spaces.
         """
         self.spaces = self.seat.opponent_actions
         if self.target != (self.spaces if len(self.spaces) > 1 else self.spaces[0]):
@@ -64,7 +65,7 @@ class Opponents(Conditional):
             self.factors = PyroModuleList(self.bind_factors([_fitted(template) for template in templates]))
 
     def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
-        """Bound factors, given a template per opponent; by default each is given the parents alone."""
+        """Return bound factors, given a template per opponent; by default each is conditioned on the parents alone."""
         return [
             template.bind(self.seat, space, self.parents)
             for template, space in zip(templates, self.spaces, strict=True)
@@ -77,7 +78,7 @@ class Opponents(Conditional):
 
 
 class Independent(Opponents):
-    """Models each opponent by itself: `rho(b | s) = prod_j rho_j(b_j | s)`.
+    """Models opponents as independent: `rho(b | s) = prod_j rho_j(b_j | s)`.
 
     The default of priors that are networks. As an opponent model it is a mean-field approximation: the posterior of Eq.
     11 (Tian et al. 2019) correlates opponents whenever `Q` is not additive over them.
@@ -92,15 +93,15 @@ class Independent(Opponents):
 
 
 class Autoregressive(Opponents):
-    """Models each opponent given the previous ones::
+    """Models each opponent's action given those of the previous opponents::
 
         rho(b | s) = prod_j rho_j(b_j | s, b_1, ..., b_{j-1})
 
-    (`s, a` in place of `s` where the policy comes first), in the order of seats, but discrete actions before
-    continuous ones: no gradient of a draw then has to pass through a discrete choice. A product without the earlier
-    actions cannot represent opponents that are correlated given the state, and the posterior of Eq. 11 (Tian et al.
-    2019) correlates them whenever `Q` is not additive over them, even under an independent prior. The default of
-    opponent models that are networks.
+    (`s, a` in place of `s` if the policy comes first), in the order of seats, but discrete actions before continuous
+    ones: no gradient of a draw then has to pass through a discrete choice. A product without the earlier actions cannot
+    represent opponents that are correlated given the state, and the posterior of Eq. 11 (Tian et al. 2019) correlates
+    them whenever `Q` is not additive over them, even under an independent prior. The default of opponent models that
+    are networks.
 
     Args:
         factor: see `Opponents`.
@@ -108,11 +109,11 @@ class Autoregressive(Opponents):
 
     @property
     def order(self) -> list[int]:
-        """In which opponents are drawn."""
+        """The order in which opponents are drawn."""
         return sorted(range(len(self.spaces)), key=lambda number: isinstance(self.spaces[number], Box))
 
     def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
-        """See `Opponents`: given the parents and the earlier opponents' actions."""
+        """See `Opponents`; each factor is conditioned on the parents and the earlier opponents' actions."""
         order, factors = self.order, []
         for number, (template, space) in enumerate(zip(templates, self.spaces, strict=True)):
             earlier = [self.spaces[each] for each in order[: order.index(number)]]
@@ -125,14 +126,14 @@ class Autoregressive(Opponents):
 
 
 class Shared(Opponents):
-    """Models independent opponents by one conditional, which is told whose action it is::
+    """Models opponents as independent by one conditional, which also takes the opponent's index::
 
         rho(b | s) = prod_j rho(b_j | s, j)
 
-    For opponents with equal action spaces, of which every one's data inform the others'.
+    For opponents with equal action spaces, where data on each inform the model of the others.
 
     Args:
-        factor: of the conditional that they share.
+        factor: template of the shared conditional.
     """
 
     takes_list = False
@@ -141,7 +142,7 @@ class Shared(Opponents):
         super().__init__(factor)
 
     def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
-        """See `Opponents`: one factor, given the parents and the opponent's number.
+        """See `Opponents`; one factor, conditioned on the parents and the opponent's index.
 
         Raises:
             IncompatibleError: if the action spaces differ.
@@ -158,12 +159,12 @@ class Shared(Opponents):
 
 
 class Joint(Opponents):
-    """Models discrete joint actions as one variable, so with as many parameters as there are joint actions.
+    """Models the opponents' discrete joint action as one variable, with a parameter for every joint action.
 
-    What tables (`Tabular`) and closed forms do by themselves; for a network it is a choice.
+    Tables (`Tabular`) and closed forms do so by themselves; for networks it is an option.
 
     Args:
-        factor: the conditional over the joint action, the last opponent's running fastest.
+        factor: the conditional over the joint action, the last opponent's action varying fastest.
     """
 
     takes_list = False
@@ -172,7 +173,7 @@ class Joint(Opponents):
         super().__init__(factor)
 
     def bind_factors(self, templates: Sequence[Conditional]) -> list[Conditional]:
-        """See `Opponents`: one factor, over the joint action.
+        """See `Opponents`; one factor, over the joint action.
 
         Raises:
             IncompatibleError: if an action space is not discrete.
@@ -198,10 +199,10 @@ def _fitted(factor: Conditional) -> Conditional:
 
 
 def need_own(conditional: Conditional) -> None:
-    """Refuse what is over opponents where a policy is expected.
+    """Raise for a conditional over opponents where a policy is expected.
 
     Raises:
-        IncompatibleError: if it is.
+        IncompatibleError: if the conditional is over the opponents' actions.
     """
     if isinstance(conditional, Opponents):
         raise IncompatibleError(
@@ -211,15 +212,15 @@ def need_own(conditional: Conditional) -> None:
 
 
 def for_each(conditional: Conditional, seat: Seat, several: type[Independent] | type[Autoregressive]) -> Conditional:
-    """What is described for any one of several opponents, for all of them; anything else as it is."""
+    """Wrap a conditional over `one` opponent's action in `several` if there are several; return others unchanged."""
     return several(conditional) if conditional.over == "one" and len(seat.opponents) > 1 else conditional
 
 
 def bind_over_opponents(conditional: C, seat: Seat, parents: Sequence[Space]) -> C:
-    """A working copy of a conditional over what the opponents do, see `Conditional.over`.
+    """Return a working copy of a conditional over the opponents' actions, see `Conditional.over`.
 
     Raises:
-        IncompatibleError: if it does not fit.
+        IncompatibleError: if the conditional does not fit the spaces.
     """
     spaces = seat.opponent_actions
     if len(spaces) == 1:

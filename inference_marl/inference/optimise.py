@@ -1,4 +1,4 @@
-"""Gradient steps for independent replicates in parallel."""
+"""Gradient steps of independent replicates in parallel."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from inference_marl.inference.schedules import ByReplicate
 
 
 class Optimiser(nn.Module):
-    """Adam on a loss per replicate, which never couples replicates and updates only its own parameters.
+    """Adam on one loss per replicate, without coupling replicates.
 
     Adam is elementwise, gradients are clipped per replicate, and parameters that the loss reads but the optimiser does
     not own accumulate no gradient, so a replicate's step does not depend on how many are trained in parallel.
 
     Args:
-        what: name for messages.
-        parameters: what is optimised, each leading with `replicates`.
-        learning_rate: Adam's step size: a number, or one per replicate, a tensor `replicates` or a `ByReplicate`.
+        what: name of the parameters, for messages.
+        parameters: parameters to optimise, each with `replicates` as first dimension.
+        learning_rate: Adam's step size: a number, or one per replicate as a tensor `replicates` or a `ByReplicate`.
         max_gradient_norm: clip each replicate's gradient to this norm; `None` for no clipping.
     """
 
     only_for_learning: ClassVar[bool] = True
-    """Snapshots of learners omit it."""
+    """Learners' snapshots omit this module."""
 
     def __init__(
         self,
@@ -47,19 +47,18 @@ class Optimiser(nn.Module):
         self.set_rate(learning_rate(0) if isinstance(learning_rate, ByReplicate) else learning_rate)
 
     def set_rate(self, rate: float | Tensor) -> None:
-        """From now on, take steps of this size, such as the current value of a schedule; as `learning_rate`."""
+        """Set the step size, for instance to the current value of a schedule; `rate` is like `learning_rate`."""
         self._rates = rate if isinstance(rate, Tensor) else None
         for group in self.adam.param_groups:
             group["lr"] = 1.0 if isinstance(rate, Tensor) else rate
 
     def step(self, loss: Tensor) -> None:
-        """Take one step down the gradient of `loss`, one number per replicate, `replicates`, or their sum as from Pyro.
+        """Take one descent step on `loss`, one number per replicate, `replicates`, or their sum as returned by Pyro.
 
         Raises:
-            NonFiniteError: if the loss or its gradient is not finite, and nobody heeds `Failures`; parameters and
-                optimiser are then unchanged. Where they are heeded, the gradient of who has failed is 0.
-            ValueError: if the loss has another shape, such as one number per datum, whose mean over the wrong dimension
-                would couple replicates.
+            NonFiniteError: if the loss or its gradient is not finite, outside `Failures.heeded`; parameters and
+                optimiser are then unchanged. Inside, the gradient of failed replicates is 0.
+            ValueError: if the loss has another shape, such as one number per datum.
         """
         replicates = self._own[0].shape[:1]
         if loss.dim() and loss.shape != replicates:
@@ -68,7 +67,7 @@ class Optimiser(nn.Module):
                 f"{list(replicates)}, or their sum, []"
             )
         total = loss.sum()
-        free = [parameter for parameter in self._own if parameter.requires_grad]  # the others are `frozen`
+        free = [parameter for parameter in self._own if parameter.requires_grad]  # others are `frozen`
         found: Sequence[Tensor | None] = torch.autograd.grad(total, free, allow_unused=True)
         reached = [(parameter, each) for parameter, each in zip(free, found, strict=True) if each is not None]
         if not reached:
@@ -87,7 +86,7 @@ class Optimiser(nn.Module):
 
     @torch.no_grad()
     def _move(self) -> None:
-        """Take Adam's step at each replicate's own rate; momentum must not move replicates that have failed."""
+        """Take Adam's step at each replicate's own rate, without moving failed replicates by momentum."""
         lost = failed_rows(len(self._own[0]))
         if self._rates is None and not lost:
             self.adam.step()
@@ -112,7 +111,7 @@ class Optimiser(nn.Module):
 
 @contextmanager
 def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Context in which parameters are constants, which makes losses that only read them cheaper."""
+    """Context in which parameters are constants, which saves the cost of their gradients."""
     free = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in free:
         parameter.requires_grad_(False)
@@ -124,29 +123,29 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def _per_replicate(numbers: Tensor, like: Tensor) -> Tensor:
-    """Reshape `replicates` numbers to broadcast with a tensor that leads with `replicates`."""
+    """Reshape `replicates` numbers to broadcast with a tensor whose first dimension is `replicates`."""
     return numbers.to(like).view(-1, *[1] * (like.dim() - 1))
 
 
 def _without(gradient: Tensor, rows: Sequence[int]) -> Tensor:
-    """A gradient that is 0 in some rows."""
+    """The gradient with some rows set to 0."""
     return gradient.index_fill(0, torch.tensor(rows, device=gradient.device), 0.0)
 
 
 def _clipped(gradients: Sequence[Tensor], most: float) -> Sequence[Tensor]:
-    """Gradients whose norm, of all together, is at most `most` in each replicate."""
+    """Scale gradients such that their joint norm is at most `most` in each replicate."""
     squares = [gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients]
     scale = (most / torch.stack(squares).sum(0).sqrt()).clamp_max(1.0)  # a norm of 0 gives infinity, and so 1
     return [gradient * _per_replicate(scale, gradient) for gradient in gradients]
 
 
 def _finite(*numbers: Tensor) -> bool:
-    """Whether all are; a single number is looked at, so that a GPU synchronises once."""
+    """Whether all numbers are finite; a single value is read, so that a GPU synchronises once."""
     return math.isfinite(float(sum(each.detach().sum() for each in numbers)))
 
 
 def _not_finite(loss: Tensor, gradients: Sequence[Tensor]) -> list[int]:
-    """The replicates at fault."""
+    """The replicates whose loss or gradients are not finite."""
     broken = [~torch.isfinite(gradient.flatten(1)).all(1) for gradient in gradients]
     if loss.dim():
         broken.append(~torch.isfinite(loss.detach()))

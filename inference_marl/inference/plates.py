@@ -1,4 +1,4 @@
-"""Named plates: a model's batch dimensions, declared by its author and never inferred from sizes."""
+"""Named plates: a model's batch dimensions, declared and never inferred from sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Plates:
-    """Named batch dimensions, the leftmost first; `replicate` leads.
+    """Named batch dimensions, the leftmost first; the first is `replicate`.
 
     There is no plate over steps, which are not independent: a trajectory unrolls them into sites, and a likelihood in
     which they are independent given the states includes them in its batch.
@@ -26,7 +26,7 @@ class Plates:
     names: tuple[str, ...] = ("replicate", "batch")
 
     def __len__(self) -> int:
-        """The number of plates: Pyro's `max_plate_nesting`."""
+        """The number of plates, Pyro's `max_plate_nesting`."""
         return len(self.names)
 
     def dim(self, name: str) -> int:
@@ -34,10 +34,10 @@ class Plates:
         return self.names.index(name) - len(self.names)
 
     def open(self, sizes: Sequence[int]) -> OpenPlates:
-        """The plates of one run of a model. To Pyro a plate is a site, so open them only once per run.
+        """Create the plates for one run of a model. To Pyro a plate is a site, so call this only once per run.
 
         Args:
-            sizes: one number per name, in order; usually the leading dimensions of an observation.
+            sizes: size of each plate, in order; usually the first dimensions of an observation.
 
         Raises:
             ValueError: if there is not one size per name.
@@ -73,4 +73,4 @@ class OpenPlates(dict[str, Any]):
 
 
 ONE_STEP = Plates()
-"""Plates of models of one step of play, and of trajectories: `replicate` and `batch`."""
+"""The plates `replicate` and `batch`, for models of one step of play and of trajectories."""

@@ -1,4 +1,4 @@
-"""Replay: the most recent transitions of every replicate, in ring buffers."""
+"""Replay buffers: the most recent transitions of every replicate, in ring buffers."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from inference_marl.spaces import Space
 from inference_marl.types import Seat, Transition
 
 Entries = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-"""Event shape and type of named tensors."""
+"""Maps the names of tensors to their event shape and type."""
 
 
 def entries_of(spaces: Mapping[str, Space], dtype: torch.dtype) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Those of values of named spaces; `dtype` is the floating type."""
+    """Return the `Entries` of values of named spaces; `dtype` is the floating type."""
     return {name: (space.event_shape, space.stored(dtype)) for name, space in spaces.items()}
 
 
 class Ring(nn.Module):
-    """The last `capacity` entries of named tensors, in one ring buffer per replicate and key.
+    """Ring buffers, one per replicate and key, of the last `capacity` entries of named tensors.
 
-    Rings fill independently: an omitted entry is missing from its ring only. While nothing is omitted, all rings are in
-    the same position, stored as one number.
+    Rings fill independently: an entry may be omitted from one ring only. While nothing is omitted, all rings are at the
+    same position, which is stored as one number.
 
     Args:
         seat: provides replicates and device.
         capacity: entries kept per ring.
         entries: event shape and type of each named tensor, which is stored as `replicates x (keys capacity) x event`.
-        keys: rings per replicate, such as one per task.
+        keys: number of rings per replicate, such as one per task.
     """
 
     only_for_learning: ClassVar[bool] = True
-    """Snapshots of learners omit it."""
+    """Learners' snapshots omit this module."""
 
     def __init__(self, seat: Seat, capacity: int, entries: Entries, keys: int = 1) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class Ring(nn.Module):
         self._later: tuple[str, ...] = ()
 
     def keep_too(self, name: str, like: Tensor) -> None:
-        """Keep another named tensor from now on, bool, entries like `replicates x n x event`; true in those before."""
+        """Also keep a bool tensor with entries like `like`, `replicates x n x event`; true in earlier entries."""
         first = getattr(self, self.names[0])
         true = torch.ones(*first.shape[:2], *like.shape[2:], dtype=torch.bool, device=first.device)
-        self.register_buffer(name, true, persistent=False)  # in the extra state, since it is not there from the start
+        self.register_buffer(name, true, persistent=False)  # in the extra state, since it is added later
         self.names, self._later = (*self.names, name), (*self._later, name)
 
     def push(self, entries: Mapping[str, Tensor], key: Tensor | None = None, kept: Tensor | None = None) -> None:
-        """Append entries and drop the oldest; of more than `capacity`, the last are kept.
+        """Append entries and drop the oldest; if there are more than `capacity`, the last are kept.
 
         Args:
             entries: each `replicates x n x event`.
@@ -75,7 +75,7 @@ class Ring(nn.Module):
             self._push_apart(entries, key, kept)
 
     def _push_apart(self, entries: Mapping[str, Tensor], key: Tensor | None, kept: Tensor | None) -> None:
-        """`push` for rings in different positions: one column of entries after the other."""
+        """Implement `push` for rings at different positions, one column of entries at a time."""
         first = entries[self.names[0]]
         device, (replicates, n) = first.device, first.shape[:2]
         position, size = self._apart(device)
@@ -92,7 +92,7 @@ class Ring(nn.Module):
         self._position, self._size = position, size
 
     def _apart(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Position and number of entries of each ring, `replicates x keys`."""
+        """The position and the number of entries of each ring, `replicates x keys`."""
         position, size = (
             torch.full(self._shape, at, device=device) if isinstance(at, int) else at.to(device)
             for at in (self._position, self._size)
@@ -104,7 +104,7 @@ class Ring(nn.Module):
         return self._size >= least if isinstance(self._size, int) else bool((self._size >= least).all())
 
     def held(self, keys: Tensor) -> Tensor:
-        """Number of entries of rings, int64, `replicates x tasks` as the keys."""
+        """The number of entries of the rings `keys`, int64, `replicates x tasks`."""
         return self._apart(keys.device)[1].gather(1, keys)
 
     def sample(self, batch_size: int, keys: Tensor | None = None, also_empty: bool = False) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ class Ring(nn.Module):
         Args:
             batch_size: entries per ring.
             keys: which rings, int64, `replicates x tasks`; `None` for the only one.
-            also_empty: whether an empty ring of several gives what it began with, zeros, in place of an error.
+            also_empty: whether to return zeros for an empty ring, instead of an error, if there are several.
 
         Returns:
             `replicates x batch_size x event`, or `replicates x tasks x batch_size x event`.
@@ -138,19 +138,19 @@ class Ring(nn.Module):
         return self._taken(rows if keys is None else rows.unsqueeze(-1), index)
 
     def _taken(self, rows: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Entries at places in the rings of replicates, by name."""
+        """The entries at `index` in the rings, by name."""
         places = (rows * self.keys * self.capacity + index).flatten()
         entries = {name: getattr(self, name).flatten(0, 1).index_select(0, places) for name in self.names}
         return {name: value.view(*index.shape, *value.shape[1:]) for name, value in entries.items()}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Positions and sizes of the rings, and what is kept since later, for `state_dict`."""
+        """The positions and sizes of the rings and the tensors of `keep_too`, for `state_dict`."""
         later = {name: getattr(self, name) for name in self._later}
         return {"size": self._size, "position": self._position, **later}
 
     def set_extra_state(self, state: Any) -> None:
         """Restore from `get_extra_state`."""
-        # Copied, because rings in different positions are updated in place.
+        # Copied, because rings at different positions are updated in place.
         self._size, self._position = copy.deepcopy((state["size"], state["position"]))
         for name in self._later:
             getattr(self, name).fill_(True)
@@ -161,16 +161,16 @@ class Ring(nn.Module):
 
 
 class Replay(Ring):
-    """Transitions of all agents in which the seat's agent took part, or some agent of a team.
+    """A replay buffer of all agents' transitions in which the seat's agent, or some agent of a team, took part.
 
-    One agent: a transition before which it was out is omitted; one after which it is out counts as terminated. A team:
-    transitions before which all of it was out are omitted, and the others say who was `alive`, and which actions were
-    legal, in games where that is anything but everybody and everything.
+    For one agent, transitions that begin after it has left the episode are omitted, and one at whose end it leaves
+    counts as terminated. For a team, transitions that begin after all its agents have left are omitted. The others also
+    hold which agents were `alive` and which actions were legal, in games where some are not.
 
     Args:
         seat: the learner's seat.
         capacity, keys: see `Ring`.
-        team: the agents of a team; `None` for the seat's alone.
+        team: the agents of a team; `None` for the seat's agent alone.
     """
 
     def __init__(self, seat: Seat, capacity: int, keys: int = 1, team: Sequence[int] | None = None) -> None:
@@ -197,7 +197,7 @@ class Replay(Ring):
         self.push(entries, key, kept)
 
     def _of_the_team(self, batch: Transition) -> dict[str, Tensor]:
-        """Who was alive and what was legal, where games say so."""
+        """Which agents were alive and which actions were legal, if the game says so."""
         said = {"alive": batch.alive, "next_alive": batch.next_alive}
         for name, masks in (("mask", batch.masks), ("next_mask", batch.next_masks)):
             said |= {f"{name}_{agent}": mask for agent, mask in enumerate(masks or ())}
@@ -212,7 +212,7 @@ class Replay(Ring):
         }
 
     def draw(self, batch_size: int, keys: Tensor | None = None, also_empty: bool = False) -> Transition:
-        """A minibatch; see `Ring.sample`."""
+        """Draw a minibatch, see `Ring.sample`."""
         drawn = self.sample(batch_size, keys, also_empty)
 
         def of_all(name: str) -> tuple[Tensor, ...]:

@@ -1,17 +1,17 @@
 """Exact values of joint policies in tabular games: returns, best responses and distance from equilibrium.
 
-Agents that play policies pi^i(a | s) turn a game's dynamics into a Markov chain with rewards::
+The agents' policies pi^i(a | s) turn a game's dynamics into a Markov reward process::
 
     P(s' | s) = sum_a prod_i pi^i(a^i | s) T(s' | s, a)        r^i(s) = sum_a prod_i pi^i(a^i | s) r^i(s, a)
 
-and values solve linear equations, `V^i = (I - gamma P)^-1 r^i`. Throughout, `policies` is one tensor per agent,
+whose values solve linear equations, `V^i = (I - gamma P)^-1 r^i`. Throughout, `policies` is one tensor per agent,
 `replicates x states x actions_i`, and `discount` is gamma in [0, 1) or `None`. Everything is computed in float64, on
 the device of the policies, and is differentiable. `ValueError` is raised if the discount is out of range, or is `None`
 and the game may go on forever (`IncompatibleError`), or the policies do not fit the game.
 
 There are two definitions of the return:
 
-* with a discount it is normalised, `(1 - gamma) sum_s p_0(s) V^i(s)`: a mean reward per step, whatever the discount;
+* with a discount it is normalised, `(1 - gamma) sum_s p_0(s) V^i(s)`: a mean reward per step for any discount;
 * with `discount = None` it is the expected sum of rewards, `sum_s p_0(s) V^i(s)` at gamma = 1: the expected reward of a
   one-shot game. It exists only for games that always terminate.
 """
@@ -27,25 +27,25 @@ from inference_marl.described import IncompatibleError, expect
 from inference_marl.types import Dynamics
 
 TIE = 1e-12
-"""Smallest increase of a value, relative to the largest, with which the search for a best response continues."""
+"""The search for a best response stops when no value increases by more than this, relative to the largest value."""
 
 
 def discount_factor(transition: Tensor, discount: float | None) -> float:
-    """The discount as a number: itself, or 1 without one in a game that always terminates.
+    """The discount factor as a number: `discount`, or 1 for `None` in a game that always terminates.
 
     Args:
-        transition: the game's, as in `Dynamics`, or as one agent sees it, `states x ... x states`.
+        transition: transition probabilities as in `Dynamics`, or from one agent's perspective, `states x ... x states`.
         discount: gamma in [0, 1), or `None`.
 
     Raises:
-        ValueError: if it is out of range.
-        IncompatibleError: if there is none and the game may go on forever.
+        ValueError: if the discount is out of range.
+        IncompatibleError: if the discount is `None` and the game may go on forever.
     """
     if discount is not None:
         expect("a number in [0, 1)", discount=discount)
         return discount
-    # If from every state the game ends within as many steps as there are states with positive probability, whatever
-    # the agents do, then it ends with probability 1 (Bertsekas and Tsitsiklis 1991).
+    # If from every state, for all actions, the game ends with positive probability within as many steps as there are
+    # states, then it ends with probability 1 (Bertsekas and Tsitsiklis 1991).
     going_on = transition.new_ones(len(transition))
     for _ in going_on:
         going_on = (transition @ going_on).flatten(1).amax(1)
@@ -75,7 +75,8 @@ def expected_return(dynamics: Dynamics, policies: Sequence[Tensor], discount: fl
 def best_response_return(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | None) -> Tensor:
     """Return of each agent if it alone switched to a best response, `replicates x agents`.
 
-    The others' policies leave the agent a Markov decision process, which policy iteration (Howard 1960) solves exactly.
+    Given the others' policies the agent faces a Markov decision process, which policy iteration (Howard 1960) solves
+    exactly.
     """
     gamma = discount_factor(dynamics.transition, discount)
     agents = range(len(dynamics.reward))
@@ -86,24 +87,24 @@ def best_response_return(dynamics: Dynamics, policies: Sequence[Tensor], discoun
 def best_response(dynamics: Dynamics, policies: Sequence[Tensor], agent: int, discount: float | None) -> Tensor:
     """An agent's best action in every state against the others' policies, int64, `replicates x states`.
 
-    Of several the first that policy iteration finds; `policies[agent]` is not read.
+    Of several best actions, it is the first that policy iteration finds; `policies[agent]` is not used.
     """
     return _best_response(dynamics, policies, agent, discount_factor(dynamics.transition, discount))[0]
 
 
 def nash_conv(dynamics: Dynamics, policies: Sequence[Tensor], discount: float | None) -> Tensor:
-    """Distance from a Nash equilibrium: the gains of all agents' best responses, summed, `replicates`.
+    """NashConv, the sum of all agents' gains from a best response, `replicates`.
 
-    In units of return, so 0 at an equilibrium and positive elsewhere (Lanctot et al. 2017, 'A unified game-theoretic
-    approach to multiagent reinforcement learning', section 4.1). In two-player zero-sum games half of it is the
-    exploitability.
+    A distance from Nash equilibrium in units of return: 0 at an equilibrium and positive elsewhere (Lanctot et al.
+    2017, 'A unified game-theoretic approach to multiagent reinforcement learning', section 4.1). In two-player zero-sum
+    games it is twice the exploitability.
     """
     played = expected_return(dynamics, policies, discount)
     return (best_response_return(dynamics, policies, discount) - played).clamp_min(0).sum(1)
 
 
 def _best_response(dynamics: Dynamics, policies: Sequence[Tensor], agent: int, gamma: float) -> tuple[Tensor, Tensor]:
-    """The best response to the others and its values, both `replicates x states`."""
+    """The best response to the others' policies and its values, both `replicates x states`."""
     others = [policy for other, policy in enumerate(policies) if other != agent]
     transition, reward = dynamics.to(policies[0].device).seen_by(agent)
     _check_shapes(dynamics, policies)
@@ -129,7 +130,7 @@ def _solve(chain: Tensor, reward: Tensor, gamma: float) -> Tensor:
 
 
 def _from_start(dynamics: Dynamics, values: Tensor, discount: float | None) -> Tensor:
-    """Returns from values `replicates x agents x states`."""
+    """Returns from the initial distribution, given values `replicates x agents x states`."""
     scale = 1.0 if discount is None else 1.0 - discount
     return scale * (values @ dynamics.initial.to(values.device))
 
@@ -137,7 +138,7 @@ def _from_start(dynamics: Dynamics, values: Tensor, discount: float | None) -> T
 def _joint(policies: Sequence[Tensor]) -> Tensor:
     """Probabilities of joint actions, float64, `states x joint x replicates`; the last agent's action varies fastest.
 
-    Replicates come last, so that the matrix products that follow are few and large.
+    Replicates are the last dimension, so that subsequent matrix products are few and large.
     """
     first, *others = (policy.double().movedim(0, -1).contiguous() for policy in policies)
     for policy in others:
@@ -146,7 +147,7 @@ def _joint(policies: Sequence[Tensor]) -> Tensor:
 
 
 def _check_shapes(dynamics: Dynamics, policies: Sequence[Tensor]) -> None:
-    """Refuse policies of another game (`ValueError`), naming the agent."""
+    """Raise `ValueError` if the policies do not fit the game, naming the agent."""
     states, *sizes = dynamics.reward.shape[1:]
     if len(policies) != len(sizes):
         raise ValueError(f"policies: got {len(policies)}, expected one per agent: {len(sizes)}")

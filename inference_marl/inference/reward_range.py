@@ -1,4 +1,4 @@
-"""Units of a learner's own: the range of the rewards that it has seen."""
+"""The range of the rewards that a learner has seen, as a unit for its hyperparameters."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from inference_marl.inference.tables import finite
 from inference_marl.types import Counting, Seat
 
 NARROWEST = 1e-3
-"""Of the size of rewards, the smallest range that single precision tells apart finely enough."""
+"""Smallest range of rewards, relative to their size, that single precision resolves well enough."""
 NOTHING = 1e-20
-"""Less than any reward, and still a number that single precision can work with."""
+"""A unit smaller than any reward that single precision can still represent well."""
 LOOKS_AFTER = 100
-"""Observations after which the range is compared with it."""
+"""Number of observations after which the range is compared with `NARROWEST`."""
 
 
 class OfRange(Described):
     """A number in units of the range of rewards seen, the highest minus the lowest, in each replicate.
 
-    Rewards `c r + d` then have the same consequences as rewards `r`, whatever `c > 0` and `d` are (in games that may
-    terminate or are bootstrapped from there, only `d = 0`). While all rewards seen are alike the unit is their size,
-    and while they are 0 next to nothing, so that entropy, too, is worth nothing on a scale that is not yet known.
+    Learning is then the same for rewards `c r + d` as for rewards `r`, for any `c > 0` and `d` (only `d = 0` in games
+    that may terminate or that bootstrap from there). While all rewards seen are equal, the unit is their size; while
+    they are 0, it is next to 0, so that entropy is worth next to nothing until the scale is known.
 
     Args:
-        fraction: of the range, positive; a number or a schedule.
+        fraction: fraction of the range, positive; a number or a schedule.
     """
 
     by_replicate = frozenset({"fraction"})
@@ -41,11 +41,11 @@ class RewardRange(Counting, nn.Module):
     """The lowest and the highest reward that each replicate has seen.
 
     Args:
-        seat: whose rewards.
+        seat: seat of the agent.
 
     Attributes:
-        lowest, highest: `replicates x 1`; infinite, and the other way round, before the first.
-        size: `highest - lowest`, `replicates x 1`; 0 before the first.
+        lowest, highest: `replicates x 1`; infinity and minus infinity before the first reward.
+        size: `highest - lowest`, `replicates x 1`; 0 before the first reward.
         unit: `size` where that is positive, otherwise see `OfRange`.
     """
 
@@ -64,9 +64,9 @@ class RewardRange(Counting, nn.Module):
 
     @torch.no_grad()
     def observe(self, reward: Tensor) -> None:
-        """Take note of rewards, `replicates x batch`.
+        """Update the range with rewards, `replicates x batch`.
 
-        Warns once if they are too close together for single precision.
+        Warns once if the range is too narrow for single precision.
 
         Raises:
             NonFiniteError: as `tables.finite`.
@@ -84,9 +84,9 @@ class RewardRange(Counting, nn.Module):
     def _look(self, largest: Tensor) -> None:
         narrow = (self.size > 0) & (self.size < NARROWEST * largest)
         if bool(narrow.any()):
-            warnings.warn(  # the same words at the same place, so that Python shows them once
+            warnings.warn(  # the same message from the same line, so that Python shows it once
                 f"rewards: got a range below {NARROWEST:g} of their size in "
-                f"{str(self.size.dtype).removeprefix('torch.')}, where differences drown in rounding errors; expected "
+                f"{str(self.size.dtype).removeprefix('torch.')}, where rounding hides their differences; expected "
                 "dtype: float64",
                 stacklevel=1,
             )

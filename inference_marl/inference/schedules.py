@@ -1,4 +1,4 @@
-"""Hyperparameters that are numbers: schedules over the steps of learning, and numbers that differ by replicate."""
+"""Numeric hyperparameters: schedules over learning steps, and numbers that differ by replicate."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ from inference_marl.described import (
 )
 
 Number = float | Tensor
-"""A number that all replicates share or, of `ByReplicate`, one for each, `replicates x 1`.
+"""A number that all replicates share or, from `ByReplicate`, one for each, `replicates x 1`.
 
-Either broadcasts with `[extra x] replicates x batch`; `over_events` makes it fit what has more dimensions.
+Either broadcasts with `[extra x] replicates x batch`; `over_events` adds dimensions for events.
 """
 
 
 class Schedule(Varying, Described, ABC):
-    """A number for every learning step, counted from 0.
+    """Base: a number for every learning step, counted from 0.
 
-    An argument's range holds for all its values: they are checked at once as far as `ends` says what they are, and
-    else when they are taken.
+    The range of an argument holds for all values of its schedule. They are checked when the object is made if `ends` is
+    defined, and otherwise when they are evaluated.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__call__" in vars(cls):
             cls.__call__ = _watched(cls.__call__)  # type: ignore[assignment, method-assign]
-            if "ends" not in vars(cls):  # those of a base are of other values
+            if "ends" not in vars(cls):  # the base's belong to other values
                 cls.ends = Schedule.ends  # type: ignore[method-assign]
 
     @abstractmethod
     def __call__(self, step: int) -> Number:
-        """The value at `step`, the number of updates made so far: a number, except for `ByReplicate`."""
+        """The value at `step`, the number of updates so far; a number, except for `ByReplicate`."""
 
     def each(self, step: int) -> tuple[float, ...]:
-        """The values at `step` that some replicate has."""
+        """The values at `step`, one per group of replicates."""
         value = self(step)
         return (float(value) if isinstance(value, Tensor) else value,)
 
     def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Numbers between which all values lie: those that are values, and those that they only approach.
+        """Bounds between which all values lie: those that are attained, and those that are only approached.
 
         By default only the first value is known.
         """
@@ -72,7 +72,7 @@ class Schedule(Varying, Described, ABC):
             expect(CLOSED.get(allowed.what, allowed.what), " in the limit", **{name: value})
 
     def watch(self, name: str, allowed: In) -> None:
-        """See `Varying`; nothing remains to be seen where the `ends` are known."""
+        """See `Varying`; does nothing if the `ends` are known."""
         if type(self).ends is Schedule.ends:
             self.__dict__.setdefault("_watching", {})[name, allowed.what] = None
 
@@ -83,12 +83,12 @@ class Schedule(Varying, Described, ABC):
 
 
 def _watched(call: Callable[[Any, int], Number]) -> Callable[[Any, int], Number]:
-    """`Schedule.__call__`, with a value refused that is out of the range which a bound schedule is to stay in."""
+    """Wrap `Schedule.__call__` to raise for a value outside the range that the argument requires."""
 
     @functools.wraps(call)
     def checked(self: Schedule, step: int) -> Number:
         value = call(self, step)
-        if type(self).__call__ is checked:  # and not of the base, whose value is changed
+        if type(self).__call__ is checked:  # not the base's, whose value the subclass changes
             for name, what in vars(self).get("_watching", ()):
                 for number in value.flatten().tolist() if isinstance(value, Tensor) else (value,):
                     try:
@@ -113,7 +113,7 @@ class Constant(Schedule):
 
 
 class ExponentialDecay(Schedule):
-    """`start exp(-rate max(step - delay, 0)) + floor`.
+    """Exponential decay: `start exp(-rate max(step - delay, 0)) + floor`.
 
     With `start=500, rate=0.1, floor=0.1` this is the annealing of the ROMMEO authors' code; the paper itself has a
     constant temperature.
@@ -138,7 +138,7 @@ class ExponentialDecay(Schedule):
 
 
 class InverseTime(Schedule):
-    """`start scale / (scale + step)`: the Robbins-Monro rate; `1e4 / (1e4 + t)` in the ROMMEO authors' code.
+    """A Robbins-Monro rate: `start scale / (scale + step)`; `1e4 / (1e4 + t)` in the ROMMEO authors' code.
 
     With `start=1, scale=1` over the visits of a cell (`TabularCritic(rate_over="visits")`) it yields sample means.
 
@@ -175,10 +175,10 @@ class Linear(Schedule):
 
 
 class PiecewiseConstant(Schedule):
-    """`values[k]` from step k on, until another begins; before all of them, the first.
+    """Piecewise constant: `values[k]` from step k to the next key; before the first key, the first value.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are no values.
     """
 
     def __init__(self, values: Mapping[Whole, Annotated[float, In("a finite number")]]) -> None:
@@ -197,16 +197,16 @@ class PiecewiseConstant(Schedule):
 
 
 class ByReplicate(PerReplicate, Schedule):
-    """Numbers or schedules that differ by replicate: what arms that differ in them alone need to be played as one.
+    """Numbers or schedules that differ by replicate, so that arms that differ in them alone can be played together.
 
     The replicates are split evenly, in order: of six, `values=[0.1, 1.0]` gives 0.1 to the first three and 1 to the
-    others. A class lists in `by_replicate` which of its arguments take one.
+    others. A class lists in `by_replicate` the arguments that accept one.
 
     Args:
-        values: one per group of replicates.
+        values: one number or schedule per group of replicates.
 
     Raises:
-        ValueError: if there are no values, or one is no number and no schedule.
+        ValueError: if there are no values, or one is neither a number nor a schedule.
     """
 
     def __init__(self, values: list[Annotated[float, In("a finite number", ", or a schedule")] | Schedule]) -> None:
@@ -217,10 +217,10 @@ class ByReplicate(PerReplicate, Schedule):
         self.split(self.groups, torch.float64, torch.device("cpu"))
 
     def split(self, replicates: int, dtype: torch.dtype, device: torch.device) -> None:
-        """See `PerReplicate`; before, there is one replicate per value.
+        """See `PerReplicate`; before this call there is one replicate per value.
 
         Raises:
-            IncompatibleError: if replicates are no multiple of the values.
+            IncompatibleError: if the number of replicates is not a multiple of the number of values.
         """
         if replicates % self.groups:
             raise IncompatibleError(
@@ -235,12 +235,12 @@ class ByReplicate(PerReplicate, Schedule):
         return tuple(number for value in self.values for number in each(value, step))
 
     def ends(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Those of all values."""
+        """The bounds of all groups' values."""
         every = [as_schedule(value).ends() for value in self.values]
         return tuple(end for ends, _ in every for end in ends), tuple(end for _, ends in every for end in ends)
 
     def check(self, name: str, allowed: In, declared: type) -> None:
-        """See `Varying`; where no other schedule may be given, of numbers that do not change."""
+        """See `Varying`; an argument that takes no schedules must be given constant numbers."""
         for value in self.values:
             if isinstance(value, Schedule) and issubclass(Schedule, declared):
                 value.check(name, allowed, declared)
@@ -262,7 +262,7 @@ class ByReplicate(PerReplicate, Schedule):
         return self._known[1]
 
     def at(self, steps: Tensor, dtype: torch.dtype) -> Tensor:
-        """See `Schedule`, of steps that lead with `replicates`."""
+        """See `Schedule`; the first dimension of `steps` is `replicates`."""
         parts = zip(self.values, steps.chunk(self.groups), strict=True)
         return torch.cat([as_schedule(value).at(part, dtype) for value, part in parts])
 
@@ -271,41 +271,41 @@ def positive(step: int, **schedules: float | Schedule) -> tuple[Number, ...]:
     """The values of numbers and schedules at `step`, in the given order.
 
     Raises:
-        ValueError: if one is not positive, or of a size that single precision cannot work with, by its name.
+        ValueError: if one is not positive, or too small or large for single precision; names it.
     """
     values = [current(schedule, step) for schedule in schedules.values()]
     for (name, schedule), value in zip(schedules.items(), values, strict=True):
         for number in each(schedule, step) if isinstance(value, Tensor) else (value,):
             if not 1 / LARGEST <= number <= LARGEST:
                 raise ValueError(
-                    f"{name}: got {number} at update {step}, expected a number that stays positive; for almost none of "
-                    "it, a small one such as 1e-3"
+                    f"{name}: got {number} at update {step}, expected a number that stays positive; use a small "
+                    "one, such as 1e-3, to switch a term off"
                 )
     return tuple(values)
 
 
 def current(number: float | Schedule, step: int) -> Number:
-    """The value at `step` of a number, which is constant, or a schedule."""
+    """The value of a schedule at `step`, or the number itself."""
     return number(step) if isinstance(number, Schedule) else number
 
 
 def each(number: float | Schedule, step: int) -> tuple[float, ...]:
-    """The values at `step` that some replicate has."""
+    """The values at `step`, one per group of replicates."""
     return number.each(step) if isinstance(number, Schedule) else (number,)
 
 
 def over_events(number: Number, dims: int) -> Number:
-    """A number, or one per replicate with `dims` more dimensions, to broadcast with `replicates x batch x event`."""
+    """Append `dims` dimensions to numbers per replicate, to broadcast with `replicates x batch x event`."""
     return number[(..., *[None] * dims)] if isinstance(number, Tensor) else number
 
 
 def filled(number: Number, like: Tensor) -> Tensor:
-    """A number, or one per replicate, as a tensor of the shape of another, which has as many dimensions."""
+    """Expand a number, or one per replicate, to the shape of a tensor with as many dimensions."""
     return number.expand_as(like) if isinstance(number, Tensor) else torch.full_like(like, number)
 
 
 def clamped(number: Number, least: float, most: float = math.inf) -> Number:
-    """A number, or one per replicate, no smaller than `least` and no larger than `most`."""
+    """Clamp a number, or one per replicate, to `[least, most]`."""
     return number.clamp(least, most) if isinstance(number, Tensor) else min(max(number, least), most)
 
 
@@ -315,7 +315,7 @@ CLOSED = {
     "a number in (0, 1]": "a number in [0, 1]",
     "a number in (0, 1)": "a number in [0, 1]",
 }
-"""Ranges with the ends that values may approach."""
+"""Maps each range to the one that also contains the limits that values may approach."""
 
 
 def as_schedule(value: float | Schedule) -> Schedule:

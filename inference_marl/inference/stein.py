@@ -1,7 +1,7 @@
-"""Amortised Stein variational gradients: fitting what can only be sampled to a density known up to a constant.
+"""Amortised Stein variational gradients, which fit samplers without a density to a density known up to a constant.
 
-Particles are `... x particles x dim` in the functions below, which never couple what leads: every replicate and datum
-has particles, scores and a bandwidth of its own.
+Particles are `... x particles x dim` in the functions below. The first dimensions are never coupled: every replicate
+and datum has its own particles, scores and bandwidth.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from inference_marl.described import Described, Several
 from inference_marl.spaces import Box
 
 SMALLEST_BANDWIDTH = 1e-6
-"""Of particles that lie on top of each other."""
+"""The bandwidth for particles that coincide."""
 
 
 def median_bandwidth(particles: Tensor) -> Tensor:
     """The bandwidth h of the kernel `exp(-|x - y|^2 / h)`, `...`: median squared distance over `log(n + 1)`.
 
-    The median, the lower of two, is over the pairs of different particles, and distances are Euclidean, as in Liu and
-    Wang (2016, Section 5), whose `log n` Pyro's `RBFSteinKernel` replaces by `log(n + 1)`. Pyro has a bandwidth for
-    each dimension, which is the same in one dimension; in more its kernel is narrower. At least `SMALLEST_BANDWIDTH`.
+    The median (the lower of two) is over pairs of different particles, and distances are Euclidean, as in Liu and Wang
+    (2016, Section 5), whose `log n` Pyro's `RBFSteinKernel` replaces by `log(n + 1)`. Pyro has one bandwidth per
+    dimension, so in several dimensions its kernel is narrower. At least `SMALLEST_BANDWIDTH`.
     """
     count = particles.shape[-2]
     first, second = torch.triu_indices(count, count, 1, device=particles.device)
@@ -39,7 +39,7 @@ def stein_direction(fixed: Tensor, score: Tensor, moved: Tensor, bandwidth: Tens
 
         phi(y) = mean_x [k(x, y) score(x) + grad_x k(x, y)],   k(x, y) = exp(-|x - y|^2 / h)
 
-    the direction in which particles approach the target fastest: towards where it is dense, and apart.
+    the direction in which particles approach the target fastest: towards high density and away from each other.
 
     Args:
         fixed: the particles x over which means are taken.
@@ -58,9 +58,9 @@ def stein_discrepancy(particles: Tensor, score: Tensor, bandwidth: Tensor) -> Te
 
         E[k(x, y) (s(x).s(y) + 2/h (s(x) - s(y)).(x - y) + 2 dim/h - 4 |x - y|^2 / h^2)]
 
-    over pairs of different particles, with s the score; unbiased, if the bandwidth does not come from them. So on
-    average it is 0 for exact draws and positive for others, of the size of squared scores: it compares samplers of one
-    target. A mode far from all particles is hardly noticed, since scores say nothing of its mass.
+    over pairs of different particles, with s the score; unbiased if the bandwidth does not depend on them. So its mean
+    is 0 for exact draws and otherwise positive, on the scale of squared scores: it compares samplers of the same target
+    only. It hardly notices a mode far from all particles, since scores do not depend on the mass of modes.
 
     Args:
         particles: `... x particles x dim`.
@@ -70,7 +70,7 @@ def stein_discrepancy(particles: Tensor, score: Tensor, bandwidth: Tensor) -> Te
     count, dim = particles.shape[-2:]
     h = bandwidth[..., None, None]
     squared = _squared_distances(particles, particles)
-    kernel = torch.exp(-squared / h) - torch.eye(count, dtype=h.dtype, device=h.device)  # 0 with itself
+    kernel = torch.exp(-squared / h) - torch.eye(count, dtype=h.dtype, device=h.device)  # different particles only
     across = score @ particles.mT
     along = across.diagonal(dim1=-2, dim2=-1)
     parted = along.unsqueeze(-1) + along.unsqueeze(-2) - across - across.mT
@@ -84,12 +84,12 @@ def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 class SteinStep(NamedTuple):
-    """What one evaluation of the objective gives, `replicates` each.
+    """The results of one evaluation of the objective, `replicates` each.
 
     Attributes:
-        loss: to be descended in the sampler's parameters; its value means nothing.
+        loss: surrogate whose gradient fits the sampler's parameters; its value has no meaning.
         discrepancy: `stein_discrepancy` of the fixed particles, averaged over the batch.
-        log_density: the target's, as given, averaged over the fixed particles and the batch.
+        log_density: the target's log-density as given, averaged over the fixed particles and the batch.
     """
 
     loss: Tensor
@@ -100,24 +100,24 @@ class SteinStep(NamedTuple):
 class Stein(Described):
     """Amortised Stein variational gradient descent (Feng, Wang and Liu 2017; Haarnoja et al. 2017, Eq. 13 and 14).
 
-    A sampler's parameters move such that its draws y move along their Stein variational gradient, `E[phi(y) dy /
-    dparameters]`. As in the authors' code of soft Q-learning, half of the draws are fixed and define phi, and the
-    others are moved. The bandwidth is that of the moved ones, so that the discrepancy of the fixed ones is unbiased;
-    there it is made of the distances between the two.
+    A sampler's parameters follow the Stein variational gradient phi of its draws y, `E[phi(y) dy / dparameters]`. As in
+    the authors' code of soft Q-learning, half of the draws are fixed and define phi, and the others are moved. The
+    bandwidth is computed from the moved draws, so that the discrepancy of the fixed ones is unbiased; in the authors'
+    code it is computed from the distances between the two.
 
-    Kernel and score are those of the real numbers u that `tanh` moves into the box, so with the Jacobian::
+    Kernel and score are those of the real numbers u that `tanh` squashes into the box, including the Jacobian::
 
         score(u) = grad_u [log p(centre + half_width tanh u) + sum_i log(1 - tanh^2 u_i)]
 
-    whose target vanishes at infinity. Stein's identity is exact for such targets. It is not for particles in the box
-    themselves, unless the density vanishes at its edges: there the kernel would push them against the edges.
+    This target vanishes at infinity, so Stein's identity is exact. For particles in the box itself it is not, unless
+    the density vanishes at the edges; the kernel would push particles against them.
 
     Args:
         fixed: particles per datum that define the direction, at least 2.
         moved: particles per datum that move along it, at least 2.
         coordinates: `unbounded`, as above; or `tilted_box`, as in the authors' code of MASQL and PR2, where kernel and
-            score are those of `x = tanh u` and `log(1 - x^2 + 1e-6)` is added to the log-density. Then draws have
-            density p times `prod_i (1 - x_i^2)`, tilted to the middle of the box.
+            score are those of `x = tanh u` and `log(1 - x^2 + 1e-6)` is added to the log-density. Then draws have a
+            density proportional to p times `prod_i (1 - x_i^2)`, tilted to the middle of the box.
     """
 
     def __init__(
@@ -129,14 +129,14 @@ class Stein(Described):
         self.fixed, self.moved, self.coordinates = fixed, moved, coordinates
 
     def __call__(self, draw: Callable[..., Tensor], box: Box, log_density: Callable[[Tensor], Tensor]) -> SteinStep:
-        """The objective.
+        """Evaluate the objective.
 
         Args:
-            draw: a sampler's draws, real numbers with their gradients: `draw(count=n)` is `n x replicates x batch x
-                dim`. It is called twice, without gradients for the fixed ones.
-            box: where `tanh` moves them.
-            log_density: the target's up to a constant, from points in the box, `n x replicates x batch x dim`, to
-                `n x replicates x batch`.
+            draw: draws real numbers from the sampler, differentiably: `draw(count=n)` is `n x replicates x batch x
+                dim`. It is called twice, the first time without gradients for the fixed particles.
+            box: the box into which `tanh` squashes them.
+            log_density: maps points in the box, `n x replicates x batch x dim`, to the target's log-density up to a
+                constant, `n x replicates x batch`.
         """
         with torch.no_grad():
             fixed = self._points(draw(count=self.fixed))
@@ -151,7 +151,7 @@ class Stein(Described):
         )
 
     def _points(self, draws: Tensor) -> Tensor:
-        """In the coordinates of kernel and score, `replicates x batch x n x dim`."""
+        """The draws in the coordinates of kernel and score, `replicates x batch x n x dim`."""
         return (draws if self.coordinates == "unbounded" else torch.tanh(draws)).movedim(0, -2)
 
     def _score(self, points: Tensor, box: Box, log_density: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

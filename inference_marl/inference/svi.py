@@ -1,4 +1,4 @@
-"""Stochastic variational inference for independent replicates in parallel, on Pyro's own ELBO.
+"""Stochastic variational inference with Pyro's ELBO, for independent replicates in parallel.
 
 Critics are fitted to their targets, priors to the opponents' actions and guides to the ELBO; all three maximise Pyro's
 ELBO of some model and guide, so all three use `elbo_loss` and an `Optimiser`.
@@ -21,9 +21,9 @@ def no_guide(*args: Any) -> None:
 
 
 def estimator(kind: Callable[..., Any], particles: int, plates: Plates = ONE_STEP) -> Any:
-    """Pyro's estimator of an ELBO from `particles` draws at once, in extra dimensions left of the plates.
+    """Create Pyro's estimator of an ELBO from `particles` vectorised draws, in extra dimensions left of the plates.
 
-    Without the warning that nothing is summed out, which depends on how the ELBO of several opponents is estimated.
+    Pyro's warning that nothing is enumerated is off, since that depends on the estimator for several opponents.
     """
     how = {"vectorize_particles": True, "max_plate_nesting": len(plates), "strict_enumeration_warning": False}
     return kind(num_particles=particles, **how)
@@ -34,14 +34,14 @@ def elbo_loss(
 ) -> Tensor:
     """Minus the ELBO, averaged over the batch and summed over replicates; differentiable.
 
-    It is divided by the batch and never by the replicates, so a replicate's gradient does not depend on how many others
-    share the plate.
+    It is divided by the batch size and not by the number of replicates, so a replicate's gradient does not depend on
+    how many others share the plate.
 
     Args:
-        elbo: Pyro's estimator, e.g. `Trace_ELBO()`.
-        model: the model that is approximated.
+        elbo: Pyro's estimator, such as `Trace_ELBO()`.
+        model: the model.
         guide: its variational approximation.
-        batch: data per replicate in the batch plate.
+        batch: size of the batch plate.
         args: arguments of model and guide.
     """
     with local_parameters():

@@ -1,4 +1,4 @@
-"""Tables of numbers per replicate and cell, shared by tabular critics and tabular learners."""
+"""Operations on tables of numbers per replicate and cell, for tabular critics and tabular learners."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from inference_marl.types import Seat
 
 
 def random_table(seat: Seat, ends: tuple[float, float], *shape: int) -> Tensor:
-    """Uniform draws between both ends, `replicates x shape`."""
+    """A table of uniform draws from the interval `ends`, `replicates x shape`."""
     low, high = ends
     drawn: Tensor = torch.rand(seat.replicates, *shape, device=seat.device, dtype=seat.dtype) * (high - low) + low
     return drawn
 
 
 def tabulate(conditional: Callable[..., dist.TorchDistribution], seat: Seat, spaces: Sequence[Space]) -> Tensor:
-    """Probabilities given every combination of values of discrete spaces, `replicates x spaces x values`."""
+    """A conditional's probabilities given all combinations of discrete values, `replicates x spaces x values`."""
     sizes = [space.features for space in spaces]
     grid = torch.meshgrid(*(torch.arange(size, device=seat.device) for size in sizes), indexing="ij")
     given = conditional(*(values.reshape(-1, 1, 1) for values in grid))
@@ -34,7 +34,7 @@ def tabulate(conditional: Callable[..., dist.TorchDistribution], seat: Seat, spa
 def mean_per_cell(cells: int, cell: Tensor, target: Tensor) -> Tensor:
     """Replace each datum's target by the mean target of its cell, `replicates x batch`.
 
-    A batch in which several data visit one cell then moves that cell once, towards their mean; every datum of the cell
+    If several data of a batch visit one cell, the cell is then moved once, towards their mean: every datum of the cell
     writes the same number, so the order of writes does not matter.
 
     Args:
@@ -53,7 +53,7 @@ def mean_per_cell(cells: int, cell: Tensor, target: Tensor) -> Tensor:
 def move(table: Tensor, cell: Tensor, target: Tensor, rate: Number) -> None:
     """Move cells the fraction `rate` of the way to their targets, in place.
 
-    `lerp` is exact at rate 1, so a table of bounded targets stays within their bounds.
+    `lerp` is exact at rate 1, so values stay within the bounds of their targets.
 
     Args:
         table: `replicates x cells`.
@@ -71,17 +71,18 @@ def draw(probabilities: Tensor) -> Tensor:
         probabilities: `... x actions`; rows need not be normalised.
     """
     cumulative = probabilities.cumsum(-1)
-    # Scaled by the sum, which rounding may move off 1; strict, so an action of probability 0 is never drawn.
+    # Scaled by the sum, which rounding may move off 1; the comparison is strict, so that an action of probability 0 is
+    # never drawn.
     level = torch.rand(cumulative.shape[:-1], dtype=cumulative.dtype, device=cumulative.device) * cumulative[..., -1]
     return (cumulative <= level.unsqueeze(-1)).sum(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
 def total_correlation(joint: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The sum of the marginals' entropies minus the joint's, in nats, `...`: 0 for independent variables.
+    """Total correlation: the sum of the marginals' entropies minus the joint entropy, in nats, `...`.
 
     Args:
-        joint: probabilities of joint values, the last variable's running fastest, `... x joint`.
-        sizes: how many values each variable has.
+        joint: probabilities of joint values, the last variable varying fastest, `... x joint`.
+        sizes: number of values of each variable.
     """
     table = joint.unflatten(-1, tuple(sizes))
     first = joint.dim() - 1
@@ -93,10 +94,10 @@ def total_correlation(joint: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def finite(part: str, numbers: Tensor) -> Tensor:
-    """Numbers to learn from, `replicates x batch`; 0 where replicates have failed because theirs are not finite.
+    """Check numbers to learn from, `replicates x batch`; those of failed replicates are set to 0.
 
     Raises:
-        NonFiniteError: naming `part`, whose they are, and the replicates, where nobody heeds `Failures`.
+        NonFiniteError: if numbers are not finite, outside `Failures.heeded`; names `part` and the replicates.
     """
     if math.isfinite(numbers.detach().sum()) or bool((is_finite := torch.isfinite(numbers)).all()):
         return numbers

@@ -1,9 +1,9 @@
 """Learners: one file per algorithm, each implementing `inference_marl.types.Learner`.
 
-Every module in this folder and its subfolders is imported here, so that experiment files can name the learners it
-defines: to add a learner, add a file. In Python, `Rommeo`, `Planner`, `Ddpg`, `DdpgOm`, `Maddpg`, `Masql`, `Pr2Ac`,
-`Pearl`, `Scripted` and `Stationary` are imported from here, the others from `learners.tabular`, `learners.lola`,
-`learners.alignment` and `learners.scripts`.
+Every module in this folder and its subfolders is imported here, so that experiment files can name its learners: to add
+a learner, add a file. In Python, `Rommeo`, `Planner`, `Ddpg`, `DdpgOm`, `Maddpg`, `Masql`, `Pr2Ac`, `Pearl`, `Scripted`
+and `Stationary` are imported from here, the others from `learners.tabular`, `learners.lola`, `learners.alignment` and
+`learners.scripts`.
 """
 
 import importlib

@@ -19,20 +19,20 @@ from inference_marl.types import Decision, Experience, Memory, about_each
 
 @hyperparameters
 class Masql(SteinLearner):
-    """Soft Q-learning over joint actions: an agent samples what all would best do, and does its own part of it::
+    """MASQL: soft Q-learning over joint actions, where each agent plays its own part of a sampled joint action::
 
         (a, b) ~ q(a, b | s), fitted to the density proportional to exp(Q(s, a, b) / alpha)
         target = r + gamma V(s'),   V(s) = alpha log integral exp(Q'(s, a, b) / alpha) da db
 
-    V is estimated from `value_particles` uniform joint actions, see `drawn_value`: too low where few of them meet a
-    narrow top of Q, the more so the smaller alpha is. Each agent draws a joint action by itself, so where q has several
-    modes nothing makes the agents choose the same.
+    V is estimated from `value_particles` uniform joint actions, see `drawn_value`: it is too low if few of them meet a
+    narrow peak of Q, the more so the smaller alpha is. Each agent draws a joint action independently, so if q has
+    several modes the agents may miscoordinate.
 
     Departures from the authors' code (github.com/ml3705454/mapr2, maci/learners/masql.py): there V lacks a factor alpha
     (`drawn_value`) and the sampler's target is tilted to the middle of the box (`Stein`, `coordinates="tilted_box"`).
-    Its settings are two layers of 100, rates of 3e-4, a discount of .99, targets that follow by .01 every 10 updates,
-    and a temperature of .1 (the script of ROMMEO anneals it: `0.1 + 500 exp(-0.1 max(t - 10, 0))` at step t); an action
-    is its own part of a draw, also in evaluation.
+    Its settings are two layers of 100, learning rates of 3e-4, a discount of .99, target updates of .01 every 10
+    updates, and a temperature of .1 (the script of ROMMEO anneals it: `0.1 + 500 exp(-0.1 max(t - 10, 0))` at step t);
+    actions are sampled in evaluation, too.
 
     Args:
         sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, sampler_batch_size,
@@ -41,26 +41,27 @@ class Masql(SteinLearner):
 
     @property
     def sampled(self) -> tuple[Space, Sequence[Space]]:
-        """The joint action, the agent's own first, given the observation."""
+        """The spaces of the joint action, the agent's own first, and of the observation."""
         return joint_space([self.own, self.others]), [self.seat.observation]
 
     def separate(self, joint: Tensor) -> list[Tensor]:
-        """The agent's own and every opponent's part of joint actions, `... x dim`."""
+        """Split joint actions into the agent's own and every opponent's, `... x dim`."""
         return separate_actions([self.own, *self.seat.opponent_actions], joint)
 
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """`None`, since actions are only sampled; uniform during warm-up."""
+        """`None`, since actions can only be sampled; uniform during warm-up."""
         uniform = self.own.uniform(self.seat.dtype, self.seat.device).expand(obs.shape[:2])
         return uniform if self.plays_uniformly else None, memory
 
     @local_parameters()
     @torch.no_grad()
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """The agent's own part of a joint draw at `obs`, `replicates x environments x event`, with noise, if any.
+        """Sample the own part of a joint action at `obs`, `replicates x environments x event`, with noise, if any.
 
-        A uniform action during warm-up. Without `explore`, its part of the one of 32 draws with the highest value.
+        A uniform action during warm-up. Without `explore`, its part of the one of 32 joint draws with the highest
+        value.
         """
         if explore:
             if self.plays_uniformly:
@@ -87,7 +88,7 @@ class Masql(SteinLearner):
     @local_parameters()
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """Policy and opponent model: the two parts of joint draws. The policy is uniform during warm-up."""
+        """Policy and opponent model, the two parts of joint draws. The policy is uniform during warm-up."""
         action, *opponent_actions = self.separate(self.sampler.particles(obs, count=draws).movedim(0, 2))
         if self.plays_uniformly:
             action = self.uniform(self.own, *action.shape[1:3])

@@ -1,4 +1,4 @@
-"""Search without gradients: weights of a policy that are perturbed, and kept if they earn more."""
+"""Gradient-free policy search by random perturbations of the weights."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from inference_marl.types import Actor, Decision, Learner, Memory, Trajectory
 
 @hyperparameters
 class Perturbation(Learner):
-    """A deterministic policy whose weights are perturbed at every update, and kept where they earned more::
+    """A (1 + 1) evolution strategy: random perturbations of a policy's weights are kept if they earn more::
 
-        w' = w + noise epsilon,  epsilon ~ N(0, I);   w <- w' if the trajectory at w' paid more than any before
+        w' = w + noise epsilon,  epsilon ~ N(0, I);   w <- w' if the trajectory at w' earned more than any before
 
-    A (1 + 1) evolution strategy with a step size that stays (Rechenberg 1973), each replicate on its own. What a
-    trajectory pays is a noisy number, and a lucky one is never played again; let `collect` cover many episodes. A
-    baseline without values, gradients or beliefs. While it learns it plays the weights that it tries; greedily, the
-    best that it has found. With several updates per trajectory only the first one counts.
+    A baseline without values, gradients or beliefs, with a fixed step size (Rechenberg 1973) and independent
+    replicates. Returns are noisy, and a lucky one is never evaluated again, so let `collect` cover many episodes. The
+    agent plays the perturbed weights while learning, and the best ones found if greedy. With several updates per
+    trajectory only the first one has an effect.
 
     Args:
-        noise: standard deviation of a weight's change.
+        noise: standard deviation of a weight's perturbation.
         hidden: widths of the hidden layers.
 
     Attributes:
-        best, tried: the policies.
-        score: what the best one earned per step, `replicates`.
+        best, tried: the best policy and the perturbed one.
+        score: mean reward per step of the best policy, `replicates`.
     """
 
     noise: Positive = 0.1
@@ -48,7 +48,7 @@ class Perturbation(Learner):
         self.hidden = tuple(self.hidden)
 
     def setup(self) -> None:
-        """Create the policy, of which nothing is known yet.
+        """Create the policies, with a score of minus infinity.
 
         Raises:
             IncompatibleError: if actions are neither discrete nor in a box with finite edges.
@@ -63,14 +63,14 @@ class Perturbation(Learner):
         self.register_buffer("score", score)
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """All on the action of the weights that are tried."""
+        """A point mass on the action of the perturbed policy."""
         action, chosen = self.seat.action, self._chosen(self.tried, obs)
         if isinstance(action, Discrete):
             return dist.Categorical(probs=one_hot(chosen, action.n).to(self.seat.dtype)), memory
         return dist.Delta(chosen, event_dim=len(action.event_shape)), memory
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """The action of the weights that are tried, or, without `explore`, of the best."""
+        """The action of the perturbed policy or, without `explore`, of the best one."""
         return Decision(self._chosen(self.tried if explore else self.best, obs), memory)
 
     def _chosen(self, network: MLP, obs: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ class Perturbation(Learner):
         """Store nothing.
 
         Raises:
-            IncompatibleError: if agents may be out.
+            IncompatibleError: if agents may leave an episode.
         """
         newest.check_all_act(type(self).__name__)
 
     @torch.no_grad()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Keep the weights where they earned more than the best, and perturb the best; `peers` is not read."""
+        """Keep perturbed weights that earned more than the best, then perturb the best; `peers` is not used."""
         earned = torch.stack([step.seen_by(self.seat).reward.mean(1) for step in newest.steps]).mean(0)
         better = earned > self.score
         self.score = torch.where(better, earned, self.score)

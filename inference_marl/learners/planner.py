@@ -1,4 +1,4 @@
-"""An agent that plans trajectories by conditioning on their optimality."""
+"""A planner that conditions trajectories on their optimality."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from inference_marl.types import Actor, Decision, Memory, Trajectory, about_all
 
 @hyperparameters
 class Planner(VariationalLearner):
-    """Plans by inference: at every step it conditions the next `horizon` steps on optimality, and plays the first::
+    """Planning as inference: conditions the next `horizon` steps on optimality and plays the first action::
 
         model:  b_t ~ P(b | s_t),  a_t ~ Uniform(A),  log p(o_t = 1) = R(s_t, a_t, b_t),  s_{t+1} ~ T(. | s_t, a_t, b_t)
         guide:  b_t ~ rho(b | t, s_t),  a_t ~ pi(a | t, s_t, b_t),  s_{t+1} ~ T, or inferred
 
-    (Tian et al. 2019, Eq. 5 and 23-32.) It learns the parts of the model, not values. A learning step updates the prior
-    with the opponents' actions, fits the transition and the reward, then solves for the guide (`ExactTrajectory`) or
-    takes gradient steps on the trajectory's ELBO. With a critic that samples its values, such as `BayesianCritic`, the
-    reward is that of the current draw throughout.
+    (Tian et al. 2019, Eq. 5 and 23-32.) The planner learns the parts of the model, not values. A learning step updates
+    the prior with the opponents' actions, fits the transition and the reward models, then solves for the guide
+    (`ExactTrajectory`) or takes gradient steps on the trajectory's ELBO. With a critic that samples its values, such as
+    `BayesianCritic`, a plan uses the current draw.
 
-    The horizon recedes: every step replans from the observed state, whatever time is left.
+    The horizon recedes: every step replans from the observed state, regardless of the time left.
 
     Args:
         opponent_prior: P(b | s).
@@ -60,10 +60,10 @@ class Planner(VariationalLearner):
             raise ValueError(f"transition: got none with horizon = {self.horizon}, expected one; without, plan 1 step")
 
     def setup(self) -> None:
-        """Bind the parts to the seat, and create the replay and the guide's optimiser.
+        """Bind the parts to the seat and create the replay buffer and the guide's optimiser.
 
         Raises:
-            IncompatibleError: if a part does not fit, or actions are of both kinds or too many for tables.
+            IncompatibleError: if a part does not fit, or actions are mixed or too many for tables.
         """
         seat = self.seat
         if seat.opponents and not (seat.has_joint_action and seat.is_of_one_kind):
@@ -117,24 +117,24 @@ class Planner(VariationalLearner):
     @local_parameters()
     @torch.no_grad()
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """The first action of a plan from `obs`, `replicates x environments x event`.
+        """Play the first action of a plan from `obs`, `replicates x environments x event`.
 
-        With `explore`, a draw from the guide, i.e. from the marginal policy `sum_b pi(a | 0, s, b) rho(b | 0, s)`.
-        Without, its most probable action (discrete), or the one of 16 draws with the highest mean reward over 16 plans
-        each (continuous).
+        With `explore` it is drawn from the guide, i.e. from the marginal policy `sum_b pi(a | 0, s, b) rho(b | 0, s)`.
+        Without, it is the most probable action (discrete), or the one of 16 draws with the highest mean reward over 16
+        plans each (continuous).
         """
         if explore:
             opponent_actions = self.guide.believe(0, obs, self.model).sample(obs.shape[:2])
             return Decision(self.guide.choose(0, obs, *opponent_actions).expand(obs.shape[:2]).sample(), memory)
         if isinstance(self.seat.action, Discrete):
             return Decision(self._first_step(obs)[0].argmax(-1), memory)
-        # Candidates are compared by their mean over plans: the best single plan would be the luckiest.
+        # Candidates are compared by their mean over plans: the best single plan would be a lucky one.
         candidates = self._sample(repeat(obs, 16)).action
         plans = self._sample(repeat(obs, 16 * 16), repeat(candidates, 16))
         return Decision(best_of(candidates, plans.parts[0].unflatten(1, (obs.shape[1], 16, 16)).mean(-1)), memory)
 
     def store(self, newest: Trajectory) -> None:
-        """Pass the trajectory to the prior, the replay, the reward and the transition model."""
+        """Pass the trajectory to the prior, the replay buffer, the reward and the transition model."""
         super().store(newest)
         self.reward.observe(newest.flat.seen_by(self.seat).reward)
         if self.transition is not None:
@@ -142,7 +142,7 @@ class Planner(VariationalLearner):
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Perform one learning step, as in the class docstring; `peers` is not read."""
+        """Perform one learning step, as in the class docstring; `peers` is not used."""
         self.opponent_prior.fit()
         data = self.draw(newest)
         if self.transition is not None:
@@ -181,7 +181,7 @@ class Planner(VariationalLearner):
         }
 
     def _exact_beliefs(self, obs: Tensor) -> Beliefs:
-        """Of the first step and of the whole trajectory; the evidence is `log P(o_{1:T} = 1 | s)` for weights of 1."""
+        """Beliefs about the first step and terms of the trajectory; evidence `log P(o_{1:T} = 1 | s)` at weights 1."""
         model, here = self.model, (self.seat.rows, obs)
         reward, transition, log_prior = model.tables()
         weights = {"temperature": model.temperature, "kl_weight": model.kl_weight}
@@ -215,7 +215,7 @@ class Planner(VariationalLearner):
                     value = value - guide_trace.nodes[site]["log_prob"]
             return value
 
-        # Dynamics are kept here, since only those of discrete states can be inferred: their terms cancel.
+        # Dynamics are kept here, since only those of discrete states can be inferred, so their terms cancel.
         steps, count = range(self.horizon), len(self.seat.opponents)
         divergence = -total(site for t in steps for site in opponent_sites(count, t))
         own, optimality = ([f"{name}_{t}" for t in steps] for name in ("action", "optimality"))

@@ -24,27 +24,28 @@ from inference_marl.types import Decision, Experience, Memory, about_each
 
 @hyperparameters
 class Pr2Ac(SteinLearner):
-    """An agent that asks how the opponents would answer each of its actions, and moves up what it then gets::
+    """PR2-AC: an actor-critic that models the opponents' responses to each of its own actions::
 
-        b ~ rho(b | s, a), fitted to the density proportional to exp(Q(s, a, b) / alpha), at s and a from replay
-        mu(s) moves up E_{b ~ rho(b | s, mu(s))} Q(s, mu(s), b)
+        b ~ rho(b | s, a), fitted to the density proportional to exp(Q(s, a, b) / alpha), at replayed s and a
+        mu(s) ascends E_{b ~ rho(b | s, mu(s))} Q(s, mu(s), b)
         target = r + gamma E_{b ~ rho(b | s', a')} Q'(s', a', b),   a' = mu'(s')
 
-    with targets `'` that follow slowly, at the critic's rate. The gradient of mu is total: it is also led by how the
-    answers move with a. Means are over `value_particles` draws. With `value="soft"` the target bootstraps from `alpha
-    log integral exp(Q'(s', a', b) / alpha) db` instead, from as many uniform b, see `drawn_value`.
+    with targets `'` that are updated slowly, at the critic's rate. The gradient of mu is the total derivative,
+    including the dependence of the responses on a. Means are over `value_particles` draws. With `value="soft"` the
+    target bootstraps from `alpha log integral exp(Q'(s', a', b) / alpha) db` instead, from as many uniform b, see
+    `drawn_value`.
 
     Departures from the authors' code (github.com/ml3705454/mapr2, maci/learners/mavb_ac.py): there the target is the
-    soft value without a factor alpha (`drawn_value`); mu moves up that expression, with draws of rho in place of
-    uniform ones, made at the replayed action, so that they do not answer mu's, and with Q at s' in place of s; Q is
-    also fitted as a function of (s, a), to be subtracted in rho's target, which changes no gradient; and rho's target
-    is tilted to the middle of the box (`Stein`). Its settings are two layers of 100 and rates of 1e-2.
+    soft value without a factor alpha (`drawn_value`); mu ascends that expression with draws of rho instead of uniform
+    ones, made at the replayed action, so that they do not respond to mu's action, and with Q at s' instead of s; a
+    function of (s, a) is also fitted to Q and subtracted in rho's target, which changes no gradient; and rho's target
+    is tilted to the middle of the box (`Stein`). Its settings are two layers of 100 and learning rates of 1e-2.
 
     Args:
         hidden: widths of mu's hidden layers.
-        value: what the critic bootstraps from, see above.
+        value: the bootstrapped value, `mean` or `soft`, see above.
         regularisation: weight of the mean square of mu's outputs before `tanh`, which keeps its gradients alive.
-        noise: exploration, as functions of the updates made; `None` for none.
+        noise: exploration noise, which may depend on the number of updates; `None` for none.
         sampler, critic, stein, temperature, discount, value_particles, replay, batch_size, sampler_batch_size,
             learning_rate, warmup, warmup_actions, max_gradient_norm: see `SteinLearner`.
     """
@@ -61,7 +62,7 @@ class Pr2Ac(SteinLearner):
         self.hidden = tuple(self.hidden)
 
     def setup(self) -> None:
-        """Create also the actor, its target and its optimiser."""
+        """See `SteinLearner`; also creates the actor, its target and its optimiser."""
         super().setup()
         self.actor = MLP(self.seat, self.seat.observation.features, self.own.features, self.hidden)
         self.slow_actor = copy.deepcopy(self.actor)
@@ -70,29 +71,29 @@ class Pr2Ac(SteinLearner):
 
     @property
     def sampled(self) -> tuple[Space, Sequence[Space]]:
-        """The opponents' joint action, given the observation and the agent's own action."""
+        """The spaces of the opponents' joint action, and of the observation and the agent's own action."""
         return self.others, [self.seat.observation, self.own]
 
     def outputs(self, actor: MLP, obs: Tensor) -> Tensor:
-        """What `tanh` moves into the box, `replicates x batch x dim`; of the actor or its target."""
+        """Outputs of the actor or its target before squashing, `replicates x batch x dim`."""
         found: Tensor = actor(self.seat.observation.encode(obs, self.seat.dtype))
         return found
 
     def mu(self, actor: MLP, obs: Tensor) -> Tensor:
-        """Actions, `replicates x batch x dim`, of the actor or its target."""
+        """Actions of the actor or its target, `replicates x batch x dim`."""
         return self.own.decode(torch.tanh(self.outputs(actor, obs)))
 
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """The point mu(s), without noise; uniform during warm-up."""
+        """A point mass at mu(s), without noise; uniform during warm-up."""
         if self.plays_uniformly:
             return self.own.uniform(self.seat.dtype, self.seat.device).expand(obs.shape[:2]), memory
         return dist.Delta(self.mu(self.actor, obs)).to_event(1), memory
 
     @torch.no_grad()
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """mu(s) with noise; a uniform action during warm-up; without `explore`, mu(s)."""
+        """Play mu(s) with noise, or a uniform action during warm-up; without `explore`, mu(s)."""
         if not explore:
             return Decision(self.mu(self.actor, obs), memory)
         if self.plays_uniformly:
@@ -121,7 +122,7 @@ class Pr2Ac(SteinLearner):
         return {DISCREPANCY.name: step.discrepancy, EXPECTED_VALUE.name: value.detach()}
 
     def actor_loss(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's loss and the value that it moves up, `replicates` each."""
+        """The actor's loss and the value that it ascends, `replicates` each."""
         outputs = self.outputs(self.actor, obs)
         action = self.own.decode(torch.tanh(outputs))
         answers = self.sampler.particles(obs, action, count=self.value_particles)
@@ -131,7 +132,7 @@ class Pr2Ac(SteinLearner):
     @local_parameters()
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy, `draws` times mu(s), or uniform during warm-up; and the answers to mu(s) that are expected."""
+        """The policy, `draws` copies of mu(s) or uniform during warm-up, and the predicted responses to mu(s)."""
         action = self.mu(self.actor, obs)
         answers = self.sampler.particles(obs, action, count=draws).movedim(0, 2)
         policy = action.unsqueeze(2).expand(-1, -1, draws, -1)

@@ -44,20 +44,20 @@ from inference_marl.spaces import Discrete
 from inference_marl.types import POSITIVE, Actor, Decision, Experience, Memory, Metric, Trajectory, about_all
 
 FEW = 10
-"""Joint actions of opponents that are enumerated unless the experiment says otherwise."""
+"""Maximum number of the opponents' joint actions that are enumerated by default."""
 
 TOTAL_CORRELATION = Metric(
     "total_correlation",
     "total correlation of the opponent model",
     bounds=POSITIVE,
-    meaning="Of what several opponents are believed to do: the sum of the entropies of their actions minus that of "
-    "their joint action, in nats, so 0 where they are believed to act independently.",
+    meaning="Total correlation of the believed actions of several opponents: the sum of their entropies minus that of "
+    "the joint action, in nats; 0 if they are believed to act independently.",
 )
 
 
 @hyperparameters
 class Rommeo(VariationalLearner):
-    """An agent that acts on, and learns from, the ELBO of its own optimality::
+    """ROMMEO: acts on, and learns from, the ELBO of the agent's own optimality::
 
         model:  b ~ P(b | s),   a ~ Uniform(A),  log p(o = 1 | s, a, b) = Q(s, a, b)
         guide:  b ~ rho(b | s), a ~ pi(a | s, b)           (or the other order)
@@ -67,37 +67,39 @@ class Rommeo(VariationalLearner):
     * ROMMEO-Q (Algorithm 1): `TabularCritic`, `EmpiricalFrequency`, and a closed-form guide (`Optimal`, Eq. 10 and 11),
       or one of `Tabular` factors fitted by SVI with exact enumeration.
     * ROMMEO-AC (Algorithm 2): `NetworkCritic` with a target, `Amortised` prior, `TanhNormalNetwork` factors fitted by
-      reparameterised SVI, replay.
+      reparameterised SVI, and a replay buffer.
 
     A learning step updates the prior with the opponents' actions, stores the step, moves the critic towards `r + gamma
     V(s')`, where `V` is the ELBO under the target critic, and takes gradient steps on the ELBO for the guide's
     parameters, if any.
 
     Departures from the paper, see docs/theory.md: the update is at `s_t`, where Algorithm 1 prints `s_{t+1}`; the
-    bootstrap of discrete games is the exact expectation instead of Algorithm 1's Monte-Carlo form, which is unbiased
-    for alpha = 1 only (`bootstrap`); `pi` and `rho` are trained by one SVI step on their joint ELBO, with the agent's
-    own action drawn from `pi` as in the authors' code, where Eq. 19 takes it from replay (`improve`); the target
-    follows slowly, where Algorithm 1 copies it now and then (`target_interval` of critics).
+    bootstrapped value of discrete games is the exact expectation instead of Algorithm 1's Monte-Carlo form, which is
+    unbiased for alpha = 1 only (`bootstrap`); `pi` and `rho` are trained by one SVI step on their joint ELBO, with the
+    agent's own action drawn from `pi` as in the authors' code, where Eq. 19 takes it from the replay buffer
+    (`improve`); the target critic is updated slowly, where Algorithm 1 copies the critic at intervals
+    (`target_interval` of critics).
 
-    Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in docs/learners.md. That
-    departs from the paper in its units (`OfRange`, optimistic tables), in counts that harden, and in a KL weight that
-    grows.
+    Without arguments it is ROMMEO-Q for payoffs of any scale, see "What the default assumes" in docs/learners.md. This
+    departs from the paper in its units (`OfRange`, optimistic tables), in an exponent above 1 of the frequencies, and
+    in a growing KL weight.
 
     Args:
         opponent_prior: P(b | s).
         guide: rho and pi, in either order.
         critic: Q(s, a, b).
         discount: gamma in [0, 1).
-        estimator: of the ELBO of several opponents with discrete actions; if `None`, `Enumerate` where the opponent
-            model or the critic is a table, or there are at most `FEW` joint actions, and else `Local`, or `Sample`
-            where that is biased.
-        bootstrap: V(s'): the guide's `elbo`, or `monte_carlo` as in Algorithm 1, see `sampled_value`.
-        bootstrap_draws: of the latter, per datum.
+        estimator: estimator of the ELBO for several opponents with discrete actions; if `None`, `Enumerate` if the
+            opponent model or the critic is a table or there are at most `FEW` joint actions, and otherwise `Local`, or
+            `Sample` where that is biased.
+        bootstrap: the bootstrapped value V(s'): the guide's `elbo`, or `monte_carlo` as in Algorithm 1, see
+            `sampled_value`.
+        bootstrap_draws: draws per datum of `monte_carlo`.
         improve: the guide's two factors `jointly`, by one step on their ELBO; the policy and then the opponent model,
-            `in_turn`, by a step of either while the other stays; or so `with_replay`, where the opponent model's step
-            has the agent's own action from replay: Eq. 18 and 19 to the letter.
-        warmup: updates during which actions are uniformly random and the guide is not fitted, so that critic and prior
-            see the whole action space before the guide selects from it.
+            `in_turn`, by a step of each with the other fixed; or likewise `with_replay`, where the opponent model's
+            step takes the agent's own action from the replay buffer, exactly as in Eq. 18 and 19.
+        warmup: initial updates in which actions are uniformly random and the guide is not fitted, so that critic and
+            prior learn about the whole action space before the guide selects from it.
         optimality, temperature, kl_weight, replay, batch_size, guide_learning_rate, guide_steps, particles,
             max_gradient_norm: see `VariationalLearner`.
     """
@@ -118,7 +120,7 @@ class Rommeo(VariationalLearner):
     target_critic: Critic = field(init=False)
 
     def setup(self) -> None:
-        """Bind prior, critic and guide to the seat, and create the replay and the guide's optimiser."""
+        """Bind prior, critic and guide to the seat and create the replay buffer and the guide's optimiser."""
         seat = self.seat
         self._check_default()
         self.bind_prior()
@@ -138,7 +140,7 @@ class Rommeo(VariationalLearner):
         self.make_optimiser(enumerates, follows=isinstance(self.guide.opponent_model, ClosedForm))
 
     def _check_estimator(self) -> None:
-        """Refuse an estimator that is biased in this seat, or relaxed actions beside tables."""
+        """Raise for an estimator that is biased in this seat, and for relaxed actions with tables."""
         name, order = type(self.estimates).__name__, type(self.guide).__name__
         if not self.estimates.suits(self.seat, self.guide.order[0] == "action"):
             raise IncompatibleError(
@@ -158,7 +160,7 @@ class Rommeo(VariationalLearner):
                     )
 
     def _check_default(self) -> None:
-        """Say what to give instead of the default where its tables do not fit."""
+        """Raise, and name alternatives, if the tables of the default do not fit."""
         boxes = [space for space in self.seat.spaces if not isinstance(space, Discrete)]
         if boxes and isinstance(self.critic, TabularCritic) and isinstance(self.opponent_prior, EmpiricalFrequency):
             raise IncompatibleError(
@@ -186,7 +188,7 @@ class Rommeo(VariationalLearner):
     def policy(
         self, obs: Tensor, memory: Memory, mask: Tensor | None = None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """The marginal policy `sum_b pi(a | s, b) rho(b | s)`; `None` where it is no sum, and only sampled.
+        """The marginal policy `sum_b pi(a | s, b) rho(b | s)`; `None` if it is an integral and can only be sampled.
 
         Uniform during warm-up.
         """
@@ -197,12 +199,12 @@ class Rommeo(VariationalLearner):
     @local_parameters()
     @torch.no_grad()
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """Actions at `obs`, `replicates x environments x event`.
+        """Act at `obs`, `replicates x environments x event`.
 
         With `explore`, a draw from the marginal policy, or a uniform action during warm-up. Without, the most probable
-        action of the marginal policy (discrete; estimated by 32 draws where it is no sum), or the one of 32 draws with
-        the highest mean value against 16 draws of what the opponent model expects (continuous). Each beside the
-        opponents' actions that it was drawn with, the luckiest pair would win, whatever the opponent model says.
+        action of the marginal policy (discrete; estimated by 32 draws if it is an integral), or the one of 32 draws
+        with the highest mean value over 16 draws from the opponent model (continuous). Evaluated with the opponents'
+        actions that each was drawn with, a lucky pair would win, regardless of its probability.
         """
         if explore:
             action = self._uniform().sample(obs.shape[:2]) if self._warming_up else self.guide(obs, self.model)[0]
@@ -217,15 +219,15 @@ class Rommeo(VariationalLearner):
         return Decision(best_of(candidates, values), memory)
 
     def store(self, newest: Trajectory) -> None:
-        """Pass the trajectory to the prior, the replay and the critic."""
+        """Pass the trajectory to the prior, the replay buffer and the critic."""
         super().store(newest)
         reward = newest.flat.seen_by(self.seat).reward
-        for critic in {self.critic, self.target_critic}:  # which may be one
+        for critic in {self.critic, self.target_critic}:  # possibly the same
             critic.observe(reward)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Perform one learning step, as in the class docstring; `peers` is not read."""
+        """Perform one learning step, as in the class docstring; `peers` is not used."""
         self.opponent_prior.fit()
         data = self.draw(newest)
         discount = current(self.discount, self.updates)
@@ -235,11 +237,11 @@ class Rommeo(VariationalLearner):
         if not self._warming_up and self.optimiser is not None:
             self._improve(data)
         self.updates += 1
-        self.weights()  # raises now if they have become invalid
+        self.weights()  # raises if they have become invalid
         return {}
 
     def _improve(self, data: Experience) -> None:
-        """Take a step of the guide, or one of each factor; see `improve`."""
+        """Take a step of the guide, or one of each factor, see `improve`."""
         policy, opponent_model = list(self.guide.policy.parameters()), list(self.guide.opponent_model.parameters())
         if self.improve == "jointly":
             self.fit_guide(data.obs)
@@ -252,7 +254,7 @@ class Rommeo(VariationalLearner):
                 self.fit_guide(data.obs, Played("action", data.action) if self.improve == "with_replay" else None)
 
     def guide_loss(self, model: Callable[[Tensor], Any], guide: Callable[[Tensor], Any], obs: Tensor) -> Tensor:
-        """See `VariationalLearner`; by the estimator."""
+        """See `VariationalLearner`; uses the estimator."""
         return self.estimates.loss(self.elbo, model, guide, self.seat, obs)
 
     @torch.no_grad()
@@ -271,7 +273,7 @@ class Rommeo(VariationalLearner):
     @local_parameters()
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """As `VariationalLearner`; of several opponents with a table also how correlated they are believed to be."""
+        """See `VariationalLearner`; with a table over several opponents also their total correlation."""
         found = super().beliefs(obs, memory, draws)
         if not self.exact or len(self.seat.opponents) < 2:
             return found

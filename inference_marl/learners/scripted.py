@@ -1,4 +1,4 @@
-"""Scripted players, which never learn."""
+"""Scripted agents for any game, which never learn."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from inference_marl.types import Actor, Decision, Memory
 
 
 class Script(Actor):
-    """Base: draws from its policy, also where others act greedily: it is what it plays, not how it explores."""
+    """Base: an agent with a fixed policy, from which it also draws when others act greedily."""
 
     @abstractmethod
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """What it plays, see `Actor.policy`."""
+        """The policy, see `Actor.policy`."""
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw, with and without `explore`."""
+        """Draw from the policy, with and without `explore`."""
         strategy, memory = self.policy(obs, memory, mask)
         return Decision(strategy.sample(), memory)
 
@@ -54,7 +54,7 @@ class _Drawn(Conditional):
 
 
 class _Point(Conditional):
-    """Always the same point of a box."""
+    """A point mass at a fixed point of a box."""
 
     targets = (Box,)
 
@@ -63,7 +63,7 @@ class _Point(Conditional):
         self.point = tuple(point)
 
     def setup(self) -> None:
-        """Place the point, `features`, in the box."""
+        """Check that the point, `features`, is in the box."""
         seat, box = self.seat, self.target
         if len(self.point) != box.features:
             raise IncompatibleError(f"got {len(self.point)} numbers, expected {box.features}", key="action")
@@ -79,17 +79,17 @@ class _Point(Conditional):
 
 @hyperparameters
 class Stationary(Script):
-    """Plays the same mixed strategy at every step, by default the uniform one (any action space).
+    """Plays the same mixed strategy at every step, by default the uniform one, in any action space.
 
     Args:
-        probabilities: one per action, normalised.
-        action: the point that it always plays instead, in a box; coordinate by coordinate.
-        concentration: positive; every replicate instead draws its probabilities at the start of a run, from the
-            Dirichlet distribution with this concentration for every action (discrete actions). The true opponent can
-            thus be a draw from a belief's prior, as required to check calibration.
+        probabilities: probability of each action; normalised.
+        action: coordinates of the point that it always plays instead, in a box.
+        concentration: if given, every replicate instead draws its probabilities at the start of a run, from the
+            Dirichlet distribution with this concentration for every action (discrete actions). The true opponent is
+            then a draw from a belief's prior, as checks of calibration require.
 
     Raises:
-        ValueError: if more than one is given, or one is out of range.
+        ValueError: if more than one argument is given, or one is out of range.
     """
 
     probabilities: Sequence[NotNegative] | None = None
@@ -111,29 +111,29 @@ class Stationary(Script):
             self.strategy = Uniform() if self.probabilities is None else Fixed(self.probabilities)
 
     def setup(self) -> None:
-        """Validate or draw the strategy.
+        """Check or draw the strategy.
 
         Raises:
             IncompatibleError: if the number of probabilities is not the number of actions, the point is not in the box,
-                or the strategy is for another kind of actions.
+                or the strategy does not fit the kind of action space.
         """
         self.strategy = self.strategy.bind(self.seat, self.seat.action, [self.seat.observation])
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """The strategy, whatever is observed."""
+        """The strategy, for all observations."""
         strategy: dist.TorchDistribution = self.strategy(obs)
         return strategy.expand(obs.shape[:2]), memory
 
 
 @hyperparameters
 class Scripted(Script):
-    """Plays a given policy of finitely many states and actions.
+    """Plays a given policy, a table over finitely many states and actions.
 
-    In a repeated game with a memory of one, that is one of the strategies of memory one: tit for tat in the prisoner's
+    In a repeated game with a memory of one step, these are the strategies of memory one: tit for tat in the prisoner's
     dilemma, from the second seat, is `[[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]]`.
 
     Args:
-        probabilities: of every action, one row per state; normalised.
+        probabilities: probability of each action, one row per state; normalised.
 
     Raises:
         ValueError: if a row has no positive number.
@@ -165,5 +165,5 @@ class Scripted(Script):
         self.register_buffer("table", table / table.sum(-1, keepdim=True))
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """The row of what is observed."""
+        """The row of the observed state."""
         return dist.Categorical(probs=self.table[obs]), memory

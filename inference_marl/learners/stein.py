@@ -1,4 +1,4 @@
-"""Base of learners whose beliefs come from a sampler without a density, fitted by Stein variational gradients."""
+"""The base of learners with samplers without a density, fitted by Stein variational gradients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DISCREPANCY = Metric(
     "Stein discrepancy",
     higher_is_better=False,
     meaning="Unbiased estimate of the squared kernelised Stein discrepancy between the sampler and the density "
-    "proportional to exp(Q / temperature): 0 on average for exact draws, and of the size of squared scores for others, "
+    "proportional to exp(Q / temperature): its mean is 0 for exact draws and otherwise on the scale of squared scores, "
     "so it compares samplers of one critic and temperature only (with tilted_box the density is the tilted one). It "
     "hardly notices modes that the sampler misses.",
 )
@@ -52,27 +52,29 @@ EXPECTED_VALUE = Metric(
 
 @hyperparameters
 class SteinLearner(Counting, Learner):
-    """Base: a critic `Q(s, a, b)` with a target, a sampler, replay, and boxes for everybody's actions.
+    """Base: a critic `Q(s, a, b)` with a target, a sampler and a replay buffer, for actions in boxes.
 
     A learning step moves the critic towards `r + gamma V(s')`, with V as the subclass defines it, and after warm-up the
-    sampler, by `stein`, towards a density proportional to `exp(Q / alpha)`. Samplers have no density, so no entropy, no
-    KL, no ELBO and no gap are reported (estimates by kernels would be of another distribution), but the discrepancy.
+    sampler, by `stein`, towards a density proportional to `exp(Q / alpha)`. Samplers have no density, so instead of
+    entropy, KL, ELBO and gap the Stein discrepancy is reported (kernel estimates of the former would be those of
+    another distribution).
 
     Args:
-        sampler: what draws actions; without a density.
+        sampler: sampler of actions, without a density.
         critic: Q(s, a, b).
         stein: the sampler's objective.
         temperature: alpha > 0, in units of Q; a number or a schedule over updates.
         discount: gamma in [0, 1).
         value_particles: draws per datum in V.
         replay: transitions kept per replicate.
-        batch_size: transitions drawn from replay per update.
-        sampler_batch_size: how many of them all but the critic is fitted to, since each costs as many evaluations of
-            the critic as there are particles; `None` for all.
-        learning_rate: Adam's step size for what is not the critic's.
-        warmup: updates during which only the critic is fitted.
-        warmup_actions: what is played meanwhile: `uniform` actions, or what the `policy` explores.
-        noise: exploration added to actions afterwards, as functions of the updates made; `None` for none.
+        batch_size: transitions drawn from the replay buffer per update.
+        sampler_batch_size: number of these transitions to which everything except the critic is fitted, since each
+            costs as many evaluations of the critic as there are particles; `None` for all.
+        learning_rate: Adam's step size for everything except the critic.
+        warmup: initial updates in which only the critic is fitted.
+        warmup_actions: actions during warm-up: `uniform`, or those of the exploring `policy`.
+        noise: exploration noise added to actions after warm-up, which may depend on the number of updates; `None` for
+            none.
         max_gradient_norm: clip each replicate's gradient; `None` for no clipping.
     """
 
@@ -100,7 +102,7 @@ class SteinLearner(Counting, Learner):
     transitions: Replay = field(init=False)
 
     def setup(self) -> None:
-        """Bind critic and sampler, and create the sampler's optimiser and the replay."""
+        """Bind critic and sampler and create the sampler's optimiser and the replay buffer."""
         seat = self.seat
         self._check_boxes()
         with within("critic"):
@@ -122,13 +124,13 @@ class SteinLearner(Counting, Learner):
                     f"{who} got actions {space} of agent {agent}, expected vectors in a Box with finite edges"
                 )
         own, others = self.seat.action, self.seat.opponent_action
-        assert isinstance(own, Box)  # as all are
+        assert isinstance(own, Box)  # checked above
         assert isinstance(others, Box)
         self.own, self.others = own, others
 
     @property
     def sampled(self) -> tuple[Space, Sequence[Space]]:
-        """What the sampler draws, and what it is given."""
+        """The space that the sampler draws from, and those that it conditions on."""
         raise NotImplementedError(f"{type(self).__name__}.sampled is not defined")
 
     def next_value(self, next_obs: Tensor) -> Tensor:
@@ -136,7 +138,7 @@ class SteinLearner(Counting, Learner):
         raise NotImplementedError(f"{type(self).__name__}.next_value is not defined")
 
     def improve(self, data: Experience) -> Mapping[str, Tensor]:
-        """Fit all but the critic to a minibatch; returns metrics."""
+        """Fit everything except the critic to a minibatch; returns metrics."""
         raise NotImplementedError(f"{type(self).__name__}.improve is not defined")
 
     @property
@@ -160,34 +162,34 @@ class SteinLearner(Counting, Learner):
         return self.warming_up and self.warmup_actions == "uniform"
 
     def uniform(self, box: Box, *count: int) -> Tensor:
-        """Uniform points of a box, `replicates x count x dim`; replicates lead, see `SamplerNetwork.unbounded`."""
+        """Uniform points of a box, `replicates x count x dim`, drawn with replicates first."""
         seat = self.seat
         drawn: Tensor = box.uniform(seat.dtype, seat.device).sample((seat.replicates, *count))
         return drawn
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """That of the noise."""
+        """The memory of the noise."""
         return {} if self.noise is None else self.noise.initial_memory(self.seat, replicates, environments)
 
     def explored(self, action: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """An action with noise, if there is any, and the memory afterwards."""
+        """Add noise, if any, to an action; also returns the next memory."""
         return (action, memory) if self.noise is None else self.noise(action, self.own, memory, self.updates)
 
     def store(self, newest: Trajectory) -> None:
-        """Fill the replay, and show the critic the rewards.
+        """Add to the replay buffer, and let the critic observe the rewards.
 
         Raises:
-            IncompatibleError: if agents may be out.
+            IncompatibleError: if agents may leave an episode.
         """
         newest.check_all_act(type(self).__name__)
         self.transitions.add(newest.flat)
         reward = newest.flat.seen_by(self.seat).reward
-        for critic in {self.critic, self.target_critic}:  # which may be one
+        for critic in {self.critic, self.target_critic}:  # possibly the same
             critic.observe(reward)
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Perform one learning step, as in the class docstring; `peers` is not read."""
+        """Perform one learning step, as in the class docstring; `peers` is not used."""
         data = self.transitions.draw(self.batch_size).seen_by(self.seat)
         with torch.no_grad(), self.target_critic.expected():
             value = self.next_value(data.next_obs)
@@ -199,14 +201,14 @@ class SteinLearner(Counting, Learner):
         return found
 
     def of_each(self, opponent_action: Tensor) -> list[Tensor]:
-        """Every opponent's action, `... x dim`, of joint ones side by side."""
+        """Split joint actions of opponents into each opponent's, `... x dim`."""
         return separate_actions(self.seat.opponent_actions, opponent_action)
 
     def fit_sampler(self, q: Callable[[Tensor], Tensor], *parents: Tensor) -> SteinStep:
         """Take one step that moves the sampler at its parents towards the density proportional to `exp(q / alpha)`.
 
         Args:
-            q: from points that the sampler draws, `n x replicates x batch x dim`, to values `n x replicates x batch`.
+            q: maps the sampler's draws, `n x replicates x batch x dim`, to values `n x replicates x batch`.
             parents: `replicates x batch x event`.
         """
         alpha = self.alpha

@@ -1,4 +1,4 @@
-"""Base of learners that fit a guide to the ELBO of their own model."""
+"""The base of learners that fit a guide to the ELBO of their own model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ELBO_PARTS = (
         "elbo",
         "ELBO",
         higher_is_better=True,
-        meaning="Evidence lower bound of the learner's own model where it is, in units of reward: elbo_reward + "
+        meaning="Evidence lower bound of the learner's model in the current state, in units of reward: elbo_reward + "
         "elbo_entropy - elbo_kl. It compares guides of one model and critic, not models or critics.",
     ),
     Metric("elbo_reward", "expected value Q", meaning="The critic's expectation under the guide.", tabulated=False),
@@ -53,7 +53,7 @@ ELBO_PARTS = (
         "elbo_kl",
         "weighted KL from the model",
         bounds=POSITIVE,
-        meaning="kl_weight times KL(rho || P), and of a planner that changes the dynamics also theirs.",
+        meaning="kl_weight times KL(rho || P); for a planner with inferred dynamics also their KL.",
         tabulated=False,
     ),
     Metric(
@@ -64,14 +64,14 @@ ELBO_PARTS = (
         meaning="Log-evidence, the ELBO's upper bound, minus the ELBO: the guide's distance from the exact posterior.",
     ),
 )
-"""What variational learners report of their ELBO, beside beliefs."""
+"""The metrics of the ELBO that variational learners report in addition to beliefs."""
 
 GROWING = OfRange(Linear(start=1 / 400, end=1 / 16, steps=1000))
-"""A KL weight that lets the opponent model hope at first, and be held to what the opponents did later on.
+"""A growing KL weight: the opponent model is optimistic at first and bound to the opponents' actions later.
 
-Where interests are common, hope finds the optimum, and what is then played confirms it. Where they conflict, a hope
-that is kept against the evidence leaves both in the worst outcome (chicken): the evidence of a count-based prior only
-grows with the logarithm of the counts, so that the weight has to.
+With common interests, optimism finds the optimum, and play then confirms it. With conflicting interests, optimism
+against the evidence leaves both agents in the worst outcome (chicken): the evidence of a count-based prior grows only
+with the logarithm of the counts, so the weight has to grow.
 """
 
 Beliefs = tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor], Tensor | None]
@@ -80,28 +80,28 @@ Beliefs = tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor], Tensor | None]
 
 @hyperparameters
 class VariationalLearner(Counting, Learner):
-    """Base: an opponent prior, a guide, their weights, replay, and an optimiser of the guide's parameters, if any.
+    """Base: an opponent prior, a guide, their weights, a replay buffer, and an optimiser of the guide's parameters.
 
     Args:
         opponent_prior: P(b | s).
         guide: rho and pi.
         optimality: likelihood of optimality given a value; exponential if `None`.
-        temperature: alpha > 0, the weight of the policy's entropy: a number of rewards, a schedule of such numbers over
-            updates, or a fraction of the range of rewards seen.
-        kl_weight: beta > 0, the weight of KL(rho || P), likewise. Small values let rho ignore the prior. If `None`, 1,
-            as in the paper, or where the temperature is a fraction of the range of rewards seen, `GROWING`.
+        temperature: alpha > 0, the weight of the policy's entropy: a number in units of reward, a schedule of such
+            numbers over updates, or a fraction of the range of rewards seen.
+        kl_weight: beta > 0, the weight of KL(rho || P), likewise. Small values let rho ignore the prior. `None` is
+            `GROWING` if the temperature is a fraction of the range of rewards seen, and otherwise 1, as in the paper.
         replay: transitions kept per replicate; `None` learns from the newest trajectory only.
-        batch_size: transitions drawn from replay per update.
+        batch_size: transitions drawn from the replay buffer per update.
         guide_learning_rate: Adam's step size for the guide.
         guide_steps: gradient steps on the guide per update.
         particles: draws per datum in the guide's ELBO gradient, for sites that are not enumerated.
         max_gradient_norm: clip each replicate's guide gradient; `None` for no clipping.
 
     Attributes:
-        exact: whether beliefs are sums and not draws, since all spaces are discrete.
+        exact: whether beliefs are exact sums instead of estimates from draws, since all spaces are discrete.
         elbo: Pyro's estimator of the guide's ELBO.
-        optimiser: of the guide's parameters; `None` if it has none.
-        transitions: the replay, or `None`.
+        optimiser: optimiser of the guide's parameters; `None` if it has none.
+        transitions: the replay buffer, or `None`.
         rewards: the range of rewards seen; `None` if no weight is a fraction of it.
     """
 
@@ -131,7 +131,7 @@ class VariationalLearner(Counting, Learner):
             settle(self, kl_weight=GROWING if isinstance(self.temperature, OfRange) else 1.0)
 
     def weights(self) -> tuple[Number, Number]:
-        """The current temperature and KL weight, in units of reward, a number or `replicates x 1`.
+        """The current temperature and KL weight in units of reward, a number or `replicates x 1` each.
 
         Raises:
             ValueError: if one is not positive.
@@ -155,16 +155,16 @@ class VariationalLearner(Counting, Learner):
         """Model and guide for `pyro.infer.SVI`, to be called with observations, `replicates x batch x event`.
 
         The model's own parameters are not Pyro statements, since they are fitted to objectives other than the ELBO.
-        With `elbo` as the loss this is what `learn` optimises, except that a learner's loss is averaged over the batch.
+        With `elbo` as the loss this optimises the same objective as `learn`, which averages it over the batch.
         """
         model = self.model
         return local_parameters()(model), partial(self.guide, model=model)
 
     def bind_prior(self) -> None:
-        """Bind the prior, and see no rewards yet; the first step of `setup`.
+        """Bind the prior and create the range of rewards; the first step of `setup`.
 
         Raises:
-            IncompatibleError: if it does not fit, or there are no opponents.
+            IncompatibleError: if the prior does not fit, or there are no opponents.
         """
         seat = self.seat
         if len(seat.action_spaces) < 2:
@@ -175,7 +175,7 @@ class VariationalLearner(Counting, Learner):
             self.opponent_prior = bind_over_opponents(self.opponent_prior, seat, [seat.observation])
 
     def make_optimiser(self, enumerates: bool, follows: bool = True) -> None:
-        """Create the guide's optimiser and the replay; the last step of `setup`, once the guide is bound.
+        """Create the guide's optimiser and the replay buffer; the last step of `setup`, once the guide is bound.
 
         Args:
             enumerates: whether the guide's sites are summed out.
@@ -203,10 +203,10 @@ class VariationalLearner(Counting, Learner):
 
     @local_parameters()
     def store(self, newest: Trajectory) -> None:
-        """Update the prior, the range of rewards and the replay.
+        """Update the prior, the range of rewards and the replay buffer.
 
         Raises:
-            IncompatibleError: if agents may be out.
+            IncompatibleError: if agents may leave an episode.
         """
         newest.check_all_act(type(self).__name__)
         for seen in newest.seen_by(self.seat):
@@ -217,16 +217,16 @@ class VariationalLearner(Counting, Learner):
             self.transitions.add(newest.flat)
 
     def draw(self, newest: Trajectory) -> Experience:
-        """Training data, `replicates x batch`: a minibatch from replay, or the newest trajectory."""
+        """Training data, `replicates x batch`: a minibatch from the replay buffer, or the newest trajectory."""
         batch = newest.flat if self.transitions is None else self.transitions.draw(self.batch_size)
         return batch.seen_by(self.seat)
 
     def fit_guide(self, obs: Tensor, under: Callable[..., Any] | None = None) -> None:
-        """Take gradient steps on the ELBO at `obs`, `replicates x batch x event`; none without parameters.
+        """Take gradient steps on the ELBO at `obs`, `replicates x batch x event`, if the guide has parameters.
 
         Args:
-            obs: the data.
-            under: a handler of Pyro's for the guide.
+            obs: the observations.
+            under: a Pyro handler to apply to the guide.
 
         Raises:
             NonFiniteError: if the loss is not finite.
@@ -249,7 +249,7 @@ class VariationalLearner(Counting, Learner):
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
         """Policy, opponent model, prior and the terms of the ELBO, see `Actor.beliefs`.
 
-        Exact where all spaces are discrete, with the gap to the evidence; from `draws` draws per datum otherwise.
+        Exact, with the gap to the evidence, if all spaces are discrete; otherwise from `draws` draws per datum.
         """
         types = self.opponent_prior.types(obs)
         beliefs, parts, evidence = self._exact_beliefs(obs) if self.exact else self._drawn_beliefs(obs, draws)
@@ -266,18 +266,18 @@ class VariationalLearner(Counting, Learner):
 
 
 def repeat(data: Tensor, times: int) -> Tensor:
-    """Each datum `times` in a row: `replicates x batch x event` to `replicates x (batch times) x event`."""
+    """Repeat each datum: `replicates x batch x event` to `replicates x (batch times) x event`."""
     return data.repeat_interleave(times, dim=1)
 
 
 def outlooks(name: str, found: Sequence[Tensor], seat: Seat, apart: tuple[int, int]) -> dict[str, Tensor]:
-    """Beliefs about every opponent from those of repeated data, see `Factored.outlook`.
+    """Combine `Factored.outlook` of repeated data into beliefs about every opponent.
 
     Args:
-        name: of the belief.
-        found: one per opponent, `replicates x (batch times) x values`.
-        seat: the agent's.
-        apart: batch and times.
+        name: name of the belief.
+        found: the outlook of each opponent, `replicates x (batch times) x values`.
+        seat: the agent's seat.
+        apart: batch size and number of repetitions.
     """
     each = [belief.unflatten(1, apart) for belief in found]
     discrete = [isinstance(space, Discrete) for space in seat.opponent_actions]
@@ -285,7 +285,7 @@ def outlooks(name: str, found: Sequence[Tensor], seat: Seat, apart: tuple[int, i
 
 
 def best_of(actions: Tensor, values: Tensor) -> Tensor:
-    """The action of highest value for each datum, from repeated ones, `replicates x (batch times) x dim`.
+    """The action of highest value for each datum, from `times` candidates, `replicates x (batch times) x dim`.
 
     `values` are `replicates x batch x times`.
     """

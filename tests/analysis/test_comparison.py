@@ -219,7 +219,7 @@ def test_learners_of_the_same_name_or_all_with_all(tmp_path: Path) -> None:
     assert len(learner_pairs(one, foreign)) == 16
     sections = comparison(one, foreign)
     assert sections[0].note == "", "each has counterparts"
-    assert sections[1].title == "rommeo_q and w: the same readings"
+    assert sections[1].title == "rommeo_q and w: metrics side by side"
     assert table(sections[1]).columns.tolist() == ["a: rommeo_q", "c: w", "difference"]
     assert sections[-1].note == "10 more pairs of learners not shown"
 

@@ -55,4 +55,4 @@ def test_runs_are_compared(recorded: Path, capsys: pytest.CaptureFixture[str]) -
     (seed,) = (line.split() for line in lines if line.startswith("seed"))
     assert seed == ["seed", "0", "1"]
     assert "Only in small, so not compared: b." in " ".join(output.split())
-    assert "a in both runs: the same readings" in lines
+    assert "a in both runs: metrics side by side" in lines

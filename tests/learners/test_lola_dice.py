@@ -387,7 +387,7 @@ class Private(MatrixGame):
     [
         (three_agents(), "LolaDice got 3 agents, expected 2"),
         (MatrixGame("stag_hunt", horizon=4, memory=1), "discount: got None for a game of more than one step"),
-        (Private("stag_hunt"), "LolaDice got Private, in which agents may see different things, expected a pure game"),
+        (Private("stag_hunt"), "LolaDice got Private, whose agents may observe different things, expected a pure game"),
     ],
 )
 def test_refuses_games_that_it_cannot_imagine(game: Game, message: str) -> None:

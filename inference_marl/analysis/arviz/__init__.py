@@ -1,6 +1,6 @@
-"""A run for ArviZ: beliefs and a summary of them, forecasts, and posteriors over parameters and latents.
+"""Exports to ArviZ: beliefs and their summary, forecasts, and posteriors over parameters and latent types.
 
-Functions take a run's folder, or what `read` made of it. ArviZ itself is imported when one of them needs it.
+Functions take a run's folder, or the result of `read`. ArviZ itself is imported when one of them needs it.
 """
 
 from inference_marl.analysis.arviz.beliefs import summary, to_arviz

@@ -1,4 +1,4 @@
-"""A learner's beliefs at one step: all of them as ArviZ's data, and those about opponents' actions as a table."""
+"""A learner's beliefs at one step, as ArviZ data and as a table of those about opponents' actions."""
 
 from __future__ import annotations
 
@@ -17,50 +17,51 @@ from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import about, modelling
 
 LEVEL = 0.95
-"""Mass of the highest-density intervals in `summary`."""
+"""Probability of the highest-density intervals in `summary`."""
 
 PREDICTED = 100
-"""Predictive draws per replicate of a discrete belief; a continuous one keeps the draws that were recorded."""
+"""Number of predictive draws per replicate for a discrete belief; a continuous one keeps its recorded draws."""
 
 
 def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int | None = None) -> Any:
-    """One learner's beliefs at one step, for ArviZ's own functions: a tree for each arm, with the run's own names.
+    """One learner's beliefs at one step, for ArviZ's own functions.
 
     * `posterior`: `opponent_model` (rho), `policy` and, for priors with latent types, `opponent_type`;
     * `prior`: `opponent_prior` (P);
-    * both with a dimension `other`, whom the belief is about, if there are several opponents; then also
-      `joint_opponent_model` and `joint_opponent_prior`, tables of these' joint actions, where they are small;
-    * `posterior_predictive`, `prior_predictive`: draws of `opponent_action`, what rho and P expect to see. Continuous
-      ones are those recorded; discrete ones are `PREDICTED` seeded draws, numbers of the labels of `opponent_model`;
-    * `observed_data`: `opponent_action`, one draw in each replicate of what the opponents really do;
-    * `sample_stats`: `metrics.nc`; `constant_data`: `opponent_policy`, the truth, and the game's optimum, if known.
+    * both have a dimension `other`, the opponent that a belief is about, if there are several; then also
+      `joint_opponent_model` and `joint_opponent_prior`, tables over their joint actions, if these are small;
+    * `posterior_predictive`, `prior_predictive`: draws of `opponent_action` from rho and P. Continuous ones are those
+      recorded; discrete ones are `PREDICTED` seeded draws, as indices of the labels of `opponent_model`;
+    * `observed_data`: `opponent_action`, one draw in each replicate from the opponents' actual policy;
+    * `sample_stats`: `metrics.nc`; `constant_data`: the opponents' actual `opponent_policy` and the game's optimum, if
+      known.
 
     Replicates are seeds, not chains: beliefs have the sample dimensions `["replicate"]` or, as draws, `["replicate",
-    "draw"]`, predictions `["draw"]`, each draw being of all that was observed. Every group says so in its attributes.
-    There ArviZ's plots look; its `summary` has to be told: `arviz.summary(data, sample_dims=["replicate"],
-    kind="stats")`. So has every function if ArviZ read the tree from a file, as netCDF has no lists of one.
+    "draw"]`, predictions `["draw"]`, where each draw covers all observations. Every group has them in its attributes,
+    where ArviZ's plots find them; its `summary` needs an argument: `arviz.summary(data, sample_dims=["replicate"],
+    kind="stats")`. So does every function if ArviZ read the tree from a file, since netCDF has no lists of length 1.
 
-    Which arm it is stands in coordinates without dimension: `learner`, `step` and, for each factor, `factor_<name>`. If
-    some of its agents have opponent models, only these are kept.
+    Scalar coordinates identify the arm: `learner`, `step` and, for each factor, `factor_<name>`. If only some of its
+    agents have opponent models, only these are kept.
 
     Args:
-        run: a run's folder, or what `read` made of it.
-        learner: which arm; the first with an opponent model if `None`.
-        step: a recorded environment step; the last if `None`.
+        run: a run's folder, or the result of `read`.
+        learner: name of the arm; `None` for the first with an opponent model.
+        step: a recorded environment step; `None` for the last.
 
     Returns:
-        `xarray.DataTree`. On ArviZ 0.23, which insists on `chain` and `draw`, `arviz.InferenceData` whose only chain
-        has all replicates, with all their draws, as its draws.
+        `xarray.DataTree`. On ArviZ 0.23, which requires `chain` and `draw`, `arviz.InferenceData` with one chain, whose
+        draws are those of all replicates.
 
     Raises:
-        InspectError: if the folder is not a run, or the run is not finished or has no beliefs, or for a learner or step
-            that was not recorded.
+        InspectError: if the folder is not a run, the run is not finished or has no beliefs, or the learner or step was
+            not recorded.
     """
     recorded = read(run)
     stored, metrics = recorded.beliefs, recorded.metrics
     learner = known(metrics, "learner", learner or next(iter(modelling(stored)), recorded.learners[0]))
     at = {"learner": learner, "step": known(stored, "step", step)}
-    # Metrics have steps of their own, and may have none at this one.
+    # Metrics have their own steps, and perhaps none at this one.
     measured = metrics.reindex(step=stored["step"])
     levels = (recorded.spec.get("levels") or {}).get(learner, {})
     factors = {f"factor_{name}": level for name, level in levels.items()}
@@ -69,7 +70,7 @@ def to_arviz(run: Path | str | Recorded, learner: str | None = None, step: int |
 
 
 def _present(dataset: xr.Dataset) -> xr.Dataset:
-    """What one arm has at one step, with all its labels and without what only pads it to the size of others."""
+    """The data of one arm at one step, with all its labels and without padding to the size of others."""
     labelled = dataset.assign_coords({dim: dataset[dim] for dim in ("replicate", "agent")})
     here = labelled[[name for name, values in labelled.items() if values.notnull().any()]]
     if "opponent_model" in here:
@@ -100,7 +101,7 @@ def _groups(beliefs: xr.Dataset, played: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def _chosen(dataset: xr.Dataset, names: Sequence[str], sampled: Sequence[str] = ()) -> xr.Dataset:
-    """The variables that there are, described, with their sample dimensions first."""
+    """The variables that exist, with attributes, and with sample dimensions first."""
     group = dataset[[name for name in names if name in dataset]].transpose(*sampled, ..., missing_dims="ignore")
     for name, values in group.items():
         units = "units of actions" if str(values.dims[-1]).endswith("_dim") else "1"
@@ -110,7 +111,7 @@ def _chosen(dataset: xr.Dataset, names: Sequence[str], sampled: Sequence[str] = 
 
 
 def _drawn(probabilities: xr.DataArray, rng: np.random.Generator) -> xr.DataArray:
-    """Numbers of labels of `opponent_action`, in the new dimension `draw`; NaN in states that an agent lacks."""
+    """Draws of indices of `opponent_action`, in the new dimension `draw`; NaN in states that an agent lacks."""
     upper = probabilities.fillna(0.0).astype(np.float64).cumsum("opponent_action")
     total = upper.isel(opponent_action=-1, drop=True)
     uniform = xr.DataArray(rng.random((PREDICTED, *total.shape)), dims=("draw", *total.dims))
@@ -119,27 +120,26 @@ def _drawn(probabilities: xr.DataArray, rng: np.random.Generator) -> xr.DataArra
 
 
 def summary(run: Path | str | Recorded, learner: str | None = None, step: int | None = None) -> pd.DataFrame:
-    """The posterior over each opponent's action, with the prior and the truth beside it.
+    """Summarise the posterior over each opponent's action, with the prior and the truth.
 
-    Discrete: a row is the probability of an action; `mean`, `sd` and the highest-density interval, which is ArviZ's,
-    are over replicates, so they say how much the seeds differ. Continuous: a row is a dimension of an opponent's
-    action, summarised over all draws of all replicates; `sd_seeds` says how much of `sd` is between the seeds.
-    Replicates that have failed are left out.
+    Discrete: a row is the probability of an action; `mean`, `sd` and ArviZ's highest-density interval are over
+    replicates, so they measure how much the seeds differ. Continuous: a row is a dimension of an opponent's action,
+    summarised over all draws of all replicates; `sd_seeds` is the part of `sd` between seeds. Failed replicates are
+    omitted.
 
     Args:
-        run: a run's folder, or what `read` made of it.
-        learner: which arm; every arm with an opponent model if `None`.
-        step: a recorded environment step; the last if `None`.
+        run: a run's folder, or the result of `read`.
+        learner: name of the arm; `None` for every arm with an opponent model.
+        step: a recorded environment step; `None` for the last.
 
     Returns:
-        Index `learner, agent`, `opponent` and `state` where there are several, and `opponent_action` or
-        `opponent_dim`. Columns `mean, sd, hdi95_lb, hdi95_ub`, for draws `sd_seeds`, the standard deviation of the
-        replicates' means, which is 0 if all agree, and `prior` and `truth`, the means of `P` and of the opponents'
-        actual policy. All are probabilities, or in the units of actions. Of several opponents every one has its own
-        rows, with the others summed out.
+        A frame with the index `learner, agent`, `opponent` and `state` if there are several, and `opponent_action` or
+        `opponent_dim`. Columns are `mean, sd, hdi95_lb, hdi95_ub`, for draws `sd_seeds`, the standard deviation of the
+        replicates' means, and `prior` and `truth`, the means of `P` and of the opponents' actual policy. All are
+        probabilities, or in units of actions. With several opponents each has its own rows, with the others summed out.
 
     Raises:
-        InspectError: as `to_arviz`, or if no learner, or not the named one, has an opponent model.
+        InspectError: like `to_arviz`, or if no learner, or not the named one, has an opponent model.
     """
     stored = read(run).beliefs
     having = modelling(stored)
@@ -162,11 +162,11 @@ def summary(run: Path | str | Recorded, learner: str | None = None, step: int | 
 
 
 def _summary(beliefs: xr.Dataset) -> pd.DataFrame:
-    """`summary` of one agent's beliefs about one opponent, without rows for what is only padding."""
+    """`summary` of one agent's beliefs about one opponent, without padding."""
     beliefs = beliefs.astype(np.float64)
     model = beliefs["opponent_model"]
     going = model.notnull().any([dim for dim in model.dims if dim != "replicate"])
-    if going.any() and not going.all():  # without replicates that have failed
+    if going.any() and not going.all():  # without failed replicates
         beliefs = beliefs.isel(replicate=going.to_numpy())
         model = beliefs["opponent_model"]
     over = [dim for dim in ("replicate", "draw") if dim in model.dims]

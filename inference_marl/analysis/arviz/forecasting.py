@@ -1,4 +1,4 @@
-"""Who forecasts the opponents' next actions how well, for ArviZ's comparison of models."""
+"""Scores of forecasts of the opponents' next actions, for ArviZ's comparison of models."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from inference_marl.statistics.forecasts import total_scores
 
 
 def forecasts(run: Path | str | Recorded, learner: str | None = None) -> dict[str, Any]:
-    """How well rho, the prior P and a uniform guess forecast the opponents' next actions, for `arviz.compare`.
+    """Score rho's, the prior's and uniform forecasts of the opponents' next actions, for `arviz.compare`.
 
     The expected log predictive density is leave-future-out, one step ahead (`statistics.forecasts`). Its pointwise
-    values are the replicates, which are independent, each summed over agents and records; so standard errors are honest
-    and `n_data_points` counts replicates.
+    values are those of independent replicates, summed over agents and records, so standard errors are valid and
+    `n_data_points` counts replicates.
 
     Args:
-        run: a run's folder, or what `read` made of it.
-        learner: which arm; the first with an opponent model if `None`.
+        run: a run's folder, or the result of `read`.
+        learner: name of the arm; `None` for the first with an opponent model.
 
     Returns:
-        ArviZ's `ELPDData` by symbol: `rho`, `P` and `uniform`. ArviZ 0.23 knows no leave-future-out and calls it `loo`.
+        ArviZ's `ELPDData` by symbol: `rho`, `P` and `uniform`. ArviZ 0.23 has no leave-future-out and calls it `loo`.
 
     Raises:
-        InspectError: as `to_arviz`, or if no belief of the learner was followed by recorded actions.
+        InspectError: like `to_arviz`, or if no belief of the learner was followed by recorded actions.
     """
     recorded = read(run)
     pointwise = _total_scores(recorded, learner or next(iter(modelling(recorded.beliefs)), None))
@@ -38,19 +38,19 @@ def forecasts(run: Path | str | Recorded, learner: str | None = None) -> dict[st
 
 
 def compare_forecasts(run: Path | str | Recorded, learners: Sequence[str], agent: int = 0) -> dict[str, Any]:
-    """As `forecasts`, of several learners' opponent models in one seat, for `arviz.compare`.
+    """Score the opponent models of several learners in one seat, as in `forecasts`, for `arviz.compare`.
 
     Args:
-        run: a run's folder, or what `read` made of it.
-        learners: which arms, at least one.
-        agent: whose opponent model.
+        run: a run's folder, or the result of `read`.
+        learners: names of the arms, at least one.
+        agent: index of the agent.
 
     Returns:
         ArviZ's `ELPDData` of rho by learner.
 
     Raises:
-        InspectError: as `forecasts`, if there is no such agent, or if the learners' opponents did not play the same
-            actions: then they forecast different things, and scores cannot be compared. Scripted opponents do.
+        InspectError: like `forecasts`, if there is no such agent, or if the learners' opponents did not play the same
+            actions, as scripted opponents do: scores of different actions cannot be compared.
     """
     recorded = read(run)
     agent = known(recorded.beliefs, "agent", agent)
@@ -69,7 +69,7 @@ def compare_forecasts(run: Path | str | Recorded, learners: Sequence[str], agent
 
 
 def _total_scores(recorded: Recorded, learner: str | None, agent: int | None = None) -> xr.DataArray:
-    """A learner's summed forecast scores, of all its agents or of one, `forecaster x replicate`."""
+    """A learner's summed forecast scores, for all its agents or one, `forecaster x replicate`."""
     learner, scores = known(recorded.metrics, "learner", learner), recorded.forecast_scores
     if scores is None or learner not in modelling(recorded.beliefs):
         raise InspectError(

@@ -1,4 +1,4 @@
-"""Beliefs about who the opponents of an evaluation are, as draws for ArviZ."""
+"""Draws from latent beliefs about the opponents of an evaluation, for ArviZ."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ def latent_posterior(
     draws: int = 100,
     seed: int = 0,
 ) -> Any:
-    """A learner's belief z about each opponent of an evaluation over trials, as it was at the run's last record.
+    """A learner's latent beliefs z about the opponents of an evaluation over trials, at the run's last record.
 
     * `posterior`: `z`, `chain x draw x replicate x opponent x episodes x latent`, independent draws, hence one chain,
-      of the normals that the belief is where an episode begins before which the opponents were met for `episodes`
-      others; of a point there is one draw, itself;
-    * `constant_data`: `mean` and, unless it is a point, `sd` of these normals, `type`, what is hidden in the opponents,
-      and what probes read off the mean, `probe_predicted`, `probe_r2` and so on (`statistics.probes.probed`).
+      from the normal beliefs at the start of an episode, after `episodes` earlier ones with the same opponents; a point
+      has a single draw;
+    * `constant_data`: `mean` and, except for points, `sd` of these normals, the opponents' hidden `type`, and the
+      results of probes, `probe_predicted`, `probe_r2` and so on (`statistics.probes.probed`).
 
-    There are many beliefs, so one asks for some: `arviz.summary(data, coords={"replicate": [0], "opponent": [0]})`.
+    There are many beliefs, so select some: `arviz.summary(data, coords={"replicate": [0], "opponent": [0]})`.
 
     Args:
-        run: a run's folder, or what `read` made of it.
-        learner: which arm; the first with such a belief if `None`.
-        evaluation: which; the first if `None`.
-        draws: of z.
-        seed: of the draws.
+        run: a run's folder, or the result of `read`.
+        learner: name of the arm; `None` for the first with such a belief.
+        evaluation: name of the evaluation; `None` for the first.
+        draws: number of draws of z.
+        seed: random seed of the draws.
 
     Returns:
         `xarray.DataTree`; `arviz.InferenceData` on ArviZ 0.23.
 
     Raises:
-        InspectError: if the folder is not a run, or the run is not finished; if no evaluation recorded beliefs, or not
-            the named one; or for a learner without any.
+        InspectError: if the folder is not a run, the run is not finished, no evaluation, or not the named one, recorded
+            beliefs, or the learner has none.
     """
     recorded = read(run)
     if not recorded.latents:
         raise InspectError(
             f"{recorded.folder}: got no recorded latent beliefs, expected a TrialEvaluation with posteriors: true, and "
-            "a learner that believes something of its opponents, such as Pearl with a context"
+            "a learner with a latent belief about its opponents, such as Pearl with a context"
         )
     known = list(recorded.latents)
     evaluation = known[0] if evaluation is None else evaluation
@@ -69,7 +69,7 @@ def latent_posterior(
 
 
 def _latent_draws(believed: xr.Dataset, draws: int, rng: np.random.Generator) -> xr.DataArray:
-    """Of every belief, `chain x draw x ...`; a point once."""
+    """Draws from every belief, `chain x draw x ...`; a single one for points."""
     mean = believed[MEAN].transpose("replicate", "opponent", "episodes", "latent").astype(np.float64)
     if SD not in believed:
         return mean.expand_dims(chain=[0], draw=[0])

@@ -1,6 +1,6 @@
-"""What all functions for ArviZ share. The only module that imports ArviZ, and only when a function needs it.
+"""Common code of exports to ArviZ: the only module that imports ArviZ, when a function needs it.
 
-Written for ArviZ 1.x; 0.23 works too while Python 3.11, for which there is no other, is supported.
+Written for ArviZ 1.x; 0.23 is supported as long as Python 3.11, which has no later version, is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from inference_marl.described import InspectError
 
 @contextmanager
 def quiet_arviz() -> Iterator[Any]:
-    """ArviZ, without its news of the day at import and its warnings about beliefs that do not vary."""
+    """Context with ArviZ, without its message at import and its warnings about beliefs that do not vary."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         import arviz as az
@@ -29,7 +29,7 @@ def quiet_arviz() -> Iterator[Any]:
 
 
 def tree(recorded: Recorded, groups: dict[str, xr.Dataset], **attributes: Any) -> Any:
-    """What ArviZ takes: a tree of the groups that are not empty, which says what run it is of."""
+    """ArviZ's tree of the groups that are not empty, with attributes of the run."""
     version = recorded.made.get("versions", {}).get("inference_marl", "unknown")
     library = {"inference_library": "inference_marl", "inference_library_version": version}
     attributes = {**recorded.metrics.attrs, **attributes, **library}
@@ -44,7 +44,7 @@ def tree(recorded: Recorded, groups: dict[str, xr.Dataset], **attributes: Any) -
 
 
 def _chained(group: xr.Dataset) -> xr.Dataset:
-    """The same for ArviZ 0.23: one chain, whose draws are everything along the sample dimensions."""
+    """Convert a group for ArviZ 0.23: one chain, with all sample dimensions as its draws."""
     if "sample_dims" not in group.attrs:
         return group
     flat = group.stack(sample=group.attrs["sample_dims"], create_index=False).drop_vars("draw", errors="ignore")
@@ -53,7 +53,7 @@ def _chained(group: xr.Dataset) -> xr.Dataset:
 
 
 def elpd(pointwise: xr.DataArray) -> Any:
-    """ArviZ's container of an expected log predictive density with these pointwise values, `replicate`."""
+    """ArviZ's container for an expected log predictive density, given pointwise values, `replicate`."""
     count = pointwise.sizes["replicate"]
     total, error = float(pointwise.sum(skipna=False)), float(np.sqrt(count) * pointwise.std(skipna=False))
     with quiet_arviz() as az:
@@ -61,7 +61,12 @@ def elpd(pointwise: xr.DataArray) -> Any:
             from arviz_stats.utils import ELPDDataLFO  # type: ignore[import-not-found, unused-ignore]
 
             numbers = {"elpd": total, "se": error, "p": np.nan, "n_samples": 1, "n_data_points": count}
-            how = {"scale": "log", "warning": False, "good_k": None, "elpd_i": pointwise}  # exact: fit at every record
+            how = {
+                "scale": "log",
+                "warning": False,
+                "good_k": None,
+                "elpd_i": pointwise,
+            }  # refitted at every record
             return ELPDDataLFO(
                 **numbers, **how, forecast_horizon=1, min_observations=1, refits=np.array([]), n_refits=0
             )
@@ -70,7 +75,7 @@ def elpd(pointwise: xr.DataArray) -> Any:
 
 
 def known(dataset: xr.Dataset, dim: str, value: Any) -> Any:
-    """`value` if it is one of the dimension's labels; the last label if it is `None`."""
+    """Return `value` if it is a label of the dimension, and the last label for `None`."""
     labels = dataset[dim].to_numpy().tolist()
     if value is None:
         return labels[-1]

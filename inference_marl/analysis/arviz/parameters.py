@@ -1,4 +1,4 @@
-"""The exact posterior over the parameters of a prior that counts actions, for ArviZ."""
+"""The exact posterior over the parameters of a Dirichlet-multinomial prior, for ArviZ."""
 
 from __future__ import annotations
 
@@ -28,33 +28,32 @@ def parameter_posterior(
 ) -> Any:
     """The posterior over the parameters of a `DirichletMultinomial` prior, for ArviZ's own functions such as `loo`.
 
-    In every state `theta` are the probabilities of the opponents' joint actions. Given the actions that the prior has
-    counted, they have the distribution Dirichlet(concentration + counts), whose mean is `P`. Draws of it are exact and
-    independent, hence a single chain. A replicate is a data set of its own.
+    In every state `theta` are the probabilities of the opponents' joint actions. Their posterior given the counted
+    actions is Dirichlet(concentration + counts), whose mean is `P`. Draws are exact and independent, hence a single
+    chain. Each replicate is a separate data set.
 
     * `posterior`, `prior`: `theta`, `chain x draw x state x opponent_action`, without `state` if there is only one;
     * `log_likelihood`: `opponent_action`, `chain x draw x observation`;
-    * `observed_data`: `opponent_action`, numbers of the labels of `theta`, with the `step` and the `state` of each.
+    * `observed_data`: `opponent_action`, indices of the labels of `theta`, with the `step` and the `state` of each.
 
-    `loo` estimates what leaving an observation out would do with weights `1 / theta`, which have the tail index
-    (Pareto's k) `1 / (concentration + count)`. So its warning about rare actions under a small concentration is right.
+    `loo` estimates the effect of leaving out an observation with weights `1 / theta`, whose tail index (Pareto's k) is
+    `1 / (concentration + count)`, so its warnings about rare actions with a small concentration are correct.
 
     Args:
-        run: a run's folder, or what `read` made of it.
-        learner: which arm; the first if `None`.
-        agent: whose prior.
-        replicate: which one.
-        step: given the actions up to this environment step; the last if `None`.
-        draws: of the prior and of the posterior.
-        seed: of the draws.
+        run: a run's folder, or the result of `read`.
+        learner: name of the arm; `None` for the first.
+        agent: index of the agent.
+        replicate: index of the replicate.
+        step: environment step up to which actions are counted; `None` for the last.
+        draws: number of draws from the prior and from the posterior.
+        seed: random seed of the draws.
 
     Returns:
         `xarray.DataTree`; `arviz.InferenceData` on ArviZ 0.23.
 
     Raises:
-        InspectError: if the folder is not a run, or the run is not finished; if it did not record actions, or the
-            states that the prior distinguishes; for a learner, agent, replicate or step that was not recorded; or if
-            the agent has another prior, or none.
+        InspectError: if the folder is not a run, the run is not finished or did not record actions and states, the
+            learner, agent, replicate or step was not recorded, or the agent has another prior, or none.
     """
     recorded = read(run)
     learner = known(recorded.metrics, "learner", learner or recorded.learners[0])
@@ -79,14 +78,14 @@ def parameter_posterior(
 
 @dataclass(frozen=True)
 class _Counting:
-    """A `DirichletMultinomial` prior, and what its agent observes.
+    """A `DirichletMultinomial` prior and its agent's spaces.
 
     Attributes:
-        agent: whose it is.
+        agent: index of the agent.
         concentration: see `DirichletMultinomial`.
         window: see `DirichletMultinomial`.
-        spaces: of everybody's actions.
-        states: how many the agent tells apart.
+        spaces: all agents' action spaces.
+        states: number of states.
         labels: names of the states and of the opponents' joint actions.
     """
 
@@ -99,12 +98,12 @@ class _Counting:
 
     @property
     def opponents(self) -> list[int]:
-        """Numbers of the others."""
+        """Indices of the other agents."""
         return [other for other in range(len(self.spaces)) if other != self.agent]
 
 
 def _dirichlet(recorded: Recorded, learner: str, agent: int) -> _Counting:
-    """An agent's prior as it was described. No class that the run names is looked up."""
+    """An agent's prior from its description, without importing classes that the run names."""
     arm = recorded.spec["arms"][learner]
     described = arm[agent] if isinstance(arm, list) else arm
     prior = described.get("init_args", {}).get("opponent_prior") or {"class_path": "no opponent prior"}
@@ -131,8 +130,8 @@ def _dirichlet(recorded: Recorded, learner: str, agent: int) -> _Counting:
 
 
 def _counted(recorded: Recorded, learner: str, replicate: int, step: int | None, prior: _Counting) -> xr.Dataset:
-    """What the prior remembers after a step: `state` and `opponent_action` by `observation`, in its order."""
-    assert recorded.actions is not None  # since the prior's spaces are from there
+    """The prior's observations after a step: `state` and `opponent_action` by `observation`, in order."""
+    assert recorded.actions is not None  # the prior's spaces are from there
     played = recorded.actions.sel(learner=learner, drop=True)
     if prior.states > 1 and "state" not in played:
         raise InspectError(f"{recorded.folder}: got actions without the states in which they were taken, expected both")
@@ -140,7 +139,7 @@ def _counted(recorded: Recorded, learner: str, replicate: int, step: int | None,
     flat = played.transpose("step", "environment", ...).stack(observation=("step", "environment"), create_index=False)
     each = flat["actions"].isel(agent=prior.opponents).transpose("agent", "observation").to_numpy().astype(np.int64)
     sizes = [prior.spaces[other].features for other in prior.opponents]
-    taken = xr.DataArray(np.ravel_multi_index(tuple(each), sizes), dims="observation")  # the last agent's runs fastest
+    taken = xr.DataArray(np.ravel_multi_index(tuple(each), sizes), dims="observation")  # last agent's fastest
     state = flat["state"].astype(np.int64) if "state" in flat else 0 * taken
     return xr.Dataset({"state": state, "opponent_action": taken}).isel(observation=slice(-(prior.window or 0), None))
 

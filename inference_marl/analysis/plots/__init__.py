@@ -1,7 +1,7 @@
-"""Figures of a run, from its datasets: learning, adaptation, beliefs over time and by state, calibration, comparisons.
+"""Figures of a run: learning, adaptation, beliefs over time and by state, calibration, and comparisons.
 
 Every function takes datasets of a run's folder and returns a matplotlib `Figure`; `write_all` writes those that apply.
-Means are over replicates, bands are 95 % confidence intervals of the mean.
+Means are over replicates, and bands are 95 % confidence intervals of the mean.
 """
 
 from inference_marl.analysis.plots.adaptation import adaptation

@@ -1,4 +1,4 @@
-"""Figure of adaptation: what is won against opponents, by how many episodes they have been met before."""
+"""Figure of adaptation: returns by the number of earlier episodes with the same opponents."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from inference_marl.statistics.metrics import band, in_dataset
 from inference_marl.types import Metric
 
 COLUMNS = 3
-"""Panels side by side, at most."""
+"""Maximum number of panels side by side."""
 
 APART = 0.3
-"""Share of the smallest distance between numbers of episodes over which arms' marks are spread, to be told apart."""
+"""Fraction of the smallest distance between numbers of episodes over which the arms' marks are spread."""
 
 MOST_TICKS = 8
-"""Numbers of episodes that are all written below the axis; of more, some."""
+"""Maximum number of tick labels for numbers of episodes."""
 
 
 @drawing.styled
 def adaptation(metrics: xr.Dataset) -> Figure:
-    """Return of an episode by how often the opponents were met before, a panel per evaluation, all arms in each.
+    """Returns by the number of earlier episodes with the same opponents, for all arms, in a panel per evaluation.
 
-    Means over replicates at the last record with 95 % intervals (Student's). The arms' marks stand beside each other
-    and mean the same number of episodes. Panels have ranges of their own, since some opponents are harder.
+    Means over replicates at the last record with 95 % intervals (Student's). Adjacent marks of arms belong to the same
+    number of episodes. Panels have their own ranges, since some opponents are harder.
 
     Args:
-        metrics: as in `metrics.nc`.
+        metrics: the dataset of `metrics.nc`.
 
     Raises:
-        InspectError: if no return was measured after so many episodes (`TrialEvaluation`).
+        InspectError: if no returns of a `TrialEvaluation` were recorded.
     """
     found = by_evaluation(metrics, RETURN)
     if not found:
@@ -59,20 +59,20 @@ def adaptation(metrics: xr.Dataset) -> Figure:
 
 
 def _arms(axis: Axes, metrics: xr.Dataset, names: dict[int, str], learners: list[str]) -> None:
-    """Draw what every arm wins, by number of episodes."""
+    """Draw the returns of every arm by number of episodes."""
     metric = in_dataset(metrics)[next(iter(names.values()))]
     won = {learner: at_the_end(metrics, names.values(), learner) for learner in learners}
     mark_arms(axis, list(names), won, metric)
 
 
 def mark_arms(axis: Axes, numbers: Sequence[int], arms: Mapping[str, Numbers | None], metric: Metric) -> None:
-    """Draw means and intervals of a metric by number of episodes; an arm without numbers is in the legend alone.
+    """Draw means and intervals of a metric by number of episodes; an arm without values is in the legend only.
 
     Args:
         axis: the panel.
-        numbers: of episodes.
-        arms: `replicates x numbers`, by arm.
-        metric: what it is.
+        numbers: numbers of episodes.
+        arms: values of each arm, `replicates x numbers`.
+        metric: declaration of the metric.
     """
     at = np.array(numbers, dtype=np.float64)
     gap = np.diff(at).min(initial=np.inf)
@@ -90,7 +90,7 @@ def mark_arms(axis: Axes, numbers: Sequence[int], arms: Mapping[str, Numbers | N
 
 
 def label_episodes(axis: Axes, numbers: Sequence[int]) -> None:
-    """Whole numbers of episodes below a panel."""
+    """Label the axis of numbers of episodes with integers."""
     if len(numbers) <= MOST_TICKS:
         axis.set_xticks(numbers)
     else:

@@ -1,4 +1,4 @@
-"""Figures of how well beliefs are calibrated, and of how they change."""
+"""Figures of the calibration of beliefs and of their change over time."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ RANK_BINS = 10
 def reliability(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
     """Reliability diagrams of the opponent models over the whole run, a column per learner.
 
-    Discrete: how often an action is played against rho's probability of it; below, the fraction of forecasts in each
-    bin. Continuous: actual against nominal coverage of rho's central intervals; below, the ranks of the opponents'
-    actions among the draws at the last record, uniform if calibrated. On the diagonal beliefs are calibrated.
+    Discrete: the frequency of an action against rho's probability of it; below, the fraction of forecasts in each bin.
+    Continuous: actual against nominal coverage of rho's central intervals; below, the ranks of the opponents' actions
+    among the draws at the last record, uniform if calibrated. Calibrated beliefs are on the diagonal.
 
     Args:
-        posterior: as in `posterior.nc`.
-        learners: which arms; as many as there is room for if `None`.
+        posterior: the dataset of `posterior.nc`.
+        learners: names of the arms; `None` for as many as fit.
 
     Raises:
-        InspectError: if no such learner has an opponent model, or it is unknown what the opponents do.
+        InspectError: if no such learner has an opponent model, or the opponents' policy is unknown.
     """
     shown, left_out = drawing.modellers(posterior, learners)
     discrete = posterior.attrs["kind"] == "discrete"
@@ -43,7 +43,7 @@ def reliability(posterior: xr.Dataset, learners: list[str] | None = None) -> Fig
     for above, below, learner in zip(upper, lower, shown, strict=True):
         found = calibration(posterior, learner)
         if found is None:
-            raise InspectError("posterior: got no opponent_policy, expected what the opponents do beside the beliefs")
+            raise InspectError("posterior: got no opponent_policy, expected the opponents' actual policy")
         _diagonal(above, found)
         overconfidence = number(mean_interval(found.overconfidence).mean)
         notes.append(f"error {number(found.error.mean)}, overconfidence {overconfidence}")
@@ -79,17 +79,17 @@ def _diagonal(axis: Axes, found: Calibration) -> None:
 
 @drawing.styled
 def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """How far opponent models change from record to record (left), and when each seed's changes most (right).
+    """Change of opponent models between records (left), and time of each seed's largest change (right).
 
-    Total variation for discrete beliefs, 1-Wasserstein distance of draws for continuous ones; averaged over agents and
-    states. The right panel shows the fraction of seeds whose largest change has happened.
+    The change is total variation for discrete beliefs and 1-Wasserstein distance of draws for continuous ones, averaged
+    over agents and states. The right panel shows the fraction of seeds whose largest change has happened.
 
     Args:
-        posterior: as in `posterior.nc`, with two records or more.
-        learners: which arms; as many as there is room for if `None`.
+        posterior: the dataset of `posterior.nc`, with two records or more.
+        learners: names of the arms; `None` for as many as fit.
 
     Raises:
-        InspectError: if no such learner has an opponent model, or there is one record only.
+        InspectError: if no such learner has an opponent model, or there is only one record.
     """
     shown, left_out = drawing.modellers(posterior, learners, len(drawing.PALETTE))
     found = {learner: change for learner in shown if (change := movement(posterior, learner)) is not None}
@@ -98,7 +98,7 @@ def belief_movement(posterior: xr.Dataset, learners: list[str] | None = None) ->
     figure, ((left, right),) = drawing.panels(1, 2, (3.4, 2.6), sharey=False)
     times, label = drawing.time_axis(posterior)
     every = posterior["learner"].to_numpy().tolist()
-    # As in the other figures, unless there are more learners than colours.
+    # As in other figures, unless there are more learners than colours.
     look = drawing.looks(every if len(every) <= len(drawing.PALETTE) else shown)
     for learner, change in found.items():
         drawing.draw_band(left, times[1:], mean_band(change["change"], bounds=POSITIVE), **look[learner])

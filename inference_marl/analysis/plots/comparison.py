@@ -1,4 +1,4 @@
-"""Figures of two runs side by side."""
+"""Figures that compare two runs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from inference_marl.statistics.beliefs import about, as_array, modelling
 from inference_marl.statistics.intervals import mean_band
 
 MAX_COLUMNS = 4
-"""Pairs of learners that a figure shows; it says how many it leaves out."""
+"""Maximum number of pairs of learners in a figure, which says how many it omits."""
 
 
 @drawing.styled
 def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
-    """The opponent models of two runs at their last records, and over time; a column per pair of learners.
+    """The opponent models of two runs over time and at their last records, in a column per pair of learners.
 
     The upper rows, one for each belief of an agent about another, are as in `beliefs`, with both runs in one panel; the
-    lower ones compare the last records: bars for discrete actions, densities for continuous ones. Averaged over states.
+    lower rows compare the last records, with bars for discrete actions and densities for continuous ones. Beliefs are
+    averaged over states.
 
     Args:
-        first: a run.
-        second: another one, with the same agents and actions.
+        first: the first run.
+        second: the second run, with the same agents and actions.
 
     Raises:
         InspectError: if the runs cannot be compared, or no pair of learners has opponent models.
@@ -62,7 +63,7 @@ def compared_beliefs(first: Recorded, second: Recorded) -> Figure:
 
 
 def _label(above: Axes, below: Axes, run: xr.Dataset, agent: int, other: int) -> None:
-    """Say at the left what the panels of one belief show, once every run is drawn: the highest density sets a limit."""
+    """Label the panels of one belief, after all runs are drawn, since the highest density sets a limit."""
     who = f"agent {agent} on agent {other}" if run.sizes["agent"] > 2 else f"agent {agent}"
     if run.attrs["kind"] == "discrete":
         what = "P(opponent's optimum)" if "optimal_opponent_action" in run else "P(first action)"
@@ -75,7 +76,7 @@ def _label(above: Axes, below: Axes, run: xr.Dataset, agent: int, other: int) ->
 
 
 def _over_time(axis: Axes, run: xr.Dataset, name: str, look: dict[str, Any]) -> None:
-    """Opponent model and actual policy of one run, which has one learner and agent."""
+    """Draw opponent model and actual policy over time, for one learner and agent of a run."""
     x, tracked = drawing.time_axis(run)[0], opponents.tracked_beliefs(run).isel(learner=0, agent=0, part=0)
     model = mean_band(as_array(tracked["opponent_model"], "replicate", "step"), bounds=opponents.range_of(run))
     drawing.draw_band(axis, x, model, **look, label=rf"$\rho$, {name}")
@@ -87,7 +88,7 @@ def _over_time(axis: Axes, run: xr.Dataset, name: str, look: dict[str, Any]) -> 
 
 
 def _at_the_end(axis: Axes, run: xr.Dataset, shift: float, look: dict[str, Any]) -> None:
-    """Opponent model of one run, which has one learner and agent, at its last record."""
+    """Draw the opponent model at the last record, for one learner and agent of a run."""
     final = opponents.by_part(run).isel(learner=0, agent=0, part=0, step=-1)
     if run.attrs["kind"] == "continuous":
         opponents.draw_density(axis, final["opponent_model"], opponents.range_of(run), {**look, "linewidth": 1.6})

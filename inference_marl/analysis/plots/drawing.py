@@ -1,4 +1,4 @@
-"""What all figures share: style, panels, who is shown, time axes, bands and legends. No pyplot, so no global state."""
+"""Common code of figures: style, panels, selections, time axes, bands and legends, without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -40,36 +40,36 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.handlelength": 2.8,
     "figure.facecolor": "white",
-    "text.usetex": False,  # which needs LaTeX
+    "text.usetex": False,  # needs LaTeX
 }
 styled = mpl.rc_context(STYLE)
-"""Decorator of figures: they are drawn with `STYLE` on top of the user's settings, and leave those alone."""
+"""Decorator that draws figures with `STYLE` on top of the user's settings, without changing those."""
 
-# Okabe and Ito's colour-blind-safe palette without its yellow, which is too light for lines; then, for figures of many
-# lines, wine and olive of Tol's muted scheme, grey, brown and indigo.
+# Okabe and Ito's colour-blind-safe palette without yellow, which is too light for lines; then, for many lines, wine and
+# olive of Tol's muted scheme, grey, brown and indigo.
 PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
     *("#882255", "#999933", "#8C8C8C", "#8C564B", "#332288"),
 )
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 GAPS = (0.0, 0.23, 0.44, 0.29)
-"""Share of a line that is not drawn, with each of the dashes."""
+"""Fraction of a line that is not drawn, for each dash style."""
 
 ROLES: dict[str, dict[str, Any]] = {
     "opponent_model": {"color": PALETTE[0], "label": r"opponent model $\rho$", "linewidth": 2.0},
     "opponent_prior": {"color": PALETTE[4], "label": "opponent prior $P$", "linestyle": DASHES[2]},
     "opponent_policy": {"color": PALETTE[6], "label": "opponents' actual policy", "linestyle": DASHES[1]},
 }
-"""Look of each belief about the opponents, the same in every figure."""
+"""Style of each belief about the opponents, the same in all figures."""
 
 MIN_WIDTH, MAX_WIDTH = 5.4, 14.0
-"""Of a figure, in inches: what a legend in two columns needs, and what a screen shows without shrinking it."""
+"""Width limits of a figure in inches: enough for a legend in two columns, and at most that of a screen."""
 
 PROBABILITY_AXIS = (-0.03, 1.03)
-"""Limits of axes of probabilities."""
+"""Limits of probability axes."""
 
 MAX_LEARNERS = 5
-"""Columns of learners that a figure shows unless they are named: evenly spaced ones if there are more."""
+"""Maximum number of learners in a figure unless they are named; evenly spaced ones if there are more."""
 
 NOTE = "#666666"
 """Colour of notes."""
@@ -78,8 +78,8 @@ NOTE = "#666666"
 def panels(rows: int, count: int, size: tuple[float, float], columns: int = 0, **shared: Any) -> tuple[Figure, Panels]:
     """A figure with `rows x count` panels, each about `size` (width, height) in inches if they fit.
 
-    With `columns`, so many of each row are side by side, and the others below. All share both axes unless `shared`,
-    which goes to `Figure.subplots`, says otherwise.
+    With `columns`, each row is wrapped after that many panels. All share both axes unless `shared`, which is passed to
+    `Figure.subplots`, says otherwise.
     """
     columns = columns or count
     bands = -(-count // columns)
@@ -93,17 +93,17 @@ def panels(rows: int, count: int, size: tuple[float, float], columns: int = 0, *
 
 
 def columns_of(count: int, most: int) -> int:
-    """How many panels are side by side, at most so many, if there are as few rows as can be, about equally long."""
+    """Number of panels side by side, at most `most`, such that rows are few and about equally long."""
     return -(-count // -(-count // most))
 
 
 def not_shown(count: int, most: int, what: str) -> str:
-    """Words about what is left out where there are more than so many."""
+    """Describe how many items beyond `most` are omitted."""
     return f"; {count - most} {what} not shown" if count > most else ""
 
 
 def some_of(every: list[str], named: list[str] | None = None, most: int = MAX_LEARNERS) -> tuple[list[str], str]:
-    """The named learners, or evenly spaced ones, so that in a grid not all have the same level; and who is left out."""
+    """The named learners, or evenly spaced ones (so that levels of a grid vary), and a description of those omitted."""
     if named is not None:
         return named, ""
     count = min(most, len(every))
@@ -112,7 +112,7 @@ def some_of(every: list[str], named: list[str] | None = None, most: int = MAX_LE
 
 
 def modellers(posterior: xr.Dataset, named: list[str] | None, most: int = MAX_LEARNERS) -> tuple[list[str], str]:
-    """`some_of` the learners that have an opponent model; refuses (`InspectError`) others, and runs without any."""
+    """`some_of` the learners with an opponent model; raises `InspectError` for others, and for runs without any."""
     having = modelling(posterior)
     wanted = having if named is None else named
     if not wanted or not set(wanted) <= set(having):
@@ -124,7 +124,7 @@ def modellers(posterior: xr.Dataset, named: list[str] | None, most: int = MAX_LE
 
 
 def finish(figure: Figure, what: str, *legend: Axes, of: xr.Dataset | None = None) -> Figure:
-    """Put what a figure shows, and of which run, at the top, and a legend for the labels of some panels below."""
+    """Add a title with the run and what the figure shows, and a legend for the labels of some panels below."""
     if of is not None:
         count = of.sizes["replicate"]
         game = [str(of.attrs["game"])] if "game" in of.attrs else []
@@ -136,7 +136,7 @@ def finish(figure: Figure, what: str, *legend: Axes, of: xr.Dataset | None = Non
 
 
 def _legend(figure: Figure, *axes: Axes) -> None:
-    """One legend below all panels, with the labels of some of them, in as many columns as fit.
+    """Add one legend below all panels, with the labels of some of them, in as many columns as fit.
 
     The figure grows with each further row of the legend, so that the panels keep their size.
     """
@@ -153,31 +153,31 @@ def _legend(figure: Figure, *axes: Axes) -> None:
 
 
 def titles(axes: Iterable[Axes], texts: Sequence[str], notes: Sequence[str] = ()) -> None:
-    """A title for every panel and, in small grey letters below it, a note; all leave room for notes if one has one."""
+    """Set a title for every panel and, if there are any, a note below it in small grey letters."""
     for axis, text, note in zip(axes, texts, notes or [""] * len(texts), strict=True):
         axis.set_title(text, loc="left", pad=16 if any(notes) else 6)
         note_above(axis, note, 0, fontsize=7.5, color=NOTE)
 
 
 def note_above(axis: Axes, text: str, x: float, **look: Any) -> None:
-    """Small letters right above a panel, from a fraction of its width on."""
+    """Write small letters right above a panel, starting at a fraction of its width."""
     if text:
         axis.annotate(text, (x, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", **look)
 
 
 def look(i: int) -> dict[str, Any]:
-    """Colour and dashes of a line; both differ, so that figures survive greyscale. There are 48 different looks."""
+    """Colour and dashes of line `i`; both differ, so that lines are distinct in greyscale. There are 48 styles."""
     return {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[(i + i // len(PALETTE)) % len(DASHES)]}
 
 
 def looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Looks of labelled lines, those with more gaps above those with fewer: so both of two that coincide are seen."""
+    """Styles of labelled lines, with more dashed ones drawn on top, so that coinciding lines are both visible."""
     found = {label: {**look(i), "label": label} for i, label in enumerate(labels)}
     return {label: {**each, "zorder": 2 + GAPS[DASHES.index(each["linestyle"])]} for label, each in found.items()}
 
 
 def time_axis(dataset: xr.Dataset) -> tuple[FloatArray, str]:
-    """Positions of the records, in episodes if these have several steps and the run has several; and their label."""
+    """Positions and axis label of the records: in episodes, if there are several of several steps, or in steps."""
     steps = dataset["step"].to_numpy().astype(np.float64)
     length = int(dataset.attrs.get("steps_per_episode", 1))
     if 1 < length < steps[-1]:
@@ -187,7 +187,7 @@ def time_axis(dataset: xr.Dataset) -> tuple[FloatArray, str]:
 
 def label_time(rows: Iterable[Iterable[Axes]], x: FloatArray, label: str) -> None:
     """Label the time axis below the last row and fit every panel to it."""
-    start = 0 if x[0] < 0.05 * x[-1] else float(x[0])  # from 0 on if the first record is early
+    start = 0 if x[0] < 0.05 * x[-1] else float(x[0])  # from 0 if the first record is early
     for row in rows:
         for axis in row:
             axis.set_xlim(start, float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1)
@@ -198,9 +198,9 @@ def label_time(rows: Iterable[Iterable[Axes]], x: FloatArray, label: str) -> Non
 
 
 def settled(panels: Iterable[Sequence[FloatArray]], share: float = 0.02) -> int:
-    """The first record from which every curve, `steps`, stays where it ends, within a fraction of its panel's range.
+    """The first record from which every curve, `steps`, stays near its end, within a fraction of its panel's range.
 
-    A curve is away from where it ends until it begins.
+    A curve counts as away from its end until it begins.
     """
     first = 0
     for curves in panels:
@@ -216,8 +216,8 @@ def settled(panels: Iterable[Sequence[FloatArray]], share: float = 0.02) -> int:
 def draw_band(axis: Axes, x: FloatArray, band: Band, at: Records | None = None, **look: Any) -> FloatArray:
     """Draw the mean over replicates and its 95 % interval, shaded; returns the mean, `steps`.
 
-    The line joins the records `at` which something was measured, bool `steps`, all if `None`, and ends at NaN there; of
-    a single number there is a marker, its interval a line.
+    The line joins the records `at`, bool `steps`, at which something was measured (`None` for all), and is interrupted
+    by NaN; a single value is a marker with an error bar.
     """
     shown = slice(None) if at is None else at
     x, mean, low, high = x[shown], band.mean[shown], band.low[shown], band.high[shown]
@@ -232,7 +232,7 @@ def draw_band(axis: Axes, x: FloatArray, band: Band, at: Records | None = None, 
 
 
 def error_lengths(band: Band) -> FloatArray:
-    """How far an interval reaches below and above its mean, `2 x ...`; 0 where there is none."""
+    """Lengths of an interval below and above its mean, `2 x ...`; 0 where there is none."""
     lengths: FloatArray = np.nan_to_num(np.stack([band.mean - band.low, band.high - band.mean])).clip(0)
     return lengths
 
@@ -240,7 +240,8 @@ def error_lengths(band: Band) -> FloatArray:
 def readable_limits(axis: Axes, curves: Sequence[FloatArray], share: float = 0.1) -> str:
     """Fit the y axis to curves, each `steps`, without the first `share` of the records if these double the range.
 
-    An annealed temperature multiplies the entropy term by hundreds at first. Returns words about what is cut off.
+    With an annealed temperature the entropy term is initially hundreds of times larger. Returns a note on values cut
+    off.
     """
     stacked = np.stack(curves)
     early, late = (part[np.isfinite(part)] for part in (stacked, stacked[:, int(share * stacked.shape[1]) :]))

@@ -1,4 +1,4 @@
-"""Heat maps: of learners by opponents and arms by games, and of beliefs by states."""
+"""Heat maps of learners by opponents, of arms by games, and of beliefs by states."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from inference_marl.described import InspectError
 from inference_marl.statistics.beliefs import EVERY_STATE, Numbers, about, places
 
 CELL, LETTER = (0.62, 0.34), 0.066
-"""Width and height of a cell, and width of a letter of an axis' labels, in inches."""
+"""Width and height of a cell, and width of a letter of the axis labels, in inches."""
 
 MAX_STATES, MAX_ACTIONS, MAX_LEARNERS, MAX_PAIRS = 16, 12, 3, 4
-"""What beliefs by state show: states where the opponent model is most certain, the opponents' first actions, learners
-(three heat maps each, unless they are named), and pairs of an agent and one of its opponents (a row each)."""
+"""Limits of beliefs by state: states (the most certain ones), actions (the first), learners (unless they are named),
+and pairs of an agent and an opponent."""
 
 SHORT = {"opponent_model": r"$\rho$", "opponent_prior": "$P$", "opponent_policy": "actual"}
-"""What beliefs are called above their heat maps."""
+"""Short names of beliefs above their heat maps."""
 
 
 @drawing.styled
@@ -37,16 +37,16 @@ def heat_map(
     failed: Collection[tuple[str, str]] = (),
     apart: int = 0,
 ) -> Figure:
-    """A cell for each number; grey where there is none.
+    """A heat map of numbers, with grey cells where there are none.
 
     Args:
-        means: numbers by row and column; their axes are named after what they are.
-        title: what is drawn.
-        note: in small grey letters at the top.
-        limits: of the colours; if `None`, every column has its own, from 0 (or its smallest number, if that is
+        means: numbers by row and column, with named axes.
+        title: title of the figure.
+        note: note at the top, in small grey letters.
+        limits: limits of the colours; `None` gives every column its own, from 0 (or its smallest number, if that is
             negative) to its largest number.
-        failed: rows and columns of cells that say so.
-        apart: how many of the first columns summarise the others, and are set apart by a gap.
+        failed: rows and columns of cells marked as failed.
+        apart: number of first columns that summarise the others and are separated by a gap.
     """
     numbers, rows, columns = means.to_numpy(np.float64), list(means.index), list(means.columns)
     low, high = limits or (np.fmin(np.fmin.reduce(numbers), 0), np.fmax.reduce(numbers))
@@ -64,7 +64,7 @@ def heat_map(
     axis.spines[:].set_visible(False)
     for (i, j), mean in np.ndenumerate(numbers):
         text = "failed" if (rows[i], columns[j]) in failed else number(mean, 2)
-        colour = "white" if shade[i, j] > 0.55 else "#333333"  # legible on dark cells and on light ones
+        colour = "white" if shade[i, j] > 0.55 else "#333333"  # legible on dark and light cells
         axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
     _separate(axis, numbers.shape, apart)
     if limits:
@@ -76,7 +76,7 @@ def heat_map(
 
 
 def _separate(axis: Axes, shape: tuple[int, ...], apart: int) -> None:
-    """White lines between cells, a broad one beside columns that are set apart."""
+    """Draw white lines between cells, and a broad one after separated columns."""
     for j in range(1, shape[1]):
         axis.axvline(j - 0.5, color="white", linewidth=6 if j == apart else 1)
     for i in range(1, shape[0]):
@@ -84,7 +84,7 @@ def _separate(axis: Axes, shape: tuple[int, ...], apart: int) -> None:
 
 
 def shaded(axis: Axes, shares: Numbers, rows: Sequence[str], columns: Sequence[str], **look: Any) -> AxesImage:
-    """Cells in shades of numbers from 0 to 1, with names of rows and, in some look, of columns."""
+    """Draw cells shaded by numbers from 0 to 1, with names of rows and, in style `look`, of columns."""
     picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axis.set_xticks(range(len(columns)), columns, **look)
     axis.set_yticks(range(len(rows)), rows)
@@ -95,17 +95,17 @@ def shaded(axis: Axes, shares: Numbers, rows: Sequence[str], columns: Sequence[s
 
 @drawing.styled
 def beliefs_by_state(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """Opponent model, prior and the opponents' actual policy at the last record: heat maps of states by actions.
+    """Heat maps by state and action of opponent model, prior and the opponents' actual policy at the last record.
 
-    Means over replicates of discrete beliefs; a row per agent and opponent of it, three heat maps per learner.
+    They show means over replicates of discrete beliefs, in a row per agent and opponent, with three maps per learner.
 
     Args:
-        posterior: as in `posterior.nc`, with several states and discrete actions.
-        learners: which arms; as many as there is room for if `None`.
+        posterior: the dataset of `posterior.nc`, with several states and discrete actions.
+        learners: names of the arms; `None` for as many as fit.
 
     Raises:
-        InspectError: if no such learner has an opponent model, or beliefs are continuous, in one state, or only where
-            agents were.
+        InspectError: if no such learner has an opponent model, or beliefs are continuous, in a single state, or
+            recorded only in visited states.
     """
     shown, left_out = drawing.modellers(posterior, learners, MAX_LEARNERS)
     if posterior.attrs["kind"] != "discrete" or posterior.sizes["state"] < 2 or places(posterior) != EVERY_STATE:
@@ -128,7 +128,7 @@ def beliefs_by_state(posterior: xr.Dataset, learners: list[str] | None = None) -
         axes[0].set_ylabel(f"agent {agent} on agent {opponent}" if agents > 2 else f"agent {agent}")
     for axis, (learner, name) in zip(grid[0], columns, strict=True):
         drawing.note_above(axis, SHORT[name], 0.5, fontsize=9, ha="center")
-        if name == columns[0][1]:  # the first of the learner's
+        if name == columns[0][1]:  # the learner's first
             axis.set_title(learner, loc="left", pad=18)
     figure.supxlabel("opponent's action", fontsize=9)
     figure.colorbar(picture, ax=grid, label="probability", shrink=0.8, aspect=24)

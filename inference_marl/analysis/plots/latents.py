@@ -1,4 +1,4 @@
-"""Figures of beliefs about who the opponents are: how wide they are, and what linear probes read off them."""
+"""Figures of latent beliefs about opponents: their width and the predictions of linear probes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SPREAD = Metric("sd", bounds=POSITIVE)
 
 @drawing.styled
 def belief_width(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset) -> Figure:
-    """Mean standard deviation of z by how often the opponents were met before, a panel per evaluation.
+    """Mean standard deviation of z by the number of earlier episodes with the opponents, in a panel per evaluation.
 
     Args:
-        latents: by evaluation, as in `latent.nc`.
-        metrics: as in `metrics.nc`, which says what run it is.
+        latents: the dataset of `latent.nc`, by evaluation.
+        metrics: the dataset of `metrics.nc`, which identifies the run.
 
     Raises:
-        InspectError: if no belief was recorded that has a width.
+        InspectError: if no belief with a width was recorded.
     """
     arms = {name: {learner: _widths(each, learner) for learner in believing(each)} for name, each in latents.items()}
     arms = {name: {learner: of for learner, of in each.items() if of is not None} for name, each in arms.items()}
@@ -52,7 +52,7 @@ def belief_width(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset) -> Figu
 
 
 def _widths(latents: xr.Dataset, learner: str) -> Numbers | None:
-    """`replicates x episodes`; `None` of points."""
+    """Widths of a learner's beliefs, `replicates x episodes`; `None` for points."""
     here = at_the_end(latents, learner)
     if SD not in here:
         return None
@@ -62,25 +62,26 @@ def _widths(latents: xr.Dataset, learner: str) -> Numbers | None:
 
 @drawing.styled
 def probes(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """Predictions of linear probes against the true numbers, of the first replicate after the most episodes.
+    """Predictions of linear probes against true types, in the first replicate after the most episodes.
 
-    A row of panels for each learner, a column for each number, a colour for each evaluation. Lines are the intervals of
-    `statistics.probes.probed`, of numbers that the belief knows and if it is no point; points are predictions.
+    There is a row of panels for each learner, a column for each coordinate of the type, and a colour for each
+    evaluation. Points are predictions; lines are the intervals of `statistics.probes.probed`, for coordinates that the
+    belief knows and unless it is a point.
 
     Args:
-        latents: by evaluation, as in `latent.nc`.
-        metrics: as in `metrics.nc`, which says what run it is.
-        learners: whose; some of those that have beliefs if `None`.
+        latents: the dataset of `latent.nc`, by evaluation.
+        metrics: the dataset of `metrics.nc`, which identifies the run.
+        learners: names of the arms; `None` for some of those with beliefs.
 
     Raises:
-        InspectError: if a learner has none, or no hidden types were recorded.
+        InspectError: if a learner has no beliefs, or no hidden types were recorded.
     """
     every = metrics["learner"].to_numpy().tolist()
     found = {learner: by for learner in every if (by := probed_everywhere(latents, learner))}
     if not found or not set(learners or found) <= set(found):
         raise InspectError(
             f"latents: got no beliefs of {', '.join(learners or every)} about opponents whose types are known, "
-            "expected a TrialEvaluation with posteriors, in a game that tells them"
+            "expected a TrialEvaluation with posteriors, in a game that gives them"
         )
     shown, note = drawing.some_of(list(found), learners)
     names = next(iter(found[shown[0]].values()))["ability"].to_numpy().tolist()
@@ -102,7 +103,7 @@ def probes(latents: Mapping[str, xr.Dataset], metrics: xr.Dataset, learners: lis
 
 
 def _opponents(axis: Axes, probed: xr.Dataset, evaluation: str, number: int, sure: bool) -> None:
-    """One evaluation's opponents, with intervals if the belief knows what it is about."""
+    """Draw one evaluation's opponents, with intervals if the belief knows the coordinate."""
     color, truth = drawing.PALETTE[number], probed[TYPE].to_numpy()
     if sure and "interval_sd" in probed:
         centre, half = probed["interval_mean"].to_numpy(), HALF * probed["interval_sd"].to_numpy()

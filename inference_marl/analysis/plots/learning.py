@@ -1,4 +1,4 @@
-"""Figures of learning, of a run's learners and of an ablation's cells: rewards, success and the ELBO's parts."""
+"""Figures of learning, of a run's learners or an ablation's cells: rewards, success and the terms of the ELBO."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ CURVES = (
     OPTIMUM_PROBABILITY.name,
     SUCCESS_RATE.name,
 )
-"""What is drawn over time of every run, where it is known; then what the game and the learners measure of their own."""
+"""Metrics that are drawn over time if they are known, before those that games and learners declare."""
 
 COLUMNS = 4
-"""Panels of learning curves side by side, at most."""
+"""Maximum number of panels of learning curves side by side."""
 
 FEWEST, MOST = 20, 0.6
-"""Fewest records, and largest fraction of all, that are shown if the time axis ends where all curves have settled."""
+"""Minimum number, and maximum fraction, of records shown if the time axis ends after all curves have settled."""
 
 ELBO: dict[str, dict[str, Any]] = {
     "elbo": {"label": "ELBO", "color": PALETTE[6], "linewidth": 2.0},
@@ -60,28 +60,27 @@ ELBO: dict[str, dict[str, Any]] = {
     "elbo_entropy": {"label": "+ weighted entropy (relative to uniform)", "color": PALETTE[1], "linestyle": DASHES[1]},
     "elbo_kl": {"label": r"$-$ weighted KL from the model", "color": PALETTE[0], "linestyle": DASHES[2]},
 }
-"""Look of the ELBO and of the parts that add up to it, see `_elbo_part`."""
+"""Style of the ELBO and of its terms, see `_elbo_part`."""
 
 PARTS = {name: ELBO[name]["label"].removeprefix("+ ") for name in ("elbo_reward", "elbo_entropy", "elbo_kl")}
 PARTS["elbo_reward"] += r" under $\rho$ and $\pi$"
-"""What bars of the parts are called."""
+"""Labels of bars of the terms."""
 
 READABLE = 10.0
-"""Cells that reach beyond so many times the smallest of a panel are cut off, so that the smallest can be read."""
+"""Bars more than this many times longer than a panel's shortest are cut off, so that the shortest is readable."""
 
 
 @drawing.styled
 def learning_curves(metrics: xr.Dataset) -> Figure:
-    """Reward, joint probability of the optimum and success rate over time, all learners in each panel (Fig. 1a, b).
+    """Reward, joint probability of the optimum and success rate over time, for all learners (Fig. 1a, b).
 
-    Where it is known of all learners, the exact return replaces the reward, which has the noise of play too. Both are
-    means over agents; in zero-sum games, where these are 0, those of agent 0. The band of the success rate is Wilson's.
-    Curves go through the records at which something was measured, which evaluations are not all. What was measured by
-    episodes with the same opponents, but once only, is left to `adaptation`.
-    The time axis ends some time after all curves have settled, and the figure says so.
+    If it is known for all learners, the exact return replaces the noisy reward. Both are means over agents, or those of
+    agent 0 in zero-sum games, where the means are 0. The band of the success rate is Wilson's interval. Curves join the
+    records at which a metric was measured. Metrics by number of episodes that were measured only once are left to
+    `adaptation`. The time axis ends some time after all curves have settled, and the figure says so.
 
     Args:
-        metrics: as in `metrics.nc`.
+        metrics: the dataset of `metrics.nc`.
     """
     learners = metrics["learner"].to_numpy().tolist()
     zero_sum = is_zero_sum(metrics)
@@ -118,12 +117,12 @@ def _drawn(metrics: xr.Dataset) -> list[str]:
 
 
 def _once(values: xr.DataArray) -> bool:
-    """Whether something was measured at one record at most."""
+    """Whether a metric was measured at one record at most."""
     return int(values.notnull().any([dim for dim in values.dims if dim != "step"]).sum()) <= 1
 
 
 def _metric_curves(axis: Axes, metrics: xr.Dataset, name: str, looks: Mapping[str, Any]) -> list[FloatArray]:
-    """Draw one metric of some learners over time and return their means; those without it are in the legend alone."""
+    """Draw one metric of learners over time and return the means; learners without it are in the legend only."""
     x, means = drawing.time_axis(metrics)[0], []
     for learner, look in looks.items():
         values = per_replicate(metrics, name, learner)
@@ -137,15 +136,15 @@ def _metric_curves(axis: Axes, metrics: xr.Dataset, name: str, looks: Mapping[st
 
 @drawing.styled
 def elbo_parts(metrics: xr.Dataset) -> Figure:
-    """The ELBO and its parts over time, a panel per learner that has one.
+    """The ELBO and its terms over time, in a panel per learner that has one.
 
-    The three parts add up to the ELBO, so both weights are included: the temperature in the entropy, beta in the KL of
-    rho from the prior and, for a planner that changes the dynamics, of its dynamics from the model's. The first part is
-    the critic's expectation, so with a discount factor it includes future rewards. Where an annealed temperature makes
-    the first records huge, the axis is fitted to the rest and the panel says how far the curves go.
+    The three terms add up to the ELBO, so both weights are included: the temperature in the entropy, and beta in the KL
+    of rho from the prior and, for a planner with inferred dynamics, of these from the model's. The first term is the
+    critic's expectation, so with a discount factor it includes future rewards. If an annealed temperature makes the
+    first records very large, the axis is fitted to the others and the panel notes the range of the curves.
 
     Args:
-        metrics: as in `metrics.nc`.
+        metrics: the dataset of `metrics.nc`.
 
     Raises:
         InspectError: if no learner has an ELBO.
@@ -174,18 +173,18 @@ def elbo_parts(metrics: xr.Dataset) -> Figure:
 
 
 def _elbo_part(metrics: xr.Dataset, name: str, learner: str) -> Numbers | None:
-    """The ELBO or what one of its parts adds to it, `replicates x steps`; `None` if the learner lacks it."""
+    """The ELBO or the signed contribution of a term, `replicates x steps`; `None` if the learner lacks it."""
     values = per_replicate(metrics, name, learner)
     return -values if values is not None and name == "elbo_kl" else values
 
 
 @drawing.styled
 def ablation_curves(metrics: xr.Dataset, levels: Levels) -> Figure:
-    """Reward and the joint probability of the optimum (or the success rate) over time, in panels of a few cells each.
+    """Reward and joint probability of the optimum (or success rate) over time, in panels of a few cells each.
 
     Args:
-        metrics: as in `metrics.nc`; cells that it lacks are left out.
-        levels: by arm and factor.
+        metrics: the dataset of `metrics.nc`; cells that it lacks are omitted.
+        levels: levels by arm and factor.
     """
     probability = OPTIMUM_PROBABILITY.name if OPTIMUM_PROBABILITY.name in metrics else SUCCESS_RATE.name
     shown = [name for name in (REWARD.name, probability) if name in metrics]
@@ -200,14 +199,14 @@ def ablation_curves(metrics: xr.Dataset, levels: Levels) -> Figure:
         for axis in axes[::columns]:
             axis.set_ylabel(in_dataset(metrics)[name].label)
         ends = drawing.PROBABILITY_AXIS if name == probability else [axis.get_ylim() for axis in axes]
-        for i, axis in enumerate(axes):  # one range, with its numbers at the left only
+        for i, axis in enumerate(axes):  # one range, with tick labels at the left only
             axis.set_ylim(np.min(ends), np.max(ends))
             axis.tick_params(labelleft=i % columns == 0)
     drawing.titles(grid[0], [textwrap.fill(panel, 44) for panel in grouped])
     drawing.label_time(grid, *drawing.time_axis(metrics))
     if len({tuple(cells.values()) for cells in grouped.values()}) == 1:
         return drawing.finish(figure, "mean and 95 % interval", grid[0][0], of=metrics)
-    longest = max(map(len, grouped.values()))  # room for a legend below each
+    longest = max(map(len, grouped.values()))  # room for a legend below each panel
     figure.set_figheight(figure.get_figheight() + -(-len(grouped) // columns) * 0.19 * longest)
     for axis in grid[-1]:
         below = axis.transAxes + ScaledTranslation(0, -0.45, figure.dpi_scale_trans)
@@ -217,18 +216,18 @@ def ablation_curves(metrics: xr.Dataset, levels: Levels) -> Figure:
 
 @drawing.styled
 def elbo_bars(metrics: xr.Dataset, levels: Levels) -> Figure:
-    """The ELBO of every cell at the last record, and the three parts that add up to it.
+    """The ELBO of every cell at the last record, and the three terms that add up to it.
 
-    Each part starts where the one before it ends, so that the last one ends at the ELBO. Where the learner can compute
-    the evidence, it is marked too: the distance between the two is the guide's gap.
+    Each bar starts where the previous one ends, so that the last one ends at the ELBO. If the learner can compute the
+    evidence, it is also marked; its distance from the ELBO is the guide's gap.
 
-    ELBOs of different models or critics do not compare inference, and may differ a hundredfold: every panel has its own
-    range, and a cell that reaches more than `READABLE` times as far as the panel's smallest is cut off, with its ELBO
+    ELBOs of different models or critics do not compare inference, and may differ a hundredfold. So every panel has its
+    own range, and a bar more than `READABLE` times longer than the panel's shortest is cut off, with its ELBO written
     above the panel.
 
     Args:
-        metrics: as in `metrics.nc`; cells that it lacks, or that have no ELBO, are left out.
-        levels: by arm and factor.
+        metrics: the dataset of `metrics.nc`; cells that it lacks, or that have no ELBO, are omitted.
+        levels: levels by arm and factor.
     """
     metrics, grouped = metrics.reindex(learner=list(levels)), groups(levels)
     columns = min(len(grouped), 2)
@@ -252,7 +251,7 @@ def elbo_bars(metrics: xr.Dataset, levels: Levels) -> Figure:
 
 
 def _decompositions(axis: Axes, metrics: xr.Dataset, cells: Mapping[str, str]) -> str:
-    """Draw the parts and marks of cells that have an ELBO, a row each; returns words about those that are cut off."""
+    """Draw bars and marks of cells that have an ELBO, a row each; returns a note on those that are cut off."""
     rows = np.flatnonzero(np.isfinite(_last(metrics, "elbo", cells)))
     if not len(rows):
         return ""
@@ -279,7 +278,7 @@ def _decompositions(axis: Axes, metrics: xr.Dataset, cells: Mapping[str, str]) -
 
 
 def _last(metrics: xr.Dataset, name: str, cells: Mapping[str, str]) -> Numbers:
-    """Means over agents and replicates at the last record, by cell; NaN where there is none."""
+    """Means over agents and replicates at the last record, by cell; NaN where there are none."""
     found = [_elbo_part(metrics, name, arm) for arm in cells]
     means = [np.nan if values is None else float(values[:, -1].mean()) for values in found]
     return np.array([mean if np.isfinite(mean) else np.nan for mean in means])

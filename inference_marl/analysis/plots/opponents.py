@@ -1,4 +1,4 @@
-"""Figures of what learners believe about their opponents: over time, and at the end."""
+"""Figures of learners' beliefs about their opponents, over time and at the last record."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from inference_marl.statistics.intervals import FloatArray, mean_band
 from inference_marl.types import PROBABILITY
 
 MAX_ROWS, MAX_TYPES = 6, len(drawing.PALETTE)
-"""Rows (agents, their opponents, and dimensions of these' actions) and most probable types of opponents that a figure
-shows; it says how many it leaves out."""
+"""Maximum numbers of rows (agents, opponents and dimensions of actions) and of types of opponents in a figure, which
+says how many it omits."""
 
 MAX_STACKED = 2
-"""Learners below each other in the figure of who believes what of whom, unless they are named."""
+"""Maximum number of learners in the figure of all agents' beliefs about each other, unless they are named."""
 
 
 @drawing.styled
 def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate: int | None = None) -> Figure:
-    """Opponent model, prior and the opponents' actual policy over time, a column per learner, a row per agent.
+    """Opponent model, prior and the opponents' actual policy over time, with a column per learner and a row per agent.
 
-    As Fig. 1c and 2c of Tian et al. (2019): the probability of the opponents' part of the optimum (of their first
-    action where no optimum is known), or for continuous actions their mean action, with the deciles of all draws, since
-    the mean of two modes is near neither. Averaged over states.
+    As in Fig. 1c and 2c of Tian et al. (2019), it shows the probability of the opponents' part of the optimum (of their
+    first action if no optimum is known), or for continuous actions their mean action with the outer deciles of all
+    draws, since the mean of two modes is near neither. Values are averaged over states.
 
     Args:
-        posterior: as in `posterior.nc`.
-        learners: which arms; up to `MAX_LEARNERS` of those that have an opponent model if `None`.
-        replicate: show this one alone, as the paper does; the mean and 95 % interval over replicates if `None`.
+        posterior: the dataset of `posterior.nc`.
+        learners: names of the arms; `None` for up to `MAX_LEARNERS` with an opponent model.
+        replicate: a single replicate to show, as in the paper; `None` for the mean and 95 % interval over replicates.
 
     Raises:
         InspectError: if no such learner has an opponent model.
@@ -58,7 +58,7 @@ def beliefs(posterior: xr.Dataset, learners: list[str] | None = None, replicate:
 
 
 class _Panels:
-    """A column of panels for each learner, and a row for each agent and part that has `values`."""
+    """Panels with a column for each learner, and a row for each agent and part that has `values`."""
 
     def __init__(self, values: xr.DataArray, learners: list[str], size: tuple[float, float], **shared: Any) -> None:
         having = values.notnull().any([dim for dim in values.dims if dim not in ("agent", "part")])
@@ -69,14 +69,14 @@ class _Panels:
         drawing.titles(self.axes[0], learners)
 
     def with_values(self, dataset: xr.Dataset) -> Iterator[tuple[Axes, xr.Dataset]]:
-        """Every panel and what the dataset has of its learner, agent and part."""
+        """Iterate over panels and the dataset's values for their learner, agent and part."""
         for (i, j), axis in np.ndenumerate(self.axes):
             agent, part = self.rows[i]
             yield axis, dataset.sel(learner=self.learners[j]).isel(agent=agent, part=part)
 
 
 def _over_time(panels: _Panels, curves: xr.Dataset, looks: Mapping[Any, drawing.Look], replicate: int | None) -> None:
-    """Mean and 95 % interval, or one replicate alone, of curves `learner x replicate x step x agent x part`."""
+    """Draw mean and 95 % interval, or one replicate, of curves `learner x replicate x step x agent x part`."""
     x, label = drawing.time_axis(curves)
     for axis, here in panels.with_values(curves):
         for name in here:
@@ -90,7 +90,7 @@ def _over_time(panels: _Panels, curves: xr.Dataset, looks: Mapping[Any, drawing.
 
 
 def _deciles(panels: _Panels, posterior: xr.Dataset) -> None:
-    """The first and the last decile of all replicates' draws, in panels of beliefs over time."""
+    """Draw the first and the last decile of all replicates' draws over time."""
     x, _ = drawing.time_axis(posterior)
     for axis, here in panels.with_values(by_part(posterior).astype(np.float64)):
         for name, values in here.items():
@@ -102,7 +102,7 @@ def _deciles(panels: _Panels, posterior: xr.Dataset) -> None:
 
 
 def tracked_beliefs(posterior: xr.Dataset) -> xr.Dataset:
-    """What `beliefs` follows: every belief, `learner x replicate x step x agent x part`."""
+    """The values that `beliefs` shows, for every belief: `learner x replicate x step x agent x part`."""
     found = by_part(posterior)
     if posterior.attrs["kind"] == "continuous":
         return found.mean(["draw", "state"], keep_attrs=True)
@@ -114,20 +114,20 @@ def tracked_beliefs(posterior: xr.Dataset) -> xr.Dataset:
 
 
 def by_part(posterior: xr.Dataset, names: Iterable[str] = tuple(drawing.ROLES)) -> xr.Dataset:
-    """Beliefs about opponents; `part` counts several opponents and, of continuous actions, their dimensions."""
+    """Beliefs about opponents, with a dimension `part` over opponents and, for continuous actions, their dimensions."""
     found = posterior[[name for name in names if name in posterior]]
     apart = [dim for dim in ("other", "opponent_dim") if dim in found.sizes]
     return found.stack(part=apart, create_index=False) if apart else found.expand_dims(part=1)
 
 
 def _of_whom(posterior: xr.Dataset, part: int) -> tuple[str, int]:
-    """Whom a part is about, in words if there are several opponents, and which dimension of the actions it is."""
+    """The opponent of a part, named if there are several, and the dimension of its action."""
     other, dim = divmod(part, posterior.sizes.get("opponent_dim", 1))
     return (f"agent {other}" if "other" in posterior.sizes else ""), dim
 
 
 def range_of(posterior: xr.Dataset) -> tuple[float, float]:
-    """Range of `tracked_beliefs`: that of probabilities, or of continuous actions."""
+    """The range of `tracked_beliefs`: that of probabilities or of continuous actions."""
     return PROBABILITY if posterior.attrs["kind"] == "discrete" else (posterior.attrs["low"], posterior.attrs["high"])
 
 
@@ -146,12 +146,12 @@ def _tracked_name(posterior: xr.Dataset, agent: int, part: int) -> str:
 
 @drawing.styled
 def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
-    """Probabilities of the opponents' latent types over time, a column per learner with types, a row per agent.
+    """Probabilities of the opponents' types over time, with a column per learner that has types and a row per agent.
 
-    Averaged over states. Of many types the `MAX_TYPES` most probable ones at the end are shown.
+    Values are averaged over states. At most the `MAX_TYPES` types that are most probable at the end are shown.
 
     Args:
-        posterior: as in `posterior.nc`.
+        posterior: the dataset of `posterior.nc`.
 
     Raises:
         InspectError: if no learner's prior has types.
@@ -176,14 +176,14 @@ def opponent_types_over_time(posterior: xr.Dataset) -> Figure:
 
 @drawing.styled
 def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """Opponent model, prior and the opponents' actual policy at the last record, a column per learner.
+    """Opponent model, prior and the opponents' actual policy at the last record, with a column per learner.
 
-    Discrete: bars, means over replicates with 95 % intervals. Continuous: densities of all replicates' draws.
-    Averaged over states.
+    Discrete: bars of means over replicates with 95 % intervals. Continuous: densities of all replicates' draws. Values
+    are averaged over states.
 
     Args:
-        posterior: as in `posterior.nc`.
-        learners: which arms; up to `MAX_LEARNERS` of those that have an opponent model if `None`.
+        posterior: the dataset of `posterior.nc`.
+        learners: names of the arms; `None` for up to `MAX_LEARNERS` with an opponent model.
 
     Raises:
         InspectError: if no such learner has an opponent model.
@@ -205,17 +205,18 @@ def opponent_action_bars(posterior: xr.Dataset, learners: list[str] | None = Non
 
 @drawing.styled
 def who_believes_what(posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """Who believes what of whom at the last record: a row per agent, a column per agent that it is about.
+    """All agents' beliefs about each other at the last record: a row per agent, and a column per agent believed about.
 
-    Opponent model, prior and actual policy, averaged over states: bars of means over replicates with 95 % intervals, or
-    densities of the draws of a continuous action's first dimension. On the diagonal, what the agent itself does.
+    They are opponent model, prior and actual policy, averaged over states: bars of means over replicates with 95 %
+    intervals, or densities of draws of a continuous action's first dimension. The diagonal shows the agent's own
+    policy.
 
     Args:
-        posterior: as in `posterior.nc`, of three or more agents.
-        learners: which arms, one below the other; up to `MAX_STACKED` of those with an opponent model if `None`.
+        posterior: the dataset of `posterior.nc`, with three or more agents.
+        learners: names of the arms, one below the other; `None` for up to `MAX_STACKED` with an opponent model.
 
     Raises:
-        InspectError: if no such learner has an opponent model, or there are two agents only.
+        InspectError: if no such learner has an opponent model, or there are only two agents.
     """
     shown, left_out = drawing.modellers(posterior, learners, MAX_STACKED)
     if "other" not in posterior.sizes:
@@ -244,31 +245,31 @@ def who_believes_what(posterior: xr.Dataset, learners: list[str] | None = None) 
 
 
 def _as_opponents_see(policy: xr.DataArray) -> xr.DataArray:
-    """An agent's own policy, with the dimensions of what others believe about it."""
+    """An agent's own policy, with the dimensions of others' beliefs about it."""
     own = {"action": "opponent_action", "action_dim": "opponent_dim"}
     return policy.rename({old: new for old, new in own.items() if old in policy.dims})
 
 
 def _draw_beliefs(axis: Axes, beliefs: Mapping[Any, xr.DataArray], of: xr.Dataset) -> None:
-    """Beliefs at one record, by role: bars beside each other, or densities of the first dimension of actions."""
+    """Draw beliefs at one record by role: adjacent bars, or densities of the first dimension of actions."""
     for i, (name, values) in enumerate(beliefs.items()):
         if of.attrs["kind"] == "discrete":
             draw_bars(axis, values, 0.27 * (i - (len(beliefs) - 1) / 2), 0.25, drawing.ROLES[name])
         else:
             first = values.isel(opponent_dim=0, missing_dims="ignore")
             draw_density(axis, first, range_of(of), drawing.ROLES[name], filled=name == "opponent_model")
-    if of.attrs["kind"] == "continuous":  # once all are drawn, so that the highest density sets the limit
+    if of.attrs["kind"] == "continuous":  # after all are drawn, so that the highest density sets the limit
         axis.set(xlim=range_of(of), ylim=(0, None))
 
 
 def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look: drawing.Look) -> FloatArray:
-    """Bars of actions' probabilities, `replicate x state x opponent_action`; returns where they stand."""
+    """Draw bars of actions' probabilities, `replicate x state x opponent_action`; returns their positions."""
     band = mean_band(as_array(values.mean("state"), "replicate", "opponent_action"), bounds=PROBABILITY)
     x, names = np.arange(len(band.mean)), values["opponent_action"].to_numpy().tolist()
     ends: dict[str, Any] = {"ecolor": "#888888", "elinewidth": 1.0, "capsize": 2}
     looks = {"color": look["color"], "label": look.get("label"), "yerr": drawing.error_lengths(band), "error_kw": ends}
     axis.bar(x + shift, band.mean, width, **looks)
-    every = -(-len(names) // 16)  # as many names as there is room for
+    every = -(-len(names) // 16)  # as many names as fit
     axis.set_xticks(x[::every], names[::every])
     axis.grid(False, axis="x")
     axis.set_ylim(0, 1.03)
@@ -278,7 +279,7 @@ def draw_bars(axis: Axes, values: xr.DataArray, shift: float, width: float, look
 def draw_density(
     axis: Axes, values: xr.DataArray, limits: tuple[float, float], look: drawing.Look, filled: bool = False
 ) -> None:
-    """Histogram of all draws."""
+    """Draw a histogram of all draws."""
     draws = values.to_numpy()[np.isfinite(values)]
     if draws.size:
         density, edges = histogram(draws, limits[1] - limits[0])
@@ -288,9 +289,9 @@ def draw_density(
 
 
 def histogram(draws: FloatArray, span: float) -> tuple[FloatArray, FloatArray]:
-    """Density of draws in equal bins over their own range, and the bins' edges, for an axis of this span.
+    """Density of draws in equal bins over their range, and the bins' edges, for an axis of length `span`.
 
-    There are `2 n^(1/3)` bins (Rice's rule), or less, so that none is narrower than 1 / 100 of the axis.
+    There are `2 n^(1/3)` bins (Rice's rule), or fewer, so that none is narrower than 1 / 100 of the axis.
     """
     low, high = float(draws.min()), float(draws.max())
     narrowest = span / 100

@@ -1,4 +1,4 @@
-"""Figure of the reward surface, and of the paths that learners and their opponent models take over it."""
+"""Figure of the reward surface with the paths of learners and their opponent models."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from inference_marl.analysis.plots import drawing
 from inference_marl.statistics.beliefs import Numbers
 
 THIN_PATHS, PATH_POINTS = 20, 60
-"""Replicates whose paths are drawn, and records that these go through; with more, noise hides their direction."""
+"""Maximum numbers of replicates' paths, and of records on a path; with more, noise hides the direction."""
 
 MAX_SURFACES, SURFACES_BESIDE = 8, 4
-"""Learners whose paths are drawn unless they are named, and how many of them side by side."""
+"""Maximum number of learners unless they are named, and of panels side by side."""
 
 PATH = drawing.PALETTE[1]
 SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.linspace(0.35, 1.0, 256)))
@@ -27,15 +27,15 @@ SHADES = LinearSegmentedColormap.from_list("shades", mpl.colormaps["bone"](np.li
 
 @drawing.styled
 def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | None = None) -> Figure:
-    """The reward surface of agent 0 with the paths that learners take over it, a panel per learner (Fig. 2a).
+    """The reward surface of agent 0 with learners' paths on it, in a panel per learner (Fig. 2a).
 
-    A point of a path is the pair of both agents' mean actions at one record: those of their policies, and those that
-    their opponent models predict. Thin: replicates' policies. Bold: the median, coordinate by coordinate.
+    A point of a path is the pair of both agents' mean actions at one record, under their policies or as predicted by
+    their opponent models. Thin lines are single replicates' policies, and bold ones the coordinatewise median.
 
     Args:
-        payoff: as in `surface.nc`: `payoff(agent, action_0, action_1)`.
-        posterior: as in `posterior.nc`, for continuous actions.
-        learners: which arms; up to `MAX_SURFACES` of them if `None`.
+        payoff: the dataset of `surface.nc`, with `payoff(agent, action_0, action_1)`.
+        posterior: the dataset of `posterior.nc`, for continuous actions.
+        learners: names of the arms; `None` for up to `MAX_SURFACES` of them.
     """
     shown, left_out = drawing.some_of(posterior["learner"].to_numpy().tolist(), learners, MAX_SURFACES)
     columns = drawing.columns_of(len(shown), SURFACES_BESIDE)
@@ -64,7 +64,7 @@ def surface(payoff: xr.Dataset, posterior: xr.Dataset, learners: list[str] | Non
 
 
 def _paths(axis: Axes, posterior: xr.Dataset) -> None:
-    """Paths of one learner: `posterior` without `learner`."""
+    """Draw the paths of one learner, given `posterior` without the dimension `learner`."""
     halo = [Stroke(linewidth=3.4, foreground="white"), Normal()]
     policy = _mean_action(posterior, "policy", "action_dim")
     thin = policy[_spread(len(policy), THIN_PATHS)]
@@ -81,12 +81,12 @@ def _paths(axis: Axes, posterior: xr.Dataset) -> None:
 
 
 def _mean_action(posterior: xr.Dataset, name: str, dim: str) -> Numbers:
-    """`replicates x records x agents`, at up to `PATH_POINTS` records."""
+    """Mean actions, `replicates x records x agents`, at up to `PATH_POINTS` records."""
     records = _spread(posterior.sizes["step"], PATH_POINTS)
     mean = posterior[name].isel({"step": records, dim: 0}).mean(["draw", "state"])
     return np.asarray(mean.transpose("replicate", "step", "agent"))
 
 
 def _spread(count: int, most: int) -> Numbers:
-    """Up to so many indices, evenly spaced from the first to the last."""
+    """Up to `most` indices, evenly spaced from the first to the last."""
     return np.unique(np.linspace(0, count - 1, most).astype(int))

@@ -1,4 +1,4 @@
-"""Figures as files: all that apply to a run, and what they show."""
+"""Writing of figures to files, and their captions."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ DPI = 150
 """Resolution of written figures, dots per inch."""
 
 COMPARED = "compared_with_"
-"""Prefix of figures that show another run too."""
+"""Prefix of the files of figures that compare a run with another."""
 
 CAPTIONS = {
     "learning_curves": "Learning curves, a panel for each metric: means over replicates with 95 % intervals.",
-    "elbo_parts": "The ELBO and the parts it is the sum of, over time: means over agents and replicates. Both weights "
+    "elbo_parts": "The ELBO and the terms that it is the sum of, over time: means over agents and replicates. Weights "
     "are included: the temperature in the entropy, beta in the KL from the model (of rho from the prior P; of a "
-    "planner that bends the dynamics, of these as well).",
-    "adaptation": "Return of an episode by how many episodes the opponents were met before, in the last evaluation: "
-    "means over replicates with 95 % intervals. Marks that stand beside each other mean the same number of episodes.",
-    "belief_width": "Standard deviation of z where an episode begins, mean over its coordinates and the opponents, by "
-    "how many episodes they were met before, in the last evaluation: means over replicates with 95 % intervals.",
+    "planner with inferred dynamics, of these as well).",
+    "adaptation": "Returns by the number of earlier episodes with the same opponents, in the last evaluation: "
+    "means over replicates with 95 % intervals. Adjacent marks belong to the same number of episodes.",
+    "belief_width": "Standard deviation of z at the start of an episode, mean over its coordinates and opponents, by "
+    "the number of earlier episodes, in the last evaluation: means over replicates with 95 % intervals.",
     "probes": "What linear probes read off the belief in the first replicate after the most episodes, against the "
-    "truth, opponent by opponent. Lines: 90 % intervals of a linear function of z, of numbers that are known. On the "
-    "diagonal it is right; points away from it with short lines are confident and wrong.",
+    "truth, for each opponent. Lines: 90 % intervals of a linear function of z, for known numbers. Points on the "
+    "diagonal are correct; points away from it with short lines are confident and wrong.",
     "beliefs": "Opponent model, opponent prior and the opponents' actual policy over time: means over replicates with "
     "95 % intervals.",
     "beliefs_replicate_0": "As the figure of beliefs over time, for the first replicate alone.",
     "opponent_actions": "Opponent model, opponent prior and the opponents' actual policy at the last record.",
-    "who_believes_what": "Who believes what of whom at the last record; shaded: what the agent itself does.",
-    "beliefs_by_state": "Beliefs state by state at the last record: opponent model, prior and what the opponents do.",
-    "calibration": "Calibration of the opponent models: on the diagonal things happen as often as believed.",
-    "belief_change": "How far the opponent models move from record to record, and when each seed's moves most.",
+    "who_believes_what": "All agents' beliefs about each other at the last record; shaded: the agent's own policy.",
+    "beliefs_by_state": "Opponent model, prior and the opponents' actual policy in each state at the last record.",
+    "calibration": "Calibration of the opponent models: on the diagonal, frequencies equal believed probabilities.",
+    "belief_change": "Change of the opponent models between records, and the time of each seed's largest change.",
     "opponent_types": "Probabilities of the opponents' types over time: means over replicates with 95 % intervals.",
     "surface": "Paths of the agents' mean actions over the reward surface.",
     "ablation_curves": "Learning curves of the ablation's cells: means over replicates with 95 % intervals.",
-    "ablation_elbo": "The ELBO of every cell at the last record and the parts it is the sum of, both weights included; "
-    "every panel has a range of its own. Where models or critics differ, a higher ELBO is not better inference: "
+    "ablation_elbo": "The ELBO of every cell at the last record and the terms that it is the sum of, with weights; "
+    "every panel has its own range. Where models or critics differ, a higher ELBO is not better inference: "
     "compare the gap, from the ELBO to the evidence.",
 }
-"""What each figure shows, by the name of its file without suffix."""
+"""Captions of figures, by the name of the file without suffix."""
 
 
 def write_all(run: Path | str | Recorded) -> list[Path]:
-    """Draw every figure that applies to a run into its folder `figures`, as PNG.
+    """Write every figure that applies to a run to its folder `figures`, as PNG.
 
     Returns:
         The files, in reading order.
@@ -76,13 +76,13 @@ def write_all(run: Path | str | Recorded) -> list[Path]:
     recorded = read(run)
     figures = {}
     for name, draw in _drawn_by(recorded).items():
-        with suppress(InspectError):  # the run has nothing that this figure shows
+        with suppress(InspectError):  # the run lacks the data of this figure
             figures[name] = draw()
     return write_figures(recorded.folder, figures)
 
 
 def _drawn_by(recorded: Recorded) -> dict[str, Callable[[], Figure]]:
-    """What draws each figure, in reading order; it refuses (`InspectError`) runs without what the figure shows."""
+    """The function of each figure, in reading order; it raises `InspectError` for runs that lack the data."""
     metrics, latents, posterior = recorded.metrics, recorded.latents, recorded.posterior
     found: dict[str, Callable[[], Figure]] = {
         "learning_curves": partial(learning_curves, metrics),
@@ -110,12 +110,12 @@ def _drawn_by(recorded: Recorded) -> dict[str, Callable[[], Figure]]:
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
-    """Write figures, by name, into the folder `figures` of a run or a suite as PNG, and return where they are."""
+    """Write figures, by name, to the folder `figures` of a run or a suite as PNG; returns the files."""
     return [_save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]
 
 
 def write_comparison(first: Recorded, second: Recorded) -> Path | None:
-    """Draw the beliefs of two runs side by side into the first one's folder.
+    """Write the figure that compares the beliefs of two runs to the first one's folder.
 
     Returns:
         The file; `None` if no pair of their learners has opponent models.
@@ -130,13 +130,13 @@ def write_comparison(first: Recorded, second: Recorded) -> Path | None:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """Write a figure whole, since a report may be reading it."""
+    """Write a figure atomically, since a report may be reading it."""
     write_atomically(path, partial(figure.savefig, dpi=DPI, format="png"))
     return path
 
 
 def comparison_caption(names: tuple[str, str]) -> str:
-    """What the figure of `write_comparison` shows."""
+    """The caption of the figure of `write_comparison`."""
     return (
         f"Opponent models of {names[0]} and {names[1]}: over time, with the opponents' actual policies (dotted), and "
         "at the last records (dashes: the actual policy)."

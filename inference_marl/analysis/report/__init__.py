@@ -1,1 +1,1 @@
-"""What a run has to tell: questions, their answers as tables, as plain text or as one HTML page."""
+"""Reports of runs: tables that answer questions, as plain text or as one HTML page."""

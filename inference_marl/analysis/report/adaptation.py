@@ -1,4 +1,4 @@
-"""What a run with trials tells: who adapts to opponents, who does better than the first arm, who foresees them."""
+"""Results of runs with trials: adaptation to opponents, paired differences, and predictions of opponents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from inference_marl.statistics.metrics import difference, estimate, in_dataset
 from inference_marl.statistics.summary import paired_differences
 
 WRONG = 0.6
-"""Coverage below which forecasts are called wrong, where a calibrated one has `NOMINAL`."""
+"""Coverage below which predictions are called wrong; calibrated ones have `NOMINAL`."""
 
 SURE = f"{100 * NOMINAL:.0f} %"
 
@@ -32,7 +32,7 @@ Rows = dict[tuple[str, ...], dict[str, str]]
 
 
 def adaptation(recorded: Recorded) -> list[Section]:
-    """Returns by how many episodes the opponents were met before, at the last record; nothing if none were measured.
+    """Results by number of earlier episodes with the same opponents, at the last record; empty if there are none.
 
     Intervals are 95 % confidence intervals over replicates.
     """
@@ -43,15 +43,15 @@ def adaptation(recorded: Recorded) -> list[Section]:
 
 
 def first_arm(recorded: Recorded) -> str:
-    """The experiment's first arm, with which the others are compared."""
+    """The experiment's first arm, the reference of comparisons."""
     return str(next(iter(recorded.spec.get("arms") or recorded.learners)))
 
 
 def adapting(recorded: Recorded) -> Section:
-    """Returns after so many episodes, and what is gained from the first number to the last."""
+    """Returns by number of episodes, and the gain from the first number to the last."""
     rows = _by_episodes(recorded, RETURN, gained=True)
     what = (
-        "Return of an episode against opponents that were met for so many episodes before, at step "
+        "Return of an episode after the given number of earlier episodes with the same opponents, at step "
         f"{recorded.last_step}: means over replicates, ± half of the 95 % interval (Student's). Gained: the last minus "
         f"the first, replicate by replicate. {NO_INTERVAL}"
     )
@@ -59,7 +59,7 @@ def adapting(recorded: Recorded) -> Section:
 
 
 def better(recorded: Recorded, reference: str | None = None) -> Section | None:
-    """Paired differences in returns from one arm, by default the first; `None` if there are none."""
+    """Paired differences of returns from one arm, by default the first; `None` if there are none."""
     first, declared, rows = reference or first_arm(recorded), in_dataset(recorded.metrics), Rows()
     title = f"Who does better than {first}?"
     said = first if reference else f"{first}, the first arm of the experiment,"
@@ -72,26 +72,26 @@ def better(recorded: Recorded, reference: str | None = None) -> Section | None:
             text = cell(declared[row["metric"]], Interval(*ends))
             rows.setdefault((evaluation, row["learner"]), {})[_after(numbers[row["metric"]])] = text
     what = (
-        f"Differences from {said} in these returns: means over replicates, each "
-        "compared with the one that starts from the same random numbers, ± half of the 95 % interval (Student's)."
+        f"Differences from {said} in these returns, between replicates with the same random numbers: "
+        "means over replicates, ± half of the 95 % interval (Student's)."
     )
     return Section(title, what, _table(rows)) if rows else None
 
 
 def calibrated(recorded: Recorded) -> Section | None:
-    """How often forecasts contain what opponents do, and of whom they do much too rarely."""
+    """Coverage of predictive intervals, with a note on arms that are much too confident."""
     rows = _by_episodes(recorded, COVERAGE)
     what = (
-        f"Share of what opponents do that lies in central {SURE} intervals of the opponent model's draws, which "
-        f"are made before every step: {NOMINAL:g} if the model is calibrated, less if it is too sure. Each coordinate "
-        "of their actions counts; means over replicates with 95 % intervals."
+        f"Share of the opponents' actions in the central {SURE} intervals of the opponent model's draws, which "
+        f"are made before every step: {NOMINAL:g} if the model is calibrated, less if it is overconfident. Coordinates "
+        "count separately; means over replicates with 95 % intervals."
     )
     note = " ".join(_overconfident(recorded))
-    return Section("Do they know how much they know?", what, _table(rows), note) if rows else None
+    return Section("Are the predictions calibrated?", what, _table(rows), note) if rows else None
 
 
 def _overconfident(recorded: Recorded) -> Iterator[str]:
-    """A sentence on each arm and evaluation with a coverage below `WRONG` after the most episodes."""
+    """Yield a sentence for each arm and evaluation with coverage below `WRONG` after the most episodes."""
     for evaluation, names in by_evaluation(recorded.metrics, COVERAGE).items():
         most = max(names)
         for learner in recorded.learners:
@@ -99,40 +99,40 @@ def _overconfident(recorded: Recorded) -> Iterator[str]:
             if values is not None and (coverage := float(values.mean())) < WRONG:
                 yield (
                     f"{learner} is confident and wrong{f' about {evaluation} opponents' if evaluation else ''}: after "
-                    f"{episodes(most)} with them, its {SURE} intervals contain {100 * coverage:.0f} % of what they do."
+                    f"{episodes(most)} with them, its {SURE} intervals contain {100 * coverage:.0f} % of their actions."
                 )
 
 
 def foreseen(recorded: Recorded) -> Section | None:
-    """How good forecasts are, by a proper score."""
+    """Quality of predictions by a proper score."""
     rows = _by_episodes(recorded, SCORE)
     scores = [name for names in by_evaluation(recorded.metrics, SCORE).values() for name in names.values()]
     if not rows:
         return None
     what = (
-        "Log-probability, in nats, that the opponent model gave to what opponents did, summed over them; higher is "
+        "Log-probability, in nats, of the opponents' actions under the opponent model, summed over them; higher is "
         "better."
         if in_dataset(recorded.metrics)[scores[0]].higher_is_better
         else "Continuous ranked probability score of the opponent model's draws, in units of actions, mean over the "
         "coordinates of opponents' actions; lower is better."
     )
     return Section(
-        "Who foresees what opponents do?", f"{what} Means over replicates, ± half of the 95 % interval.", _table(rows)
+        "Who predicts the opponents best?", f"{what} Means over replicates, ± half of the 95 % interval.", _table(rows)
     )
 
 
 def believed(recorded: Recorded) -> Section | None:
-    """How wide the beliefs about opponents are."""
+    """Widths of the beliefs about opponents."""
     rows = _by_episodes(recorded, WIDTH)
     what = (
-        "Mean standard deviation of the coordinates of what is believed of the opponents, over the steps of the "
+        "Mean standard deviation of the coordinates of the belief about the opponents, over the steps of the "
         "episode; means over replicates with 95 % intervals."
     )
     return Section("How wide are their beliefs?", what, _table(rows), figures=("belief_width",)) if rows else None
 
 
 def _by_episodes(recorded: Recorded, what: str, gained: bool = False) -> Rows:
-    """Estimates of metrics after so many episodes, a row per evaluation and arm that has them."""
+    """Estimates of a metric by number of episodes, with a row per evaluation and arm that has it."""
     declared, rows = in_dataset(recorded.metrics), Rows()
     for evaluation, names in by_evaluation(recorded.metrics, what).items():
         metric = declared[next(iter(names.values()))]
@@ -153,7 +153,7 @@ def _after(number: int) -> str:
 
 
 def _table(rows: Rows) -> pd.DataFrame:
-    """A table of texts with columns by number, whose rows are named by evaluation, unless that has no name, and arm."""
+    """A table with columns sorted by number, and rows named by evaluation, if that has a name, and arm."""
     columns = sorted({column for row in rows.values() for column in row}, key=_place)
     texts = [[row.get(column, "-") for column in columns] for row in rows.values()]
     by_both = pd.MultiIndex.from_tuples(list(rows))
@@ -161,6 +161,6 @@ def _table(rows: Rows) -> pd.DataFrame:
 
 
 def _place(column: str) -> tuple[bool, int]:
-    """Columns `after 0`, `after 10` and so on by number, then others."""
+    """Sort key of columns: `after 0`, `after 10` and so on by number, then others."""
     number = column.rpartition(" ")[2]
     return (False, int(number)) if number.isdecimal() else (True, 0)

@@ -1,4 +1,4 @@
-"""What a run's beliefs tell, question by question; `inspect` prints it and `report` typesets it."""
+"""Findings from a run's beliefs, question by question, for the commands `inspect` and `report`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from inference_marl.statistics.quantities import OF_BELIEFS
 from inference_marl.types import PROBABILITY, Metric
 
 MAX_ROWS = 40
-"""Largest number of rows of a table; it says how many it leaves out."""
+"""Maximum number of rows of a table, which says how many it omits."""
 
 PARTS = 5
-"""Parts of a run, of equally many records, in which forecasts are compared."""
+"""Number of parts of a run, with equally many records, in which forecasts are compared."""
 
 HEADLINE = ("entropy", "from_prior", "from_truth", "log_score", "calibration_error", "lead")
-"""Quantities of the overview."""
+"""The quantities of the overview."""
 
 
 def findings(recorded: Recorded) -> list[Section]:
-    """Every question that the run's beliefs can answer, at its last record unless the section says otherwise.
+    """All questions that the run's beliefs can answer, at its last record unless the section says otherwise.
 
     Intervals are 95 % confidence intervals over replicates.
     """
@@ -48,7 +48,7 @@ def findings(recorded: Recorded) -> list[Section]:
 
 
 def overview(recorded: Recorded) -> list[Section]:
-    """The answers on one screen: a row per learner, the main quantities, estimates alone."""
+    """The main quantities on one screen, with a row per learner, without intervals."""
     posterior = recorded.posterior
     if posterior is None or not modelling(posterior):
         return findings(recorded)
@@ -71,7 +71,7 @@ def overview(recorded: Recorded) -> list[Section]:
 
 
 def believed(recorded: Recorded) -> Section:
-    """What each agent believes of each opponent, and in which state or environment."""
+    """Each agent's beliefs about each opponent, by state or environment."""
     table = summary(recorded)
     shown, discrete = _shortened(table), "opponent_action" in table.index.names
     what = (
@@ -96,7 +96,7 @@ def believed(recorded: Recorded) -> Section:
 
 
 def _shortened(table: pd.DataFrame) -> pd.DataFrame:
-    """At most `MAX_ROWS` rows: of every learner the states with the surest beliefs, then the likeliest actions."""
+    """At most `MAX_ROWS` rows: each learner's states with the most certain beliefs, then the likeliest actions."""
     if len(table) <= MAX_ROWS:
         return table
     *groups, last = table.index.names
@@ -111,12 +111,12 @@ def _shortened(table: pd.DataFrame) -> pd.DataFrame:
     if discrete and len(table) > MAX_ROWS:
         count = max(1, MAX_ROWS // len(table.groupby(groups)))
         table = table[table.groupby(groups)["mean"].rank(ascending=False, method="first") <= count]
-    # Every learner has its share, so that the others' rows leave none out.
+    # Every learner gets an equal share of the rows.
     return table.groupby("learner", sort=False).head(max(1, MAX_ROWS // learners))
 
 
 def played(posterior: xr.Dataset | None) -> Section | None:
-    """What each agent does, so what each opponent of the others does."""
+    """The policy of each agent, for runs without beliefs about opponents."""
     if posterior is None or "policy" not in posterior:
         return None
     last, discrete = posterior["policy"].isel(step=-1), posterior.attrs["kind"] == "discrete"
@@ -146,7 +146,7 @@ def played(posterior: xr.Dataset | None) -> Section | None:
 
 
 def predicted(recorded: Recorded) -> Section | None:
-    """How well rho, the prior and a uniform guess forecast what the opponents did next."""
+    """Scores of rho's, the prior's and uniform forecasts of the opponents' next actions."""
     scores, posterior = recorded.forecast_scores, recorded.posterior
     if scores is None or posterior is None:
         return None
@@ -167,7 +167,7 @@ def predicted(recorded: Recorded) -> Section | None:
 
 
 def predicted_when(recorded: Recorded) -> Section | None:
-    """In which part of the run rho forecast better than its prior."""
+    """Differences of scores between rho and its prior in the parts of the run."""
     scores, posterior = recorded.forecast_scores, recorded.posterior
     if scores is None or posterior is None or "P" not in scores["forecaster"] or scores.sizes["step"] < PARTS:
         return None
@@ -186,7 +186,7 @@ def predicted_when(recorded: Recorded) -> Section | None:
 
 
 def predictions(recorded: Recorded) -> list[Section]:
-    """Who predicts better, over the whole run and in its parts."""
+    """Scores of forecasts over the whole run and in its parts."""
     return [section for section in (predicted(recorded), predicted_when(recorded)) if section is not None]
 
 
@@ -210,7 +210,7 @@ def types(posterior: xr.Dataset) -> Section | None:
 
 
 def evidence(recorded: Recorded) -> Section | None:
-    """How close the guide's ELBO comes to the evidence that it bounds."""
+    """The gap between the guide's ELBO and the evidence that it bounds."""
     rows = {}
     for learner in recorded.learners:
         gap, elbo = (per_replicate(recorded.metrics, name, learner) for name in ("elbo_gap", "elbo"))
@@ -231,7 +231,7 @@ def evidence(recorded: Recorded) -> Section | None:
 
 
 def solved(recorded: Recorded) -> Section | None:
-    """How close learning has come to the exact solution that it aims at, where the game's rules are tables."""
+    """Distance of policies and beliefs from the exact solution, if the game's rules are tables."""
     found = recorded.solution
     if found is None:
         return None

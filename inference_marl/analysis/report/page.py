@@ -1,7 +1,7 @@
-"""A run, or several compared, as one self-contained HTML file: the command `inference-marl report`.
+"""Reports of one or several runs as a self-contained HTML file, for the command `inference-marl report`.
 
 Figures are embedded, styles are inline, and there are no scripts: the file can be mailed, archived, opened offline and
-printed. How it looks is in `page.html.jinja` and `page.css`.
+printed. Its layout is in `page.html.jinja` and `page.css`.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ class Picture:
 
     @classmethod
     def of(cls, path: Path) -> Picture:
-        """A figure that a run wrote, with what it shows."""
+        """A figure that a run wrote, with its caption."""
         return cls(path, writing.CAPTIONS.get(path.stem, path.stem.replace("_", " ").capitalize() + "."))
 
     @property
     def data(self) -> str:
-        """The file, base64."""
+        """The file's content in base64."""
         return base64.b64encode(self.path.read_bytes()).decode("ascii")
 
     @property
     def width(self) -> int:
-        """In CSS pixels, of which there are 96 to the inch; a PNG has its own at byte 16, big-endian."""
+        """The width in CSS pixels, 96 to the inch; a PNG has its own width at byte 16, big-endian."""
         with self.path.open("rb") as file:
             return round(int.from_bytes(file.read(20)[16:], "big") * 96 / writing.DPI)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the page: a heading of some level, and what stands below it."""
+    """A part of the page: a heading and its content."""
 
     level: int
     section: Section
@@ -70,18 +70,18 @@ class Part:
 def report(runs: Sequence[Path | str], out: Path | str | None = None) -> Path:
     """Write the report of a run, or of several runs compared with the first.
 
-    An ablation is a run like any other: its table and figures come first. Of a tournament there are its cross tables
-    and heat maps; of a suite the tables and heat maps of all runs together, then every run.
+    The report of an ablation begins with its table and figures. That of a tournament has its cross tables and heat
+    maps, and that of a suite the tables and heat maps over all runs, followed by every run.
 
     Args:
         runs: folders of finished runs, or the folder of one suite.
-        out: the file; `report.html` in the run's folder if `None`, for several runs `comparison.html` in the first's.
+        out: the file; `None` for `report.html` in the run's folder, or `comparison.html` in the first of several.
 
     Returns:
         The file.
 
     Raises:
-        InspectError: if there is no run, a folder is not a run or is not finished, or runs cannot be compared.
+        InspectError: if there is no run, a folder is not a finished run, or runs cannot be compared.
     """
     if not runs:
         raise InspectError("runs: got none, expected the folder of a run, or several")
@@ -106,14 +106,14 @@ def _write(title: str, parts: Iterator[Part], path: Path | str) -> Path:
 
 
 def _compared(recorded: Sequence[Recorded]) -> Iterator[Part]:
-    """Every run with the first, then one by one."""
+    """Comparisons of every run with the first, then each run."""
     first, *others = recorded
     rows = [
         [str(run.folder), run.game, str(run.metrics.sizes["replicate"]), str(run.last_step), ", ".join(run.learners)]
         for run in recorded
     ]
     table = pd.DataFrame(rows, columns=["run", "game", "replicates", "steps", "learners"]).set_index("run")
-    yield Part(2, Section("", "The runs, the first being what the others are compared with.", table))
+    yield Part(2, Section("", "The runs; the others are compared with the first.", table))
     for other in others:
         names = run_names(first, other)
         yield Part(2, Section(" and ".join(names)))
@@ -127,7 +127,7 @@ def _compared(recorded: Sequence[Recorded]) -> Iterator[Part]:
 
 
 def _suite(played: suite.Played) -> Iterator[Part]:
-    """All runs of a suite together, then one by one."""
+    """The tables over all runs of a suite, then each run."""
     yield from _tables(suite.suite_report(played), 2)
     for run in played.runs:
         yield Part(2, Section(run.name, "" if run.recorded else "No results."))
@@ -136,14 +136,14 @@ def _suite(played: suite.Played) -> Iterator[Part]:
 
 
 def _tables(found: Report, level: int) -> Iterator[Part]:
-    """Everything that a report says, and its figures."""
+    """The sections of a report and its figures."""
     yield from (Part(level, section) for section in found.sections)
     pictures = [Picture.of(path) for path in found.write() if path.suffix == ".png"]
     yield Part(level, Section(""), pictures)
 
 
 def _run(recorded: Recorded, level: int) -> Iterator[Part]:
-    """Everything about one run."""
+    """All parts of one run."""
     yield Part(level, Section(""), facts=_facts(recorded))
     if is_tournament(recorded.spec.get("levels")):
         yield from _tables(tournament_report(recorded), level)
@@ -156,17 +156,17 @@ def _run(recorded: Recorded, level: int) -> Iterator[Part]:
 
 
 def _findings(recorded: Recorded, level: int) -> Iterator[Part]:
-    """What a run that is no tournament found, with its figures."""
+    """The findings of a run that is not a tournament, with its figures."""
     pictures = {path.stem: path for path in writing.write_all(recorded)}
     found = results(recorded, recorded.frame())
     sections = [replace(found, title="Results", explanation=f"{found.title}.")]
     if recorded.spec.get("levels"):
-        for name in found.figures:  # many lines in one panel: the ablation has figures of its own
+        for name in found.figures:  # too many lines in one panel; the ablation has its own figures
             pictures.pop(name, None)
         compared = ablation_report(recorded)
         pictures |= {path.stem: path for path in compared.write() if path.suffix == ".png"}
         sections = list(compared.sections)
-    # Whatever else was drawn into the folder comes last; comparisons with other runs have their own report.
+    # Other figures in the folder come last; comparisons with other runs have their own report.
     for path in sorted((recorded.folder / "figures").glob("*.png")):
         if not path.stem.startswith(writing.COMPARED) and path.stem not in found.figures:
             pictures.setdefault(path.stem, path)
@@ -179,7 +179,7 @@ def _findings(recorded: Recorded, level: int) -> Iterator[Part]:
 
 
 def _glossary(recorded: Recorded) -> dict[str, str]:
-    """What the metrics that the run has mean, by label; of those that do not say, what is recorded of them."""
+    """The meaning of the run's metrics by label, or how they are recorded if they declare none."""
     had = {*map(str, recorded.metrics), *recorded.frame()["metric"]}
     return {
         metric.label: metric.meaning or _recorded(metric) for name, metric in recorded.declared.items() if name in had
@@ -187,15 +187,15 @@ def _glossary(recorded: Recorded) -> dict[str, str]:
 
 
 def _recorded(metric: Metric) -> str:
-    """How a metric comes from what was measured, in words."""
-    how = {"mean": "Mean of what was measured since the last record", "last": "What was measured last"}[metric.over]
-    return f"{how}{', of each agent' if metric.dims else ''}; its declaration says no more."
+    """Describe how a metric is computed from measurements."""
+    how = {"mean": "Mean of the values since the last record", "last": "Latest value"}[metric.over]
+    return f"{how}{', of each agent' if metric.dims else ''}; its declaration has no description."
 
 
 def _facts(recorded: Recorded) -> dict[str, str]:
-    """What was run, with what, and how to run it again."""
+    """Facts about the run, its versions, and how to repeat it."""
     metrics, spec, summary = recorded.metrics, recorded.spec, recorded.summary
-    file = f"{recorded.name}.yaml"  # which names the new run; where this one is, readers of the page cannot know
+    file = f"{recorded.name}.yaml"  # names the new run; readers of the page may not have this folder
     paired = is_tournament(spec.get("levels"))
     command = shlex.join(["inference-marl", "ablate" if spec.get("levels") and not paired else "run", file])
     again = f"save the run's spec.yaml, which is at the end of this page, as {file}; then, where that is: {command}"
@@ -211,6 +211,6 @@ def _facts(recorded: Recorded) -> dict[str, str]:
         "Steps": f"{recorded.last_step:,} environment steps, {metrics.sizes['step']:,} records",
         "Time": f"{took}finished {done:%Y-%m-%d %H:%M} UTC",
         "Reproduce": again,
-        "Versions": known if used else f"{known} (of what this report was written with)",
+        "Versions": known if used else f"{known} (with which this report was written)",
     }
     return facts | {f"Failed: {arm}": reason for arm, reason in summary.get("failed", {}).items()}

@@ -1,4 +1,4 @@
-"""What beliefs about opponents know of the numbers that are hidden in them, and how sure of these they may be."""
+"""Results of linear probes: what latent beliefs know about hidden types, and with what certainty."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from inference_marl.statistics.probes import COVERAGE, HALF, KNOWN, R2, known, p
 from inference_marl.types import Metric
 
 Probed = Mapping[str, Mapping[str, xr.Dataset]]
-"""By learner and evaluation."""
+"""Probes by learner and evaluation."""
 
 
 def probes(recorded: Recorded) -> list[Section]:
-    """R2 of linear probes and coverage of their intervals; nothing if beliefs or hidden types were not recorded.
+    """R2 of linear probes and coverage of their intervals; empty if beliefs or hidden types were not recorded.
 
     Intervals are 95 % confidence intervals over replicates.
     """
@@ -31,15 +31,15 @@ def probes(recorded: Recorded) -> list[Section]:
 
 
 def knows(found: Probed) -> Section | None:
-    """How well the hidden numbers are read off the beliefs, by arm, evaluation and number of episodes."""
+    """R2 of linear probes by arm, evaluation and number of episodes."""
     rows = _rows(found, "r2", R2)
     if rows is None:
         return None
     first = next(iter(next(iter(found.values()))))
     what = (
-        "R2 of linear probes, from the mean of z to each number of the opponents' hidden type, after so many episodes "
-        "with them: 1 if it can be read off the belief, 0 if one might as well say the mean of all, and less than that "
-        f"if it misleads. Fitted in each replicate to one half of the{f' {first}' if first else ''} opponents and "
+        "R2 of linear probes, from the mean of z to each number of the opponents' hidden type, by number of episodes "
+        "with them: 1 for exact predictions, 0 for those no better than the mean of all opponents, and less "
+        f"for worse ones. Fitted in each replicate to one half of the{f' {first}' if first else ''} opponents and "
         f"scored on the other, both ways{_elsewhere(found, first)}. Means over replicates, ± half of the 95 % interval "
         "(Student's)."
     )
@@ -51,29 +51,29 @@ def _elsewhere(found: Probed, first: str) -> str:
     if not others:
         return ""
     return (
-        f"; {_listed(others)} ones are scored by probes that are fitted to all {first} ones but those that they are "
-        "scored on, if some are the same"
+        f"; {_listed(others)} ones are scored by probes fitted to all {first} ones, except those that are the same "
+        "as the scored ones"
     )
 
 
 def sure(found: Probed) -> Section | None:
-    """How often the intervals of what is known contain the truth, and of whom they do much too rarely."""
+    """Coverage of intervals for known numbers, with a note on arms that are much too confident."""
     rows = _rows(found, "coverage", COVERAGE)
     if rows is None:
         return None
     what = (
-        f"Share of opponents whose true number lies in the central {SURE} interval of the normal that a linear "
-        f"function of z has, w . mean ± {HALF:.2f} |w * sd|: {NOMINAL:g} if the belief is as wide as its errors, less "
-        "if it is too sure. The function is the best for draws of z after the most episodes, fitted to the same "
-        "opponents as probes. Its own error is not in the interval; beyond those opponents it may be wrong where the "
-        f"belief is not. Only numbers of which it has an R2 of {KNOWN:g} or more, where a calibrated belief has a "
+        f"Share of opponents whose true number lies in the central {SURE} interval of the distribution of a linear "
+        f"function of z, w . mean ± {HALF:.2f} |w * sd|: {NOMINAL:g} if the belief is as wide as its errors, less "
+        "if it is overconfident. The function is the best for draws of z after the most episodes, fitted to the same "
+        "opponents as the probes. Its own error is not included; for other opponents it may be wrong even if the "
+        f"belief is right. Only for numbers with an R2 of {KNOWN:g} or more, where a calibrated belief has a "
         f"share of 0.8 to {NOMINAL:g}. Means over replicates with 95 % intervals."
     )
     return Section("How sure is the belief of what it knows?", what, rows, " ".join(_overconfident(found)))
 
 
 def _overconfident(found: Probed) -> Iterator[str]:
-    """A sentence on each arm and evaluation that contains known numbers too rarely after the most episodes."""
+    """Yield a sentence for each arm and evaluation with low coverage of known numbers after the most episodes."""
     for learner, by_evaluation in found.items():
         for evaluation, each in by_evaluation.items():
             if "coverage" not in each:
@@ -91,7 +91,7 @@ def _overconfident(found: Probed) -> Iterator[str]:
 
 
 def _rows(found: Probed, what: str, metric: Metric) -> pd.DataFrame | None:
-    """Estimates by ability; a row for each evaluation, arm and number of episodes."""
+    """Estimates by coordinate of the type, with a row for each evaluation, arm and number of episodes."""
     rows: dict[tuple[str, str, str], dict[str, str]] = {}
     evaluations = dict.fromkeys(name for each in found.values() for name in each)
     for evaluation in evaluations:
@@ -124,5 +124,5 @@ def _some(numbers: Sequence[int]) -> list[int]:
 
 
 def _listed(words: Sequence[str]) -> str:
-    """Words as one says them: `a`, `a and b`, `a, b and c`."""
+    """Join words as in `a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

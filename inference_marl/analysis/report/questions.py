@@ -1,4 +1,4 @@
-"""Questions about opponent models that their recorded beliefs answer, a table each."""
+"""Questions about opponent models that recorded beliefs answer, with a table each."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from inference_marl.statistics.quantities import (
 )
 
 MAX_AGENT_ROWS = 12
-"""Largest number of rows for agents one by one; beyond it they are averaged."""
+"""Maximum number of rows of single agents; with more, they are averaged."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about opponent models, and how it is answered.
+    """A question about opponent models and the quantities that answer it.
 
     Attributes:
         title: the question.
-        discrete: what the numbers mean where beliefs are probabilities.
-        continuous: the same where they are draws.
-        measure: the quantities of a learner, a column each.
-        by_agent: whether agents get rows of their own where that is not too long.
-        figures: names of the figures that belong here.
+        discrete: explanation of the numbers if beliefs are probabilities.
+        continuous: the same if beliefs are draws.
+        measure: computes the quantities of a learner, one per column.
+        by_agent: whether agents get their own rows if there are not too many.
+        figures: names of the figures of this section.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Question:
     figures: tuple[str, ...] = ()
 
     def answer(self, posterior: xr.Dataset) -> Section | None:
-        """The table with 95 % intervals; `None` if nothing is known."""
+        """The table with 95 % intervals; `None` if there are no values."""
         found = {who: self.measure(here, learner) for who, learner, here in self._rows(posterior)}
         texts = {who: _texts(posterior, measured) for who, measured in found.items() if measured}
         table = pd.DataFrame.from_dict(texts, orient="index")
@@ -56,7 +56,7 @@ class Question:
         return None if table.empty else Section(self.title, explanation, table, figures=self.figures)
 
     def _rows(self, posterior: xr.Dataset) -> list[tuple[str, str, xr.Dataset]]:
-        """Name of each row, its learner, and the beliefs of its agents."""
+        """The name of each row, its learner, and the beliefs of its agents."""
         learners, agents = modelling(posterior), posterior.sizes["agent"]
         if not self.by_agent or len(learners) * agents > MAX_AGENT_ROWS:
             return [(learner, learner, posterior) for learner in learners]
@@ -70,7 +70,7 @@ class Question:
 
 
 def _texts(posterior: xr.Dataset, measured: Measured) -> dict[str, str]:
-    """Estimates with intervals, by label."""
+    """Formatted estimates with intervals, by label."""
     last, declared = int(posterior["step"][-1]), [declaration(name, posterior) for name in measured]
     pairs = zip(declared, measured.values(), strict=True)
     return {metric.label: cell(metric, estimate(metric, values), last) for metric, values in pairs}

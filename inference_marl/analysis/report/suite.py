@@ -1,4 +1,4 @@
-"""What a suite found: tables over all of its runs."""
+"""Reports of suites: tables over all runs."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 NOTATION = f"At each run's last step. Brackets hold the ends of the 95 % interval, ± is half of it. {NO_INTERVAL}"
 OF_ARMS = "Means over agents and replicates; rewards and returns of an arm with one learner per seat are each agent's."
 OF_LEARNERS = "Of a learner, averaged over all opponents, itself included, and over replicates."
-"""How to read the tables, and what the numbers are averages over, in suites and in suites of tournaments."""
+"""How to read the tables, and what is averaged over, in suites of runs and of tournaments."""
 
 USUAL = tuple(metric.name for metric in (SUCCESS_RATE, RETURN, REWARD, NASH_CONV, STEPS_TO_98, STEPS_TO_SUCCESS))
-"""What is tabulated unless the suite says otherwise."""
+"""Metrics that are tabulated unless the suite says otherwise."""
 
 DRAWN = (SUCCESS_RATE.name, NASH_CONV.name)
-"""Metrics with a heat map, where they are tabulated."""
+"""Metrics with a heat map, if they are tabulated."""
 
 ZERO_SUM = "Where the agents' rewards sum to 0, of agent 0: {}."
-"""Explanation of rewards and returns in zero-sum games, by name."""
+"""Explanation of rewards and returns in zero-sum games, given their names."""
 
 
 @dataclass(frozen=True)
 class RunOfSuite:
-    """What a run of a suite found.
+    """A run of a suite and its results.
 
     Attributes:
-        name: in the suite.
-        folder: of the run.
-        arms: their names; of a tournament those of its learners.
-        recorded: what the run left; `None` if it has no results.
+        name: name of the run in the suite.
+        folder: folder of the run.
+        arms: names of the arms; for a tournament, of its learners.
+        recorded: the run; `None` if it has no results.
     """
 
     name: str
@@ -57,18 +57,18 @@ class RunOfSuite:
 
     @property
     def is_tournament(self) -> bool:
-        """Whether its arms are pairs of learners."""
+        """Whether the arms are pairs of learners."""
         return self.recorded is not None and is_tournament(self.recorded.spec.get("levels"))
 
     @property
     def failed(self) -> dict[str, str]:
-        """Why arms failed; in a tournament by learner, of those without averages because a pair of theirs failed."""
+        """The reasons of failed arms or, in a tournament, of learners that lack averages since a pair failed."""
         if self.recorded is None:
             return dict.fromkeys(self.arms, "no results")
         return tournament.missing_averages(self.recorded) if self.is_tournament else self.recorded.failed
 
     def estimates(self) -> pd.DataFrame:
-        """Its results at the last step, with a `name` of the row they belong in; of a tournament averages."""
+        """Results at the last step (averages for a tournament), with a column `name` for the row."""
         if self.recorded is None:
             numbers = dict.fromkeys([*ESTIMATE, "published"], "float64")
             return pd.DataFrame(columns=["learner", "metric", *numbers, "run", "name"]).astype(numbers)
@@ -79,7 +79,7 @@ class RunOfSuite:
 
 
 def _in_rows(recorded: Recorded, found: pd.DataFrame) -> pd.DataFrame:
-    """Means over agents, or those of single agents in their place; then each agent's, as metrics of their own."""
+    """Means over agents or, in their place, single agents; then each agent's, as separate metrics."""
     known, apart = found["metric"].isin(OF_AGENTS), found["learner"].map(recorded.has_own_learners)
     mean, agent = found["agent"].isna(), found["agent"].map("{:g}".format)
     kept = (mean & ~(known & (apart | recorded.zero_sum))) | (~mean & known & apart)
@@ -92,7 +92,7 @@ def _in_rows(recorded: Recorded, found: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Played:
-    """What a suite's folder holds: its runs in order, and the metrics that its file asks for."""
+    """The content of a suite's folder: its runs in order, and the metrics that its file selects."""
 
     folder: Path
     runs: list[RunOfSuite]
@@ -100,7 +100,7 @@ class Played:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """Declarations of what any of its runs reports."""
+        """The declarations of all metrics that its runs report."""
         declared = {name: each for run in self.runs if run.recorded for name, each in run.recorded.declared.items()}
         single = {f"{name}_{agent}": declared[name] for name in OF_AGENTS if name in declared for agent in range(2)}
         return declared | single
@@ -110,8 +110,8 @@ def read(folder: Path | str) -> Played:
     """Read a suite's folder.
 
     Raises:
-        RunError: if it is not one.
-        InspectError: if what a run left cannot be read.
+        RunError: if the folder is not a suite.
+        InspectError: if the results of a run cannot be read.
     """
     content, runs = read_index(Path(folder)), []
     for name, at in content["runs"].items():
@@ -123,7 +123,7 @@ def read(folder: Path | str) -> Played:
 
 
 def suite_report(played: Played) -> Report:
-    """Arms by runs (of tournaments, learners by runs), a table for each metric that is shown."""
+    """Tables of arms (for tournaments, learners) by runs, for each selected metric."""
     found = pd.concat([run.estimates() for run in played.runs])
 
     def draw() -> Mapping[str, Figure]:
@@ -143,7 +143,7 @@ def suite_report(played: Played) -> Report:
 
 
 def sections(played: Played, found: pd.DataFrame) -> list[Section]:
-    """What the runs are; of tournaments, each one's pairs; a table of arms by runs for each metric; what failed."""
+    """The runs, for tournaments the pairs of each, a table of arms by runs for each metric, and failures."""
     pairs = [run for run in played.runs if run.is_tournament]
     notation = f"{OF_LEARNERS if pairs else OF_ARMS} {NOTATION} A dash: not known there."
     notation += PUBLISHED if found["published"].notna().any() else ""
@@ -164,17 +164,17 @@ def sections(played: Played, found: pd.DataFrame) -> list[Section]:
 
 
 def _metrics(played: Played, found: pd.DataFrame) -> list[str]:
-    """What is tabulated."""
+    """The names of the metrics to tabulate."""
     known = set(found["metric"])
     exact = set(found.loc[found["metric"] == RETURN.name, "run"]) == set(found["run"])
-    usual = [name for name in USUAL if not (exact and name == REWARD.name)]  # the same with noise
+    usual = [name for name in USUAL if not (exact and name == REWARD.name)]  # a noisy version of the return
     return [name for name in played.show or usual if name in known]
 
 
 def _table(played: Played, found: pd.DataFrame, metric: str) -> Section:
     rows, columns = _order(played, found)
     texts = pivot(found, ["name"], "run", played.metrics).rename_axis(columns=None)
-    texts = texts.reindex(rows, columns=columns).astype(object)  # a column of which nothing is known is no number
+    texts = texts.reindex(rows, columns=columns).astype(object)  # columns without values are not numeric
     for row, run in _failed(played, found):
         texts.loc[row, run] = "failed"
     declared = played.metrics[metric]
@@ -187,19 +187,19 @@ def _table(played: Played, found: pd.DataFrame, metric: str) -> Section:
 
 
 def _rows_are(played: Played) -> str:
-    """What the rows of a table are."""
+    """The name of a table's rows."""
     return "learner" if any(run.is_tournament for run in played.runs) else "arm"
 
 
 def _order(played: Played, found: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Rows and columns of a table: arms, or their agents, and runs."""
+    """Rows and columns of a table: arms, or their agents, by runs."""
     names = found.groupby("learner", sort=False)["name"].unique()
     arms = dict.fromkeys(arm for run in played.runs for arm in run.arms)
     return [name for arm in arms for name in names.get(arm, [arm])], [run.name for run in played.runs]
 
 
 def _failed(played: Played, found: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Why there is no number, by row and run."""
+    """The reasons of missing numbers, by row and run."""
     names = found.groupby("learner", sort=False)["name"].unique()
     failed = ((run.name, arm, why) for run in played.runs for arm, why in run.failed.items())
     return {(name, run): why for run, arm, why in failed for name in names.get(arm, [arm])}

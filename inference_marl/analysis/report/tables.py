@@ -1,4 +1,4 @@
-"""What commands print of a folder and write into it: the results of a run, and the cells of an ablation."""
+"""Tables that commands print and write: the results of a run, and the cells of an ablation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVES, BARS = "ablation_curves", "ablation_elbo"
-"""Names of the figures of an ablation, without suffix."""
+"""The names of the figures of an ablation, without suffix."""
 
 REACHED = (
     REWARD.name,
@@ -38,7 +38,7 @@ REACHED = (
     SUCCESS_RATE.name,
     STEPS_TO_SUCCESS.name,
 )
-"""What the first block of an ablation's table shows."""
+"""Metrics of the first block of an ablation's table."""
 
 ELBO, GAP = "elbo", "elbo_gap"
 
@@ -48,24 +48,24 @@ WHAT_WAS_REACHED = (
 )
 
 PUBLISHED = " In parentheses: published."
-"""How a table is read that has published numbers."""
+"""Explanation of tables with published numbers."""
 
 
 def no_figures() -> Mapping[str, Figure]:
-    """For reports that draw nothing."""
+    """No figures, for reports without any."""
     return {}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a command prints of a folder, and the files it writes there.
+    """The tables that a command prints for a folder, and the files that it writes there.
 
     Attributes:
-        folder: of a run or a suite.
-        name: of the files, without suffix.
-        sections: tables, as printed.
-        estimates: the tidy frame that tables of metrics are pivots of.
-        draw: makes the figures that belong to the tables, by name.
+        folder: folder of a run or a suite.
+        name: name of the files, without suffix.
+        sections: the tables, as printed.
+        estimates: the tidy frame from which the tables are pivoted.
+        draw: creates the figures of the tables, by name.
     """
 
     folder: Path
@@ -75,12 +75,12 @@ class Report:
     draw: Callable[[], Mapping[str, Figure]] = no_figures
 
     def text(self) -> str:
-        """For a terminal, at most 120 columns wide as far as names allow."""
+        """The text for a terminal, at most 120 columns wide if names allow."""
         return as_text(self.sections)
 
     def write(self) -> list[Path]:
         """Write the frame as CSV, the tables as Markdown and LaTeX, and the figures; returns the files."""
-        from inference_marl.analysis.plots.writing import write_figures  # matplotlib, which the tables do not need
+        from inference_marl.analysis.plots.writing import write_figures  # the tables do not need matplotlib
 
         tables = [section for section in self.sections if section.title or section.table is not None]
         texts = {
@@ -93,16 +93,16 @@ class Report:
 
 
 def run_report(recorded: Recorded) -> Report:
-    """The results of a run at its last step, every learner under every metric."""
+    """Report the results of a run at its last step, for every learner and metric."""
     found = recorded.frame()
     return Report(recorded.folder, "results", [results(recorded, found), *failures(recorded.failed)], found)
 
 
 def results(recorded: Recorded, found: pd.DataFrame) -> Section:
-    """Estimates, intervals and, beside them, published values.
+    """Tabulate estimates, intervals and published values.
 
-    Below the mean over agents stand the agents one by one where the arm has a learner per seat; in zero-sum games,
-    where the mean says nothing, they stand in its place.
+    If the arm has a learner per seat, single agents follow the mean over agents; in zero-sum games, where the mean is
+    meaningless, they replace it.
     """
     rows, last, declared = shown(recorded, at_the_end(found)), recorded.last_step, list(recorded.declared)
     rows = rows.sort_values("metric", key=lambda names: names.map(declared.index), kind="stable")
@@ -128,8 +128,8 @@ def results(recorded: Recorded, found: pd.DataFrame) -> Section:
 
 
 def ablation_report(recorded: Recorded) -> Report:
-    """The cells of a design beside each other, and with the first. A cell is an arm of the run."""
-    from inference_marl.analysis.plots import ablation_curves, elbo_bars  # matplotlib, as in `Report.write`
+    """Report the cells of a design and their differences from the first. A cell is an arm of the run."""
+    from inference_marl.analysis.plots import ablation_curves, elbo_bars  # imports matplotlib, as in `Report.write`
 
     def draw() -> Mapping[str, Figure]:
         figures = {CURVES: ablation_curves(recorded.metrics, recorded.levels)}
@@ -140,7 +140,7 @@ def ablation_report(recorded: Recorded) -> Report:
 
 
 def what_differs(found: pd.DataFrame) -> str:
-    """How to read the second block of an ablation's table, by what is in it."""
+    """Explain the second block of an ablation's table, depending on its content."""
     metrics = set(found.loc[found["reference"].isna(), "metric"])
     gap = ", and what it lacks of the evidence, where the learner can compute that" * (GAP in metrics)
     parts = {
@@ -155,7 +155,7 @@ def what_differs(found: pd.DataFrame) -> str:
 
 
 def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
-    """What was reached; differences, ELBOs, what games and learners report of their own; who predicts better."""
+    """Results, differences, ELBOs, metrics of games and learners, and scores of forecasts."""
     levels, failed = recorded.levels, recorded.failed
     cells = found[(found["step"] == recorded.last_step) & found["agent"].isna()]
     paired = cells["reference"].notna()
@@ -187,7 +187,7 @@ def ablation(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
 
 
 def _by_level(recorded: Recorded, table: pd.DataFrame) -> pd.DataFrame:
-    """A table with a row per arm, with rows named by their levels, also those that have nothing to show or failed."""
+    """A table with a row per arm, named by its levels, including arms that failed or have no values."""
     every = table.reindex(index=list(recorded.levels)).fillna("-")
     every.loc[list(recorded.failed)] = "failed"
     header, names = names_of(recorded.levels)

@@ -1,4 +1,4 @@
-"""Runs as plain text and figures: the command `inference-marl inspect`."""
+"""Reports of runs as plain text and figures, for the command `inference-marl inspect`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from inference_marl.statistics.beliefs import modelling
 
 
 def report_of(run: Path | str | Recorded, compare: bool = False) -> Report:
-    """The tables that suit a run: of a tournament, of an ablation (or any arms, to `compare` them), or its results.
+    """The tables of a run: those of a tournament, of an ablation (or of any run with `compare`), or its results.
 
     Raises:
-        InspectError: if the folder is not a run, or the run is not finished.
+        InspectError: if the folder is not a finished run.
     """
     recorded = read(run)
     if is_tournament(recorded.spec.get("levels")):
@@ -30,18 +30,18 @@ def report_of(run: Path | str | Recorded, compare: bool = False) -> Report:
 def inspect_run(
     run: Path | str | Recorded, full: bool = False, print: Callable[[str], object] = print, known: bool = False
 ) -> None:
-    """Print what a run's learners believe and draw its figures into its folder.
+    """Print the beliefs of a run's learners and write its figures to its folder.
 
-    Of a run without opponent models its results come first.
+    For a run without opponent models, its results are printed first.
 
     Args:
-        run: the folder of a finished run, or what `read` made of it.
-        full: answer every question with its table, instead of all on one screen.
-        print: where the text goes, a block of lines at a time, at most about 120 columns wide.
-        known: whether its results have been printed already.
+        run: the folder of a finished run, or the result of `read`.
+        full: whether to answer every question with its own table, instead of an overview on one screen.
+        print: called with the text, a block of lines at a time, at most about 120 columns wide.
+        known: whether the results have been printed already.
 
     Raises:
-        InspectError: if the folder is not a run, or the run is not finished.
+        InspectError: if the folder is not a finished run.
     """
     from inference_marl.analysis.plots import write_all  # matplotlib, which the tables do not need
 
@@ -51,21 +51,21 @@ def inspect_run(
     print(f"{head}\n\n{as_text(findings(recorded) if full else overview(recorded))}")
     try:
         paths = write_all(recorded)
-    except OSError as error:  # of a run that can only be read
+    except OSError as error:  # for a read-only folder
         print(f"\nNo figures: {error.filename2 or error.filename or recorded.folder}: {error.strerror or error}")
         return
     print(f"\nFigures in {paths[0].parent}: {', '.join(path.name for path in paths)}")
 
 
 def compare_runs(runs: Sequence[Path | str], print: Callable[[str], object] = print) -> None:
-    """Print runs side by side, each with the first, and draw their beliefs into the first one's folder.
+    """Print comparisons of runs with the first, and write figures of their beliefs to the first one's folder.
 
     Args:
         runs: folders of finished runs, two or more.
-        print: as for `inspect_run`.
+        print: see `inspect_run`.
 
     Raises:
-        InspectError: if a folder is not a run or not finished, or if runs cannot be compared.
+        InspectError: if a folder is not a finished run, or if runs cannot be compared.
     """
     from inference_marl.analysis.plots.writing import write_comparison
 

@@ -1,4 +1,4 @@
-"""What a tournament found: tables and heat maps of who earns what against whom."""
+"""Reports of tournaments: tables and heat maps of learners by opponents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AVERAGE = "all opponents"
-"""Name of the column of averages; no arm can be called so."""
+"""The name of the column of averages, which no arm can have."""
 
 SHOWN = {
     REWARD: "{} of the row's learner",
@@ -30,14 +30,14 @@ SHOWN = {
     SUCCESS_RATE: "{} of the pair",
     RELAPSE_RATE: "{} of the pair",
 }
-"""Metrics that are tabulated where they are known, and the titles of their tables."""
+"""Metrics that are tabulated if they are known, and the titles of their tables."""
 
 Pair = tuple[str, str]
-"""Names of the row's and of the column's learner."""
+"""The names of the row's and of the column's learner."""
 
 
 def tournament_report(recorded: Recorded) -> Report:
-    """Learners by opponents at the last record, sorted by the average reward."""
+    """Report learners by opponents at the last record, sorted by average reward."""
     found = pairs(recorded)
 
     def draw() -> Mapping[str, Figure]:
@@ -58,7 +58,7 @@ def tournament_report(recorded: Recorded) -> Report:
 
 
 def sections(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
-    """What was played, a table for each metric, and what failed."""
+    """A description, a table for each metric, and failures."""
     steps = recorded.metrics["step"].to_numpy()
     since = int(steps[-1]) - (int(steps[-2]) if len(steps) > 1 else 0)
     over = f"over the last {since} steps" if since > 1 else "at the last step"
@@ -75,18 +75,18 @@ def sections(recorded: Recorded, found: pd.DataFrame) -> list[Section]:
 
 
 def table(recorded: Recorded, found: pd.DataFrame, metric: str, intervals: bool = True) -> pd.DataFrame:
-    """One metric of learners by opponents, as text."""
+    """A table of one metric by learner and opponent, as text."""
     rows = found[found["metric"] == metric]
     order, columns = _order(recorded, found, metric)
     texts = pivot(rows, ["learner"], "opponent", recorded.declared, intervals)
-    texts = texts.reindex(order, columns=columns).astype(object)  # a column of which nothing is known is no number
+    texts = texts.reindex(order, columns=columns).astype(object)  # columns without values are not numeric
     for (row, column), _ in _failed(recorded).items():
         texts.loc[row, column] = "failed"
     return texts.fillna("-").rename_axis(columns=None)
 
 
 def _order(recorded: Recorded, found: pd.DataFrame, metric: str) -> tuple[list[str], list[str]]:
-    """Rows and columns: by average reward, learners without averages last; averages first, if a metric has any."""
+    """Rows and columns sorted by average reward, with learners without averages last; averages are the first column."""
     reward = found[(found["metric"] == REWARD.name) & (found["opponent"] == AVERAGE)]
     averages = reward.set_index("learner")["mean"]
     rows = sorted(learners(recorded.levels), key=lambda name: averages.get(name, -np.inf), reverse=True)
@@ -98,9 +98,9 @@ def _title(metric: str) -> str:
 
 
 def pairs(recorded: Recorded) -> pd.DataFrame:
-    """Estimates and intervals of all pairs, and of the averages of learners that met all opponents.
+    """Estimates and intervals of all pairs, and of averages of learners that have results against all opponents.
 
-    Columns as in `Recorded.frame`, and `opponent`.
+    Columns are those of `Recorded.frame` and `opponent`.
     """
     names, rows = learners(recorded.levels), []
     for metric in SHOWN:
@@ -112,7 +112,7 @@ def pairs(recorded: Recorded) -> pd.DataFrame:
             rows.append(_row(recorded, learner, opponent, metric.name, vars(estimate(metric, values)), len(values)))
         for learner in names if samples else []:
             own = [samples[learner, other] for other in names if (learner, other) in samples]
-            if len(own) == len(names):  # averages over different opponents could not be compared
+            if len(own) == len(names):  # averages over different opponents are not comparable
                 average = vars(mean_interval(np.mean(own, axis=0), bounds=metric.bounds))
                 rows.append(_row(recorded, learner, AVERAGE, metric.name, average, len(own[0])))
     columns = ["learner", "opponent", "metric", "step", *ESTIMATE, "replicates", "published"]
@@ -128,13 +128,13 @@ def _row(
 
 
 def averages(recorded: Recorded) -> pd.DataFrame:
-    """What each learner earns on average over all opponents, in rows like those of other runs."""
+    """Each learner's averages over all opponents, as rows like those of other runs."""
     found = pairs(recorded)
     return found[found["opponent"] == AVERAGE].drop(columns="opponent")
 
 
 def missing_averages(recorded: Recorded) -> dict[str, str]:
-    """Why a learner has no averages, of those that have none: what became of its first pair that failed."""
+    """The reasons why learners have no averages: the failure of their first failed pair."""
     found: dict[str, str] = {}
     for (row, _), why in _failed(recorded).items():
         found.setdefault(row, why)
@@ -142,7 +142,7 @@ def missing_averages(recorded: Recorded) -> dict[str, str]:
 
 
 def _failed(recorded: Recorded) -> dict[Pair, str]:
-    """Why pairs failed."""
+    """The reasons of failed pairs."""
     found = {}
     for arm, why in recorded.failed.items():
         row, column = recorded.levels[arm]["row"], recorded.levels[arm]["column"]
@@ -153,12 +153,12 @@ def _failed(recorded: Recorded) -> dict[Pair, str]:
 
 
 def _is_mirrored(recorded: Recorded) -> bool:
-    """Whether one seating of each pair stands for both."""
+    """Whether one seating of each pair represents both."""
     return len(recorded.levels) < len(learners(recorded.levels)) ** 2
 
 
 def _relapses(recorded: Recorded) -> list[dict[str, Any]]:
-    """Estimates of pairs, as the summary has them: of those replicates that had succeeded, so there are no averages."""
+    """Relapse rates of pairs from the summary; they are of successful replicates only, so there are no averages."""
     found, rows = recorded.frame(), []
     found = found[(found["metric"] == RELAPSE_RATE.name) & (found["step"] == recorded.last_step)]
     for arm, *numbers, replicates in found[["learner", *ESTIMATE, "replicates"]].itertuples(index=False):
@@ -172,7 +172,7 @@ def _relapses(recorded: Recorded) -> list[dict[str, Any]]:
 def _samples(recorded: Recorded, name: str) -> dict[Pair, Numbers]:
     """A metric of the row's learner at the last record, `replicates`, by pair.
 
-    Where one seating stands for both, a learner against itself has the mean of both seats.
+    If one seating represents both, a learner against itself has the mean of both seats.
     """
     metrics, found = recorded.metrics, {}
     mirrored, known = _is_mirrored(recorded), set(recorded.learners if name in metrics else [])

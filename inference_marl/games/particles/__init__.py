@@ -1,4 +1,4 @@
-"""The particle worlds of Lowe et al. (2017), each a short file; what they share is `world.ParticleWorld`."""
+"""The particle worlds of Lowe et al. (2017), one file each, with the common base `world.ParticleWorld`."""
 
 from inference_marl.games.particles.adversary import Adversary
 from inference_marl.games.particles.crypto import Crypto

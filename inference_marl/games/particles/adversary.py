@@ -15,20 +15,20 @@ from inference_marl.types import State
 
 
 class Adversary(Rivals):
-    """Good agents who have to be at a goal and hide from an adversary which of the landmarks it is.
+    """Physical deception: good agents have to reach a goal without revealing to an adversary which landmark it is.
 
-    Physical deception of Lowe et al. (2017), `simple_adversary` of MPE; see `ParticleWorld`. With the goal g::
+    From Lowe et al. (2017), `simple_adversary` of MPE; see `ParticleWorld`. With the goal g::
 
         r = -|x - g|                                              each adversary at x
         r = sum_adversaries |x - g| - min_good |x - g|            every good agent
 
     The adversaries come first. Each agent observes, relative to its own position, all landmarks and then all other
-    agents, in order; a good agent the goal before that. Nobody observes its own position or velocity.
+    agents, in order; before these a good agent observes the goal. Agents do not observe their own position or velocity.
 
     Args:
-        good: good agents.
-        adversaries: their number.
-        landmarks: their number, if not that of the good agents.
+        good: number of good agents.
+        adversaries: number of adversaries.
+        landmarks: number of landmarks; that of the good agents if `None`.
         actions, rules, horizon: see `ParticleWorld`.
     """
 
@@ -46,14 +46,14 @@ class Adversary(Rivals):
         super().__init__(Body(0.15), good, adversaries, places, actions, rules, horizon)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """Landmarks, others and, unless one is an adversary, the goal."""
+        """The landmarks, the other agents and, for a good agent, the goal."""
         position = seen["position"]
         here, others = position[agent], self.others(agent)
         secret = [] if agent < self.adversaries else [seen["target"] - here]
         return [*secret, seen["landmarks"] - here, position[others] - here]
 
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """Adversaries for being near the goal; good agents for that they are, and adversaries are not."""
+        """Rewards for proximity to the goal; for good agents minus that of adversaries."""
         adversaries, good = self.gaps(state)
         common = adversaries.sum(0) - good.amin(0)
         return torch.cat([-adversaries, common.expand(self.good, -1, -1)]), {}

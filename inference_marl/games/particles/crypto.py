@@ -17,24 +17,24 @@ EVE, BOB, ALICE = range(3)
 
 
 class Crypto(ParticleWorld):
-    """Alice tells Bob a secret, encrypted by a key that both know, while Eve listens.
+    """Covert communication: Alice sends Bob a secret, encrypted by a key that both know, while Eve listens.
 
-    Covert communication of Lowe et al. (2017), `simple_crypto` of MPE; see `ParticleWorld`. Nobody moves; all three say
-    `words` numbers. Secret and key are one-hot, each uniformly one of the first `secrets` values. Of what Eve and Bob
-    say, e and b, and the secret m::
+    From Lowe et al. (2017), `simple_crypto` of MPE; see `ParticleWorld`. Agents do not move; all three send messages of
+    `words` numbers. Secret and key are one-hot, each drawn uniformly from the first `secrets` values. With Eve's and
+    Bob's messages e and b, and the secret m::
 
         r = -|e - m|^2                 Eve
-        r = |e - m|^2 - |b - m|^2      Bob and Alice, who is never paid for what she says itself
+        r = |e - m|^2 - |b - m|^2      Bob and Alice, whose own message is not rewarded
 
-    where what is 0 throughout does not count. Eve, agent 0, observes what Alice last said; Bob, agent 1, the key, and
-    what she said; Alice, agent 2, the secret and the key.
+    where terms with an all-zero message are 0. Eve, agent 0, observes Alice's last message; Bob, agent 1, the key and
+    the message; Alice, agent 2, the secret and the key.
 
     Args:
-        secrets: how many there are, and how many keys.
-        words: numbers in a message, at least `secrets`.
+        secrets: number of secrets, and of keys.
+        words: length of a message, at least `secrets`.
         actions: see `ParticleWorld`.
-        rules: see `ParticleWorld`; they are the same here.
-        horizon: steps per episode; `None` if unlimited.
+        rules: see `ParticleWorld`; both are the same here.
+        horizon: steps per episode; `None` for no limit.
 
     Raises:
         ValueError: if there are more secrets than words.
@@ -57,12 +57,12 @@ class Crypto(ParticleWorld):
         super().__init__([Agent(None, words)] * 3, (), actions, rules, horizon, draws=drawn)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """Who knows what; see the class."""
+        """The observations of the class docstring."""
         said, key = seen["message"][ALICE], self._in_words(seen["key"])
         return {EVE: [said], BOB: [key, said], ALICE: [self._in_words(seen["secret"]), key]}[agent]
 
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """Eve against Bob and Alice."""
+        """Rewards of Eve, and of Bob and Alice."""
         said = state["message"][:ALICE]
         wrong = (said - self._in_words(state["secret"])).square().sum(1) * (said != 0).any(1)
         eve, bob = wrong
@@ -70,11 +70,11 @@ class Crypto(ParticleWorld):
         return torch.stack([-eve, good, good]), {}
 
     def results(self, state: State) -> State:
-        """Who says the secret."""
+        """Whether Bob and Eve say the secret."""
         correct = (state["message"].argmax(1) == state["secret"].argmax(0)).to(state["secret"].dtype)
         return {"bob_correct": correct[BOB], "eve_correct": correct[EVE]}
 
     def _in_words(self, drawn: Tensor) -> Tensor:
-        """What is drawn, one-hot, as long as a message."""
+        """A one-hot draw, padded to the length of a message."""
         words: int = self._shapes["message"][1]
         return torch.cat([drawn, drawn.new_zeros(words - len(drawn), *drawn.shape[1:])])

@@ -1,4 +1,4 @@
-"""By what the particle worlds are judged at the end of an episode, as in the tables of Lowe et al. (2017)."""
+"""Metrics of episodes of the particle worlds, as in the tables of Lowe et al. (2017)."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ DISTANCE = _Length(
     "distance",
     "distance between agents and landmarks",
     higher_is_better=False,
-    meaning="At the end of an episode, the mean distance of agents to their landmarks, or of landmarks that are to be "
+    meaning="Mean distance at the end of an episode of agents to their landmarks, or of landmarks that have to be "
     "covered to the nearest agents.",
 )
 REACHED = _Share(
     "reached",
     "goal reached",
     higher_is_better=True,
-    meaning="Share of the agents that are at their landmarks at the end of an episode, nearer than 0.1.",
+    meaning="Share of the agents that are nearer than 0.1 to their landmarks at the end of an episode.",
 )
 COVERED = _Share(
     "covered",
     "landmarks covered",
     higher_is_better=True,
-    meaning="Share of the landmarks that have an agent nearer than 0.1 at the end of an episode.",
+    meaning="Share of the landmarks with an agent nearer than 0.1 at the end of an episode.",
 )
 COLLISIONS = _Count(
     "collisions",
     "collisions per episode",
     higher_is_better=False,
-    meaning="Pairs of agents that touch, summed over the steps of an episode.",
+    meaning="Number of pairs of agents that touch, summed over the steps of an episode.",
 )
 CATCHES = _Count(
     "catches",
     "catches per episode",
-    meaning="Pairs of an adversary and a good agent that touch, summed over the steps of an episode.",
+    meaning="Number of pairs of an adversary and a good agent that touch, summed over the steps of an episode.",
 )
 GOOD_REACHED = _Share(
     "good_reached",
     "goal reached, good",
     higher_is_better=True,
-    meaning="Share of the episodes at whose end a good agent is at the goal: nearer than a landmark's diameter.",
+    meaning="Share of the episodes that end with a good agent nearer to the goal than a landmark's diameter.",
 )
 ADVERSARY_REACHED = _Share(
     "adversary_reached",
     "goal reached, adversary",
-    meaning="Share of the episodes at whose end an adversary is at the goal: nearer than a landmark's diameter.",
+    meaning="Share of the episodes that end with an adversary nearer to the goal than a landmark's diameter.",
 )
 GOOD_DISTANCE = _Length(
     "good_distance",
@@ -68,18 +68,18 @@ BOB_CORRECT = _Share(
     "bob_correct",
     "Bob recovers the secret",
     higher_is_better=True,
-    meaning="Share of the episodes at whose end the largest number that Bob says is the secret's.",
+    meaning="Share of the episodes that end with the secret as the largest number of Bob's message.",
 )
 EVE_CORRECT = _Share(
     "eve_correct",
     "Eve recovers the secret",
-    meaning="Share of the episodes at whose end the largest number that Eve says is the secret's.",
+    meaning="Share of the episodes that end with the secret as the largest number of Eve's message.",
 )
 
 NEAR = 0.1
-"""Who is nearer than this, in units of position, to a landmark of the usual size, is there."""
+"""Distance, in units of position, below which an agent is at a landmark of the usual size."""
 
 
 def is_near(distances: Tensor, within: float = NEAR) -> Tensor:
-    """1 where somebody is there, else 0, in the type of the distances."""
+    """1 where distances are below `within`, else 0, in the dtype of the distances."""
     return (distances < within).to(distances.dtype)

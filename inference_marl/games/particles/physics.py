@@ -1,6 +1,6 @@
-"""How bodies in a plane move, and push each other where they touch.
+"""The motion of bodies in a plane and their contact forces.
 
-Positions and the like are `count x 2 x replicates x environments`.
+Positions, velocities and forces are `count x 2 x replicates x environments`.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from torch.nn.functional import logsigmoid
 DT = 0.1
 """Time per step."""
 DAMPING = 0.25
-"""Share of its velocity that a body loses per step."""
+"""Fraction of its velocity that a body loses per step."""
 STIFFNESS = 100.0
-"""Acceleration of bodies in contact, per unit of position by which they overlap."""
+"""Acceleration of bodies in contact per unit of overlap."""
 SOFTNESS = 1e-3
-"""The distance, in units of position, over which contact begins."""
+"""Smoothing length of the onset of contact, in units of position."""
 CLOSEST = 1e-9
-"""Bodies that are nearer to each other, in units of position, do not push: there is no direction to push in."""
+"""Bodies nearer than this, in units of position, do not push each other, since the direction is undefined."""
 
 Rules = Literal["mpe2", "openai"]
 
 
 class Body(NamedTuple):
-    """Something round in the plane; all have mass 1.
+    """A disc in the plane, of mass 1.
 
     Attributes:
         size: radius, in units of position.
-        solid: whether it and other solid bodies push each other away.
-        acceleration: at full force, in units of position per squared unit of time.
-        top_speed: in units of position per unit of time.
-        within: its initial coordinates are uniform in `[-within, within]`.
+        solid: whether it and other solid bodies repel each other in contact.
+        acceleration: acceleration at full force, in units of position per squared unit of time.
+        top_speed: maximum speed, in units of position per unit of time.
+        within: initial coordinates are uniform in `[-within, within]`.
     """
 
     size: float = 0.05
@@ -47,16 +47,16 @@ class Body(NamedTuple):
 
 
 class Physics(NamedTuple):
-    """What bodies move by, in one dtype on one device: of movers, and of landmarks that may be in their way.
+    """Constants of the motion of movers and of contacts with landmarks, in one dtype on one device.
 
     Attributes:
-        keep: share of a velocity that is left after a step.
-        kick: what a step at full force adds to the velocity, `movers x 1 x 1 x 1`.
-        top_speed: its square, `movers x 1 x 1`; empty if nobody has one.
-        differences: of the positions of solid bodies that may touch, `pairs x bodies`, 1 and -1. The landmarks are
-            among the bodies if they are in anybody's way.
-        impulses: what the velocities get of each pair's contact, `movers x pairs`.
-        reach: how far apart the pairs are when they touch, `pairs x 1 x 1`, in units of `-SOFTNESS`.
+        keep: fraction of the velocity that is left after a step.
+        kick: change of velocity in a step at full force, `movers x 1 x 1 x 1`.
+        top_speed: squared maximum speeds, `movers x 1 x 1`; empty if there are none.
+        differences: matrix of the differences of positions of solid bodies that may touch, `pairs x bodies`, with
+            entries 1 and -1. Landmarks are included if movers can touch them.
+        impulses: contribution of each pair's contact to the velocities, `movers x pairs`.
+        reach: distance at which each pair touches, `pairs x 1 x 1`, in units of `-SOFTNESS`.
     """
 
     keep: Tensor
@@ -68,7 +68,7 @@ class Physics(NamedTuple):
 
     @classmethod
     def of(cls, movers: Sequence[Body], landmarks: Sequence[Body]) -> Self:
-        """Those of these bodies, in double precision."""
+        """The constants of the given bodies, in double precision."""
         count, every = len(movers), [*movers, *landmarks]
         solid = [index for index, body in enumerate(every) if body.solid]
         pairs = [(one, other) for one, other in combinations(solid, 2) if one < count]
@@ -88,13 +88,13 @@ class Physics(NamedTuple):
         )
 
     def like(self, some: Tensor) -> Self:
-        """The same in the dtype and on the device of a tensor."""
+        """The constants in the dtype and on the device of a tensor."""
         return type(self)(*(part.to(some) for part in self))
 
     def step(
         self, position: Tensor, velocity: Tensor, landmarks: Tensor | None, forces: Tensor, rules: Rules
     ) -> tuple[Tensor, Tensor]:
-        """Positions and velocities after a step, given forces in units of full force."""
+        """The positions and velocities after a step, given forces in units of full force."""
         new = torch.addcmul(self.keep * velocity, self.kick, forces)
         if len(self.reach):
             new = new + self._contacts(position, landmarks)
@@ -103,7 +103,7 @@ class Physics(NamedTuple):
         return torch.add(position, new if rules == "openai" else velocity, alpha=DT), new
 
     def _contacts(self, position: Tensor, landmarks: Tensor | None) -> Tensor:
-        """What solid bodies that touch add to each other's velocity, `movers x 2 x ...`."""
+        """The changes of velocity due to contacts of solid bodies, `movers x 2 x ...`."""
         bodies = position
         if landmarks is not None and self.differences.shape[1] > len(position):
             bodies = torch.cat([position, landmarks])
@@ -116,16 +116,16 @@ class Physics(NamedTuple):
 
 
 def _column(numbers: Sequence[float], singles: int) -> Tensor:
-    """Numbers in double precision, followed by so many dimensions of one."""
+    """Numbers in double precision, followed by `singles` dimensions of size 1."""
     return torch.tensor(numbers, dtype=torch.float64).view(-1, *[1] * singles)
 
 
 def squared(difference: Tensor) -> Tensor:
-    """Its squared length, `[... x] 2 x replicates x environments` to `[... x] replicates x environments`."""
+    """The squared length of vectors, `[... x] 2 x replicates x environments` to `[... x] replicates x environments`."""
     x, y = difference.unbind(-3)
     return torch.addcmul(x * x, y, y)
 
 
 def distance(difference: Tensor) -> Tensor:
-    """Its length, as `squared`; the gradient is 0 where it is (rounded to) 0."""
+    """The length of vectors, as `squared`; the gradient is 0 where it is (rounded to) 0."""
     return squared(difference).clamp_min(1e-30).sqrt()

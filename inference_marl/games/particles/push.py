@@ -15,22 +15,22 @@ from inference_marl.types import State
 
 
 class Push(Rivals):
-    """A good agent who has to be at a goal, and an adversary who pushes it away without knowing where that is.
+    """Keep-away: an adversary pushes a good agent away from its goal, without knowing which landmark it is.
 
-    Keep-away of Lowe et al. (2017), `simple_push` of MPE; see `ParticleWorld`. With the goal g::
+    From Lowe et al. (2017), `simple_push` of MPE; see `ParticleWorld`. With the goal g::
 
         r = -|x - g|                              each good agent at x
         r = min_good |x' - g| - |x - g|           each adversary at x
 
-    The adversaries come first. Colours have one more number than there are landmarks: landmark k is 0.1 throughout but
-    0.9 at k + 1, and a good agent 0.25 throughout but 0.75 there, if k is the goal. An adversary observes its velocity,
+    The adversaries come first. Colours have one more number than there are landmarks: landmark k is 0.9 at k + 1 and
+    0.1 elsewhere; a good agent is 0.75 there if k is the goal, and 0.25 elsewhere. An adversary observes its velocity,
     then the landmarks and the other agents relative to its position. A good agent observes its velocity, the goal
     relative to its position, its colour, the landmarks relative to its position, their colours, and the other agents.
 
     Args:
-        good: good agents.
-        adversaries: their number.
-        landmarks: their number.
+        good: number of good agents.
+        adversaries: number of adversaries.
+        landmarks: number of landmarks.
         actions, rules, horizon: see `ParticleWorld`.
     """
 
@@ -48,7 +48,7 @@ class Push(Rivals):
         super().__init__(body, good, adversaries, places, actions, rules, horizon)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """See the class; a constant is a multiple of 1, the sum of the one-hot goal."""
+        """The observations of the class docstring; constants are multiples of the sum of the one-hot goal, 1."""
         position, goal = seen["position"], seen["goal"]
         here, others = position[agent], self.others(agent)
         velocity, landmarks = seen["velocity"][agent], seen["landmarks"] - here
@@ -61,6 +61,6 @@ class Push(Rivals):
         return [velocity, seen["target"] - here, *own, landmarks, *colours, position[others] - here]
 
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """Good agents for being near the goal; adversaries for being nearer than they are."""
+        """Rewards for proximity to the goal; for adversaries minus that of good agents."""
         adversaries, good = self.gaps(state)
         return torch.cat([good.amin(0) - adversaries, -good]), {}

@@ -1,4 +1,4 @@
-"""Cooperative communication both ways."""
+"""Cooperative communication in both directions."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from inference_marl.types import State
 
 
 class Reference(ParticleWorld):
-    """Two agents of whom each knows only where the other has to go, and who move and talk at once.
+    """Two agents that move and communicate, each of which knows only the other's goal.
 
-    `simple_reference` of MPE; see `ParticleWorld`. Agent i, at x^i, has to go to the landmark l^i, and the other, j,
-    knows which it is::
+    `simple_reference` of MPE; see `ParticleWorld`. Agent i, at x^i, has to reach the landmark l^i, which only the other
+    agent, j, knows::
 
         r^j = -local_ratio |x^i - l^i| - (1 - local_ratio) (|x^0 - l^0| + |x^1 - l^1|) / 2
 
     Under OpenAI's rules both get `-|x^0 - l^0|^2 - |x^1 - l^1|^2`.
 
     Agent j observes its velocity, the landmarks relative to its position, the colour of l^i, one number per landmark
-    (0.75 for l^i and 0.25 for the others), and what the other says. A discrete action is a move and a word. The state's
+    (0.75 for l^i and 0.25 for the others), and the other's message. A discrete action is a move and a word. The state's
     `goal` has l^0 first.
 
     Args:
-        landmarks: their number.
-        words: how many there are.
+        landmarks: number of landmarks.
+        words: number of words.
         actions: see `ParticleWorld`.
-        local_ratio: weight of the distance that one knows of, as in mpe2; OpenAI's rules have none.
+        local_ratio: weight of the distance of the agent whose goal one knows, as in mpe2; OpenAI's rules have none.
         rules, horizon: see `ParticleWorld`.
 
     Raises:
@@ -60,14 +60,14 @@ class Reference(ParticleWorld):
         super().__init__(agents, [Body()] * landmarks, actions, rules, horizon, draws=goals)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """Oneself, landmarks, where the other has to go, and what it says."""
+        """Own velocity, landmarks, the other's goal and its message."""
         other = 1 - agent
         goal = seen["goal"][other]
         colour = 0.5 * goal + 0.25 * goal.sum(0)
         return [seen["velocity"][agent], seen["landmarks"] - seen["position"][agent], colour, seen["message"][other]]
 
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """Each for the other's way, and both for both ways."""
+        """Rewards for the other's distance, and for the mean distance."""
         away = self._away(state)
         if self.rules == "openai":
             return -squared(away).sum(0).expand(2, -1, -1), {}
@@ -77,7 +77,7 @@ class Reference(ParticleWorld):
         return torch.sub(-common, known, alpha=self.local_ratio), {}
 
     def results(self, state: State) -> State:
-        """How far both are from their landmarks."""
+        """The agents' distances from their landmarks."""
         gaps = distance(self._away(state))
         return {"distance": gaps.mean(0), "reached": is_near(gaps).mean(0)}
 

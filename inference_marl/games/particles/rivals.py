@@ -1,4 +1,4 @@
-"""What the worlds have in common in which good agents and adversaries both want to be at a goal."""
+"""The base of worlds in which good agents and adversaries compete for a goal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from inference_marl.types import State
 
 
 class Rivals(ParticleWorld):
-    """Adversaries, who come first, and good agents; one of the landmarks is the goal.
+    """Base: a world with adversaries, who come first, and good agents; one of the landmarks is the goal.
 
     Args:
-        body: that of everybody.
-        good: good agents.
-        adversaries: their number.
-        landmarks: what may be the goal.
+        body: body of every agent.
+        good: number of good agents.
+        adversaries: number of adversaries.
+        landmarks: the landmarks, any of which may be the goal.
         actions, rules, horizon: see `ParticleWorld`.
     """
 
@@ -46,18 +46,18 @@ class Rivals(ParticleWorld):
         super().__init__(agents, landmarks, actions, rules, horizon, draws=goal)
 
     def features(self, state: State) -> State:
-        """The state, and where the goal is."""
+        """The state and the position of the goal."""
         return super().features(state) | {"target": pick(state["goal"], state["landmarks"])}
 
     def gaps(self, state: State) -> tuple[Tensor, Tensor]:
-        """Distances of adversaries and of good agents to the goal, `count x ...`."""
+        """The distances of adversaries and of good agents to the goal, `count x ...`."""
         adversaries, good = distance(state["position"] - pick(state["goal"], state["landmarks"])).split(
             [self.adversaries, self.good]
         )
         return adversaries, good
 
     def results(self, state: State) -> State:
-        """How near the nearest of both kinds are."""
+        """The distances of the nearest of both kinds, and whether they are at the goal."""
         adversary, good = (gaps.amin(0) for gaps in self.gaps(state))
         near = 2 * self.places[0].size
         return {

@@ -15,17 +15,17 @@ from inference_marl.types import State
 
 
 class SpeakerListener(ParticleWorld):
-    """A speaker who knows which landmark is the goal, and a listener who has to get there.
+    """Cooperative communication: a speaker knows which landmark is the goal, and a listener has to reach it.
 
-    Cooperative communication of Lowe et al. (2017), `simple_speaker_listener` of MPE; see `ParticleWorld`. Both get
-    `-|x - l|^2`, of the listener at x and the goal at l; under OpenAI's rules twice that, the sum over agents.
+    From Lowe et al. (2017), `simple_speaker_listener` of MPE; see `ParticleWorld`. Both get `-|x - l|^2`, with the
+    listener at x and the goal at l; under OpenAI's rules twice that, the sum over agents.
 
-    The speaker, agent 0, stands aside and sends one word per landmark. It observes the goal's colour, one number per
+    The speaker, agent 0, does not move and sends one word per landmark. It observes the goal's colour, one number per
     landmark: 0.65 for the goal and 0.15 for the others. The listener observes its velocity, the landmarks relative to
     its position, and the words.
 
     Args:
-        landmarks: their number, and that of words.
+        landmarks: number of landmarks, and of words.
         actions, rules, horizon: see `ParticleWorld`.
     """
 
@@ -43,19 +43,19 @@ class SpeakerListener(ParticleWorld):
         super().__init__(agents, [Body(0.04)] * landmarks, actions, rules, horizon, draws=goal)
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """The speaker, a colour; the listener, all but the goal."""
+        """The goal's colour for the speaker, and everything except the goal for the listener."""
         goal = seen["goal"]
         if agent == 0:
             return [0.5 * goal + 0.15 * goal.sum(0)]
         return [seen["velocity"][0], seen["landmarks"] - seen["position"][0], seen["message"][0]]
 
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """Both for a short distance."""
+        """A common reward for proximity to the goal."""
         away = pick(state["goal"], state["landmarks"]) - state["position"][0]
         reward = -squared(away)
         return (2 * reward if self.rules == "openai" else reward).expand(2, -1, -1), {}
 
     def results(self, state: State) -> State:
-        """How far the listener is from the goal."""
+        """The listener's distance from the goal."""
         gap = distance(pick(state["goal"], state["landmarks"]) - state["position"][0])
         return {"distance": gap, "reached": is_near(gap)}

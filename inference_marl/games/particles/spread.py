@@ -16,27 +16,28 @@ from inference_marl.types import State
 
 
 class Spread(ParticleWorld):
-    """N agents who are rewarded for covering N landmarks, and must agree who goes where.
+    """Cooperative navigation: N agents have to cover N landmarks and to coordinate who goes where.
 
-    Cooperative navigation of Lowe et al. (2017), `simple_spread` of MPE; see `ParticleWorld`. With landmarks l^k::
+    From Lowe et al. (2017), `simple_spread` of MPE; see `ParticleWorld`. With landmarks l^k::
 
         r^i = -(1 - local_ratio) sum_k min_j |x^j - l^k| - local_ratio collision #{j != i: |x^i - x^j| < 2 size}
 
-    Under OpenAI's rules everybody gets the sum over agents of `-sum_k min_j |x^j - l^k| - collision #{j: ...}`, in
+    Under OpenAI's rules every agent gets the sum over agents of `-sum_k min_j |x^j - l^k| - collision #{j: ...}`, in
     which each agent collides with itself, too.
 
     Agent i observes v^i, x^i, then the positions of all landmarks and of all other agents, in order, relative to x^i,
-    and two zeros for each other agent: the messages that nobody sends.
+    and two zeros for each other agent, in place of messages.
 
-    Mean reward per step and agent over 25 steps, for N = 2 and 3: -0.78 and -0.97 if all stay, -0.85 and -1.06 by
+    Mean reward per step and agent over 25 steps, for N = 2 and 3: -0.78 and -0.97 if all stay, -0.85 and -1.06 with
     uniform moves.
 
     Args:
-        agents: N.
-        landmarks: their number, if not N.
+        agents: number of agents, N.
+        landmarks: number of landmarks; N if `None`.
         actions: see `ParticleWorld`.
-        local_ratio: weight of one's own collisions against the common distances, as in mpe2; OpenAI's rules have none.
-        collision: what touching another agent costs per step, in units of reward.
+        local_ratio: weight of the agent's own collisions relative to the common distances, as in mpe2; OpenAI's rules
+            have none.
+        collision: cost of touching another agent per step, in units of reward.
         size: radius of an agent, in units of position.
         rules, horizon: see `ParticleWorld`.
 
@@ -61,21 +62,21 @@ class Spread(ParticleWorld):
         if rules == "openai" and local_ratio != 0.5:
             raise ValueError(f"local_ratio: got {local_ratio} for rules without one, expected 0.5, or rules mpe2")
         self.local_ratio, self.collision, self.size = local_ratio, collision, size
-        self.symmetric = agents == 2  # three observe each other in an order that exchanging seats changes
+        self.symmetric = agents == 2  # exchanging seats changes the order of three agents' observations
         everybody, places = [Agent(Body(size, solid=True))] * agents, [Body()] * (landmarks or agents)
         super().__init__(everybody, places, actions, rules, horizon, counts=["collisions"])
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """Velocity, position, landmarks, others, and what they say."""
+        """Own velocity and position, landmarks, other agents, and zeros for messages."""
         position, velocity = seen["position"], seen["velocity"]
         here, others = position[agent], self.others(agent)
         return [velocity[agent], here, seen["landmarks"] - here, position[others] - here, 0 * position[others]]
 
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """For short distances between landmarks and the nearest agents, against collisions."""
+        """Rewards for the proximity of agents to landmarks, minus the cost of collisions."""
         position = state["position"]
         common = self._gaps(state).sum(0)
-        touching = distance(position.unsqueeze(1) - position) < 2 * self.size  # everybody itself, too
+        touching = distance(position.unsqueeze(1) - position) < 2 * self.size  # including every agent itself
         touched = touching.sum(1, dtype=position.dtype)
         pairs = (touched.sum(0) - self.agents) / 2
         if self.rules == "openai":
@@ -85,7 +86,7 @@ class Spread(ParticleWorld):
         return torch.sub(cost - (1 - self.local_ratio) * common, touched, alpha=cost), {"collisions": pairs}
 
     def results(self, state: State) -> State:
-        """How far the landmarks are from the nearest agents, and what touched."""
+        """The landmarks' distances from the nearest agents, and the collisions."""
         gaps = self._gaps(state)
         return {"distance": gaps.mean(0), "covered": is_near(gaps).mean(0), "collisions": state["collisions"]}
 

@@ -18,15 +18,15 @@ HUNTER = Body(0.075, solid=True, acceleration=3.0, top_speed=1.0)
 PREY = Body(0.05, solid=True, acceleration=4.0, top_speed=1.3)
 OBSTACLE = Body(0.2, solid=True, within=0.9)
 CATCH = 10.0
-"""What a catch pays every adversary, and costs the good agent, in units of reward."""
+"""Reward of a catch for every adversary, and its cost for the good agent."""
 
 
 class Tag(ParticleWorld):
-    """Slow adversaries who hunt faster good agents between obstacles.
+    """Predator and prey: slow adversaries hunt faster good agents among obstacles.
 
-    Predator and prey of Lowe et al. (2017), `simple_tag` of MPE; see `ParticleWorld`. Every adversary gets 10 for each
-    pair of an adversary and a good agent that touch after the step. A good agent pays 10 for each adversary that
-    touches it and, for each of its coordinates x, for being at the edge::
+    From Lowe et al. (2017), `simple_tag` of MPE; see `ParticleWorld`. Every adversary gets 10 for each pair of an
+    adversary and a good agent that touch after the step. A good agent loses 10 for each adversary that touches it and,
+    for each of its coordinates x near the edge::
 
         0 if |x| < 0.9;  10 (|x| - 0.9) if |x| < 1;  min(exp(2 |x| - 2), 10) beyond
 
@@ -34,9 +34,9 @@ class Tag(ParticleWorld):
     relative to its position, and the velocities of the other good agents, all in order.
 
     Args:
-        good: good agents.
-        adversaries: their number.
-        obstacles: their number.
+        good: number of good agents.
+        adversaries: number of adversaries.
+        obstacles: number of obstacles.
         actions, rules, horizon: see `ParticleWorld`.
     """
 
@@ -57,7 +57,7 @@ class Tag(ParticleWorld):
         super().__init__(agents, [OBSTACLE] * obstacles, actions, rules, horizon, counts=["catches"])
 
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """Oneself, obstacles, others, and how fast the good ones of them are."""
+        """Own velocity and position, obstacles, other agents, and the velocities of the good ones."""
         position, velocity = seen["position"], seen["velocity"]
         here, others = position[agent], self.others(agent)
         around = [seen["landmarks"] - here] if self.places else []
@@ -65,10 +65,10 @@ class Tag(ParticleWorld):
         return [velocity[agent], here, *around, position[others] - here, good]
 
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """For catches, and against the edge."""
+        """Rewards for catches, and the cost of the edge."""
         hunters, prey = state["position"].split([self.adversaries, self.good])
         caught = distance(prey.unsqueeze(1) - hunters) < HUNTER.size + PREY.size
-        caught = caught.sum(1, dtype=prey.dtype)  # by so many, `good x ...`
+        caught = caught.sum(1, dtype=prey.dtype)  # number of adversaries, `good x ...`
         catches, out = caught.sum(0), prey.abs()
         beyond = (2 * out - 2).clamp_max(math.log(10)).exp()
         edge = torch.where(out < 1, (10 * out - 9).clamp_min(0), beyond).sum(1)
@@ -76,5 +76,5 @@ class Tag(ParticleWorld):
         return torch.cat([hunted, -CATCH * caught - edge]), {"catches": catches}
 
     def results(self, state: State) -> State:
-        """What was caught."""
+        """The number of catches."""
         return {"catches": state["catches"]}

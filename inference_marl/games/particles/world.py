@@ -1,4 +1,4 @@
-"""What all particle worlds share: agents who push bodies in a plane and send messages, and what they observe."""
+"""The base of particle worlds: agents that move bodies in a plane and send messages."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Actions = Literal["discrete", "continuous"]
 
 
 class Agent(NamedTuple):
-    """Who acts: by pushing its body, by sending a message, or both.
+    """An agent that moves its body, sends messages, or both.
 
     Attributes:
-        body: `None` for one that is nowhere, because its position would make no difference.
-        words: numbers in its message, 0 for one that sends none. All agents of a world that send any send as many.
+        body: the body; `None` for an agent without a position.
+        words: length of its message, 0 for none. All agents of a world that send messages have the same length.
     """
 
     body: Body | None = Body()
@@ -34,13 +34,13 @@ class Agent(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What a world computes with, in one dtype on one device.
+    """Constants of a world, in one dtype on one device.
 
     Attributes:
-        tables: per agent, what each discrete action does: forces and messages, `actions x (2 + words)`.
-        physics: how bodies move.
-        observing: observations of all agents by features, `(sum of observations) x features`.
-        never: false.
+        tables: for each agent, the force and message of each discrete action, `actions x (2 + words)`.
+        physics: constants of motion.
+        observing: matrix from features to all agents' observations, `(sum of observations) x features`.
+        never: the constant false.
     """
 
     tables: tuple[Tensor, ...]
@@ -49,49 +49,49 @@ class Constants(NamedTuple):
     never: Tensor
 
     def like(self, some: Tensor) -> Constants:
-        """The same in the dtype and on the device of a tensor."""
+        """The constants in the dtype and on the device of a tensor."""
         tables = tuple(table.to(some) for table in self.tables)
         return Constants(tables, self.physics.like(some), self.observing.to(some), self.never.to(some.device))
 
 
 class ParticleWorld(Game):
-    """Agents with bodies in a plane, after the particle environments (MPE) of Lowe et al. (2017).
+    """Base: a particle world after the multi-agent particle environments (MPE) of Lowe et al. (2017).
 
-    'Multi-agent actor-critic for mixed cooperative-competitive environments'. With positions x, velocities v, forces a
-    in `[-1, 1] ** 2` and contacts c, a step of time dt = 0.1 is::
+    See 'Multi-agent actor-critic for mixed cooperative-competitive environments'. With positions x, velocities v,
+    forces a in `[-1, 1] ** 2` and contacts c, a step of time dt = 0.1 is::
 
         x <- x + v dt                                                      with the old velocity
-        v <- (1 - 0.25) v + (acceleration a + c) dt,                       cut to the top speed
+        v <- (1 - 0.25) v + (acceleration a + c) dt,                       clipped to the top speed
         c  = sum over overlapping bodies of 100 softplus_k(overlap) (x - x') / |x - x'|,  k = 0.001
 
-    and rewards depend on where all are now. These are the rules of the package `mpe2`, 1.1.1, whose numbers these
+    and rewards depend on the new positions. These are the rules of the package `mpe2`, 1.1.1, whose numbers these
     worlds reproduce; with `rules="openai"`, OpenAI's code for the paper, positions move with the new velocity. Bodies
-    at one and the same point do not push each other. Messages are heard at the next step. Positions and goals are drawn
-    uniformly, all velocities are 0 at first, and nothing keeps bodies in the square. No step terminates: `horizon` is a
-    time limit. All else is deterministic, and differentiable in continuous actions.
+    at the same point do not push each other. Messages are observed at the next step. Initial positions and goals are
+    uniform, initial velocities are 0, and bodies may leave the square. No step terminates: `horizon` is a time limit.
+    Everything else is deterministic, and differentiable in continuous actions.
 
-    Continuous actions are a force (x, y) in `[-1, 1] ** 2`, of agents that move, and then a message in
-    `[0, 1] ** words`, of agents that send one. In mpe2 a force is five numbers, of which the first does nothing: it
-    is (a[2] - a[1], a[4] - a[3]). Discrete actions are numbered as there: action `k` is move `k % 5` of `MOVES` and
-    word `k // 5`, and for who does not move word `k`.
+    Continuous actions are a force (x, y) in `[-1, 1] ** 2`, for agents that move, followed by a message in `[0, 1] **
+    words`, for agents that send one. In mpe2 a force is five numbers, of which the first has no effect: it is (a[2] -
+    a[1], a[4] - a[3]). Discrete actions are numbered as in mpe2: action `k` is move `k % 5` of `MOVES` and word `k //
+    5`, or word `k` for agents that do not move.
 
-    The state has, where a world has them, `position` and `velocity` of those who move, `landmarks`, each `replicates x
-    environments x count x 2`, last (x, y); `message`, the words last said, `replicates x environments x senders x
-    words`; what is drawn, one-hot, `replicates x environments [x count] x values`; what is counted since the episode
-    began, `replicates x environments`.
+    The state has, if they exist, `position` and `velocity` of movers, `landmarks`, each `replicates x environments x
+    count x 2`, last (x, y); `message`, the last messages, `replicates x environments x senders x words`; one-hot draws,
+    `replicates x environments [x count] x values`; and counts since the start of the episode, `replicates x
+    environments`.
 
-    Inside, replicates and environments come last: what a subclass gets is the same state turned round, with `position`,
-    for one, `count x 2 x replicates x environments`, below `count x 2 x ...`. It defines `sees`, `pays` and, if it has
-    `episode_metrics`, `results`.
+    Internally, replicates and environments are the last dimensions: methods of subclasses take the state transposed in
+    this way, for instance `position` as `count x 2 x replicates x environments`, below `count x 2 x ...`. A subclass
+    defines `sees`, `pays` and, if it has `episode_metrics`, `results`.
 
     Args:
-        agents: who acts; a subclass sets what its methods need before it calls this.
+        agents: the agents; a subclass sets the attributes that its methods need before it calls this.
         landmarks: bodies that never move.
         actions: `discrete` or `continuous`.
-        rules: whose, `mpe2` or `openai`.
-        horizon: steps per episode; `None` if unlimited.
-        draws: what is drawn at the beginning of an episode, by name: the shape of it, one-hot in the last dimension.
-        counts: names of what `pays` counts.
+        rules: `mpe2` or `openai`, see above.
+        horizon: steps per episode; `None` for no limit.
+        draws: shapes, by name, of one-hot variables that are drawn at the start of an episode.
+        counts: names of the counts of `pays`.
 
     Raises:
         TypeError: if `sees` is not linear.
@@ -135,32 +135,32 @@ class ParticleWorld(Game):
         self.observations = tuple(Box(shape=size) for size in self._sizes)
 
     def features(self, state: State) -> State:
-        """What observations are linear in, by name, turned round: the state, and what a subclass adds."""
+        """The features of which observations are linear functions, by name, transposed: by default the state."""
         return {name: state[name] for name in self._shapes}
 
     @abstractmethod
     def sees(self, agent: int, seen: State) -> Sequence[Tensor]:
-        """What an agent observes, one after another, as linear functions of `features`, turned round as they are.
+        """The parts of an agent's observation, as linear functions of the transposed `features`.
 
-        It is called once; from then on all observations are one product with a constant matrix.
+        It is called once; afterwards all observations are one product with a constant matrix.
         """
 
     @abstractmethod
     def pays(self, state: State) -> tuple[Tensor, State]:
-        """Rewards after a step, `agents x ...`, and what is added to each of the `counts`, `...`."""
+        """Rewards after a step, `agents x ...`, and increments of the `counts`, `...`."""
 
     def others(self, agent: int) -> list[int]:
-        """All agents but one."""
+        """All agents except one."""
         return [other for other in range(self.agents) if other != agent]
 
     def results(self, state: State) -> State:
-        """What `judge` returns, turned round."""
+        """The values of `judge`, transposed."""
         return {}
 
     def reset(
         self, replicates: int, environments: int, device: torch.device, dtype: torch.dtype, task: Tensor | None = None
     ) -> State:
-        """Draw uniformly random positions, and what else is drawn."""
+        """Draw uniformly random positions and the variables of `draws`."""
         shape = (replicates, environments)
         within = torch.tensor([body.within for body in (*self.bodies, *self.places)], dtype=dtype, device=device)
         drawn = (2 * torch.rand(*shape, len(within), 2, dtype=dtype, device=device) - 1) * within.unsqueeze(-1)
@@ -172,24 +172,24 @@ class ParticleWorld(Game):
         for name, (*several, values) in self.draws.items():
             choice = torch.randint(values, (*shape, *several), device=device)
             state[name] = torch.eye(values, dtype=dtype, device=device)[choice]
-        # In memory environments are last from the beginning, which saves turning numbers round in every step.
+        # Environments are last in memory from the start, which saves a copy in every step.
         state = {name: back(turned(value).contiguous()) for name, value in state.items()}
         return state | {name: torch.zeros(shape, dtype=dtype, device=device) for name in self.counts}
 
     def observe(self, state: State) -> Observed:
-        """What each agent observes, `replicates x environments x event`; see the class."""
+        """The observation of each agent, `replicates x environments x event`; see the class."""
         seen = self.features({name: turned(value) for name, value in state.items()})
         every = torch.cat([seen[name].flatten(0, -3) for name in self._used])
         obs = (self._for(every).observing @ every.flatten(1)).unflatten(1, every.shape[1:])
         return Observed(back(obs).split(self._sizes, dim=-1))
 
     def step(self, state: State, actions: Sequence[Tensor]) -> Step:
-        """Move, and pay for where all are now, see `Game.step`; beyond full force the formulas still apply.
+        """Move and compute rewards at the new positions, see `Game.step`; formulas also apply beyond full force.
 
         Raises:
             ValueError: if the number or the shapes of the actions do not fit.
             RuntimeError: if discrete actions are not integers.
-            IndexError: on the CPU, if they are not among the actions.
+            IndexError: on the CPU, if they are not valid actions.
         """
         some = next(iter(state.values()))
         batch = some.shape[:2]
@@ -215,7 +215,7 @@ class ParticleWorld(Game):
         return {name: back(value) for name, value in found.items()}
 
     def _controls(self, actions: Sequence[Tensor], constants: Constants) -> tuple[Tensor | None, Tensor | None]:
-        """Forces of those who move, `movers x 2 x ...`, and messages of those who send any, `senders x words x ...`."""
+        """Forces of movers, `movers x 2 x ...`, and messages of senders, `senders x words x ...`."""
         if self._alike:
             every = self._numbers(torch.stack(list(actions)), constants.tables[0]).permute(0, 3, 1, 2)
             if not self.senders:
@@ -230,7 +230,7 @@ class ParticleWorld(Game):
         return torch.stack(forces) if forces else None, torch.stack(messages) if messages else None
 
     def _numbers(self, action: Tensor, table: Tensor) -> Tensor:
-        """What an action does, force and message, in numbers, `... x (2 + words)`."""
+        """The force and message of an action, `... x (2 + words)`."""
         return table.index_select(0, action.flatten()).view(*action.shape, -1) if self.discrete else action
 
     def _for(self, some: Tensor) -> Constants:
@@ -241,7 +241,7 @@ class ParticleWorld(Game):
         return self._made[key]
 
     def _observing(self, agents: int) -> Tensor:
-        """The matrix of observations, read off what everybody sees of features that are 1 one at a time, else 0."""
+        """The matrix of observations, computed by applying `sees` to unit vectors of features."""
 
         def seen_of(features: Tensor) -> list[Tensor]:
             parts = features.split([math.prod(shape) for shape in shapes.values()])
@@ -262,7 +262,7 @@ class ParticleWorld(Game):
 
 
 def turned(value: Tensor) -> Tensor:
-    """Turn round: `replicates x environments x ...` to `... x replicates x environments`; a view."""
+    """Transpose `replicates x environments x ...` to `... x replicates x environments`; a view."""
     dims = value.dim()
     return value.permute(2, 3, 0, 1) if dims == 4 else value.permute(*range(2, dims), 0, 1)
 
@@ -274,12 +274,12 @@ def back(value: Tensor) -> Tensor:
 
 
 def pick(which: Tensor, places: Tensor) -> Tensor:
-    """The places that are drawn, one-hot `[count x] places x ...`, of `places x 2 x ...`: `[count x] 2 x ...`."""
+    """Select places, `places x 2 x ...`, by one-hot variables, `[count x] places x ...`, as `[count x] 2 x ...`."""
     return (which.unsqueeze(-3) * places).sum(-4)
 
 
 def _space(agent: Agent, discrete: bool) -> Space:
-    """What an agent chooses from."""
+    """The action space of an agent."""
     moves = 0 if agent.body is None else 2
     if discrete:
         return Discrete((len(MOVES) if moves else 1) * max(agent.words, 1))
@@ -287,7 +287,7 @@ def _space(agent: Agent, discrete: bool) -> Space:
 
 
 def _table(agent: Agent) -> Tensor:
-    """What each discrete action does, `actions x (2 + words)`."""
+    """The force and message of each discrete action, `actions x (2 + words)`."""
     moves, words = torch.tensor(list(MOVES.values()), dtype=torch.float64), torch.eye(agent.words, dtype=torch.float64)
     if agent.body is None:
         return words

@@ -1,4 +1,4 @@
-"""Learning with what an opponent gains in view, by first-order policy gradients: Advantage Alignment and LOQA."""
+"""Opponent shaping by first-order policy gradients: Advantage Alignment and LOQA."""
 
 from inference_marl.learners.alignment.base import AdvantageAlignment
 from inference_marl.learners.alignment.recurrent import RecurrentAlignment

@@ -1,4 +1,4 @@
-"""Advantage Alignment and LOQA: what weighs the log-probability of each action."""
+"""The base of Advantage Alignment and LOQA, which computes the weight of each action's log-probability."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from inference_marl.types import Actor, Counting, Decision, Learner, Memory, Tra
 
 
 class Values(NamedTuple):
-    """What a critic says of a trajectory; tensors lead with `time x replicates x environments`.
+    """A critic's values along a trajectory; tensors begin with `time x replicates x environments`.
 
     Attributes:
-        own, own_next: values of the agent's rewards, of what it observed before each step and after it.
-        other, other_next: values of the opponent's rewards.
-        other_actions: values of the opponent's rewards by its actions, `... x opponent_actions`; `None` if not needed.
+        own, own_next: values of the agent's rewards at its observations before and after each step.
+        other, other_next: values of the opponent's rewards, likewise.
+        other_actions: values of the opponent's rewards for each of its actions, `... x opponent_actions`; `None` if not
+            needed.
     """
 
     own: Tensor
@@ -37,64 +38,63 @@ class Values(NamedTuple):
 
 
 class CategoricalPolicy(nn.Module):
-    """A policy over discrete actions, with a memory, all of whose parameters lead with `replicates`."""
+    """Base: a policy over discrete actions with a memory; `replicates` is the first dimension of all parameters."""
 
     @abstractmethod
     def logits(self, obs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Unnormalised log-probabilities, `replicates x environments x actions`, and the memory after seeing `obs`."""
+        """Unnormalised log-probabilities, `replicates x environments x actions`, and the next memory."""
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """As `Actor.initial_memory`."""
+        """See `Actor.initial_memory`."""
         return {}
 
     def forward(self, obs: Tensor, memory: Memory) -> tuple[dist.Categorical, Memory]:
-        """As `Actor.policy`."""
+        """See `Actor.policy`."""
         logits, memory = self.logits(obs, memory)
         return dist.Categorical(logits=logits), memory
 
 
 @hyperparameters
 class AdvantageAlignment(Counting, Learner):
-    """Base of reciprocating learners, by first-order policy gradients::
+    """Base: reciprocating learners that follow a first-order policy gradient::
 
         gradient  E sum_k w_k grad log pi(a_k | o_k)
         w_k = A_k + beta gamma A'_k sum_(t<k) (gamma lambda)^(k-t-1) G_t
 
     with the generalised advantages A of the agent's own rewards and A' of the opponent's (Schulman et al. 2016). The
-    second part is the opponent's gain from the action, times what the agent has gained before in the episode: after
-    gains it makes what is good for the opponent more probable, after losses less. With `beta` = 0 this is an
-    actor-critic.
+    second term is the opponent's advantage from the action times the agent's own past advantages in the episode: after
+    gains, actions that are good for the opponent become more probable, after losses less probable. With `beta` = 0 this
+    is an actor-critic.
 
     G_t is A_t with `past_trace_decay` for lambda. In Advantage Alignment (Duque et al. 2024, 'Advantage alignment
-    algorithms') and in LOQA it is the estimate of A_t that the policy learns by, with lambda near 1. Such an A_t has
-    the rewards that follow a_k in it, too, so that w_k contains A_k A'_k: it also prefers what is good for both, or bad
-    for both, to what is good for one only, whatever was before. With 0, the default, G_t is the error of temporal
-    differences, the part of A_t that is known when step t is over, so that what is left is reciprocity. Other
-    departures are that the weights of the past decay by gamma lambda, not gamma, and that no surrogate is clipped.
+    algorithms') and in LOQA it is the same estimate of A_t as in the policy gradient, with lambda near 1. Such an A_t
+    includes rewards after a_k, so that w_k contains A_k A'_k: independently of the past, it also prefers actions that
+    are good, or bad, for both to those that are good for one only. With 0, the default, G_t is the TD error, the part
+    of A_t that is known after step t, so that only reciprocity is left. Other departures are that the weights of the
+    past decay by gamma lambda, not gamma, and that no surrogate is clipped.
 
-    `weight="loqa"` multiplies each G_t by 1 - q(b_t), where q is the softmax of values of the opponent's actions, which
-    are estimated from its rewards. The weights are then those of the gradient of LOQA's objective for the opponent
-    (Aghajohari et al. 2024, 'LOQA: Learning with opponent Q-learning awareness'), so that it takes no second
-    derivatives::
+    `weight="loqa"` multiplies each G_t by 1 - q(b_t), where q is the softmax of the opponent's action values, estimated
+    from its rewards. The weights are then those of the gradient of LOQA's objective for the opponent (Aghajohari et al.
+    2024, 'LOQA: Learning with opponent Q-learning awareness'), without second derivatives::
 
         L = E sum_t G_t log q_t(b_t)      q_t(b_t) = exp Q'_t / (exp Q'_t + sum_(b != b_t) exp Q'(o'_t, b))
 
-    in which the return Q'_t of the opponent after b_t depends on the agent's policy by loaded DiCE. The factor is 0.75
-    for an opponent of four actions that is indifferent: LOQA is close to Advantage Alignment with a smaller beta.
+    where the opponent's return Q'_t after b_t depends on the agent's policy through loaded DiCE. The factor is 0.75 for
+    an opponent that is indifferent between four actions: LOQA is close to Advantage Alignment with a smaller beta.
 
-    It learns from whole episodes: in an experiment, `collect` is the horizon, or a multiple of it. Of an episode that
-    is cut by the ends of a trajectory, what is in it counts, and values stand for what comes later. Nothing is read of
-    the opponent but what it observes, does and is paid: neither its critic nor its policy.
+    Learning is from whole episodes: in an experiment, set `collect` to the horizon or a multiple of it. Episodes that a
+    trajectory cuts are learned from as far as they are in it, with bootstrapped values at its end. The learner reads
+    the opponent's observations, actions and rewards, but neither its critic nor its policy.
 
-    A subclass defines `values`, `follow` and `fit`, and makes `actor`.
+    A subclass defines `values`, `follow` and `fit`, and creates `actor`.
 
     Args:
-        beta: weight of the alignment, not negative; number or schedule over updates.
+        beta: weight of the alignment, not negative; a number or a schedule over updates.
         weight: `alignment` or `loqa`.
         discount: gamma in [0, 1).
         trace_decay: lambda in [0, 1].
-        past_trace_decay: the lambda of G_t, in [0, 1]; number or schedule over updates.
-        entropy: weight of the policy's entropy in every state, not negative; number or schedule over updates.
+        past_trace_decay: the lambda of G_t, in [0, 1]; a number or a schedule over updates.
+        entropy: weight of the policy's entropy in every state, not negative; a number or a schedule over updates.
 
     Attributes:
         actor: the policy, once bound.
@@ -125,25 +125,25 @@ class AdvantageAlignment(Counting, Learner):
 
     @abstractmethod
     def values(self, newest: Trajectory) -> Values:
-        """What the critic says of a trajectory."""
+        """The critic's values along a trajectory."""
 
     @abstractmethod
     def follow(self, newest: Trajectory, weights: Tensor) -> None:
-        """Take a step of the policy up the gradient, given w_k, `time x replicates x environments`, and the entropy."""
+        """Take a policy gradient step, given w_k, `time x replicates x environments`, with the entropy."""
 
     @abstractmethod
     def fit(self, newest: Trajectory, said: Values, own: Tensor, other: Tensor) -> None:
         """Move the critic towards returns, `time x replicates x environments`.
 
         Args:
-            newest: where they were seen.
-            said: what the critic says of it.
+            newest: the trajectory.
+            said: the critic's values along it.
             own: the agent's lambda-returns.
-            other: the opponent's.
+            other: the opponent's lambda-returns.
         """
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """The policy's."""
+        """The policy's initial memory."""
         return self.actor.initial_memory(replicates, environments)
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.Categorical, Memory]:
@@ -153,7 +153,7 @@ class AdvantageAlignment(Counting, Learner):
 
     @torch.no_grad()
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the policy; its most probable action without `explore`."""
+        """Draw from the policy, or take its most probable action without `explore`."""
         logits, memory = self.actor.logits(obs, memory)
         return Decision(draw(logits.softmax(-1)) if explore else logits.argmax(-1), memory)
 
@@ -162,14 +162,14 @@ class AdvantageAlignment(Counting, Learner):
         return Functional.of(self.actor, self.seat, initial_memory=self.actor.initial_memory)
 
     def store(self, newest: Trajectory) -> None:
-        """Refuse games in which agents may be out (`IncompatibleError`)."""
+        """Store nothing; raises `IncompatibleError` if agents may leave an episode."""
         newest.check_all_act(type(self).__name__)
 
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """One step of the policy and of the critic; `peers` is not read.
+        """Take a step of the policy and of the critic; `peers` is not used.
 
         Raises:
-            NonFiniteError: if a reward is not finite, or in networks a gradient.
+            NonFiniteError: if a reward, or a network's gradient, is not finite.
         """
         played, said = newest.stacked, self.values(newest)
         by_replicate = played.rewards.transpose(0, 1)
@@ -194,12 +194,12 @@ class AdvantageAlignment(Counting, Learner):
 
 
 def gathered(values: Tensor, decay: Number, within: Tensor) -> Tensor:
-    """Sums over the past of an episode, `S_k = sum_(t<k) decay^(k-t-1) values_t`.
+    """Discounted sums over the past of an episode, `S_k = sum_(t<k) decay^(k-t-1) values_t`.
 
     Args:
         values: `time x ...`.
-        decay: a number, or one that broadcasts with a step.
-        within: 0 where an episode is over with a step, else 1, of the same shape as `values`.
+        decay: a number, or a tensor that broadcasts with one time step.
+        within: 0 at the last step of an episode and 1 otherwise, in the shape of `values`.
     """
     total, found = torch.zeros_like(values[0]), []
     for value, same in zip(values, within, strict=True):

@@ -16,17 +16,17 @@ from inference_marl.spaces import Space, encode
 from inference_marl.types import Memory, Seat, Trajectory
 
 HIDDEN = "hidden"
-"""The name of a network's hidden state in its memory."""
+"""The key of a network's hidden state in its memory."""
 
 
 class RecurrentNetwork(CategoricalPolicy):
-    """A gated recurrent unit and a linear layer per replicate, of what is observed.
+    """A gated recurrent unit and a linear layer per replicate, over observations.
 
     Args:
         seat: provides replicates, device and floating type.
-        spaces: of what it reads, side by side.
-        hidden: units.
-        outputs: numbers that it returns.
+        spaces: spaces of the inputs, whose features are concatenated.
+        hidden: number of hidden units.
+        outputs: number of outputs.
     """
 
     def __init__(self, seat: Seat, spaces: tuple[Space, ...], hidden: int, outputs: int) -> None:
@@ -47,15 +47,15 @@ class RecurrentNetwork(CategoricalPolicy):
         return self.last(hidden), {HIDDEN: hidden}
 
     def encoded(self, *obs: Tensor) -> Tensor:
-        """What it reads, `... x features`."""
+        """The inputs as features, `... x features`."""
         return encode(self.spaces, obs, self.seat.dtype)
 
     def along(self, x: Tensor, hidden: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and hidden states after each step of a trajectory.
 
         Args:
-            x: encoded, `time x replicates x environments x features`.
-            hidden: before the first step.
+            x: features of the inputs, `time x replicates x environments x features`.
+            hidden: hidden state before the first step.
             ended: where episodes end, `time x replicates x environments`; the next one begins with a hidden state of 0.
         """
         kept = None
@@ -65,30 +65,30 @@ class RecurrentNetwork(CategoricalPolicy):
         return self._said(states.transpose(0, 1).flatten(1, 2), len(x)), states
 
     def after(self, x: Tensor, states: Tensor) -> Tensor:
-        """Outputs at what is observed after each step, given the hidden states of `along`."""
+        """Outputs at the observations after each step, given the hidden states of `along`."""
         inputs, states = (each.transpose(0, 1).flatten(1, 2) for each in (x, states))
         return self._said(self.unit(inputs, states), len(x))
 
     def _said(self, states: Tensor, steps: int) -> Tensor:
-        """Outputs, `time x replicates x environments x outputs`, of hidden states that lead with `replicates`."""
+        """Outputs, `time x replicates x environments x outputs`, given hidden states with `replicates` first."""
         outputs: Tensor = self.last(states).unflatten(1, (steps, -1))
         return outputs.transpose(0, 1)
 
 
 @hyperparameters
 class RecurrentAlignment(AdvantageAlignment):
-    """Advantage Alignment, or LOQA, with a recurrent policy, and a recurrent critic of both agents' observations.
+    """Advantage Alignment, or LOQA, with a recurrent policy and a recurrent critic of both agents' observations.
 
     The weights are standardised over the trajectory, in each replicate, and both networks are trained by Adam. The
-    defaults are other than those of tables: with `past_trace_decay` = 0 networks do not find cooperation in the coin
-    game.
+    defaults differ from those of `TabularAlignment`: with `past_trace_decay` = 0 networks do not find cooperation in
+    the coin game.
 
     Args:
-        hidden: units of each network.
-        learning_rate: of the policy; number or schedule over updates.
-        critic_learning_rate: of the critic.
-        critic_steps: steps of the critic per update.
-        max_gradient_norm: of either network's gradient, in each replicate.
+        hidden: hidden units of each network.
+        learning_rate: Adam's step size for the policy; a number or a schedule over updates.
+        critic_learning_rate: likewise for the critic.
+        critic_steps: gradient steps of the critic per update.
+        max_gradient_norm: clip each network's gradient in each replicate; `None` for no clipping.
         beta, weight, discount, trace_decay, past_trace_decay, entropy: see `AdvantageAlignment`.
     """
 
@@ -108,7 +108,7 @@ class RecurrentAlignment(AdvantageAlignment):
     critic_optimiser: Optimiser = field(init=False)
 
     def setup(self) -> None:
-        """Check the seat, and make the networks (`IncompatibleError` as the base)."""
+        """Check the seat and create the networks; raises `IncompatibleError` like the base."""
         super().setup()
         seat = self.seat
         (j,) = seat.opponents
@@ -120,7 +120,7 @@ class RecurrentAlignment(AdvantageAlignment):
             setattr(self, f"{name}_optimiser", optimiser)
 
     def _read(self, newest: Trajectory, after: bool = False) -> Tensor:
-        """What the critic reads before or after each step, encoded."""
+        """Features of the critic's inputs before or after each step."""
         played, i = newest.stacked, self.seat.index
         obs = played.next_obs if after else played.obs
         return self.critic.encoded(obs[i], obs[1 - i])
@@ -133,14 +133,14 @@ class RecurrentAlignment(AdvantageAlignment):
 
     @torch.no_grad()
     def values(self, newest: Trajectory) -> Values:
-        """What the critic returns; its memory begins with the trajectory."""
+        """The critic's values; its hidden state is 0 at the start of the trajectory."""
         now, states = self._criticised(newest)
         after = self.critic.after(self._read(newest, after=True), states)
         of_actions = now[..., 2:] if self.weight == "loqa" else None
         return Values(now[..., 0], after[..., 0], now[..., 1], after[..., 1], of_actions)
 
     def follow(self, newest: Trajectory, weights: Tensor) -> None:
-        """A step of Adam."""
+        """Take a step of Adam."""
         played, i = newest.stacked, self.seat.index
         spread = weights.std((0, 2), correction=0, keepdim=True) + 1e-8
         weights = (weights - weights.mean((0, 2), keepdim=True)) / spread
@@ -154,7 +154,7 @@ class RecurrentAlignment(AdvantageAlignment):
         self.actor_optimiser.step(-gain.mean((0, 2)))
 
     def fit(self, newest: Trajectory, said: Values, own: Tensor, other: Tensor) -> None:
-        """Steps of Adam on squared errors."""
+        """Take steps of Adam on squared errors."""
         chosen = newest.stacked.actions[1 - self.seat.index].unsqueeze(-1)
         targets = torch.stack([own, other], -1)
         self.critic_optimiser.set_rate(current(self.critic_learning_rate, self.updates))

@@ -16,7 +16,7 @@ from inference_marl.types import Memory, Seat, Trajectory
 
 
 class LogitTable(CategoricalPolicy):
-    """Logits of every action at every observation, `replicates x states x actions`, 0 at first."""
+    """A table of logits, `replicates x states x actions`, initially 0."""
 
     def __init__(self, seat: Seat) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class LogitTable(CategoricalPolicy):
 
 @hyperparameters
 class TabularAlignment(AdvantageAlignment):
-    """Advantage Alignment, or LOQA, with a table of logits, and tables of values that follow the returns.
+    """Advantage Alignment, or LOQA, with tables of logits and of values.
 
-    In each state, the step is `step_size` times the mean gradient over the visits of the trajectory; values move the
-    fraction `critic_rate` towards the visits' mean return.
+    In each state, the logits' step is `step_size` times the mean gradient over the trajectory's visits, and values move
+    the fraction `critic_rate` towards the visits' mean return.
 
     Args:
-        step_size: of the logits, not negative; number or schedule over updates.
-        critic_rate: in (0, 1].
+        step_size: step size of the logits, not negative; a number or a schedule over updates.
+        critic_rate: learning rate of the values, in (0, 1].
         beta, weight, discount, trace_decay, past_trace_decay, entropy: see `AdvantageAlignment`.
     """
 
@@ -52,10 +52,10 @@ class TabularAlignment(AdvantageAlignment):
     other_action_values: Tensor = field(init=False)
 
     def setup(self) -> None:
-        """Check the seat, and make the tables.
+        """Check the seat and create the tables.
 
         Raises:
-            IncompatibleError: as the base, or if an agent's observations are not `Discrete`.
+            IncompatibleError: like the base, or if an agent's observations are not `Discrete`.
         """
         super().setup()
         seat = self.seat
@@ -76,7 +76,7 @@ class TabularAlignment(AdvantageAlignment):
             self.register_buffer(name, table)
 
     def values(self, newest: Trajectory) -> Values:
-        """What the tables say."""
+        """Look up the values."""
         i, rows, played = self.seat.index, self.seat.rows, newest.stacked
         own, own_next = (self.own_values[rows, obs[i]] for obs in (played.obs, played.next_obs))
         other, other_next = (self.other_values[rows, obs[1 - i]] for obs in (played.obs, played.next_obs))
@@ -85,7 +85,7 @@ class TabularAlignment(AdvantageAlignment):
 
     @torch.no_grad()
     def follow(self, newest: Trajectory, weights: Tensor) -> None:
-        """Add the mean gradient of each state that was visited."""
+        """Take a step along the mean gradient in each visited state."""
         i, played, table = self.seat.index, newest.stacked, self.actor.table
         obs, actions, weights = (_by_replicate(each) for each in (played.obs[i], played.actions[i], weights))
         cells = table.flatten(1)
@@ -103,7 +103,7 @@ class TabularAlignment(AdvantageAlignment):
 
     @torch.no_grad()
     def fit(self, newest: Trajectory, said: Values, own: Tensor, other: Tensor) -> None:
-        """Move the tables."""
+        """Move the values towards the mean returns."""
         i, played = self.seat.index, newest.stacked
         obs, other_obs, own, other = map(_by_replicate, (played.obs[i], played.obs[1 - i], own, other))
         targets = [(self.own_values, obs, own), (self.other_values, other_obs, other)]
@@ -116,5 +116,5 @@ class TabularAlignment(AdvantageAlignment):
 
 
 def _by_replicate(value: Tensor) -> Tensor:
-    """`time x replicates x environments` to `replicates x (time environments)`."""
+    """Reshape `time x replicates x environments` to `replicates x (time environments)`."""
     return value.transpose(0, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""Deterministic actor-critics, batched over replicates and agents: DDPG, with an opponent module, and MADDPG."""
+"""Deterministic actor-critics, batched over replicates and agents: DDPG, DDPG with an opponent module, and MADDPG."""
 
 from inference_marl.learners.deterministic.base import DeterministicActorCritic
 from inference_marl.learners.deterministic.ddpg import Ddpg

@@ -1,4 +1,4 @@
-"""What deterministic actor-critics have before they learn: actors, critics, replay, and how they act."""
+"""The part of deterministic actor-critics that does not learn: networks, replay buffer and acting."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from inference_marl.types import Counting, Decision, Member, Memory, Seat, Team,
 
 @hyperparameters
 class DeterministicPolicies(Counting, Team):
-    """Base of `DeterministicActorCritic`, which documents the arguments: everything but the updates."""
+    """Base of `DeterministicActorCritic`, which documents the arguments: everything except the updates."""
 
     by_replicate = frozenset({"learning_rate", "discount"})
     heeds_masks = True
@@ -68,7 +68,7 @@ class DeterministicPolicies(Counting, Team):
 
     @abstractmethod
     def sees(self, seat: Seat) -> list[int]:
-        """What the critic of a seat sees: places among the observations of all agents, followed by their actions.
+        """The inputs of a seat's critic, as indices into all agents' observations followed by all agents' actions.
 
         The seat's own action must be among them.
         """
@@ -76,14 +76,15 @@ class DeterministicPolicies(Counting, Team):
 
     @property
     def knows_others(self) -> bool:
-        """Whether targets ask the others' actors what they do next."""
+        """Whether targets use the other agents' actors for their next actions."""
         return True
 
     def setup(self) -> None:
-        """Create actors, critics, their targets, and replay.
+        """Create actors, critics, their target networks and the replay buffer.
 
         Raises:
-            IncompatibleError: if an agent of the team has unbounded actions, or its critic does not see its own.
+            IncompatibleError: if an agent of the team has unbounded actions, or its critic does not take its own
+                action.
         """
         seat, team = self.seat, self.team
         places = [self._checked(each) for each in team]
@@ -113,7 +114,7 @@ class DeterministicPolicies(Counting, Team):
         self.replays = cast(Sequence[Replay], nn.ModuleList(replays))
 
     def _checked(self, seat: Seat) -> list[int]:
-        """What the critic of a seat sees, if the seat can be taken."""
+        """Check a seat and return the inputs of its critic, see `sees`."""
         who, own, places = type(self).__name__, len(seat.observations) + seat.index, self.sees(seat)
         if isinstance(seat.action, Box) and not seat.action.bounded:
             raise IncompatibleError(f"{who} got actions {seat.action} in seat {seat.index}, expected finite edges")
@@ -124,7 +125,7 @@ class DeterministicPolicies(Counting, Team):
         return places
 
     def member_initial_memory(self, member: Member, replicates: int, environments: int) -> Memory:
-        """That of the noise, in boxes, and the sub-policy that is drawn for the episode, if there are several."""
+        """The memory of the noise, for boxes, and the sub-policy of the episode, if there are several."""
         boxes = isinstance(member.seat.action, Box)
         memory = self.noise.initial_memory(member.seat, replicates, environments) if boxes else {}
         if self.sub_policies == 1:
@@ -138,13 +139,13 @@ class DeterministicPolicies(Counting, Team):
 
     @property
     def _uniform(self) -> bool:
-        """Whether actions are."""
+        """Whether actions are uniformly random."""
         return self._warming_up and self.warmup_actions == "uniform"
 
     def member_policy(
         self, member: Member, obs: Tensor, memory: Memory, mask: Tensor | None
     ) -> tuple[dist.TorchDistribution | None, Memory]:
-        """A categorical, or a point in the box; uniform during warm-up."""
+        """A categorical, or a point mass in the box; uniform during warm-up."""
         seat = member.seat
         if self._uniform:
             uniform = seat.action.uniform(seat.dtype, seat.device).expand(obs.shape[:2])
@@ -153,14 +154,14 @@ class DeterministicPolicies(Counting, Team):
 
     @torch.no_grad()
     def member_act(self, member: Member, obs: Tensor, memory: Memory, explore: bool, mask: Tensor | None) -> Decision:
-        """A draw from the policy, with noise in boxes; without `explore`, the actor's mode, also during warm-up."""
+        """Draw from the policy, with noise in boxes; without `explore`, the actor's mode, also during warm-up."""
         info: Mapping[str, Tensor] = {SUB_POLICY: memory[SUB_POLICY]} if self.sub_policies > 1 else {}
         if not explore:
             return self._group(member).policy(member).act(obs, memory, explore, mask)._replace(info=info)
         distribution, _ = self.member_policy(member, obs, memory, mask)
-        assert distribution is not None  # here every policy has a density
+        assert distribution is not None  # every policy has a density here
         space = member.seat.action
-        # With sub-policies, whose info is needed, not-a-number must not stop the draw.
+        # With sub-policies, whose info is needed, NaN must not stop the draw.
         safe = self.sub_policies > 1 and isinstance(distribution, dist.Categorical)
         action: Tensor = one_hot_draw(distribution.logits).argmax(-1) if safe else distribution.sample()
         if isinstance(space, Box) and not self._uniform:
@@ -168,7 +169,7 @@ class DeterministicPolicies(Counting, Team):
         return Decision(action, memory, info=info)
 
     def member_snapshot(self, member: Member) -> Functional:
-        """The actor at its current weights, with its target."""
+        """The actor with its current weights, and its target."""
         group = self._group(member)
         now, slow = group.policy(member), group.policy(member, slow=True)
         parameters = {name: value.detach().clone() for name, value in now.parameters_by_name.items()}
@@ -185,17 +186,17 @@ class DeterministicPolicies(Counting, Team):
         return its
 
     def store(self, newest: Trajectory) -> None:
-        """Fill the replay, or those of all sub-policies."""
+        """Add to the replay buffer, or to those of all sub-policies."""
         batch = newest.flat
         for replay, seat in zip(self.replays, self.team, strict=False):
             replay.add(batch, batch.infos[seat.index][SUB_POLICY] if self.sub_policies > 1 else None)
 
     def draw(self) -> Transition:
-        """A minibatch, `replicates x batch`.
+        """Draw a minibatch, `replicates x batch`.
 
-        With several sub-policies one for each member, of `batch_size` transitions in which it played the first of them,
-        followed by those in which it played the second, and so on: `replicates x team x (sub_policies batch)`. In those
-        of a sub-policy that was not played yet nobody is `alive`.
+        With several sub-policies there is one for each member: `batch_size` transitions in which it played the first
+        sub-policy, followed by those in which it played the second, and so on, `replicates x team x (sub_policies
+        batch)`. For a sub-policy that has not been played yet, no agent is `alive`.
         """
         if self.sub_policies == 1:
             return self.replays[0].draw(self.batch_size)
@@ -210,7 +211,7 @@ class DeterministicPolicies(Counting, Team):
 
 
 def _side_by_side(drawn: Sequence[Transition]) -> Transition:
-    """Minibatches `replicates x keys x batch x ...` as one of `replicates x drawn x (keys batch) x ...`."""
+    """Merge minibatches `replicates x keys x batch x ...` into one, `replicates x drawn x (keys batch) x ...`."""
 
     def merged(values: Sequence[Any]) -> Any:
         if isinstance(values[0], tuple):

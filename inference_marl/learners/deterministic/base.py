@@ -1,4 +1,4 @@
-"""Base of actor-critics whose policies follow the gradient of their critics with respect to the action."""
+"""The base of actor-critics whose actors follow the critic's gradient with respect to the action."""
 
 from __future__ import annotations
 
@@ -30,60 +30,60 @@ CRITIC_LOSS = Metric(
 ACTION_VALUE = Metric(
     "action_value",
     "critic's value of its own policy",
-    meaning="Mean over a minibatch of Q(x, a) with the agent's own action from its policy, drawn or relaxed as the "
-    "actor's newest update had it; it may overestimate.",
+    meaning="Mean over a minibatch of Q(x, a) with the agent's own action from its policy, drawn or relaxed as in the "
+    "actor's last update; it may overestimate.",
 )
 
 
 @hyperparameters
 class DeterministicActorCritic(DeterministicPolicies):
-    """Base: every agent has an actor that sees its own observation, and a critic; a subclass says what critics see::
+    """Base: a decentralised actor and a critic for every agent; a subclass defines the critics' inputs::
 
         y_i = r_i + gamma Q_i'(x', a'),   a_j' = mu_j'(o_j')
         grad J_i = E[grad mu_i(o_i) grad_{a_i} Q_i(x, a)],   a_i = mu_i(o_i), others from replay
 
-    with targets `'` that follow slowly. Policies over boxes are deterministic and explore by `noise`; policies over
-    discrete actions are categorical, with gradients by `estimator`. Agents with equal spaces are one batch of matrices,
-    `(replicates agents) x in x out`.
+    with slowly updated targets `'`. Actors take the agent's own observation. Policies over boxes are deterministic and
+    explore by `noise`; policies over discrete actions are categorical, with gradients by `estimator`. The networks of
+    agents with equal spaces are one batch of matrices, `(replicates agents) x in x out`.
 
-    Seats that are not the team's are seen by its critics, where these see others; in targets they do again what they
-    did. Agents that have left are masked: critics see zeros in place of what they observe and do, their own targets are
-    terminated where they leave, and their losses are means over the transitions before which they were in. If a
-    minibatch has none, the gradient is 0 and Adam's momentum carries on. Illegal actions are neither taken nor
-    bootstrapped from.
+    Critics that take other agents' observations and actions also take those of agents outside the team, which in
+    targets repeat their actions. Agents that have left an episode are masked: critics get zeros for their observations
+    and actions, an agent's own targets terminate when it leaves, and its losses are means over transitions that begin
+    before it leaves. If a minibatch has none, the gradient is 0 and Adam's momentum continues. Illegal actions are
+    neither taken nor used in bootstrapped values.
 
     Args:
         hidden: widths of the hidden layers of actors and critics.
         learning_rate: Adam's step size for both.
         discount: gamma in [0, 1).
-        target_rate: fraction by which targets follow after every update, in (0, 1].
+        target_rate: fraction by which target networks move towards the online ones after every update, in (0, 1].
         replay: joint transitions kept per replicate.
-        batch_size: transitions drawn from replay per update.
-        warmup: updates during which nothing is fitted.
-        warmup_actions: what is played meanwhile: `uniform` actions, or what the `policy` explores.
-        noise: exploration in boxes, as functions of the updates made.
-        estimator: of the gradient with respect to discrete policies.
-        regularisation: weight of the actors' mean squared outputs (logits, or what is squashed), as in the authors'
-            code.
+        batch_size: transitions drawn from the replay buffer per update.
+        warmup: initial updates in which nothing is fitted.
+        warmup_actions: actions during warm-up: `uniform`, or those of the exploring `policy`.
+        noise: exploration noise in boxes, which may depend on the number of updates.
+        estimator: estimator of the gradient of discrete policies.
+        regularisation: weight of the actors' mean squared outputs (logits, or values before squashing), as in the
+            authors' code of MADDPG.
         max_gradient_norm: clip the gradient of each network of each replicate (of twin critics, both together); `None`
             for no clipping.
-        shared: whether agents with equal spaces have one actor in common.
-        shared_critic: whether they have one critic in common, which is fitted to the mean of their losses. If it sees
-            the same for all of them, it learns what they earn on average, and does not tell them apart.
-        sub_policies: a policy ensemble of so many (Lowe et al. 2017, Section 4.3): every agent draws one for each
-            episode, and has a replay for each; its critic is one. In targets an agent goes on with the sub-policy that
-            it played, and the others' are drawn uniformly, each of them as often in a minibatch. `replay` and
-            `batch_size` are of each sub-policy.
-        twin_critics: whether targets are the smaller ones of two critics (Fujimoto et al. 2018, TD3).
-        target_noise: standard deviation of noise on the actions of targets in boxes, in units of half the box's width,
-            clipped at 2.5 times that (TD3's target policy smoothing has 0.2).
-        actor_interval: updates of the critics per update of actors and targets (TD3's delayed actor has 2).
+        shared: whether agents with equal spaces share an actor.
+        shared_critic: whether they share a critic, which is fitted to the mean of their losses. If its inputs are the
+            same for all of them, it estimates their mean return and does not distinguish them.
+        sub_policies: size of the policy ensemble (Lowe et al. 2017, Section 4.3): every agent draws a sub-policy for
+            each episode, and has a replay buffer for each but a single critic. In targets, an agent continues with the
+            sub-policy that it played, and those of other agents are drawn uniformly, each equally often in a minibatch.
+            `replay` and `batch_size` are per sub-policy.
+        twin_critics: whether targets are the minimum of two critics (Fujimoto et al. 2018, TD3).
+        target_noise: standard deviation of noise on target actions in boxes, in units of half the box's width, clipped
+            at 2.5 times that (TD3's target policy smoothing has 0.2).
+        actor_interval: critic updates per update of actors and target networks (TD3's delayed policy updates have 2).
         seats: see `Team`.
 
     Attributes:
-        groups: the actors, by spaces and what their critics see.
-        critics: the critics, by what they see.
-        replays: of the team, or with sub-policies of each member.
+        groups: the actors, grouped by spaces and by the inputs of their critics.
+        critics: the critics, grouped by their inputs.
+        replays: the team's replay buffer or, with sub-policies, those of each member.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (CRITIC_LOSS, ACTION_VALUE)
@@ -91,13 +91,13 @@ class DeterministicActorCritic(DeterministicPolicies):
     worth: Tensor = field(init=False)
 
     def setup(self) -> None:
-        """Also remember what the actors' last update was worth; see `DeterministicPolicies`."""
+        """See `DeterministicPolicies`; also creates `worth`, the actors' values at their last update."""
         super().setup()
         shape = (self.seat.replicates, len(self.team))
         self.register_buffer("worth", torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device))
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
-        """One step for all critics, then one for all actors, unless delayed; `peers` is not read."""
+        """Take a step of all critics, then one of all actors unless these are delayed; `peers` is not used."""
         said: list[dict[str, Tensor]] = [{} for _ in self.team]
         if not self._warming_up:
             data = self.draw()
@@ -116,7 +116,7 @@ class DeterministicActorCritic(DeterministicPolicies):
         return list(said)
 
     def _evaluate(self, data: Transition, joint: Sequence[Tensor], said: Sequence[dict[str, Tensor]]) -> None:
-        """A step of every critic towards its targets; notes their losses before it."""
+        """Take a step of every critic towards its targets; reports their losses before it."""
         inputs = [critics.inputs(joint) for critics in self.critics]
         values = [
             [stack(x).squeeze(-1) for stack in critics.stacks] for critics, x in zip(self.critics, inputs, strict=True)
@@ -131,21 +131,21 @@ class DeterministicActorCritic(DeterministicPolicies):
                 said[number][CRITIC_LOSS.name] = loss
 
     def _others(self, data: Transition, joint: Sequence[Tensor]) -> Sequence[Tensor]:
-        """What critics see where actors are improved, but for the own actions: the minibatch, encoded as `joint`."""
+        """The critics' inputs in the actors' update, before own actions are replaced: the minibatch as `joint`."""
         return joint
 
     def _all_at_once(self, data: Transition) -> bool:
-        """Whether a group's actors are improved by one value of what they all do together."""
+        """Whether a group's actors are updated by a single value of their joint action."""
         return False
 
     def _improve(self, group: Actors, data: Transition, joint: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """A step of the policy gradient; returns values of the actors' own actions before it, `replicates x members`.
+        """Take a policy gradient step; returns the values of the actors' actions before it, `replicates x members`.
 
         Args:
-            group: whose.
+            group: the actors.
             data: a minibatch.
-            joint: its observations and actions, encoded.
-            others: what critics see around the own actions, encoded.
+            joint: its observations and actions as features.
+            others: features of the critics' inputs, see `_others`.
         """
         critics = self._critics_of(group)
         inputs = critics.inputs(others)
@@ -170,7 +170,7 @@ class DeterministicActorCritic(DeterministicPolicies):
         return self._mean(worth, group.numbers, data.alive)
 
     def _track(self) -> None:
-        """Let all targets follow."""
+        """Move all target networks towards the online ones."""
         for critics in self.critics:
             track_each(critics.slow_every, critics.every, self.target_rate)
         for group in self.groups:
@@ -188,9 +188,9 @@ class DeterministicActorCritic(DeterministicPolicies):
         return torch.stack([value[:, number] if apart else value for number, value in own], 1)
 
     def _mean(self, values: Tensor, numbers: Sequence[int], alive: Tensor | None, parts: int = 1) -> Tensor:
-        """Means of values, `replicates x members x batch`, over the transitions before which the agent was in, or 0.
+        """Means of values, `replicates x members x batch`, over transitions that the agent was alive at, or 0.
 
-        In so many `parts` of the batch, of equal size: `replicates x (members parts)`.
+        They are taken in `parts` of the batch of equal size: `replicates x (members parts)`.
         """
         values = torch.flatten(values.unflatten(-1, (parts, -1)), 1, 2)
         if alive is None:
@@ -212,20 +212,20 @@ class DeterministicActorCritic(DeterministicPolicies):
         return td_target(self._of(everybody, data.rewards), discount, terminated, value)
 
     def _slow_values(self, seen: Sequence[Tensor], following: Sequence[Tensor], alive: Tensor | None) -> Tensor:
-        """Values of the slow critics, `replicates x members x batch`, at features of observations, and actions."""
+        """Values of the target critics, `replicates x members x batch`, at features of observations and actions."""
         features = [*seen, *(self._feature(each, place, alive) for place, each in enumerate(following, len(seen)))]
         values = [critics.slow_values(critics.inputs(features)) for critics in self.critics]
-        if len(values) == 1:  # which spares copies
+        if len(values) == 1:  # avoids copies
             return values[0]
         order = [number for critics in self.critics for number in critics.numbers]
         return torch.cat(values, 1)[:, [order.index(number) for number in range(len(order))]]
 
     def _following(self, data: Transition, seen: Sequence[Tensor]) -> list[Tensor]:
-        """What everybody does next, by agent, `replicates x batch x event`, or `replicates x team x batch x event`.
+        """All agents' next actions, `replicates x batch x event` each, or `replicates x team x batch x event`.
 
         Args:
             data: a minibatch.
-            seen: features of everybody's next observation.
+            seen: features of all agents' next observations.
         """
         following = list(data.actions)
         for group in self.groups:
@@ -240,7 +240,7 @@ class DeterministicActorCritic(DeterministicPolicies):
     def _as_others_expect(
         self, group: Actors, data: Transition, seen: Sequence[Tensor], following: list[Tensor]
     ) -> None:
-        """Let the others expect any of the sub-policies: `following` becomes `replicates x team x batch x event`."""
+        """Draw a sub-policy of the others for every datum: `following` becomes `replicates x team x batch x event`."""
         for row, outputs in enumerate(group.outputs_of_any(group.slow_actors, seen).unbind(1)):
             agent, number = group.seats[row].index, group.numbers[row]
             mask = None if data.next_masks is None else data.next_masks[agent]
@@ -249,7 +249,7 @@ class DeterministicActorCritic(DeterministicPolicies):
             following[agent] = expected
 
     def _drawn(self, space: Space, outputs: Tensor) -> Tensor:
-        """Actions of targets from outputs, `... x outputs`: one-hot draws, or points with `target_noise`."""
+        """Target actions from actors' outputs, `... x outputs`: one-hot draws, or points with `target_noise`."""
         if isinstance(space, Discrete):
             return one_hot_draw(outputs)
         action = squashed(outputs, space)
@@ -260,11 +260,11 @@ class DeterministicActorCritic(DeterministicPolicies):
         return action
 
     def _encoded(self, obs: Sequence[Tensor], actions: Sequence[Tensor], alive: Tensor | None) -> list[Tensor]:
-        """What critics may see: features of everybody's observation, then of everybody's action."""
+        """All possible inputs of critics: features of all agents' observations, then of their actions."""
         return [self._feature(value, place, alive) for place, value in enumerate((*obs, *actions))]
 
     def _feature(self, value: Tensor, place: int, alive: Tensor | None) -> Tensor:
-        """Features of one of `spaces`, `replicates x [team x] batch x features`, with zeros where its agent is out."""
+        """Features of one of `spaces`, `replicates x [team x] batch x features`; zeros after its agent has left."""
         seen = self.spaces[place].encode(value, self.seat.dtype)
         if alive is None:
             return seen

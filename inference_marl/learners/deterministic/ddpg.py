@@ -1,4 +1,4 @@
-"""DDPG: deterministic actor-critics to which the other agents are part of the environment (Lillicrap et al. 2016)."""
+"""DDPG: independent deterministic actor-critics (Lillicrap et al. 2016)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from inference_marl.types import Seat
 
 @hyperparameters
 class Ddpg(DeterministicActorCritic):
-    """Every agent has an actor and a critic that see its own observation, and its own action::
+    """DDPG: independent deterministic actor-critics, with the other agents as part of the environment::
 
         y_i = r_i + gamma Q_i'(o_i', mu_i'(o_i'))
         grad J_i = E[grad mu_i(o_i) grad_{a_i} Q_i(o_i, a_i)],   a_i = mu_i(o_i)
 
-    What the others do, and learn, moves its rewards, so what replay holds grows stale. With `twin_critics`,
-    `target_noise: 0.2` and `actor_interval: 2` it is TD3 (Fujimoto et al. 2018).
+    Actor and critic take only the agent's own observation and action. The environment changes as the others learn, so
+    the replay buffer grows stale. With `twin_critics`, `target_noise: 0.2` and `actor_interval: 2` it is TD3 (Fujimoto
+    et al. 2018).
 
     Args:
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
@@ -25,5 +26,5 @@ class Ddpg(DeterministicActorCritic):
     """
 
     def sees(self, seat: Seat) -> list[int]:
-        """Its own observation and action."""
+        """The agent's own observation and action."""
         return [seat.index, len(seat.observations) + seat.index]

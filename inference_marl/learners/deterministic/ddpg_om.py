@@ -1,4 +1,4 @@
-"""DDPG-OM: DDPG whose critic sees the opponents' actions, with an opponent module (baseline of Tian et al. 2019)."""
+"""DDPG-OM: DDPG with an opponent module and a critic of joint actions (baseline of Tian et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from inference_marl.types import Seat
 
 @hyperparameters
 class DdpgOm(ModellingOthers):
-    """Every agent has an actor that sees its own observation, and a critic that also sees what everybody does::
+    """DDPG-OM: DDPG whose critic also takes the others' actions, which an opponent module predicts::
 
         y_i = r_i + gamma Q_i'(o_i', a'),   a_i' = mu_i'(o_i'),   others' a_j' = f_i^j(o_i')
         grad J_i = E[grad mu_i(o_i) grad_{a_i} Q_i(o_i, a)],   a_i = mu_i(o_i), others from replay
 
-    with `f` trained by supervision to predict what the others did lately. Nothing of the others' observations or
-    policies is known. From the public code of PR2 and ROMMEO (github.com/ml3705454/mapr2), since neither paper says
-    what it is; there losses are halved.
+    with `f` trained by supervision on the others' recent actions. The others' observations and policies are unknown.
+    This follows the public code of PR2 and ROMMEO (github.com/ml3705454/mapr2), since neither paper describes it; there
+    losses are halved.
 
     Args:
-        predicted: what predicts the others' actions.
+        predicted: the model that predicts the others' actions.
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
             regularisation, max_gradient_norm, shared, shared_critic, sub_policies, twin_critics, target_noise,
             actor_interval: see `DeterministicActorCritic`.
@@ -32,6 +32,6 @@ class DdpgOm(ModellingOthers):
     predicted: PredictedActions = PredictedActions()
 
     def sees(self, seat: Seat) -> list[int]:
-        """Its own observation, and everybody's action."""
+        """The agent's own observation and all agents' actions."""
         agents = len(seat.observations)
         return [seat.index, *range(agents, 2 * agents)]

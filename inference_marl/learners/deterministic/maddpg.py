@@ -19,21 +19,21 @@ from inference_marl.types import Seat, Transition
 
 @hyperparameters
 class Maddpg(ModellingOthers):
-    """Every agent has an actor that sees its own observation and a critic that sees everything::
+    """MADDPG: decentralised actors, with critics that take all agents' observations and actions::
 
         y_i = r_i + gamma Q_i'(x', a_1', ..., a_N'),         a_j' = mu_j'(o_j')                             (Eq. 6)
         grad J_i = E[grad mu_i(o_i) grad_{a_i} Q_i(x, a_1, ..., a_N)],   a_i = mu_i(o_i), others from replay (Eq. 5)
 
-    with `x` all observations. Discrete actions are drawn by Gumbel-softmax, one-hot with straight-through gradients,
-    where the authors' code passes soft ones on (`GumbelSoftmax(hard=False)`); their policies are categorical.
-    `ScoreFunction()` is the paper's gradient for stochastic policies (Eq. 4); `sub_policies`, its policy ensembles
-    (Section 4.3).
+    with `x` all observations. Policies over discrete actions are categorical, with one-hot Gumbel-softmax draws and
+    straight-through gradients; the authors' code gives critics the relaxed draws (`GumbelSoftmax(hard=False)`).
+    `ScoreFunction()` is the paper's gradient for stochastic policies (Eq. 4), and `sub_policies` are its policy
+    ensembles (Section 4.3).
 
     Args:
-        inferred: models of the others' policies, which targets use in place of their actors (Eq. 7 and 8); `None` to
-            know the actors.
-        others: what the others do in the actors' gradient: what they did in `replay` (Eq. 5), or what their current
-            `policies` do, the centralised gradient of FACMAC (Peng et al. 2021), which needs their policies.
+        inferred: models of the others' policies, which targets use in place of the actors (Eq. 7 and 8); `None` uses
+            the actors.
+        others: the others' actions in the actors' gradient: those in `replay` (Eq. 5), or those of their current
+            `policies`, the centralised gradient of FACMAC (Peng et al. 2021), which needs their policies.
         hidden, learning_rate, discount, target_rate, replay, batch_size, warmup, warmup_actions, noise, estimator,
             regularisation, max_gradient_norm, shared, shared_critic, sub_policies, twin_critics, target_noise,
             actor_interval: see `DeterministicActorCritic`.
@@ -55,10 +55,10 @@ class Maddpg(ModellingOthers):
             )
 
     def setup(self) -> None:
-        """Check the seats, and create everything.
+        """Check the seats and create all networks.
 
         Raises:
-            IncompatibleError: as the base, or if others' policies are asked for that are not the team's.
+            IncompatibleError: like the base, or if `others` is `policies` and agents outside the team play.
         """
         if self.others == "policies" and len(self.team) < len(self.seat.action_spaces):
             raise IncompatibleError(
@@ -69,16 +69,16 @@ class Maddpg(ModellingOthers):
         super().setup()
 
     def sees(self, seat: Seat) -> list[int]:
-        """Everything."""
+        """All agents' observations and actions."""
         return list(range(2 * len(seat.observations)))
 
     def _all_at_once(self, data: Transition) -> bool:
-        """Where the others' actions are their policies', all have one critic, and nobody can be out."""
+        """See the base: if `others` is `policies`, all members share one critic, and no agent has left."""
         return self.others == "policies" and self.shared_critic and data.alive is None
 
     @torch.no_grad()
     def _others(self, data: Transition, joint: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The minibatch, with everybody's action from the current policies if `others` says so."""
+        """The minibatch, with all actions from the current policies if `others` is `policies`."""
         if self.others == "replay":
             return joint
         found = list(joint)

@@ -1,4 +1,4 @@
-"""Base of deterministic actor-critics whose targets ask models of the others, not their actors, what they do next."""
+"""The base of deterministic actor-critics whose targets use models of the others instead of their actors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPPONENT_KL = Metric(
     "KL from what the others are believed to do",
     bounds=POSITIVE,
     higher_is_better=False,
-    meaning="Mean over a minibatch and the team's others of KL(their policy || what it is believed to be), in nats; of "
+    meaning="Mean over a minibatch and the team's other agents of KL(their policy || the model of it), in nats, for "
     "discrete actions.",
 )
 OPPONENT_ERROR = Metric(
@@ -40,34 +40,34 @@ OPPONENT_ERROR = Metric(
     "distance from what the others are believed to do",
     bounds=POSITIVE,
     higher_is_better=False,
-    meaning="Root mean square, over a minibatch and the other agents of the team, of the distance between what their "
-    "actor does and the mean of what it is believed to do, in units of half the box's width.",
+    meaning="Root mean square, over a minibatch and the team's other agents, of the distance between their actor's "
+    "action and the mean of the model of it, in units of half the box's width.",
 )
 TARGET_ERROR = Metric(
     "target_error",
     "error of targets by models of the others",
     bounds=POSITIVE,
     higher_is_better=False,
-    meaning="Mean absolute difference of a critic's TD target with what the team's others are believed to do next, "
-    "from the one with what their actors would, each averaged over 16 draws by the same random numbers; in units of "
+    meaning="Mean absolute difference between a critic's TD target with the team's other agents' next actions by the "
+    "models and with those by their actors, each averaged over 16 draws with the same random numbers, in units of "
     "reward.",
 )
-"""How far beliefs are from the truth; what is true is known to the experiment, not to the agent."""
+"""Errors of the models of the others, relative to the actual policies, which agents do not know."""
 COMPARED = (OPPONENT_KL.name, OPPONENT_ERROR.name, TARGET_ERROR.name)
 ROWS, DRAWS, COMPARED_EVERY = 32, 16, 20
-"""Transitions and draws of which errors of targets are measured, and the updates from one measurement to the next."""
+"""Transitions and draws for measuring errors of targets, and updates between measurements."""
 
 
 @hyperparameters
 class ModellingOthers(DeterministicActorCritic):
-    """Base: a subclass says which models, if any.
+    """Base: a deterministic actor-critic whose targets may use models of the other agents.
 
-    How far they are from the truth is measured now and then, except with sub-policies, of which there is not one truth.
+    The models' errors are measured every few updates, except with sub-policies, where there is no single true policy.
 
     Attributes:
-        described_by: the name of the argument that describes the models.
-        module: the models of the others' policies; `None` if their actors are known.
-        measured: the newest of the metrics `COMPARED`, `replicates x team x metrics`.
+        described_by: name of the argument that describes the models; a subclass sets it.
+        module: the models of the others' policies; `None` to use their actors.
+        measured: the latest values of the metrics `COMPARED`, `replicates x team x metrics`.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -80,7 +80,7 @@ class ModellingOthers(DeterministicActorCritic):
     measured: Tensor = field(init=False)
 
     def setup(self) -> None:
-        """Create the models, too; see `DeterministicActorCritic`."""
+        """See `DeterministicActorCritic`; also creates the models."""
         super().setup()
         shape = (self.seat.replicates, len(self.team), len(COMPARED))
         self.register_buffer("measured", torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device))
@@ -89,19 +89,19 @@ class ModellingOthers(DeterministicActorCritic):
             self.module = None if described is None else described.bind_all(self.team)
 
     def member_beliefs(self, member: Member, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy and, where what the models read is known, what the others are believed to do."""
+        """The policy and, if the models' inputs are known, the beliefs about the others' actions."""
         found = super().member_beliefs(member, obs, memory, draws)
         believed = None if self.module is None else self.module.opponent_model(member.number, obs, draws)
         return found if believed is None else {**found, **about_each("opponent_model", believed)}
 
     def store(self, newest: Trajectory) -> None:
-        """Fill the replay, and what the models are fitted to."""
+        """Add to the replay buffer and to the data of the models."""
         super().store(newest)
         if self.module is not None:
             self.module.observe(newest.flat)
 
     def learn_all(self, newest: Trajectory, peers: Sequence[Actor]) -> list[Mapping[str, Tensor]]:
-        """Fit the models, and take the steps of `DeterministicActorCritic`."""
+        """Fit the models and take the steps of `DeterministicActorCritic`."""
         if self.module is None or self._warming_up:
             return super().learn_all(newest, peers)
         self.module.fit()
@@ -117,23 +117,23 @@ class ModellingOthers(DeterministicActorCritic):
         ]
 
     def _comparable(self, number: int) -> list[str]:
-        """What is measured of a member's models: nothing, if nobody whom they model is of the team."""
+        """The metrics of a member's models: none if they model no agent of the team."""
         others = [isinstance(seat.action, Discrete) for seat in self.team if seat.index != self.team[number].index]
         there = (any(others), not all(others), bool(others))
         return [name for name, is_there in zip(COMPARED, there, strict=True) if is_there]
 
     @property
     def knows_others(self) -> bool:
-        """Without models."""
+        """Whether there are no models."""
         return self.module is None
 
     def _following(self, data: Transition, seen: Sequence[Tensor]) -> list[Tensor]:
-        """What everybody does next, as each member believes, `replicates x team x batch x event`."""
+        """All agents' next actions as each member believes, `replicates x team x batch x event`."""
         following = super()._following(data, seen)
         return following if self.module is None else self._as_believed(following, data)
 
     def _as_believed(self, following: Sequence[Tensor], data: Transition) -> list[Tensor]:
-        """Each member's own next action, and those that it predicts in place of the others'."""
+        """Each member's own next action, and its predictions of the others' actions."""
         predicted = self._predicted(data)
 
         def believed(agent: int, action: Tensor) -> Iterator[Tensor]:
@@ -143,7 +143,7 @@ class ModellingOthers(DeterministicActorCritic):
         return [torch.stack(list(believed(agent, action)), 1) for agent, action in enumerate(following)]
 
     def _predicted(self, data: Transition) -> dict[Pair, Tensor]:
-        """What every member predicts, on its own minibatch if they differ."""
+        """Every member's predictions, on its own minibatch if these differ."""
         assert self.module is not None
         if self.sub_policies == 1:
             return self.module.predict(data.next_obs, data.next_masks)
@@ -157,9 +157,9 @@ class ModellingOthers(DeterministicActorCritic):
 
     @torch.no_grad()
     def _compare(self) -> None:
-        """Measure how far what is believed of the others is from what their actors do, and targets are off for that."""
+        """Measure the errors of the models and of the targets that use them."""
         assert self.module is not None
-        with kept_streams(self.seat.device):  # measuring changes nothing
+        with kept_streams(self.seat.device):  # measuring does not affect play or learning
             data = self.replays[0].draw(self.batch_size)
             actual = self._by_actors(data.obs, data.masks)
             for number in range(len(self.team)):
@@ -172,7 +172,7 @@ class ModellingOthers(DeterministicActorCritic):
     def _by_actors(
         self, obs: Sequence[Tensor], masks: Sequence[Tensor | None] | None, slow: bool = False
     ) -> dict[int, Tensor]:
-        """What the team's actors do, by agent: probabilities, `replicates x batch x actions`, or points."""
+        """The actions of the team's actors, by agent: probabilities, `replicates x batch x actions`, or points."""
         seen = [self._feature(value, place, None) for place, value in enumerate(obs)]
         actual: dict[int, Tensor] = {}
         for group in self.groups:
@@ -183,16 +183,16 @@ class ModellingOthers(DeterministicActorCritic):
         return actual
 
     def _target_error(self, number: int, data: Transition) -> Tensor:
-        """Mean absolute error of a member's targets over the first transitions, `replicates`."""
+        """Mean absolute error of a member's targets over the first `ROWS` transitions, `replicates`."""
         assert self.module is not None
         obs = [value[:, :ROWS] for value in data.next_obs]
         masks = data.next_masks and [None if mask is None else mask[:, :ROWS] for mask in data.next_masks]
         alive = None if data.next_alive is None else data.next_alive[:, :ROWS].repeat_interleave(DRAWS, 1)
         actual = self._by_actors(obs, masks, slow=True)
         believed = self.module.beliefs(number, obs, DRAWS, masks, slow=True)
-        one, other = [], []  # everybody's actions as they are, and as they are believed to be
+        one, other = [], []  # all agents' actions: actual and believed
         for agent, space in enumerate(self.seat.action_spaces):
-            true = actual.get(agent, believed.get(agent))  # of seats that are not the team's nothing is known
+            true = actual.get(agent, believed.get(agent))  # policies outside the team are unknown
             assert true is not None
             thought = believed.get(agent, true)
             uniform = torch.rand(*obs[0].shape[:2], DRAWS, dtype=self.seat.dtype, device=self.seat.device)
@@ -209,13 +209,14 @@ class ModellingOthers(DeterministicActorCritic):
 def compared(
     spaces: Sequence[Space], believed: Mapping[int, Tensor], actual: Mapping[int, Tensor], alive: Tensor | None
 ) -> dict[str, Tensor]:
-    """`OPPONENT_KL` and `OPPONENT_ERROR`, as far as there are actions of either kind, `replicates` each.
+    """`OPPONENT_KL` for discrete actions and `OPPONENT_ERROR` for those in boxes, `replicates` each.
 
     Args:
-        spaces: everybody's actions.
-        believed: by agent, see `OpponentModule.believed`.
-        actual: by agent, probabilities `replicates x batch x actions`, or points `replicates x batch x event`.
-        alive: who was in, `replicates x batch x agents`; `None` for all.
+        spaces: action spaces of all agents.
+        believed: beliefs by agent, see `OpponentModule.believed`.
+        actual: actual policies by agent: probabilities `replicates x batch x actions`, or points `replicates x batch x
+            event`.
+        alive: which agents had not left, `replicates x batch x agents`; `None` for all.
     """
     found: dict[str, list[Tensor]] = {OPPONENT_KL.name: [], OPPONENT_ERROR.name: []}
     for agent in believed.keys() & actual.keys():
@@ -235,10 +236,10 @@ def compared(
 
 
 def drawn_alike(space: Space, what: Tensor, uniform: Tensor) -> Tensor:
-    """Actions as critics see them, `replicates x (batch draws) x event`, the same if what they are drawn from is.
+    """Draw actions as features, `replicates x (batch draws) x event`, as a function of given random numbers.
 
     Args:
-        space: of the actions.
+        space: action space.
         what: probabilities, `replicates x batch x actions`; a point, `x event`, or draws, `x draws x event`.
         uniform: a random number for each draw, `replicates x batch x draws`.
     """

@@ -1,4 +1,4 @@
-"""What agents believe of the others' policies: networks for every pair of agents, fitted to what was done lately."""
+"""Models of the other agents' policies: a network for every pair of agents, fitted to recent actions."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ from inference_marl.spaces import Discrete, Space
 from inference_marl.types import Part, Seat, Transition
 
 Pair = tuple[int, int]
-"""A member of a team, by number, and another agent, by index."""
+"""The number of a member of the team, and the index of another agent."""
 
 
 @hyperparameters
 class OpponentModule(Part):
-    """Base: for every member of a team, one model for each of the other agents; a subclass says of which kind.
+    """Base: models of each of the other agents' policies for every member of a team.
 
-    All pairs of equal spaces are one batch of matrices, `(replicates pairs) x in x out`. A minibatch is drawn from the
-    newest `window` transitions: a model fitted to the whole replay estimates the mixture of all past policies, and
-    targets would ignore how the others now respond.
+    The networks of pairs with equal spaces are one batch of matrices, `(replicates pairs) x in x out`. Minibatches are
+    drawn from the newest `window` transitions: a model fitted to the whole replay buffer would estimate the mixture of
+    all past policies, and targets would ignore the others' current policies.
 
     Args:
         window: transitions remembered per replicate.
         batch_size: transitions drawn from the window per step.
         steps: gradient steps per update.
         learning_rate: Adam's step size.
-        target_rate: fraction by which the models used in targets follow after every update, in (0, 1].
+        target_rate: fraction by which target models move towards the online ones after every update, in (0, 1].
         max_gradient_norm: clip the gradient of each network of each replicate; `None` for no clipping.
 
     Attributes:
-        reads: whose observation a model is given: the modelled agent's (`theirs`), or its owner's (`own`).
-        kinds: the pairs, by spaces.
+        reads: the observation that a model takes: the modelled agent's (`theirs`), or its owner's (`own`).
+        kinds: the pairs, grouped by spaces.
     """
 
     reads: ClassVar[Literal["theirs", "own"]]
@@ -70,11 +70,11 @@ class OpponentModule(Part):
     max_gradient_norm: Clip = 0.5
 
     def bind_all(self, team: Sequence[Seat]) -> Self:
-        """A working copy for the members of a team."""
+        """Return a working copy for the members of a team."""
         return self._bound(seat=team[0], team=tuple(team))
 
     def setup(self) -> None:
-        """Create the networks, their targets and optimisers, and the window."""
+        """Create the networks, their targets and optimisers, and the window of transitions."""
         seat = self.seat
         pairs = [(number, other) for number, each in enumerate(self.team) for other in each.opponents]
         self.kinds = [[pairs[place] for place in its] for its in alike([self._spaces(pair) for pair in pairs])]
@@ -94,27 +94,27 @@ class OpponentModule(Part):
         self.observed = Ring(seat, self.window, entries)
 
     def _spaces(self, pair: Pair) -> tuple[Space, Space]:
-        """What a model is given, and what it is of."""
+        """The spaces of a model's input and of the modelled action."""
         return self.seat.observations[self._reader(pair)], self.seat.action_spaces[pair[1]]
 
     def _reader(self, pair: Pair) -> int:
-        """The agent whose observation a model is given."""
+        """The agent whose observation a model takes."""
         return pair[1] if self.reads == "theirs" else self.team[pair[0]].index
 
     @abstractmethod
     def network(self, seat: Seat, observation: Space, action: Space) -> nn.Module:
-        """A network for each of the seat's replicates, which are rows."""
+        """Create networks, one for each of the rows that are the seat's replicates."""
 
     @abstractmethod
     def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
-        """Losses, `rows x batch`, of actions given observations, `rows x batch x event`."""
+        """The losses of actions given observations, `rows x batch x event`, as `rows x batch`."""
 
     @abstractmethod
     def forecast(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
-        """Logits, `rows x batch x actions`, or draws from a box, `rows x batch x draws x dim`."""
+        """Predict logits, `rows x batch x actions`, or draws from a box, `rows x batch x draws x dim`."""
 
     def draw(self, network: nn.Module, action: Space, obs: Tensor, mask: Tensor | None) -> Tensor:
-        """Actions as critics see them, `rows x batch x event`: one-hot draws, or points of the box."""
+        """Draw actions as features, `rows x batch x event`: one-hot draws, or points of the box."""
         forecast = self.forecast(network, action, obs, 1)
         return one_hot_draw(legal(forecast, mask)) if isinstance(action, Discrete) else forecast.squeeze(2)
 
@@ -124,7 +124,7 @@ class OpponentModule(Part):
         return legal(forecast, mask).softmax(-1) if isinstance(action, Discrete) else forecast
 
     def observe(self, batch: Transition) -> None:
-        """Remember transitions, `replicates x n`."""
+        """Add transitions, `replicates x n`, to the window."""
         entries = {f"obs_{agent}": value for agent, value in enumerate(batch.obs)}
         entries |= {f"action_{agent}": value for agent, value in enumerate(batch.actions)}
         everybody = torch.ones_like(batch.rewards, dtype=torch.bool)
@@ -132,7 +132,7 @@ class OpponentModule(Part):
 
     @local_parameters()
     def fit(self) -> None:
-        """Take gradient steps on the window, on means over the transitions before which the modelled agent was in.
+        """Take gradient steps on the window, on transitions that begin before the modelled agent has left.
 
         The pairs of a replicate share a minibatch.
 
@@ -157,11 +157,11 @@ class OpponentModule(Part):
 
     @staticmethod
     def _rows(values: Sequence[Tensor]) -> Tensor:
-        """One tensor per pair, `replicates x batch x event`, as `(replicates pairs) x batch x event`."""
+        """Combine a tensor per pair, `replicates x batch x event`, into `(replicates pairs) x batch x event`."""
         return torch.stack(list(values), 1).flatten(0, 1)
 
     def _masks(self, pairs: Sequence[Pair], masks: Sequence[Tensor | None] | None) -> Tensor | None:
-        """Legal actions of the modelled agents; all of those that have no mask."""
+        """Legal actions of the modelled agents; all actions of agents without a mask."""
         given = [None if masks is None else masks[other] for _, other in pairs]
         known = [mask for mask in given if mask is not None]
         return self._rows([torch.ones_like(known[0]) if mask is None else mask for mask in given]) if known else None
@@ -169,22 +169,22 @@ class OpponentModule(Part):
     @local_parameters()
     @torch.no_grad()
     def predict(self, obs: Sequence[Tensor], masks: Sequence[Tensor | None] | None = None) -> dict[Pair, Tensor]:
-        """What every other agent is drawn to do by the slow models, `replicates x batch x event`; see `draw`.
+        """Draw every other agent's action from the target models, `replicates x batch x event`; see `draw`.
 
         Args:
-            obs: of everybody, `replicates x batch x event`.
-            masks: legal actions of everybody, `replicates x batch x actions`.
+            obs: all agents' observations, `replicates x batch x event`.
+            masks: all agents' legal actions, `replicates x batch x actions`.
         """
         return self._asked(self.slow, self.draw, obs, masks)
 
     def opponent_model(self, number: int, obs: Tensor, draws: int) -> list[Tensor] | None:
-        """What a member believes of every other agent's action, as `Actor.beliefs` has it.
+        """A member's beliefs about every other agent's action, as in `Actor.beliefs`.
 
-        `None` if that depends on what others observe, unless all observe the same.
+        `None` if they depend on the others' observations, unless all agents observe the same.
 
         Args:
-            number: the member.
-            obs: its own observation, `replicates x batch x event`.
+            number: number of the member.
+            obs: the member's own observation, `replicates x batch x event`.
             draws: number of draws, in boxes.
         """
         seat = self.team[number]
@@ -204,14 +204,14 @@ class OpponentModule(Part):
         masks: Sequence[Tensor | None] | None = None,
         slow: bool = False,
     ) -> dict[int, Tensor]:
-        """What a member believes of each other agent, by agent; see `believed`.
+        """A member's beliefs about the other agents' actions, by agent; see `believed`.
 
         Args:
-            number: the member.
-            obs: of everybody, `replicates x batch x event`.
+            number: number of the member.
+            obs: all agents' observations, `replicates x batch x event`.
             draws: number of draws, in boxes.
-            masks: legal actions of everybody, `replicates x batch x actions`.
-            slow: whether the models are asked that targets use.
+            masks: all agents' legal actions, `replicates x batch x actions`.
+            slow: whether to use the target models.
         """
         networks = self.slow if slow else self.networks
         found = self._asked(networks, partial(self.believed, draws=draws), obs, masks, number)
@@ -225,7 +225,7 @@ class OpponentModule(Part):
         masks: Sequence[Tensor | None] | None,
         number: int | None = None,
     ) -> dict[Pair, Tensor]:
-        """What is said of every pair; with a member's `number`, only by networks that have some of its pairs."""
+        """Evaluate `ask` for every pair; with a member's `number`, only for networks that contain pairs of it."""
         found: dict[Pair, Tensor] = {}
         for its, network in zip(self.kinds, networks, strict=True):
             if number is None or any(owner == number for owner, _ in its):
@@ -237,16 +237,16 @@ class OpponentModule(Part):
 
 @hyperparameters
 class InferredPolicies(OpponentModule):
-    """The others' policies, inferred by maximum likelihood with an entropy bonus (Lowe et al. 2017, Eq. 7)::
+    """Models of the others' policies, fitted by maximum likelihood with an entropy bonus (Lowe et al. 2017, Eq. 7)::
 
         L(phi_i^j) = -E[log mu_i^j(a_j | o_j) + entropy H(mu_i^j(. | o_j))]
 
-    A model is given the observation of the agent it models, as in the paper: what is not known is its policy.
+    A model takes the observation of the agent it models, as in the paper: only its policy is unknown.
 
     Args:
-        conditional: the family of distributions; `None` for a `CategoricalNetwork` or `TanhNormalNetwork` of two layers
-            of 64, as the actions require.
-        entropy: weight of the entropy (in the paper .001).
+        conditional: the family of distributions; `None` for a `CategoricalNetwork` or `TanhNormalNetwork` with two
+            layers of 64, depending on the actions.
+        entropy: weight of the entropy (.001 in the paper).
         window, batch_size, steps, learning_rate, target_rate, max_gradient_norm: see `OpponentModule`.
     """
 
@@ -256,7 +256,7 @@ class InferredPolicies(OpponentModule):
     entropy: NotNegative = 1e-3
 
     def network(self, seat: Seat, observation: Space, action: Space) -> nn.Module:
-        """The conditional."""
+        """Create the conditional."""
         default = CategoricalNetwork((64, 64)) if isinstance(action, Discrete) else TanhNormalNetwork((64, 64))
         with within("conditional"):
             chosen = self.conditional or default
@@ -290,10 +290,10 @@ class InferredPolicies(OpponentModule):
 
 @hyperparameters
 class PredictedActions(OpponentModule):
-    """The others' actions, predicted from one's own observation: least squares in boxes, else cross-entropy.
+    """Predictions of the others' actions from the own observation, by least squares in boxes and else cross-entropy.
 
-    The opponent module of DDPG-OM in the public code of the ROMMEO paper: a point, where actions are continuous. There
-    it is fitted to the newest batch, which is a `window` as long as the batch, and has no target.
+    The opponent module of DDPG-OM in the public code of the ROMMEO paper; it predicts a point if actions are
+    continuous. There it is fitted to the newest batch, equivalent to a `window` of the batch size, and has no target.
 
     Args:
         hidden: widths of the hidden layers.
@@ -310,18 +310,18 @@ class PredictedActions(OpponentModule):
         self.hidden = tuple(self.hidden)
 
     def network(self, seat: Seat, observation: Space, action: Space) -> nn.Module:
-        """Its outputs are logits, or are squashed into the box."""
+        """Create a network whose outputs are logits, or are squashed into the box."""
         return _Predictor(seat, observation, action, self.hidden)
 
     def losses(self, network: nn.Module, action: Space, obs: Tensor, actions: Tensor) -> Tensor:
-        """See `OpponentModule`; squared errors are of coordinates scaled to [-1, 1]."""
+        """See `OpponentModule`; squared errors are those of coordinates scaled to [-1, 1]."""
         outputs: Tensor = network(obs)
         if isinstance(action, Discrete):
             return cross_entropy(outputs.flatten(0, 1), actions.flatten(), reduction="none").view(actions.shape)
         return (torch.tanh(outputs) - action.encode(actions, self.seat.dtype)).square().mean(-1)
 
     def forecast(self, network: nn.Module, action: Space, obs: Tensor, draws: int) -> Tensor:
-        """See `OpponentModule`; all draws are the point that is predicted."""
+        """See `OpponentModule`; all draws are the predicted point."""
         outputs: Tensor = network(obs)
         if isinstance(action, Discrete):
             return outputs
@@ -329,7 +329,7 @@ class PredictedActions(OpponentModule):
 
 
 class _Predictor(nn.Module):
-    """A network for each row over features of an observation, `rows x batch x event` to `rows x batch x outputs`."""
+    """A network per row over features of observations, from `rows x batch x event` to `rows x batch x outputs`."""
 
     def __init__(self, seat: Seat, observation: Space, action: Space, hidden: Sequence[int]) -> None:
         super().__init__()

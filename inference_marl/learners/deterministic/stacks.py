@@ -1,4 +1,4 @@
-"""The networks of several agents as one batch of matrices, `(replicates agents) x in x out`."""
+"""Networks of several agents as one batch of matrices, `(replicates agents) x in x out`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from inference_marl.types import Member, Memory, Seat, select
 Rate = float | ByReplicate
 
 SUB_POLICY = "sub_policy"
-"""The name in a member's memory of the sub-policy that it plays, int64, `replicates x environments`."""
+"""The key in a member's memory of the sub-policy that it plays, int64, `replicates x environments`."""
 
 
 class Stack(nn.Module):
@@ -40,9 +40,9 @@ class Stack(nn.Module):
         self.every = tuple(self.network.parameters())
 
     def forward(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
-        """`replicates x agents x batch x in` (or x 1 x, for all alike) to `... x out`; of the numbered agents only.
+        """Map `replicates x agents x batch x in` (or x 1 x, the same for all) to `... x out`, for `numbers` only.
 
-        A single network is that of any number of agents.
+        A single network serves any number of agents.
         """
         if self.agents == 1 and x.shape[1] > 1:
             together: Tensor = self(x.flatten(1, 2).unsqueeze(1)).squeeze(1).unflatten(1, x.shape[1:3])
@@ -56,19 +56,19 @@ class Stack(nn.Module):
         return found
 
     def weights(self, numbers: int | list[int]) -> dict[str, Tensor]:
-        """Those of one agent, or of some, `replicates x agents x ...`, by their names in `for_agents`."""
+        """Weights of one agent or of several, `replicates x agents x ...`, by their names in `for_agents`."""
         named = self.network.named_parameters()
         return {name: value.unflatten(0, (-1, self.agents))[:, numbers] for name, value in named}
 
     def for_agents(self, agents: int) -> MLP:
-        """A network for so many agents, whose own weights do not matter."""
+        """A network for the given number of agents, whose weights are to be replaced."""
         made = copy.copy(self.network)
         made.replicates = self.network.replicates // self.agents * agents
         return made
 
 
 class ActorPolicy(nn.Module):
-    """The policy that an actor's outputs stand for, or that of the sub-policy which its memory says."""
+    """The policy of an actor or, if there are several, of the sub-policy in its memory."""
 
     heeds_masks = True
 
@@ -77,7 +77,7 @@ class ActorPolicy(nn.Module):
         self.network, self.seat, self.sub_policies = network, seat, sub_policies
 
     def forward(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """A categorical, or a point in the box."""
+        """A categorical, or a point mass in the box."""
         outputs = self._outputs(self.seat.observation.encode(obs, self.seat.dtype), memory)
         if isinstance(self.seat.action, Discrete):
             return dist.Categorical(logits=legal(outputs, mask)), memory
@@ -92,15 +92,15 @@ class ActorPolicy(nn.Module):
 
 
 class Actors(nn.Module):
-    """The actors of the members with equal spaces, their target, and their optimiser.
+    """The actors of members with equal spaces, their targets and their optimiser.
 
-    Networks are of the first member's sub-policies, the second's, and so on.
+    Networks are ordered by member, and by sub-policy within a member.
 
     Args:
         team: the seats of all members.
-        numbers: which members.
+        numbers: numbers of the members.
         hidden: widths of the hidden layers.
-        shared: whether they have one actor in common.
+        shared: whether they share an actor.
         sub_policies: actors per member, if not shared.
         learning_rate: Adam's step size.
         max_gradient_norm: see `Optimiser`.
@@ -128,16 +128,17 @@ class Actors(nn.Module):
 
     @property
     def action(self) -> Space:
-        """The members' space of actions."""
+        """The members' action space."""
         return self.seats[0].action
 
     def outputs(self, actors: Stack, features: Sequence[Tensor]) -> Tensor:
         """Outputs of actors or target, `replicates x members x batch x outputs`.
 
         Args:
-            actors: which.
-            features: of everybody's observation first, `replicates x batch x features`; or as each member drew them,
-                `x team x`, in as many parts as there are sub-policies, one for each.
+            actors: the actors or their targets.
+            features: features of all agents' observations and possibly more, `replicates x batch x features`; or with
+                another dimension `team` before `batch`, for each member's own minibatch, with one part of the batch per
+                sub-policy.
         """
         own = [(number, features[seat.index]) for number, seat in zip(self.numbers, self.seats, strict=True)]
         x = torch.stack([each if each.dim() == 3 else each[:, number] for number, each in own], 1)
@@ -149,7 +150,7 @@ class Actors(nn.Module):
         return together
 
     def outputs_of_any(self, actors: Stack, features: Sequence[Tensor]) -> Tensor:
-        """Outputs of any of the sub-policies on what every member of the team drew; each is asked as often.
+        """Outputs of randomly drawn sub-policies, each equally often, on every team member's minibatch.
 
         `replicates x members x team x batch x outputs`; arguments as for `outputs`.
         """
@@ -163,7 +164,7 @@ class Actors(nn.Module):
         return together.gather(3, order.argsort(-1).unsqueeze(-1).expand_as(together))
 
     def legal(self, outputs: Tensor, masks: Sequence[Tensor | None] | None) -> Tensor:
-        """Outputs of which only those of legal actions count."""
+        """The outputs with illegal actions masked."""
         if masks is None:
             return outputs
         found = []
@@ -173,7 +174,7 @@ class Actors(nn.Module):
         return torch.stack(found, 1)
 
     def policy(self, member: Member, slow: bool = False) -> Functional:
-        """A member's policy, or its target."""
+        """A member's policy, or its target policy."""
         place, actors = self.numbers.index(member.number), self.slow_actors if slow else self.actors
         several = self.sub_policies
         weights = actors.weights(0 if self.shared else list(range(place * several, (place + 1) * several)))
@@ -184,21 +185,21 @@ class Actors(nn.Module):
 
 
 class Critics(nn.Module):
-    """The critics of members who see as many features of each kind, their targets, and their optimiser.
+    """The critics of members whose inputs have equal sizes, their targets and their optimiser.
 
     Args:
         team: the seats of all members.
-        numbers: whose critics.
-        places: what each of them sees, as places among the observations of all agents, followed by their actions.
+        numbers: numbers of the members.
+        places: inputs of each critic, as indices into all agents' observations followed by all agents' actions.
         hidden: widths of the hidden layers.
-        shared: whether they have one critic in common.
-        copies: critics per member, of whose targets the smallest is taken.
+        shared: whether they share a critic.
+        copies: critics per member, whose targets' minimum is used.
         learning_rate: Adam's step size.
         max_gradient_norm: see `Optimiser`.
 
     Attributes:
-        stacks, slow: one for each copy, and its target.
-        starts: where each member's own action begins among its inputs.
+        stacks, slow: the critics and their targets, one for each copy.
+        starts: index of the first feature of each member's own action in its inputs.
     """
 
     starts: Tensor
@@ -240,11 +241,11 @@ class Critics(nn.Module):
         return [parameter for stack in self.slow for parameter in stack.every]
 
     def inputs(self, features: Sequence[Tensor]) -> Tensor:
-        """What they see, `replicates x members x batch x in`; x 1 x if all see the same.
+        """The critics' inputs, `replicates x members x batch x in`; x 1 x if they are the same for all.
 
         Args:
-            features: of everybody's observations and actions, `replicates x batch x features`, or if members believe
-                different things about them, `replicates x team x batch x features`.
+            features: features of all agents' observations and actions, `replicates x batch x features`, or `replicates
+                x team x batch x features` if members' beliefs about them differ.
         """
         if all(each == self.places[0] for each in self.places) and all(each.dim() == 3 for each in features):
             return torch.cat([features[place] for place in self.places[0]], -1).unsqueeze(1)
@@ -255,12 +256,12 @@ class Critics(nn.Module):
         return torch.stack([torch.cat(row, -1) for row in rows], 1)
 
     def with_own(self, inputs: Tensor, numbers: Sequence[int], own: Tensor) -> Tensor:
-        """Inputs of some members' critics in which their own actions are others, `replicates x members x batch x in`.
+        """The inputs of members' critics with their own actions replaced, `replicates x members x batch x in`.
 
         Args:
             inputs: see `inputs`.
-            numbers: which members.
-            own: features of their actions, `replicates x members x batch x features`.
+            numbers: numbers of the members.
+            own: features of the new actions, `replicates x members x batch x features`.
         """
         at = [self.numbers.index(number) for number in numbers]
         some = inputs if inputs.shape[1] == 1 else inputs[:, at]
@@ -270,15 +271,15 @@ class Critics(nn.Module):
         return x.scatter_(-1, columns.view(1, len(at), 1, -1).expand(*size, -1), own)
 
     def values(self, x: Tensor, numbers: Sequence[int] | None = None) -> Tensor:
-        """Values of the first copy, `replicates x members x batch`; of the numbered members only, of the team's."""
+        """Values of the first copy, `replicates x members x batch`, for the members `numbers` of the team only."""
         at = None if numbers is None or self.shared else [self.numbers.index(number) for number in numbers]
         found: Tensor = self.stacks[0](x, at).squeeze(-1)
         return found
 
     def values_together(self, inputs: Tensor, own: Tensor) -> Tensor:
-        """Values of what all members do at once, of a shared critic that sees the same for all of them.
+        """Values of all members' new actions together, by a shared critic with the same inputs for all.
 
-        The gradient of their sum is that of the one value.
+        The gradient of their sum is that of the single value.
 
         Args:
             inputs: `replicates x 1 x batch x in`.
@@ -291,7 +292,7 @@ class Critics(nn.Module):
         return (share + (value - share).detach()).expand(-1, own.shape[1], -1)
 
     def slow_values(self, x: Tensor) -> Tensor:
-        """Values of the targets, the smallest of the copies', `replicates x members x batch`."""
+        """The minimum of the target critics' values over copies, `replicates x members x batch`."""
         smallest: Tensor = self.slow[0](x).squeeze(-1)
         for slow in self.slow[1:]:
             smallest = torch.minimum(smallest, slow(x).squeeze(-1))
@@ -299,7 +300,7 @@ class Critics(nn.Module):
 
 
 def alike(kinds: Sequence[object]) -> list[list[int]]:
-    """Places of what is equal, by kind, in order of first appearance."""
+    """Group the indices of equal elements, in order of first appearance."""
     found: dict[object, list[int]] = {}
     for place, kind in enumerate(kinds):
         found.setdefault(kind, []).append(place)
@@ -307,12 +308,12 @@ def alike(kinds: Sequence[object]) -> list[list[int]]:
 
 
 def for_rows(seat: Seat, each: int) -> Seat:
-    """A seat for `each` rows per replicate, `(replicates each)`, as one batch of matrices has them."""
+    """A seat with `each` rows per replicate as its replicates, `(replicates each)`."""
     return replace(seat, replicates=seat.replicates * each)
 
 
 def step_down(optimiser: Optimiser, loss: Tensor) -> None:
-    """Step down a loss, `replicates x rows each`.
+    """Take one descent step on a loss, `replicates x rows each`.
 
     Raises:
         NonFiniteError: see `Optimiser.step`; it names replicates.
@@ -320,14 +321,14 @@ def step_down(optimiser: Optimiser, loss: Tensor) -> None:
     try:
         optimiser.step(loss.flatten())
     except NonFiniteError as error:
-        if heeded() is not None:  # they are replicates already
+        if heeded() is not None:  # it names replicates already
             raise
         replicates = sorted({row // loss.shape[1] for row in error.replicates})
         raise NonFiniteError(error.what, replicates) from error
 
 
 def over_rows(rate: Rate, each: int) -> float | Tensor:
-    """A step size for `each` rows per replicate."""
+    """Expand a step size to `each` rows per replicate."""
     if not isinstance(rate, ByReplicate):
         return rate
     numbers = rate(0)
@@ -336,11 +337,11 @@ def over_rows(rate: Rate, each: int) -> float | Tensor:
 
 
 def legal(logits: Tensor, mask: Tensor | None) -> Tensor:
-    """Logits of which only legal ones count; all alike where none is legal, as an agent's that is out may be."""
+    """Mask the logits of illegal actions; all are equal if none is legal, as may be after an agent has left."""
     return logits if mask is None else logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
 
 
 def squashed(outputs: Tensor, space: Space) -> Tensor:
-    """Points of a box, `... x shape`, from outputs of a network, `... x features`."""
+    """Squash a network's outputs, `... x features`, to points of a box, `... x shape`."""
     assert isinstance(space, Box)
     return space.decode(torch.tanh(outputs))

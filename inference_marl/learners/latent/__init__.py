@@ -1,4 +1,4 @@
-"""A learner with a belief about whom it plays against: PEARL, with its parts to be swapped."""
+"""PEARL against opponents, an actor-critic with a latent belief about them, and its exchangeable parts."""
 
 from inference_marl.learners.latent.contexts import Context, Told
 from inference_marl.learners.latent.encoders import GaussianFactors, Recurrent

@@ -1,4 +1,4 @@
-"""What PEARL is before it learns: networks, replay, and how it acts on what it believes."""
+"""The part of PEARL that does not learn: networks, replay buffer, and acting on the belief."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ from inference_marl.types import (
 )
 
 INITIAL_TEMPERATURE = 0.1
-"""Where it is learnt."""
+"""The initial temperature, if it is learned."""
 
 BELIEF_SD = Metric(
     "belief_sd",
     "width of the belief where the agents are",
     bounds=POSITIVE,
-    meaning="Mean standard deviation of the coordinates of what is believed of the opponents, where the agents are "
-    "when a record is made; just after a trial it is that of the prior.",
+    meaning="Mean standard deviation of the coordinates of the belief about the opponents, in the state of play "
+    "when a record is made; right after a trial it is that of the prior.",
     tabulated=False,
 )
 
 
 @hyperparameters
 class LatentPolicy(Counting, Learner):
-    """Base of `Pearl`, which documents the arguments: everything but the updates."""
+    """Base of `Pearl`, which documents the arguments: everything except the updates."""
 
     by_replicate = frozenset({"temperature", "kl_weight", "discount", "learning_rate"})
 
@@ -117,25 +117,25 @@ class LatentPolicy(Counting, Learner):
         self.__dict__["reads_task"] = self.context is not None and self.context.is_told
         if self.actor_reads == "forecasts" and self.trained_by == "critic":
             raise ValueError(
-                "actor_reads: got forecasts with trained_by critic, by which nobody learns what opponents do, expected "
+                "actor_reads: got forecasts with trained_by critic, which does not train an opponent model, expected "
                 "another trained_by, or a draw or moments"
             )
         if self.critic_reads == "actions" and self.trained_by in ("critic", "both"):
             raise ValueError(
                 f"critic_reads: got actions with trained_by {self.trained_by}, expected trained_by opponents or "
-                "transitions: a critic of actions is given no z that it could train"
+                "transitions: a critic of actions takes no z that it could train"
             )
         if self.critic_reads == "actions" and self.bootstrap == "value":
             raise ValueError(
-                "bootstrap: got value with critic_reads actions, expected critics: a value is known before anybody acts"
+                "bootstrap: got value with critic_reads actions, expected critics: a state value takes no actions"
             )
 
     def setup(self) -> None:
-        """Bind the context, and create networks, optimisers and replay.
+        """Bind the context and create networks, optimisers and the replay buffer.
 
         Raises:
-            IncompatibleError: if actions are not what a policy can be over, nobody is to be predicted, or the context
-                does not fit.
+            IncompatibleError: if there is no policy for the action space, there are no opponents to predict, or the
+                context does not fit.
         """
         seat = self.seat
         self._check_seat()
@@ -150,7 +150,7 @@ class LatentPolicy(Counting, Learner):
         if self.bootstrap == "value":
             self.value = StateValue(seat, self._width(self.critic_reads), self.hidden)
         self.target = copy.deepcopy(self.value or self.critics).requires_grad_(False)
-        # At hand, since walking through small modules takes longer than moving them.
+        # Collected once, since iterating over small modules takes longer than moving them.
         networks = (self.critics, self.value or self.critics, self.target)
         self._of_critics, self._fast, self._slow = (tuple(network.parameters()) for network in networks)
         self.opponents = None
@@ -162,7 +162,7 @@ class LatentPolicy(Counting, Learner):
         self._prepare_to_learn()
 
     def _prepare_to_learn(self) -> None:
-        """Create optimisers, what the temperature is learnt by, and replay."""
+        """Create the optimisers, the parameter of a learned temperature, and the replay buffer."""
         seat = self.seat
         all_there = (self.critics, self.belief, self.opponents, self.outcomes)
         learnt = [module for module in all_there if module is not None]
@@ -184,8 +184,8 @@ class LatentPolicy(Counting, Learner):
         who, action, observation = type(self).__name__, self.seat.action, self.seat.observation
         if self.trained_by == "transitions" and isinstance(observation, Box) and not observation.bounded:
             raise IncompatibleError(
-                f"got transitions with observations {observation}, expected Discrete or a Box with finite edges, which "
-                "say how large an error is; or another trained_by",
+                f"got transitions with observations {observation}, expected Discrete or a Box with finite edges, whose "
+                "size is the unit of errors; or another trained_by",
                 key="trained_by",
             )
         if isinstance(action, Box) and (not action.bounded or len(action.shape) != 1):
@@ -200,7 +200,7 @@ class LatentPolicy(Counting, Learner):
 
     @property
     def belief(self) -> Context:
-        """How the belief comes about, once bound."""
+        """The context, once bound."""
         assert self.context is not None
         return self.context
 
@@ -215,9 +215,9 @@ class LatentPolicy(Counting, Learner):
         return self.belief.features * (1 if how == "draw" or self.belief.is_point else 2)
 
     def _beside(self, how: ActorReads | CriticReads, obs: Tensor, believed: Posterior, z: Tensor) -> Tensor:
-        """What policy or critics are given beside `obs`, `replicates x tasks x (steps or 1) x features`.
+        """The inputs of policy or critics in addition to `obs`, `replicates x tasks x (steps or 1) x features`.
 
-        Actions are draws, `forecasts` of them for each step; see `Twins.least`.
+        For `actions` these are `forecasts` draws for each step, see `Twins.least`.
         """
         if self.opponents is not None and how == "forecasts":
             return self.opponents.outlook(obs, believed, self.forecasts)
@@ -226,9 +226,9 @@ class LatentPolicy(Counting, Learner):
         return reading(how, believed, z)
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """The evidence of a trial, none of it yet, and what the policy is given of the belief by it.
+        """The evidence at the start of a trial, and the policy's input from the belief given it.
 
-        `mean` and `sd` are of the posterior that is in use, and `draw` is a draw of it, where the policy is given one.
+        `mean` and `sd` are those of the posterior in use, and `draw` is a draw from it, if the policy takes one.
         """
         return self._with_belief(self.belief.initial_evidence(replicates, environments))
 
@@ -244,7 +244,7 @@ class LatentPolicy(Counting, Learner):
         return evidence | used
 
     def begin(self, start: Start, memory: Memory | None) -> Memory:
-        """Forget where a task begins; renew what is believed where an episode does."""
+        """Reset the evidence where a task begins, and update the posterior in use where an episode does."""
         fresh = self._with_belief(self.belief.begin(start))
         if memory is None or not fresh:
             return fresh
@@ -255,12 +255,12 @@ class LatentPolicy(Counting, Learner):
     @local_parameters()
     @torch.no_grad()
     def remember(self, memory: Memory, step: Experience) -> Memory:
-        """Gather a step's evidence; parameters stay as they are."""
+        """Add a step to the evidence; parameters do not change."""
         gathered = self.belief.gather(memory, self.layout.of(step))
         return memory | (self._with_belief(gathered) if self.renewed == "step" else gathered)
 
     def _shown(self, obs: Tensor, memory: Memory) -> Tensor:
-        """What the policy sees, `replicates x batch x features`."""
+        """The policy's inputs, `replicates x batch x features`."""
         seen = self.seat.observation.encode(obs, self.seat.dtype).unsqueeze(2)
         mean = memory["mean"] if memory else self.belief.zeros(*obs.shape[:2], 0)
         z = memory.get("draw", mean).unsqueeze(2)
@@ -269,16 +269,16 @@ class LatentPolicy(Counting, Learner):
 
     @local_parameters()
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """pi(a | s, z), given what the memory says of z."""
+        """pi(a | s, z), given the belief about z in the memory."""
         found: dist.TorchDistribution = self.actor(self._shown(obs, memory))
         return found, memory
 
     @local_parameters()
     @torch.no_grad()
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the policy; without `explore` its most probable action, in boxes before it is squashed.
+        """Draw from the policy; without `explore` take its most probable action, in boxes before squashing.
 
-        That, too, is left to chance where the policy is given forecasts, which are draws.
+        If the policy takes forecasts, which are drawn, this is random, too.
         """
         given = self._shown(obs, memory)
         if explore:
@@ -291,10 +291,10 @@ class LatentPolicy(Counting, Learner):
     @local_parameters()
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy, the belief and how wide it is, and what opponents are believed to do, if that is learnt.
+        """The policy, the belief, its width and, if it is learned, the model of the opponents' actions.
 
-        These are of the posterior by all that was seen, also where the policy is given an older one; what opponents do
-        is of `draws` draws of z.
+        The belief is the posterior given all evidence, even if the policy uses an older one; the opponents' actions are
+        predicted with `draws` draws of z.
         """
         found = dict(super().beliefs(obs, memory, draws))
         believed = self.belief.read(memory) if memory else Posterior(self.belief.zeros(*obs.shape[:2], 0))
@@ -316,10 +316,10 @@ class LatentPolicy(Counting, Learner):
         return found | about_each("opponent_model", expected)
 
     def store(self, newest: Trajectory) -> None:
-        """Fill the replay.
+        """Add to the replay buffer.
 
         Raises:
-            IncompatibleError: if agents may be out, or there are no tasks to tell apart.
+            IncompatibleError: if agents may leave an episode, or the context needs tasks and there are none.
         """
         newest.check_all_act(type(self).__name__)
         if newest.steps[0].task is None and self.belief.needs_tasks:

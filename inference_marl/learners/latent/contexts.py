@@ -1,4 +1,4 @@
-"""What an agent believes of the opponents it plays, from what it has seen in the trial so far."""
+"""Contexts: an agent's belief about its opponents as a function of the trial so far."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ class Posterior(NamedTuple):
 
     Attributes:
         mean: `... x features`.
-        sd: its standard deviations, likewise; `None` of a point.
+        sd: standard deviations, likewise; `None` for a point.
     """
 
     mean: Tensor
     sd: Tensor | None = None
 
     def detach(self) -> Posterior:
-        """The same as a constant."""
+        """The posterior without gradients."""
         return Posterior(self.mean.detach(), None if self.sd is None else self.sd.detach())
 
     def unsqueeze(self, dim: int) -> Posterior:
-        """The same with one more dimension."""
+        """The posterior with one more dimension."""
         return Posterior(self.mean.unsqueeze(dim), None if self.sd is None else self.sd.unsqueeze(dim))
 
     def draw(self) -> Tensor:
-        """A draw, without gradient."""
+        """Draw from the posterior, without gradients."""
         return self.mean if self.sd is None else torch.addcmul(self.mean, self.sd, torch.randn_like(self.mean)).detach()
 
 
 class Drawn(NamedTuple):
-    """What an update learns from.
+    """The data of an update, and the beliefs at them.
 
     Attributes:
         steps: `replicates x tasks x steps`.
-        before, after: what is believed before and after each step, `replicates x tasks x (steps or 1) x features`.
-        encoded: how many transitions were read for that, in each replicate.
+        before, after: beliefs before and after each step, `replicates x tasks x (steps or 1) x features`.
+        encoded: number of transitions that were encoded for them, in each replicate.
     """
 
     steps: Steps
@@ -56,14 +56,14 @@ class Drawn(NamedTuple):
 
 @hyperparameters
 class Context(Part):
-    """Base: what is believed of opponents is a function of evidence, which is gathered in a memory.
+    """Base: a belief about the opponents as a function of evidence, which an actor's memory accumulates.
 
     Attributes:
-        features: of what is believed.
-        is_point: whether beliefs are points, and not normals.
-        is_told: whether it is told the task.
-        needs_tasks: whether it has to be known which episodes are against the same opponents.
-        from_their_beginning: whether it learns from trials as they were from their first step on.
+        features: number of coordinates of the belief.
+        is_point: whether beliefs are points instead of normals.
+        is_told: whether the context is given the task.
+        needs_tasks: whether tasks are needed, which say which episodes are against the same opponents.
+        from_their_beginning: whether it learns only from trials that are complete from their first step on.
     """
 
     is_point: ClassVar[bool] = True
@@ -75,56 +75,56 @@ class Context(Part):
     layout: Rows = field(init=False)
 
     def setup(self) -> None:
-        """Know how steps are read."""
+        """Create the layout of steps as rows."""
         self.layout = Rows(self.seat)
 
     def zeros(self, *shape: int) -> Tensor:
-        """Zeros in the seat's type."""
+        """Zeros of the seat's type."""
         return torch.zeros(shape, dtype=self.seat.dtype, device=self.seat.device)
 
     @abstractmethod
     def initial_evidence(self, replicates: int, environments: int) -> Memory:
-        """The evidence at the start of a trial, by name, `replicates x environments x ...`."""
+        """The evidence at the start of a trial by name, `replicates x environments x ...`."""
         raise NotImplementedError(f"{type(self).__name__}.initial_evidence is not defined")
 
     def begin(self, start: Start) -> Memory:
-        """The evidence where tasks begin."""
+        """The evidence at the start of the tasks of `start`."""
         return self.initial_evidence(*start.episode.shape)
 
     @abstractmethod
     def gather(self, evidence: Memory, rows: Tensor) -> Memory:
-        """The evidence with a step more, `replicates x environments x row`."""
+        """Add a step, `replicates x environments x row`, to the evidence."""
         raise NotImplementedError(f"{type(self).__name__}.gather is not defined")
 
     @abstractmethod
     def read(self, evidence: Memory) -> Posterior:
-        """What is believed by the evidence, `replicates x environments x features`."""
+        """The belief given the evidence, `replicates x environments x features`."""
         raise NotImplementedError(f"{type(self).__name__}.read is not defined")
 
     @abstractmethod
     def draw(self, trials: Trials, groups: Tensor, count: int, by_episode: bool) -> Drawn:
-        """Steps to learn from, and what is believed there, with gradients.
+        """Draw steps to learn from, and compute the beliefs at them, with gradients.
 
         Args:
-            trials: what was played.
-            groups: of which tasks, `replicates x tasks`, see `Trials.draw_tasks`.
-            count: steps of each task.
-            by_episode: whether beliefs stay as they are in an episode.
+            trials: the replay buffer.
+            groups: groups of trials to draw from, `replicates x tasks`, see `Trials.draw_tasks`.
+            count: number of steps of each task.
+            by_episode: whether beliefs are fixed within an episode.
         """
         raise NotImplementedError(f"{type(self).__name__}.draw is not defined")
 
 
 @hyperparameters
 class Told(Context):
-    """The hidden type of the opponents, which the game tells (`Game.hidden_type`): an oracle, to compare with."""
+    """An oracle context: the opponents' hidden type, as given by the game (`Game.hidden_type`)."""
 
     is_told = True
 
     def setup(self) -> None:
-        """Ask the game how many numbers a type has.
+        """Look up the number of coordinates of a type.
 
         Raises:
-            IncompatibleError: if it does not say.
+            IncompatibleError: if the game has no hidden type.
         """
         super().setup()
         self.features = self.types(torch.zeros(self.seat.replicates, 1, dtype=torch.int64)).shape[-1]
@@ -133,35 +133,35 @@ class Told(Context):
         """The hidden types of tasks, `replicates x tasks` to `... x features`.
 
         Raises:
-            IncompatibleError: if the game does not say.
+            IncompatibleError: if the game has no hidden type.
         """
         game = self.seat.game
         found = None if game is None else game.hidden_type(task.to(self.seat.device))
         if found is None:
             name = "rules that are not this package's" if game is None else type(game).__name__
-            raise IncompatibleError(f"Told got {name}, without hidden_type, expected a game that tells what is hidden")
+            raise IncompatibleError(f"Told got {name}, without hidden_type, expected a game that gives it")
         return found.to(dtype=self.seat.dtype, device=self.seat.device)
 
     def initial_evidence(self, replicates: int, environments: int) -> Memory:
-        """Zeros, where nobody has said anything."""
+        """Zeros, before a task is given."""
         return {"told": self.zeros(replicates, environments, self.features)}
 
     def begin(self, start: Start) -> Memory:
         """The types of the tasks.
 
         Raises:
-            IncompatibleError: if there are none.
+            IncompatibleError: if there are no tasks.
         """
         if start.task is None:
             raise IncompatibleError("Told got no task, expected the key tasks, of the experiment or of its evaluation")
         return {"told": self.types(start.task)}
 
     def gather(self, evidence: Memory, rows: Tensor) -> Memory:
-        """As before."""
+        """Return the evidence unchanged."""
         return {"told": evidence["told"]}
 
     def read(self, evidence: Memory) -> Posterior:
-        """What was told."""
+        """The type as a point."""
         return Posterior(evidence["told"])
 
     def draw(self, trials: Trials, groups: Tensor, count: int, by_episode: bool) -> Drawn:
@@ -171,7 +171,7 @@ class Told(Context):
 
 
 class _Nothing(Context):
-    """No evidence, no belief."""
+    """A context without evidence and belief."""
 
     needs_tasks = False
 
@@ -194,5 +194,5 @@ class _Nothing(Context):
 
 
 def nothing() -> Context:
-    """What `Pearl` has where its context is `None`, to be bound."""
+    """The context of `Pearl` with `context=None`, not yet bound."""
     return _Nothing()

@@ -1,4 +1,4 @@
-"""Encoders of what an agent has seen in a trial: a product of normals, or a recurrent unit."""
+"""Contexts that encode a trial's transitions, by a product of normals or a recurrent unit."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ from inference_marl.learners.latent.trials import Steps, Trials
 from inference_marl.types import Memory
 
 LEAST_VARIANCE = 1e-3
-"""Of a factor, so that no single transition says everything."""
+"""Lower bound of a factor's variance, so that no single transition determines z."""
 
 
 @hyperparameters
 class GaussianFactors(Context):
-    """q(z | c) proportional to N(z; 0, I) prod_n N(z; m(c_n), s(c_n)): each transition is a factor, in any order.
+    """PEARL's encoder, a product of normal factors: `q(z | c) ∝ N(z; 0, I) prod_n N(z; m(c_n), s(c_n))`.
 
-    The encoder of PEARL (Rakelly et al. 2019, Eq. 2). A product of normals is a normal, whose precision is the sum of
-    theirs, so the sums of precisions and of weighted means are all the evidence there is, and a transition more is two
-    additions. What was added stays as the encoder saw it then, where the authors' code encodes the whole context anew.
+    Each transition is a factor, in any order (Rakelly et al. 2019, Eq. 2). A product of normals is a normal, whose
+    precision is the sum of theirs, so the evidence consists of the sums of precisions and of weighted means, to which a
+    transition is added at constant cost. Factors are not recomputed when the encoder changes, whereas the authors' code
+    encodes the whole context anew.
 
-    In training, the context of a task is a set of transitions of one recent trial of it, each as likely. In the
-    authors' code it is of what was played most lately, and has always the same size; here that varies from none on, as
-    it does in play. What z has to explain are steps of any trial of the task, or, with `explains="context"`, those of
-    the context itself. With a `kl_weight` of 1 over their mean number (2 / `context_steps`, if trials are as long),
-    minus the loss of a learner trained by opponents is then the ELBO of the contexts, per transition: what is believed
-    is as wide as the evidence says, and not as some weight does.
+    In training, the context of a task is a random set of transitions of one of its recent trials, all equally likely.
+    In the authors' code it is drawn from the most recent transitions and has a fixed size; here the size varies from 0
+    on, as in play. z has to explain steps of any trial of the task or, with `explains="context"`, those of the context
+    itself. With a `kl_weight` of 1 over their mean number (2 / `context_steps`, if trials are as long), minus the loss
+    of a learner trained by opponents is then the ELBO of the contexts per transition, so that the width of the
+    posterior is determined by the evidence and not by a tuned weight.
 
     Args:
-        latent: coordinates of z.
+        latent: number of coordinates of z.
         hidden: widths of the encoder's hidden layers.
-        prior_factor: whether the prior is a factor, as in Bayes' rule. In the authors' code it is not: there z has its
-            prior before the first transition only, and the width of the factors is all there is afterwards.
+        prior_factor: whether the prior is a factor, as in Bayes' rule. In the authors' code it is not: the prior is
+            used before the first transition only, and afterwards only the factors determine the width.
         explains: see above.
-        context_steps: most transitions of a context in training.
-        least_context_steps: fewest, as long as the trial has as many.
-        recent_trials: a context is of one of the last so many trials of its task.
+        context_steps: maximum number of transitions of a context in training.
+        least_context_steps: minimum number, if the trial has as many.
+        recent_trials: number of the most recent trials of a task from which a context is drawn.
     """
 
     is_point = False
@@ -66,24 +67,24 @@ class GaussianFactors(Context):
             )
 
     def setup(self) -> None:
-        """Create the network that makes factors."""
+        """Create the network of factors."""
         super().setup()
         self.features = self.latent
         self.network = MLP(self.seat, self.layout.features, 2 * self.latent, self.hidden)
 
     def initial_evidence(self, replicates: int, environments: int) -> Memory:
-        """No precision."""
+        """Precisions and weighted means of 0."""
         shape = (replicates, environments, self.latent)
         return {"precision": self.zeros(*shape), "weighted": self.zeros(*shape)}
 
     def factors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Precisions of factors, and their means times these, `replicates x batch x latent`, of rows."""
+        """Precisions of the factors of rows, and means times precisions, `replicates x batch x latent`."""
         mean, spread = self.network(rows).chunk(2, -1)
         precision = (softplus(spread) + LEAST_VARIANCE).reciprocal()
         return precision, precision * mean
 
     def gather(self, evidence: Memory, rows: Tensor) -> Memory:
-        """Add a factor."""
+        """Add the factor of a step."""
         precision, weighted = self.factors(rows)
         return {"precision": evidence["precision"] + precision, "weighted": evidence["weighted"] + weighted}
 
@@ -94,11 +95,11 @@ class GaussianFactors(Context):
         return Posterior(evidence["weighted"] / total, total.rsqrt())
 
     def forward(self, rows: Tensor, there: Tensor | None = None) -> Posterior:
-        """q(z | c), `replicates x tasks x latent`.
+        """Compute q(z | c), `replicates x tasks x latent`.
 
         Args:
             rows: transitions, `replicates x tasks x steps x row`.
-            there: which of them count, bool, without the last dimension; `None` for all.
+            there: which rows are transitions and not padding, bool, without the last dimension; `None` for all.
         """
         factors = [each.unflatten(1, rows.shape[1:3]) for each in self.factors(rows.flatten(1, 2))]
         if there is not None:
@@ -119,17 +120,16 @@ class GaussianFactors(Context):
 
 @hyperparameters
 class Recurrent(Context):
-    """The state of a gated recurrent unit that has read the trial's transitions in order: a point, without a KL.
+    """A recurrent encoder: the state of a gated recurrent unit after the trial's transitions, a point without a KL.
 
-    It learns from whole trials, one of each task, from their first transition on (or, of a trial longer than the
-    replay, from the first that is left), so in training it meets the states that it is in when it plays. That needs
-    the time of all their steps, so with `every_step` all of these are learned from, however many; without it as many
-    as learners with another context learn from.
+    It learns from whole trials, one of each task, from their first transition on (or from the first one left, for a
+    trial longer than the replay buffer), so that states in training are distributed as in play. Since this encodes all
+    their steps anyway, `every_step` also learns from all of them.
 
     Args:
-        hidden: units.
-        every_step: whether an update learns from all steps of a trial, or from so many of them, drawn at random, as the
-            learner's `batch` says.
+        hidden: number of hidden units.
+        every_step: whether an update learns from all steps of a trial, or from random ones, as many as the learner's
+            `batch`.
     """
 
     from_their_beginning = True
@@ -139,26 +139,26 @@ class Recurrent(Context):
     unit: BatchedGRU = field(init=False)
 
     def setup(self) -> None:
-        """Create the unit."""
+        """Create the recurrent unit."""
         super().setup()
         seat, self.features = self.seat, self.hidden
         inputs = self.layout.features
         self.unit = BatchedGRU(seat.replicates, inputs, self.hidden, device=seat.device, dtype=seat.dtype)
 
     def initial_evidence(self, replicates: int, environments: int) -> Memory:
-        """A state of 0."""
+        """A hidden state of 0."""
         return {"hidden": self.zeros(replicates, environments, self.hidden)}
 
     def gather(self, evidence: Memory, rows: Tensor) -> Memory:
-        """The next state."""
+        """Advance the hidden state by a step."""
         return {"hidden": self.unit(rows, evidence["hidden"])}
 
     def read(self, evidence: Memory) -> Posterior:
-        """The state."""
+        """The hidden state as a point."""
         return Posterior(evidence["hidden"])
 
     def states(self, rows: Tensor) -> Tensor:
-        """The states before each step of trials and after the last, `replicates x tasks x (steps + 1) x hidden`."""
+        """The hidden states before each step and after the last, `replicates x tasks x (steps + 1) x hidden`."""
         states = self.unit.unrolled(rows.permute(2, 0, 1, 3), self.zeros(*rows.shape[:2], self.hidden))
         return pad(states.permute(1, 2, 0, 3), (0, 0, 1, 0))
 
@@ -173,7 +173,7 @@ class Recurrent(Context):
             draws = torch.rand(*lengths.shape[:2], count, device=states.device, dtype=torch.float64)
             place = (draws * lengths).long()
         before, after = place, place + 1
-        if by_episode:  # the state in which the episode began
+        if by_episode:  # the state at the start of the episode
             begins = pad(steps.ended[..., :-1], (1, 0), value=True)
             first = torch.where(begins, torch.arange(length, device=states.device), 0).cummax(-1).values
             before = after = first.gather(-1, place)
@@ -183,6 +183,6 @@ class Recurrent(Context):
 
 
 def _taken(steps: Steps, place: Tensor) -> Steps:
-    """Some steps of each task, by place, `replicates x tasks x count`."""
+    """Select steps of each task by index, `replicates x tasks x count`."""
     rows = steps.rows.gather(2, place.unsqueeze(-1).expand(*place.shape, steps.rows.shape[-1]))
     return Steps(rows, steps.terminated.gather(2, place), steps.ended.gather(2, place))

@@ -1,4 +1,4 @@
-"""The generative model of what a learner has seen in trials, and its guide."""
+"""The generative model of a learner's trials, and its guide."""
 
 from __future__ import annotations
 
@@ -22,58 +22,58 @@ from inference_marl.learners.latent.networks import OF_TASKS, OpponentActions, O
 from inference_marl.learners.latent.rows import Apart
 
 CONTEXT = "context"
-"""The site of z."""
+"""The name of the site of z."""
 
 ActorReads = Literal["draw", "moments", "forecasts"]
 CriticReads = Literal["draw", "moments", "actions"]
 
 
 def reading(how: str, believed: Posterior, z: Tensor) -> Tensor:
-    """What a network is given of a belief, `... x features`: a `draw` of z, or its `moments`, mean and sd.
+    """The input of a network from a belief, `... x features`: a `draw` of z, or its `moments`, mean and sd.
 
-    Of a point the draw is the point, and so are its moments.
+    For a point, both are the point.
     """
     return z if how == "draw" or believed.sd is None else torch.cat([believed.mean, believed.sd], -1)
 
 
 @dataclass(eq=False, repr=False)
 class TrialModel:
-    """What is seen in trials of some tasks, given z, which stands for the opponents of a task::
+    """The model of trials of several tasks, given z, which represents the opponents of a task::
 
         z   ~ N(0, I)                          in plates replicate, task; the site `context`
         y_k ~ N(Q_k(s, a, z), 1/2), k = 0, 1    and batch: TD targets of two critics, the sites `target_k`
-        b_j ~ P(b_j | s, z)                    likewise, of every opponent: its action, if there is an opponent model
+        b_j ~ P(b_j | s, z)                    likewise, every opponent's action, if there is an opponent model
         r ~ P(r | s, a, b, z), s' ~ P(s' | s, a, b, z)      and the sites `reward` and `next_obs`, if z explains these
 
         guide:  z ~ q(z | c)
 
-    A normal of variance 1/2 has the squared error for its logarithm, so minus the ELBO is the critics' loss of PEARL
-    (Rakelly et al. 2019, Eq. 1 and 3) but for a constant. The targets depend on z too, but no gradient goes
-    through them. Where the belief is a point, z is this point, and there is nothing that the guide would be about.
+    The log-density of a normal of variance 1/2 is minus the squared error, so minus the ELBO is the critics' loss of
+    PEARL (Rakelly et al. 2019, Eq. 1 and 3) up to a constant. The targets depend on z too, but without gradients. If
+    the belief is a point, z is this point, and the guide is empty.
 
-    The sites of z are in a scale in the guide as in the model: Pyro takes the scale of an analytic KL from the guide
-    alone, and one on the model would be ignored. With `batch` steps of each task it is `kl_weight` times `batch`, so
-    that minus the ELBO, divided by tasks times steps, is
+    The site of z is scaled in the guide as in the model: Pyro takes the scale of an analytic KL from the guide alone
+    and would ignore one in the model. With `batch` steps of each task the scale is `kl_weight` times `batch`, so that
+    minus the ELBO, divided by tasks times steps, is
 
         (mean over steps of squared errors - log P(b | s, z)) + kl_weight (mean over tasks of KL(q(z | c) || N(0, I)))
 
-    with -log P(r | s, a, b, z) - log P(s' | s, a, b, z) among the first, if z explains these.
+    with -log P(r | s, a, b, z) - log P(s' | s, a, b, z) added to the first term, if z explains these.
 
     Args:
         drawn: the data.
-        seen: its rows, apart.
-        critics: Q.
-        critic_reads: what Q is given of z, or Q(s, a, b), which has the opponents' `actions` in its place.
-        leads_encoder: whether the encoder follows Q's gradient.
+        seen: the parts of its rows.
+        critics: the critics Q.
+        critic_reads: the input of Q from the belief about z, or the opponents' `actions` in its place, for Q(s, a, b).
+        leads_encoder: whether the encoder gets Q's gradient.
         opponents: P(b | s, z), if any.
         outcomes: P(r | s, a, b, z) and P(s' | s, a, b, z), if any.
-        unit: of rewards there, a number or `replicates x 1 x 1`.
-        target: targets by what z is, `replicates x tasks x steps`.
-        kl_weight: a number, or `replicates x 1 x 1`.
+        unit: unit of rewards in `outcomes`, a number or `replicates x 1 x 1`.
+        target: maps z to targets, `replicates x tasks x steps`.
+        kl_weight: weight of the KL, a number or `replicates x 1 x 1`.
 
     Attributes:
-        z: the last draw, without gradient.
-        squared_error: mean of the critics', `replicates`.
+        z: the last draw, without gradients.
+        squared_error: mean squared error of the critics, `replicates`.
         opponent_nll: mean of -log P(b | s, z), likewise.
     """
 
@@ -92,7 +92,7 @@ class TrialModel:
     opponent_nll: Tensor | None = None
 
     def __call__(self) -> None:
-        """The model."""
+        """Run the model."""
         plates = OF_TASKS.open(self.seen.reward.shape)
         mean, sd = self.drawn.before
         z = mean if sd is None else self._sampled(plates, dist.Normal(torch.zeros_like(mean), 1.0, validate_args=False))
@@ -117,7 +117,7 @@ class TrialModel:
                 pyro.sample("next_obs", after, obs=seen.next_obs)
 
     def guide(self) -> None:
-        """The guide: z given its context."""
+        """Run the guide: z given its context."""
         mean, sd = self.drawn.before
         if sd is not None:
             self._sampled(OF_TASKS.open(self.seen.reward.shape), dist.Normal(mean, sd, validate_args=False))
@@ -138,7 +138,7 @@ class TrialModel:
 
     @contextmanager
     def _of_steps(self) -> Iterator[None]:
-        """Where trials are of different lengths, only their steps count, as if they were all there is."""
+        """Context that masks padding, if trials have different lengths, and rescales the remaining steps."""
         there = self.drawn.steps.there
         if there is None:
             yield
@@ -149,7 +149,7 @@ class TrialModel:
             yield
 
     def mean(self, values: Tensor) -> Tensor:
-        """Means over the steps that are there, `replicates`, of `replicates x tasks x steps`."""
+        """Means over actual steps, `replicates`, of `replicates x tasks x steps`."""
         there = self.drawn.steps.there
         if there is None:
             return values.mean((1, 2))

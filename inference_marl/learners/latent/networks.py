@@ -1,4 +1,4 @@
-"""Networks of tasks: critics that read a belief, and what opponents do if they are of some kind."""
+"""Networks batched over tasks: critics that take a belief, and models of opponents and outcomes given z."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from inference_marl.spaces import Box, Discrete, Space
 from inference_marl.types import Seat
 
 OF_TASKS = Plates(("replicate", "task", "batch"))
-"""A latent of the opponents is in the first two."""
+"""Plates of trials; the latent variable of the opponents is in the first two."""
 
 LOG_SD = (-5.0, 1.0)
-"""Bounds of the log standard deviation of what is predicted, in units of half a box's width, or of rewards' range."""
+"""Bounds of predictions' log standard deviation, in units of half a box's width, or of the range of rewards."""
 
 
 def joined(*parts: Tensor) -> Tensor:
-    """Features side by side, `replicates x tasks x (steps or 1) x features` each; the steps broadcast."""
+    """Concatenate features, `replicates x tasks x (steps or 1) x features` each; the steps broadcast."""
     steps = max(part.shape[2] for part in parts)
     return torch.cat([part.expand(-1, -1, steps, -1) for part in parts if part.shape[-1]], -1)
 
 
 def outlook_features(spaces: Sequence[Space], draws: int) -> int:
-    """The last dimension of `OpponentActions.outlook`."""
+    """The number of features of `OpponentActions.outlook`."""
     return sum(space.features * (1 if isinstance(space, Discrete) else draws) for space in spaces)
 
 
 def repeated(values: Tensor, times: int) -> Tensor:
-    """Each step so many times in a row, `replicates x tasks x (steps times) x features`."""
+    """Repeat each step, `replicates x tasks x (steps times) x features`."""
     return values.repeat_interleave(times, 2)
 
 
 class Twins(nn.Module):
-    """Two critics Q(s, a, c), c being a belief or the opponents' actions; of discrete actions, tables over them.
+    """Two critics Q(s, a, c), where c is a belief or the opponents' actions; for discrete a, outputs for all actions.
 
     Args:
-        seat: whose.
-        features: of c.
-        hidden: widths of their hidden layers.
+        seat: the learner's seat.
+        features: number of features of c.
+        hidden: widths of the hidden layers.
     """
 
     def __init__(self, seat: Seat, features: int, hidden: Sequence[int]) -> None:
@@ -54,12 +54,12 @@ class Twins(nn.Module):
         self.each = nn.ModuleList(MLP(seat, inputs, outputs, hidden, OF_TASKS) for _ in range(2))
 
     def forward(self, obs: Tensor, given: Tensor, action: Tensor | None) -> list[Tensor]:
-        """Both values, `replicates x tasks x steps`; where `action` is `None`, of all actions in a last dimension.
+        """Both values, `replicates x tasks x steps`; if `action` is `None`, of all actions in a last dimension.
 
         Args:
-            obs: encoded, `replicates x tasks x steps x features`.
+            obs: features of observations, `replicates x tasks x steps x features`.
             given: c, `replicates x tasks x (steps or 1) x features`.
-            action: encoded, as `obs`.
+            action: features of actions, as `obs`.
         """
         if not self.discrete and action is not None:
             x = joined(obs, action, given)
@@ -70,8 +70,8 @@ class Twins(nn.Module):
     def least(self, obs: Tensor, given: Tensor, action: Tensor | None) -> Tensor:
         """The smaller value (Fujimoto et al. 2018); arguments as for `forward`.
 
-        Where several things are given for each step, `replicates x tasks x (steps times) x features`, the smaller of
-        the mean values over them.
+        With several c for each step, `replicates x tasks x (steps times) x features`, it is the smaller of the two
+        means over them.
         """
         times = max(given.shape[2] // obs.shape[2], 1)
         if times == 1:
@@ -81,7 +81,7 @@ class Twins(nn.Module):
 
 
 class StateValue(nn.Module):
-    """V(s, c), c being a belief.
+    """A state value V(s, c), where c is a belief.
 
     Args:
         seat, features, hidden: see `Twins`.
@@ -98,13 +98,13 @@ class StateValue(nn.Module):
 
 
 class OpponentActions(nn.Module):
-    """P(b | s, z), independently for every opponent: a normal in each coordinate of a box, or a categorical.
+    """P(b | s, z), independent over opponents: a normal in each coordinate of a box, or a categorical.
 
     Args:
-        seat: whose opponents they are.
-        features: of z.
+        seat: the learner's seat.
+        features: number of coordinates of z.
         hidden: widths of the hidden layers.
-        sd: the normals' standard deviation in units of half the box's width; learnt, if `None`.
+        sd: the normals' standard deviation in units of half the box's width; learned if `None`.
     """
 
     def __init__(self, seat: Seat, features: int, hidden: Sequence[int], sd: float | None) -> None:
@@ -117,10 +117,10 @@ class OpponentActions(nn.Module):
         return space.features * (2 if self.sd is None and not isinstance(space, Discrete) else 1)
 
     def forward(self, obs: Tensor, z: Tensor) -> list[dist.TorchDistribution]:
-        """One distribution per opponent, `replicates x tasks x steps`, over its action as features.
+        """One distribution per opponent over its action as features, `replicates x tasks x steps`.
 
         Args:
-            obs: encoded, `replicates x tasks x steps x features`.
+            obs: features of observations, `replicates x tasks x steps x features`.
             z: `replicates x tasks x (steps or 1) x features`.
         """
         found: list[dist.TorchDistribution] = []
@@ -137,12 +137,12 @@ class OpponentActions(nn.Module):
 
     @torch.no_grad()
     def expected(self, obs: Tensor, believed: Posterior, draws: int) -> list[dist.TorchDistribution]:
-        """P(b | s, z) of so many draws of z for every step, without gradient: `replicates x tasks x (steps draws)`.
+        """P(b | s, z) at several draws of z for every step, without gradients: `replicates x tasks x (steps draws)`.
 
         Args:
-            obs: encoded, `replicates x tasks x steps x features`.
-            believed: what z is drawn from, `replicates x tasks x (steps or 1) x features`.
-            draws: of each step; they are side by side.
+            obs: features of observations, `replicates x tasks x steps x features`.
+            believed: the distribution of z, `replicates x tasks x (steps or 1) x features`.
+            draws: number of draws per step, which are adjacent.
         """
         steps = obs.shape[2]
         wide = Posterior._make(
@@ -152,16 +152,16 @@ class OpponentActions(nn.Module):
 
     @torch.no_grad()
     def actions(self, obs: Tensor, believed: Posterior, draws: int) -> Tensor:
-        """Draws of everybody's action, `replicates x tasks x (steps draws) x features`; arguments as for `expected`."""
+        """Draw all opponents' actions, `replicates x tasks x (steps draws) x features`; arguments as for `expected`."""
         acts = self.expected(obs, believed, draws)
         return torch.cat([_drawn(space, act) for space, act in zip(self.spaces, acts, strict=True)], -1)
 
     @torch.no_grad()
     def outlook(self, obs: Tensor, believed: Posterior, draws: int) -> Tensor:
-        """What opponents may do, as features for a policy, `replicates x tasks x steps x features`.
+        """Predictions of the opponents' actions as features for a policy, `replicates x tasks x steps x features`.
 
-        Of actions in boxes so many draws side by side, each given a z of its own; of discrete ones their probabilities,
-        the mean over as many z. Arguments as for `expected`.
+        For boxes, `draws` concatenated draws, each with its own z; for discrete actions, their probabilities, averaged
+        over as many z. Arguments as for `expected`.
         """
         found = []
         for space, act in zip(self.spaces, self.expected(obs, believed, draws), strict=True):
@@ -173,7 +173,7 @@ class OpponentActions(nn.Module):
 
 
 def _drawn(space: Space, act: dist.TorchDistribution) -> Tensor:
-    """A draw, as features, of what an opponent does; one beyond the edges of its box is moved there."""
+    """Draw an opponent's action as features, clipped to the box."""
     value: Tensor = act.sample()
     if isinstance(space, Box):
         low, high = (space.encode(edge, value.dtype) for edge in space.edges(value.dtype, value.device))
@@ -182,10 +182,10 @@ def _drawn(space: Space, act: dist.TorchDistribution) -> Tensor:
 
 
 class Outcomes(nn.Module):
-    """P(r | s, a, b, z) and P(s' | s, a, b, z): what a step leads to, with opponents of this kind.
+    """The outcomes of a step given the opponents, P(r | s, a, b, z) and P(s' | s, a, b, z).
 
-    Rewards are normal, in units of their range, and so is each coordinate of what is observed next in a box; a discrete
-    observation is a categorical.
+    Rewards are normal, in units of their range. Next observations are normal in each coordinate of a box, or
+    categorical.
 
     Args:
         seat, features, hidden: see `OpponentActions`.
@@ -199,10 +199,10 @@ class Outcomes(nn.Module):
         self.network = MLP(seat, inputs, 2 + next_obs, hidden, OF_TASKS)
 
     def forward(self, *given: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
-        """Of the reward, and of the next observation as features, `replicates x tasks x steps`.
+        """The distributions of the reward and of the next observation as features, `replicates x tasks x steps`.
 
         Args:
-            given: s, a, everybody's b, and z, encoded, `replicates x tasks x (steps or 1) x features` each.
+            given: features of s, a, all opponents' b, and z, `replicates x tasks x (steps or 1) x features` each.
         """
         outputs = self.network(joined(*given))
         reward, after = normal(outputs[..., :2]), outputs[..., 2:]
@@ -213,6 +213,6 @@ class Outcomes(nn.Module):
 
 
 def normal(outputs: Tensor) -> dist.Normal:
-    """Normals from their means and log standard deviations, the two halves of the last dimension."""
+    """Normals from means and log standard deviations, the two halves of the last dimension."""
     mean, log_sd = outputs.chunk(2, -1)
     return dist.Normal(mean, log_sd.clamp(*LOG_SD).exp(), validate_args=False)

@@ -1,4 +1,4 @@
-"""PEARL against opponents: soft actor-critic given a latent belief about them (Rakelly et al., ICML 2019)."""
+"""PEARL against opponents: soft actor-critic with a latent belief about them (Rakelly et al., ICML 2019)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ POSTERIOR_SD = Metric(
     "posterior_sd",
     "width of the belief about opponents",
     bounds=POSITIVE,
-    meaning="Mean standard deviation of the coordinates of z, over the tasks of an update: 1 where nothing is known.",
+    meaning="Mean standard deviation of the coordinates of z, over the tasks of an update: 1 for the prior.",
 )
 OPPONENT_NLL = Metric(
     "opponent_nll",
     "surprise at opponents' actions",
     higher_is_better=False,
-    meaning="Mean of -log P(b | s, z) over the steps of an update, summed over opponents, in nats; of actions in boxes "
-    "as densities in units of half the box's width.",
+    meaning="Mean of -log P(b | s, z) over the steps of an update, summed over opponents, in nats; for boxes "
+    "with densities in units of half the width.",
 )
 TEMPERATURE = Metric("temperature", bounds=POSITIVE, meaning="Weight of the policy's entropy.", tabulated=False)
 FITTED_STEPS = Metric(
@@ -61,68 +61,69 @@ ENCODED_STEPS = Metric(
 
 @hyperparameters
 class Pearl(LatentPolicy):
-    """Soft actor-critic whose policy and critics are given a belief about the opponents, from what they did so far::
+    """PEARL: soft actor-critic whose policy and critics take a belief about the opponents, given the trial so far::
 
         model:  z ~ N(0, I),   y ~ N(Q(s, a, z), 1/2),   b ~ P(b | s, z)        (see `TrialModel`)
         guide:  z ~ q(z | c),  c = the transitions of the trial so far
         y = r + gamma (min_k Q'_k(s', a', z) - alpha log pi(a' | s', z)),   a' ~ pi(. | s', z)
-        pi moves up E[min_k Q_k(s, a, z) - alpha log pi(a | s, z)]
+        pi ascends E[min_k Q_k(s, a, z) - alpha log pi(a | s, z)]
 
-    A trial is some episodes against the same opponents, those of a task (the experiment's key `tasks`). What is
-    believed is kept from one to the next, in the memory, and forgotten where a task begins. So it adapts to opponents
-    that it has never met by acting and remembering, with parameters that stay as they are.
+    A trial is a number of episodes against the same opponents, those of a task (the experiment's key `tasks`). The
+    memory keeps the belief from one episode to the next and is reset where a task begins. So the agent adapts to
+    opponents that it has never met with fixed parameters, by accumulating evidence.
 
-    With its parts swapped it is another learner: `context=None` is plain soft actor-critic, `Told` an oracle,
-    `Recurrent` a recurrent one without a latent; `trained_by="opponents"` infers who the opponents are from what they
-    do, and not from what it is worth. Of discrete actions, expectations over the own action are sums (Christodoulou
-    2019, 'Soft actor-critic for discrete action settings').
+    Other parts make other learners: `context=None` is plain soft actor-critic, `Told` an oracle, and `Recurrent` a
+    recurrent actor-critic without a latent variable; `trained_by="opponents"` trains the encoder to predict the
+    opponents' actions, not the returns. For discrete actions, expectations over the agent's own action are sums
+    (Christodoulou 2019, 'Soft actor-critic for discrete action settings').
 
-    It is also ROMMEO with a latent opponent: the opponent prior is P(b | s, z), and Q has the opponents' actions::
+    It can also be ROMMEO with a latent opponent: the opponent prior is P(b | s, z), and Q takes the opponents'
+    actions::
 
         Pearl(trained_by="opponents", actor_reads="forecasts", critic_reads="actions")
         y = r + gamma (min_k E_b'[Q'_k(s', a', b')] - alpha log pi(a' | s', b'_1, ..., b'_n)),   b' ~ P(b' | s', z)
 
-    That is Eq. 7 of Tian et al. (2019) with rho := P, so that its KL vanishes. The policy is given several draws of b,
-    each of a z of its own, where ROMMEO's pi(a | s, b) is given one; and further draws judge what it does, where
-    ROMMEO judges it by the one that it was given, so that it learns to trust that.
+    That is Eq. 7 of Tian et al. (2019) with rho := P, so that its KL vanishes. The policy takes several draws of b,
+    each with its own z, whereas ROMMEO's pi(a | s, b) takes one. Its actions are evaluated with independent draws of b,
+    whereas ROMMEO evaluates them with the draw that the policy was given, so that the policy learns to rely on it.
 
-    Departures from PEARL, which `published` comes closest to: the policy's outputs are not regularised; one Adam moves
-    critics and encoder; the KL's weight is of a mean over tasks, where the code sums over them; the context has the
-    opponents' actions and the next observation, is of one trial, and is kept as sums (`GaussianFactors`).
+    Departures from PEARL, to which `published` is closest: the policy's outputs are not regularised; critics and
+    encoder share an optimiser; the KL is averaged over tasks, where the code sums over them; the context includes the
+    opponents' actions and the next observation, is from one trial, and is kept as sums (`GaussianFactors`).
 
     Args:
-        context: how the belief comes about; `None` for none.
-        trained_by: what is to be explained by z, and so trains the encoder: the `critic`'s targets; what the
-            `opponents` do; `both`, with equal weight; or whole `transitions`: what opponents do, the reward, and what
-            is observed next (as in Zintgraf et al. 2020, 'VariBAD', where there are no opponents). Critics see z either
-            way. Without a context, whether P(b | s) is learnt beside.
-        actor_reads: what the policy is given: a `draw` of z, which is then a guess that it acts on (Thompson
-            sampling); its `moments`, mean and standard deviation, so that it knows how much it knows; or `forecasts`,
-            draws of what opponents do, P(b | s, z) (of discrete actions their probabilities).
-        critic_reads: what Q is given, a draw or moments; or the opponents' `actions`: Q(s, a, b), whose mean over
-            forecasts is what an action is worth.
-        forecasts: how many, at each step; with few, the policy acts on a guess again.
-        renewed: when what the policy is given is renewed: with each `episode`, or after every `step`.
-        temperature: alpha, a number or a schedule over updates; learnt if `None`, such that the policy's entropy is
+        context: computes the belief from the trial so far; `None` for no belief.
+        trained_by: the data that z has to explain, which train the encoder: the `critic`'s targets; the `opponents`'
+            actions; `both`, with equal weight; or whole `transitions`: opponents' actions, reward and next observation
+            (as in Zintgraf et al. 2020, 'VariBAD', without opponents). Critics take z in all cases. Without a context,
+            it says whether P(b | s) is also learned.
+        actor_reads: the policy's input from the belief: a `draw` of z (Thompson sampling); its `moments`, mean and
+            standard deviation, which include the uncertainty; or `forecasts`, draws of the opponents' actions from P(b
+            | s, z) (for discrete actions their probabilities).
+        critic_reads: the critics' input, a draw or moments; or the opponents' `actions`, for Q(s, a, b), whose mean
+            over forecasts is the value of an action.
+        forecasts: number of draws at each step; with few, the policy acts on a random guess as with `draw`.
+        renewed: when the policy's belief is updated: with each `episode`, or after every `step`.
+        temperature: alpha, a number or a schedule over updates; learned if `None`, such that the policy's entropy is
             `target_entropy` (Haarnoja et al. 2018, Eq. 18).
-        target_entropy: in nats, of a box as if it were [-1, 1]; if `None`, minus half the dimensions of a box, or half
-            the entropy of the uniform policy.
-        kl_weight: weight of the mean KL over tasks, against the mean squared error, or -log P, over transitions; a
-            number or a schedule over updates. Against squared errors it is in units of squared rewards, so that with
-            `reward_scale` c the same weight means 1/c^2 of it; against -log P it has none.
-        reward_scale: what rewards are multiplied by in targets.
-        opponent_sd: standard deviation of P(b | s, z) in boxes, in units of half the width; learnt if `None`.
+        target_entropy: in nats, where a box counts as [-1, 1]; if `None`, minus half the number of dimensions for a
+            box, and half the entropy of the uniform policy for discrete actions.
+        kl_weight: weight of the mean KL over tasks, relative to the mean squared error, or -log P, over transitions; a
+            number or a schedule over updates. Relative to squared errors it is in units of squared rewards, so that
+            `reward_scale` c reduces its effect by 1/c^2; relative to -log P it has no unit.
+        reward_scale: factor of rewards in targets.
+        opponent_sd: standard deviation of P(b | s, z) in boxes, in units of half the width; learned if `None`.
         discount: gamma in [0, 1).
-        bootstrap: what V(s') is: of target `critics`, at a draw of the policy (Haarnoja et al. 2018, 'Soft
-            actor-critic algorithms and applications'); or the target of a `value` network that is learnt beside
+        bootstrap: the bootstrapped value V(s'): that of target `critics`, at a draw of the policy (Haarnoja et al.
+            2018, 'Soft actor-critic algorithms and applications'); or the target of a separate `value` network
             (Haarnoja et al. 2018, 'Soft actor-critic: off-policy maximum entropy'), as in PEARL.
-        target_rate: fraction by which targets follow after every update, in (0, 1].
-        tasks_per_update: tasks in an update.
-        batch: transitions of each of them; see `Recurrent` for what it learns from.
+        target_rate: fraction by which target networks move towards the online ones after every update, in (0, 1].
+        tasks_per_update: number of tasks per update.
+        batch: transitions of each task; see also `Recurrent`.
         hidden: widths of the hidden layers of policy, critics and opponent model.
         learning_rate: Adam's step size.
         max_gradient_norm: clip each replicate's gradients; `None` for no clipping.
-        replay: transitions kept per replicate, of all its environments.
+        replay: transitions kept per replicate, over all its environments.
 
     Attributes:
         actor: the policy.
@@ -130,7 +131,7 @@ class Pearl(LatentPolicy):
         value: V, or `None`.
         target: Q', or V'.
         opponents: P(b | s, z), or `None`.
-        trials: the replay.
+        trials: the replay buffer.
     """
 
     metrics = (
@@ -147,7 +148,7 @@ class Pearl(LatentPolicy):
         return cls(
             context=factors,
             temperature=1.0,
-            kl_weight=0.1 * 16,  # which is summed over 16 tasks there
+            kl_weight=0.1 * 16,  # summed over 16 tasks there
             reward_scale=5.0,
             discount=0.99,
             bootstrap="value",
@@ -160,9 +161,9 @@ class Pearl(LatentPolicy):
 
     @local_parameters()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """One step of critics, encoder and opponent model, one of the policy, one of the temperature.
+        """Take a step of critics, encoder and opponent model, then one of the policy and one of the temperature.
 
-        `peers` is not read.
+        `peers` is not used.
 
         Raises:
             NonFiniteError: if a loss is not finite.
@@ -177,7 +178,7 @@ class Pearl(LatentPolicy):
         return self._said(model)
 
     def model(self, drawn: Drawn) -> TrialModel:
-        """The model of some data, with the current weights; its `guide` is the other half."""
+        """The model of drawn data with the current weights, which also has the `guide`."""
         seen = self.layout.apart(drawn.steps.rows)
         after = drawn.after.detach()
         discount = over_events(current(self.discount, self.updates), 1)
@@ -218,9 +219,9 @@ class Pearl(LatentPolicy):
 
         Args:
             critics: Q or its target.
-            obs: encoded, `replicates x tasks x steps x features`.
-            believed: the belief there.
-            z: a draw of it.
+            obs: features of observations, `replicates x tasks x steps x features`.
+            believed: the beliefs at them.
+            z: draws from the beliefs.
         """
         steps = obs.shape[1:3]
         policy = self.actor(joined(obs, self._beside(self.actor_reads, obs, believed, z)).flatten(1, 2))
@@ -234,7 +235,7 @@ class Pearl(LatentPolicy):
         return critics.least(obs, given, encoded), policy.log_prob(action).unflatten(1, steps)
 
     def _improve(self, model: TrialModel) -> None:
-        """A step of the policy, then of V and of the temperature, if these are learnt; the encoder gets no gradient."""
+        """Take a step of the policy, and of V and the temperature if learned; the encoder gets no gradient."""
         obs, believed = model.seen.obs, model.drawn.before.detach()
         with frozen(self._of_critics):
             worth, log_policy = self._soft(self.critics, obs, believed, model.z)
@@ -256,7 +257,7 @@ class Pearl(LatentPolicy):
         return wider + (-action.features / 2 if self.target_entropy is None else self.target_entropy)
 
     def _said(self, model: TrialModel) -> dict[str, Tensor]:
-        """What is reported of an update, `replicates` each."""
+        """The metrics of an update, `replicates` each."""
         zeros = torch.zeros_like(model.squared_error)
         steps, there = model.seen.reward[0].numel(), model.drawn.steps.there
         alpha = self.alpha

@@ -1,4 +1,4 @@
-"""Steps as one agent saw them, as rows of numbers."""
+"""Steps from one agent's perspective, as rows of features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference_marl.types import Experience, Seat
 
 
 class Apart(NamedTuple):
-    """What a row says, each `... x features`, encoded as networks read it, and the reward, `...`."""
+    """The parts of a row: features `... x features`, and the reward, `...`."""
 
     obs: Tensor
     action: Tensor
@@ -23,16 +23,16 @@ class Apart(NamedTuple):
 
 
 class Rows:
-    """How a step becomes a row: what was observed, everybody's action, the own reward, and what was observed next.
+    """Converts steps to rows: observation, all agents' actions, own reward and next observation.
 
-    PEARL's context has no actions of others, and in most of its experiments no next observation (Rakelly et al. 2019,
-    Section 4.1). Here others are what the context is about.
+    PEARL's context has no actions of other agents, and in most of its experiments no next observation (Rakelly et al.
+    2019, Section 4.1). Here the other agents are what is inferred.
 
     Args:
-        seat: whose view it is.
+        seat: the agent's seat.
 
     Attributes:
-        features: the width of a row.
+        features: number of features of a row.
     """
 
     def __init__(self, seat: Seat) -> None:
@@ -48,6 +48,6 @@ class Rows:
         return torch.cat([before, step.reward.unsqueeze(-1).to(self.dtype), after], -1)
 
     def apart(self, rows: Tensor) -> Apart:
-        """What rows, `... x features`, say."""
+        """Split rows, `... x features`, into their parts."""
         obs, action, *others, reward, after = (rows[..., each] for each in self._slices)
         return Apart(obs, action, tuple(others), reward.squeeze(-1), after)

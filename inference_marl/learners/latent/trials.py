@@ -1,4 +1,4 @@
-"""Replay of trials: whole episodes against the same opponents, in order."""
+"""A replay buffer of trials: consecutive episodes against the same opponents."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from inference_marl.types import Seat, Trajectory
 
 
 class Steps(NamedTuple):
-    """Steps from replay.
+    """Steps from the replay buffer.
 
     Attributes:
         rows: `replicates x tasks x steps x features`, see `Rows`.
         terminated, ended: bool, `replicates x tasks x steps`.
-        there: the same shape, false for what only fills up; `None` if all are steps.
+        there: in the same shape, false for padding; `None` without padding.
     """
 
     rows: Tensor
@@ -29,15 +29,15 @@ class Steps(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Which trials there are, `replicates x trials`, by task, the oldest of each first; and groups of the same task.
+    """Index of the stored trials, `replicates x trials`, by task and age, and of groups of trials with the same task.
 
     Attributes:
-        environment, begin, length: where a trial was played, its first step, counted from the oldest in replay, and its
-            steps; 0 for what only fills up.
-        passed: steps of all trials up to this one, with it.
-        task, first, trials, before, steps: of each group, `replicates x groups`: its task, its first trial, how many
-            there are, steps in the groups before it and in its own.
-        groups: how many there are, `replicates x 1`.
+        environment, begin, length: environment of a trial, its first step, counted from the oldest one stored, and its
+            number of steps; 0 for padding.
+        passed: cumulative number of steps, up to and including this trial.
+        task, first, trials, before, steps: for each group, `replicates x groups`: its task, its first trial, its number
+            of trials, and the numbers of steps in the groups before it and in itself.
+        groups: number of groups, `replicates x 1`.
     """
 
     environment: Tensor
@@ -53,16 +53,16 @@ class Table(NamedTuple):
 
 
 class Trials(Ring):
-    """The last steps of every environment, in order, and which trials they are.
+    """A replay buffer of every environment's last steps in order, which finds the trials among them.
 
-    A trial goes on from episode to episode until its task ends (`Transition.task_ended`); without tasks every episode
-    is one, and all have the same task, 0. A trial that is not over is there as far as it has come, so that nothing has
-    to be kept beside the steps.
+    A trial continues over episodes until its task ends (`Transition.task_ended`); without tasks every episode is a
+    trial, and all have the same task, 0. An unfinished trial is included as far as it has been played, so that only
+    steps need to be stored.
 
     Args:
         seat: the learner's seat.
-        capacity: steps kept per replicate, of all its environments together; at least one of each.
-        from_their_beginning: whether trials that may have lost their beginning are left out, unless there are no
+        capacity: steps kept per replicate, over all its environments; at least one of each.
+        from_their_beginning: whether trials whose beginning may have been dropped are excluded, unless there are no
             others.
     """
 
@@ -77,10 +77,10 @@ class Trials(Ring):
         self._table: Table | None = None
 
     def add(self, newest: Trajectory, seat: Seat) -> None:
-        """Append a trajectory, as a seat sees it.
+        """Append a trajectory from the perspective of `seat`.
 
         Raises:
-            IncompatibleError: if it has other environments than the seat.
+            IncompatibleError: if its number of environments is not the seat's.
         """
         environments = newest.steps[0].ended.shape[1]
         if environments != self.environments:
@@ -100,10 +100,10 @@ class Trials(Ring):
 
     @property
     def table(self) -> Table:
-        """Which trials there are.
+        """The index of the stored trials.
 
         Raises:
-            IndexError: if there are none.
+            IndexError: if no step is stored.
         """
         if self._table is None:
             if not self.ready(1):
@@ -113,14 +113,14 @@ class Trials(Ring):
 
     @property
     def _oldest(self) -> tuple[int, int]:
-        """Place of the oldest step of an environment, and how many there are."""
+        """Position of the oldest step of an environment, and the number of its steps."""
         assert isinstance(self._position, int)  # nothing is omitted
         assert isinstance(self._size, int)
         full = self._size == self.capacity
         return self._position // self.environments if full else 0, self._size // self.environments
 
     def _streams(self, name: str) -> Tensor:
-        """What is kept under a name, oldest first, `replicates x environments x steps`."""
+        """The stored values of a name, oldest first, `replicates x environments x steps`."""
         oldest, steps = self._oldest
         kept: Tensor = getattr(self, name)
         places = torch.arange(oldest, oldest + steps, device=kept.device) % self.length
@@ -129,8 +129,8 @@ class Trials(Ring):
 
     def _looked_up(self) -> Table:
         last, tasks = self._streams("last").clone(), self._streams("task")
-        last[..., -1] = True  # of those that go on
-        last[..., :-1] |= tasks[..., 1:] != tasks[..., :-1]  # of those that were lost as play was resumed
+        last[..., -1] = True  # of unfinished trials
+        last[..., :-1] |= tasks[..., 1:] != tasks[..., :-1]  # of trials that were lost when play was resumed
         replicate, environment, end = last.nonzero(as_tuple=True)
         stream = replicate * self.environments + environment
         follows = torch.zeros_like(end, dtype=torch.bool)
@@ -145,7 +145,7 @@ class Trials(Ring):
         return _table(each, self._shape[0])
 
     def draw_tasks(self, count: int) -> Tensor:
-        """Groups of trials, `replicates x count`; none is drawn twice before all of a replicate were drawn."""
+        """Draw groups of trials, `replicates x count`, each once before any is drawn again."""
         table = self.table
         draws = torch.rand(table.task.shape, device=table.task.device)
         absent = torch.arange(draws.shape[1], device=draws.device) >= table.groups
@@ -153,7 +153,7 @@ class Trials(Ring):
         return order.gather(1, torch.arange(count, device=draws.device) % table.groups)
 
     def draw_steps(self, groups: Tensor, count: int) -> Steps:
-        """So many steps of each group, `replicates x tasks x count`, uniformly with replacement."""
+        """Draw `count` steps of each group uniformly with replacement, `replicates x tasks x count`."""
         table = self.table
         within = _below(table.steps.gather(1, groups), count)
         wanted = (table.before.gather(1, groups).unsqueeze(-1) + within).flatten(1)
@@ -162,16 +162,16 @@ class Trials(Ring):
         return self._steps(trial.view(within.shape), step.view(within.shape))
 
     def draw_trials(self, groups: Tensor, recent: int | None = None) -> Tensor:
-        """A trial of each group, `replicates x tasks`, of the last so many, or of all."""
+        """Draw a trial of each group, `replicates x tasks`, from the last `recent` ones, or from all."""
         table = self.table
         first, count = table.first.gather(1, groups), table.trials.gather(1, groups)
         among = count if recent is None else count.clamp_max(recent)
         return first + count - 1 - _below(among, 1).squeeze(-1)
 
     def draw_sets(self, trials: Tensor, least: int, most: int) -> Steps:
-        """Steps of each trial at random, none of them twice, `replicates x tasks x most`.
+        """Draw steps of each trial without replacement, `replicates x tasks x most`.
 
-        How many is uniform between `least` and `most`, or as many as the trial has.
+        Their number is uniform between `least` and `most`, and at most that of the trial.
         """
         lengths = self.table.length.gather(1, trials).unsqueeze(-1)
         longest = int(lengths.max())
@@ -204,13 +204,13 @@ class Trials(Ring):
 
 
 def _below(limits: Tensor, count: int) -> Tensor:
-    """Uniform integers from 0 to below the limits, `replicates x tasks`, in a last dimension of so many."""
+    """Draw `count` integers uniformly from 0 to below each limit, `replicates x tasks`, in a last dimension."""
     drawn = torch.rand(*limits.shape, count, device=limits.device, dtype=torch.float64)
     return (drawn * limits.unsqueeze(-1)).long()
 
 
 def _table(each: Tensor, replicates: int) -> Table:
-    """Of trials in order: replicate, task, begin, environment and length, `5 x trials`."""
+    """Build the index from sorted trials: replicate, task, begin, environment and length, `5 x trials`."""
     replicate, task, begin, environment, length = each
     column, counts = _numbered(replicate, replicates)
     passed = length.cumsum(0)
@@ -220,7 +220,7 @@ def _table(each: Tensor, replicates: int) -> Table:
     trials = torch.bincount(number)
     owner = replicate[starts]
     group, groups = _numbered(owner, replicates)
-    zero = (passed - length)[torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])]  # steps of replicates before
+    zero = (passed - length)[torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])]  # steps of earlier replicates
 
     def padded(where: Tensor, at: Tensor, values: Tensor, filler: int = 0) -> Tensor:
         filled = values.new_full((replicates, int(at.max()) + 1), filler)
@@ -237,7 +237,7 @@ def _table(each: Tensor, replicates: int) -> Table:
 
 
 def _numbered(owner: Tensor, owners: int) -> tuple[Tensor, Tensor]:
-    """Numbers of what is in order of its owner, from 0 for each, and how many each has."""
+    """Number elements that are sorted by owner, from 0 for each owner, and count those of each."""
     counts = torch.bincount(owner, minlength=owners)
     first = counts.cumsum(0) - counts
     return torch.arange(len(owner), device=owner.device) - first[owner], counts

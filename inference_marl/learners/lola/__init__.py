@@ -1,4 +1,4 @@
-"""Learning with opponent-learning awareness: exact, from imagined play, or of an opponent whose rule is unknown."""
+"""Learning with opponent-learning awareness: exact, from imagined rollouts, or with an inferred learning rule."""
 
 from inference_marl.learners.lola.best_response import BestResponse
 from inference_marl.learners.lola.dice import LolaDice

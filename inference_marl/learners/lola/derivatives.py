@@ -7,7 +7,7 @@ the LOLA family combine two kinds of derivatives, where j is the agent other tha
     d/de grad_i V^k(theta^i, theta^j + e u) at e = 0         `change(of=k, wrt=i, direction=u)`
 
 The second is a block of the Hessian of V^k times a vector, `sum_t d^2 V^k / (dtheta^i_s dtheta^j_t) u_t`. `Autograd`
-computes both with torch.func, for any policies; `ClosedForm` by the policy gradient theorem, for free logits.
+computes both with torch.func, for any policies, and `ClosedForm` by the policy gradient theorem, for free logits.
 
 Replicates are independent, so the gradient of a sum over replicates contains each replicate's gradient.
 """
@@ -40,7 +40,7 @@ def free_logits(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Derivatives(ABC):
-    """Derivatives at one pair of parameters.
+    """Base: derivatives at one pair of parameters.
 
     Attributes:
         dynamics: the game, of two agents, on the device of the parameters.
@@ -55,7 +55,7 @@ class Derivatives(ABC):
     parameters: tuple[Tensor, Tensor]
 
     def moved(self, agent: int, parameters: Tensor) -> Self:
-        """The derivatives at other parameters of one agent."""
+        """The derivatives with one agent's parameters replaced."""
         changed = (parameters, self.parameters[1]) if agent == 0 else (self.parameters[0], parameters)
         return replace(self, parameters=changed)
 
@@ -69,8 +69,8 @@ class Derivatives(ABC):
 
         Args:
             of: the agent whose value is differentiated.
-            wrt: the agent whose parameters the gradient is taken in.
-            direction: direction in the parameters of the other agent than `wrt`, in their shape.
+            wrt: the agent with respect to whose parameters the gradient is taken.
+            direction: direction in the parameters of the agent other than `wrt`, in their shape.
         """
 
 
@@ -83,7 +83,7 @@ class Autograd(Derivatives):
         return first, second
 
     def change(self, of: int, wrt: int, direction: Tensor) -> Tensor:
-        """See `Derivatives`; as the Hessian is symmetric, it is the gradient of the other's directional derivative."""
+        """See `Derivatives`; the Hessian is symmetric, so this is the gradient of a directional derivative."""
 
         def along(own: Tensor) -> Tensor:
             both = self.moved(wrt, own).parameters
@@ -107,11 +107,12 @@ class ClosedForm(Derivatives):
         dV^k / dtheta^i(s, a) = d(s) pi^i(a | s) (Q^k_i(s, a) - sum_a' pi^i(a' | s) Q^k_i(s, a'))
 
     with discounted visitations `d = p_0 + gamma P^T d`, and `Q^k_i(s, a)` the value to agent k of agent i's action a
-    under the other agent's policy. If that changes by `dpi^j`, the joint policy changes by `dpi = pi^i dpi^j` and::
+    under the other agent's policy. If the latter changes by `dpi^j`, the joint policy changes by `dpi = pi^i dpi^j`
+    and::
 
         dd = gamma N^T sum_sa d(s) dpi(a | s) T(. | s, a)    dV^k = N sum_a dpi(a | .) Q^k(., a)    N = (I - gamma P)^-1
 
-    Internally, tensors are float64 and replicates come last, so that small sums run over long rows.
+    Internally, tensors are float64 with replicates as the last dimension, for speed.
     """
 
     def gradients(self, of: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""LOLA by policy gradients: values are estimated from imagined play, and differentiated by DiCE."""
+"""LOLA by policy gradients: values are estimated from imagined rollouts and differentiated by DiCE."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from inference_marl.types import Actor, Decision, Memory, Seat, Transition, own_
 
 @hyperparameters
 class LolaDice(GradientLearner):
-    """LOLA from imagined play: the gradient of the agent's own objective after steps of the opponent::
+    """LOLA-DiCE: LOLA with gradients estimated from imagined rollouts::
 
         theta' <- theta' + eta grad_theta' L^j(theta, theta')      # `look_ahead` times, as a function of theta
         theta  <- theta + delta grad_theta L^i(theta, theta'(theta))
 
-    This is LOLA-DiCE (Foerster et al. 2018b), with the loaded objective of Farquhar et al. (2019, algorithm 1), whose
-    derivatives of any order estimate those of agent k's value, not normalised. With the log-probability l_t of both
-    agents' actions, generalised advantages A^k (Schulman et al. 2016) and E for the mean over rollouts::
+    The agent ascends its own objective after learning steps of the opponent (Foerster et al. 2018b). The loaded
+    objective of Farquhar et al. (2019, algorithm 1) has derivatives of any order that estimate those of agent k's
+    unnormalised value. With the log-probability l_t of both agents' actions, generalised advantages A^k (Schulman et
+    al. 2016) and E for the mean over rollouts::
 
         L^k = E sum_t gamma^t (box(l_0 + ... + l_t) - box(l_0 + ... + l_(t-1))) A^k_t        box(x) = exp(x - stop(x))
         A^k_t = sum_n (gamma lambda)^n (r^k_(t+n) + gamma V^k(s_(t+n+1)) - V^k(s_(t+n)))     V^k is 0 after termination
 
-    Every objective is of rollouts of its own, played in the game at the parameters that it is taken at. The game is
-    played but its tables are not read, so it need not give any. The agents' value tables V^k are fitted to these very
-    rollouts (`fitted_values`), where public code follows them with a learning rate. The value at the end of a rollout
-    is a constant: what the policies do to all that comes later, of a weight of gamma^length, has no derivative, so that
-    steps are a little too short (by 13 % with a discount of 0.96 and the default `length`).
+    Every objective uses new rollouts of the game at the current parameters. The game is simulated, so it need not
+    provide its rules as tables. The agents' value tables V^k are fitted to the same rollouts (`fitted_values`), whereas
+    public code updates them with a learning rate. The bootstrapped value at the end of a rollout is a constant: the
+    dependence of later rewards, with weight gamma^length, on the policies is ignored, so that steps are a little too
+    short (by 13 % with a discount of 0.96 and the default `length`).
 
-    Without noise, a step with `look_ahead=1` is that of `Lola(look_ahead=True)` where eta is small. The latter is of
-    the first order in eta.
+    Without noise, a step with `look_ahead=1` is that of `Lola(look_ahead=True)` to first order in eta.
 
     Args:
         opponent_step_size: eta, the opponent's assumed learning rate.
-        look_ahead: steps of the opponent; with 0, the learner is a naive policy gradient.
-        rollouts: imagined per replicate and objective.
-        length: steps of a rollout, after which values are bootstrapped. Episodes that end sooner end theirs.
+        look_ahead: number of the opponent's steps; with 0, the learner is a naive policy gradient.
+        rollouts: number of rollouts per replicate and objective.
+        length: steps of a rollout, after which values are bootstrapped. A rollout ends earlier if its episode does.
         trace_decay: lambda in [0, 1] of the advantages; at 1 they are the sum of rewards minus the value.
         estimator: `loaded`; or `dice`, the original objective (Foerster et al. 2018b), see `baseline`; or `products`,
-            LOLA-PG (Foerster et al. 2018), whose step is that of `Lola` with derivatives estimated by
-            products of scores, and which looks ahead once or not at all; or `no_magic_box`, the surrogate with x in
-            place of box(x), whose second derivatives are wrong: the opponent's step does not depend on theta.
-        baseline: of `dice`: `values`, which serve first derivatives only and leave second ones noisy; or `mean`, the
-            rewards' mean over rollouts at every step, after which nothing is bootstrapped, as in public code. As each
-            rollout is part of it, derivatives are too small by a factor of `1 - 1 / rollouts`.
+            LOLA-PG (Foerster et al. 2018), whose step is that of `Lola` with derivatives estimated by products of
+            scores, with `look_ahead` 0 or 1; or `no_magic_box`, the surrogate with x in place of box(x), whose second
+            derivatives are wrong: the opponent's step does not depend on theta.
+        baseline: baseline of `dice`: `values`, which reduce the variance of first derivatives only; or `mean`, the mean
+            reward over rollouts at every step, without bootstrapping, as in public code. Since the mean includes each
+            rollout itself, derivatives are too small by a factor of `1 - 1 / rollouts`.
         step_size, init_scale, update_every, forget, opponent_model: see `GradientLearner`.
     """
 
@@ -84,16 +84,16 @@ class LolaDice(GradientLearner):
         """Check the seat and draw the logits.
 
         Raises:
-            IncompatibleError: if there are not two agents with finitely many actions, or no game that can be played in
-                imagination, or the agents do not observe the same, or the game has no discount.
+            IncompatibleError: if there are not two agents with finitely many actions, the game cannot be simulated, the
+                agents' observations differ, or the game has no discount.
         """
         super().setup()
         game, name = self.seat.game, type(self).__name__
         if game is None or not game.shared_observation:
-            what = "no game" if game is None else f"{type(game).__name__}, in which agents may see different things"
+            what = "no game" if game is None else f"{type(game).__name__}, whose agents may observe different things"
             raise IncompatibleError(
                 f"{name} got {what}, expected a pure game in which all agents observe the same, such as MatrixGame or "
-                "StochasticGame: it imagines how both of them play"
+                "StochasticGame: it simulates both of them"
             )
         if game.discount is None and game.horizon != 1:
             raise IncompatibleError(
@@ -104,7 +104,7 @@ class LolaDice(GradientLearner):
         self.steps = self.length if game.horizon is None else min(self.length, game.horizon)
 
     def ascent(self, parameters: Pair, policies: tuple[PolicyMap, PolicyMap]) -> Tensor:
-        """The estimated gradient of the agent's own value after the opponent's steps."""
+        """Estimate the gradient of the agent's own value after the opponent's steps."""
         i, j = self.seat.index, 1 - self.seat.index
         own, other = (parameters[k].detach().requires_grad_() for k in (i, j))
 
@@ -122,10 +122,10 @@ class LolaDice(GradientLearner):
         return found
 
     def objective(self, of: int, tables: Pair) -> Tensor:
-        """What is differentiated in place of an agent's value, `replicates`; from new rollouts.
+        """The surrogate whose derivatives estimate those of an agent's value, `replicates`, from new rollouts.
 
         Args:
-            of: whose value.
+            of: index of the agent.
             tables: both agents' policies, `replicates x states x actions_i`, through which gradients flow.
         """
         seen = self._rollouts(of, tables)
@@ -146,18 +146,19 @@ class LolaDice(GradientLearner):
         return self._sum((box(through) - box(before)) * gain)
 
     def crossed(self, of: int, tables: Pair) -> Tensor:
-        """What is differentiated once in each agent's parameters in place of an agent's value, `replicates`::
+        """The surrogate whose mixed second derivative estimates that of an agent's value, `replicates`::
 
             E sum_t gamma^t (r_t - mean r_t) (sum_(n <= t) l^1_n) (sum_(n <= t) l^2_n)
 
-        The second derivative across agents by products of scores (Foerster et al. 2018), there without a baseline. The
-        mean is over all rollouts, which makes the expectation smaller by `1 / rollouts`. Arguments as for `objective`.
+        It is differentiated once in each agent's parameters, by products of scores (Foerster et al. 2018, there without
+        a baseline). The mean is over all rollouts, which reduces the expectation by the fraction `1 / rollouts`.
+        Arguments as for `objective`.
         """
         seen = self._rollouts(of, tables)
         return self._sum(seen.less_mean() * seen.log_prob.cumsum(2).prod(0))
 
     def _by_products(self, own: Tensor, other: Tensor, tables: Pair) -> Tensor:
-        """The paper's LOLA-PG: the gradient of the own value, and that of the opponent's step along it."""
+        """LOLA-PG's direction: the gradient of the own value plus the shaping of the opponent's step."""
         i, j = self.seat.index, 1 - self.seat.index
         of_own, of_other = torch.autograd.grad(self.objective(i, tables).sum(), (own, other), retain_graph=True)
         if not self.look_ahead:
@@ -167,7 +168,7 @@ class LolaDice(GradientLearner):
         return of_own + self._ahead(shaping)
 
     def _ahead(self, step: Tensor) -> Tensor:
-        """A step of the opponent's, at its assumed learning rate."""
+        """Scale the opponent's step by its assumed learning rate."""
         return over_events(current(self.opponent_step_size, self.updates), step.dim() - 2) * step
 
     def _sum(self, terms: Tensor) -> Tensor:
@@ -177,18 +178,18 @@ class LolaDice(GradientLearner):
         return total
 
     def _rollouts(self, of: int, tables: Pair) -> Rollouts:
-        """New rollouts, as one agent's value needs them."""
+        """Play new rollouts, for the value of agent `of`."""
         played = self._imagine(tables)
         shape = (self.seat.replicates, -1, self.rollouts)
         flat = (played.obs[of], played.next_obs[of], played.rewards[..., of].double(), played.terminated, played.ended)
         obs, next_obs, reward, terminated, ended = (each.view(shape) for each in flat)
         log_prob = torch.stack([_log_prob(*each) for each in zip(tables, played.obs, played.actions, strict=True)])
-        counted = (ended.cumsum(1) - ended.long() == 0).double()  # later steps are of another episode
+        counted = (ended.cumsum(1) - ended.long() == 0).double()  # later steps belong to another episode
         onward = self.discount * (~terminated).double()
         return Rollouts(obs, next_obs, reward, onward, counted, counted * log_prob.view(2, *reward.shape))
 
     def _imagine(self, tables: Pair) -> Transition:
-        """Rollouts from the start of the game, `replicates x (time rollouts)`."""
+        """Simulate rollouts from the start of the game, `replicates x (time rollouts)`."""
         seat = self.seat
         simulator = GameSimulator(self.game, seat.replicates, self.rollouts, seat.device, seat.dtype)
         players = [_Table(table, replace(seat, index=agent)) for agent, table in enumerate(tables)]
@@ -197,15 +198,15 @@ class LolaDice(GradientLearner):
 
 
 class Rollouts(NamedTuple):
-    """Imagined play of both agents, `replicates x time x rollouts`.
+    """Imagined rollouts of both agents, `replicates x time x rollouts`.
 
     Attributes:
         obs: states.
         next_obs: the states that followed.
-        reward: of the agent whose value is asked for.
+        reward: rewards of the agent whose value is estimated.
         onward: the discount, or 0 where the game has terminated.
         counted: 1, or 0 after the end of an episode.
-        log_prob: of both agents' actions, 0 after the end, `2 x replicates x time x rollouts`.
+        log_prob: log-probabilities of both agents' actions, 0 after the end, `2 x replicates x time x rollouts`.
     """
 
     obs: Tensor
@@ -216,13 +217,13 @@ class Rollouts(NamedTuple):
     log_prob: Tensor
 
     def less_mean(self) -> Tensor:
-        """Rewards, 0 after the end, less their mean over rollouts at that step."""
+        """Rewards, 0 after the end, minus their mean over rollouts at the same step."""
         reward = self.counted * self.reward
         return reward - reward.mean(2, keepdim=True)
 
 
 class _Table(Actor):
-    """Plays a policy that is given as a table, `replicates x states x actions`."""
+    """Plays a policy given as a table, `replicates x states x actions`."""
 
     probabilities: Tensor
 
@@ -231,12 +232,12 @@ class _Table(Actor):
         self.__dict__["probabilities"] = probabilities
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw; its log-probability is computed of all steps at once."""
+        """Draw an action; log-probabilities are computed later, for all steps at once."""
         return Decision(draw(self.probabilities[self.seat.rows, obs]), memory)
 
 
 def magic_box(x: Tensor) -> Tensor:
-    """`exp(x - stop(x))`: 1, with the derivatives of a product of probabilities (Foerster et al. 2018b)."""
+    """DiCE's `exp(x - stop(x))`: 1, with the derivatives of a product of probabilities (Foerster et al. 2018b)."""
     return (x - x.detach()).exp()
 
 
@@ -247,16 +248,16 @@ def fitted_values(
 
         sum_(t: s_t = s) V(s) - onward_t V(s_(t+1)) = sum_(t: s_t = s) r_t
 
-    exactly the values of the Markov chain that was seen. A state from which no step was seen has the mean value of the
-    others, weighed by their visits.
+    These are the exact values of the empirical Markov chain. A state without observed steps gets the mean value of the
+    others, weighted by their visits.
 
     Args:
         obs: states, int64, `replicates x time x rollouts`, as are the next four.
         next_obs: the states that followed.
-        reward: the agent's.
+        reward: the agent's rewards.
         onward: the discount, or 0 where the game has terminated.
-        counted: 1, or 0 for steps to leave out.
-        states: their number.
+        counted: 1, or 0 for steps to omit.
+        states: number of states.
 
     Returns:
         `replicates x states`.
@@ -278,7 +279,7 @@ def advantages(error: Tensor, decay: float) -> Tensor:
     """Generalised advantages (Schulman et al. 2016, Eq. 16), `A_t = sum_n decay^n error_(t+n)`.
 
     Args:
-        error: of temporal differences, 0 after the end of a rollout, `replicates x time x rollouts`.
+        error: TD errors, 0 after the end of a rollout, `replicates x time x rollouts`.
         decay: gamma lambda.
     """
     return discounted(error.transpose(0, 1), error.new_tensor(decay).expand_as(error.transpose(0, 1))).transpose(0, 1)

@@ -1,4 +1,4 @@
-"""The naive gradient learner, and the bases of learners that step along a gradient, exact or estimated."""
+"""The naive gradient learner, and the bases of learners that follow an exact or estimated gradient."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Pair = tuple[Tensor, Tensor]
 
 
 class FreeLogits(torch.nn.Module):
-    """The policy of free logits per state, as a function of its parameter.
+    """The policy of free logits per state, as a module with the logits as parameter.
 
     Args:
-        logits: initial, `replicates x states x (actions - 1)`; the last action's logit is 0.
+        logits: initial logits, `replicates x states x (actions - 1)`; the last action's logit is 0.
     """
 
     def __init__(self, logits: Tensor) -> None:
@@ -44,28 +44,28 @@ class FreeLogits(torch.nn.Module):
 
 @hyperparameters
 class GradientLearner(TabularLearner):
-    """Base: free logits per state that step along a gradient, with one opponent whose policy is known as a function::
+    """Base: free logits per state that follow a gradient, given the policy of one opponent as a function::
 
         pi(a | s) = softmax(theta(s, .))(a)        theta <- theta + delta f(theta, theta')
 
     The last action's logit is 0, so for two actions this is the sigmoid of Foerster et al. (2018). A subclass defines
     `ascent`, f.
 
-    The opponent's policy, as a function of its parameters theta', is read from its snapshot if that is a `Functional`,
-    for any parameters that lead with replicates. Otherwise, and wherever there is an `opponent_model`, theta' are the
-    logits of an estimate of its policy; if there are several draws of them, f is its mean over draws.
+    The opponent's policy, as a function of its parameters theta', is read from its snapshot if that is a `Functional`
+    whose parameters have `replicates` as first dimension. Otherwise, and whenever there is an `opponent_model`, theta'
+    are the logits of an estimate of its policy; with several draws of them, f is averaged over draws.
 
     Args:
         step_size: delta, the learning rate, not negative.
         init_scale: standard deviation of the initial logits, which are normal with mean 0.
         update_every: updates per step of the policy.
-        forget: of the `CountedOpponent` that is the opponent's model if there is no other.
-        opponent_model: what is believed of the opponent's logits, also where its parameters could be read; if `None`
-            they are read where they can be, and elsewhere what it does is counted.
+        forget: `forget` of the `CountedOpponent`, the default opponent model.
+        opponent_model: belief about the opponent's logits, used even if its parameters could be read; `None` reads the
+            parameters where possible and otherwise counts the opponent's actions.
 
     Attributes:
         logits: theta, `replicates x states x (actions - 1)`.
-        believed: the opponent's model.
+        believed: the opponent model.
     """
 
     by_replicate = frozenset({"step_size"})
@@ -110,7 +110,7 @@ class GradientLearner(TabularLearner):
         return free_logits(self.logits[self.seat.rows, obs]).to(self.seat.dtype)
 
     def snapshot(self) -> Functional:
-        """The policy at the current logits."""
+        """The policy with the current logits."""
         return Functional.of(self.softmax, self.seat)
 
     @abstractmethod
@@ -118,18 +118,18 @@ class GradientLearner(TabularLearner):
         """f, the direction of the agent's step, `replicates x states x (actions - 1)`.
 
         Args:
-            parameters: both agents', detached, each `replicates x ...`; in seat order, as is the next.
-            policies: maps from them to both agents' policies.
+            parameters: both agents' parameters in seat order, detached, each `replicates x ...`.
+            policies: maps from them to the agents' policies, in seat order.
         """
 
     @torch.no_grad()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Look at what an opponent that must be modelled does; step the policy every `update_every` updates.
+        """Update the opponent model if there is one, and the policy every `update_every` updates.
 
         Raises:
             NonFiniteError: if the gradient is not finite.
-            IncompatibleError: if a differentiable opponent has a memory, or parameters that do not lead with
-                replicates.
+            IncompatibleError: if a differentiable opponent has a memory, or parameters whose first dimension is not
+                `replicates`.
         """
         opponent = peers[self.seat.opponents[0]] if self.opponent_model is None else None
         known = opponent if isinstance(opponent, Functional) else None
@@ -142,10 +142,10 @@ class GradientLearner(TabularLearner):
         return {}
 
     def follow(self, direction: Tensor) -> None:
-        """Step the logits along a direction, `replicates x states x (actions - 1)`.
+        """Take a step of the logits along a direction, `replicates x states x (actions - 1)`.
 
         Raises:
-            NonFiniteError: if it is not finite.
+            NonFiniteError: if the direction is not finite.
         """
         direction = finite("gradient", direction.flatten(1)).view_as(direction)
         step = over_events(current(self.step_size, self.updates), 1)
@@ -155,7 +155,7 @@ class GradientLearner(TabularLearner):
             self.softmax.logits.add_(direction, alpha=step)
 
     def update(self, seen: Experience) -> None:
-        """Nothing: it learns from whole trajectories."""
+        """Do nothing: learning is from whole trajectories."""
 
     def belief(self, obs: Tensor) -> Tensor | None:
         """The believed opponent policy, `replicates x batch x opponent_actions`; `None` if none is needed."""
@@ -163,7 +163,7 @@ class GradientLearner(TabularLearner):
         return None if policy is None else policy[self.seat.rows, obs]
 
     def _mean_ascent(self) -> Tensor:
-        """The mean direction over what the opponent's parameters are believed to be."""
+        """The mean direction over the believed parameters of the opponent."""
         draws, weights = self.believed.parameters_believed()
         total = torch.zeros_like(self.logits)
         for logits, weight in zip(draws, weights, strict=True):
@@ -184,14 +184,14 @@ class GradientLearner(TabularLearner):
         if opponent.initial_memory(replicates, 1):
             raise IncompatibleError(
                 f"{type(self).__name__} got a {type(opponent.module).__name__} for an opponent, which has a memory, "
-                "expected a policy of what is observed; or give it an opponent_model"
+                "expected a policy of the observation alone; or set an opponent_model"
             )
         for name, parameter in given.items():
             if parameter.shape[:1] != (replicates,):
                 raise IncompatibleError(
                     f"{type(self).__name__} got a {type(opponent.module).__name__} for an opponent whose parameter "
-                    f"{name} has shape {tuple(parameter.shape)}, expected one that leads with {replicates} replicates: "
-                    "it looks at the learning of every replicate by itself"
+                    f"{name} has shape {tuple(parameter.shape)}, expected the {replicates} replicates first: "
+                    "replicates are independent"
                 )
         flat = [parameter.reshape(replicates, -1) for parameter in given.values()]
         states = torch.arange(self.states, device=self.seat.device).expand(replicates, -1)
@@ -209,9 +209,9 @@ class GradientLearner(TabularLearner):
 
 @hyperparameters
 class ExactGradientLearner(GradientLearner):
-    """Base: follows derivatives of the exact values of a two-agent game whose rules are known.
+    """Base: follows derivatives of the exact values of a two-agent game with known rules.
 
-    Values are not normalised, and are discounted by the game's `discount`. A subclass defines `direction`.
+    Values are unnormalised and discounted by the game's `discount`. A subclass defines `direction`.
 
     Args:
         gradients: `closed` form, or the equivalent `autograd`, which is always used against differentiable learners
@@ -225,8 +225,8 @@ class ExactGradientLearner(GradientLearner):
         """Check the seat and draw the logits.
 
         Raises:
-            IncompatibleError: if there are not two agents with finitely many actions, or the game's rules are not
-                known, or it has no discount and may go on forever.
+            IncompatibleError: if there are not two agents with finitely many actions, the game does not provide its
+                rules as tables, or it has no discount and may go on forever.
         """
         super().setup()
         rules, self.discount = self.known_rules()
@@ -257,9 +257,9 @@ class ExactGradientLearner(GradientLearner):
 
 @hyperparameters
 class NaiveGradient(ExactGradientLearner):
-    """Gradient ascent on the agent's own value, with the opponent held fixed: `f^i = grad_i V^i`.
+    """Gradient ascent on the agent's own value with a fixed opponent: `f^i = grad_i V^i`.
 
-    NL-Ex of Foerster et al. (2018, section 4.1).
+    This is NL-Ex of Foerster et al. (2018, section 4.1).
     """
 
     def direction(self, at: Derivatives) -> Tensor:

@@ -1,4 +1,4 @@
-"""Learning rules: what a learner may believe that its opponent does at an update."""
+"""Learning rules: hypotheses about an opponent's update."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from inference_marl.learners.lola.derivatives import Derivatives
 
 
 class LearningRule(Described, ABC):
-    """Predicts how an agent changes its logits at an update. A subclass defines `change`.
+    """Base: predicts the change of an agent's logits in an update. A subclass defines `change`.
 
     Attributes:
-        learns: whether it changes them at all.
-        step_size: of its step, per unit of the gradient of a value that is not normalised; 0 if it does not learn.
+        learns: whether the agent learns.
+        step_size: step size per unit of the gradient of the unnormalised value; 0 if the agent does not learn.
     """
 
     learns: ClassVar[bool] = True
@@ -24,11 +24,11 @@ class LearningRule(Described, ABC):
 
     @abstractmethod
     def change(self, at: Derivatives, agent: int) -> Tensor:
-        """What the agent adds to its logits, `replicates x states x (actions - 1)`.
+        """The change of the agent's logits, `replicates x states x (actions - 1)`.
 
         Args:
             at: derivatives of both agents' values at their current logits, in seat order.
-            agent: whose rule it is.
+            agent: index of the agent.
         """
 
 
@@ -42,13 +42,13 @@ class StaticRule(LearningRule):
         self.step_size = 0.0
 
     def change(self, at: Derivatives, agent: int) -> Tensor:
-        """Nothing."""
+        """No change."""
         return at.parameters[agent].new_zeros(()).expand_as(at.parameters[agent])
 
 
 @hyperparameters
 class NaiveRule(LearningRule):
-    """The agent ascends its own value, as `NaiveGradient`: `eta grad_i V^i`.
+    """The agent ascends its own value like `NaiveGradient`: `eta grad_i V^i`.
 
     Args:
         step_size: eta.
@@ -57,24 +57,24 @@ class NaiveRule(LearningRule):
     step_size: NotNegative = 1.0
 
     def change(self, at: Derivatives, agent: int) -> Tensor:
-        """A step along its gradient."""
+        """A step along the gradient."""
         return self.step_size * at.gradients(agent)[agent]
 
 
 @hyperparameters
 class LolaRule(LearningRule):
-    """The agent shapes a naive opponent, as `Lola` of order 1 (Foerster et al. 2018, section 4.2).
+    """The agent shapes a naive opponent like `Lola` of order 1 (Foerster et al. 2018, section 4.2).
 
     Args:
-        step_size: of its own step.
-        opponent_step_size: that it takes its opponent to have.
+        step_size: step size of the agent.
+        opponent_step_size: step size that the agent assumes of its opponent.
     """
 
     step_size: NotNegative = 1.0
     opponent_step_size: NotNegative = 1.0
 
     def change(self, at: Derivatives, agent: int) -> Tensor:
-        """A step along its gradient and the shaping term."""
+        """A step along the gradient plus the shaping term."""
         gradients = at.gradients(agent)
         shaping = at.change(of=1 - agent, wrt=agent, direction=gradients[1 - agent])
         return self.step_size * (gradients[agent] + self.opponent_step_size * shaping)

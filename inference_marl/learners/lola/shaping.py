@@ -28,26 +28,26 @@ class OpponentShapingLearner(ExactGradientLearner):
     opponent_step_size: NotNegative | ByReplicate = 1.0
 
     def ahead(self, change: Tensor) -> Tensor:
-        """How a change per unit of the opponent's step changes an agent's step, both `replicates x ...`."""
+        """Scale a change per unit of the opponent's step size by the assumed one, both `replicates x ...`."""
         return over_events(current(self.opponent_step_size, self.updates), change.dim() - 2) * change
 
 
 @hyperparameters
 class Lola(OpponentShapingLearner):
-    """Learning with opponent-learning awareness (Foerster et al. 2018), of any order.
+    """LOLA: learning with opponent-learning awareness (Foerster et al. 2018), of any order.
 
     The opponent j is assumed to step by `eta f^j_(n-1)`; the learner accounts for how its parameters shape that step::
 
         f^i_0 = grad_i V^i
         f^i_n = grad_i V^i + eta grad_i [f^j_(n-1) . stop(grad_j V^i)]
 
-    where `stop` marks what is held constant. Order 1 is the paper's LOLA (section 4.2), which assumes a naive opponent;
-    order 2 assumes a LOLA opponent of order 1. The paper has results of order 2, but no formula. If the factor is held
-    constant inside the opponent's step too, as here, first against second order agrees with the paper (-1.16, -1.17 in
-    the prisoner's dilemma, there -1.14, -1.17); if not, the result is -1.28, -1.30.
+    where `stop` marks a constant. Order 1 is the paper's LOLA (section 4.2), which assumes a naive opponent; order 2
+    assumes a LOLA opponent of order 1. The paper has results for order 2, but no formula. With the factor also constant
+    inside the opponent's step, as here, first against second order agrees with the paper (-1.16, -1.17 in the
+    prisoner's dilemma, there -1.14, -1.17); otherwise the result is -1.28, -1.30.
 
-    With `look_ahead` nothing is held constant. The learner's gradient is then also evaluated after the opponent's step,
-    which is all of `grad_i V^i(theta^i, theta^j + eta f^j_(n-1))` to first order in eta::
+    With `look_ahead` nothing is constant. The learner's gradient is then also evaluated after the opponent's step,
+    which gives the gradient of `V^i(theta^i, theta^j + eta f^j_(n-1))` to first order in eta::
 
         f^i_n = grad_i V^i + eta grad_i [f^j_(n-1) . grad_j V^i]
 
@@ -55,7 +55,7 @@ class Lola(OpponentShapingLearner):
 
     Args:
         order: n, at least 1.
-        look_ahead: hold nothing constant.
+        look_ahead: whether to differentiate through everything, as above.
         opponent_step_size, step_size, init_scale, update_every, forget, opponent_model, gradients: see the bases.
     """
 
@@ -63,17 +63,17 @@ class Lola(OpponentShapingLearner):
     look_ahead: bool = False
 
     def direction(self, at: Derivatives) -> Tensor:
-        """The step of the learner's order."""
+        """The direction of the learner's order."""
         return self._of_order(self.order, self.seat.index, at)
 
     def _of_order(self, order: int, i: int, at: Derivatives) -> Tensor:
-        """The order-n step of agent i."""
+        """The direction of agent i at the given order."""
         j = 1 - i
         gradients = at.gradients(i)
         if order == 0:
             return gradients[i]
         weight = gradients[j] if self.look_ahead else gradients[j].detach()
-        if order == 1:  # the opponent's step is a gradient, and its derivative a block of the Hessian
+        if order == 1:  # the derivative of the opponent's gradient is a block of the Hessian
             shaping = at.change(of=j, wrt=i, direction=weight)
         else:
             pull_back = torch.func.vjp(lambda own: self._of_order(order - 1, j, at.moved(i, own)), at.parameters[i])[1]
@@ -85,7 +85,7 @@ class Lola(OpponentShapingLearner):
 
 @hyperparameters
 class LookAhead(OpponentShapingLearner):
-    """The agent's own gradient after the opponent's step, without shaping that step (Zhang and Lesser 2010)::
+    """LookAhead: the agent's own gradient after the opponent's step, without shaping (Zhang and Lesser 2010)::
 
         f^i = grad_i V^i + eta (d grad_i V^i / d theta^j) grad_j V^j
 
@@ -93,7 +93,7 @@ class LookAhead(OpponentShapingLearner):
     """
 
     def direction(self, at: Derivatives) -> Tensor:
-        """The agent's own gradient, with its change by the opponent's step."""
+        """The agent's own gradient plus its change by the opponent's step."""
         i, j = self.seat.index, 1 - self.seat.index
         change = at.change(of=i, wrt=i, direction=at.gradients(j)[j])
         return at.gradients(i)[i] + self.ahead(change)
@@ -101,7 +101,7 @@ class LookAhead(OpponentShapingLearner):
 
 @hyperparameters
 class StableOpponentShaping(OpponentShapingLearner):
-    """SOS: LookAhead with as much of LOLA's shaping as keeps its convergence (Letcher et al. 2019, algorithm 1)::
+    """SOS: LookAhead with as much shaping as preserves its convergence (Letcher et al. 2019, algorithm 1)::
 
         xi_0^i = grad_i V^i + eta (d grad_i V^i / d theta^j) grad_j V^j    # LookAhead
         chi^i  = eta (d grad_j V^j / d theta^i)^T grad_j V^i               # shaping
@@ -110,7 +110,7 @@ class StableOpponentShaping(OpponentShapingLearner):
         p_1    = min(1, -a |xi_0|^2 / <chi, xi_0>), and 1 where <chi, xi_0> >= 0
         p_2    = |xi|^2 where |xi| < b, and 1 elsewhere, with xi^i = grad_i V^i
 
-    Norms and products are over both agents' parameters: an agent computes p as if the other learned likewise.
+    Norms and products are over both agents' parameters: an agent computes p as if the other agent also used SOS.
 
     Args:
         a: in (0, 1), limits how far shaping may turn a step.
@@ -135,5 +135,5 @@ class StableOpponentShaping(OpponentShapingLearner):
 
 
 def _product(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
-    """Inner products over both agents' parameters, `replicates`."""
+    """The inner product over both agents' parameters, `replicates`."""
     return torch.stack([(x * y).flatten(1).sum(1) for x, y in zip(one, other, strict=True)]).sum(0)

@@ -1,4 +1,4 @@
-"""LOLA against an opponent whose learning rule is unknown."""
+"""LOLA against an opponent with an unknown learning rule."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEARNING = Metric(
     "P(learning)",
     bounds=PROBABILITY,
     over="last",
-    meaning="Probability that an agent gives to its opponent's having a rule that learns.",
+    meaning="An agent's posterior probability that its opponent learns.",
 )
 RULE_ENTROPY = Metric(
     "rule_entropy",
@@ -38,32 +38,31 @@ RULES = (StaticRule(), *(NaiveRule(step_size=eta) for eta in (0.1, 0.3, 1.0, 3.0
 
 @hyperparameters
 class LolaUnknownRule(Lola):
-    """LOLA with a posterior over the opponent's learning rule, inferred from what it plays, which gates the shaping::
+    """LOLA gated by a posterior over the opponent's learning rule, inferred from its actions::
 
         f^i = grad_i V^i + eta g grad_i [grad_j V^j . stop(grad_j V^i)]        g = P(the opponent learns | play)
 
-    It never reads the opponent's parameters. Both terms are exact derivatives at the posterior mean of the opponent's
-    logits (`models.LearningRuleFilter`), and so are the rules' predictions, each at the logits that it believes in
-    itself. So it ascends its own value against opponents that do not learn, and is LOLA against those that do. Which
-    these are, its rules say: an opponent slower than all of them is exploited as if it stood still, and so driven to
-    defection, from where a policy that has become deterministic does not shape it any more.
+    The opponent's parameters are never read. Both terms are exact derivatives at the posterior mean of the opponent's
+    logits (`models.LearningRuleFilter`); each rule's predictions are exact at that rule's own mean. So the learner
+    ascends its own value against opponents that do not learn, and is LOLA against those that do. The distinction is
+    relative to the rules: an opponent that learns more slowly than all of them is exploited as if it were static, and
+    so driven to defection, where a policy that has become deterministic no longer shapes it.
 
-    Between two updates the opponent's policy does not change; let `collect` cover whole episodes, or states that are
-    not visited stay unknown.
+    The opponent's policy is assumed to be fixed between two updates. Let `collect` cover whole episodes, since the
+    logits of unvisited states stay unknown.
 
     Args:
-        rules: what the opponent may do at an update; all equally probable at first.
-        opponent_step_size: eta, the strength of the shaping. Not the opponent's: shaping several times as hard pays.
-        gate: g: `learning`, as above; `step_size`, the posterior mean of the rules' step sizes; or `open`, 1 whatever
-            is believed.
-        max_change: largest size of a component of f; larger ones are clamped.
-        opponent_scale: standard deviation of the opponent's first logits.
+        rules: the opponent's possible learning rules, all equally probable at first.
+        opponent_step_size: eta, the strength of the shaping. It need not be the opponent's: stronger shaping by several
+            times pays off.
+        gate: g: `learning`, as above; `step_size`, the posterior mean of the rules' step sizes; or `open`, always 1.
+        max_change: bound to which components of f are clamped.
+        opponent_scale: standard deviation of the opponent's initial logits.
         process_noise, switching: see `LearningRuleFilter`.
-        order, look_ahead, step_size, init_scale, update_every, gradients: see `Lola`; it has an opponent model of
-            its own.
+        order, look_ahead, step_size, init_scale, update_every, gradients: see `Lola`; the opponent model is the filter.
 
     Attributes:
-        believed: the posterior over the opponent's rule and logits, as they are predicted to be after its update.
+        believed: the posterior over the opponent's rule and logits, predicted to after its update.
     """
 
     reads_peers: ClassVar[bool] = False
@@ -91,10 +90,10 @@ class LolaUnknownRule(Lola):
             raise ValueError("rules: got none, expected at least one learning rule, such as StaticRule or NaiveRule")
 
     def setup(self) -> None:
-        """Check the seat, draw the logits, and believe in every rule.
+        """Check the seat, draw the logits and start from the prior over rules.
 
         Raises:
-            IncompatibleError: as for `Lola`.
+            IncompatibleError: like `Lola`.
         """
         self.opponent_model = LearningRuleFilter(
             rules=len(self.rules),
@@ -106,7 +105,7 @@ class LolaUnknownRule(Lola):
 
     @property
     def type_names(self) -> tuple[str, ...]:
-        """The rules."""
+        """Names of the types: the rules."""
         return tuple(map(brief, self.rules))
 
     @property
@@ -121,7 +120,7 @@ class LolaUnknownRule(Lola):
 
     @torch.no_grad()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Condition on what the opponent played, step the policy, and predict the opponent's step; `peers` is not read.
+        """Condition on the opponent's actions, update the policy, predict the opponent's update; `peers` is not used.
 
         Raises:
             NonFiniteError: if the gradient is not finite.
@@ -133,11 +132,11 @@ class LolaUnknownRule(Lola):
         return {"learning_probability": self.learning_probability, "rule_entropy": torch.special.entr(weights).sum(1)}
 
     def changes(self, own: Tensor, logits: Tensor) -> Tensor:
-        """What every rule adds to the opponent's logits, `replicates x rules x states x (opponent_actions - 1)`.
+        """The change of the opponent's logits under every rule, `replicates x rules x states x (opponent_actions - 1)`.
 
         Args:
             own: the agent's logits, `replicates x states x (actions - 1)`.
-            logits: the opponent's under every rule, in the shape of the result.
+            logits: the opponent's logits under every rule, in the shape of the result.
         """
         i = self.seat.index
         pairs = [(own, other) if i == 0 else (other, own) for other in logits.unbind(1)]
@@ -150,7 +149,7 @@ class LolaUnknownRule(Lola):
         return direction if self.max_change is None else direction.clamp(-self.max_change, self.max_change)
 
     def ahead(self, change: Tensor) -> Tensor:
-        """See `OpponentShapingLearner`; here as far as the gate is open."""
+        """See `OpponentShapingLearner`; also scaled by the gate."""
         if self.gate == "learning":
             change = self.learning_probability.view(-1, 1, 1) * change
         elif self.gate == "step_size":
@@ -159,6 +158,6 @@ class LolaUnknownRule(Lola):
 
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """The policy, the opponent's believed policy, and its rule as `opponent_type`."""
+        """The policy, the opponent's believed policy, and the posterior over its rule as `opponent_type`."""
         rule = self.believed.weights.unsqueeze(1).expand(-1, obs.shape[1], -1)
         return {**super().beliefs(obs, memory, draws), "opponent_type": rule}

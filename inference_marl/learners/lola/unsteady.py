@@ -1,4 +1,4 @@
-"""An opponent to test inference of learning rules on: one that follows no rule throughout."""
+"""An opponent without a consistent learning rule, for testing their inference."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class UnsteadyGradient(NaiveGradient):
 
         theta <- theta + delta (grad V + noise xi)        xi ~ N(0, I), in updates after < t <= until
 
-    With a small delta and a large noise it drifts. With `after` it looks as if it did not learn, and then does; with
-    `until` it looks as if it did, and then does not.
+    With a small delta and large noise it drifts. With `after` it appears static and then learns; with `until` it
+    appears to learn and then stops.
 
     Args:
-        noise: standard deviation of what is added to the gradient.
-        after: updates before it learns.
-        until: updates after which it learns no more.
+        noise: standard deviation of the noise added to the gradient.
+        after: number of updates before it begins to learn.
+        until: number of updates after which it stops.
         step_size, init_scale, update_every, forget, opponent_model, gradients: see `NaiveGradient`.
 
     Raises:
-        ValueError: if it would end before it begins.
+        ValueError: if `until` is not larger than `after`.
     """
 
     noise: NotNegative = 0.0
@@ -40,7 +40,7 @@ class UnsteadyGradient(NaiveGradient):
             raise ValueError(f"until: got {self.until}, expected more than after = {self.after}")
 
     def direction(self, at: Derivatives) -> Tensor:
-        """The gradient of the agent's own value with noise, or nothing."""
+        """The noisy gradient of the agent's own value, or 0."""
         gradient = super().direction(at)
         if not self.after < self.updates <= self.until:
             return torch.zeros_like(gradient)

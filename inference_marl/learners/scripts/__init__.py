@@ -1,4 +1,4 @@
-"""Players of single games who do not learn; those of any game are in `learners.scripted`."""
+"""Scripted agents for specific games; those for any game are in `learners.scripted`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Players of games in which opponents have types: who plays its type, and who infers it exactly."""
+"""Scripted agents for games with hidden types: an opponent that plays its type, and an oracle that infers it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from inference_marl.learners.scripted import Script
 from inference_marl.types import Experience, Memory, Start, choose
 
 COUNTS = "counts"
-"""The name in memory of how often the opponent has played each action, `replicates x environments x actions`."""
+"""The key in memory of the counts of the opponent's actions, `replicates x environments x actions`."""
 
 TIES = 1e-6
-"""Values that differ by less, relative to the largest payoff, are equal."""
+"""Tolerance, relative to the largest payoff, within which values are tied."""
 
 
 @hyperparameters
@@ -27,7 +27,7 @@ class PlaysItsType(Script):
     """Plays the mixed strategy that it observes, in seat 1 of `BayesianMatrixGame`."""
 
     def setup(self) -> None:
-        """Look at the seat.
+        """Check the seat.
 
         Raises:
             IncompatibleError: if it is not seat 1 of a `BayesianMatrixGame`.
@@ -39,22 +39,22 @@ class PlaysItsType(Script):
             )
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """The probabilities that are observed."""
+        """The observed probabilities."""
         return dist.Categorical(probs=obs), memory
 
 
 @hyperparameters
 class BayesOracle(Script):
-    """Plays a best response to the exact posterior of an opponent who draws every action from the same strategy.
+    """Plays a best response to the exact posterior over an opponent's fixed mixed strategy.
 
-    The strategy is believed to be from a Dirichlet distribution, so all that matters is how often the opponent has
-    played each action since the task began; within a task, episodes are not forgotten. Mean rewards are linear in the
-    strategy, so the best response is that to the posterior mean; of several ones, any is played. Against opponents from
-    that distribution nobody who does not know their types gets more: a yardstick of learners that have to find out how
-    to infer them. Without `tasks` every episode is one.
+    The prior over the strategy is a Dirichlet distribution, so the counts of the opponent's actions since the task
+    began are sufficient; they are kept from one episode of a task to the next. Expected rewards are linear in the
+    strategy, so this is a best response to the posterior mean; ties are broken uniformly. Against opponents drawn from
+    the prior, no agent without knowledge of their types earns more in expectation, so it is an upper bound for learners
+    that have to learn to infer them. Without `tasks` every episode is a task.
 
     Args:
-        concentration: of each action's probability before anything was seen, or of all; that of `DirichletTypes`.
+        concentration: concentration of the prior for each action, or one number for all, as in `DirichletTypes`.
 
     Raises:
         ValueError: if a number is not positive.
@@ -65,10 +65,11 @@ class BayesOracle(Script):
     payoff: Tensor = field(init=False)
 
     def setup(self) -> None:
-        """Take the payoffs.
+        """Look up the payoffs.
 
         Raises:
-            IncompatibleError: if the game is no matrix game of two, or there is not one concentration per action.
+            IncompatibleError: if the game is not a matrix game of two agents, or there is not one concentration per
+                action.
         """
         seat = self.seat
         payoff = payoffs_of(seat.game, seat.index, "BayesOracle")
@@ -80,21 +81,21 @@ class BayesOracle(Script):
         self.register_buffer("prior", prior.expand(actions).clone())
 
     def initial_memory(self, replicates: int, environments: int) -> Memory:
-        """Nothing was seen."""
+        """Counts of 0."""
         return {COUNTS: self.prior.new_zeros(replicates, environments, len(self.prior))}
 
     def begin(self, start: Start, memory: Memory | None) -> Memory:
-        """Forget where a task begins, and not where an episode does."""
+        """Reset the counts where a task begins, but not where an episode does."""
         fresh = self.initial_memory(*start.episode.shape)
         return fresh if memory is None else choose(start.new_task, fresh, memory)
 
     def remember(self, memory: Memory, step: Experience) -> Memory:
-        """Count what the opponent did."""
+        """Count the opponent's action."""
         seen = one_hot(step.opponent_actions[0], len(self.prior))
         return {COUNTS: memory[COUNTS] + seen}
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """All best responses alike."""
+        """Uniform over the best responses."""
         counts = memory[COUNTS] + self.prior
         values = (counts / counts.sum(-1, keepdim=True)) @ self.payoff.T
         best = values >= values.amax(-1, keepdim=True) - TIES * self.payoff.abs().max()

@@ -1,4 +1,4 @@
-"""Scripted players of the coin game."""
+"""Scripted agents for the coin game."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from inference_marl.types import Memory
 
 @hyperparameters
 class CoinTaker(Script):
-    """Goes for every coin, or only for its own: who always defects in the coin game, or always cooperates.
+    """Always defects in the coin game, by going for every coin, or always cooperates, by taking only its own.
 
-    It goes straight for a coin that it wants, by any of the moves that bring it nearer, all alike; and else anywhere
-    but onto the coin. Both are the players of leagues such as that of Aghajohari et al. (2024, LOQA).
+    For a coin that it takes, it plays uniformly the moves that bring it nearer; otherwise uniformly those that do not
+    end on the coin. Both are used in leagues such as that of Aghajohari et al. (2024, LOQA).
 
     Args:
-        coins: which ones, its `own` or `all`.
+        coins: the coins that it takes, its `own` or `all`.
     """
 
     coins: Literal["own", "all"] = "own"
@@ -41,7 +41,7 @@ class CoinTaker(Script):
         self.game = game
         wanted = _moves(game.size)
         table = torch.stack([wanted[1] if self.coins == "own" else wanted[0], wanted[0]])
-        # Whether the coin is one's own, where it is, moves.
+        # Dimensions: whether the coin is the agent's own, its place, moves.
         self.register_buffer("moves", table.to(self.seat.device, self.seat.dtype))
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -50,14 +50,14 @@ class CoinTaker(Script):
         return self.moves[own.long(), where]
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """See the class."""
+        """The probabilities of `forward`."""
         return dist.Categorical(probs=self(obs)), memory
 
 
 def _moves(size: int) -> Tensor:
     """Probabilities of the moves towards and around a coin, `2 x places of the coin x actions`."""
     cell, moves = torch.arange(size**2), torch.tensor(list(MOVES.values()))
-    # Of the coin after each move, counted around the torus.
+    # Offsets of the coin after each move, counted around the torus.
     down = (cell // size).unsqueeze(1) - moves[:, 0]
     right = (cell % size).unsqueeze(1) - moves[:, 1]
     left = sum(torch.minimum(way % size, -way % size) for way in (down, right))

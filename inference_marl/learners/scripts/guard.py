@@ -1,4 +1,4 @@
-"""The scripted raiders of the game Guard."""
+"""The scripted raiders of the game `Guard`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from inference_marl.types import Actor, Decision, Memory
 
 @hyperparameters
 class Raiders(Actor):
-    """Shoot as their type says, which they observe, in seat 1 of `Guard`::
+    """The raiders in seat 1 of `Guard`, which shoot according to the type that they observe::
 
         base = .8 bluff x + .6 side        gap = base - nearest defender
         y    = clip(base + .5 aggression sign(gap) exp(-|gap| / .4) + noise N(0, 1), -1.2, 1.2)
 
     Args:
-        noise: standard deviation of every shot, before it is clipped.
+        noise: standard deviation of every shot before clipping.
     """
 
     noise: NotNegative = 0.1
 
     def setup(self) -> None:
-        """Look at the seat.
+        """Check the seat.
 
         Raises:
             IncompatibleError: if it is not seat 1 of `Guard`.
@@ -37,7 +37,7 @@ class Raiders(Actor):
         self.size = game.size
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Where they aim, `... x size`."""
+        """The aims of shots, `... x size`."""
         places, stances, _, bluff, sides, aggression, _ = obs.split([self.size, self.size, 1, 1, self.size, 1, 2], -1)
         base = 0.8 * bluff * stances + 0.6 * sides
         gaps = base.unsqueeze(-1) - places.unsqueeze(-2)
@@ -46,16 +46,16 @@ class Raiders(Actor):
         return aim
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[None, Memory]:
-        """None: where shots are clipped there is no density."""
+        """`None`, since clipped shots have no density."""
         return None, memory
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """Shots, with and without `explore`."""
+        """Draw shots, with and without `explore`."""
         return Decision(self._shots(self(obs)), memory)
 
     @torch.no_grad()
     def beliefs(self, obs: Tensor, memory: Memory, draws: int) -> Mapping[str, Tensor]:
-        """Draws of shots, as the `policy`."""
+        """Draws of shots, as the entry `policy`."""
         return {"policy": self._shots(self(obs).unsqueeze(2).expand(-1, -1, draws, -1))}
 
     def _shots(self, aims: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The scripted second player of Kuhn's poker."""
+"""The scripted second player of Kuhn poker."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from inference_marl.types import Memory
 
 @hyperparameters
 class KuhnPlayer(Script):
-    """Plays the strategy that is its type, which it observes, in seat 1 of `KuhnPoker`."""
+    """The second player of `KuhnPoker`, in seat 1, which plays the strategy that it observes as its type."""
 
     heeds_masks: ClassVar[bool] = True
 
     def setup(self) -> None:
-        """Look at the seat.
+        """Check the seat.
 
         Raises:
             IncompatibleError: if it is not seat 1 of `KuhnPoker`.
@@ -33,7 +33,7 @@ class KuhnPlayer(Script):
             )
 
     def policy(self, obs: Tensor, memory: Memory, mask: Tensor | None = None) -> tuple[dist.TorchDistribution, Memory]:
-        """Its probability of putting in a coin at the decision that it is to make; none where it is to make none."""
+        """The type's probability of betting or calling at the current decision, or 0 if there is none."""
         decision, kind = obs.chunk(2, -1)
         coin = (decision * kind).sum(-1)
         return dist.Categorical(probs=torch.stack([1 - coin, coin], -1)), memory

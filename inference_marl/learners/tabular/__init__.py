@@ -1,4 +1,4 @@
-"""Tabular baselines, one file each. `base` has their common code, `exploration` maps values to policies."""
+"""Tabular learners, one file each. `base` has their common code, and `exploration` maps values to policies."""
 
 from inference_marl.learners.tabular.base import JointValueLearner, TabularLearner, ValueLearner
 from inference_marl.learners.tabular.distributed_q import DistributedQ

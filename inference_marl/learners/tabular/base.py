@@ -1,4 +1,4 @@
-"""Common code of tabular learners: validation of the seat, acting from probabilities, a table of action values."""
+"""The bases of tabular learners: checks of the seat, acting from probabilities, tables of action values."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class TabularLearner(Counting, Learner):
         """Number of the opponents' joint actions, for learners with a table over them.
 
         Raises:
-            IncompatibleError: if they are too many.
+            IncompatibleError: if there are too many for a table.
         """
         return self.seat.opponent_action.features
 
     def known_rules(self) -> tuple[Dynamics, float | None]:
-        """The game's rules and discount; `IncompatibleError` if the game does not give its rules as tables."""
+        """The game's rules and discount; raises `IncompatibleError` if it has no tables."""
         return self.seat.known_rules(self, "a learner that does not have to know them, such as JointActionLearner")
 
     def table(self, name: str, *shape: int, fill: float = 0.0) -> None:
@@ -95,20 +95,20 @@ class TabularLearner(Counting, Learner):
         return Decision(preferences.argmax(-1), memory)
 
     def store(self, newest: Trajectory) -> None:
-        """Refuse games in which agents may be out; subclasses that count do it here.
+        """Check that agents cannot leave an episode; subclasses with counts update them here.
 
         Raises:
-            IncompatibleError: if an agent may be out of the game.
+            IncompatibleError: if agents may leave an episode.
         """
         newest.check_all_act(type(self).__name__)
 
     @torch.no_grad()
     def learn(self, newest: Trajectory, peers: Sequence[Actor]) -> Mapping[str, Tensor]:
-        """Learn from each step in turn; `peers` is not read.
+        """Learn from each step in turn; `peers` is not used.
 
         Raises:
             NonFiniteError: if a reward is not finite.
-            IncompatibleError: if agents may be out of the game.
+            IncompatibleError: if agents may leave an episode.
         """
         for seen in newest.seen_by(self.seat):
             reward = finite("reward", seen.reward)
@@ -126,16 +126,16 @@ class TabularLearner(Counting, Learner):
 
 @hyperparameters
 class ValueLearner(TabularLearner):
-    """Base: a table of values of the agent's own actions, played through an exploration, moved towards TD targets::
+    """Base: a table of values of the agent's own actions with an exploration policy, updated with TD targets::
 
         y = r + gamma max_a' Q(s', a')        Q(s, a) <- Q(s, a) + rate(y - Q(s, a)) (y - Q(s, a))
 
-    A subclass defines `rates`, how far an error moves the table, and may override `preferences`, what is explored from.
-    Without exploring, the first of the most preferred actions is played.
+    A subclass defines `rates`, the learning rate given an error, and may override `preferences`, the scores from which
+    it explores. Without exploration, the first of the most preferred actions is played.
 
     Args:
         exploration: maps values to probabilities.
-        rate: learning rate in (0, 1]; number or schedule over updates.
+        rate: learning rate in (0, 1]; a number or a schedule over updates.
         discount: gamma in [0, 1).
         initial: initial values: a number, or `[low, high]` for uniform draws.
     """
@@ -164,11 +164,11 @@ class ValueLearner(TabularLearner):
         return self.actions
 
     def column(self, seen: Experience) -> Tensor:
-        """The column that a datum updates, `replicates x batch`: that of its own action, unless overridden."""
+        """The column that a datum updates, `replicates x batch`: the own action, unless overridden."""
         return seen.action
 
     def preferences(self, obs: Tensor) -> Tensor:
-        """The scores explored from, `replicates x batch x actions`: the values, unless overridden."""
+        """The scores from which it explores, `replicates x batch x actions`: the values, unless overridden."""
         return self.values[self.seat.rows, obs]
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class ValueLearner(TabularLearner):
 
     @abstractmethod
     def rates(self, cell: Tensor, error: Tensor) -> Number:
-        """How far to follow an error, in [0, 1], a number, `replicates x batch` or `replicates x 1`.
+        """The learning rate for an error, in [0, 1]: a number, `replicates x batch` or `replicates x 1`.
 
         Args:
             cell: the updated entry of the flat table `states x columns`, `replicates x batch`.
@@ -207,7 +207,7 @@ class JointValueLearner(ValueLearner):
 
         EV(s, a) = sum_b rho(b | s, a) Q(s, a, b)        y = r + gamma max_a' EV(s', a')
 
-    A subclass defines the prediction, `replies`.
+    A subclass defines `replies`, the prediction rho.
     """
 
     @property
@@ -220,7 +220,7 @@ class JointValueLearner(ValueLearner):
         return seen.action * self.opponent_actions + seen.opponent_action
 
     def rates(self, cell: Tensor, error: Tensor) -> Number:
-        """The current learning rate, whatever the error."""
+        """The current learning rate, for all errors."""
         return current(self.rate, self.updates)
 
     def joint_values(self, obs: Tensor) -> Tensor:
@@ -245,7 +245,7 @@ class JointValueLearner(ValueLearner):
 
 
 def _legal(probabilities: Tensor, mask: Tensor | None) -> Tensor:
-    """Probabilities given that the action is legal; uniform over legal ones where these all have probability 0."""
+    """Probabilities given that the action is legal; uniform over legal actions if all have probability 0."""
     if mask is None:
         return probabilities
     legal = torch.where(mask, probabilities, 0.0)

@@ -1,4 +1,4 @@
-"""Distributed Q-learning: values never fall, and a policy is kept until a better one is known."""
+"""Distributed Q-learning: values never decrease, and a policy is kept until a better one is found."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class DistributedQ(ValueLearner):
-    """Optimistic Q-learning over the agent's own actions, with a social convention (Lauer and Riedmiller 2000)::
+    """Distributed Q-learning: optimistic, over own actions, with a social convention (Lauer and Riedmiller 2000)::
 
         Q(s, a) <- max(Q(s, a), r + gamma max_a' Q(s', a'))
         choice(s) <- a    if that raised max_a Q(s, a), else unchanged
 
-    A value is that of its action if the teammates do their best, so it finds the optimum of every deterministic
-    common-interest game; where rewards are random, it mistakes luck for the rule. All teammates see the greedy value
-    rise in the same step, so their choices form one joint action even where several are optimal. In the paper the first
-    choice is arbitrary; here it is a random one of the best initial values.
+    An action's value assumes that teammates respond optimally, so it finds the optimum of every deterministic
+    common-interest game; with random rewards it overestimates. All teammates see the greedy value rise in the same
+    step, so their choices form one joint action even where several are optimal. In the paper the first choice is
+    arbitrary; here it is a random one of the best initial values.
 
     Exploration uses the values, with the choice infinitesimally above its equals. So `EpsilonGreedy` plays the choice
     with probability `1 - epsilon`, as in the paper; `Boltzmann` plays equally good actions equally often until its
-    temperature is close to 0. Several environments are learned from one after the other.
+    temperature is close to 0. It learns from several environments one after the other.
 
     Args:
         exploration, discount: see `ValueLearner`.
@@ -42,7 +42,7 @@ class DistributedQ(ValueLearner):
     choice: Tensor = field(init=False)
 
     def setup(self) -> None:
-        """Draw the table, and the first choices, int64, `replicates x states`."""
+        """Draw the table and the first choices, int64, `replicates x states`."""
         super().setup()
         self.register_buffer("choice", draw(greedy(self.values)))
 

@@ -1,4 +1,4 @@
-"""Exploration policies of value-based learners: from values to probabilities."""
+"""Exploration policies, which map action values to probabilities."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from inference_marl.inference.schedules import Schedule, as_schedule, clamped, o
 
 
 class Exploration(Described, ABC):
-    """Maps action values to the probabilities of playing them.
+    """Base: maps action values to the probabilities of playing the actions.
 
-    Where its numbers differ by replicate, values lead with `replicates x batch`.
+    If its numbers differ by replicate, values begin with `replicates x batch`.
     """
 
     @abstractmethod
@@ -23,10 +23,10 @@ class Exploration(Described, ABC):
 
 
 class Boltzmann(Exploration):
-    """Probabilities in proportion to `exp(value / temperature)`.
+    """Boltzmann exploration: probabilities proportional to `exp(value / temperature)`.
 
     Args:
-        temperature: positive, in units of reward; number or schedule over updates.
+        temperature: positive, in units of reward; a number or a schedule over updates.
     """
 
     by_replicate = frozenset({"temperature"})
@@ -41,10 +41,10 @@ class Boltzmann(Exploration):
 
 
 class EpsilonGreedy(Exploration):
-    """The best action with probability `1 - epsilon`, else a uniformly random one; ties are split evenly.
+    """Epsilon-greedy exploration: uniformly random with probability `epsilon`, else a best action; splits ties evenly.
 
     Args:
-        epsilon: in [0, 1]; number or schedule over updates.
+        epsilon: in [0, 1]; a number or a schedule over updates.
     """
 
     by_replicate = frozenset({"epsilon"})

@@ -1,4 +1,4 @@
-"""Fictitious play: best responses to the opponents' past actions, with known payoffs."""
+"""Fictitious play: best responses to the frequencies of the opponents' past actions, with known payoffs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class FictitiousPlay(JointActionLearner):
-    """Best response to the opponents' empirical frequencies (Brown 1951), a joint action learner with known values::
+    """Fictitious play: a best response to the opponents' empirical frequencies, with known payoffs (Brown 1951)::
 
         EV(s, a) = sum_b P(b | s) r(s, a, b)
 
     The payoffs `r` are the known game's mean rewards, so only the counts change. Each state of a game is played as a
-    separate matrix game, ignoring what follows.
+    separate matrix game, ignoring later states.
 
     Args:
         exploration: maps expected payoffs to probabilities; the default is the best response, with ties split evenly.
@@ -27,7 +27,7 @@ class FictitiousPlay(JointActionLearner):
             initial weights are the concentration of a `DirichletMultinomial`.
     """
 
-    exploration: Exploration | None = None  # type: ignore[assignment]  # there is one once it is made
+    exploration: Exploration | None = None  # type: ignore[assignment]  # set by `__post_init__`
     rate: float | Schedule = field(default=1.0, init=False)
     discount: float | ByReplicate = field(default=0.0, init=False)
     initial: float | tuple[float, float] = field(default=0.0, init=False)
@@ -38,10 +38,10 @@ class FictitiousPlay(JointActionLearner):
         super().__post_init__()
 
     def setup(self) -> None:
-        """Look up the payoffs, `replicates x states x (actions x opponent_actions)`, and start counting.
+        """Look up the payoffs, `replicates x states x (actions x opponent_actions)`, and create the counts.
 
         Raises:
-            IncompatibleError: as for all tabular learners, or if the game does not provide its rules as tables.
+            IncompatibleError: like all tabular learners, or if the game does not provide its rules as tables.
         """
         super().setup()
         rules, _ = self.known_rules()
@@ -49,4 +49,4 @@ class FictitiousPlay(JointActionLearner):
         self.values.copy_(reward.flatten(1).expand_as(self.values))
 
     def update(self, seen: Experience) -> None:
-        """Do nothing beyond counting: the payoffs are known."""
+        """Do nothing: the payoffs are known, and `store` counts."""

@@ -1,4 +1,4 @@
-"""Frequency of the maximum Q-value (FMQ): judges actions by value and by how often their best reward occurred."""
+"""Frequency of the maximum Q-value (FMQ): scores actions by value and by the frequency of their best reward."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class FMQ(IndependentQ):
-    """Q-learning that explores from the FMQ heuristic (Kapetanakis and Kudenko 2002, section "the FMQ heuristic")::
+    """FMQ: Q-learning that explores with the FMQ heuristic (Kapetanakis and Kudenko 2002)::
 
         E(s, a) = Q(s, a) + weight frequency(s, a) maximum(s, a)
 
@@ -34,9 +34,10 @@ class FMQ(IndependentQ):
         weight: c, not negative.
         exploration, rate, discount, initial: see `ValueLearner`.
         restart_count: whether a new maximum is counted from 1, as in the paper. Otherwise the count of the previous
-            maxima continues, which overrates it, as in the public code of the ROMMEO comparison (malib).
+            maximum continues, which overestimates the frequency, as in the public code of the ROMMEO comparison
+            (malib).
         initial_maximum: threshold that the first maximum must reach; minus infinity in the paper. That public code has
-            0, so actions that never paid that much have `E = Q`.
+            0, so actions that never earned that much have `E = Q`.
     """
 
     by_replicate = IndependentQ.by_replicate | {"weight"}

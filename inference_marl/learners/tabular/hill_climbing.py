@@ -1,4 +1,4 @@
-"""Policy hill climbing and its "win or learn fast" form: the policy follows the best action in small steps."""
+"""Policy hill climbing and WoLF-PHC: the policy moves towards the best action in small steps."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class PHC(IndependentQ):
-    """Policy hill climbing (Bowling and Veloso 2002, PHC): Q-learning whose policy climbs towards the best action::
+    """PHC, policy hill climbing: Q-learning whose policy moves towards the best action (Bowling and Veloso 2002)::
 
         d(a) = min(pi(s, a), delta / (actions - 1))                 delta: policy_rate
         pi(s, a) <- pi(s, a) - d(a)                                 if a is not the best action
-        pi(s, a) <- pi(s, a) + sum of d over those that are not     if it is
+        pi(s, a) <- pi(s, a) + sum of d over the other actions      if it is
 
-    so the policy stays on the simplex. Values bootstrap from `max_a' Q(s', a')`, whatever the policy. Tied best actions
-    share the sum, which the paper leaves open: choosing the first would favour actions by their number. A state that
-    several environments visit moves once.
+    so the policy stays on the simplex. Values bootstrap from `max_a' Q(s', a')`, independently of the policy. Tied best
+    actions share the sum, which the paper leaves open: choosing the first would favour actions by their number. A state
+    visited by several environments is updated once.
 
     Args:
-        policy_rate: delta in (0, 1], the probability moved per step; number or schedule over updates.
-        rate, discount, initial: as for `ValueLearner`; the paper's values start at 0.
-        epsilon: fraction of uniformly random actions on top of the policy, in [0, 1]; number or schedule over updates.
-            The paper asks for "suitable exploration"; a mixed policy already explores.
+        policy_rate: delta in (0, 1], the probability moved per step; a number or a schedule over updates.
+        rate, discount, initial: see `ValueLearner`; the paper's values start at 0.
+        epsilon: fraction of uniformly random actions on top of the policy, in [0, 1]; a number or a schedule over
+            updates. The paper asks for "suitable exploration"; a mixed policy already explores.
         initial_policy: `uniform`, as in the paper, or `random`, drawn for every state uniformly from the simplex, as in
             the public code of the ROMMEO comparison (mapr2).
         step: `every_action`, the step above, or `played_action`, that of mapr2: only the probability of the action just
-            played changes, by `delta` if it is the best and else by `-delta / (actions - 1)`; then all are shifted up
-            by any negative one's deficit, and normalised.
+            played changes, by `delta` if it is the best and otherwise by `-delta / (actions - 1)`; if it becomes
+            negative, all are shifted up by its deficit, and then all are normalised.
     """
 
     by_replicate = IndependentQ.by_replicate | {"policy_rate", "epsilon"}
@@ -72,7 +72,7 @@ class PHC(IndependentQ):
         return self._mixing.mix(self.preferences(obs), self.updates)
 
     def update(self, seen: Experience) -> None:
-        """Update the values, then step the policy of the visited states."""
+        """Update the values, then the policy in the visited states."""
         super().update(seen)
         rows, obs = self.seat.rows, seen.obs
         policy, values = self.strategy[rows, obs], self.values[rows, obs]
@@ -94,15 +94,15 @@ class PHC(IndependentQ):
 
         Args:
             obs: the states visited, `replicates x batch`.
-            policy: their policies, `replicates x batch x actions`.
-            values: their values, `replicates x batch x actions`.
+            policy: the policies there, `replicates x batch x actions`.
+            values: the action values there, `replicates x batch x actions`.
         """
         return over_events(current(self.policy_rate, self.updates), 1)
 
 
 @hyperparameters
 class WoLFPHC(PHC):
-    """Win or learn fast: smaller hill-climbing steps while winning (Bowling and Veloso 2001, 2002, WoLF-PHC).
+    """WoLF-PHC, win or learn fast: PHC with smaller steps while winning (Bowling and Veloso 2001, 2002).
 
     An agent wins in a state if its policy has a higher value than its average policy over all visits to the state::
 
@@ -112,10 +112,10 @@ class WoLFPHC(PHC):
     Args:
         policy_rate_winning, policy_rate_losing: delta while winning and while losing, in (0, 1]; the first must not
             exceed the second; numbers or schedules over updates.
-        rate, discount, initial, epsilon, initial_policy, step: as for `PHC`.
+        rate, discount, initial, epsilon, initial_policy, step: see `PHC`.
 
     Raises:
-        ValueError: if a number is out of range, or steps are larger while winning.
+        ValueError: if a number is out of range, or the initial step is larger while winning.
     """
 
     by_replicate = PHC.by_replicate | {"policy_rate_winning", "policy_rate_losing"}

@@ -1,4 +1,4 @@
-"""Hysteretic Q-learning: values rise faster than they fall."""
+"""Hysteretic Q-learning: values increase faster than they decrease."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from inference_marl.learners.tabular.base import ValueLearner
 
 @hyperparameters
 class HystereticQ(ValueLearner):
-    """Q-learning over own actions with a smaller rate for negative errors (Matignon et al. 2007, Eq. 6)::
+    """Hysteretic Q-learning, with a smaller rate for negative TD errors (Matignon et al. 2007, Eq. 6)::
 
         delta = r + gamma max_a' Q(s', a') - Q(s, a)
         Q(s, a) <- Q(s, a) + (rate if delta >= 0 else negative_rate) delta
 
-    A low reward may be due to an exploring teammate, so it counts for less; unlike in `DistributedQ` it is not ignored,
-    since it may also be the game's own noise. With equal rates this is `IndependentQ`.
+    A low reward may be due to an exploring teammate, so it has less weight; unlike in `DistributedQ` it is not ignored,
+    since it may also be due to the game's own noise. With equal rates this is `IndependentQ`.
 
     Args:
-        rate: alpha, learning rate in (0, 1] where the value rises; number or schedule over updates.
-        negative_rate: beta, the same where it falls; smaller than `rate` for optimism.
+        rate: alpha, learning rate in (0, 1] for errors that are not negative; a number or a schedule over updates.
+        negative_rate: beta, the same for negative errors; smaller than `rate` for optimism.
         exploration, discount, initial: see `ValueLearner`.
     """
 

@@ -11,11 +11,11 @@ from inference_marl.learners.tabular.base import ValueLearner
 
 @hyperparameters
 class IndependentQ(ValueLearner):
-    """Q-learning over own actions (Watkins and Dayan 1992), blind to the others (Tan 1993).
+    """Independent Q-learning over own actions (Watkins and Dayan 1992; Tan 1993).
 
     Also called decentralised Q-learning (Matignon et al. 2012), or an independent learner (Claus and Boutilier 1998).
     """
 
     def rates(self, cell: Tensor, error: Tensor) -> Number:
-        """The current learning rate, whatever the error."""
+        """The current learning rate, for all errors."""
         return current(self.rate, self.updates)

@@ -1,4 +1,4 @@
-"""Joint action learners: values of joint actions, and frequencies of the opponents' actions."""
+"""Joint action learners: values of joint actions with frequencies of the opponents' actions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inference_marl.types import Actor, Trajectory
 
 @hyperparameters
 class JointActionLearner(JointValueLearner):
-    """JAL: Q-learning over joint actions; each own action is valued by the opponents' empirical frequencies::
+    """JAL, joint action learner: Q-learning over joint actions, averaged with the opponents' frequencies::
 
         EV(s, a) = sum_b P(b | s) Q(s, a, b)
 
@@ -27,11 +27,10 @@ class JointActionLearner(JointValueLearner):
     used, which also capture correlation.
 
     Args:
-        opponent_prior: P(b | s), by counting; by default `EmpiricalFrequency()`, which forgets nothing. The public code
+        opponent_prior: P(b | s), from counts; by default `EmpiricalFrequency()`, over all past actions. The public code
             of the ROMMEO comparison has a window of 50.
         divide_by_sum: explore from the expected values divided by their sum over own actions, as that public code does.
-            A negative sum reverses their order, so that the worst action is taken for the best. Bootstrapping is not
-            affected.
+            A negative sum reverses their order, so that the worst action seems the best. Bootstrapping is not affected.
         exploration, rate, discount, initial: see `ValueLearner`.
     """
 
@@ -44,7 +43,7 @@ class JointActionLearner(JointValueLearner):
         self.prior = self.opponent_prior or EmpiricalFrequency()
 
     def setup(self) -> None:
-        """Check the seat, draw the table and start counting."""
+        """Check the seat, draw the table and create the counts."""
         super().setup()
         with within("opponent_prior"):
             self.prior = self.prior.bind(self.seat, self.seat.opponent_action, [self.seat.observation])

@@ -1,4 +1,4 @@
-"""Lenient Q-learning (LMRL2): ignores low rewards, less often the more an action has been tried."""
+"""Lenient Q-learning (LMRL2): ignores low rewards, the less often the more an action has been tried."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class LenientQ(ValueLearner):
-    """Lenient multiagent reinforcement learning, LMRL2 (Wei and Luke 2016)::
+    """LMRL2, lenient multiagent reinforcement learning (Wei and Luke 2016)::
 
         pi(a | s) ~ exp(Q(s, a) / (omega mean_a T(s, a)))     greedy where mean_a T(s, a) < T_min
 
@@ -27,14 +27,14 @@ class LenientQ(ValueLearner):
 
     Every action of every state has its own temperature. At high temperatures, negative errors are mostly forgiven,
     since teammates still explore; as it cools, values become the means that noisy rewards require. Defaults are the
-    paper's except for the climbing games, where it tunes theta alone: 1e7 for the deterministic, 1e3 for the partially
-    and 10 for the fully stochastic one. Data of several environments that visit one cell move it, and cool it, once.
+    paper's, which tunes only theta for the climbing games: 1e7 for the deterministic, 1e3 for the partially and 10 for
+    the fully stochastic one. A cell visited by several environments is updated and cooled once.
 
     Args:
         rate, discount, initial: see `ValueLearner`.
         max_temperature: initial temperatures, positive.
         min_temperature: mean temperature below which a state is played greedily, positive.
-        decay: factor in (0, 1] of a temperature per visit; delta in the paper.
+        decay: factor in (0, 1] by which a visit reduces a temperature; delta in the paper.
         diffusion: weight in [0, 1] of the next state's mean temperature; tau in the paper.
         selection_moderation: omega, reward per unit of temperature in action selection, positive.
         leniency_moderation: theta, positive; larger values are more lenient.
@@ -69,15 +69,15 @@ class LenientQ(ValueLearner):
         return over_events(current(number, self.updates), events)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Softmax of the values at the state's mean temperature, `replicates x batch x actions`; greedy once cold."""
+        """The softmax of values at the state's mean temperature, `replicates x batch x actions`; greedy once cold."""
         mean = self.temperature[self.seat.rows, obs].mean(-1, keepdim=True)
         hot = torch.softmax(self.preferences(obs) / (self._now(self.selection_moderation, 1) * mean), -1)
         return torch.where(mean < self._now(self.min_temperature, 1), super().forward(obs), hot)
 
     def rates(self, cell: Tensor, error: Tensor) -> Tensor:
-        """The current learning rate, but mostly 0 for negative errors of hot actions."""
+        """The current learning rate, or 0 for forgiven negative errors."""
         temperature = self.temperature.view(len(cell), -1)
-        luck = torch.rand_like(temperature).gather(1, cell)  # the same for all data of a cell, so any may be written
+        luck = torch.rand_like(temperature).gather(1, cell)  # the same for all data of a cell, in any order of writes
         forgiven = luck >= -torch.expm1(-1 / (self._now(self.leniency_moderation) * temperature.gather(1, cell)))
         return filled(current(self.rate, self.updates), error).masked_fill((error < 0) & forgiven, 0.0)
 

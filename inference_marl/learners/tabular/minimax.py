@@ -1,4 +1,4 @@
-"""The minimax strategy of a known game, which no opponent can push below its value."""
+"""The maximin strategy of a known game, which guarantees the game's value against any opponent."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from inference_marl.learners.tabular.base import TabularLearner
 from inference_marl.types import Decision, Experience, Memory
 
 TOLERANCE = 1e-10
-"""Smallest change of a value, relative to the size of the values, that counts."""
+"""Changes of values below this, relative to the size of the values, are ignored."""
 
 
 @hyperparameters
 class Minimax(TabularLearner):
-    """Plays the maximin strategy, computed from the known rules; it learns nothing::
+    """Plays the maximin strategy, computed from the known rules::
 
         Q(s, a, b) = r(s, a, b) + gamma sum_s' T(s' | s, a, b) V(s')
         V(s) = max_pi min_b sum_a pi(a) Q(s, a, b)
 
-    whose unique solution is the game's values (Shapley 1953); each state's strategy is one that attains the maximum,
-    found by linear programming. In two-player zero-sum games a pair of them plays a Nash equilibrium; in any other game
-    it is the agent's security strategy, with several opponents treated as one adversary.
+    whose unique solution is the game's values (Shapley 1953); in each state the strategy attains the maximum and is
+    found by linear programming. In two-player zero-sum games a pair of these strategies is a Nash equilibrium; in other
+    games it is the agent's security strategy, with several opponents treated as one adversary.
 
     Values are computed by the policy iteration of Hoffman and Karp (1966) instead of Shapley's value iteration: between
-    linear programs the strategy is evaluated against its worst opponent, so that few programs are needed.
+    linear programs the strategy is evaluated against the worst opponent, so that few programs are needed.
 
     Args:
-        discount: gamma in [0, 1); by default the game's. One-shot games, and those that always terminate, need neither.
+        discount: gamma in [0, 1); by default the game's. Games that always terminate, such as one-shot games, need
+            neither.
 
     Attributes:
         strategy: `states x actions`, the same for all replicates.
@@ -48,8 +49,8 @@ class Minimax(TabularLearner):
         """Solve the game.
 
         Raises:
-            IncompatibleError: as for all tabular learners, or if the game does not provide its rules as tables, or may
-                go on forever without a discount.
+            IncompatibleError: like all tabular learners, or if the game does not provide its rules as tables, or may go
+                on forever without a discount.
         """
         super().setup()
         rules, game_discount = self.known_rules()
@@ -63,7 +64,7 @@ class Minimax(TabularLearner):
         return self.strategy[obs]
 
     def act(self, obs: Tensor, memory: Memory, explore: bool = True, mask: Tensor | None = None) -> Decision:
-        """A draw from the strategy, even without `explore`: its most probable action alone gives no guarantee."""
+        """Draw from the strategy, even without `explore`: its most probable action alone guarantees nothing."""
         return super().act(obs, memory, explore=True, mask=mask)
 
     def update(self, seen: Experience) -> None:
@@ -79,12 +80,12 @@ def solve(reward: Tensor, transition: Tensor, discount: float | None) -> tuple[T
         discount: gamma in [0, 1), or `None` for 1.
 
     Raises:
-        IncompatibleError: if there is no discount and the game may go on forever.
+        IncompatibleError: if the discount is `None` and the game may go on forever.
     """
     transition = discount_factor(transition, discount) * transition
     strategy = maximin(reward)
     value = _against_the_worst(strategy, reward, transition)
-    while True:  # every iteration raises some value, and none exceeds the game's
+    while True:  # every iteration increases some value, and none exceeds the game's
         better = maximin(reward + transition @ value)
         after = _against_the_worst(better, reward, transition)
         if bool((after - value <= TOLERANCE * value.abs().amax().clamp_min(1)).all()):
@@ -93,7 +94,7 @@ def solve(reward: Tensor, transition: Tensor, discount: float | None) -> tuple[T
 
 
 def _against_the_worst(strategy: Tensor, reward: Tensor, transition: Tensor) -> Tensor:
-    """A strategy's worst-case value of every state, `states`: the opponent's policy iteration (Howard 1960)."""
+    """A strategy's worst-case values, `states`, by policy iteration of the opponent (Howard 1960)."""
     pays = torch.einsum("sa,sab->sb", strategy, reward)
     moves = torch.einsum("sa,sabt->sbt", strategy, transition)
     states, choice = torch.arange(len(pays)), pays.argmin(-1)
@@ -117,7 +118,7 @@ def maximin(payoff: Tensor) -> Tensor:
     Args:
         payoff: `games x actions x opponent_actions`, float64.
     """
-    from scipy import optimize, sparse  # type: ignore[import-untyped, unused-ignore]  # which other learners never need
+    from scipy import optimize, sparse  # type: ignore[import-untyped, unused-ignore]  # other learners do not need it
 
     games, actions, opponent_actions = payoff.shape
     low, high = payoff.amin((1, 2), keepdim=True), payoff.amax((1, 2), keepdim=True)

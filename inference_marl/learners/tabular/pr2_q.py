@@ -18,13 +18,13 @@ from inference_marl.types import Trajectory
 
 @hyperparameters
 class PR2Q(JointValueLearner):
-    """PR2-Q (Wen et al. 2019, Section 4): Q-learning over joint actions that models responses to each own action::
+    """PR2-Q: Q-learning over joint actions with a model of responses to own actions (Wen et al. 2019, Section 4)::
 
         EV(s, a) = sum_b rho(b | s, a) Q(s, a, b)
 
     where the opponent model conditions on the agent's own action and is one of
 
-    * `counts`: how often `b` was played together with `a` in `s`; uniform until `a` was played there;
+    * `counts`: the frequency of `b` when `a` was played in `s`; uniform until `a` was played there;
     * `soft`: the agent's own preference, `rho(b | s, a) = exp(Q(s, a, b) / alpha) / sum_b' exp(Q(s, a, b') / alpha)`,
       the paper's optimal opponent model (its `exp(Q(s, a, b) - Q(s, a))`, normalised, with alpha = 1);
     * `counts_over_pairs`: the counts as in the public code of the ROMMEO comparison, which sum to about 1 over all
@@ -37,12 +37,12 @@ class PR2Q(JointValueLearner):
     Args:
         exploration: see `ValueLearner`; the paper's is `Boltzmann(1.0)`.
         opponent_model: `counts`, `soft` or `counts_over_pairs`.
-        opponent_temperature: alpha of the soft model, positive, in units of reward; number or schedule over updates. 1
-            by default.
+        opponent_temperature: alpha of the soft model, positive, in units of reward; a number or a schedule over
+            updates. 1 by default.
         rate, discount, initial: see `ValueLearner`.
 
     Raises:
-        ValueError: if a number is out of range, or a temperature is given for a model that counts.
+        ValueError: if a number is out of range, or a temperature is given with a model of counts.
     """
 
     by_replicate = JointValueLearner.by_replicate | {"opponent_temperature"}
@@ -61,7 +61,7 @@ class PR2Q(JointValueLearner):
         self.frequencies = EmpiricalFrequency(initial="uniform")
 
     def setup(self) -> None:
-        """Check the seat, draw the table and start counting responses to every own action in every state."""
+        """Check the seat, draw the table and create the counts of responses to every own action in every state."""
         super().setup()
         situations = Discrete(self.states * self.actions)
         self.frequencies = self.frequencies.bind(self.seat, self.seat.opponent_action, [situations])

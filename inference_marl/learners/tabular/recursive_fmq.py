@@ -1,4 +1,4 @@
-"""Recursive FMQ: values between the average and the maximum, by how often the maximum occurred recently."""
+"""Recursive FMQ: interpolates between average and maximum by the recent frequency of the maximum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference_marl.types import Experience
 
 @hyperparameters
 class RecursiveFMQ(IndependentQ):
-    """Recursive FMQ (Matignon, Laurent and Le Fort-Piat 2012, "Recursive FMQ"; first in theirs of 2008)::
+    """Recursive FMQ: values between mean and maximum (Matignon, Laurent and Le Fort-Piat 2012, first in 2008)::
 
         E(s, a) = (1 - F(s, a)) Q(s, a) + F(s, a) Qmax(s, a)
 
@@ -29,22 +29,23 @@ class RecursiveFMQ(IndependentQ):
         F(s, a) <- (1 - alpha_f) F(s, a) + alpha_f   if y = Qmax(s, a)
         F(s, a) <- (1 - alpha_f) F(s, a)             if y < Qmax(s, a)
 
-    So agents are optimistic where the others explore and realistic where rewards are noisy; unlike FMQ's, the frequency
+    So agents are optimistic while others explore and realistic if rewards are noisy; unlike in FMQ, the frequency
     forgets, so exploration need not be annealed, and there is no weight to tune. `Q` and `Qmax` start equal, F at 1.
-    The policy is greedy in `E` with equilibrium selection: a choice is kept while no other is better, so that all
-    agents break ties between equal optima alike; otherwise it is drawn among the best. Exploration is epsilon-greedy.
+    The policy is greedy in `E` with equilibrium selection: a choice is kept while no other action is better, so that
+    all agents break ties between equal optima consistently; otherwise a best action is drawn. Exploration is
+    epsilon-greedy.
 
-    The paper's has a single state, where `y = r`. With more (not in the paper) there is one such table per state, and
-    the targets of `Qmax` are those of distributed Q-learning, `r + gamma max_a' Qmax(s', a')`, which repeat exactly
-    once later ones have converged. `Q` bootstraps from `max_a' Q(s', a')`. Where several environments visit a cell at
-    once, `F` moves once, towards the fraction of them that reached the maximum.
+    The paper has a single state, where `y = r`. With more states (not in the paper) there is one such table per state,
+    and the targets of `Qmax` are those of distributed Q-learning, `r + gamma max_a' Qmax(s', a')`, which repeat exactly
+    once later values have converged. `Q` bootstraps from `max_a' Q(s', a')`. If several environments visit a cell at
+    once, `F` is updated once, towards the fraction of them that reached the maximum.
 
     Args:
-        epsilon: fraction of uniformly random actions, in [0, 1]; number or schedule over updates.
-        rate: learning rate of `Q` in (0, 1]; number or schedule over updates.
+        epsilon: fraction of uniformly random actions, in [0, 1]; a number or a schedule over updates.
+        rate: learning rate of `Q` in (0, 1]; a number or a schedule over updates.
         frequency_rate: alpha_f in (0, 1], smaller than `rate`, so that a frequency averages over many plays; number or
             schedule over updates.
-        discount, initial: as for `ValueLearner`.
+        discount, initial: see `ValueLearner`.
     """
 
     by_replicate = IndependentQ.by_replicate | {"epsilon", "frequency_rate"}

@@ -57,5 +57,5 @@ def test_refuses_what_was_not_recorded(folder: Path, tmp_path: Path) -> None:
         latent_posterior(folder, "us")
     bare = of_beliefs(tmp_path / "run", new=latents())
     (bare / "latent_new.nc").unlink()
-    with pytest.raises(InspectError, match=r"with posteriors: true, and a learner that believes something of its"):
+    with pytest.raises(InspectError, match=r"with posteriors: true, and a learner with a latent belief about its"):
         latent_posterior(bare)

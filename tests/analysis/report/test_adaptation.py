@@ -115,16 +115,16 @@ def with_forecasts(discrete: bool = False, **coverage: float) -> xr.Dataset:
 
 def test_it_says_who_is_confident_and_wrong(tmp_path: Path) -> None:
     sections = {each.title: each for each in adaptation(recorded(tmp_path, with_forecasts(told=0.61, learner_0=0.5)))}
-    covered = sections["Do they know how much they know?"]
+    covered = sections["Are the predictions calibrated?"]
     assert covered.note == (
         "learner_0 is confident and wrong about new opponents: after 5 episodes with them, its 90 % intervals contain "
-        "50 % of what they do."
+        "50 % of their actions."
     )
     shown = table(covered)
     assert shown.index.tolist() == [(each, arm) for each in ("known", "new") for arm in ("told", "learner_0")]
     assert shown.columns.tolist() == ["after 0", "after 5"]
     assert shown.loc[("new", "learner_0"), "after 5"].startswith("0.500 [0.49")
-    score = sections["Who foresees what opponents do?"]
+    score = sections["Who predicts the opponents best?"]
     assert score.explanation.startswith("Continuous ranked probability score")
     assert table(score).loc[("known", "told"), "after 0"].startswith("0.900 ± 0.0")
     assert "How wide are their beliefs?" in sections
@@ -132,8 +132,8 @@ def test_it_says_who_is_confident_and_wrong(tmp_path: Path) -> None:
 
 def test_log_scores_have_no_coverage(tmp_path: Path) -> None:
     sections = {each.title: each for each in adaptation(recorded(tmp_path, with_forecasts(True, told=0.1)))}
-    assert "Do they know how much they know?" not in sections
-    assert sections["Who foresees what opponents do?"].explanation.startswith("Log-probability, in nats")
+    assert "Are the predictions calibrated?" not in sections
+    assert sections["Who predicts the opponents best?"].explanation.startswith("Log-probability, in nats")
 
 
 def test_findings_have_it_with_and_without_beliefs(tmp_path: Path) -> None:
@@ -153,5 +153,5 @@ def test_inspect_and_report_show_it(tmp_path: Path) -> None:
     assert "\nWho adapts?\n" in text
     assert "adaptation.png" in text
     page = report([folder]).read_text()
-    heading, picture = page.index("Who adapts?</h2>"), page.index("Chart: Return of an episode by how many")
+    heading, picture = page.index("Who adapts?</h2>"), page.index("Chart: Returns by the number of earlier episodes")
     assert heading < picture < page.index("Who does better than nobody?</h2>")

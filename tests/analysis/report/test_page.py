@@ -117,8 +117,8 @@ def test_the_glossary_has_the_metrics_of_the_run(tmp_path: Path) -> None:
     metrics = run_folder.metrics_dataset(data, np.arange(1, 4), declared=odd)
     page = Page(report([run_folder.write(tmp_path / "run", metrics=metrics)]))
     glossary = page.text.partition("What the metrics mean")[2].partition("The experiment")[0]
-    assert "odd lossMean of what was measured since the last record, of each agent; its" in glossary
-    assert "odd sizeWhat was measured last; its" in glossary
+    assert "odd lossMean of the values since the last record, of each agent; its" in glossary
+    assert "odd sizeLatest value; its" in glossary
     assert "opponent model's lead" not in page.text
     assert "Learning curves, a panel for each metric" in page.text
 

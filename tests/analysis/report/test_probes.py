@@ -33,7 +33,7 @@ def test_tables_are_of_every_population_arm_and_number(tmp_path: Path) -> None:
     knows, sure = probes(run)
     assert knows.title == "What does the belief know?"
     assert "one half of the new opponents" in knows.explanation
-    whom = "far ones are scored by probes that are fitted to all new ones but those that they are scored on, if some"
+    whom = "far ones are scored by probes fitted to all new ones, except those that are the same as the scored ones"
     assert whom in knows.explanation
     rows = [(each, "it", f"after {number}") for each in ("new", "far") for number in (0, 5)]
     assert table(knows).index.tolist() == table(sure).index.tolist() == rows
