@@ -66,5 +66,5 @@ if __name__ == "__main__":
     folder = run(own_evaluation.experiment(), name="own_evaluation")
     metrics = read(folder).metrics.isel(step=-1).mean("replicate")
     known, stranger = (float(metrics[f"together_{name}"].item()) for name in ("known", "stranger"))
-    print(f"At the end both hunt the stag in {known:.0%} of rounds with the known, in {stranger:.0%} with a stranger.")
+    print(f"At the end both hunt the stag in {known:.0%} of rounds with known partners, {stranger:.0%} with a new one.")
     print(f"Everything else is in {folder}.")

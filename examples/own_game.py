@@ -72,5 +72,5 @@ if __name__ == "__main__":
 
     folder = run(own_game.experiment(), name="own_game")
     earned = read(folder).metrics["reward"].isel(step=-1).mean()
-    print(f"At the end each takes {earned:.2f} per step; by taking one in turn they would have 0.50.")
+    print(f"At the end each agent takes {earned:.2f} per step; by taking one unit in turn they would get 0.50.")
     print(f"Everything else is in {folder}.")

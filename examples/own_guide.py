@@ -60,5 +60,5 @@ if __name__ == "__main__":
     folder = run(own_guide.experiment(), name="own_guide")
     gap = read(folder).metrics["elbo_gap"].isel(step=-1).mean(["replicate", "agent"])
     listens, deaf = (float(gap.sel(learner=arm)) for arm in ("listens", "deaf"))
-    print(f"At the end the ELBO is {listens:.2f} below the evidence; where the policy is deaf, {deaf:.2f}.")
+    print(f"At the end the ELBO is {listens:.2f} below the evidence, {deaf:.2f} if the policy ignores the opponent.")
     print(f"Everything else is in {folder}.")

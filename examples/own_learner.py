@@ -34,7 +34,7 @@ class Exp3(Learner):
     mix: Rate = 0.1
 
     def setup(self) -> None:
-        """Create what is learned, `replicates x ...`, now that the seat is known."""
+        """Create the learned scores, `replicates x actions`, now that the seat is known."""
         if not isinstance(self.seat.action, Discrete):
             raise IncompatibleError(f"Exp3 got actions {self.seat.action}, expected Discrete")
         shape = (self.seat.replicates, self.seat.action.n)

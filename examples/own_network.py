@@ -1,4 +1,4 @@
-"""A custom learner with networks: REINFORCE with a baseline, and the part with its network.
+"""A custom learner with networks: REINFORCE with a baseline, and a part that holds its network.
 
 Run with `python examples/own_network.py`; in an experiment file it is named `own_network.Reinforce`. Its part is set by
 `network: {class_path: own_network.ActorCritic, init_args: {hidden: [8]}}`, or replaced by a subclass.
@@ -91,5 +91,5 @@ if __name__ == "__main__":
 
     folder = run(own_network.experiment(), name="own_network")
     reward = read(folder).metrics["reward"].isel(step=-1).mean()
-    print(f"At the end a step earns {reward:.2f}; the best that two can do is 10.")
+    print(f"At the end the reward per step is {reward:.2f}; the optimum is 10.")
     print(f"Everything else is in {folder}.")

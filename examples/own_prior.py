@@ -22,7 +22,7 @@ from inference_marl.spaces import Discrete
 
 
 class Habit(OpponentPrior):
-    """`P(b | s)` puts mass `strength` on the opponents' last action in `s`, and spreads the rest uniformly.
+    """`P(b | s)` puts mass `strength` on the opponents' last action in `s`, and spreads the rest over all actions.
 
     Args:
         strength: the mass of the last action, in (0, 1).

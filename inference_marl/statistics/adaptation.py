@@ -36,8 +36,8 @@ def return_after(number: int) -> Metric:
         dims=(),
         over="last",
         higher_is_better=True,
-        meaning="In the newest evaluation, mean over environments of the sum of rewards in an episode, not discounted, "
-        f"with an opponent that was met for {episodes(number)} before.",
+        meaning=f"Undiscounted return of an episode after {episodes(number)} against the same opponent, in the newest "
+        "evaluation; mean over environments.",
     )
 
 
@@ -52,8 +52,8 @@ def forecasts_after(number: int, discrete: bool) -> tuple[Metric, ...]:
                 bounds=PROBABILITY,
                 dims=(),
                 over="last",
-                meaning=f"{_when(number)} share of the coordinates of their actions that lie in a central interval of "
-                f"the opponent model's draws, which should contain {NOMINAL:g} of them; less is overconfident.",
+                meaning=f"{_when(number)} share of the coordinates of their actions that lie in central "
+                f"{100 * NOMINAL:g} % intervals of the opponent model's samples; less than that is overconfident.",
             )
         )
     width = Metric(
@@ -62,16 +62,16 @@ def forecasts_after(number: int, discrete: bool) -> tuple[Metric, ...]:
         bounds=POSITIVE,
         dims=(),
         over="last",
-        meaning=f"{_when(number)} mean standard deviation of the coordinates of what is believed of them.",
+        meaning=f"{_when(number)} mean standard deviation of the coordinates of the belief about them.",
     )
     return (*found, width)
 
 
 def _score_after(number: int, discrete: bool) -> Metric:
     what = (
-        "log-probability that the opponent model gave to what they did, sum over opponents."
+        "log-probability of their actions under the opponent model, summed over opponents."
         if discrete
-        else "continuous ranked probability score of the opponent model's draws, in units of actions, mean over the "
+        else "continuous ranked probability score of the opponent model's samples, in units of actions, mean over the "
         "coordinates of all opponents' actions; lower is better."
     )
     return Metric(
@@ -87,8 +87,8 @@ def _score_after(number: int, discrete: bool) -> Metric:
 
 def _when(number: int) -> str:
     return (
-        "In the newest evaluation, mean over environments and the steps of an episode against opponents that were met "
-        f"for {episodes(number)} before:"
+        "In the newest evaluation, mean over environments and the steps of an episode, after "
+        f"{episodes(number)} against the same opponents:"
     )
 
 

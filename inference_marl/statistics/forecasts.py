@@ -27,8 +27,8 @@ FORECAST_SCORE = Metric(
     "log score of the next action",
     "nats",
     higher_is_better=True,
-    meaning="Log-probability (of continuous actions: log-density) that a belief gave what the opponents played at the "
-    "next step, of several opponents the sum; mean over records, environments and agents.",
+    meaning="Log-probability (of continuous actions: log-density) of the opponents' next actions under a belief, "
+    "summed over opponents; mean over records, environments and agents.",
 )
 
 

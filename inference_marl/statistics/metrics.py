@@ -37,15 +37,14 @@ EVALUATION_REWARD = Metric(
     "reward per step, evaluated",
     over="last",
     higher_is_better=True,
-    meaning="Mean reward per step of each agent in the newest evaluation: in fresh environments, as `evaluation` says.",
+    meaning="Mean reward per step of each agent in the newest evaluation, played in fresh environments.",
 )
 EVALUATION_RETURN = Metric(
     "evaluation_return",
     "return per episode, evaluated",
     over="last",
     higher_is_better=True,
-    meaning="Mean over environments of the sum of each agent's rewards in the first episode of the newest evaluation, "
-    "not discounted.",
+    meaning="Undiscounted return of each agent in the first episode of the newest evaluation; mean over environments.",
 )
 EVALUATION_SUCCESS = Metric(
     "evaluation_success",
@@ -55,8 +54,8 @@ EVALUATION_SUCCESS = Metric(
     over="last",
     estimate="rate",
     higher_is_better=True,
-    meaning="Share of the replicates whose newest evaluation has at least the reward per step, averaged over agents, "
-    "that `evaluation` says.",
+    meaning="Share of replicates whose reward per step in the newest evaluation, averaged over agents, is at least the "
+    "evaluation's `success_reward`.",
 )
 PREFIX = "evaluation_"
 """Prefix of the names of metrics of evaluations."""
@@ -64,8 +63,8 @@ RETURN = Metric(
     "return",
     "exact return, no time limit",
     higher_is_better=True,
-    meaning="Expected return of each agent under the joint policy, from the game's rules: discounted and normalised by "
-    "1 - discount, or summed in games that terminate. A time limit is left out.",
+    meaning="Expected return of each agent under the joint policy, computed from the game's rules: discounted and "
+    "multiplied by 1 - discount, or summed in games that terminate. A time limit is ignored.",
 )
 OPTIMUM_PROBABILITY = Metric(
     "joint_optimum_probability",
@@ -73,7 +72,7 @@ OPTIMUM_PROBABILITY = Metric(
     bounds=PROBABILITY,
     dims=(),
     higher_is_better=True,
-    meaning="Probability that the joint policy plays a joint action that is best for every agent at once.",
+    meaning="Probability that the joint policy plays a joint action that is best for all agents.",
 )
 SUCCESS_RATE = Metric(
     "success_rate",
@@ -82,8 +81,8 @@ SUCCESS_RATE = Metric(
     dims=(),
     estimate="rate",
     higher_is_better=True,
-    meaning="Share of the replicates that succeed: whose reward reaches the game's threshold or, in games without one, "
-    "whose joint policy has more than half of its probability on the optimum. Wilson's interval.",
+    meaning="Share of replicates that succeed: their reward reaches the game's `success_reward` or, in games without "
+    "one, their joint policy plays an optimum with probability above 1/2. Wilson's interval.",
 )
 NASH_CONV = Metric(
     "nash_conv",
@@ -91,7 +90,7 @@ NASH_CONV = Metric(
     bounds=POSITIVE,
     dims=(),
     higher_is_better=False,
-    meaning="What all agents together would gain by best responses to the others' policies; 0 in an equilibrium. In "
+    meaning="Sum over agents of the gain from a best response to the others' policies; 0 in an equilibrium. It is in "
     "units of the game's reward, so it cannot be compared between games.",
 )
 OF_PLAY = (

@@ -41,7 +41,7 @@ R2 = Metric(
     "R2 of a linear probe",
     dims=(),
     higher_is_better=True,
-    meaning="One minus the squared error of the probe, over that of the mean of the opponents it is scored on.",
+    meaning="One minus the squared error of the probe over that of a constant, the mean of the scored opponents.",
 )
 
 COVERAGE = Metric(
@@ -49,8 +49,8 @@ COVERAGE = Metric(
     "coverage of the probe's intervals",
     bounds=PROBABILITY,
     dims=(),
-    meaning="Share of opponents whose true number lies in the central interval of the normal that a linear function of "
-    f"z has, which has a probability of {NOMINAL:g}.",
+    meaning=f"Share of opponents whose true number lies in the central {100 * NOMINAL:g} % interval of a linear "
+    "function of z, which is normal under the belief.",
 )
 
 

@@ -34,12 +34,12 @@ CHANCE_DRAWS = 10_000
 NATS = "nats"
 
 _DECLARED = (
-    Metric("entropy", "entropy of rho", NATS, POSITIVE, meaning="Over an opponent's actions: 0 is certainty."),
-    Metric("favourite", "largest probability", bounds=PROBABILITY, meaning="Of any action of an opponent under rho."),
-    Metric("spread", "sd of rho", bounds=POSITIVE, meaning="Standard deviation of rho's draws, in units of actions."),
-    Metric("entropy_of_truth", "entropy of truth", NATS, POSITIVE, meaning="Of the opponents' actual policies."),
+    Metric("entropy", "entropy of rho", NATS, POSITIVE, meaning="Entropy over an opponent's actions; 0 is certainty."),
+    Metric("favourite", "largest probability", bounds=PROBABILITY, meaning="Of an opponent's actions under rho."),
+    Metric("spread", "sd of rho", bounds=POSITIVE, meaning="Standard deviation of rho's samples, in units of actions."),
+    Metric("entropy_of_truth", "entropy of truth", NATS, POSITIVE, meaning="Entropy of the actual policies."),
     Metric("favourite_of_truth", "its largest probability", bounds=PROBABILITY, meaning="Of the actual policies."),
-    Metric("spread_of_truth", "its sd", bounds=POSITIVE, meaning="Of the draws of the opponents' actual policies."),
+    Metric("spread_of_truth", "its sd", bounds=POSITIVE, meaning="Of samples from the actual policies."),
     Metric("from_prior", "KL(rho || P)", NATS, POSITIVE, meaning="How far optimism moves rho from what was observed."),
     Metric("from_truth", "KL(truth || rho)", NATS, POSITIVE, higher_is_better=False, meaning="How wrong rho is."),
     Metric(
@@ -48,26 +48,26 @@ _DECLARED = (
         NATS,
         (-float("inf"), 0.0),
         higher_is_better=True,
-        meaning="What the opponents' actions earn rho as a forecast, in expectation.",
+        meaning="Expected log-probability of the opponents' actions under rho.",
     ),
-    Metric("best_log_score", "best", NATS, (-float("inf"), 0.0), meaning="The log score of the truth itself."),
+    Metric("best_log_score", "best", NATS, (-float("inf"), 0.0), meaning="Log score of the actual policies."),
     Metric(
         "calibration_error",
         bounds=PROBABILITY,
         higher_is_better=False,
-        meaning="Mean gap between forecast and frequency, pooled over the whole run; bootstrap.",
+        meaning="Mean gap between forecast and frequency, pooled over the whole run; bootstrap interval.",
     ),
     Metric(
         "overconfidence",
         bounds=(-1.0, 1.0),
-        meaning="rho's probability of its favourite action minus how often it is played; of draws, nominal minus "
-        "actual coverage of central intervals.",
+        meaning="rho's probability of its favourite action minus the frequency of that action; of continuous actions, "
+        "nominal minus actual coverage of central intervals.",
     ),
-    Metric("error_at_end", bounds=PROBABILITY, higher_is_better=False, meaning="Calibration error, last record alone."),
-    Metric("overconfidence_at_end", bounds=(-1.0, 1.0), meaning="Overconfidence at the last record alone."),
+    Metric("error_at_end", bounds=PROBABILITY, higher_is_better=False, meaning="Calibration error at the last record."),
+    Metric("overconfidence_at_end", bounds=(-1.0, 1.0), meaning="Overconfidence at the last record."),
     Metric("share", "same favourite", bounds=PROBABILITY, meaning="Share of seeds with the most common favourite."),
-    Metric("chance", "by chance", bounds=PROBABILITY, meaning="That share if seeds drew their favourites at random."),
-    Metric("distance", "distance from the mean belief", bounds=POSITIVE, meaning="Of a seed's belief from all seeds'."),
+    Metric("chance", "by chance", bounds=PROBABILITY, meaning="That share if favourites were random."),
+    Metric("distance", "distance from the mean belief", bounds=POSITIVE, meaning="Of the belief of one seed."),
     Metric("at", "largest change at step", STEPS, estimate="median", censored=True, meaning="Median over seeds."),
     Metric("size", "size of largest change", bounds=POSITIVE, meaning="Between successive records."),
     Metric("settled", "settled from step", STEPS, estimate="median", censored=True, meaning="Median over seeds."),
@@ -75,9 +75,9 @@ _DECLARED = (
         "lead",
         "lead of rho",
         STEPS,
-        meaning="Steps by which rho finds the optimum for good before the opponents' policies do.",
+        meaning="Number of steps by which rho finds the optimum for good before the opponents' policies do.",
     ),
-    Metric("excluded", "seeds without lead", SEEDS, meaning="Whose rho or truth never finds the optimum for good."),
+    Metric("excluded", "seeds without lead", SEEDS, meaning="Their rho or truth never finds the optimum."),
     Metric("gap", bounds=(-1.0, 1.0), meaning="rho's probability of the optimum minus the truth's, over the run."),
 )
 OF_BELIEFS: Mapping[str, Metric] = {metric.name: metric for metric in _DECLARED}

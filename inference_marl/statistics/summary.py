@@ -38,7 +38,7 @@ RETURN_DEVIATION = Metric(
     "return_deviation",
     "standard deviation of an agent's return",
     bounds=POSITIVE,
-    meaning="Over replicates, pooled over agents.",
+    meaning="Standard deviation of the return over replicates, pooled over agents.",
 )
 RELAPSE_RATE = Metric(
     "relapse_rate",
@@ -46,8 +46,8 @@ RELAPSE_RATE = Metric(
     bounds=PROBABILITY,
     estimate="rate",
     higher_is_better=False,
-    meaning="Of the replicates whose exact return, averaged over agents, is at least the game's `success_reward` at "
-    "two successive records, the share in which it is below at two successive later ones. Wilson's interval.",
+    meaning="Of the replicates whose exact return, averaged over agents, reaches the game's `success_reward` at two "
+    "successive records, the share that later fall below it at two successive records. Wilson's interval.",
 )
 STEPS_TO_98 = Metric(
     "steps_to_98",
@@ -55,8 +55,8 @@ STEPS_TO_98 = Metric(
     STEPS,
     higher_is_better=False,
     censored=True,
-    meaning="First record from which the mean over replicates of the joint probability of the optimum is at least 0.98 "
-    "to the end; bootstrap.",
+    meaning="First record from which P(optimum), averaged over replicates, stays at 0.98 or above to the end; "
+    "bootstrap interval.",
 )
 STEPS_TO_SUCCESS = Metric(
     "steps_to_success",
@@ -65,15 +65,15 @@ STEPS_TO_SUCCESS = Metric(
     estimate="median",
     higher_is_better=False,
     censored=True,
-    meaning="First record from which success, judged at each record separately, lasts to the end: median over "
-    "replicates with its distribution-free interval.",
+    meaning="First record from which a replicate succeeds at every record to the end; median over replicates with a "
+    "distribution-free interval.",
 )
 OPPONENT_MODEL_LEAD = Metric(
     "opponent_model_lead",
     "opponent model's lead, in steps",
     STEPS,
-    meaning="Steps by which the opponent model finds the optimum for good before the opponents' policies do, over the "
-    "replicates in which both do.",
+    meaning="Number of steps by which the opponent model finds the optimum for good before the opponents' policies do; "
+    "mean over the replicates in which both find it.",
 )
 DERIVED = {
     RETURN.name: (RETURN_DEVIATION, RELAPSE_RATE),
