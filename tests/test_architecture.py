@@ -57,7 +57,8 @@ def imported(source: str) -> Sequence[tuple[int, str]]:
     """Line and dotted target of every import in `source`, wherever it stands.
 
     `from a import b` gives `a.b`, since b may be a module; relative targets keep their leading dots. What is imported
-    by a string, `importlib.import_module("a")`, gives its text, or `?` where that is computed.
+    by a string, `importlib.import_module("a")`, gives its text, or `?` where that is computed. An attribute of the
+    package, `inference_marl.a`, counts too: it may be imported by its being read.
     """
     found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
@@ -66,6 +67,9 @@ def imported(source: str) -> Sequence[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (f"{node.module}." if node.module else "")
             found += ((node.lineno, base + alias.name) for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == PACKAGE:
+            if not node.attr.startswith("__"):  # `__all__` and the like import nothing
+                found.append((node.lineno, f"{PACKAGE}.{node.attr}"))
         elif isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in ("import_module", "__import__"):
@@ -268,6 +272,7 @@ def test_checker_accepts_what_is_allowed(tmp_path: Path) -> None:
             "'learners' imports 'runs'",
         ),
         ("cli__main", "from inference_marl import __version__", "'cli' imports the face"),
+        ("config__files", "import inference_marl.types\ninference_marl.Frozen", "'config' imports the face"),
         ("analysis__plots__beliefs", "import arviz as az", "only analysis.arviz.library imports arviz"),
         ("analysis__arviz__beliefs", "def f():\n    import arviz", "only analysis.arviz.library imports arviz"),
         ("analysis__arviz____init__", "from arviz import hdi", "only analysis.arviz.library imports arviz"),

@@ -130,6 +130,7 @@ def list_names(options: argparse.Namespace, rest: Sequence[str]) -> None:
     """Print the shipped experiments, the classes that files can name, and the metrics."""
     from inference_marl.config import shipped
     from inference_marl.config.catalogue import available, measured
+    from inference_marl.runs import frozen  # noqa: F401 (a learner to be listed)
 
     experiments = {name: f"{shipped.summary(name)} [{shipped.command(name)}]" for name in shipped.names()}
     metrics = {name: metric.meaning or f"{metric.label}." for name, metric in measured().items()}

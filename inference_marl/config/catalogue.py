@@ -8,9 +8,6 @@ from typing import Any
 
 import torch
 
-import inference_marl.learners
-import inference_marl.simulators.pettingzoo
-import inference_marl.simulators.vmas
 from inference_marl import games, guides, models
 from inference_marl.inference.action_gradients import ActionGradient
 from inference_marl.inference.conditional import Conditional
@@ -55,10 +52,12 @@ ELSEWHERE = (models.OpponentPrior, models.TransitionModel, models.InitialState, 
 
 
 def available() -> dict[str, dict[str, str]]:
-    """The classes that experiment files can name by a short name, by kind: name and first line of the docstring."""
-    kinds = {**KINDS, "learners": (Actor, inference_marl.Frozen)}  # Frozen is imported on first access
+    """The classes that experiment files can name by a short name, by kind: name and first line of the docstring.
+
+    Those of rooms above this one, such as `runs.frozen.Frozen`, are there once they are imported.
+    """
     listed: dict[str, dict[str, str]] = {}
-    for kind, bases in kinds.items():
+    for kind, bases in KINDS.items():
         listed[kind] = {
             cls.__name__: (inspect.getdoc(cls) or "").partition("\n")[0].removesuffix("::")
             for cls in sorted(_ours(*bases), key=lambda cls: cls.__name__)
