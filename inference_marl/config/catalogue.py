@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from inference_marl import games, guides, models
+from inference_marl import games, guides, learners, models  # noqa: F401 (learners are listed once imported)
 from inference_marl.inference.action_gradients import ActionGradient
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.estimators import ElboEstimator
@@ -21,6 +21,7 @@ from inference_marl.learners.latent.contexts import Context as OpponentContext
 from inference_marl.learners.lola import LearningRule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.play import Functional
+from inference_marl.simulators import pettingzoo, vmas  # noqa: F401 (likewise)
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, ForeignGame, Game, Learner, Member, Metric, Part, Team
 
