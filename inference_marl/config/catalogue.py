@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from inference_marl import games, guides, learners, models  # noqa: F401 (learners are listed once imported)
+from inference_marl.games import Types
+from inference_marl.guides import Guide, TrajectoryGuide
 from inference_marl.inference.action_gradients import ActionGradient
 from inference_marl.inference.conditional import Conditional
 from inference_marl.inference.estimators import ElboEstimator
@@ -20,6 +21,7 @@ from inference_marl.learners.deterministic.opponents import OpponentModule
 from inference_marl.learners.latent.contexts import Context as OpponentContext
 from inference_marl.learners.lola import LearningRule
 from inference_marl.learners.tabular.exploration import Exploration
+from inference_marl.models import Critic, InitialState, OpponentLogits, OpponentPrior, Optimality, TransitionModel
 from inference_marl.play import Functional
 from inference_marl.simulators import pettingzoo, vmas  # noqa: F401 (likewise)
 from inference_marl.statistics.summary import PUBLISHABLE
@@ -28,19 +30,19 @@ from inference_marl.types import Actor, ForeignGame, Game, Learner, Member, Metr
 KINDS: Mapping[str, tuple[type, ...]] = {
     "games": (Game,),
     "simulators": (ForeignGame,),
-    "types of opponents": (games.Types,),
+    "types of opponents": (Types,),
     "learners": (Actor,),
-    "opponent priors": (models.OpponentPrior,),
-    "transitions": (models.TransitionModel,),
-    "critics": (models.Critic,),
-    "optimality": (models.Optimality,),
-    "guides": (guides.Guide, guides.TrajectoryGuide),
+    "opponent priors": (OpponentPrior,),
+    "transitions": (TransitionModel,),
+    "critics": (Critic,),
+    "optimality": (Optimality,),
+    "guides": (Guide, TrajectoryGuide),
     "conditionals": (Conditional,),
     "objectives": (Stein,),
     "ELBO estimators": (ElboEstimator,),
     "explorations": (Exploration,),
     "learning rules": (LearningRule,),
-    "beliefs about logits": (models.OpponentLogits,),
+    "beliefs about logits": (OpponentLogits,),
     "noise": (ActionNoise,),
     "action gradients": (ActionGradient,),
     "opponent modules": (OpponentModule,),
@@ -48,7 +50,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "schedules": (Schedule, OfRange),
 }
 """Kinds of classes, with their bases."""
-ELSEWHERE = (models.OpponentPrior, models.TransitionModel, models.InitialState, ForeignGame)
+ELSEWHERE = (OpponentPrior, TransitionModel, InitialState, ForeignGame)
 """Bases of conditionals and games that are listed under their purpose instead."""
 
 
@@ -109,9 +111,9 @@ def lacking(cls: type) -> str | None:
         needed |= {"learn": cls.learn is not Learner.learn} if issubclass(cls, Learner) else {}
     elif issubclass(cls, Part):
         needed = {"setup": cls is not Part}
-    elif issubclass(cls, guides.Guide):
+    elif issubclass(cls, Guide):
         needed = {"order": hasattr(cls, "order")}
     else:
-        bases = (torch.nn.Module, models.Critic, models.Optimality)
+        bases = (torch.nn.Module, Critic, Optimality)
         needed = {"forward": getattr(cls, "forward", None) not in [base.forward for base in bases]}
     return ", ".join(name for name, defined in needed.items() if not defined) or None
