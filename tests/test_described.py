@@ -188,6 +188,18 @@ def test_a_subclass_that_hides_a_field_says_so() -> None:
     assert Declared(exploration=Boltzmann()).rate == 0.5
 
 
+def test_a_subclass_with_a_constructor_of_its_own_hides_what_it_does_not_take() -> None:
+    class Fixed(IndependentQ):
+        rate = 0.5
+
+        def __init__(self, discount: float = 0.25) -> None:
+            super().__init__(exploration=Boltzmann(1.0), rate=self.rate, discount=discount)
+
+    made = Fixed(discount=0.75)
+    assert (made.rate, made.discount) == (0.5, 0.75)
+    assert made.describe()["init_args"] == {"discount": 0.75}
+
+
 def test_a_working_part_is_no_description() -> None:
     game = MatrixGame("climbing")
     bound = rommeo().bind(Seat(0, game.observations, game.action_spaces, 2))

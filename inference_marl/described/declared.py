@@ -88,6 +88,8 @@ def _elements(kind: Any) -> tuple[Any, ...]:
 
 def _check_fields(cls: type, given: Mapping[str, Any]) -> None:
     """Check arguments that are fields against their declared classes."""
+    for name in given.keys() & _hidden(cls).keys():
+        raise TypeError(f"{_hidden(cls)[name]}.{name}: got a field of its base, expected @hyperparameters above it")
     for name, kinds in _field_classes(cls).items():
         if name in given and not isinstance(given[name], tuple(NUMBERS.get(kind, kind) for kind in kinds)):
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
@@ -95,17 +97,25 @@ def _check_fields(cls: type, given: Mapping[str, Any]) -> None:
 
 
 @cache
-def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
-    """The accepted classes of every field, by name; without words and containers, which their class checks.
+def _declared_fields(cls: type) -> Mapping[str, Any]:
+    """The declared type of every field that the constructor sets, by name."""
+    return {each.name: each.type for each in fields(cls) if each.init} if is_dataclass(cls) else {}
 
-    Raises:
-        TypeError: see `checked`.
-    """
-    declared = {each.name: each.type for each in fields(cls) if each.init} if is_dataclass(cls) else {}
-    for base in cls.__mro__:
-        for name in declared.keys() & getattr(base, "__dataclass_fields__", {}).keys() & vars(base).keys():
-            raise TypeError(f"{base.__name__}.{name}: got a field of its base, expected @hyperparameters above it")
-    kinds = {name: [kind for kind, _ in _members(hint)] for name, hint in declared.items()}
+
+@cache
+def _hidden(cls: type) -> Mapping[str, str]:
+    """Fields that a class or a base overrides without being decorated: the name of that one, by field."""
+    return {
+        name: base.__name__
+        for base in cls.__mro__
+        for name in _declared_fields(cls).keys() & getattr(base, "__dataclass_fields__", {}).keys() & vars(base).keys()
+    }
+
+
+@cache
+def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
+    """The accepted classes of every field, by name; without words and containers, which their class checks."""
+    kinds = {name: [kind for kind, _ in _members(hint)] for name, hint in _declared_fields(cls).items()}
     return {name: each for name, each in kinds.items() if all(isinstance(kind, type) for kind in each)}
 
 
