@@ -88,6 +88,27 @@ def test_tensors_are_recorded_in_order_as_their_dtypes_say(tmp_path: Path, chunk
     np.testing.assert_array_equal(move[:, 1, 0], [*(-steps), np.nan])
 
 
+def test_tensors_that_are_used_again_are_recorded_as_they_were(tmp_path: Path) -> None:
+    """Such as an actor's decisions, if it writes all of them to the same tensor."""
+    one, action = recorder(tmp_path), torch.zeros(2, 1, dtype=torch.int64)
+    for step in range(4):
+        action.fill_(step)
+        one.append("played", {"action": action}, {"action": np.dtype(np.uint8)})
+    one.flush()
+    np.testing.assert_array_equal(records(one).rows("played", "action", 0, 4)[:, 0, 0], range(4))
+
+
+def test_integers_that_are_recorded_as_floats_are_nan_where_a_replicate_has_failed(tmp_path: Path) -> None:
+    """So are the discrete actions of one agent if another's are continuous."""
+    one, dtypes = recorder(tmp_path), {"action": np.dtype(np.float32)}
+    for failed in ([], [1]):
+        one.failed = failed
+        one.append("played", {"action": torch.tensor([[2], [3]])}, dtypes)
+    one.flush()
+    action = records(one).rows("played", "action", 0, 2)
+    np.testing.assert_array_equal(action[..., 0], [[2.0, 3.0], [2.0, np.nan]])
+
+
 def test_a_record_of_another_shape_is_refused(tmp_path: Path) -> None:
     one = recorder(tmp_path)
     one.append("played", {"action": torch.zeros(2, 1)}, {"action": np.dtype(np.float32)})
