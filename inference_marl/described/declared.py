@@ -75,6 +75,11 @@ def _members(hint: Any, allowed: In | None = None) -> Iterator[tuple[Any, In | N
         yield hint, allowed
 
 
+def _is_class(kind: Any) -> bool:
+    """Whether values of a declared type can be told by their class; `Any` is a class that accepts no such question."""
+    return isinstance(kind, type) and kind is not Any
+
+
 def _has_numbers(hint: Any) -> bool:
     """Whether a declared type is a number, or a container of numbers."""
     return any(kind in (int, float) or any(map(_has_numbers, _elements(kind))) for kind, _ in _members(hint))
@@ -116,7 +121,7 @@ def _hidden(cls: type) -> Mapping[str, str]:
 def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
     """The accepted classes of every field, by name; without words and containers, which their class checks."""
     kinds = {name: [kind for kind, _ in _members(hint)] for name, hint in _declared_fields(cls).items()}
-    return {name: each for name, each in kinds.items() if all(isinstance(kind, type) for kind in each)}
+    return {name: each for name, each in kinds.items() if all(map(_is_class, each))}
 
 
 def _check_numbers(name: str, hint: Any, value: Any) -> None:
@@ -129,7 +134,7 @@ def _check_numbers(name: str, hint: Any, value: Any) -> None:
     if not _has_numbers(hint) or (value is None and NoneType in kinds):
         return  # items of a mapping or a tuple that are not numbers
     allowed = _range(hint)
-    others = [kind for kind in kinds if isinstance(kind, type) and kind not in (int, float)]
+    others = [kind for kind in kinds if _is_class(kind) and kind not in (int, float)]
     declared = next((kind for kind in others if isinstance(value, kind)), None)
     if declared is not None:
         if allowed and isinstance(value, Varying):
