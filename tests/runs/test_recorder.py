@@ -146,6 +146,33 @@ def test_undeclared_names_and_wrong_shapes_are_refused(name: str, value: Tensor,
         recorder(tmp_path).note(name, value)
 
 
+def test_a_value_of_another_shape_than_before_is_refused_as_well(tmp_path: Path) -> None:
+    one = recorder(tmp_path)
+    one.note("joint", torch.zeros(2))
+    with pytest.raises(ValueError, match=r"^metrics: got joint of shape \(3,\), expected \(2,\)"):
+        one.note("joint", torch.zeros(3))
+
+
+def test_an_array_that_is_recorded_stays_as_it_was_though_a_replicate_has_failed(tmp_path: Path) -> None:
+    """It may be a view of a learner's own tensor."""
+    one, own = recorder(tmp_path), torch.ones(2, 1)
+    one.failed = [0]
+    one.append("beliefs", {"policy": own.numpy()})
+    one.flush()
+    np.testing.assert_array_equal(records(one).rows("beliefs", "policy", 0, 1)[0, :, 0], [np.nan, 1.0])
+    assert (own == 1).all()
+
+
+def test_a_tensor_that_is_missing_in_between_is_nan_there(tmp_path: Path) -> None:
+    one, dtypes = recorder(tmp_path), {"there": np.dtype(np.float32), "often": np.dtype(np.uint8)}
+    for step in range(4):
+        record = {"often": torch.full((2, 1), step)}
+        one.append("played", record if step == 2 else {**record, "there": torch.full((2, 1), float(step))}, dtypes)
+    one.flush()
+    np.testing.assert_array_equal(records(one).rows("played", "there", 0, 4)[:, 0, 0], [0.0, 1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(records(one).rows("played", "often", 0, 4)[:, 0, 0], range(4))
+
+
 def test_records_newer_than_the_state_are_dropped(tmp_path: Path) -> None:
     one = recorder(tmp_path, chunk=1)
     for record in range(3):
