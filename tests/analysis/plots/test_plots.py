@@ -433,6 +433,13 @@ def test_write_all_of_one_replicate_and_one_record(tmp_path: Path, make: type) -
     ]
 
 
+def test_figures_of_beliefs_know_of_the_episodes_that_the_metrics_tell_of(tmp_path: Path) -> None:
+    run = {**DISCRETE, "metrics": DISCRETE["metrics"].assign_attrs(steps_per_episode=4)}
+    assert "steps_per_episode" not in run["posterior"].attrs
+    figure = writing._drawn_by(run_folder.recorded(tmp_path, **run))["beliefs"]()
+    assert figure.axes[-1].get_xlabel() == "episode (4 steps each)"
+
+
 def test_many_agents_and_dims_are_cut_to_what_is_legible() -> None:
     posterior = CONTINUOUS["posterior"].drop_vars(["optimal_action", "optimal_opponent_action"])
     wide = xr.concat([posterior] * 4, dim="opponent_dim", data_vars="minimal")
