@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference_marl.described import Described, IncompatibleError, expect, hyperparameters, interval
+from inference_marl.described import Count, Described, IncompatibleError, Rate, expect, hyperparameters, interval
 from inference_marl.described.ranges import RANGES
 from inference_marl.experiment import Experiment
 from inference_marl.games import MatrixGame, RiskyBridge
@@ -168,6 +169,38 @@ def test_one_of_several_words() -> None:
         EmpiricalFrequency(initial="uniformly")  # type: ignore[arg-type]
 
 
+def test_every_item_of_a_container_is_checked() -> None:
+    class Box(Described):
+        def __init__(
+            self,
+            sides: tuple[Count, ...] = (),
+            named: tuple[str, Rate] = ("", 1.0),
+            by_size: Mapping[Count, Rate] = {},
+            weight: float | Any = 1.0,
+        ) -> None:
+            self.sides = sides
+
+    assert Box((1, 2, 3), ("a", 0.5), {2: 0.5}, "heavy").sides == (1, 2, 3)
+    for arguments, complaint in (
+        ({"sides": (1, 2, 0)}, r"^sides\[2\]: got 0, expected a positive integer"),
+        ({"named": ("a", 2.0)}, r"^named\[1\]: got 2.0, expected a number in \(0, 1\]"),
+        ({"by_size": {1: 0.5, 2: 3.0}}, r"^by_size.2: got 3.0, expected a number in \(0, 1\]"),
+        ({"by_size": {0: 0.5}}, r"^by_size: got 0, expected a positive integer"),
+        ({"by_size": [0.5]}, r"^by_size: got \[0.5\], expected a mapping"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            Box(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_field_may_be_anything() -> None:
+    @hyperparameters
+    class Free(Described):
+        thing: Any = None
+
+    for thing in (None, 1, "word"):
+        assert Free(thing=thing).describe()["init_args"] == {"thing": thing}
+
+
 def test_a_subclass_that_hides_a_field_says_so() -> None:
     class Hidden(IndependentQ):
         rate = 0.5
@@ -186,6 +219,18 @@ def test_a_subclass_that_hides_a_field_says_so() -> None:
         rate: float = 0.5
 
     assert Declared(exploration=Boltzmann()).rate == 0.5
+
+
+def test_a_subclass_with_a_constructor_of_its_own_hides_what_it_does_not_take() -> None:
+    class Fixed(IndependentQ):
+        rate = 0.5
+
+        def __init__(self, discount: float = 0.25) -> None:
+            super().__init__(exploration=Boltzmann(1.0), rate=self.rate, discount=discount)
+
+    made = Fixed(discount=0.75)
+    assert (made.rate, made.discount) == (0.5, 0.75)
+    assert made.describe()["init_args"] == {"discount": 0.75}
 
 
 def test_a_working_part_is_no_description() -> None:

@@ -75,6 +75,11 @@ def _members(hint: Any, allowed: In | None = None) -> Iterator[tuple[Any, In | N
         yield hint, allowed
 
 
+def _is_class(kind: Any) -> bool:
+    """Whether values of a declared type can be told by their class; `Any` is a class that accepts no such question."""
+    return isinstance(kind, type) and kind is not Any
+
+
 def _has_numbers(hint: Any) -> bool:
     """Whether a declared type is a number, or a container of numbers."""
     return any(kind in (int, float) or any(map(_has_numbers, _elements(kind))) for kind, _ in _members(hint))
@@ -88,6 +93,8 @@ def _elements(kind: Any) -> tuple[Any, ...]:
 
 def _check_fields(cls: type, given: Mapping[str, Any]) -> None:
     """Check arguments that are fields against their declared classes."""
+    for name in given.keys() & _hidden(cls).keys():
+        raise TypeError(f"{_hidden(cls)[name]}.{name}: got a field of its base, expected @hyperparameters above it")
     for name, kinds in _field_classes(cls).items():
         if name in given and not isinstance(given[name], tuple(NUMBERS.get(kind, kind) for kind in kinds)):
             names = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
@@ -95,18 +102,26 @@ def _check_fields(cls: type, given: Mapping[str, Any]) -> None:
 
 
 @cache
-def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
-    """The accepted classes of every field, by name; without words and containers, which their class checks.
+def _declared_fields(cls: type) -> Mapping[str, Any]:
+    """The declared type of every field that the constructor sets, by name."""
+    return {each.name: each.type for each in fields(cls) if each.init} if is_dataclass(cls) else {}
 
-    Raises:
-        TypeError: see `checked`.
-    """
-    declared = {each.name: each.type for each in fields(cls) if each.init} if is_dataclass(cls) else {}
-    for base in cls.__mro__:
-        for name in declared.keys() & getattr(base, "__dataclass_fields__", {}).keys() & vars(base).keys():
-            raise TypeError(f"{base.__name__}.{name}: got a field of its base, expected @hyperparameters above it")
-    kinds = {name: [kind for kind, _ in _members(hint)] for name, hint in declared.items()}
-    return {name: each for name, each in kinds.items() if all(isinstance(kind, type) for kind in each)}
+
+@cache
+def _hidden(cls: type) -> Mapping[str, str]:
+    """Fields that a class or a base overrides without being decorated: the name of that one, by field."""
+    return {
+        name: base.__name__
+        for base in cls.__mro__
+        for name in _declared_fields(cls).keys() & getattr(base, "__dataclass_fields__", {}).keys() & vars(base).keys()
+    }
+
+
+@cache
+def _field_classes(cls: type) -> Mapping[str, Sequence[type]]:
+    """The accepted classes of every field, by name; without words and containers, which their class checks."""
+    kinds = {name: [kind for kind, _ in _members(hint)] for name, hint in _declared_fields(cls).items()}
+    return {name: each for name, each in kinds.items() if all(map(_is_class, each))}
 
 
 def _check_numbers(name: str, hint: Any, value: Any) -> None:
@@ -119,7 +134,7 @@ def _check_numbers(name: str, hint: Any, value: Any) -> None:
     if not _has_numbers(hint) or (value is None and NoneType in kinds):
         return  # items of a mapping or a tuple that are not numbers
     allowed = _range(hint)
-    others = [kind for kind in kinds if isinstance(kind, type) and kind not in (int, float)]
+    others = [kind for kind in kinds if _is_class(kind) and kind not in (int, float)]
     declared = next((kind for kind in others if isinstance(value, kind)), None)
     if declared is not None:
         if allowed and isinstance(value, Varying):

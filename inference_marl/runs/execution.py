@@ -56,7 +56,8 @@ def execute(job: Job, report: Callable[[int, int], object] | None = None) -> str
         with _settings(job, device):
             log.tell(found)
             with _as_arm_error(f"arms.{job.arm}"):
-                arm = _begun(job, device, saved)
+                arm = Arm.start(job.experiment, job.arm, None, job.records, device, job.check)
+                _restore(job, arm, saved)
             del saved
             _play(job, arm, log)
     except ArmError as error:
@@ -124,12 +125,11 @@ def _settings(job: Job, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _begun(job: Job, device: torch.device, saved: Mapping[str, Any] | None) -> Arm:
-    """The arm as its checkpoint says, or at its start if there is none."""
-    arm = Arm.start(job.experiment, job.arm, records=job.records, device=device, before_writing=job.check)
+def _restore(job: Job, arm: Arm, saved: Mapping[str, Any] | None) -> None:
+    """Restore the arm from its checkpoint, if there is one."""
     if saved is None:
         arm.recorder.cut()  # what was recorded before the first checkpoint
-        return arm
+        return
     if job.is_to_be_restored:
         saved = {**saved, "recorder": restore(job.folder, job.stands_for, job.records, saved["recorder"])}
     try:
@@ -138,7 +138,6 @@ def _begun(job: Job, device: torch.device, saved: Mapping[str, Any] | None) -> A
         raise
     except Exception as error:
         raise checkpoint.no_checkpoint(job.checkpoint, error) from error
-    return arm
 
 
 def _as_if_alone(job: Job) -> AbstractContextManager[Any]:

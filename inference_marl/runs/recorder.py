@@ -131,8 +131,8 @@ class Recorder:
 
         Args:
             stream: name of the stream.
-            record: quantities by name, each always of the same shape. Tensors are converted later, many at once, and
-                must not be modified in place meanwhile.
+            record: quantities by name, each always of the same shape. Tensors are copied now, and converted later, many
+                at once.
             dtypes: dtypes in which tensors are recorded, by name.
 
         Raises:
@@ -160,8 +160,9 @@ class Recorder:
 
     def _hold(self, stream: str, name: str, value: Values | Tensor) -> None:
         if isinstance(value, Tensor):
-            value = value.detach()
-            if self.failed and value.is_floating_point():
+            value = value.detach().clone()  # its owner may use it again
+            if self.failed and np.dtype(self.columns[stream][name][2]).kind == "f":
+                value = value if value.is_floating_point() else value.float()  # as numbers of some agents' actions
                 value = value.index_fill(0, torch.tensor(self.failed, device=value.device), math.nan)
         elif self.failed and value.dtype.kind == "f":
             value = value.copy()

@@ -222,6 +222,8 @@ def test_learners_of_the_same_name_or_all_with_all(tmp_path: Path) -> None:
     assert sections[1].title == "rommeo_q and w: metrics side by side"
     assert table(sections[1]).columns.tolist() == ["a: rommeo_q", "c: w", "difference"]
     assert sections[-1].note == "10 more pairs of learners not shown"
+    shown = {", ".join(pair) for pair in learner_pairs(one, foreign)[:6]}
+    assert {who for who, _ in table(sections[-1]).index} == shown
 
 
 def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:

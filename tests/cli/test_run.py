@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from inference_marl.cli import main
+from inference_marl.cli.parser import make_parser
 from inference_marl.config.files import load
 from tests.cli.files import ROOT, SPEC, printed_spec
 
@@ -156,3 +157,10 @@ def test_from_another_directory_with_a_class_of_the_users_own(tmp_path: Path) ->
     written = yaml.safe_load((home / "runs" / "small" / "spec.yaml").read_text())
     assert written["arms"]["b"]["init_args"]["opponent_prior"] == {"class_path": "my_priors.Flat", "init_args": {}}
     assert not (files / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "jobs"), [("run", 1), ("resume", 1), ("ablate", os.cpu_count()), ("tournament", os.cpu_count())]
+)
+def test_arms_that_are_compared_are_played_side_by_side(command: str, jobs: int) -> None:
+    assert make_parser().parse_args([command, "spec.yaml"]).jobs == jobs

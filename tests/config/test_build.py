@@ -110,6 +110,9 @@ def test_available_lists_short_names_with_one_line_each() -> None:
         assert classes
         assert list(classes) == sorted(classes)
         assert all(line and "\n" not in line for line in classes.values())
+    for kind, elsewhere in (("conditionals", ["opponent priors", "transitions"]), ("games", ["simulators"])):
+        for other in elsewhere:
+            assert not listed[kind].keys() & listed[other].keys(), "a class is listed under its purpose alone"
 
 
 MUST_BE_TOLD_HOW_TO_EXPLORE = ("DistributedQ", "FMQ", "HystereticQ", "IndependentQ", "JointActionLearner", "PR2Q")

@@ -454,9 +454,10 @@ def test_tables_and_traces_give_the_same_step(order: type[Guide], rho: type, pi:
         torch.testing.assert_close(*best)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_logsumexp_is_torchs(scale: float) -> None:
-    values = (scale * torch.randn(4, 3, 5)).requires_grad_()
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logsumexp_is_torchs(scale: float, dtype: torch.dtype) -> None:
+    values = (scale * torch.randn(4, 3, 5, dtype=dtype)).requires_grad_()
     values.data[0, 1, 2] = -math.inf
     for dim in (-1, 1):
         torch.testing.assert_close(logsumexp(values, dim), torch.logsumexp(values, dim), rtol=0, atol=0)

@@ -228,7 +228,9 @@ def test_no_gradient_is_left_behind_and_none_that_was_there_counts() -> None:
 
 @pytest.mark.parametrize("learning_rate", [0.1, torch.tensor([0.1, 0.2], dtype=DOUBLE)])
 def test_a_parameter_that_the_loss_does_not_read_waits(learning_rate: float | Tensor) -> None:
+    """Whatever others have accumulated on it."""
     model, spare = _Regression(2), nn.Parameter(torch.ones(2, 3, dtype=DOUBLE))
+    spare.grad = torch.ones_like(spare)
     optimiser = optimiser_of([spare, *model.parameters()], learning_rate, max_gradient_norm=1.0)
     optimiser.step(loss_of(model, *data(2)))
     assert (spare == 1).all()
@@ -250,6 +252,26 @@ def test_frozen_parameters_are_constants_inside() -> None:
     assert model.offset.requires_grad
     assert model.weight.all()
     assert not model.offset.any()
+
+
+@pytest.mark.parametrize("learning_rate", [0.1, torch.tensor([0.1, 0.2], dtype=DOUBLE)])
+def test_an_own_parameter_that_is_frozen_waits(learning_rate: float | Tensor) -> None:
+    model = _Regression(2)
+    optimiser = optimiser_of(model.parameters(), learning_rate, max_gradient_norm=1.0)
+    with frozen([model.offset]):
+        optimiser.step(loss_of(model, *data(2)))
+    assert model.weight.all()
+    assert not model.offset.any()
+    optimiser.step(loss_of(model, *data(2)))
+    assert model.offset.all()
+
+
+def test_a_norm_that_overflows_is_no_failure_and_stops_its_replicate_alone() -> None:
+    weight = nn.Parameter(torch.ones(2, 3))
+    optimiser = optimiser_of([weight], max_gradient_norm=1.0)
+    optimiser.step((weight * torch.tensor([[1e30], [1.0]])).sum(1))
+    assert (weight[0] == 1).all()
+    torch.testing.assert_close(weight[1].detach(), torch.full((3,), 0.9))
 
 
 def test_freezing_changes_no_step() -> None:

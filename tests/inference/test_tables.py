@@ -1,9 +1,12 @@
 """What tabular learners share: draws at the ends of the interval they are made from."""
 
+import math
+
 import pytest
 import torch
 
-from inference_marl.inference.tables import draw
+from inference_marl.inference.failures import Failures, NonFiniteError
+from inference_marl.inference.tables import draw, finite
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,28 @@ def test_draws_are_as_frequent_as_their_probabilities() -> None:
         for action, probability in enumerate(row.tolist()):
             error = (probability * (1 - probability) / 40000) ** 0.5
             assert abs(float((actions == action).double().mean()) - probability) <= 5 * error
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_numbers_to_learn_from_are_0_in_replicates_of_which_one_is_not_finite(broken: float) -> None:
+    """A sum that overflows is no failure."""
+    numbers = torch.full((3, 40), 1e37, requires_grad=True)
+    assert finite("critic", numbers) is numbers
+    partly = numbers.detach().clone()
+    partly[1, 2] = broken
+    with pytest.raises(NonFiniteError, match=r"critic is not finite in replicate 1$"):
+        finite("critic", partly)
+    failures = Failures(3)
+    with failures.heeded():
+        found = finite("critic", partly)
+    assert list(failures.why) == [1]
+    assert torch.equal(found, torch.tensor([[1e37], [0.0], [1e37]]).expand(3, 40))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_the_failure_of_its_replicate(broken: float) -> None:
+    numbers = torch.zeros(3, 2, 2, requires_grad=True)
+    numbers.data[2, 1, 0] = broken
+    failures = Failures(3)
+    failures.look("reward", numbers, 1)
+    assert failures.why == {2: "step 0, agent 1: reward is not finite"}

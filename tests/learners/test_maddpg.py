@@ -245,6 +245,7 @@ def test_a_team_takes_the_seats_that_it_names_and_others_the_rest() -> None:
         ([maddpg(seats=[0, 0]), script, script], r"got 2 learners and teams in seats \[0, 0\], expected one per seat"),
         ([maddpg(seats=[0, 7]), script], r"got 1 learners and teams in seats \[0, 7\], expected one per seat"),
         ([maddpg(), script], r"\[0\].seats: got None, expected the seats that it takes among others"),
+        ([maddpg(seats=[]), script], r"\[0\].seats: got \[\], expected the seats that it takes among others"),
     ]
     for arm, message in refused:
         with pytest.raises(IncompatibleError, match=message):

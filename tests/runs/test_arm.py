@@ -412,6 +412,20 @@ def test_what_is_collected_at_once_is_gone_on_with_as_well(tmp_path: Path, monke
     assert_same(tmp_path / "test", whole)
 
 
+@pytest.mark.parametrize("how", ["ends", "fails", "cannot be restored"])
+def test_environments_are_closed_however_a_job_ends(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(Arm, "close", lambda arm: closed.append(arm.name))
+    arm = Breaking() if how == "fails" else Stationary()
+    assert (execute(Job.of(climbing(arms={"a": arm}, steps=1), "a", tmp_path)) is None) == (how != "fails")
+    assert closed == ["a"]
+    if how == "cannot be restored":
+        (tmp_path / "records" / "a" / "actions" / "action.0").unlink()
+        with pytest.raises(RunError, match="got 0 bytes of records"):
+            execute(Job.of(climbing(arms={"a": arm}, steps=2), "a", tmp_path))
+        assert closed == ["a", "a"]
+
+
 @pytest.mark.parametrize("breaks", [False, True])
 def test_an_arm_is_played_with_its_threads_and_leaves_their_number_as_it_was(breaks: bool, tmp_path: Path) -> None:
     seen: list[int] = []

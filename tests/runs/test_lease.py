@@ -6,15 +6,19 @@ import socket
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inference_marl.runs import execution
 from inference_marl.runs import lease as leases
 from inference_marl.runs.arm import Arm
 from inference_marl.runs.errors import RunError
-from inference_marl.runs.lease import SILENCE, leased
+from inference_marl.runs.execution import execute
+from inference_marl.runs.job import Job
+from inference_marl.runs.lease import SILENCE, Lease, leased
 from inference_marl.runs.run import resume
 from tests.runs.small_runs import assert_same, climbing, cut_after, run
 
@@ -95,6 +99,25 @@ def test_who_was_taken_for_dead_notices_before_writing(tmp_path: Path, monkeypat
     assert before
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert json.loads((folder / ".lock").read_text()) == theirs, "what is another's is not taken away"
+
+
+def test_whatever_a_job_writes_it_looks_at_its_lease_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def noted(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, **more: (done.append(name), original(*given, **more))[1])
+
+    for owner, name in ((Lease, "check"), (execution.checkpoint, "write"), (Job, "say")):
+        noted(owner, name)
+    monkeypatch.setattr(execution, "LOG_EVERY", 0.0)
+    with leased(tmp_path) as lease:
+        rare = climbing(steps=4, checkpoint_every=2, record_every=4, beliefs_every=0, record_actions=False)
+        assert execute(Job.of(rare, "a", tmp_path, lease)) is None
+    written = [(before, now) for before, now in pairwise(done) if now != "check"]
+    assert written.count(("check", "write")) == 2
+    assert written.count(("check", "say")) >= 4
+    assert {before for before, _ in written} == {"check"}
 
 
 def test_a_lease_is_renewed_while_a_run_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

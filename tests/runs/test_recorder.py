@@ -88,6 +88,27 @@ def test_tensors_are_recorded_in_order_as_their_dtypes_say(tmp_path: Path, chunk
     np.testing.assert_array_equal(move[:, 1, 0], [*(-steps), np.nan])
 
 
+def test_tensors_that_are_used_again_are_recorded_as_they_were(tmp_path: Path) -> None:
+    """Such as an actor's decisions, if it writes all of them to the same tensor."""
+    one, action = recorder(tmp_path), torch.zeros(2, 1, dtype=torch.int64)
+    for step in range(4):
+        action.fill_(step)
+        one.append("played", {"action": action}, {"action": np.dtype(np.uint8)})
+    one.flush()
+    np.testing.assert_array_equal(records(one).rows("played", "action", 0, 4)[:, 0, 0], range(4))
+
+
+def test_integers_that_are_recorded_as_floats_are_nan_where_a_replicate_has_failed(tmp_path: Path) -> None:
+    """So are the discrete actions of one agent if another's are continuous."""
+    one, dtypes = recorder(tmp_path), {"action": np.dtype(np.float32)}
+    for failed in ([], [1]):
+        one.failed = failed
+        one.append("played", {"action": torch.tensor([[2], [3]])}, dtypes)
+    one.flush()
+    action = records(one).rows("played", "action", 0, 2)
+    np.testing.assert_array_equal(action[..., 0], [[2.0, 3.0], [2.0, np.nan]])
+
+
 def test_a_record_of_another_shape_is_refused(tmp_path: Path) -> None:
     one = recorder(tmp_path)
     one.append("played", {"action": torch.zeros(2, 1)}, {"action": np.dtype(np.float32)})
@@ -123,6 +144,33 @@ def test_what_appears_late_is_missing_before(tmp_path: Path) -> None:
 def test_undeclared_names_and_wrong_shapes_are_refused(name: str, value: Tensor, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         recorder(tmp_path).note(name, value)
+
+
+def test_a_value_of_another_shape_than_before_is_refused_as_well(tmp_path: Path) -> None:
+    one = recorder(tmp_path)
+    one.note("joint", torch.zeros(2))
+    with pytest.raises(ValueError, match=r"^metrics: got joint of shape \(3,\), expected \(2,\)"):
+        one.note("joint", torch.zeros(3))
+
+
+def test_an_array_that_is_recorded_stays_as_it_was_though_a_replicate_has_failed(tmp_path: Path) -> None:
+    """It may be a view of a learner's own tensor."""
+    one, own = recorder(tmp_path), torch.ones(2, 1)
+    one.failed = [0]
+    one.append("beliefs", {"policy": own.numpy()})
+    one.flush()
+    np.testing.assert_array_equal(records(one).rows("beliefs", "policy", 0, 1)[0, :, 0], [np.nan, 1.0])
+    assert (own == 1).all()
+
+
+def test_a_tensor_that_is_missing_in_between_is_nan_there(tmp_path: Path) -> None:
+    one, dtypes = recorder(tmp_path), {"there": np.dtype(np.float32), "often": np.dtype(np.uint8)}
+    for step in range(4):
+        record = {"often": torch.full((2, 1), step)}
+        one.append("played", record if step == 2 else {**record, "there": torch.full((2, 1), float(step))}, dtypes)
+    one.flush()
+    np.testing.assert_array_equal(records(one).rows("played", "there", 0, 4)[:, 0, 0], [0.0, 1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(records(one).rows("played", "often", 0, 4)[:, 0, 0], range(4))
 
 
 def test_records_newer_than_the_state_are_dropped(tmp_path: Path) -> None:

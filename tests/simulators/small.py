@@ -95,6 +95,8 @@ class Walk(ParallelEnv):  # type: ignore[misc, type-arg, unused-ignore]
             self.agents.remove(self.of)
         if self.due() and self.fault == "stranger":
             self.agents.append("nobody")
+        if self.due() and self.fault == "agents":
+            self.agents = None  # type: ignore[assignment]
         return obs, rewards, ended, cut, infos
 
     def go_wrong(self, obs: Any, rewards: Any, ended: Any, cut: Any) -> None:
@@ -204,6 +206,16 @@ class Leaving(Walk):
             obs = {agent: seen for agent, seen in obs.items() if not leaves[agent]}
         self.agents = [agent for agent in who if not leaves[agent]]
         return obs, dict.fromkeys(who, 1.0), ended, cut, {agent: {} for agent in who}
+
+
+class Returning(Leaving):
+    """The first agent comes back after the second step."""
+
+    def step(self, actions: Any) -> Any:
+        found = super().step(actions)
+        if self.steps == 2:
+            self.agents = ["walker_0", *self.agents]
+        return found
 
 
 class Masked(Walk):

@@ -43,6 +43,7 @@ FAULTS = {
     "leaves": STEP + "an agent that leaves before the others, expected all to stay until the end; or say agents_leave",
     "vanishes": STEP + "an agent that is gone, expected it to be terminated or truncated before it leaves",
     "stranger": "step 2 of its episode, agent nobody: got an agent that appears from nowhere, expected one of possible",
+    "agents": r"step \d of its episode: got TypeError \('NoneType' object is not iterable\), expected agents",
     "exception": r"step \d of its episode: got RuntimeError \(half\), expected a step",
 }
 

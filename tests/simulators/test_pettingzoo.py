@@ -208,6 +208,11 @@ def test_who_is_cut_off_must_see() -> None:
         game("Leaving", {"cut": True, "last": False}, agents_leave=True)
 
 
+def test_nobody_comes_back() -> None:
+    with pytest.raises(ValueError, match="step 2 of its episode, agent walker_0: got an agent that was not there befo"):
+        game("Returning", agents_leave=True)
+
+
 def test_an_end_that_is_one_for_some_and_another_for_others() -> None:
     with pytest.raises(ValueError, match="agent walker_0: got an end that terminates it and cuts others off, expected"):
         game("Mixed", {"length": 2})
@@ -364,6 +369,31 @@ def test_a_state_before_anything_was_played() -> None:
         for simulator in (first, second):
             simulator.reset()
         assert_same(play(first, played, [0, 1]), play(second, played, [0, 1]))
+
+
+def test_the_first_episodes_begin_everywhere() -> None:
+    with closing(simulate(game(), R, E, seed=3)) as simulator:
+        simulator.reset(torch.eye(R, E, dtype=torch.bool))
+        assert simulator.observe().obs[0].shape == (R, E, 2)
+
+
+def test_playing_an_episode_again_may_take_as_long_as_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from inference_marl.simulators.processes import Here
+
+    played, ask, patient = game("Walk", {"length": 9}), Here.ask, {}
+
+    def asked(self: Here, what: str, *arguments: Any, patience: float = 1.0) -> None:
+        patient[what] = patience
+        ask(self, what, *arguments)
+
+    with closing(simulate(played, R, E)) as first, closing(simulate(played, R, E)) as second:
+        first.reset()
+        play(first, played, range(5))
+        monkeypatch.setattr(Here, "ask", asked)
+        assert second.load_state_dict(first.state_dict()) is None
+        play(second, played, [5])
+    assert patient["again"] >= 6
+    assert patient["step"] == 1
 
 
 def test_where_the_seed_says_nothing_the_next_episodes_begin() -> None:

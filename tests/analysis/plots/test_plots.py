@@ -343,6 +343,23 @@ def test_many_panels_are_wrapped_with_labels_below_the_lowest() -> None:
     assert {axes.get_subplotspec().get_gridspec().ncols for axes in alone.axes} == {4}
 
 
+def test_paths_are_the_medians_over_replicates_of_mean_actions() -> None:
+    """Agent 0's action to the right, and agent 1's, whose model is of agent 0, upwards; so is the surface."""
+    posterior, surface = CONTINUOUS["posterior"], CONTINUOUS["surface"]
+    axes = plots.surface(surface, posterior, ["rommeo_q"]).axes[0]
+    policies, model, start = axes.lines[-4:-1]
+    here = posterior.sel(learner="rommeo_q").isel(action_dim=0, opponent_dim=0)
+    mean = here[["policy", "opponent_model"]].mean(["draw", "state"]).median("replicate").transpose("step", "agent")
+    for line, name, order in ((policies, "policy", [0, 1]), (model, "opponent_model", [1, 0])):
+        path = np.stack(line.get_data(), -1)
+        np.testing.assert_allclose(path[[0, -1]], mean[name].to_numpy()[[0, -1]][:, order], rtol=1e-6)
+    np.testing.assert_array_equal(start.get_xydata()[0], policies.get_xydata()[0])
+    ridge = surface.assign(payoff=surface["payoff"] * 0 + surface["action_0"])  # rises to the right
+    highest = plots.surface(ridge, posterior, ["rommeo_q"]).axes[0].collections[0].get_paths()[-1].vertices
+    assert highest[:, 0].min() > float(surface["action_0"].mean())
+    assert np.ptp(highest[:, 1]) == np.ptp(surface["action_1"].to_numpy())
+
+
 def test_adaptation_is_by_episodes_before() -> None:
     metrics = run_folder.of_trials()
     figure = plots.adaptation(metrics)
@@ -414,6 +431,13 @@ def test_write_all_of_one_replicate_and_one_record(tmp_path: Path, make: type) -
         "elbo_parts",
         "beliefs",
     ]
+
+
+def test_figures_of_beliefs_know_of_the_episodes_that_the_metrics_tell_of(tmp_path: Path) -> None:
+    run = {**DISCRETE, "metrics": DISCRETE["metrics"].assign_attrs(steps_per_episode=4)}
+    assert "steps_per_episode" not in run["posterior"].attrs
+    figure = writing._drawn_by(run_folder.recorded(tmp_path, **run))["beliefs"]()
+    assert figure.axes[-1].get_xlabel() == "episode (4 steps each)"
 
 
 def test_many_agents_and_dims_are_cut_to_what_is_legible() -> None:

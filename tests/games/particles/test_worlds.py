@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from inference_marl.games import Adversary, Crypto, ParticleWorld, Push, Reference, SpeakerListener, Spread, Tag
-from inference_marl.games.particles.physics import Body
-from inference_marl.games.particles.world import Agent
+from inference_marl.games.particles.physics import Body, Physics
+from inference_marl.games.particles.world import Agent, back, turned
 from inference_marl.spaces import Box, Discrete
 from inference_marl.types import State
 
@@ -164,6 +164,14 @@ def test_speed_by_hand() -> None:
     for one, other in zip(*fastest, strict=True):
         state = game.step(state, moves(2, 4)).state
         torch.testing.assert_close(state["velocity"], places((one, 0), (0, other)))
+
+
+def test_a_top_speed_is_that_of_its_body_alone() -> None:
+    physics = Physics.of([Body(top_speed=1.0), Body()], [])
+    still = turned(places((0, 0), (0, 0)))
+    velocity = turned(places((6, 8), (6, 8)))
+    _, moved = physics.step(still, velocity, None, still, "mpe2")
+    torch.testing.assert_close(back(moved), places((0.6, 0.8), (4.5, 6.0)))
 
 
 def test_contact_by_hand() -> None:
