@@ -160,7 +160,7 @@ class Recorder:
 
     def _hold(self, stream: str, name: str, value: Values | Tensor) -> None:
         if isinstance(value, Tensor):
-            value = value.detach().clone()  # its owner may use it again
+            value = (value.detach() if value.requires_grad else value).clone()  # its owner may use it again
             if self.failed and np.dtype(self.columns[stream][name][2]).kind == "f":
                 value = value if value.is_floating_point() else value.float()  # as numbers of some agents' actions
                 value = value.index_fill(0, torch.tensor(self.failed, device=value.device), math.nan)
