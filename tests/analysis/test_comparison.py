@@ -146,7 +146,7 @@ def test_replicates_pair_where_runs_share_their_random_numbers(tmp_path: Path) -
         foreign = replace(other, metrics=other.metrics.assign_attrs({name: value}))
         assert not are_paired(one, foreign)
         welch, how = readings(one, foreign)
-        assert "do not pair" in how
+        assert "are not paired" in how
         assert welch.loc["reward per step", "difference"] not in ("", paired.loc["reward per step", "difference"])
     assert not are_paired(one, replace(other, metrics=other.metrics.isel(replicate=slice(4))))
 
