@@ -113,7 +113,10 @@ class _Elsewhere:
 
     def submit(self, jobs: Sequence[Job]) -> Ended:
         for job in jobs:
-            code = "import pickle, sys, inference_marl.runs.execution as e; print(e.execute(pickle.load(sys.stdin.buffer)))"
+            code = (
+                "import pickle, sys; from inference_marl.runs.execution import execute; "
+                "print(execute(pickle.load(sys.stdin.buffer)))"
+            )
             done = subprocess.run(
                 [sys.executable, "-c", code],
                 input=pickle.dumps(job),
