@@ -117,15 +117,16 @@ def loop_overhead(steps: int, pairs: int) -> tuple[float, float, float]:
     """Microseconds per step of the repeated game at 8 replicates: the game alone, an arm, one that records actions."""
     device, game = torch.device("cpu"), MatrixGame("climbing", horizon=20)
 
-    def played(record_actions: bool) -> Callable[[], object]:
+    def played(folder: Path, record_actions: bool) -> Callable[[], object]:
         experiment = Experiment(
             *(game, {"learner": Idle()}, 8, 10**9), record_every=10**9, record_actions=record_actions, device="cpu"
         )
-        return Arm.start(experiment, "learner", records=Path(tempfile.mkdtemp()), device=device).advance
+        return Arm.start(experiment, "learner", records=folder, device=device).advance
 
     state, actions = game.reset(8, 1, device, torch.float32), [torch.zeros(8, 1, dtype=torch.int64)] * 2
-    works = [lambda: game.step(state, actions), played(False), played(True)]
-    with pyro.validation_enabled(False):
+    with tempfile.TemporaryDirectory() as place, pyro.validation_enabled(False):
+        few, all_actions = played(Path(place, "few"), False), played(Path(place, "all"), True)
+        works = [lambda: game.step(state, actions), few, all_actions]
         times = [[1e6 * seconds(work, steps) for work in works] for _ in range(pairs)]
     alone, loop, recorded = (statistics.median(column) for column in zip(*times, strict=True))
     return alone, loop, recorded
@@ -314,60 +315,72 @@ def guide_step_operations(replicates: int) -> float:
     return replicates * sum(passes[name] * one_way[name] for name in sizes)
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer steps and pairs")
-    quick = parser.parse_args().quick
-    torch.set_num_threads(1)
-
+def print_runs(quick: bool) -> None:
+    """Rates of ROMMEO-Q through `run`, and the cost of recording."""
     print("ROMMEO-Q on the climbing game, through run (one thread, everything included)")
     print(f"{'replicates':>10} {'steps':>6} {'seed-steps/s':>13} {'microseconds per seed-step':>27}")
     for replicates, steps in [(1, 300), (100, 300), (1000, 300), (10_000, 100 if quick else 300)]:
         rate = max(run_rate(rommeo_q(), replicates, steps) for _ in range(1 if quick else 2))
         print(f"{replicates:>10,} {steps:>6} {rate:>13,.0f} {1e6 / rate:>27.2f}")
-
     ratio = recording(1000, 300, 1 if quick else 5)
     print(f"\nMetrics at every step, beliefs at every tenth: {ratio:.2f} times the processor time of hardly any record")
 
+
+def print_loop(quick: bool) -> None:
+    """The cost of the interaction loop."""
     alone, loop, recorded = loop_overhead(2000, 3 if quick else 9)
     print(
         f"The loop with agents that cost nothing: {loop:.0f} microseconds per step, {recorded:.0f} if actions are "
         f"recorded, of which {alone:.0f} are the game's"
     )
 
+
+def print_tabular(quick: bool) -> None:
+    """Rates of the tabular learners, compared with plain loops."""
     steps = 200 if quick else 1000
     print(f"\nTabular learners on the climbing game: seed-steps/s of a loop in numpy, and of runs of {steps} steps")
     print(f"{'learner':>20} {'numpy loop':>11} {'1 seed':>8} {'1000 seeds':>11} {'1000 seeds : loop':>18}")
     for name, (learner, loop) in tabular_learners().items():
-        ratios, rates = [], []
-        for _ in range(1 if quick else 3):
-            pair = loop_rate(loop, 5 * steps), run_rate(learner, 1000, steps, steps)
-            rates.append(pair)
-            ratios.append(pair[1] / pair[0])
+        rates = [(loop_rate(loop, 5 * steps), run_rate(learner, 1000, steps, steps)) for _ in range(1 if quick else 3)]
+        ratio = statistics.median(batched / by_loop for by_loop, batched in rates)
         alone = run_rate(learner, 1, steps, steps)
         by_loop, batched = (statistics.median(column) for column in zip(*rates, strict=True))
-        print(f"{name:>20} {by_loop:>11,.0f} {alone:>8,.0f} {batched:>11,.0f} {statistics.median(ratios):>17.1f}x")
+        print(f"{name:>20} {by_loop:>11,.0f} {alone:>8,.0f} {batched:>11,.0f} {ratio:>17.1f}x")
 
+
+def print_networks(quick: bool) -> None:
+    """Times of ROMMEO-AC's SVI step and update, compared with the same by hand."""
     print("\nROMMEO-AC, batch 512, two hidden layers of 100 (one thread)")
     print(
         f"{'replicates':>10} {'SVI step ms':>12} {'by hand ms':>11} {'ratio':>6} {'of matmul peak':>15}"
         f" {'update ms':>10} {'by hand ms':>11} {'ratio':>6} {'ms per seed':>12}"
     )
+    for replicates, repeats in [(1, 20), (8, 6), (64, 1)]:
+        pairs = 3 if quick else 9
+        learner, hand = rommeo_ac(replicates), ByHand(replicates)
+        obs = torch.zeros(replicates, BATCH, dtype=torch.int64)
+        newest = Trajectory([random_transition(replicates)])
+        svi = paired(lambda le=learner, o=obs: le.fit_guide(o), hand.guide_step, repeats, pairs)
+        whole = paired(lambda le=learner, n=newest: update([le], n), hand.update, repeats, pairs)
+        share = guide_step_operations(replicates) / svi[0] / matmul_peak(replicates)
+        per_seed = 1e3 * whole[0] / replicates
+        print(
+            f"{replicates:>10} {1e3 * svi[0]:>12.2f} {1e3 * svi[1]:>11.2f} {svi[2]:>6.2f} {share:>15.0%}"
+            f" {1e3 * whole[0]:>10.2f} {1e3 * whole[1]:>11.2f} {whole[2]:>6.2f} {per_seed:>12.2f}"
+        )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer steps and pairs")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    print_runs(quick)
+    print_loop(quick)
+    print_tabular(quick)
     with pyro.validation_enabled(False):
-        for replicates, repeats in [(1, 20), (8, 6), (64, 1)]:
-            pairs = 3 if quick else 9
-            learner, hand = rommeo_ac(replicates), ByHand(replicates)
-            obs = torch.zeros(replicates, BATCH, dtype=torch.int64)
-            newest = Trajectory([random_transition(replicates)])
-            svi = paired(lambda le=learner, o=obs: le.fit_guide(o), hand.guide_step, repeats, pairs)
-            whole = paired(lambda le=learner, n=newest: update([le], n), hand.update, repeats, pairs)
-            share = guide_step_operations(replicates) / svi[0] / matmul_peak(replicates)
-            per_seed = 1e3 * whole[0] / replicates
-            print(
-                f"{replicates:>10} {1e3 * svi[0]:>12.2f} {1e3 * svi[1]:>11.2f} {svi[2]:>6.2f} {share:>15.0%}"
-                f" {1e3 * whole[0]:>10.2f} {1e3 * whole[1]:>11.2f} {whole[2]:>6.2f} {per_seed:>12.2f}"
-            )
+        print_networks(quick)
 
 
 if __name__ == "__main__":

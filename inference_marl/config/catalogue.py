@@ -23,7 +23,7 @@ from inference_marl.learners.lola import LearningRule
 from inference_marl.learners.tabular.exploration import Exploration
 from inference_marl.models import Critic, InitialState, OpponentLogits, OpponentPrior, Optimality, TransitionModel
 from inference_marl.play import Functional
-from inference_marl.simulators import pettingzoo, vmas  # noqa: F401 (likewise)
+from inference_marl.simulators import pettingzoo, vmas  # noqa: F401 (classes to be listed)
 from inference_marl.statistics.summary import PUBLISHABLE
 from inference_marl.types import Actor, ForeignGame, Game, Learner, Member, Metric, Part, Team
 

@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,12 +116,13 @@ def _play(job: Job, arm: Arm, log: _Log) -> None:
 @contextmanager
 def _settings(job: Job, device: torch.device) -> Iterator[None]:
     """Global settings while an arm is played, restored afterwards."""
-    with ExitStack() as stack:
-        stack.enter_context(kept_streams(device))
-        stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(local_parameters())
-        stack.enter_context(_threads(job.experiment.threads))
-        stack.enter_context(_as_if_alone(job))
+    with (
+        kept_streams(device),
+        pyro.validation_enabled(False),
+        local_parameters(),
+        _threads(job.experiment.threads),
+        _as_if_alone(job),
+    ):
         yield
 
 
